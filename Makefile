@@ -1,0 +1,44 @@
+# fetchq: every command sets up what it needs; none asks for a step before it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.set-up
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types format wheels clean
+
+help: ## what there is to run
+	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## make .venv and install what is pinned (the others do this first)
+
+$(STAMP): pyproject.toml producer/pyproject.toml worker/pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("fetchq needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	@echo 'Setting up $(VENV) ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable producer --editable worker
+	@touch $@
+
+test: setup ## run every test
+	@$(BIN)/python -m pytest
+
+lint: setup ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup ## mypy --strict
+	@$(BIN)/mypy
+
+format: setup ## mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+wheels: setup ## build both distributions into dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist producer
+	@$(BIN)/python -m build --no-isolation --outdir dist worker
+
+clean: ## remove what setup and the tests made
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,48 @@
+"""fetchq: put URL fetches on a Redis queue from any service, and get the results back.
+
+async with Producer.from_url("redis://localhost:6379") as producer:
+    job = await producer.enqueue("https://example.org/")
+    result = await job.result(timeout_s=30)
+"""
+
+from .errors import (
+    FETCH_ERRORS,
+    FetchError,
+    FetchqError,
+    InvalidRedisURL,
+    InvalidRequest,
+    JobFailed,
+    JobNotFound,
+    KeyConflict,
+    NewerWireVersion,
+    RedisRefused,
+    RedisUnavailable,
+    ResultTimeout,
+    WireError,
+)
+from .request import FetchRequest, RetryPolicy
+from .result import Attempt, FetchResult, Redirect, Timing
+from .status import FetchStatus
+
+__all__ = [
+    "FETCH_ERRORS",
+    "Attempt",
+    "FetchError",
+    "FetchRequest",
+    "FetchResult",
+    "FetchStatus",
+    "FetchqError",
+    "InvalidRedisURL",
+    "InvalidRequest",
+    "JobFailed",
+    "JobNotFound",
+    "KeyConflict",
+    "NewerWireVersion",
+    "Redirect",
+    "RedisRefused",
+    "RedisUnavailable",
+    "ResultTimeout",
+    "RetryPolicy",
+    "Timing",
+    "WireError",
+]

@@ -1,0 +1,87 @@
+"""Every key name in Redis.
+
+Names that begin with `arq:` are arq's own and keep arq's meaning (arq 0.28, `arq/constants.py`); what fetchq adds
+begins with `fetchq:`. A namespace goes in front of each, so that a whole queue can carry one hash tag (such as
+`{tenant-a}:`) and live in one slot of a cluster. Stock arq clients know no namespace, hence the default of none.
+"""
+
+from typing import Final
+
+import msgspec
+
+DEFAULT_QUEUE: Final = "arq:queue"
+
+PUSH_PREFIX_LEN: Final = 8
+"""How many leading characters of a job id name its push channel: those that all ids of one producer share."""
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """The key names of one queue. Those that take a job id are prefixes: the id follows."""
+
+    queue: str = DEFAULT_QUEUE
+    namespace: str = ""
+
+    @property
+    def pending(self) -> str:
+        """Sorted set: job ids by the time in ms at which they are due."""
+        return f"{self.namespace}{self.queue}"
+
+    @property
+    def job(self) -> str:
+        """String: the job's payload."""
+        return f"{self.namespace}arq:job:"
+
+    @property
+    def result(self) -> str:
+        """String with a TTL: the finished job's result."""
+        return f"{self.namespace}arq:result:"
+
+    @property
+    def in_progress(self) -> str:
+        """String with a TTL: the job is running. arq writes `1`; fetchq's engine writes its fencing token."""
+        return f"{self.namespace}arq:in-progress:"
+
+    @property
+    def retry(self) -> str:
+        """String: how many times a worker has started the job."""
+        return f"{self.namespace}arq:retry:"
+
+    @property
+    def abort(self) -> str:
+        """Sorted set: ids of the jobs whose cancelling was asked for, by when in ms."""
+        return f"{self.namespace}arq:abort"
+
+    @property
+    def health(self) -> str:
+        """String with a TTL: what arq's own health check reads."""
+        return f"{self.namespace}{self.queue}:health-check"
+
+    @property
+    def attempts(self) -> str:
+        """String: the fetch attempts of a job that is not finished yet (docs/job-contract.md)."""
+        return f"{self.namespace}fetchq:attempts:"
+
+    @property
+    def leases(self) -> str:
+        """Hash: the lease of each running job: fencing token, lease end, original score."""
+        return f"{self.namespace}fetchq:leases:{self.queue}"
+
+    @property
+    def wake(self) -> str:
+        """List of at most a few tokens: each wakes one idle worker."""
+        return f"{self.namespace}fetchq:wake:{self.queue}"
+
+    @property
+    def workers(self) -> str:
+        """Sorted set: live workers by their last heartbeat in ms."""
+        return f"{self.namespace}fetchq:workers:{self.queue}"
+
+    @property
+    def worker(self) -> str:
+        """String with a TTL: what one worker says of itself; the worker's id follows."""
+        return f"{self.namespace}fetchq:worker:"
+
+    @property
+    def done(self) -> str:
+        """Channel prefix: the first `PUSH_PREFIX_LEN` characters of the ids follow; messages are ids, one a line."""
+        return f"{self.namespace}fetchq:done:"

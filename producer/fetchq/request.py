@@ -1,0 +1,197 @@
+"""What a caller asks for: one fetch, and how patiently.
+
+Strict: a request that breaks the contract cannot be made, neither by a caller nor out of the bytes of a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final, TypedDict
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from .errors import InvalidRequest
+from .fields import check_body, check_moment, check_seconds, check_whole, headers_of, method_of, normalise_url
+from .status import FetchStatus
+
+WIRE_VERSION: Final = 1
+
+MAX_RESULT_BODY_BYTES: Final = 64 << 20
+MAX_KEY_CHARS: Final = 256
+MAX_TRIES: Final = 100
+MAX_TIMEOUT_S: Final = 300.0
+MAX_WAIT_S: Final = 366 * 86_400.0
+
+IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""RFC 9110, section 9.2.2."""
+
+_RETRYABLE_HTTP: Final = (408, 425, 429, 500, 502, 503, 504)
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """When a failed attempt is followed by another, and after how long.
+
+    The wait before try n+1 is drawn evenly from 0 to min(cap_s, base_s * 2**(n-1)): exponential backoff with full
+    jitter (Brooker, "Exponential Backoff And Jitter", 2015). A `Retry-After` (RFC 9110, section 10.2.3) raises it to
+    what the server asks, up to `max_retry_after_s`.
+    """
+
+    max_tries: int = 3
+    """Attempts in all; 1 never retries."""
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    max_retry_after_s: float = 3600.0
+    on: tuple[FetchStatus, ...] | None = None
+    """The outcomes that are tried again; None: those that say so themselves (`FetchStatus.retryable`)."""
+    http_statuses: tuple[int, ...] = _RETRYABLE_HTTP
+    """Which status codes of an HTTP_ERROR are tried again."""
+
+    def __post_init__(self) -> None:
+        check_whole("retry.max_tries", self.max_tries, 1, MAX_TRIES)
+        check_seconds("retry.base_s", self.base_s, 0.0, 86_400.0)
+        check_seconds("retry.cap_s", self.cap_s, 0.0, 86_400.0)
+        check_seconds("retry.max_retry_after_s", self.max_retry_after_s, 0.0, 7 * 86_400.0)
+        if self.on is not None:
+            try:
+                on = tuple(FetchStatus(status) for status in self.on)
+            except (TypeError, ValueError) as problem:
+                raise InvalidRequest("retry.on", f"takes outcomes such as TIMEOUT: {problem}") from problem
+            force_setattr(self, "on", on)
+        if self.http_statuses is not _RETRYABLE_HTTP:
+            if not isinstance(self.http_statuses, Iterable):
+                raise InvalidRequest("retry.http_statuses", "takes status codes such as (502, 503)")
+            codes = tuple(self.http_statuses)
+            for code in codes:
+                check_whole("retry.http_statuses", code, 100, 599)
+            force_setattr(self, "http_statuses", codes)
+
+    def covers(self, status: FetchStatus, http_status: int | None) -> bool:
+        """Whether this outcome is one to try again, tries left or not."""
+        if not (status.retryable if self.on is None else status in self.on):
+            return False
+        return status is not FetchStatus.HTTP_ERROR or http_status in self.http_statuses
+
+
+_DEFAULT_RETRY: Final = RetryPolicy()
+
+
+class FetchRequest(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, weakref=False
+):
+    """One fetch. Every limit holds for each attempt; times are in seconds, sizes in bytes.
+
+    Raises `InvalidRequest`, which names the field, for whatever breaks the contract.
+    """
+
+    url: str
+    """http or https, parsed as browsers do (WHATWG URL); only its serialised form is kept. No user name or password."""
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    """Pairs, so that a name can repeat; a mapping is taken too. Sent in this order."""
+    body: bytes | None = None
+    timeout_s: float = 30.0
+    """The whole of one attempt, redirects and body included."""
+    connect_timeout_s: float = 5.0
+    """To look up the name and open one connection, TLS included."""
+    read_timeout_s: float = 15.0
+    """The longest silence between two bytes of an answer."""
+    max_bytes: int = 4 << 20
+    """Of the body, decoded; more ends as TOO_LARGE."""
+    max_redirects: int = 10
+    """How many are followed; with 0 a redirect is an answer like any other."""
+    retry: RetryPolicy = _DEFAULT_RETRY
+    repeat_unsafe: bool = False
+    """Whether a request whose method is not idempotent may be sent again after it may have arrived. Each try then
+    carries the same Idempotency-Key header: the job's id, unless the request brings its own."""
+    not_before: datetime | None = None
+    """When the job is due, with a time zone."""
+    delay_s: float = 0.0
+    """How long after the enqueue the job is due, by Redis's clock."""
+    deadline: datetime | None = None
+    """With a time zone. A job that could not start before it ends as EXPIRED; no retry starts after it."""
+    key: str | None = None
+    """Idempotency key: while the job or its result exists, the same key gives the same job."""
+    result_ttl_s: float = 3600.0
+    """How long the result is kept; 0 keeps none."""
+    v: int = WIRE_VERSION
+    """Wire version."""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "url", normalise_url(self.url))
+        if self.method != "GET":
+            force_setattr(self, "method", method_of(self.method))
+        if self.headers:
+            force_setattr(self, "headers", headers_of(self.headers))
+        elif self.headers != ():
+            force_setattr(self, "headers", ())
+        if self.body is not None:
+            check_body(self.body, self.method)
+        check_seconds("timeout_s", self.timeout_s, 0.001, MAX_TIMEOUT_S)
+        check_seconds("connect_timeout_s", self.connect_timeout_s, 0.001, MAX_TIMEOUT_S)
+        check_seconds("read_timeout_s", self.read_timeout_s, 0.001, MAX_TIMEOUT_S)
+        check_whole("max_bytes", self.max_bytes, 1, MAX_RESULT_BODY_BYTES)
+        check_whole("max_redirects", self.max_redirects, 0, 100)
+        if type(self.retry) is not RetryPolicy:
+            raise InvalidRequest("retry", f"takes a RetryPolicy, not {type(self.retry).__name__}")
+        if type(self.repeat_unsafe) is not bool:
+            raise InvalidRequest("repeat_unsafe", "takes True or False")
+        if self.not_before is not None:
+            check_moment("not_before", self.not_before)
+            if self.delay_s:
+                raise InvalidRequest("delay_s", "goes with not_before only one at a time")
+        check_seconds("delay_s", self.delay_s, 0.0, MAX_WAIT_S)
+        if self.deadline is not None:
+            check_moment("deadline", self.deadline)
+        if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= MAX_KEY_CHARS):
+            raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
+        check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
+        if self.v != WIRE_VERSION:
+            raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether sending it twice has the effect of sending it once (RFC 9110, section 9.2.2)."""
+        return self.method in IDEMPOTENT_METHODS
+
+    def same_work(self, other: FetchRequest) -> bool:
+        """Whether both ask for the same thing; when it is to run does not count, as a repeated call's clock has moved."""
+        return self._timeless() == other._timeless()
+
+    def _timeless(self) -> FetchRequest:
+        return msgspec.structs.replace(self, not_before=None, delay_s=0.0, deadline=None)
+
+
+class RequestOptions(TypedDict, total=False):
+    """The keywords that `Producer.enqueue(url, ...)` takes: the fields of `FetchRequest`."""
+
+    method: str
+    headers: Mapping[str, str] | Iterable[tuple[str, str]]
+    body: bytes | None
+    timeout_s: float
+    connect_timeout_s: float
+    read_timeout_s: float
+    max_bytes: int
+    max_redirects: int
+    retry: RetryPolicy
+    repeat_unsafe: bool
+    not_before: datetime | None
+    delay_s: float
+    deadline: datetime | None
+    key: str | None
+    result_ttl_s: float
+
+
+_OPTIONS: Final = frozenset(RequestOptions.__annotations__)
+
+
+def build_request(request: str | FetchRequest, options: Mapping[str, Any]) -> FetchRequest:
+    """A request from a URL and keywords, or the request itself; an unknown keyword is an `InvalidRequest`."""
+    if options:
+        unknown = options.keys() - _OPTIONS
+        if unknown:
+            raise InvalidRequest(min(unknown), f"no such field; there are {', '.join(sorted(_OPTIONS))}")
+    if isinstance(request, FetchRequest):
+        return msgspec.structs.replace(request, **options) if options else request
+    return FetchRequest(url=request, **options)

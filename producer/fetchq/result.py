@@ -1,0 +1,119 @@
+"""What came of a fetch."""
+
+from __future__ import annotations
+
+import codecs
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from .errors import FETCH_ERRORS
+from .status import FetchStatus
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One try: when it began, how it ended and how long it took."""
+
+    started_at: datetime
+    status: FetchStatus
+    http_status: int | None = None
+    duration_s: float = 0.0
+    error: str | None = None
+
+
+class Redirect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One hop: the URL that answered and the status code that sent us on."""
+
+    url: str
+    http_status: int
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Seconds spent in each phase of the last attempt, summed over its redirects. None: there was no such phase."""
+
+    queued_s: float | None = None
+    """From when the job was due to when the first attempt began."""
+    dns_s: float | None = None
+    connect_s: float | None = None
+    tls_s: float | None = None
+    first_byte_s: float | None = None
+    """From the request's being sent to the answer's head."""
+    total_s: float | None = None
+
+
+class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The end of a fetch, good or bad: a fetch that fails is a result, not an exception.
+
+    Lenient: fields that a later version adds are ignored.
+    """
+
+    id: str = ""
+    """The job's id; empty when the fetch was no job."""
+    url: str
+    final_url: str | None = None
+    """Where the redirects ended; None when nothing answered."""
+    status: FetchStatus
+    http_status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    """Decoded: gzip, deflate, br and zstd are undone."""
+    body_size: int = 0
+    """Of `body`, in bytes."""
+    body_sha256: str | None = None
+    """Of `body`, in hexadecimal; None when there was no answer."""
+    media_type: str | None = None
+    """From Content-Type, lower case, without parameters."""
+    charset: str | None = None
+    """From Content-Type, as sent."""
+    redirects: tuple[Redirect, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    timing: Timing = Timing()
+    error: str | None = None
+    """A sentence for a person; None when all went well."""
+    fetched_at: datetime | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the fetch ended as wished: OK or NOT_MODIFIED."""
+        return self.status not in FETCH_ERRORS
+
+    @property
+    def text(self) -> str:
+        """The body as text, by its byte order mark, else the charset that was sent, else UTF-8; errors are replaced."""
+        for mark, name in _MARKS:
+            if self.body.startswith(mark):
+                return self.body[len(mark) :].decode(name, "replace")
+        try:
+            return self.body.decode(self.charset or "utf-8", "replace")
+        except (LookupError, ValueError):  # a charset that Python does not know, or one that is no text encoding
+            return self.body.decode("utf-8", "replace")
+
+    @property
+    def data(self) -> Any:
+        """The body by its media type: JSON as objects, other text as `str`, all else as `bytes`.
+
+        JSON that does not parse is given as text.
+        """
+        media_type = self.media_type or ""
+        if media_type == "application/json" or media_type.endswith("+json"):
+            try:
+                return msgspec.json.decode(self.text)
+            except (msgspec.DecodeError, RecursionError):
+                return self.text
+        if media_type.startswith("text/") or media_type.endswith("+xml") or media_type in _TEXT_TYPES:
+            return self.text
+        return self.body
+
+    def raise_for_status(self) -> FetchResult:
+        """Itself when `ok`, else raises the `FetchError` that stands for `status`."""
+        if self.ok:
+            return self
+        raise FETCH_ERRORS[self.status](self)
+
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+"""The encoding standard, "BOM sniff": a mark outranks what the server says."""
+_TEXT_TYPES = frozenset(
+    {"application/xml", "application/javascript", "application/x-javascript", "application/x-ndjson"}
+)
