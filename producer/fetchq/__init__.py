@@ -24,6 +24,8 @@ from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
 from .status import FetchStatus
 
+__version__ = "0.1.0"
+
 __all__ = [
     "FETCH_ERRORS",
     "Attempt",
@@ -45,4 +47,5 @@ __all__ = [
     "RetryPolicy",
     "Timing",
     "WireError",
+    "__version__",
 ]

@@ -156,7 +156,7 @@ class FetchRequest(
         return self.method in IDEMPOTENT_METHODS
 
     def same_work(self, other: FetchRequest) -> bool:
-        """Whether both ask for the same thing; when it is to run does not count, as a repeated call's clock has moved."""
+        """Whether both ask for the same thing. When it is to run does not count: a repeated call has a later clock."""
         return self._timeless() == other._timeless()
 
     def _timeless(self) -> FetchRequest:

@@ -1,0 +1,77 @@
+"""The worker's settings: one struct, filled from `FETCHQ_*` and then from flags."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from fetchq import FetchqError, __version__
+from fetchq.keys import DEFAULT_QUEUE
+from fetchq.redis_url import DEFAULT_URL
+
+ENV_PREFIX: Final = "FETCHQ_"
+
+
+class InvalidSetting(FetchqError, ValueError):
+    """A setting that cannot be used. The sentence names it as the operator wrote it."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a worker runs. Each field is read from the variable `FETCHQ_` + its name in capitals; a flag outranks it."""
+
+    redis_url: Annotated[str, Meta(description="Address of Redis.")] = DEFAULT_URL
+    queue: Annotated[str, Meta(min_length=1, max_length=200, description="Name of the queue.")] = DEFAULT_QUEUE
+    concurrency: Annotated[int, Meta(ge=1, le=100_000, description="Fetches running at a time in one process.")] = 100
+    grace_s: Annotated[float, Meta(ge=0, le=3600, description="Seconds that a stopping worker gives running jobs.")] = (
+        20.0
+    )
+    user_agent: Annotated[
+        str,
+        Meta(min_length=1, max_length=500, description="Product token, and better a contact too, sent as User-Agent."),
+    ] = f"fetchq/{__version__}"
+    allow_net: Annotated[
+        tuple[str, ...],
+        Meta(description="Networks (CIDR) that may be fetched from although they are not public."),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        if not self.user_agent.isascii() or not self.user_agent.isprintable():
+            raise InvalidSetting("user_agent (FETCHQ_USER_AGENT) takes printable ASCII characters")
+        for cidr in self.allow_net:
+            try:
+                ipaddress.ip_network(cidr)
+            except ValueError as problem:
+                raise InvalidSetting(f"allow_net (FETCHQ_ALLOW_NET, --allow-net): {problem}") from problem
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+        """The settings in the environment, outranked by those `flags` that are not None; raises `InvalidSetting`."""
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for field in msgspec.structs.fields(cls):
+            text = environ.get(ENV_PREFIX + field.name.upper(), "").strip()
+            if text:
+                values[field.name] = _split(text) if field.name == "allow_net" else text
+        values.update({name: value for name, value in flags.items() if value is not None})
+        try:
+            return msgspec.convert(values, cls, strict=False)
+        except msgspec.ValidationError as problem:
+            if isinstance(problem.__cause__, InvalidSetting):
+                raise problem.__cause__ from None
+            raise InvalidSetting(_as_written(str(problem))) from None
+
+
+def _split(text: str) -> list[str]:
+    return [part for part in text.replace(",", " ").split() if part]
+
+
+def _as_written(problem: str) -> str:
+    """msgspec's `... - at `$.concurrency`` with the name that the operator knows."""
+    what, _, where = problem.partition(" - at `$.")
+    name = where.rstrip("`").split("[")[0]
+    return f"{name} ({ENV_PREFIX}{name.upper()}): {what[0].lower()}{what[1:]}" if name else problem
