@@ -125,10 +125,8 @@ class FetchRequest(
         force_setattr(self, "url", normalise_url(self.url))
         if self.method != "GET":
             force_setattr(self, "method", method_of(self.method))
-        if self.headers:
+        if self.headers != ():
             force_setattr(self, "headers", headers_of(self.headers))
-        elif self.headers != ():
-            force_setattr(self, "headers", ())
         if self.body is not None:
             check_body(self.body, self.method)
         check_seconds("timeout_s", self.timeout_s, 0.001, MAX_TIMEOUT_S)
@@ -150,10 +148,8 @@ class FetchRequest(
         if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= MAX_KEY_CHARS):
             raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
-        if self.tags:
+        if self.tags != ():
             force_setattr(self, "tags", tags_of(self.tags))
-        elif self.tags != ():
-            force_setattr(self, "tags", ())
         if self.v != WIRE_VERSION:
             raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
 
