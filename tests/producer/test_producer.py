@@ -243,6 +243,24 @@ async def test_many_are_cancelled_in_batches_and_each_has_its_answer(producer: P
 
 
 @pytest.mark.asyncio
+async def test_all_jobs_of_a_tag_are_cancelled_and_no_other(producer: Producer, redis: Redis) -> None:
+    tagged = await producer.enqueue_many(FetchRequest(url=URL, tags=("nightly", "eu")) for _ in range(1500))
+    other = await producer.enqueue(URL, tags=["nightly-2"])
+    call = await producer.enqueue_call("count", "nightly")
+    counts = [count async for count in producer.cancel_all(tag="nightly")]
+    assert sum(count[CancelOutcome.CANCELLED] for count in counts) == len(tagged)
+    assert set(await redis.zrange("arq:queue", 0, -1)) == {other.id.encode(), call.id.encode()}
+
+
+@pytest.mark.asyncio
+async def test_a_whole_queue_is_cancelled_and_running_jobs_are_asked(producer: Producer, redis: Redis) -> None:
+    jobs = await producer.enqueue_many([URL] * 30)
+    await redis.set(f"arq:in-progress:{jobs[0].id}", b"1", px=60_000)
+    [count] = [count async for count in producer.cancel_all()]
+    assert count == {CancelOutcome.CANCELLED: 29, CancelOutcome.REQUESTED: 1}
+
+
+@pytest.mark.asyncio
 async def test_a_cancelled_job_that_keeps_no_result_leaves_nothing(producer: Producer, redis: Redis) -> None:
     job = await producer.enqueue(URL, delay_s=3600, result_ttl_s=0)
     assert await job.cancel() is CancelOutcome.CANCELLED
