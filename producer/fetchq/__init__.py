@@ -20,6 +20,8 @@ from .errors import (
     ResultTimeout,
     WireError,
 )
+from .job import CancelOutcome, FetchJob, Job, JobStatus
+from .producer import Producer
 from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
 from .status import FetchStatus
@@ -29,17 +31,22 @@ __version__ = "0.1.0"
 __all__ = [
     "FETCH_ERRORS",
     "Attempt",
+    "CancelOutcome",
     "FetchError",
+    "FetchJob",
     "FetchRequest",
     "FetchResult",
     "FetchStatus",
     "FetchqError",
     "InvalidRedisURL",
     "InvalidRequest",
+    "Job",
     "JobFailed",
     "JobNotFound",
+    "JobStatus",
     "KeyConflict",
     "NewerWireVersion",
+    "Producer",
     "Redirect",
     "RedisRefused",
     "RedisUnavailable",

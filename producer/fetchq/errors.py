@@ -22,11 +22,15 @@ from typing import TYPE_CHECKING, Final
 from .status import FetchStatus
 
 if TYPE_CHECKING:
+    from .job import FetchJob
     from .result import FetchResult
 
 
 class FetchqError(Exception):
     """The root of the tree: all that fetchq raises on purpose."""
+
+    enqueued: tuple[FetchJob, ...] = ()
+    """Out of `Producer.enqueue_many`: the jobs that were put on the queue before the error."""
 
 
 class InvalidRequest(FetchqError, ValueError):

@@ -19,6 +19,7 @@ from .status import FetchStatus
 WIRE_VERSION: Final = 1
 
 MAX_RESULT_BODY_BYTES: Final = 64 << 20
+DEFAULT_RESULT_TTL_S: Final = 3600.0
 MAX_KEY_CHARS: Final = 256
 MAX_TRIES: Final = 100
 MAX_TIMEOUT_S: Final = 300.0
@@ -113,7 +114,7 @@ class FetchRequest(
     """With a time zone. A job that could not start before it ends as EXPIRED; no retry starts after it."""
     key: str | None = None
     """Idempotency key: while the job or its result exists, the same key gives the same job."""
-    result_ttl_s: float = 3600.0
+    result_ttl_s: float = DEFAULT_RESULT_TTL_S
     """How long the result is kept; 0 keeps none."""
     v: int = WIRE_VERSION
     """Wire version."""

@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     user_agent: Annotated[
         str,
-        Meta(min_length=1, max_length=500, description="Product token, and better a contact too, sent as User-Agent."),
+        Meta(min_length=1, max_length=500, description="Product token and, better, a contact: the User-Agent."),
     ] = f"fetchq/{__version__}"
     allow_net: Annotated[
         tuple[str, ...],

@@ -1,0 +1,43 @@
+-- Cancels a batch of jobs: one that waits ends here and now, one that runs is marked for its worker.
+--
+-- KEYS[1]  pending: sorted set of job ids       KEYS[2]  abort: sorted set that workers look at (arq's own)
+-- KEYS[3]  leases: hash of the running jobs' leases
+-- ARGV[1..5]  prefixes of the payload, result, in-progress, retry and attempts keys
+-- ARGV[6]  prefix of the push channels     ARGV[7]  how many characters of an id name its channel
+-- ARGV[8]  now in ms, for tests; '' for Redis's own clock
+-- ARGV[9...] three a job: id, the result to store, its life in ms ('0' stores none)
+--
+-- Returns one number a job: 0 there is no such job, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
+--
+-- Atomic, since between the look and the removal a worker could claim the job. A lease left by a dead worker goes too,
+-- so that its run, should it wake up, has no token to commit with.
+
+local now = tonumber(ARGV[8])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local outcome = {}
+for i = 9, #ARGV, 3 do
+  local id, ttl = ARGV[i], tonumber(ARGV[i + 2])
+  if redis.call('EXISTS', ARGV[2] .. id) == 1 then
+    outcome[#outcome + 1] = 3
+  elseif redis.call('EXISTS', ARGV[3] .. id) == 1 then
+    redis.call('ZADD', KEYS[2], now, id)
+    outcome[#outcome + 1] = 2
+  elseif redis.call('EXISTS', ARGV[1] .. id) == 1 then
+    if ttl > 0 then
+      redis.call('SET', ARGV[2] .. id, ARGV[i + 1], 'PX', ttl)
+    end
+    redis.call('DEL', ARGV[1] .. id, ARGV[4] .. id, ARGV[5] .. id)
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('ZREM', KEYS[2], id)
+    redis.call('HDEL', KEYS[3], id)
+    redis.call('PUBLISH', ARGV[6] .. string.sub(id, 1, ARGV[7]), id)
+    outcome[#outcome + 1] = 1
+  else
+    outcome[#outcome + 1] = 0
+  end
+end
+return outcome

@@ -1,0 +1,56 @@
+-- Puts a batch of jobs on the queue, each unless its id is taken, and wakes idle workers.
+--
+-- KEYS[1]  pending: sorted set of job ids by the ms at which they are due
+-- KEYS[2]  wake: list of at most 8 tokens, each of which wakes one idle worker
+-- ARGV[1]  prefix of the payload keys      ARGV[2]  prefix of the result keys
+-- ARGV[3]  now in ms, for tests; '' for Redis's own clock
+-- ARGV[4...] three a job: id, payload, due ('' at once, '+N' in N ms, 'N' at N ms since the epoch)
+--
+-- Returns a flat list of pairs, one for each id that was taken: its place in the batch from 1, and what holds it (the
+-- payload of the job, or the result). An empty list: all are new.
+--
+-- Atomic, since two producers with one idempotency key must not both add, and since a payload without its place in the
+-- queue (or the reverse) would be a lost job. The keys of the jobs are made from prefixes: all of a namespace are in one slot.
+
+local WAKE_CAP = 8
+local WAKE_AHEAD_MS = 60000 -- an idle worker that sleeps must hear of a job due sooner than it would look again
+
+local now = tonumber(ARGV[3])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local taken, added, scores, soon = {}, {}, {}, 0
+for i = 4, #ARGV, 3 do
+  local id, due = ARGV[i], ARGV[i + 2]
+  local job_key, result_key = ARGV[1] .. id, ARGV[2] .. id
+  if redis.call('EXISTS', job_key, result_key) > 0 then
+    taken[#taken + 1] = (i - 1) / 3
+    taken[#taken + 1] = redis.call('GET', result_key) or redis.call('GET', job_key)
+  else
+    redis.call('SET', job_key, ARGV[i + 1])
+    added[#added + 1] = job_key
+    local score = now
+    if due ~= '' then
+      score = string.sub(due, 1, 1) == '+' and now + tonumber(due) or tonumber(due)
+    end
+    scores[#scores + 1] = string.format('%.0f', score)
+    scores[#scores + 1] = id
+    if score <= now + WAKE_AHEAD_MS then
+      soon = soon + 1
+    end
+  end
+end
+
+if #added > 0 then
+  local reply = redis.pcall('ZADD', KEYS[1], unpack(scores))
+  if type(reply) == 'table' and reply.err then
+    redis.call('DEL', unpack(added))
+    return reply
+  end
+  for _ = redis.call('LLEN', KEYS[2]) + 1, math.min(WAKE_CAP, soon) do
+    redis.call('RPUSH', KEYS[2], '1')
+  end
+end
+return taken

@@ -1,0 +1,309 @@
+"""The producer: puts fetches on the queue and gets their results back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self, Unpack
+
+from redis.asyncio import Redis
+
+from . import wire
+from .errors import FetchqError, InvalidRequest, KeyConflict, ResultTimeout
+from .job import CancelOutcome, FetchJob, Job, JobStatus
+from .job_id import JobIds, id_for_key
+from .keys import DEFAULT_QUEUE, PUSH_PREFIX_LEN, Keys
+from .redis_errors import CONNECTION_ERRORS, translated
+from .redis_url import DEFAULT_URL, RedisAddress, connect
+from .request import DEFAULT_RESULT_TTL_S, FetchRequest, RequestOptions, build_request
+from .result import FetchResult
+from .results import Results
+from .scripts import load_script
+
+BATCH_JOBS: Final = 1000
+BATCH_BYTES: Final = 4 << 20
+"""What one round trip of `enqueue_many` carries at most."""
+
+_CANCEL_OUTCOMES: Final = (
+    CancelOutcome.NOT_FOUND,
+    CancelOutcome.CANCELLED,
+    CancelOutcome.REQUESTED,
+    CancelOutcome.FINISHED,
+)
+
+
+class Producer:
+    """Puts fetch jobs on a queue. One for each service and event loop; any number of tasks may share it.
+
+        async with Producer.from_url("redis://localhost:6379") as producer:
+            job = await producer.enqueue("https://example.org/")
+            result = await job.result(timeout_s=30)
+
+    Raises `RedisUnavailable` where Redis cannot be reached and `RedisRefused` where it says no.
+    """
+
+    def __init__(self, redis: Redis, *, queue: str = DEFAULT_QUEUE, namespace: str = "") -> None:
+        """On a client of yours (an `ArqRedis` too), which stays open when the producer is closed.
+
+        `queue` and `namespace` are those of the workers.
+        """
+        if redis.connection_pool.connection_kwargs.get("decode_responses"):
+            raise FetchqError("the Redis client has decode_responses=True; jobs are bytes, so it must be without")
+        self._redis = redis
+        self._owned = False
+        self.keys: Final = Keys(queue=queue, namespace=namespace)
+        self.results: Final = Results(redis, self.keys)
+        self._ids = JobIds()
+        self._enqueue = load_script(redis, "enqueue")
+        self._cancel = load_script(redis, "cancel")
+
+    @classmethod
+    def from_url(
+        cls, url: str | RedisAddress = DEFAULT_URL, *, queue: str = DEFAULT_QUEUE, namespace: str = ""
+    ) -> Self:
+        """With a client of its own, closed with it. Nothing is sent yet. Raises `InvalidRedisURL`."""
+        producer = cls(connect(url), queue=queue, namespace=namespace)
+        producer._owned = True
+        return producer
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes what the producer opened. Jobs go on."""
+        await self.results.aclose()
+        if self._owned:
+            await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Returns if Redis answers."""
+        with translated(self._redis):
+            await self._redis.ping()
+
+    async def enqueue(self, request: str | FetchRequest, **options: Unpack[RequestOptions]) -> FetchJob:
+        """Puts one fetch on the queue; when this returns, it is there.
+
+        `options` are the fields of `FetchRequest`. Raises `InvalidRequest`, and then nothing has reached Redis; and
+        `KeyConflict`.
+        """
+        return (await self._enqueue_batch([build_request(request, options)]))[0]
+
+    async def enqueue_many(
+        self, requests: Iterable[str | FetchRequest] | AsyncIterable[str | FetchRequest]
+    ) -> list[FetchJob]:
+        """Puts many fetches on the queue, a thousand a round trip, and gives their jobs in the same order.
+
+        An error stops it where it stands. What was put on the queue before is the error's `enqueued`.
+        """
+        jobs: list[FetchJob] = []
+        batch: list[FetchRequest] = []
+        size = 0
+        sending: asyncio.Task[list[FetchJob]] | None = None
+        try:
+            async for request in _each(requests):
+                made = build_request(request, {})
+                batch.append(made)
+                size += len(made.url) + len(made.body or b"")
+                if len(batch) >= BATCH_JOBS or size >= BATCH_BYTES:
+                    if sending is not None:  # one batch is under way while the next is being made
+                        jobs += await sending
+                    sending = asyncio.create_task(self._enqueue_batch(batch))
+                    batch, size = [], 0
+                    await asyncio.sleep(0)  # lets it go out now
+            if sending is not None:
+                jobs += await sending
+                sending = None
+            if batch:
+                jobs += await self._enqueue_batch(batch)
+        except FetchqError as problem:
+            if sending is not None and not sending.done():
+                jobs += await sending
+            problem.enqueued = (*jobs, *problem.enqueued)
+            raise
+        except BaseException:
+            if sending is not None:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+            raise
+        return jobs
+
+    async def enqueue_call(self, function: str, *args: Any, **kwargs: Any) -> Job:
+        """Puts a call of a coroutine of your own, registered with the workers as `function`, on the queue.
+
+        Arguments are plain values or msgspec structs. Raises `InvalidRequest` for one that has no form on the wire.
+        """
+        try:
+            payload = wire.encode_job(function, args, kwargs, _now_ms())
+        except (TypeError, ValueError, OverflowError, RecursionError) as problem:
+            raise InvalidRequest("arguments", str(problem)) from problem
+        job_id = self._ids.take(1)[0]
+        await self._run_enqueue([job_id, payload, ""])
+        return Job(self, job_id)
+
+    def job(self, job_id: str) -> FetchJob:
+        """The fetch job of this id, whoever enqueued it. Asks Redis nothing."""
+        return FetchJob(self, job_id)
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Where a job stands now."""
+        with translated(self._redis):
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.exists(self.keys.result + job_id)
+                pipe.exists(self.keys.in_progress + job_id)
+                pipe.zscore(self.keys.pending, job_id)
+                pipe.time()
+                complete, running, score, (seconds, micros) = await pipe.execute()
+        if complete:
+            return JobStatus.COMPLETE
+        if running:
+            return JobStatus.IN_PROGRESS
+        if score is None:
+            return JobStatus.NOT_FOUND
+        return JobStatus.DEFERRED if score > seconds * 1000 + micros / 1000 else JobStatus.QUEUED
+
+    async def cancel_many(self, job_ids: Sequence[str]) -> list[CancelOutcome]:
+        """Ends many jobs, a thousand a round trip, and says of each what came of it."""
+        outcomes: list[CancelOutcome] = []
+        for start in range(0, len(job_ids), BATCH_JOBS):
+            outcomes += await self._cancel_batch(job_ids[start : start + BATCH_JOBS])
+        return outcomes
+
+    async def as_completed(
+        self, jobs: Iterable[FetchJob], *, timeout_s: float | None = None
+    ) -> AsyncIterator[FetchResult]:
+        """The results of `jobs` in the order in which they come.
+
+        Raises `ResultTimeout` if they have not all come after `timeout_s`. Jobs that have no result and never will
+        have one are passed over, and the first of them raises its `JobNotFound` at the end.
+        """
+        ids = list(dict.fromkeys(job.id for job in jobs))
+        done: asyncio.Queue[tuple[str, asyncio.Future[bytes]]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        until = None if timeout_s is None else loop.time() + timeout_s
+        missing: BaseException | None = None
+        left = dict.fromkeys(ids)
+        try:
+            for job_id in ids:
+                future = self.results.watch(job_id)
+                future.add_done_callback(lambda settled, job_id=job_id: done.put_nowait((job_id, settled)))  # type: ignore[misc]
+            while left:
+                try:
+                    async with asyncio.timeout_at(until):
+                        job_id, settled = await done.get()
+                except TimeoutError as problem:
+                    raise ResultTimeout(
+                        f"{len(left)} of {len(ids)} jobs had no result after {timeout_s:g} s"
+                    ) from problem
+                del left[job_id]
+                self.results.unwatch(job_id)
+                failure = settled.exception()
+                if failure is None:
+                    yield wire.decode_result(wire.decode_stored(settled.result()), job_id)
+                else:
+                    missing = missing or failure
+        finally:
+            for job_id in left:
+                self.results.unwatch(job_id)
+        if missing is not None:
+            raise missing
+
+    async def _enqueue_batch(self, requests: Sequence[FetchRequest]) -> list[FetchJob]:
+        """One round trip. Repeating it is harmless: an id that is there already is not added again."""
+        now_ms = _now_ms()
+        queue = self.keys.queue
+        ids = self._ids.take(len(requests))
+        args: list[str | bytes] = []
+        for i, request in enumerate(requests):
+            if request.key is not None:
+                ids[i] = id_for_key(request.key, queue)
+            args += (ids[i], wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms), _due(request))
+        taken = await self._run_enqueue(args)
+        jobs = [FetchJob(self, job_id) for job_id in ids]
+        conflicts = [
+            KeyConflict(request.key, ids[place - 1])
+            for place, holder in zip(taken[::2], taken[1::2], strict=True)
+            if (request := requests[place - 1]).key is not None and not _holds(holder, request)
+        ]
+        if conflicts:
+            refused = {conflict.job_id for conflict in conflicts}
+            conflicts[0].enqueued = tuple(job for job in jobs if job.id not in refused)
+            raise conflicts[0]
+        return jobs
+
+    async def _run_enqueue(self, jobs: list[Any]) -> list[Any]:
+        keys = [self.keys.pending, self.keys.wake]
+        args = [self.keys.job, self.keys.result, "", *jobs]
+        with translated(self._redis):
+            try:
+                reply: list[Any] = await self._enqueue(keys=keys, args=args)
+            except CONNECTION_ERRORS:  # the connection may have been a stale one; the ids make a second try safe
+                reply = await self._enqueue(keys=keys, args=args)
+        return reply
+
+    async def _cancel_batch(self, job_ids: Sequence[str]) -> list[CancelOutcome]:
+        keys = self.keys
+        with translated(self._redis):
+            payloads = await self._redis.mget([keys.job + job_id for job_id in job_ids]) if job_ids else []
+            args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
+            args += (PUSH_PREFIX_LEN, "")
+            for job_id, payload in zip(job_ids, payloads, strict=True):
+                args += (job_id, *_cancelled(job_id, payload, keys.queue))
+            codes = await self._cancel(keys=[keys.pending, keys.abort, keys.leases], args=args)
+        return [_CANCEL_OUTCOMES[code] for code in codes]
+
+
+async def _each(requests: Iterable[str | FetchRequest] | AsyncIterable[str | FetchRequest]) -> AsyncIterator[Any]:
+    if isinstance(requests, str | FetchRequest):
+        raise InvalidRequest("requests", "takes many; one alone goes to enqueue()")
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _due(request: FetchRequest) -> str:
+    if request.not_before is not None:
+        return str(max(0, _ms(request.not_before)))
+    return f"+{round(request.delay_s * 1000)}" if request.delay_s else ""
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _holds(holder: bytes, request: FetchRequest) -> bool:
+    """Whether a stored job or result is of the same request."""
+    try:
+        [held] = wire.deserialize(holder)["a"]
+        return wire.decode_request(held).same_work(request)
+    except (FetchqError, KeyError, TypeError, ValueError):  # of another version or another client: not the same
+        return False
+
+
+def _cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int]:
+    """The result of a job that is cancelled before it ran, and the result's life in ms."""
+    job: dict[str, Any] = {"f": "<unknown>", "a": [], "k": {}, "et": _now_ms()}
+    ttl_s = DEFAULT_RESULT_TTL_S
+    if payload is not None:
+        try:
+            job = wire.deserialize(payload)
+            ttl_s = wire.decode_request(job["a"][0]).result_ttl_s
+        except (FetchqError, LookupError):  # a call of another coroutine, or no job at all: it can be cancelled too
+            pass
+    now_ms = _now_ms()
+    ended = {"t": 0, "s": False, "r": asyncio.CancelledError(), "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
+    return wire.serialize({**job, **ended}), round(ttl_s * 1000)
