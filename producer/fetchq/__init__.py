@@ -25,6 +25,7 @@ from .producer import Producer
 from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
 from .status import FetchStatus
+from .sync import SyncFetchJob, SyncJob, SyncProducer
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,9 @@ __all__ = [
     "RedisUnavailable",
     "ResultTimeout",
     "RetryPolicy",
+    "SyncFetchJob",
+    "SyncJob",
+    "SyncProducer",
     "Timing",
     "WireError",
     "__version__",

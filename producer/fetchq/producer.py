@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
@@ -178,7 +178,7 @@ class Producer:
 
     async def as_completed(
         self, jobs: Iterable[FetchJob], *, timeout_s: float | None = None
-    ) -> AsyncIterator[FetchResult]:
+    ) -> AsyncGenerator[FetchResult, None]:
         """The results of `jobs` in the order in which they come.
 
         Raises `ResultTimeout` if they have not all come after `timeout_s`. Jobs that have no result and never will
