@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from fetchq import FetchqError, InvalidRedisURL, InvalidRequest, RedisUnavailable
+from fetchq_worker.settings import InvalidSetting
 
 
 class ExitStatus(IntEnum):
@@ -18,6 +19,8 @@ class ExitStatus(IntEnum):
     NO_REDIS = 3
     INTERRUPTED = 130
     """128 + SIGINT, as shells write it."""
+    TERMINATED = 143
+    """128 + SIGTERM."""
     PIPE_CLOSED = 141
     """128 + SIGPIPE: whoever read the output has left. Nothing is said about it."""
 
@@ -56,5 +59,5 @@ def failure_of(problem: FetchqError) -> CommandFailed:
         return CommandFailed(
             f"{problem}; start Redis, or give its address with --redis or FETCHQ_REDIS_URL", ExitStatus.NO_REDIS
         )
-    wrong_usage = isinstance(problem, InvalidRequest | InvalidRedisURL)
+    wrong_usage = isinstance(problem, InvalidRequest | InvalidRedisURL | InvalidSetting)
     return CommandFailed(str(problem), ExitStatus.USAGE if wrong_usage else ExitStatus.FAILED)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from .summary import Summary
+from rich import progress as rich_progress
+from rich.console import Console
+
+from .summary import Summary
 
 BAR_INTERVAL_S: Final = 0.2
 LINE_INTERVAL_S: Final = 5.0
@@ -35,15 +37,12 @@ class BarProgress:
     interval_s = BAR_INTERVAL_S
 
     def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415 - `--help` is to load nothing of this
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
-
-        self._bar = Progress(
-            BarColumn(bar_width=None),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+        self._bar = rich_progress.Progress(
+            rich_progress.BarColumn(bar_width=None),
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("left"),
+            rich_progress.TimeRemainingColumn(),
             console=Console(stderr=True),
             auto_refresh=False,
         )

@@ -96,7 +96,8 @@ class ResultFile:
         with open(self._fd, "rb", closefd=False) as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
                 if not line.endswith(b"\n"):
-                    if len(line) == MAX_LINE_BYTES or (number == 1 and not _BEGINNING.startswith(line[: len(_BEGINNING)])):
+                    begun_here = number > 1 or _BEGINNING.startswith(line[: len(_BEGINNING)])
+                    if len(line) == MAX_LINE_BYTES or not begun_here:
                         raise self._foreign(number)
                     break
                 try:

@@ -20,7 +20,6 @@ class SeenUrls:
     def __init__(self) -> None:
         self._key = os.urandom(16)
         self._slots = array("Q", bytes(8 * _START_SLOTS))
-        self._mask = _START_SLOTS - 1
         self._count = 0
 
     def __len__(self) -> int:
@@ -29,29 +28,37 @@ class SeenUrls:
     def __repr__(self) -> str:
         return f"<SeenUrls {self._count}>"
 
+    def __contains__(self, url: str) -> bool:
+        return bool(self._slots[self._find(self._digest(url))])
+
     def add(self, url: str) -> bool:
         """Whether `url` is new; it is not the next time."""
-        data = url.encode("utf-8", "surrogatepass")
-        digest = int.from_bytes(blake2b(data, digest_size=8, key=self._key).digest(), "little") or 1  # 0: a free slot
-        slots, mask = self._slots, self._mask
-        slot = digest & mask
-        while found := slots[slot]:
-            if found == digest:
-                return False
-            slot = (slot + 1) & mask
-        slots[slot] = digest
+        digest = self._digest(url)
+        slot = self._find(digest)
+        if self._slots[slot]:
+            return False
+        self._slots[slot] = digest
         self._count += 1
-        if 2 * self._count > mask:
+        if 2 * self._count > len(self._slots):
             self._grow()
         return True
 
+    def _digest(self, url: str) -> int:
+        data = url.encode("utf-8", "surrogatepass")
+        return int.from_bytes(blake2b(data, digest_size=8, key=self._key).digest(), "little") or 1  # 0: a free slot
+
+    def _find(self, digest: int) -> int:
+        """The slot that holds `digest`, or the free one where it belongs."""
+        slots = self._slots
+        mask = len(slots) - 1
+        slot = digest & mask
+        while (found := slots[slot]) and found != digest:
+            slot = (slot + 1) & mask
+        return slot
+
     def _grow(self) -> None:
         old = self._slots
-        self._mask = mask = 2 * len(old) - 1
-        self._slots = slots = array("Q", bytes(16 * len(old)))
+        self._slots = array("Q", bytes(16 * len(old)))
         for digest in old:
             if digest:
-                slot = digest & mask
-                while slots[slot]:
-                    slot = (slot + 1) & mask
-                slots[slot] = digest
+                self._slots[self._find(digest)] = digest

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from rich import box
+from rich.table import Table
 
 from fetchq import FetchResult, FetchStatus
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _BUCKETS_PER_DOUBLING: Final = 16
 """A quantile is at most 2.2 % off."""
@@ -68,25 +68,22 @@ class Summary:
             outcome.example = printable(f"{result.url}: {result.error or f'HTTP {result.http_status}'}")
 
     def table(self) -> Table:
-        """The closing table, for a person."""
-        from rich import box  # noqa: PLC0415 - `--help` is to load nothing of this
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
-
-        table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
-        table.add_column("outcome")
+        """Outcomes, how many of each, and how long they took: for a person."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        table.add_column("outcome", no_wrap=True)
         for name in ("count", "p50", "p95"):
-            table.add_column(name, justify="right")
-        table.add_column("for example", overflow="ellipsis", no_wrap=True)
-        for status, outcome in sorted(self._outcomes.items(), key=lambda item: -item[1].count):
-            table.add_row(
-                str(status),
-                f"{outcome.count:,}",
-                _shown(outcome.latencies.quantile(0.5)),
-                _shown(outcome.latencies.quantile(0.95)),
-                Text(outcome.example or ""),
-            )
+            table.add_column(name, justify="right", no_wrap=True)
+        for status, outcome in self._by_count():
+            p50, p95 = outcome.latencies.quantile(0.5), outcome.latencies.quantile(0.95)
+            table.add_row(str(status), f"{outcome.count:,}", _shown(p50), _shown(p95))
         return table
+
+    def examples(self) -> list[str]:
+        """Of each outcome that is a failure, the first there was: a line for a person."""
+        return [f"{status}: {outcome.example}" for status, outcome in self._by_count() if outcome.example]
+
+    def _by_count(self) -> list[tuple[FetchStatus, Outcome]]:
+        return sorted(self._outcomes.items(), key=lambda item: -item[1].count)
 
 
 def latency_of(result: FetchResult) -> float | None:

@@ -6,7 +6,7 @@ import asyncio
 import codecs
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
@@ -74,7 +74,7 @@ def count_lines(path: Path) -> int | None:
     return lines + (last != b"\n")
 
 
-async def read_lines(name: str) -> AsyncIterator[list[str]]:
+async def read_lines(name: str) -> AsyncGenerator[list[str], None]:
     """The lines of the file `name`, or of stdin when it is `-`, in batches as they arrive; raises `CommandFailed`.
 
     A pipe or a terminal is waited for by the event loop, so that a slow writer holds up nothing else.
