@@ -22,10 +22,8 @@ app = typer.Typer(
 
 _REDIS_HELP = "Address of Redis: redis://, rediss://, unix:// or redis+sentinel://."
 Redis = Annotated[
-    str | None,
-    typer.Option(
-        "--redis", envvar="FETCHQ_REDIS_URL", metavar="URL", help=_REDIS_HELP, show_default="redis://localhost:6379"
-    ),
+    str,
+    typer.Option("--redis", envvar="FETCHQ_REDIS_URL", metavar="URL", help=_REDIS_HELP),
 ]
 OwnRedis = Annotated[
     str | None,
@@ -37,15 +35,10 @@ OwnRedis = Annotated[
         show_default="one inside the process",
     ),
 ]
-Queue = Annotated[
-    str | None,
-    typer.Option("--queue", envvar="FETCHQ_QUEUE", metavar="NAME", help="Name of the queue.", show_default="arq:queue"),
-]
+Queue = Annotated[str, typer.Option("--queue", envvar="FETCHQ_QUEUE", metavar="NAME", help="Name of the queue.")]
 Concurrency = Annotated[
-    int | None,
-    typer.Option(
-        "--concurrency", "-c", envvar="FETCHQ_CONCURRENCY", metavar="N", help="Fetches at a time.", show_default="100"
-    ),
+    int,
+    typer.Option("--concurrency", "-c", envvar="FETCHQ_CONCURRENCY", metavar="N", help="Fetches at a time."),
 ]
 AllowNet = Annotated[
     list[str] | None,
@@ -74,16 +67,16 @@ FromFile = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float | None,
-    typer.Option("--timeout", metavar="S", help="Seconds for one attempt, as a whole.", show_default="30"),
+    float,
+    typer.Option("--timeout", metavar="S", help="Seconds for one attempt, as a whole."),
 ]
 MaxBytes = Annotated[
-    int | None,
-    typer.Option("--max-bytes", metavar="N", help="Largest body, decoded, in bytes.", show_default="4194304"),
+    int,
+    typer.Option("--max-bytes", metavar="N", help="Largest body, decoded, in bytes."),
 ]
 MaxTries = Annotated[
-    int | None,
-    typer.Option("--max-tries", metavar="N", help="Attempts in all.", show_default="3"),
+    int,
+    typer.Option("--max-tries", metavar="N", help="Attempts in all."),
 ]
 Bodies = Annotated[
     str | None,
@@ -138,14 +131,14 @@ def fetch(
         bool, typer.Option("--resume", help="Go on with the --out of an earlier run: fetch what it lacks.")
     ] = False,
     bodies: Bodies = None,
-    concurrency: Concurrency = None,
-    timeout: Timeout = None,
-    max_bytes: MaxBytes = None,
-    max_tries: MaxTries = None,
+    concurrency: Concurrency = 100,
+    timeout: Timeout = 30.0,
+    max_bytes: MaxBytes = 4_194_304,
+    max_tries: MaxTries = 3,
     allow_net: AllowNet = None,
     user_agent: UserAgent = None,
     redis: OwnRedis = None,
-    queue: Queue = None,
+    queue: Queue = "arq:queue",
 ) -> None:
     """Fetch a list of URLs, all in one process.
 
@@ -178,22 +171,21 @@ def fetch(
 
 @app.command()
 def worker(
-    redis: Redis = None,
-    queue: Queue = None,
-    concurrency: Concurrency = None,
+    redis: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
+    concurrency: Concurrency = 100,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
     allow_net: AllowNet = None,
     user_agent: UserAgent = None,
     grace_s: Annotated[
-        float | None,
+        float,
         typer.Option(
             "--grace-s",
             envvar="FETCHQ_GRACE_S",
             metavar="S",
             help="Seconds that running jobs have to finish after SIGTERM or Ctrl-C; then they go back to the queue.",
-            show_default="20",
         ),
-    ] = None,
+    ] = 20.0,
     settings_class: Annotated[
         str | None,
         typer.Option(
@@ -239,19 +231,15 @@ def enqueue(
         str | None,
         typer.Option("--body-file", metavar="FILE", help="Request body, from a file; - is stdin.", show_default="none"),
     ] = None,
-    timeout: Timeout = None,
-    max_bytes: MaxBytes = None,
-    max_redirects: Annotated[
-        int | None, typer.Option("--max-redirects", metavar="N", help="Redirects to follow.", show_default="10")
-    ] = None,
-    max_tries: MaxTries = None,
+    timeout: Timeout = 30.0,
+    max_bytes: MaxBytes = 4_194_304,
+    max_redirects: Annotated[int, typer.Option("--max-redirects", metavar="N", help="Redirects to follow.")] = 10,
+    max_tries: MaxTries = 3,
     repeat_unsafe: Annotated[
         bool,
         typer.Option("--repeat-unsafe", help="Send a POST or PATCH again after it may have arrived, with one key."),
     ] = False,
-    delay_s: Annotated[
-        float | None, typer.Option("--delay-s", metavar="S", help="Run it this much later.", show_default="0")
-    ] = None,
+    delay_s: Annotated[float, typer.Option("--delay-s", metavar="S", help="Run it this much later.")] = 0.0,
     deadline_s: Annotated[
         float | None,
         typer.Option("--deadline-s", metavar="S", help="Do not start it later than this.", show_default="none"),
@@ -261,11 +249,11 @@ def enqueue(
         typer.Option("--key", metavar="TEXT", help="Idempotency key: the same key, the same job.", show_default="none"),
     ] = None,
     result_ttl_s: Annotated[
-        float | None,
-        typer.Option("--result-ttl-s", metavar="S", help="How long the result is kept.", show_default="3600"),
-    ] = None,
-    redis: Redis = None,
-    queue: Queue = None,
+        float,
+        typer.Option("--result-ttl-s", metavar="S", help="How long the result is kept."),
+    ] = 3600.0,
+    redis: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
 ) -> None:
     """Put fetches on the queue and print their job ids, one a line."""
     from .jobs import EnqueueOptions
@@ -300,8 +288,8 @@ def result(
     ] = None,
     body: Annotated[bool, typer.Option("--body", help="Print the body alone, as it came.")] = False,
     bodies: Bodies = None,
-    redis: Redis = None,
-    queue: Queue = None,
+    redis: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
 ) -> None:
     """Wait for a job's result and print it as JSON."""
     from .jobs import show_result as command
@@ -312,8 +300,8 @@ def result(
 @app.command()
 def cancel(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As printed by enqueue.")],
-    redis: Redis = None,
-    queue: Queue = None,
+    redis: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
 ) -> None:
     """Cancel jobs, and print what came of each."""
     from .jobs import cancel as command
@@ -324,8 +312,8 @@ def cancel(
 @app.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    redis: Redis = None,
-    queue: Queue = None,
+    redis: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
 ) -> None:
     """Show how many jobs are due, deferred and running."""
     from .queue_state import show_queue_state as command

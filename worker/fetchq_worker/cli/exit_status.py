@@ -56,8 +56,9 @@ def failure_of(problem: FetchqError) -> CommandFailed:
     if isinstance(problem, CommandFailed):
         return problem
     if isinstance(problem, RedisUnavailable):
+        what = str(problem).rstrip(".")
         return CommandFailed(
-            f"{problem}; start Redis, or give its address with --redis or FETCHQ_REDIS_URL", ExitStatus.NO_REDIS
+            f"{what}; start Redis, or give its address with --redis or FETCHQ_REDIS_URL", ExitStatus.NO_REDIS
         )
     wrong_usage = isinstance(problem, InvalidRequest | InvalidRedisURL | InvalidSetting)
     return CommandFailed(str(problem), ExitStatus.USAGE if wrong_usage else ExitStatus.FAILED)

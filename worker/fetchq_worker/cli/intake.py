@@ -23,11 +23,11 @@ class Wanted(NamedTuple):
 
 
 class FetchLimits(NamedTuple):
-    """What a user may set for every fetch; None leaves the contract's default. Seconds, bytes, attempts."""
+    """What a user may set for every fetch."""
 
-    timeout_s: float | None = None
-    max_bytes: int | None = None
-    max_tries: int | None = None
+    timeout_s: float = 30.0
+    max_bytes: int = 4 << 20
+    max_tries: int = 3
 
 
 class Intake:
@@ -35,14 +35,12 @@ class Intake:
 
     def __init__(self, limits: FetchLimits) -> None:
         """Raises `InvalidRequest` for limits that the contract does not allow."""
-        retry = RetryPolicy(max_retry_after_s=MAX_RETRY_AFTER_S)
-        if limits.max_tries is not None:
-            retry = RetryPolicy(max_tries=limits.max_tries, max_retry_after_s=MAX_RETRY_AFTER_S)
-        self._options: dict[str, object] = {"retry": retry, "result_ttl_s": RESULT_TTL_S}
-        if limits.timeout_s is not None:
-            self._options["timeout_s"] = limits.timeout_s
-        if limits.max_bytes is not None:
-            self._options["max_bytes"] = limits.max_bytes
+        self._options: dict[str, object] = {
+            "timeout_s": limits.timeout_s,
+            "max_bytes": limits.max_bytes,
+            "retry": RetryPolicy(max_tries=limits.max_tries, max_retry_after_s=MAX_RETRY_AFTER_S),
+            "result_ttl_s": RESULT_TTL_S,
+        }
         self._request("http://localhost/")  # checks the limits before any line is read
         self._seen = SeenUrls()
         self._done = SeenUrls()

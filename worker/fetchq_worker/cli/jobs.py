@@ -25,23 +25,23 @@ _MAX_COMPLAINTS: Final = 10
 
 
 class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What every request of one `fetchq enqueue` is to carry; None leaves the contract's default."""
+    """What every request of one `fetchq enqueue` is to carry."""
 
     method: str | None = None
     headers: Sequence[str] = ()
     """Each `Name: value`."""
     body: str | None = None
     body_file: str | None = None
-    timeout_s: float | None = None
-    max_bytes: int | None = None
-    max_redirects: int | None = None
-    max_tries: int | None = None
+    timeout_s: float
+    max_bytes: int
+    max_redirects: int
+    max_tries: int
     repeat_unsafe: bool = False
-    delay_s: float | None = None
+    delay_s: float = 0.0
     deadline_s: float | None = None
     """Counted from now."""
     key: str | None = None
-    result_ttl_s: float | None = None
+    result_ttl_s: float
 
 
 async def enqueue(
@@ -125,7 +125,7 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "timeout_s": options.timeout_s,
         "max_bytes": options.max_bytes,
         "max_redirects": options.max_redirects,
-        "retry": None if options.max_tries is None else RetryPolicy(max_tries=options.max_tries),
+        "retry": RetryPolicy(max_tries=options.max_tries),
         "repeat_unsafe": options.repeat_unsafe,
         "delay_s": options.delay_s,
         "deadline": deadline,

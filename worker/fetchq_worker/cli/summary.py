@@ -75,7 +75,7 @@ class Summary:
             table.add_column(name, justify="right", no_wrap=True)
         for status, outcome in self._by_count():
             p50, p95 = outcome.latencies.quantile(0.5), outcome.latencies.quantile(0.95)
-            table.add_row(str(status), f"{outcome.count:,}", _shown(p50), _shown(p95))
+            table.add_row(str(status), f"{outcome.count:,}", duration_text(p50), duration_text(p95))
         return table
 
     def examples(self) -> list[str]:
@@ -98,7 +98,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def _shown(duration_s: float | None) -> str:
+def duration_text(duration_s: float | None) -> str:
     if duration_s is None:
         return ""
     return f"{duration_s * 1000:.0f} ms" if duration_s < 1 else f"{duration_s:.1f} s"
