@@ -137,7 +137,7 @@ def fetch(
     max_tries: MaxTries = 3,
     allow_net: AllowNet = None,
     user_agent: UserAgent = None,
-    redis: OwnRedis = None,
+    redis_url: OwnRedis = None,
     queue: Queue = "arq:queue",
 ) -> None:
     """Fetch a list of URLs, all in one process.
@@ -155,13 +155,13 @@ def fetch(
         out=out,
         resume=resume,
         bodies=bodies,
-        embedded=redis is None,
+        embedded=redis_url is None,
         limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
     )
     _run(
         command,
         options,
-        redis_url=redis,
+        redis_url=redis_url,
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
@@ -171,7 +171,8 @@ def fetch(
 
 @app.command()
 def worker(
-    redis: Redis = "redis://localhost:6379",
+    context: typer.Context,
+    redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
     concurrency: Concurrency = 100,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
@@ -201,9 +202,10 @@ def worker(
 
     _run(
         command,
-        burst,
         settings_class,
-        redis_url=redis,
+        burst,
+        _on_command_line(context),
+        redis_url=redis_url,
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
@@ -252,7 +254,7 @@ def enqueue(
         float,
         typer.Option("--result-ttl-s", metavar="S", help="How long the result is kept."),
     ] = 3600.0,
-    redis: Redis = "redis://localhost:6379",
+    redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
     """Put fetches on the queue and print their job ids, one a line."""
@@ -274,7 +276,7 @@ def enqueue(
         key=key,
         result_ttl_s=result_ttl_s,
     )
-    _run(command, urls or (), from_file, options, redis_url=redis, queue=queue)
+    _run(command, urls or (), from_file, options, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -288,37 +290,43 @@ def result(
     ] = None,
     body: Annotated[bool, typer.Option("--body", help="Print the body alone, as it came.")] = False,
     bodies: Bodies = None,
-    redis: Redis = "redis://localhost:6379",
+    redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
     """Wait for a job's result and print it as JSON."""
     from .jobs import show_result as command
 
-    _run(command, job_id, timeout, bodies, body, redis_url=redis, queue=queue)
+    _run(command, job_id, timeout, bodies, body, redis_url=redis_url, queue=queue)
 
 
 @app.command()
 def cancel(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As printed by enqueue.")],
-    redis: Redis = "redis://localhost:6379",
+    redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
     """Cancel jobs, and print what came of each."""
     from .jobs import cancel as command
 
-    _run(command, job_ids, redis_url=redis, queue=queue)
+    _run(command, job_ids, redis_url=redis_url, queue=queue)
 
 
 @app.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    redis: Redis = "redis://localhost:6379",
+    redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
     """Show how many jobs are due, deferred and running."""
     from .queue_state import show_queue_state as command
 
-    _run(command, as_json, redis_url=redis, queue=queue)
+    _run(command, as_json, redis_url=redis_url, queue=queue)
+
+
+def _on_command_line(context: typer.Context) -> dict[str, Any]:
+    """The parameters that were typed, not those from the environment or by default."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def _run(command: Any, *arguments: Any, **flags: Any) -> None:

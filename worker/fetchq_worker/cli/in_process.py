@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
@@ -17,10 +17,11 @@ from fetchq.redis_url import connect
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine import Worker
 from fetchq_worker.settings import Settings
+from fetchq_worker.worker_settings import worker_settings
 
 from .run_worker import make_worker
 
-_CLOSE_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S: Final = 5.0
 
 
 class InProcess(NamedTuple):
@@ -59,7 +60,9 @@ async def in_process(settings: Settings, *, embedded: bool) -> AsyncIterator[InP
         with translated(redis):
             await redis.ping()
         async with Producer(redis, queue=settings.queue) as producer:
-            worker = make_worker(settings, client(), handle_signals=False, job_completion_wait=0, log_results=False)
+            worker = make_worker(
+                worker_settings(settings=settings), client(), handle_signals=False, job_completion_wait=0
+            )
             here = InProcess(producer, redis, worker, asyncio.create_task(worker.async_run(), name="fetchq-worker"))
             try:
                 yield here

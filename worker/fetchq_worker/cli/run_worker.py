@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+import inspect
+from typing import Any, Final
 
 from arq.connections import ArqRedis
-from arq.worker import get_kwargs
 
 from fetchq_worker.engine import Worker
-from fetchq_worker.settings import Settings
-from fetchq_worker.worker_settings import worker_settings
+
+_OPTIONS: Final = frozenset(inspect.signature(Worker).parameters)
+_REDIS_OPTIONS: Final = ("redis_settings", "redis_pool")
 
 
-def make_worker(
-    settings: Settings, redis_pool: ArqRedis, *, settings_class: type | None = None, **options: Any
-) -> Worker:
-    """A worker on `redis_pool`, which it closes at its end.
+def make_worker(settings_class: type, redis_pool: ArqRedis, **options: Any) -> Worker:
+    """A worker as `settings_class` (made by `worker_settings`) describes it, on `redis_pool`.
 
-    It runs the functions of `settings_class`, made by `worker_settings`; None: the fetch alone. `options` are more of
-    the worker's own arguments and outrank both.
+    `options` are the worker's own arguments and outrank the class's. The worker closes the pool at its end.
     """
-    arguments = get_kwargs(settings_class or worker_settings(settings=settings))
-    for given_already in ("redis_settings", "namespace"):
-        arguments.pop(given_already, None)
-    arguments |= {
-        "redis_pool": redis_pool,
-        "queue_name": settings.queue,
-        "max_jobs": settings.concurrency,
-        "job_completion_wait": math.ceil(settings.grace_s),
-    }
-    return Worker(**{**arguments, **options})
+    described = {name: value for name, value in vars(settings_class).items() if name in _OPTIONS}
+    for name in _REDIS_OPTIONS:
+        described.pop(name, None)
+    return Worker(redis_pool=redis_pool, **{**described, **options})

@@ -103,7 +103,7 @@ async def demo() -> ExitStatus:
     if strays:
         console.print(f"Not as it should be: {', '.join(strays)}.")
         return ExitStatus.FAILED
-    console.print("All ended as they must, the failures too. Next: fetchq fetch --help, and README.md.")
+    console.print("All ended as they must, the failures too. Next: fetchq fetch --help, and README.md.", soft_wrap=True)
     return ExitStatus.OK
 
 

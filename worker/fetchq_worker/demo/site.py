@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -77,6 +78,7 @@ class _Site:
     async def _big(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
-        for _ in range(BIG_BYTES >> 16):
-            await response.write(bytes(1 << 16))
+        with contextlib.suppress(ConnectionError):  # nobody reads it to its end
+            for _ in range(BIG_BYTES >> 16):
+                await response.write(bytes(1 << 16))
         return response
