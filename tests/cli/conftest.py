@@ -9,15 +9,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-
-from tests.conftest import RedisServer
+from tests.redis_server import RedisServer
 
 PATIENCE_S = 60.0
 """How long anything here may take on a busy machine before it counts as hung."""
@@ -92,21 +91,29 @@ class Fetchq:
         self.folder = folder
         self._left: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
-        environ["FETCHQ_ALLOW_NET"] = "127.0.0.1/32"
-        environ |= options.pop("environ", {})
-        command = [sys.executable, "-c", "from fetchq_worker.cli import main; main()", *map(str, arguments)]
-        pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
-        process = subprocess.Popen(command, text=True, cwd=self.folder, env=environ, **{**pipes, **options})
+    def start(
+        self, *arguments: str | Path, environ: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from fetchq_worker.cli import main; main()", *map(str, arguments)],
+            text=True,
+            cwd=self.folder,
+            env={**clean, "FETCHQ_ALLOW_NET": "127.0.0.1/32", **(environ or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
         self._left.append(process)
         return process
 
-    def run(self, *arguments: str | Path, stdin: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str | Path, stdin: str = "", environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Runs it to its end; whatever happens, it shows no traceback."""
-        process = self.start(*arguments, **options)
+        process = self.start(*arguments, environ=environ)
         out, err = process.communicate(stdin, timeout=PATIENCE_S)
-        assert "Traceback" not in err
+        assert "Traceback" not in err, err
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def close(self) -> None:
@@ -131,10 +138,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def keys_of(server: RedisServer) -> list[bytes]:
-    """What is left in a Redis, but for what workers say of themselves."""
+    """What is left in a Redis, but for what workers say of themselves, and the few tokens that wake them."""
     with redis.Redis(unix_socket_path=str(server.socket)) as client:
         keys: list[bytes] = client.keys()
-    return [key for key in keys if b":worker" not in key and b"health-check" not in key]
+    return [key for key in keys if not any(part in key for part in (b":worker", b"health-check", b":wake:"))]
 
 
 def wait_until(happened: Callable[[], object], what: str) -> None:

@@ -10,64 +10,64 @@ import sys
 import msgspec
 import pytest
 import typer.main
+from tests.cli.conftest import PATIENCE_S, Fetchq, Site, keys_of, wait_until
+from tests.redis_server import RedisServer
 
 from fetchq import FetchRequest
 from fetchq.keys import DEFAULT_QUEUE
 from fetchq_worker.cli.app import app
 from fetchq_worker.settings import Settings
-from tests.cli.conftest import PATIENCE_S, Fetchq, Site, keys_of, wait_until
-from tests.conftest import RedisServer
 
 NO_REDIS = "unix:///nowhere/redis.sock"
 
 
-def with_redis(server: RedisServer) -> dict[str, dict[str, str]]:
-    return {"environ": {"FETCHQ_REDIS_URL": server.url}}
+def at(server: RedisServer) -> dict[str, str]:
+    return {"FETCHQ_REDIS_URL": server.url}
 
 
 def test_a_fetch_is_enqueued_run_and_its_result_printed(fetchq: Fetchq, site: Site, redis_server: RedisServer) -> None:
     enqueued = fetchq.run(
-        "enqueue", f"{site.url}/json", f"{site.url}/nowhere", "--max-tries", "1", **with_redis(redis_server)
+        "enqueue", f"{site.url}/json", f"{site.url}/nowhere", "--max-tries", "1", environ=at(redis_server)
     )
     assert enqueued.returncode == 0
     good, bad = enqueued.stdout.split()
-    state = json.loads(fetchq.run("status", "--json", **with_redis(redis_server)).stdout)
+    state = json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)
     assert (state["due"], state["deferred"], state["running"]) == (2, 0, 0)
-    assert fetchq.run("worker", "--burst", **with_redis(redis_server)).returncode == 0
-    shown = fetchq.run("result", good, **with_redis(redis_server))
+    assert fetchq.run("worker", "--burst", environ=at(redis_server)).returncode == 0
+    shown = fetchq.run("result", good, environ=at(redis_server))
     assert shown.returncode == 0
     assert json.loads(shown.stdout)["text"] == "[42]"
-    assert fetchq.run("result", good, "--body", **with_redis(redis_server)).stdout == "[42]"
-    failed = fetchq.run("result", bad, **with_redis(redis_server))
+    assert fetchq.run("result", good, "--body", environ=at(redis_server)).stdout == "[42]"
+    failed = fetchq.run("result", bad, environ=at(redis_server))
     assert failed.returncode == 1
     assert json.loads(failed.stdout)["http_status"] == 404
 
 
 def test_a_result_that_does_not_come_in_time_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
-    job_id = fetchq.run("enqueue", "http://127.0.0.1/", **with_redis(redis_server)).stdout.strip()
-    late = fetchq.run("result", job_id, "--timeout", "0.2", **with_redis(redis_server))
+    job_id = fetchq.run("enqueue", "http://127.0.0.1/", environ=at(redis_server)).stdout.strip()
+    late = fetchq.run("result", job_id, "--timeout", "0.2", environ=at(redis_server))
     assert late.returncode == 1
     assert late.stderr == f"fetchq: job {job_id} had no result after 0.2 s\n"
 
 
 def test_an_unknown_job_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
     for command in ("result", "cancel"):
-        done = fetchq.run(command, "nobody", **with_redis(redis_server))
+        done = fetchq.run(command, "nobody", environ=at(redis_server))
         assert done.returncode == 1
         assert "no job and no result under id 'nobody'" in done.stderr
 
 
 def test_a_job_can_be_cancelled(fetchq: Fetchq, redis_server: RedisServer) -> None:
-    job_id = fetchq.run("enqueue", "http://127.0.0.1/", "--delay-s", "3600", **with_redis(redis_server)).stdout.strip()
-    assert json.loads(fetchq.run("status", "--json", **with_redis(redis_server)).stdout)["deferred"] == 1
-    assert fetchq.run("cancel", job_id, **with_redis(redis_server)).stdout == f"{job_id} cancelled\n"
-    assert json.loads(fetchq.run("result", job_id, **with_redis(redis_server)).stdout)["status"] == "CANCELLED"
+    job_id = fetchq.run("enqueue", "http://127.0.0.1/", "--delay-s", "3600", environ=at(redis_server)).stdout.strip()
+    assert json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)["deferred"] == 1
+    assert fetchq.run("cancel", job_id, environ=at(redis_server)).stdout == f"{job_id} cancelled\n"
+    assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["status"] == "CANCELLED"
 
 
 def test_a_bad_url_among_the_arguments_is_named_and_nothing_is_enqueued(
     fetchq: Fetchq, redis_server: RedisServer
 ) -> None:
-    done = fetchq.run("enqueue", "http://127.0.0.1/", "nonsense", **with_redis(redis_server))
+    done = fetchq.run("enqueue", "http://127.0.0.1/", "nonsense", environ=at(redis_server))
     assert done.returncode == 2
     assert done.stderr == "fetchq: url: 'nonsense' is not an absolute URL\n"
     assert keys_of(redis_server) == []
@@ -75,7 +75,7 @@ def test_a_bad_url_among_the_arguments_is_named_and_nothing_is_enqueued(
 
 def test_bad_lines_of_a_file_are_named_and_the_others_enqueued(fetchq: Fetchq, redis_server: RedisServer) -> None:
     lines = "# list\nhttp://127.0.0.1/1\nnonsense\nhttp://127.0.0.1/2\n"
-    done = fetchq.run("enqueue", "--from", "-", stdin=lines, **with_redis(redis_server))
+    done = fetchq.run("enqueue", "--from", "-", stdin=lines, environ=at(redis_server))
     assert done.returncode == 2
     assert "'nonsense' is not an absolute URL" in done.stderr
     assert len(done.stdout.split()) == 2
@@ -84,21 +84,19 @@ def test_bad_lines_of_a_file_are_named_and_the_others_enqueued(fetchq: Fetchq, r
 def test_the_same_key_gives_the_same_job_and_another_request_under_it_is_refused(
     fetchq: Fetchq, redis_server: RedisServer
 ) -> None:
-    ids = {
-        fetchq.run("enqueue", "http://127.0.0.1/", "--key", "k", **with_redis(redis_server)).stdout for _ in range(2)
-    }
+    ids = {fetchq.run("enqueue", "http://127.0.0.1/", "--key", "k", environ=at(redis_server)).stdout for _ in range(2)}
     assert len(ids) == 1
-    refused = fetchq.run("enqueue", "http://127.0.0.1/other", "--key", "k", **with_redis(redis_server))
+    refused = fetchq.run("enqueue", "http://127.0.0.1/other", "--key", "k", environ=at(redis_server))
     assert refused.returncode == 1
     assert "belongs to job" in refused.stderr
 
 
 def test_a_request_carries_method_headers_and_body(fetchq: Fetchq, redis_server: RedisServer) -> None:
     fetchq.run(
-        "enqueue", "http://127.0.0.1/", "-H", "X-One: 1", "--body", "größe", "--key", "k", **with_redis(redis_server)
+        "enqueue", "http://127.0.0.1/", "-H", "X-One: 1", "--body", "größe", "--key", "k", environ=at(redis_server)
     )
     same = ("--method", "POST", "--header", "X-One:1", "--key", "k", "--body-file", "-")
-    assert fetchq.run("enqueue", "http://127.0.0.1/", *same, stdin="größe", **with_redis(redis_server)).returncode == 0
+    assert fetchq.run("enqueue", "http://127.0.0.1/", *same, stdin="größe", environ=at(redis_server)).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -121,15 +119,15 @@ def test_without_redis_every_command_says_so_in_one_sentence(fetchq: Fetchq, arg
 def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
     fetchq: Fetchq, site: Site, redis_server: RedisServer
 ) -> None:
-    job_id = fetchq.run("enqueue", f"{site.url}/gate/1", **with_redis(redis_server)).stdout.strip()
-    worker = fetchq.start("worker", stderr=subprocess.DEVNULL, **with_redis(redis_server))
+    job_id = fetchq.run("enqueue", f"{site.url}/gate/1", environ=at(redis_server)).stdout.strip()
+    worker = fetchq.start("worker", stderr=subprocess.DEVNULL, environ=at(redis_server))
     wait_until(lambda: site.hits["/gate/1"], "the fetch")
     worker.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(0.5)
     site.gate.set()
     assert worker.wait(PATIENCE_S) == 0
-    assert json.loads(fetchq.run("result", job_id, **with_redis(redis_server)).stdout)["text"] == "open"
+    assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["text"] == "open"
     assert site.hits["/gate/1"] == 1
 
 
@@ -156,8 +154,8 @@ def test_a_worker_runs_functions_of_ones_own(fetchq: Fetchq, redis_server: Redis
     )
     made = subprocess.run([sys.executable, "-c", script, redis_server.url], capture_output=True, text=True, check=True)
     job_id = made.stdout.strip()
-    assert fetchq.run("worker", "--burst", "--settings", "my_settings:Mine", **with_redis(redis_server)).returncode == 0
-    shown = fetchq.run("result", job_id, "--queue", "mine", **with_redis(redis_server))
+    assert fetchq.run("worker", "--burst", "--settings", "my_settings:Mine", environ=at(redis_server)).returncode == 0
+    shown = fetchq.run("result", job_id, "--queue", "mine", environ=at(redis_server))
     assert json.loads(shown.stdout) == {"twice": 42}
 
 

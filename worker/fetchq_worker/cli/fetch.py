@@ -15,6 +15,7 @@ import msgspec
 from rich.console import Console
 
 from fetchq import RedisUnavailable
+from fetchq.redis_errors import translated
 from fetchq_worker.settings import Settings
 
 from .exit_status import CommandFailed, ExitStatus
@@ -123,7 +124,8 @@ async def _wait_for_end(run: FetchRun, running: asyncio.Task[None], here: InProc
     if not running.done():
         run.stop()
         await running
-        here.working.result()  # says why
+        with translated(here.redis):
+            here.working.result()  # says why
         raise CommandFailed("the worker has stopped before its work was done", ExitStatus.FAILED)
 
 

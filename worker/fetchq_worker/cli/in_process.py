@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 from fetchq import FetchqError, Producer
 from fetchq.redis_errors import translated
 from fetchq.redis_url import connect
+from fetchq_worker.arq_settings import worker_settings
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine import Worker
 from fetchq_worker.settings import Settings
-from fetchq_worker.worker_settings import worker_settings
 
 from .run_worker import make_worker
 

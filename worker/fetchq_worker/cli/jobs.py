@@ -81,6 +81,7 @@ async def show_result(
     """Prints a result as JSON, or with `raw` its body alone, as it came."""
     folder = BodyFolder(Path(bodies)) if bodies is not None else None
     async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
+        await producer.ping()  # whoever waits for a result waits out an outage; one that is there already is told of
         job = producer.job(job_id)
         try:
             result = await job.result(timeout_s)

@@ -15,8 +15,8 @@ from arq.connections import ArqRedis, RedisSettings
 
 from fetchq.redis_errors import translated
 from fetchq.redis_url import RedisAddress, connect
+from fetchq_worker.arq_settings import worker_settings
 from fetchq_worker.settings import ENV_PREFIX, Settings
-from fetchq_worker.worker_settings import worker_settings
 
 from .exit_status import CommandFailed, ExitStatus
 from .logs import configure_logs
