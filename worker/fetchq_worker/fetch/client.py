@@ -99,6 +99,10 @@ class Fetcher:
     ) -> None:
         await self.aclose()
 
+    @property
+    def closed(self) -> bool:
+        return self._session.closed
+
     async def aclose(self) -> None:
         await self._session.close()
         await self._resolver.close()
