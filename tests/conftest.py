@@ -2,72 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.redis_server import RedisServer
 
 from fetchq import Producer
 from fetchq_worker.embedded import EmbeddedRedis
-
-
-def _needed(binary: str) -> str:
-    """The path of a server's binary; without it the test is skipped, and fails where CI promises to have it."""
-    path = shutil.which(binary)
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{binary} is not installed, and CI is to have it")
-        pytest.skip(f"{binary} is not installed")
-    return path
-
-
-class RedisServer:
-    """A private `redis-server` on a unix socket in a temporary folder. `stop()` and `start()` keep the folder."""
-
-    def __init__(self, *options: str) -> None:
-        self._binary = _needed("redis-server")
-        self._folder = Path(tempfile.mkdtemp(prefix="fetchq-redis-"))
-        self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
-        self.socket = self._folder / "redis.sock"
-        self.url = f"unix://{self.socket}"
-        self.start()
-
-    def start(self) -> None:
-        command = [self._binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._folder)]
-        command += ["--save", "", "--loglevel", "warning", *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until = time.monotonic() + 20
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"redis-server did not start: {command}")
-            time.sleep(0.01)
-
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(self.socket))
-                probe.sendall(b"PING\r\n")
-                return probe.recv(16).startswith(b"+PONG")
-            except OSError:
-                return False
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self._folder)
 
 
 @pytest.fixture(scope="session")
@@ -80,10 +22,7 @@ def _session_redis() -> Iterator[RedisServer]:
 @pytest.fixture
 def redis_server(_session_redis: RedisServer) -> RedisServer:
     """A real Redis 7, empty. Shared, so do not stop it: `own_redis_server` is for that."""
-    with socket.socket(socket.AF_UNIX) as admin:
-        admin.connect(str(_session_redis.socket))
-        admin.sendall(b"FLUSHALL\r\n")
-        assert admin.recv(16).startswith(b"+OK")
+    _session_redis.flush()
     return _session_redis
 
 

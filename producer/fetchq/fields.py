@@ -15,6 +15,8 @@ MAX_URL_CHARS: Final = 16_384
 MAX_HEADERS: Final = 128
 MAX_HEADERS_BYTES: Final = 65_536
 MAX_REQUEST_BODY_BYTES: Final = 1 << 20
+MAX_TAGS: Final = 16
+MAX_TAG_CHARS: Final = 64
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.6.2."""
@@ -112,6 +114,15 @@ def check_body(body: object, method: str) -> None:
         raise InvalidRequest("body", f"a {method} request has none")
     if len(body) > MAX_REQUEST_BODY_BYTES:
         raise InvalidRequest("body", f"{len(body)} bytes is more than {MAX_REQUEST_BODY_BYTES}")
+
+
+def tags_of(tags: object) -> tuple[str, ...]:
+    if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
+        raise InvalidRequest("tags", "takes several short names")
+    names = tuple(tags)
+    if len(names) > MAX_TAGS or not all(isinstance(name, str) and 0 < len(name) <= MAX_TAG_CHARS for name in names):
+        raise InvalidRequest("tags", f"takes at most {MAX_TAGS} names of 1 to {MAX_TAG_CHARS} characters")
+    return names
 
 
 def check_seconds(field: str, value: object, low: float, high: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -173,8 +174,27 @@ class Producer:
         """Ends many jobs, a thousand a round trip, and says of each what came of it."""
         outcomes: list[CancelOutcome] = []
         for start in range(0, len(job_ids), BATCH_JOBS):
-            outcomes += await self._cancel_batch(job_ids[start : start + BATCH_JOBS])
+            batch = job_ids[start : start + BATCH_JOBS]
+            outcomes += await self._cancel_batch(batch, await self._payloads(batch))
         return outcomes
+
+    async def cancel_all(self, *, tag: str | None = None) -> AsyncGenerator[dict[CancelOutcome, int], None]:
+        """Ends every job of the queue, or every fetch with the tag, in batches; gives each batch's count.
+
+        What is enqueued meanwhile may or may not be among them.
+        """
+        cursor, more = 0, True
+        while more:
+            with translated(self._redis):
+                cursor, scored = await self._redis.zscan(self.keys.pending, cursor, count=BATCH_JOBS)
+            more = cursor != 0
+            ids = [job_id.decode("utf-8", "surrogateescape") for job_id, _ in scored]
+            payloads = await self._payloads(ids)
+            if tag is not None:
+                chosen = [i for i, payload in enumerate(payloads) if tag in _tags(payload)]
+                ids, payloads = [ids[i] for i in chosen], [payloads[i] for i in chosen]
+            if ids:
+                yield dict(Counter(await self._cancel_batch(ids, payloads)))
 
     async def as_completed(
         self, jobs: Iterable[FetchJob], *, timeout_s: float | None = None
@@ -248,14 +268,17 @@ class Producer:
                 reply = await self._enqueue(keys=keys, args=args)
         return reply
 
-    async def _cancel_batch(self, job_ids: Sequence[str]) -> list[CancelOutcome]:
-        keys = self.keys
+    async def _payloads(self, job_ids: Sequence[str]) -> list[bytes | None]:
         with translated(self._redis):
-            payloads = await self._redis.mget([keys.job + job_id for job_id in job_ids]) if job_ids else []
-            args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
-            args += (PUSH_PREFIX_LEN, "")
-            for job_id, payload in zip(job_ids, payloads, strict=True):
-                args += (job_id, *_cancelled(job_id, payload, keys.queue))
+            return await self._redis.mget([self.keys.job + job_id for job_id in job_ids]) if job_ids else []
+
+    async def _cancel_batch(self, job_ids: Sequence[str], payloads: Sequence[bytes | None]) -> list[CancelOutcome]:
+        keys = self.keys
+        args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
+        args += (PUSH_PREFIX_LEN, "")
+        for job_id, payload in zip(job_ids, payloads, strict=True):
+            args += (job_id, *_cancelled(job_id, payload, keys.queue))
+        with translated(self._redis):
             codes = await self._cancel(keys=[keys.pending, keys.abort, keys.leases], args=args)
         return [_CANCEL_OUTCOMES[code] for code in codes]
 
@@ -292,6 +315,16 @@ def _holds(holder: bytes, request: FetchRequest) -> bool:
         return wire.decode_request(held).same_work(request)
     except (FetchqError, KeyError, TypeError, ValueError):  # of another version or another client: not the same
         return False
+
+
+def _tags(payload: bytes | None) -> Sequence[str]:
+    """The tags of a waiting fetch; a job of any other kind has none."""
+    try:
+        [request] = wire.deserialize(payload or b"")["a"]
+        tags = request.get("tags", ())
+    except (FetchqError, ValueError, AttributeError):
+        return ()
+    return tags if isinstance(tags, list) else ()
 
 
 def _cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .errors import RedisRefused, RedisUnavailable
@@ -24,6 +24,8 @@ def translated(redis: Redis) -> Iterator[None]:
         yield
     except CONNECTION_ERRORS as problem:
         raise RedisUnavailable(f"Redis at {place_of(redis)} cannot be reached: {problem or 'no answer'}") from problem
+    except OutOfMemoryError as problem:
+        raise RedisRefused(f"Redis at {place_of(redis)} is full: it has reached its maxmemory") from problem
     except ResponseError as problem:
         raise RedisRefused(f"Redis at {place_of(redis)} refused: {problem}") from problem
     except RedisError as problem:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from .errors import InvalidRequest
-from .fields import check_body, check_moment, check_seconds, check_whole, headers_of, method_of, normalise_url
+from .fields import check_body, check_moment, check_seconds, check_whole, headers_of, method_of, normalise_url, tags_of
 from .status import FetchStatus
 
 WIRE_VERSION: Final = 1
@@ -116,6 +116,8 @@ class FetchRequest(
     """Idempotency key: while the job or its result exists, the same key gives the same job."""
     result_ttl_s: float = DEFAULT_RESULT_TTL_S
     """How long the result is kept; 0 keeps none."""
+    tags: tuple[str, ...] = ()
+    """Names by which jobs can be found and cancelled together."""
     v: int = WIRE_VERSION
     """Wire version."""
 
@@ -123,10 +125,8 @@ class FetchRequest(
         force_setattr(self, "url", normalise_url(self.url))
         if self.method != "GET":
             force_setattr(self, "method", method_of(self.method))
-        if self.headers:
+        if self.headers != ():
             force_setattr(self, "headers", headers_of(self.headers))
-        elif self.headers != ():
-            force_setattr(self, "headers", ())
         if self.body is not None:
             check_body(self.body, self.method)
         check_seconds("timeout_s", self.timeout_s, 0.001, MAX_TIMEOUT_S)
@@ -148,6 +148,8 @@ class FetchRequest(
         if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= MAX_KEY_CHARS):
             raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
+        if self.tags != ():
+            force_setattr(self, "tags", tags_of(self.tags))
         if self.v != WIRE_VERSION:
             raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
 
@@ -182,6 +184,7 @@ class RequestOptions(TypedDict, total=False):
     deadline: datetime | None
     key: str | None
     result_ttl_s: float
+    tags: Iterable[str]
 
 
 _OPTIONS: Final = frozenset(RequestOptions.__annotations__)

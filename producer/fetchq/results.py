@@ -127,9 +127,10 @@ class Results:
             return True
         self._next_check = now + self._check_s
         if not self._futures:
-            self._runner = None
             await self._hang_up()
-            return False
+            if not self._futures:  # nobody came meanwhile
+                self._runner = None
+                return False
         self._wanted.update(dict.fromkeys(self._futures))
         return True
 

@@ -1,0 +1,64 @@
+"""What a result says of its body and its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fetchq import FETCH_ERRORS, FetchError, FetchResult, FetchStatus
+from fetchq import errors as tree
+
+
+def _result(body: bytes, media_type: str | None = None, charset: str | None = None) -> FetchResult:
+    return FetchResult(url="http://x/", status=FetchStatus.OK, body=body, media_type=media_type, charset=charset)
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "charset", "data"),
+    [
+        (b"[42]", "application/json", None, [42]),
+        (b'{"a": 1}', "application/problem+json", None, {"a": 1}),
+        (b"not json", "application/json", None, "not json"),
+        (b"[" * 10_000, "application/json", None, "[" * 10_000),
+        ("gr\u00fcn".encode("latin-1"), "text/html", "iso-8859-1", "gr\u00fcn"),
+        ("gr\u00fcn".encode(), "text/html", None, "gr\u00fcn"),
+        (b"\xff", "text/plain", None, "\ufffd"),
+        (b"x", "text/plain", "no-such-charset", "x"),
+        (b"x", "text/plain", "base64", "x"),
+        (b"x", "text/plain", "utf-8\0", "x"),
+        (b"\xef\xbb\xbfx", "text/plain", "latin-1", "x"),
+        ("\ufeffgr\u00fcn".encode("utf-16-le"), "text/plain", None, "gr\u00fcn"),
+        (b"<a/>", "application/atom+xml", None, "<a/>"),
+        (b"\x89PNG", "image/png", None, b"\x89PNG"),
+        (b"x", None, None, b"x"),
+        (b"", "application/json", None, ""),
+    ],
+)
+def test_data_is_the_body_by_its_media_type(body: bytes, media_type: str, charset: str, data: Any) -> None:
+    assert _result(body, media_type, charset).data == data
+
+
+@pytest.mark.parametrize("status", FetchStatus)
+def test_every_outcome_is_good_or_has_its_error(status: FetchStatus) -> None:
+    result = FetchResult(url="http://x/", status=status, error="it broke")
+    if status in (FetchStatus.OK, FetchStatus.NOT_MODIFIED):
+        assert result.ok
+        assert result.raise_for_status() is result
+        return
+    assert not result.ok
+    with pytest.raises(FETCH_ERRORS[status]) as raised:
+        result.raise_for_status()
+    assert raised.value.result is result
+    assert str(status) in str(raised.value)
+
+
+def test_each_failure_has_an_exception_of_its_own_in_the_one_tree() -> None:
+    assert len(set(FETCH_ERRORS.values())) == len(FETCH_ERRORS) == len(FetchStatus) - 2
+    assert all(issubclass(error, FetchError) for error in FETCH_ERRORS.values())
+    raised = [value for value in vars(tree).values() if isinstance(value, type) and issubclass(value, Exception)]
+    assert all(issubclass(error, tree.FetchqError) for error in raised)
+
+
+def test_every_failure_that_is_retryable_is_one_of_the_set() -> None:
+    assert {status for status in FetchStatus if status.retryable} < set(FETCH_ERRORS)
