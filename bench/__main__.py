@@ -23,7 +23,7 @@ from .peers import ALL, Peer
 from .processes import REPO
 from .redis_server import redis_server
 from .results import Results
-from .site import nginx_site
+from .site import nginx_site, nginx_version
 from .stage import Options, Stage
 
 PAGES: Final = REPO / "docs" / "performance"
@@ -54,7 +54,7 @@ def main() -> int:
     whole = not given.only and not given.peers
     out = given.out or (PAGES if whole else REPO / ".bench" / "last")
     try:
-        asyncio.run(_run_all(chosen, chosen_peers, options, out))
+        asyncio.run(_run_all(chosen, chosen_peers, options, out, whole=whole))
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
         return 130
@@ -74,7 +74,7 @@ def _chosen(option: str, text: str, known: list[str]) -> list[str]:
     return chosen
 
 
-async def _run_all(names: list[str], peers: list[Peer], options: Options, out: Path) -> None:
+async def _run_all(names: list[str], peers: list[Peer], options: Options, out: Path, *, whole: bool) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
@@ -92,14 +92,14 @@ async def _run_all(names: list[str], peers: list[Peer], options: Options, out: P
         server = await stack.enter_async_context(redis_server(folder))
         site = await stack.enter_async_context(nginx_site(folder))
         stage = Stage(folder, server, site, options, stack)
-        stage.versions["redis-server"] = {"redis-server": await server.version()}
         for measure in MEASURES:
             if measure.name in names:
                 print(f"{measure.name} ({time.monotonic() - started:,.0f} s)", flush=True)
                 await measure.run(stage, peers, results)
-        results.versions = stage.versions
-    results.took_s = round(time.monotonic() - started, 1)
-    await report.write(results, out)
+        servers = {"redis-server": await server.version(), "nginx": await nginx_version(folder)}
+        results.versions = {**stage.versions, "servers": servers}
+        results.took_s = round(time.monotonic() - started, 1)
+        await report.write(results, out, whole=whole, folder=folder)
 
 
 def _raise_open_files() -> None:

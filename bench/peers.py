@@ -28,6 +28,11 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """How long its documents give for a killed worker's jobs to run again, where that is too long to wait for."""
     recovers_why: str = ""
 
+    @property
+    def is_queue(self) -> bool:
+        """Whether it has a producer and a worker."""
+        return self.name not in (BARE, SCRAPY)
+
     def command(self, role: str) -> list[str | Path]:
         """How to start its `producer` or `worker`. Raises `Unavailable`."""
         if self.adapter.endswith(".mjs"):
@@ -47,6 +52,7 @@ FETCHQ: Final = "fetchq"
 ARQ_TUNED: Final = "arq-tuned"
 BULLMQ: Final = "bullmq"
 BARE: Final = "bare"
+SCRAPY: Final = "scrapy"
 
 QUEUES: Final = (
     Peer(
@@ -87,7 +93,7 @@ QUEUES: Final = (
         title="SAQ",
         environment="saq",
         adapter="saq_peer",
-        set_up="Redis queue, JSON, hiredis, results by pub/sub, enqueues gathered; uvloop",
+        set_up="Redis queue, JSON, hiredis, enqueues gathered, result poll 5 ms; uvloop",
     ),
     Peer(
         name="taskiq",
@@ -115,4 +121,12 @@ BARE_LOOP: Final = Peer(
     set_up="no queue: the limit that one Python process has with this client",
 )
 
-ALL: Final = (*QUEUES, BARE_LOOP)
+CRAWLER: Final = Peer(
+    name=SCRAPY,
+    title="Scrapy",
+    environment="scrapy",
+    adapter="scrapy_spider",
+    set_up="runspider with a JSON Lines feed, no delay, robots.txt off, requests per domain as many as in all",
+)
+
+ALL: Final = (*QUEUES, BARE_LOOP, CRAWLER)

@@ -81,6 +81,17 @@ class Child:
         lines = [line.strip() for line in self._errors_path.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1][:300] if lines else "it said nothing"
 
+    async def communicate(self, given: bytes | None, timeout_s: float) -> str:
+        """Hand it its input, wait for its end, and give what it printed; raises `BenchFailure`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                output, _ = await self.process.communicate(given)
+        except TimeoutError:
+            raise BenchFailure(f"{self.name} took longer than {timeout_s:g} s") from None
+        if self.process.returncode != 0:
+            raise BenchFailure(f"{self.name} ended with status {self.process.returncode}: {self.last_words()}")
+        return output.decode()
+
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL to the whole group where that was not enough."""
         if self.process.returncode is None:
@@ -104,14 +115,7 @@ class Child:
 async def run(name: str, argv: Sequence[str | Path], folder: Path, *, timeout_s: float, env: Mapping[str, str]) -> str:
     """Run to the end and give what it printed; raises `BenchFailure` for a failure or when it takes too long."""
     async with Child(name, argv, folder, env=env, talks=True) as child:
-        try:
-            async with asyncio.timeout(timeout_s):
-                output, _ = await child.process.communicate()
-        except TimeoutError:
-            raise BenchFailure(f"{name} took longer than {timeout_s:g} s") from None
-        if child.process.returncode != 0:
-            raise BenchFailure(f"{name} ended with status {child.process.returncode}: {child.last_words()}")
-        return output.decode()
+        return await child.communicate(None, timeout_s)
 
 
 def free_port() -> int:

@@ -73,12 +73,23 @@ class Site(msgspec.Struct, frozen=True):
         return int(counts[1])
 
 
-@contextlib.asynccontextmanager
-async def nginx_site(folder: Path) -> AsyncIterator[Site]:
-    """Started, answering, and stopped at the end."""
+def _binary() -> str:
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if binary is None:
         raise Unavailable("nginx is missing; install your system's package of that name")
+    return binary
+
+
+async def nginx_version(folder: Path) -> str:
+    async with Child("nginx-version", [_binary(), "-v"], folder) as child:
+        await child.process.wait()
+        return child.last_words().rpartition("/")[2]
+
+
+@contextlib.asynccontextmanager
+async def nginx_site(folder: Path) -> AsyncIterator[Site]:
+    """Started, answering, and stopped at the end."""
+    binary = _binary()
     pages = folder / "pages"
     pages.mkdir()
     folder.chmod(0o755)  # nginx, started by root, reads the pages as another user

@@ -64,7 +64,7 @@ async function serve() {
       await enqueueMany(job, args, count);
       return { elapsed_s: (monotonicNs() - started) / 1e9 };
     },
-    async probe({ job, args, duration_s, limit, gap_s, timeout_s, body_bytes }) {
+    async probe({ job, args, duration_s, limit, gap_s, patience_s, body_bytes }) {
       const pickUps = [];
       const roundTrips = [];
       const end = monotonicNs() + duration_s * 1e9;
@@ -72,7 +72,7 @@ async function serve() {
         await sleep((0.5 + Math.random()) * gap_s * 1000);
         const started = monotonicNs();
         const handle = await queue.add(job, args);
-        const value = await handle.waitUntilFinished(events, timeout_s * 1000);
+        const value = await handle.waitUntilFinished(events, patience_s * 1000);
         roundTrips.push((monotonicNs() - started) / 1e6);
         if (job === 'stamp') pickUps.push((value - started) / 1e6);
         else if (value.status !== 200 || value.body.length !== body_bytes) throw new Error('not the page that was asked for');

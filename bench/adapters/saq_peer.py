@@ -14,6 +14,9 @@ from bench.adapters.settings import read_settings
 
 _settings = read_settings()
 
+RESULT_POLL_S = 0.005
+"""As for arq; the default of SAQ's `apply` is 0.5 s."""
+
 
 class Client(QueueClient):
     unfinished = [["ZCARD", "saq:default:incomplete"]]
@@ -27,12 +30,16 @@ class Client(QueueClient):
         await self._queue.disconnect()
 
     async def enqueue(self, job: str, args: list[Any]) -> Job | None:
-        # retries: SAQ gives a swept job up unless tries are left; timeout: longer than any job here.
+        # SAQ gives a swept job up unless tries are left.
         named = {"url": args[0]} if job == "fetch" else {"path": args[0]} if job == "hold" else {}
         return await self._queue.enqueue(job, retries=3, **named)
 
     async def result(self, handle: Job) -> Any:
-        await handle.refresh(until_complete=30.0)
+        # `refresh(until_complete=...)` misses a job that finishes between its look and its subscription.
+        await handle.refresh()
+        while not handle.completed:
+            await asyncio.sleep(RESULT_POLL_S)
+            await handle.refresh()
         return handle.result
 
 

@@ -71,7 +71,7 @@ async def _probe(client: QueueClient, command: dict[str, Any]) -> dict[str, Any]
         await asyncio.sleep(random.uniform(0.5, 1.5) * command["gap_s"])
         started_ns = time.monotonic_ns()
         handle = await client.enqueue(command["job"], command["args"])
-        value = await asyncio.wait_for(client.result(handle), command["timeout_s"])
+        value = await asyncio.wait_for(client.result(handle), command["patience_s"])
         round_trips_ms.append((time.monotonic_ns() - started_ns) / 1e6)
         if command["job"] == "stamp":
             pick_ups_ms.append((value - started_ns) / 1e6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .command import Crawl, Peak, Startup
 from .enqueue import Enqueue, Memory
 from .latency import Latency
 from .measure import Measure
@@ -22,4 +23,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
     Sleeping(),
     Depth(),
     Recovery(),
+    Crawl(),
+    Peak(),
+    Startup(),
 )

@@ -18,7 +18,7 @@ class Enqueue(Measure):
     figures = ("enqueue_one", "enqueue_many")
 
     def covers(self, peer: Peer) -> bool:
-        return peer.name != BARE
+        return peer.is_queue
 
     async def warm_up(self, stage: Stage, peer: Peer) -> None:
         for op, count in (("enqueue_one", 200), ("enqueue_many", 2_000)):
@@ -43,7 +43,7 @@ class Memory(Measure):
     URL: Final = "https://example.org/"
 
     def covers(self, peer: Peer) -> bool:
-        return peer.name != BARE
+        return peer.is_queue
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
         producer = await stage.clean_producer(peer)

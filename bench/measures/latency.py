@@ -40,6 +40,9 @@ class Latency(Measure):
         "half_fetch_p99",
     )
 
+    def covers(self, peer: Peer) -> bool:
+        return peer.is_queue or peer.name == BARE
+
     def figures_of(self, peer: Peer) -> tuple[str, ...]:
         return ("idle_fetch_p50", "idle_fetch_p99") if peer.name == BARE else self.figures
 
@@ -54,7 +57,7 @@ class Latency(Measure):
             return _percentiles("idle_fetch", await _bare_latencies_ms(stage))
         producer = await stage.clean_producer(peer)
         async with talk.worker(peer, stage.settings(peer), stage.folder) as worker:
-            await _probe(stage, producer, "stamp", limit=3, timeout_s=30.0)  # until the worker is up and warm
+            await _probe(stage, producer, "stamp", limit=3, patience_s=30.0)  # until the worker is up and warm
             idle = await _probe_both(stage, producer, "idle")
             rate = stage.capacity[peer.name, "fetch_2k"] / 2
             opened = talk.producer(peer, stage.settings(peer), stage.folder, role="load")
@@ -84,7 +87,7 @@ async def _probe_both(stage: Stage, producer: talk.Producer, when: str) -> dict[
 
 
 async def _probe(
-    stage: Stage, producer: talk.Producer, job: str, *, limit: int = PROBES, timeout_s: float = 10.0
+    stage: Stage, producer: talk.Producer, job: str, *, limit: int = PROBES, patience_s: float = 10.0
 ) -> dict[str, Any]:
     args = [stage.site.url("2k")] if job == "fetch" else []
     return await producer.ask(
@@ -95,7 +98,7 @@ async def _probe(
         gap_s=GAP_S,
         limit=limit,
         body_bytes=BODIES["2k"],
-        timeout_s=timeout_s,
+        patience_s=patience_s,
     )
 
 

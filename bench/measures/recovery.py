@@ -24,7 +24,7 @@ JOBS: Final = 10
 HOLD_S: Final = 300.0
 """How long a job holds the first worker: longer than anybody waits here."""
 START_S: Final = 30.0
-LONGEST_S: Final = 100.0
+LONGEST_S: Final = 130.0
 SHORT_LEASE_S: Final = 2.0
 _POLL_S: Final = 0.02
 
@@ -43,7 +43,7 @@ class Recovery(Measure):
     figures = ("recovery", "recovery_short")
 
     def covers(self, peer: Peer) -> bool:
-        return peer.name != BARE
+        return peer.is_queue
 
     def figures_of(self, peer: Peer) -> tuple[str, ...]:
         return self.figures if peer.name == FETCHQ else ("recovery",)

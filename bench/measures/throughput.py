@@ -31,7 +31,7 @@ class Throughput(Measure):
     processes: ClassVar[int] = 1
 
     def covers(self, peer: Peer) -> bool:
-        return peer.name != BARE
+        return peer.is_queue
 
     async def warm_up(self, stage: Stage, peer: Peer) -> None:
         key = (peer.name, self.name)
@@ -64,7 +64,7 @@ class _Fetch(Throughput):
     """Fetches; the bare loop is measured beside the queues."""
 
     def covers(self, peer: Peer) -> bool:
-        return True
+        return peer.is_queue or peer.name == BARE
 
     def figures_of(self, peer: Peer) -> tuple[str, ...]:
         return self.figures[:1] if peer.name == BARE else self.figures
@@ -120,7 +120,7 @@ class Sleeping(Measure):
     JOBS: Final = 6_000
 
     def covers(self, peer: Peer) -> bool:
-        return peer.name != BARE
+        return peer.is_queue
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
         drained = await drain(stage, peer, NAP, self.JOBS, concurrency=self.CONCURRENCY, window_s=6.0)
@@ -137,7 +137,7 @@ class Depth(Measure):
     JOBS: Final = 10_000
 
     def covers(self, peer: Peer) -> bool:
-        return peer.name != BARE
+        return peer.is_queue
 
     async def run(self, stage: Stage, peers: Sequence[Peer], results: Results) -> None:
         """The deep queues live on Redis servers of their own, which stand idle while others are measured."""
