@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format wheels clean
+.PHONY: help setup demo test conformance lint types format wheels clean
 
 help: ## what there is to run
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -24,6 +24,9 @@ $(STAMP): pyproject.toml producer/pyproject.toml worker/pyproject.toml constrain
 test: setup ## run every test
 	@$(BIN)/python -m pytest
 
+conformance: setup ## run arq's own test-suite with fetchq's engine in its worker's place
+	@$(BIN)/python -m tests.conformance $(if $(WORKER),--worker $(WORKER))
+
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -41,4 +44,4 @@ wheels: setup ## build both distributions into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist worker
 
 clean: ## remove what setup and the tests made
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .conformance dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -150,7 +150,7 @@ class FetchRequest(
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
         if self.tags != ():
             force_setattr(self, "tags", tags_of(self.tags))
-        if self.v != WIRE_VERSION:
+        if type(self.v) is not int or self.v != WIRE_VERSION:
             raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
 
     @property

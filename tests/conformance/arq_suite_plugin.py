@@ -1,0 +1,105 @@
+"""The pytest plugin that arq's own suite is run with: a local Redis for its container, and another worker class.
+
+Loaded by name (`-p arq_suite_plugin`) inside the conformance environment, never in the project's. It changes no file
+of arq's. Environment variables steer it:
+
+`ARQ_SUITE_WORKER`       where the class to put in the place of `arq.worker.Worker` stands, as `package.module:Class`
+`ARQ_SUITE_REPORT`       the JSON file to write what became of each test to
+`ARQ_SUITE_REDIS_PORT`   where on loopback a Redis listens that may be flushed
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import arq
+import arq.cli
+import arq.worker
+import pytest
+
+
+class LocalRedis:
+    """What arq's conftest asks of testcontainers' `RedisContainer`, for a server that is up already."""
+
+    port = 6379
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+
+    def __enter__(self) -> LocalRedis:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """The server is its starter's to stop."""
+
+    def get_container_host_ip(self) -> str:
+        return "127.0.0.1"
+
+    def get_exposed_port(self, port: int) -> int:
+        return int(os.environ["ARQ_SUITE_REDIS_PORT"])
+
+
+def _stand_in_for_testcontainers() -> None:
+    package, module = ModuleType("testcontainers"), ModuleType("testcontainers.redis")
+    module.RedisContainer = LocalRedis  # type: ignore[attr-defined]
+    sys.modules["testcontainers"], sys.modules["testcontainers.redis"] = package, module
+
+
+def _load_worker(path: str) -> type[Any]:
+    module_name, _, class_name = path.partition(":")
+    worker: type[Any] = getattr(importlib.import_module(module_name), class_name)
+    return worker
+
+
+class Suite:
+    """Swaps the class before arq's tests are imported, checks that they have it, and records what they make of it."""
+
+    def __init__(self, worker: type[Any], report: Path) -> None:
+        self.worker = worker
+        self.report = report
+        self.outcomes: dict[str, dict[str, str]] = {}
+        arq.worker.Worker = worker  # type: ignore[misc]  # create_worker and get_kwargs look it up here
+        arq.Worker = worker  # type: ignore[misc]
+
+    def pytest_report_header(self) -> str:
+        return f"worker under test: {self.worker.__module__}.{self.worker.__qualname__}"
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        modules = {item.getparent(pytest.Module) for item in session.items}
+        named = [module.obj.Worker for module in modules if module is not None and hasattr(module.obj, "Worker")]
+        if not named or any(worker is not self.worker for worker in named):
+            raise pytest.UsageError("the tests were imported with another Worker than the one under test")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        before = self.outcomes.get(report.nodeid)
+        if before is not None and (before["outcome"] != "passed" or report.outcome == "passed"):
+            return
+        detail = "" if report.outcome == "passed" else _first_line(report)
+        self.outcomes[report.nodeid] = {"outcome": report.outcome, "detail": detail}
+
+    def pytest_sessionfinish(self) -> None:
+        self.report.write_text(json.dumps(self.outcomes, indent=1), encoding="utf-8")
+
+
+def _first_line(report: pytest.TestReport) -> str:
+    """The first line of why: pytest gives a skip as (path, line, reason), a failure as a traceback."""
+    if isinstance(report.longrepr, tuple):
+        text = report.longrepr[2]
+    else:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        text = str(report.longrepr if crash is None else crash.message)
+    return text.strip().partition("\n")[0][:300]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """The first hook there is: arq's conftest itself imports the worker and the container."""
+    _stand_in_for_testcontainers()
+    worker = _load_worker(os.environ["ARQ_SUITE_WORKER"])
+    early_config.pluginmanager.register(Suite(worker, Path(os.environ["ARQ_SUITE_REPORT"])), "arq-suite")

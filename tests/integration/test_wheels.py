@@ -1,0 +1,184 @@
+"""Both wheels as they are published: what is in them, and what the producer's does alone in an empty environment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import AsyncIterator
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from arq import func
+from arq.connections import ArqRedis
+from arq.worker import Worker
+from tests.redis_server import RedisServer
+
+from fetchq import FetchRequest, FetchResult, FetchStatus, __version__
+from fetchq.redis_url import connect
+from fetchq.wire import FETCH_FUNCTION, decode_request, deserialize, serialize
+
+ROOT = Path(__file__).resolve().parents[2]
+IMPORT_LIMIT_MS = 50
+STRANGERS = {"aiohttp", "arq", "fakeredis", "fetchq_worker", "rich", "structlog", "typer", "uvloop"}
+"""What the worker is made of, and a service that only enqueues must not pay for."""
+
+ENQUEUE_AND_READ = """
+import asyncio, sys
+from fetchq import Producer
+
+async def main(url):
+    async with Producer.from_url(url) as producer:
+        job = await producer.enqueue("http://example.org/answer?n=42")
+        result = await job.result(timeout_s=30)
+        print(result.id == job.id, result.status, result.url, result.data)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+TIME_IMPORTS = """
+import json, sys, time
+start = time.perf_counter()
+import redis.asyncio
+between = time.perf_counter()
+import fetchq
+end = time.perf_counter()
+names = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps({"ms": (end - between) * 1000, "modules": names, "file": fetchq.__file__}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheels by distribution, built from sdists as a publisher builds them."""
+    out = tmp_path_factory.mktemp("dist")
+    for folder in ("producer", "worker"):
+        _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT / folder))
+    return {path.name.split("-")[0]: path for path in out.glob("*.whl")}
+
+
+@pytest.fixture(scope="module")
+def lone_python(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that holds the producer's wheel and what it asks for, and no more."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    constraints = str(ROOT / "constraints.txt")
+    _run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, str(wheels["fetchq"]))
+    return python
+
+
+@pytest_asyncio.fixture
+async def worker(redis_server: RedisServer) -> AsyncIterator[Worker]:
+    """A stock arq worker whose `fetch_data` answers at once with the number in the URL, as JSON."""
+
+    async def fetch_data(ctx: dict[Any, Any], wire_request: object) -> FetchResult:
+        request: FetchRequest = decode_request(wire_request)
+        return FetchResult(
+            id=ctx["job_id"],
+            url=request.url,
+            status=FetchStatus.OK,
+            http_status=200,
+            media_type="application/json",
+            body=f"[{request.url.rpartition('=')[2]}]".encode(),
+        )
+
+    pool = connect(redis_server.url, redis_class=ArqRedis)
+    pool.job_serializer, pool.job_deserializer = serialize, deserialize
+    worker = Worker(
+        functions=[func(fetch_data, name=FETCH_FUNCTION)],
+        redis_pool=pool,
+        poll_delay=0.02,
+        handle_signals=False,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+    )
+    yield worker
+    await worker.close()
+    await pool.aclose()
+
+
+def _run(*command: str | Path, timeout_s: float = 300) -> str:
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+    assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+def _metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return message_from_bytes(archive.read(name))
+
+
+@pytest.mark.parametrize(("distribution", "package"), [("fetchq", "fetchq"), ("fetchq_worker", "fetchq_worker")])
+def test_a_wheel_holds_every_file_of_its_package_and_no_other(
+    distribution: str, package: str, wheels: dict[str, Path]
+) -> None:
+    folder = ROOT / ("producer" if package == "fetchq" else "worker")
+    source = {
+        str(path.relative_to(folder))
+        for path in (folder / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    with zipfile.ZipFile(wheels[distribution]) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == source
+    assert f"{package}/py.typed" in packed, "without it no type checker looks inside"
+
+
+@pytest.mark.parametrize(("distribution", "name"), [("fetchq", "fetchq"), ("fetchq_worker", "fetchq-worker")])
+def test_a_wheel_says_what_it_is_under_which_licence(distribution: str, name: str, wheels: dict[str, Path]) -> None:
+    metadata = _metadata(wheels[distribution])
+    assert (metadata["Name"], metadata["Version"]) == (name, __version__)
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert str(metadata.get_payload()).startswith(f"# {name}\n")
+    with zipfile.ZipFile(wheels[distribution]) as archive:
+        (licence,) = [entry for entry in archive.namelist() if entry.endswith("/licenses/LICENSE")]
+        assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_worker_asks_for_the_producer_of_its_own_version(wheels: dict[str, Path]) -> None:
+    assert f"fetchq=={__version__}" in (_metadata(wheels["fetchq_worker"]).get_all("Requires-Dist") or [])
+
+
+def test_the_producers_wheel_alone_brings_nothing_of_the_worker(lone_python: Path) -> None:
+    installed = _run(lone_python, "-m", "pip", "list", "--format", "json")
+    names = {distribution["name"].lower().replace("-", "_") for distribution in json.loads(installed)}
+    assert "fetchq" in names
+    assert not names & STRANGERS
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")  # arq's, in Worker.close()
+@pytest.mark.asyncio
+async def test_the_producers_wheel_alone_enqueues_and_reads_a_result(
+    lone_python: Path, redis_server: RedisServer, worker: Worker
+) -> None:
+    running = asyncio.create_task(worker.async_run())
+    try:
+        said = await asyncio.to_thread(_run, lone_python, "-I", "-c", ENQUEUE_AND_READ, redis_server.url, timeout_s=60)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert said.split() == ["True", "OK", "http://example.org/answer?n=42", "[42]"]
+
+
+def test_importing_the_producer_is_light(lone_python: Path) -> None:
+    runs = [json.loads(_run(lone_python, "-I", "-c", TIME_IMPORTS)) for _ in range(9)]
+    assert all("site-packages" in run["file"] for run in runs)
+    loaded = {module for run in runs for module in run["modules"]}
+    assert not loaded & STRANGERS
+    median_ms = statistics.median(run["ms"] for run in runs)
+    assert median_ms <= IMPORT_LIMIT_MS, f"import fetchq adds {median_ms:.0f} ms to import redis.asyncio"

@@ -1,0 +1,122 @@
+"""A real HTTP server on loopback that behaves as each test tells it to, byte by byte where need be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+Handler = Callable[["Visit"], Awaitable[None]]
+
+
+@dataclass
+class Visit:
+    """One request that reached the site, and the way to answer it."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    writer: asyncio.StreamWriter
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+
+def answer(
+    body: bytes = b"", *, status: int = 200, headers: dict[str, str] | None = None, length: bool = True
+) -> bytes:
+    """The bytes of a well-formed answer."""
+    lines = [f"HTTP/1.1 {status} Whatever"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    if length:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+@dataclass
+class Site:
+    """`site.serve(path, ...)` says how a path answers; `site.visits` is all that came, in order."""
+
+    tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1"
+    visits: list[Visit] = field(default_factory=list)
+    connections: int = 0
+    open_connections: int = 0
+
+    def __post_init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def url(self, path: str = "/", host: str | None = None) -> str:
+        return f"{'https' if self.tls else 'http'}://{host or self.host}:{self.port}{path}"
+
+    def serve(self, path: str, *answers: bytes | Handler) -> str:
+        """The path gives these answers one after the other, and the last one from then on; returns its URL."""
+        left = list(answers)
+
+        async def handle(visit: Visit) -> None:
+            now = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(now, bytes):
+                await visit.send(now)
+            else:
+                await now(visit)
+
+        self._handlers[path] = handle
+        return self.url(path)
+
+    def serve_json(self, path: str, value: object) -> str:
+        return self.serve(path, answer(json.dumps(value).encode(), headers={"Content-Type": "application/json"}))
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._converse(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open_connections += 1
+        try:
+            while not writer.is_closing():
+                visit = await self._read(reader, writer)
+                self.visits.append(visit)
+                path = visit.target.partition("?")[0]
+                handler = self._handlers.get(path)
+                if handler is None:
+                    await visit.send(answer(b"nothing here", status=404))
+                else:
+                    await handler(visit)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client hung up, as it may
+        finally:
+            self.open_connections -= 1
+            writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Visit:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head[:-4].split("\r\n")
+        method, target, _ = first.split(" ")
+        headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
+        body = await reader.readexactly(length)
+        return Visit(method, target, headers, body, writer)

@@ -1,0 +1,67 @@
+"""Reading an answer's body: streamed, decoded, and cut off at its limit."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import ClientResponse
+
+from .encoding import STEP_BYTES, ContentDecoder, codings_of
+from .failure import BodyTooLarge
+
+_BREATH_BYTES = 1 << 20
+"""How much is decoded before the other fetches of the process get a turn."""
+
+
+async def read_body(response: ClientResponse, max_bytes: int) -> bytes:
+    """The decoded body; raises `BodyTooLarge` as soon as it passes `max_bytes`, whatever its headers say."""
+    codings = codings_of(response.headers.getall("Content-Encoding", []))
+    if codings:
+        return await _read_encoded(response, codings, max_bytes)
+    length = response.content_length
+    if length is not None and length > max_bytes and response.method != "HEAD":
+        raise BodyTooLarge
+    stream = response.content
+    body = await stream.readany()
+    if len(body) > max_bytes:
+        raise BodyTooLarge
+    if stream.at_eof():
+        return body
+    chunks = [body]
+    size = len(body)
+    while chunk := await stream.readany():
+        size += len(chunk)
+        if size > max_bytes:
+            raise BodyTooLarge
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _read_encoded(response: ClientResponse, codings: tuple[str, ...], max_bytes: int) -> bytes:
+    decoder = ContentDecoder(codings, max_bytes)
+    body = bytearray()
+    breathe_at = _BREATH_BYTES
+    while chunk := await response.content.readany():
+        for piece in decoder.decode(chunk):
+            body += piece
+            if len(body) > max_bytes:
+                raise BodyTooLarge
+            if len(body) >= breathe_at:
+                breathe_at = len(body) + _BREATH_BYTES
+                await asyncio.sleep(0)
+    decoder.check_ended()
+    return bytes(body)
+
+
+def set_free(response: ClientResponse) -> None:
+    """Give the connection back where it can be used again; close it where the rest of an answer is still to come.
+
+    A stream left with more than its buffer's worth unread has paused its connection, which may be in the pool already.
+    """
+    if response.content.total_bytes > STEP_BYTES and not response.content.at_eof():
+        connection = response.connection
+        if connection is not None:
+            response.close()
+            return
+        response.content.read_nowait()
+    response.release()

@@ -1,0 +1,184 @@
+"""The one HTTP client of a process: a checked address and a request in, a stream and timings out.
+
+This is the seam behind which another client can stand: `Fetcher.send` is all that an attempt asks of it.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+from collections.abc import Callable
+from functools import cache, lru_cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+from aiohttp.connector import Connection
+from multidict import CIMultiDict
+from yarl import URL
+
+from .guard import Guard, is_address
+from .phases import current_phases
+
+if TYPE_CHECKING:
+    from fetchq_worker.settings import Settings
+
+    from .redirect import Hop
+
+DNS_CACHE_S: Final = 10
+KEEP_ALIVE_S: Final = 15.0
+MAX_IDLE_HOSTS: Final = 512
+"""Hosts for which idle connections are kept: a crawl of many hosts must not use up the process's file descriptors."""
+MAX_HEADER_LINE_BYTES: Final = 16 << 10
+MAX_HEADER_FIELDS: Final = 256
+
+ACCEPT_ENCODING: Final = "gzip, deflate, br, zstd"
+
+_NO_AUTO_HEADERS: Final = ("Content-Type",)
+"""A body goes out under the type that its request states, or under none."""
+
+
+class Fetcher:
+    """The shared client; made inside a running event loop, closed by `aclose` or `async with`.
+
+    `tls` is the context that verifies servers; the default is Python's own, with the system's certificates.
+    `draw` gives numbers evenly from [0, 1), for the jitter of retries.
+    """
+
+    def __init__(
+        self,
+        *,
+        user_agent: str,
+        allow_net: tuple[str, ...] = (),
+        tls: ssl.SSLContext | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.guard = Guard(allow_net)
+        self.draw = draw
+        tls = _default_tls() if tls is None else tls
+        tls.sslobject_class = _StampedTLS
+        self._resolver = _GuardedResolver(self.guard)
+        connector = _Connector(
+            resolver=self._resolver,
+            socket_factory=self._open_socket,
+            ssl=tls,
+            ttl_dns_cache=DNS_CACHE_S,
+            keepalive_timeout=KEEP_ALIVE_S,
+            limit=0,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers={"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": ACCEPT_ENCODING},
+            skip_auto_headers=_NO_AUTO_HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            requote_redirect_url=False,
+            max_line_size=MAX_HEADER_LINE_BYTES,
+            max_field_size=MAX_HEADER_LINE_BYTES,
+            max_headers=MAX_HEADER_FIELDS,
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(user_agent=settings.user_agent, allow_net=settings.allow_net)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._session.close()
+        await self._resolver.close()
+
+    async def send(self, hop: Hop, connect_timeout_s: float, read_timeout_s: float) -> aiohttp.ClientResponse:
+        """Connect to where the guard allows, send the request, and wait for the head of its answer.
+
+        The body is left in the response, encoded as it came. Raises what `failure.failure_of` translates.
+        """
+        response = await self._session.request(
+            hop.method,
+            URL(hop.url, encoded=True),
+            headers=CIMultiDict(hop.headers) if hop.headers else None,
+            data=hop.body,
+            allow_redirects=False,
+            timeout=_timeouts(connect_timeout_s, read_timeout_s),
+        )
+        current_phases.get().answered()
+        return response
+
+    def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """aiohttp's socket factory: the last place before a connection, and the one that every connection passes."""
+        family, kind, protocol, _, where = address
+        self.guard.check_address(where[0])
+        current_phases.get().resolved()
+        return socket.socket(family, kind, protocol)
+
+
+class _GuardedResolver(AbstractResolver):
+    """Names to addresses by c-ares; one forbidden address among several refuses the name."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._resolver = aiohttp.AsyncResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        answers = await self._resolver.resolve(host, port, family)
+        for answer in answers:
+            self._guard.check_address(answer["host"])
+        return answers
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Stamps the phases of the attempt that connects, and bounds idle connections (aiohttp bounds only busy ones)."""
+
+    async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
+        phases = current_phases.get()
+        phases.connecting(by_name=not is_address(req.url.raw_host or ""))
+        connection = await super().connect(req, traces, timeout)
+        try:
+            await phases.connected()
+        except BaseException:
+            connection.release()
+            raise
+        return connection
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close or len(self._conns) >= MAX_IDLE_HOSTS)
+
+
+class _StampedTLS(ssl.SSLObject):
+    """A TLS connection that says when its handshake begins."""
+
+    def do_handshake(self) -> None:
+        phases = current_phases.get(None)
+        if phases is not None:
+            phases.tls_began()
+        super().do_handshake()
+
+
+@cache
+def _default_tls() -> ssl.SSLContext:
+    """Made once: loading the system's certificates takes some 20 ms."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@lru_cache(maxsize=256)
+def _timeouts(connect_s: float, read_s: float) -> aiohttp.ClientTimeout:
+    """No total: an attempt has its own, redirects included."""
+    return aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=read_s)

@@ -1,0 +1,253 @@
+"""The fetch coroutine: `fetch_data` as a job, and `fetch` awaited in place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from arq.worker import Retry
+
+from fetchq import FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
+from fetchq.fields import MAX_URL_CHARS
+from fetchq.keys import Keys
+from fetchq.wire import decode_request
+from fetchq_worker.engine.release import Release
+from fetchq_worker.settings import Settings
+
+from .attempt import run_attempt
+from .client import Fetcher
+from .log import log, standard_log
+from .phases import Phases
+from .record import AttemptRecord, RecordUnavailable, load_record, save_record
+from .retry import next_delay_s
+
+MAX_CRASHES: Final = 5
+"""How often a job may take its worker down with it before it ends as WORKER_LOST."""
+NEWER_VERSION_DEFER_S: Final = 5.0
+REDIS_DEFER_S: Final = 5.0
+
+_EXPIRED: Final = "the deadline passed before the first attempt"
+_DEFAULT_KEYS: Final = Keys()
+
+
+async def fetch_data(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) -> FetchResult:
+    """The job: one run is one attempt, and the result carries all of them.
+
+    Raises `arq.Retry` when another attempt is to follow, and `Release` when the job is to go back uncounted: to a
+    worker that reads its wire version, or until Redis is there again. Without a job in `ctx` it is `fetch`.
+    """
+    if "job_id" not in ctx:
+        return await fetch(ctx, request)
+    job_id: str = ctx["job_id"]
+    try:
+        wanted = decode_request(request)
+    except NewerWireVersion as newer:
+        raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
+    except InvalidRequest as broken:
+        return refused(job_id, request, broken)
+    ctx["result_ttl_s"] = wanted.result_ttl_s
+    try:
+        record = await _record_of(ctx)
+        ended = end_unrun(wanted, record, job_id, ctx["job_try"], datetime.now(UTC))
+        if ended is not None:
+            return _finished(ended)
+        return await _run_once(ctx, _with_idempotency_key(wanted, job_id), record)
+    except RecordUnavailable as problem:
+        raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
+    except asyncio.CancelledError:
+        ctx["released"] = True  # a worker that stops is no crash of the job's
+        raise
+
+
+async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) -> FetchResult:
+    """The fetch awaited directly, outside any job or inside a coroutine of one's own: retries wait in place.
+
+    `ctx["fetcher"]` is the client; without one, a client is made from `FETCHQ_*` for this call. When the request is due
+    (`not_before`, `delay_s`) is the caller's affair, as it is the queue's for a job.
+    """
+    try:
+        wanted = decode_request(request)
+    except (NewerWireVersion, InvalidRequest) as broken:
+        return refused("", request, broken)
+    wanted = _with_idempotency_key(wanted, uuid.uuid4().hex if wanted.repeat_unsafe else "")
+    if _is_past(wanted, datetime.now(UTC)):
+        return _finished(_ended(wanted, "", AttemptRecord(), FetchStatus.EXPIRED, _EXPIRED))
+    record = AttemptRecord()
+    async with _fetcher_of(ctx) as fetcher:
+        while True:
+            phases = Phases()
+            result = _with_history(await run_attempt(fetcher, wanted, phases), record)
+            delay_s = _delay_after(fetcher, wanted, result, phases)
+            if delay_s is None:
+                return _finished(result)
+            _retried(result, delay_s)
+            record = AttemptRecord(attempts=result.attempts)
+            await asyncio.sleep(delay_s)
+
+
+async def _run_once(ctx: dict[str, Any], request: FetchRequest, record: AttemptRecord) -> FetchResult:
+    """The job's one attempt; raises `Retry` if another is to follow."""
+    job_id: str = ctx["job_id"]
+    record = record if record.attempts else AttemptRecord(queued_s=_waited_s(ctx))
+
+    async def mark_sending() -> None:
+        await save_record(ctx["redis"], _record_key(ctx), msgspec.structs.replace(record, sending=True))
+
+    may_repeat = request.idempotent or request.repeat_unsafe
+    phases = Phases(before_send=None if may_repeat else mark_sending)
+    async with _fetcher_of(ctx) as fetcher:
+        result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
+        result = _with_history(result, record)
+        delay_s = _delay_after(fetcher, request, result, phases)
+    if delay_s is None:
+        return _finished(result)
+    kept = AttemptRecord(attempts=result.attempts, queued_s=record.queued_s)
+    await save_record(ctx["redis"], _record_key(ctx), kept)
+    _retried(result, delay_s)
+    raise Retry(defer=delay_s)
+
+
+def end_unrun(
+    request: FetchRequest, record: AttemptRecord, job_id: str, job_try: int, now: datetime
+) -> FetchResult | None:
+    """The result of a job that is not to be run (again); None: run it.
+
+    `job_try` counts every run, this one included: those that left no attempt behind took their worker with them.
+    """
+    crashes = job_try - 1 - len(record.attempts)
+    if record.sending and not (request.idempotent or request.repeat_unsafe):
+        problem = "its worker went away after the request may have been sent, and the method is not idempotent"
+        return _ended(request, job_id, record, FetchStatus.WORKER_LOST, problem)
+    if crashes >= MAX_CRASHES:
+        problem = f"its worker went away {crashes} times while running it"
+        return _ended(request, job_id, record, FetchStatus.WORKER_LOST, problem)
+    if not _is_past(request, now):
+        return None
+    if not record.attempts:
+        return _ended(request, job_id, record, FetchStatus.EXPIRED, _EXPIRED)
+    last = record.attempts[-1]
+    return _ended(request, job_id, record, last.status, last.error, http_status=last.http_status)
+
+
+def refused(job_id: str, request: object, broken: InvalidRequest | NewerWireVersion) -> FetchResult:
+    """The result of a request that breaks the contract."""
+    url = request.get("url") if isinstance(request, Mapping) else None
+    status = FetchStatus.INVALID_JOB
+    if isinstance(broken, InvalidRequest) and broken.field == "url" and isinstance(url, str):
+        status = FetchStatus.INVALID_URL
+    shown = url[:MAX_URL_CHARS].encode("utf-8", "replace").decode() if isinstance(url, str) else ""
+    return _finished(FetchResult(id=job_id, url=shown, status=status, error=str(broken), fetched_at=datetime.now(UTC)))
+
+
+@asynccontextmanager
+async def _fetcher_of(ctx: dict[str, Any]) -> AsyncIterator[Fetcher]:
+    shared: Fetcher | None = ctx.get("fetcher")
+    if shared is not None:
+        yield shared
+        return
+    async with Fetcher.from_settings(Settings.from_env()) as fetcher:
+        yield fetcher
+
+
+def _record_key(ctx: dict[str, Any]) -> str:
+    keys: Keys = ctx.get("keys", _DEFAULT_KEYS)
+    return f"{keys.attempts}{ctx['job_id']}"
+
+
+async def _record_of(ctx: dict[str, Any]) -> AttemptRecord:
+    """A first try has none, and asks nobody."""
+    return AttemptRecord() if ctx["job_try"] == 1 else await load_record(ctx["redis"], _record_key(ctx))
+
+
+def _waited_s(ctx: dict[str, Any]) -> float | None:
+    """From the time at which the job was due, its score in ms, by clocks that may differ."""
+    score = ctx.get("score")
+    return None if score is None else max(0.0, datetime.now(UTC).timestamp() - score / 1000)
+
+
+def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
+    """An unsafe request that may be repeated says with each try that it is the same one.
+
+    Source: draft-ietf-httpapi-idempotency-key-header, "The Idempotency-Key HTTP Request Header Field".
+    """
+    if request.idempotent or not request.repeat_unsafe:
+        return request
+    if any(name.lower() == "idempotency-key" for name, _ in request.headers):
+        return request
+    return msgspec.structs.replace(request, headers=(*request.headers, ("Idempotency-Key", key)))
+
+
+def _is_past(request: FetchRequest, now: datetime) -> bool:
+    return request.deadline is not None and request.deadline <= now
+
+
+def _with_history(result: FetchResult, record: AttemptRecord) -> FetchResult:
+    if not record.attempts:
+        return result
+    return msgspec.structs.replace(result, attempts=record.attempts + result.attempts)
+
+
+def _delay_after(fetcher: Fetcher, request: FetchRequest, result: FetchResult, phases: Phases) -> float | None:
+    if result.ok:
+        return None
+    made = len(result.attempts)
+    return next_delay_s(request, result, made=made, sent=phases.sent, now=datetime.now(UTC), draw=fetcher.draw())
+
+
+def _ended(
+    request: FetchRequest,
+    job_id: str,
+    record: AttemptRecord,
+    status: FetchStatus,
+    error: str | None,
+    *,
+    http_status: int | None = None,
+) -> FetchResult:
+    return FetchResult(
+        id=job_id,
+        url=request.url,
+        status=status,
+        http_status=http_status,
+        attempts=record.attempts,
+        error=error,
+        fetched_at=datetime.now(UTC),
+    )
+
+
+def _give_back(ctx: dict[str, Any], defer_s: float, why: str) -> Release:
+    ctx["released"] = True
+    log.warning("fetch.given_back", job_id=ctx["job_id"], defer_s=defer_s, why=why)
+    return Release(defer_s)
+
+
+def _retried(result: FetchResult, delay_s: float) -> None:
+    if standard_log.isEnabledFor(logging.INFO):
+        log.info(
+            "fetch.retried",
+            job_id=result.id,
+            url=result.url,
+            status=result.status,
+            http_status=result.http_status,
+            attempt=len(result.attempts),
+            delay_s=round(delay_s, 3),
+        )
+
+
+def _finished(result: FetchResult) -> FetchResult:
+    if standard_log.isEnabledFor(logging.DEBUG):
+        log.debug(
+            "fetch.finished",
+            job_id=result.id,
+            url=result.url,
+            status=result.status,
+            http_status=result.http_status,
+            attempts=len(result.attempts),
+            total_s=result.timing.total_s,
+        )
+    return result
