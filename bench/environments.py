@@ -6,6 +6,7 @@ Python peers: a venv and the pinned `peers/<name>.txt`. BullMQ: `peers/bullmq.js
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -50,7 +51,14 @@ async def ensure(name: str, folder: Path) -> None:
 async def _pip(name: str, place: Path, pins: Path, folder: Path) -> None:
     env = _installer_env()
     await run(f"venv-{name}", [sys.executable, "-m", "venv", "--clear", place], folder, timeout_s=INSTALL_S, env=env)
-    command = [place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command: list[str | Path] = [
+        place / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     await run(f"pip-{name}", [*command, "-r", pins], folder, timeout_s=INSTALL_S, env=env)
 
 
@@ -60,13 +68,11 @@ async def _npm(place: Path, pins: Path, folder: Path) -> None:
         raise Unavailable("npm is missing; install Node 20 or newer")
     shutil.copy(pins, place / "package.json")
     # No lock file: it would write down the address of whatever registry is used here.
-    command = [npm, "install", "--prefix", place, "--no-package-lock", "--no-audit", "--no-fund"]
+    command: list[str | Path] = [npm, "install", "--prefix", place, "--no-package-lock", "--no-audit", "--no-fund"]
     await run(f"npm-{place.name}", command, folder, timeout_s=INSTALL_S, env=_installer_env())
 
 
 def _installer_env() -> dict[str, str]:
     """What pip and npm read from the environment: their own settings and the way out."""
-    import os
-
     own = ("PIP_", "NPM_CONFIG_", "npm_config_", "NODE_", "SSL_CERT_", "REQUESTS_CA_")
     return {key: value for key, value in os.environ.items() if key in _NETWORK or key.startswith(own)}

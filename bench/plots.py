@@ -12,7 +12,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402 - after the choice of what draws
+import matplotlib.pyplot as plt
 
 OURS = "#c2410c"
 THEIRS = "#64748b"

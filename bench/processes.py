@@ -21,6 +21,8 @@ STOP_S: Final = 3.0
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CI")
 _LINE_BYTES: Final = 64 << 20
 
+Argv = Sequence[str | Path]
+
 
 class Child:
     """A process that the bench started. Leaving its context ends it, with everything it started itself."""
@@ -28,7 +30,7 @@ class Child:
     def __init__(
         self,
         name: str,
-        argv: Sequence[str | Path],
+        argv: Argv,
         folder: Path,
         *,
         env: Mapping[str, str] | None = None,
@@ -112,7 +114,7 @@ class Child:
             os.killpg(self.process.pid, number)
 
 
-async def run(name: str, argv: Sequence[str | Path], folder: Path, *, timeout_s: float, env: Mapping[str, str]) -> str:
+async def run(name: str, argv: Argv, folder: Path, *, timeout_s: float, env: Mapping[str, str]) -> str:
     """Run to the end and give what it printed; raises `BenchFailure` for a failure or when it takes too long."""
     async with Child(name, argv, folder, env=env, talks=True) as child:
         return await child.communicate(None, timeout_s)

@@ -19,8 +19,18 @@ PLOT_S: Final = 60.0
 _PLOTS: Final[tuple[tuple[str, str, tuple[str, ...], bool], ...]] = (
     ("throughput.png", "Jobs per second, one worker process", ("fetch_2k", "fetch_100k", "empty"), False),
     ("enqueue.png", "Enqueueing", ("enqueue_one", "enqueue_many", "memory"), False),
-    ("idle.png", "Latency when idle, ms (logarithmic)", ("idle_pick_up_p50", "idle_pick_up_p99", "idle_fetch_p50"), True),
-    ("half-load.png", "Latency at half load, ms (logarithmic)", ("half_pick_up_p50", "half_pick_up_p99", "half_fetch_p50"), True),
+    (
+        "idle.png",
+        "Latency when idle, ms (logarithmic)",
+        ("idle_pick_up_p50", "idle_pick_up_p99", "idle_fetch_p50"),
+        True,
+    ),
+    (
+        "half-load.png",
+        "Latency at half load, ms (logarithmic)",
+        ("half_pick_up_p50", "half_pick_up_p99", "half_fetch_p50"),
+        True,
+    ),
     ("redis.png", "What Redis does for one job", ("fetch_2k_reads", "fetch_2k_redis_cpu", "empty_redis_cpu"), False),
 )
 """File, title, figures, logarithmic."""
@@ -46,7 +56,7 @@ async def _draw(results: Results, out: Path, folder: Path) -> list[tuple[str, st
     """The PNGs that there are figures for: name and title of each."""
     wanted = [drawing for drawing in (_drawing(results, *plot) for plot in _PLOTS) if drawing is not None]
     await ensure("plot", folder)
-    command = [python_of("plot"), "-m", "bench.plots", out]
+    command: list[str | Path] = [python_of("plot"), "-m", "bench.plots", out]
     async with Child("plots", command, folder, talks=True) as child:
         await child.communicate(json.dumps(wanted).encode(), PLOT_S)
     return [(drawing["file"], drawing["title"]) for drawing in wanted]
@@ -66,4 +76,3 @@ def _drawing(results: Results, name: str, title: str, figures: tuple[str, ...], 
             heading = f"{known.title}, {known.unit}" if known.unit else known.title
             panels.append({"title": heading, "better": known.better, "log": log, "bars": bars})
     return {"file": name, "title": title, "panels": panels} if panels else None
-

@@ -49,8 +49,8 @@ def _where(results: Results) -> str:
     machine = results.machine
     return (
         f"Taken {results.taken_at} in {results.took_s / 60:.0f} minutes on {machine.cores} cores of an "
-        f"{machine.processor}, {machine.memory_gb:g} GB, {machine.system}; load before the run {machine.load_before:g}. "
-        f"Up to {results.rounds} interleaved rounds, concurrency {results.concurrency}. Medians, and in brackets the "
+        f"{machine.processor}, {machine.memory_gb:g} GB, {machine.system}; load before "
+        f"the run {machine.load_before:g}. Up to {results.rounds} interleaved rounds, concurrency {results.concurrency}. Medians, and in brackets the "
         "lowest and the highest round.\n"
     )
 
@@ -129,7 +129,7 @@ def text(results: Results) -> str:
     marks = {True: "met    ", False: "NOT MET", None: "-      "}
     for verdict in judge(results):
         parts.append(f"  {marks[verdict.met]}  {verdict.title:<48} {verdict.reached:>14}   ({verdict.wanted})\n")
-    return "\n".join(parts[:-len(judge(results))]) + "".join(parts[-len(judge(results)) :])
+    return "\n".join(parts[: -len(judge(results))]) + "".join(parts[-len(judge(results)) :])
 
 
 def _bars(figure: str, by_peer: dict[str, Series]) -> str:

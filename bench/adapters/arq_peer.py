@@ -2,7 +2,7 @@
 
 import asyncio
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import uvloop
 from arq import create_pool
@@ -22,8 +22,8 @@ TUNED_POLL_S = 0.005
 
 
 class Client(QueueClient):
-    unfinished = [["ZCARD", "arq:queue"]]
-    versions = {"arq": version("arq"), "redis-py": version("redis"), "hiredis": version("hiredis")}
+    unfinished = (("ZCARD", "arq:queue"),)
+    versions: ClassVar = {"arq": version("arq"), "redis-py": version("redis"), "hiredis": version("hiredis")}
 
     async def open(self) -> None:
         self._pool: ArqRedis = await create_pool(_redis)
@@ -66,7 +66,7 @@ async def hold(_ctx: dict[Any, Any], path: str) -> None:
     await jobs.hold(path, _settings.hold_s)
 
 
-FUNCTIONS = [fetch, empty, stamp, nap, hold]
+FUNCTIONS: Any = [fetch, empty, stamp, nap, hold]
 
 
 def work() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import uvloop
 from arq.worker import get_kwargs
@@ -23,8 +23,10 @@ RESULT_S = 30.0
 
 
 class Client(QueueClient):
-    unfinished = [["ZCARD", "arq:queue"]]
-    versions = {name: version(name) for name in ("fetchq", "fetchq-worker", "aiohttp", "uvloop", "msgspec", "hiredis")}
+    unfinished = (("ZCARD", "arq:queue"),)
+    versions: ClassVar = {
+        name: version(name) for name in ("fetchq", "fetchq-worker", "aiohttp", "uvloop", "msgspec", "hiredis")
+    }
 
     async def open(self) -> None:
         self._producer = Producer.from_url(_settings.redis_url)
@@ -83,9 +85,10 @@ async def hold(_ctx: dict[Any, Any], path: str) -> None:
 
 
 def work() -> None:
-    from fetchq_worker import worker_settings
+    # Here, since a producer's process is not to pay for the worker's imports.
     from fetchq_worker.engine import Worker
     from fetchq_worker.settings import Settings
+    from fetchq_worker.worker_settings import worker_settings
 
     # The site is on loopback, which the egress guard forbids unless it is told otherwise. It still checks every address.
     settings = Settings(

@@ -2,7 +2,7 @@
 
 import asyncio
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import uvloop
 from saq import Queue, Worker
@@ -19,8 +19,8 @@ RESULT_POLL_S = 0.005
 
 
 class Client(QueueClient):
-    unfinished = [["ZCARD", "saq:default:incomplete"]]
-    versions = {"saq": version("saq"), "redis-py": version("redis"), "hiredis": version("hiredis")}
+    unfinished = (("ZCARD", "saq:default:incomplete"),)
+    versions: ClassVar = {"saq": version("saq"), "redis-py": version("redis"), "hiredis": version("hiredis")}
 
     async def open(self) -> None:
         self._queue = Queue.from_url(_settings.redis_url)

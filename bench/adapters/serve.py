@@ -9,8 +9,8 @@ import random
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 GATHER = 100
 """How many single enqueues are under way together, for the peers that have no call for many."""
@@ -19,11 +19,11 @@ GATHER = 100
 class QueueClient(ABC):
     """A peer's producer, behind the few calls that the measures need."""
 
-    unfinished: list[list[str]] = []
+    unfinished: ClassVar[Sequence[Sequence[str]]] = ()
     """Redis commands whose integers add up to the number of jobs not finished yet ..."""
-    finished: list[list[str]] = []
+    finished: ClassVar[Sequence[Sequence[str]]] = ()
     """... or, for a queue that cannot say that, to one that grows by one with each job that finishes."""
-    versions: dict[str, str] = {}
+    versions: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     async def open(self) -> None: ...
@@ -39,7 +39,7 @@ class QueueClient(ABC):
     async def result(self, handle: Any) -> Any:
         """Wait for what the job returned, in the way that the peer's documents give."""
 
-    async def reset(self) -> None:
+    async def reset(self) -> None:  # noqa: B027 - most need nothing
         """After a FLUSHALL: put back what the peer needs in Redis before a job can be enqueued."""
 
     async def enqueue_many(self, job: str, args: list[Any], count: int) -> None:

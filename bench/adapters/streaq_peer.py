@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 from streaq import Worker
@@ -60,8 +60,8 @@ BATCH = 1_000
 
 
 class Client(QueueClient):
-    unfinished = [["XLEN", "streaq:default:queues:normal"]]
-    versions = {"streaq": version("streaq"), "coredis": version("coredis")}
+    unfinished = (("XLEN", "streaq:default:queues:normal"),)
+    versions: ClassVar = {"streaq": version("streaq"), "coredis": version("coredis")}
 
     async def open(self) -> None:
         self._stack = AsyncExitStack()

@@ -2,7 +2,7 @@
 
 import sys
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 from taskiq import TaskiqEvents, TaskiqState
@@ -67,8 +67,12 @@ _TASKS: dict[str, Any] = {"fetch": fetch, "empty": empty, "stamp": stamp, "nap":
 
 
 class Client(QueueClient):
-    finished = [["DBSIZE"]]  # each result is one key, and nothing else of taskiq's comes or goes
-    versions = {"taskiq": version("taskiq"), "taskiq-redis": version("taskiq-redis"), "redis-py": version("redis")}
+    finished = (("DBSIZE",),)  # each result is one key, and nothing else of taskiq's comes or goes
+    versions: ClassVar = {
+        "taskiq": version("taskiq"),
+        "taskiq-redis": version("taskiq-redis"),
+        "redis-py": version("redis"),
+    }
 
     async def open(self) -> None:
         await broker.startup()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ..environments import ensure, python_of
-from ..failure import BenchFailure
-from ..peers import FETCHQ, SCRAPY, Peer
-from ..processes import Child, run
-from ..stage import Stage
+from bench.environments import ensure, python_of
+from bench.failure import BenchFailure
+from bench.peers import FETCHQ, SCRAPY, Peer
+from bench.processes import Argv, Child, run
+from bench.stage import Stage
+
 from .measure import Measure
 
 CRAWL_S: Final = 180.0
@@ -28,7 +28,7 @@ class Ran(msgspec.Struct, frozen=True):
     """The high-water mark of resident memory (VmHWM), to within the last look before the end."""
 
 
-async def _run(name: str, argv: Sequence[str | Path], folder: Path, env: dict[str, str], timeout_s: float) -> Ran:
+async def _run(name: str, argv: Argv, folder: Path, env: dict[str, str], timeout_s: float) -> Ran:
     peak_kb = 0
     started = time.monotonic()
     async with Child(name, argv, folder, env=env) as child:
@@ -76,7 +76,7 @@ async def _fetchq_fetch(stage: Stage, count: int, *, redis: bool) -> Ran:
     urls = _write_urls(stage, count)
     out = stage.folder / "fetched.jsonl"
     out.unlink(missing_ok=True)
-    command = [python_of(FETCHQ).parent / "fetchq", "fetch", "--from", urls, "--out", out]
+    command: list[str | Path] = [python_of(FETCHQ).parent / "fetchq", "fetch", "--from", urls, "--out", out]
     command += ["--concurrency", str(stage.options.concurrency), "--allow-net", "127.0.0.1/32"]
     if redis:
         await stage.server.empty()
@@ -114,7 +114,7 @@ class Crawl(Measure):
         out = stage.folder / "crawled.jsonl"
         given = {"urls": str(_write_urls(stage, count)), "out": str(out), "concurrency": stage.options.concurrency}
         spider = Path(__file__).parent.parent / "adapters" / "scrapy_spider.py"
-        command = [python_of(SCRAPY), "-m", "scrapy", "runspider", spider]
+        command: list[str | Path] = [python_of(SCRAPY), "-m", "scrapy", "runspider", spider]
         ran = await _run(SCRAPY, command, stage.folder, {"FETCHQ_BENCH_CRAWL": json.dumps(given)}, CRAWL_S)
         _check_lines(out, count)
         return ran.elapsed_s
@@ -149,14 +149,12 @@ class Startup(Measure):
         await self.take(stage, peer)
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
-        shown = await _run(
-            "fetchq-help", [python_of(FETCHQ).parent / "fetchq", "--help"], stage.folder, {}, 30.0
-        )
+        shown = await _run("fetchq-help", [python_of(FETCHQ).parent / "fetchq", "--help"], stage.folder, {}, 30.0)
         added_ms = await self._import_ms(stage, "fetchq") - await self._import_ms(stage, "redis.asyncio")
         return {"import_added": added_ms, "help": shown.elapsed_s}
 
     async def _import_ms(self, stage: Stage, module: str) -> float:
         """As the new interpreter's own clock shows it."""
         code = f"import time; started = time.perf_counter(); import {module}; print(time.perf_counter() - started)"
-        command = [python_of(FETCHQ), "-c", code]
+        command: list[str | Path] = [python_of(FETCHQ), "-c", code]
         return float(await run("import", command, stage.folder, timeout_s=30.0, env={})) * 1e3

@@ -14,12 +14,12 @@ from typing import Final
 
 import msgspec
 
-from .. import talk
-from ..failure import BenchFailure
-from ..peers import Peer
-from ..processes import Child
-from ..redis_server import RedisServer
-from ..stage import Stage
+from bench import talk
+from bench.failure import BenchFailure
+from bench.peers import Peer
+from bench.processes import Child
+from bench.redis_server import RedisServer
+from bench.stage import Stage
 
 POLL_S: Final = 0.005
 FIRST_JOB_S: Final = 30.0
@@ -76,9 +76,7 @@ async def drain(
     served = await stage.site.served()
     async with AsyncExitStack() as stack:
         settings = stage.settings(peer, concurrency=concurrency)
-        workers = [
-            await stack.enter_async_context(talk.worker(peer, settings, stage.folder)) for _ in range(processes)
-        ]
+        workers = [await stack.enter_async_context(talk.worker(peer, settings, stage.folder)) for _ in range(processes)]
         drained = await watch(stage.server, backlog, workers, count, window_s or stage.options.window_s)
     if job.page and (served := await stage.site.served() - served) < drained.finished:
         raise BenchFailure(f"{drained.finished} jobs finished, but the site answered only {served} requests")

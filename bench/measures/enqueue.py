@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..peers import BARE, Peer
-from ..stage import Stage
+from bench.peers import Peer
+from bench.stage import Stage
+
 from .measure import Measure
 
 _SECONDS: Final = 1.0

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any, Final
 
-from .. import talk
-from ..environments import ensure, python_of
-from ..failure import BenchFailure
-from ..peers import BARE, Peer
-from ..processes import run
-from ..results import percentile
-from ..site import BODIES
-from ..stage import Stage
+from bench import talk
+from bench.environments import ensure, python_of
+from bench.failure import BenchFailure
+from bench.peers import BARE, Peer
+from bench.processes import run
+from bench.results import percentile
+from bench.site import BODIES
+from bench.stage import Stage
+
 from .drain import FETCH_2K, drain
-from .throughput import WARM_UP_JOBS
 from .measure import Measure
+from .throughput import WARM_UP_JOBS
 
 PROBE_S: Final = 2.0
 PROBES: Final = 400
@@ -109,7 +111,14 @@ def _percentiles(name: str, values_ms: list[float]) -> dict[str, float]:
 
 
 async def _bare_latencies_ms(stage: Stage) -> list[float]:
-    command = [python_of(BARE), "-m", "bench.adapters.bare_peer", "single", stage.site.url("2k"), "200"]
+    command: list[str | Path] = [
+        python_of(BARE),
+        "-m",
+        "bench.adapters.bare_peer",
+        "single",
+        stage.site.url("2k"),
+        "200",
+    ]
     answer = json.loads(await run(BARE, command, stage.folder, timeout_s=60.0, env={}))
     latencies_ms: list[float] = answer["latencies_ms"]
     return latencies_ms

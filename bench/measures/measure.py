@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..failure import BenchFailure
-from ..peers import Peer
-from ..results import Results
-from ..stage import Stage
+from bench.failure import BenchFailure
+from bench.peers import Peer
+from bench.results import Results
+from bench.stage import Stage
 
 
 class Measure(ABC):
@@ -26,7 +26,7 @@ class Measure(ABC):
     def figures_of(self, peer: Peer) -> tuple[str, ...]:
         return self.figures
 
-    async def warm_up(self, stage: Stage, peer: Peer) -> None:
+    async def warm_up(self, stage: Stage, peer: Peer) -> None:  # noqa: B027 - not every measure needs one
         """Once before the first round and not counted: finds how much work a round needs."""
 
     @abstractmethod

@@ -10,14 +10,15 @@ from typing import Final
 
 import msgspec
 
-from .. import talk
-from ..adapters.settings import Settings
-from ..environments import ensure
-from ..failure import BenchFailure
-from ..peers import BARE, FETCHQ, Peer
-from ..redis_server import redis_server
-from ..results import Results
-from ..stage import Stage
+from bench import talk
+from bench.adapters.settings import Settings
+from bench.environments import ensure
+from bench.failure import BenchFailure
+from bench.peers import FETCHQ, Peer
+from bench.redis_server import redis_server
+from bench.results import Results
+from bench.stage import Stage
+
 from .measure import Measure, say
 
 JOBS: Final = 10

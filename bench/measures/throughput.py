@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import ClassVar, Final
 
-from .. import talk
-from ..environments import ensure, python_of
-from ..failure import BenchFailure
-from ..peers import BARE, BARE_LOOP, Peer
-from ..processes import run
-from ..redis_server import RedisServer, redis_server
-from ..results import Results
-from ..site import BODIES
-from ..stage import Stage
+from bench import talk
+from bench.environments import ensure, python_of
+from bench.failure import BenchFailure
+from bench.peers import BARE, BARE_LOOP, Peer
+from bench.processes import run
+from bench.redis_server import RedisServer, redis_server
+from bench.results import Results
+from bench.site import BODIES
+from bench.stage import Stage
+
 from .drain import EMPTY, FETCH_2K, FETCH_100K, NAP, Drained, Job, drain, watch
 from .measure import Measure
 
@@ -173,8 +175,8 @@ class Depth(Measure):
 
 async def _bare_rate(stage: Stage, page: str) -> float:
     options = stage.options
-    command = [python_of(BARE_LOOP.environment), "-m", "bench.adapters.bare_peer", "loop", stage.site.url(page)]
-    arguments = [str(options.concurrency), str(options.window_s), str(BODIES[page])]
-    answer = json.loads(await run(BARE, [*command, *arguments], stage.folder, timeout_s=60.0, env={}))
+    command: list[str | Path] = [python_of(BARE_LOOP.environment), "-m", "bench.adapters.bare_peer", "loop"]
+    command += [stage.site.url(page), str(options.concurrency), str(options.window_s), str(BODIES[page])]
+    answer = json.loads(await run(BARE, command, stage.folder, timeout_s=60.0, env={}))
     rate: float = answer["count"] / answer["elapsed_s"]
     return rate
