@@ -21,6 +21,9 @@ $(STAMP): pyproject.toml producer/pyproject.toml worker/pyproject.toml constrain
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable producer --editable worker
 	@touch $@
 
+demo: setup ## two hundred fetches of a small site, from queue to table, in seconds
+	@$(BIN)/python -m fetchq_worker.demo
+
 test: setup ## run every test
 	@$(BIN)/python -m pytest
 

@@ -88,9 +88,9 @@ def work() -> None:
     # Here, since a producer's process is not to pay for the worker's imports.
     from fetchq_worker.engine import Worker
     from fetchq_worker.settings import Settings
-    from fetchq_worker.worker_settings import worker_settings
+    from fetchq_worker.arq_settings import worker_settings
 
-    # The site is on loopback, which the egress guard forbids unless it is told otherwise. It still checks every address.
+    # The site is on loopback, which the egress guard forbids unless told otherwise. It still checks every address.
     settings = Settings(
         redis_url=_settings.redis_url, concurrency=_settings.concurrency, allow_net=("127.0.0.1/32",), grace_s=1.0
     )

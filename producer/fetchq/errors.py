@@ -5,6 +5,7 @@ FetchqError
 ├── InvalidRedisURL (ValueError)     the address of Redis cannot be understood
 ├── RedisUnavailable (ConnectionError)  Redis cannot be reached, or went away
 ├── RedisRefused                     Redis answered, and said no: no memory, no permission, a key of another type
+├── RedisEvicts                      Redis is set up to drop keys when it is full, and jobs are keys
 ├── KeyConflict                      the idempotency key belongs to a different request
 ├── JobNotFound                      no such job: never enqueued, or its result is past its time
 ├── ResultTimeout (TimeoutError)     the result did not come within `timeout_s`; the job goes on
@@ -55,6 +56,10 @@ class RedisUnavailable(FetchqError, ConnectionError):
 
 class RedisRefused(FetchqError):
     """Redis answered with an error: out of memory, no permission, or a key that holds something else."""
+
+
+class RedisEvicts(FetchqError):
+    """Redis has a `maxmemory-policy` that drops keys when memory is short. Jobs are keys, so no worker starts on it."""
 
 
 class KeyConflict(FetchqError):

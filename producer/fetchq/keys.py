@@ -67,6 +67,16 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:leases:{self.queue}"
 
     @property
+    def lease_ends(self) -> str:
+        """Sorted set: ids of the leased jobs by the ms at which the lease ends."""
+        return f"{self.namespace}fetchq:lease-ends:{self.queue}"
+
+    @property
+    def keeper(self) -> str:
+        """String with a TTL: how far the walk over the queue came that keeps old payloads from expiring."""
+        return f"{self.namespace}fetchq:keeper:{self.queue}"
+
+    @property
     def wake(self) -> str:
         """List of at most a few tokens: each wakes one idle worker."""
         return f"{self.namespace}fetchq:wake:{self.queue}"

@@ -101,9 +101,13 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
                 return msgspec.json.decode(self.text)
             except (msgspec.DecodeError, RecursionError):
                 return self.text
-        if media_type.startswith("text/") or media_type.endswith("+xml") or media_type in _TEXT_TYPES:
-            return self.text
-        return self.body
+        return self.text if self.is_text else self.body
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the media type is one of text: JSON, XML, scripts and all of `text/`."""
+        media_type = self.media_type or ""
+        return media_type.startswith("text/") or media_type.endswith(("+json", "+xml")) or media_type in _TEXT_TYPES
 
     def raise_for_status(self) -> FetchResult:
         """Itself when `ok`, else raises the `FetchError` that stands for `status`."""
@@ -115,5 +119,11 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 """The encoding standard, "BOM sniff": a mark outranks what the server says."""
 _TEXT_TYPES = frozenset(
-    {"application/xml", "application/javascript", "application/x-javascript", "application/x-ndjson"}
+    {
+        "application/javascript",
+        "application/json",
+        "application/x-javascript",
+        "application/x-ndjson",
+        "application/xml",
+    }
 )

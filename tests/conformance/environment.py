@@ -6,13 +6,14 @@ It stands in a folder of its own and is made again when what it is made from cha
 from __future__ import annotations
 
 import hashlib
-import re
 import subprocess
 import sys
 import tarfile
 import venv
 from pathlib import Path
 from typing import Final
+
+from tests.constraints import read_pins
 
 ARQ_VERSION: Final = "0.28.0"
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def prepare() -> None:
     stamp.unlink(missing_ok=True)
     venv.create(PYTHON.parents[1], clear=True, with_pip=True)
     constraints = FOLDER / "constraints.txt"
-    constraints.write_text(_merged_constraints(), encoding="utf-8")
+    constraints.write_text(merged_constraints(), encoding="utf-8")
     _pip("install", "--constraint", str(constraints), "--upgrade", "pip")
     _pip("install", "--constraint", str(constraints), *TEST_REQUIREMENTS)
     _pip(
@@ -65,21 +66,10 @@ def _fetch_sdist() -> None:
         archive.extractall(FOLDER, filter="data")
 
 
-def _merged_constraints() -> str:
+def merged_constraints() -> str:
     """arq's locked versions, and the project's for everything that arq's lock does not name."""
-    locked = _pins(HERE / "constraints.txt")
-    merged = {**_pins(ROOT / "constraints.txt"), **locked}
-    return "".join(f"{line}\n" for _, line in sorted(merged.items()))
-
-
-def _pins(path: Path) -> dict[str, str]:
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return {_normal_name(line.partition("==")[0]): line for line in lines if line and not line.startswith("#")}
-
-
-def _normal_name(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    merged = {**read_pins(ROOT / "constraints.txt"), **read_pins(HERE / "constraints.txt")}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(merged.items()))
 
 
 def _fingerprint() -> str:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
+import threading
 import venv
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
-from arq import func
-from arq.connections import ArqRedis
-from arq.worker import Worker
 from tests.redis_server import RedisServer
 
-from fetchq import FetchRequest, FetchResult, FetchStatus, __version__
-from fetchq.redis_url import connect
-from fetchq.wire import FETCH_FUNCTION, decode_request, deserialize, serialize
+from fetchq import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_LIMIT_MS = 50
@@ -35,13 +30,13 @@ ENQUEUE_AND_READ = """
 import asyncio, sys
 from fetchq import Producer
 
-async def main(url):
-    async with Producer.from_url(url) as producer:
-        job = await producer.enqueue("http://example.org/answer?n=42")
+async def main(redis, url):
+    async with Producer.from_url(redis) as producer:
+        job = await producer.enqueue(url)
         result = await job.result(timeout_s=30)
         print(result.id == job.id, result.status, result.url, result.data)
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(*sys.argv[1:]))
 """
 
 TIME_IMPORTS = """
@@ -76,34 +71,43 @@ def lone_python(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
     return python
 
 
-@pytest_asyncio.fixture
-async def worker(redis_server: RedisServer) -> AsyncIterator[Worker]:
-    """A stock arq worker whose `fetch_data` answers at once with the number in the URL, as JSON."""
+class _Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b"[42]"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-    async def fetch_data(ctx: dict[Any, Any], wire_request: object) -> FetchResult:
-        request: FetchRequest = decode_request(wire_request)
-        return FetchResult(
-            id=ctx["job_id"],
-            url=request.url,
-            status=FetchStatus.OK,
-            http_status=200,
-            media_type="application/json",
-            body=f"[{request.url.rpartition('=')[2]}]".encode(),
-        )
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its parent's name for it
+        """Its parent writes to stderr, which is pytest's here."""
 
-    pool = connect(redis_server.url, redis_class=ArqRedis)
-    pool.job_serializer, pool.job_deserializer = serialize, deserialize
-    worker = Worker(
-        functions=[func(fetch_data, name=FETCH_FUNCTION)],
-        redis_pool=pool,
-        poll_delay=0.02,
-        handle_signals=False,
-        job_serializer=serialize,
-        job_deserializer=deserialize,
-    )
-    yield worker
-    await worker.close()
-    await pool.aclose()
+
+@pytest.fixture
+def answer_url() -> Iterator[str]:
+    """A URL on loopback whose answer is `[42]`, as JSON."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def worker(redis_server: RedisServer) -> Iterator[None]:
+    """The fetch worker under the stock `arq` command, from the environment of these tests."""
+    env = {**os.environ, "FETCHQ_REDIS_URL": redis_server.url, "FETCHQ_ALLOW_NET": "127.0.0.0/8"}
+    command = [str(Path(sys.executable).with_name("arq")), "fetchq_worker.WorkerSettings"]
+    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield
+    process.terminate()
+    try:
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _run(*command: str | Path, timeout_s: float = 300) -> str:
@@ -161,18 +165,11 @@ def test_the_producers_wheel_alone_brings_nothing_of_the_worker(lone_python: Pat
     assert not names & STRANGERS
 
 
-@pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")  # arq's, in Worker.close()
-@pytest.mark.asyncio
-async def test_the_producers_wheel_alone_enqueues_and_reads_a_result(
-    lone_python: Path, redis_server: RedisServer, worker: Worker
+def test_the_producers_wheel_alone_enqueues_and_reads_a_result(
+    lone_python: Path, redis_server: RedisServer, worker: None, answer_url: str
 ) -> None:
-    running = asyncio.create_task(worker.async_run())
-    try:
-        said = await asyncio.to_thread(_run, lone_python, "-I", "-c", ENQUEUE_AND_READ, redis_server.url, timeout_s=60)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-    assert said.split() == ["True", "OK", "http://example.org/answer?n=42", "[42]"]
+    said = _run(lone_python, "-I", "-c", ENQUEUE_AND_READ, redis_server.url, answer_url, timeout_s=60)
+    assert said.split() == ["True", "OK", answer_url, "[42]"]
 
 
 def test_importing_the_producer_is_light(lone_python: Path) -> None:

@@ -21,7 +21,7 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
-from .guard import Guard, is_address
+from .guard import Guard
 from .phases import current_phases
 
 if TYPE_CHECKING:
@@ -147,13 +147,16 @@ class _Connector(aiohttp.TCPConnector):
 
     async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
         phases = current_phases.get()
-        phases.connecting(by_name=not is_address(req.url.raw_host or ""))
+        phases.connecting(req.url.raw_host or "")
         connection = await super().connect(req, traces, timeout)
-        try:
-            await phases.connected()
-        except BaseException:
-            connection.release()
-            raise
+        if phases.before_send is not None and not phases.sent:
+            try:
+                await phases.before_send()
+            except BaseException:
+                connection.release()
+                raise
+        phases.connected()
+        phases.sent = True
         return connection
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:

@@ -67,10 +67,8 @@ class _Gzip:
                 self._members = _one_more(self._members)
             else:
                 self._members = self._members or 1
-            piece = self._member.decompress(data, STEP_BYTES)
-            if piece:
-                yield piece
-            data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            yield from _inflate(self._member, data)
+            data = self._member.unused_data
 
     def check_ended(self) -> None:
         if self._members and not self._member.eof:
@@ -92,15 +90,23 @@ class _Deflate:
             data, self._head = self._head, b""
             zlib_format = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
             self._stream = zlib.decompressobj(zlib.MAX_WBITS if zlib_format else -zlib.MAX_WBITS)
-        while data and not self._stream.eof:
-            piece = self._stream.decompress(data, STEP_BYTES)
-            if piece:
-                yield piece
-            data = self._stream.unconsumed_tail
+        if not self._stream.eof:
+            yield from _inflate(self._stream, data)
 
     def check_ended(self) -> None:
         if self._head or (self._stream is not None and not self._stream.eof):
             raise BrokenCoding("the deflate body ends too early")
+
+
+def _inflate(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """All that `data` gives, in steps. A full step may leave output inside zlib even when its input is used up."""
+    while True:
+        piece = stream.decompress(data, STEP_BYTES)
+        if piece:
+            yield piece
+        data = stream.unconsumed_tail
+        if stream.eof or (not data and len(piece) < STEP_BYTES):
+            return
 
 
 class _Brotli:
@@ -115,12 +121,9 @@ class _Brotli:
             return
         self._fresh = False
         piece = self._stream.process(data, output_buffer_limit=STEP_BYTES)
-        while True:
-            if piece:
-                yield piece
-            if self._stream.is_finished() or self._stream.can_accept_more_data():
-                return
-            piece = self._stream.process(b"", output_buffer_limit=STEP_BYTES)
+        while piece:  # it says that it can accept more data while it still holds output
+            yield piece
+            piece = b"" if self._stream.is_finished() else self._stream.process(b"", output_buffer_limit=STEP_BYTES)
 
     def check_ended(self) -> None:
         if not self._fresh and not self._stream.is_finished():

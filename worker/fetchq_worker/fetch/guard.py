@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from fetchq import FetchqError
@@ -87,6 +88,8 @@ class Guard:
 
     def __init__(self, allow_net: Iterable[str] = ()) -> None:
         self._allowed: tuple[IPNetwork, ...] = tuple(ipaddress.ip_network(cidr) for cidr in allow_net)
+        self.forbidding_rule = lru_cache(maxsize=4096)(self._forbidding_rule)
+        """The range that forbids an address; None if it may be connected to."""
 
     def __repr__(self) -> str:
         return f"<Guard allow_net={[str(network) for network in self._allowed]}>"
@@ -105,8 +108,7 @@ class Guard:
         if rule is not None:
             raise AddressForbidden(rule)
 
-    def forbidding_rule(self, address: str) -> str | None:
-        """The range that forbids the address; None if it may be connected to."""
+    def _forbidding_rule(self, address: str) -> str | None:
         try:
             ip: IPAddress = ipaddress.ip_address(address)
         except ValueError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -57,7 +57,12 @@ async def fetch_data(ctx: dict[str, Any], request: FetchRequest | Mapping[str, A
         ended = end_unrun(wanted, record, job_id, ctx["job_try"], datetime.now(UTC))
         if ended is not None:
             return _finished(ended)
-        return await _run_once(ctx, _with_idempotency_key(wanted, job_id), record)
+        wanted = _with_idempotency_key(wanted, job_id)
+        shared: Fetcher | None = ctx.get("fetcher")
+        if shared is not None:
+            return await _run_once(ctx, shared, wanted, record)
+        async with Fetcher.from_settings(Settings.from_env()) as fetcher:
+            return await _run_once(ctx, fetcher, wanted, record)
     except RecordUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
     except asyncio.CancelledError:
@@ -78,39 +83,46 @@ async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) 
     wanted = _with_idempotency_key(wanted, uuid.uuid4().hex if wanted.repeat_unsafe else "")
     if _is_past(wanted, datetime.now(UTC)):
         return _finished(_ended(wanted, "", AttemptRecord(), FetchStatus.EXPIRED, _EXPIRED))
+    shared: Fetcher | None = ctx.get("fetcher")
+    if shared is not None:
+        return await _run_in_place(shared, wanted)
+    async with Fetcher.from_settings(Settings.from_env()) as fetcher:
+        return await _run_in_place(fetcher, wanted)
+
+
+async def _run_in_place(fetcher: Fetcher, request: FetchRequest) -> FetchResult:
     record = AttemptRecord()
-    async with _fetcher_of(ctx) as fetcher:
-        while True:
-            phases = Phases()
-            result = _with_history(await run_attempt(fetcher, wanted, phases), record)
-            delay_s = _delay_after(fetcher, wanted, result, phases)
-            if delay_s is None:
-                return _finished(result)
-            _retried(result, delay_s)
-            record = AttemptRecord(attempts=result.attempts)
-            await asyncio.sleep(delay_s)
+    while True:
+        phases = Phases()
+        result = _with_history(await run_attempt(fetcher, request, phases), record)
+        delay_s = _delay_after(fetcher, request, result, phases)
+        if delay_s is None:
+            return _finished(result)
+        _retried(result, delay_s)
+        record = AttemptRecord(attempts=result.attempts)
+        await asyncio.sleep(delay_s)
 
 
-async def _run_once(ctx: dict[str, Any], request: FetchRequest, record: AttemptRecord) -> FetchResult:
+async def _run_once(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest, record: AttemptRecord) -> FetchResult:
     """The job's one attempt; raises `Retry` if another is to follow."""
     job_id: str = ctx["job_id"]
-    record = record if record.attempts else AttemptRecord(queued_s=_waited_s(ctx))
-
-    async def mark_sending() -> None:
-        await save_record(ctx["redis"], _record_key(ctx), msgspec.structs.replace(record, sending=True))
-
+    if not record.attempts:
+        record = AttemptRecord(queued_s=_waited_s(ctx))
     may_repeat = request.idempotent or request.repeat_unsafe
-    phases = Phases(before_send=None if may_repeat else mark_sending)
-    async with _fetcher_of(ctx) as fetcher:
-        result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
-        result = _with_history(result, record)
-        delay_s = _delay_after(fetcher, request, result, phases)
+    phases = Phases(None if may_repeat else partial(_mark_sending, ctx, record))
+    result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
+    result = _with_history(result, record)
+    delay_s = _delay_after(fetcher, request, result, phases)
     if delay_s is None:
         return _finished(result)
     kept = AttemptRecord(attempts=result.attempts, queued_s=record.queued_s)
     await save_record(ctx["redis"], _record_key(ctx), kept)
     _retried(result, delay_s)
     raise Retry(defer=delay_s)
+
+
+async def _mark_sending(ctx: dict[str, Any], record: AttemptRecord) -> None:
+    await save_record(ctx["redis"], _record_key(ctx), msgspec.structs.replace(record, sending=True))
 
 
 def end_unrun(
@@ -143,16 +155,6 @@ def refused(job_id: str, request: object, broken: InvalidRequest | NewerWireVers
         status = FetchStatus.INVALID_URL
     shown = url[:MAX_URL_CHARS].encode("utf-8", "replace").decode() if isinstance(url, str) else ""
     return _finished(FetchResult(id=job_id, url=shown, status=status, error=str(broken), fetched_at=datetime.now(UTC)))
-
-
-@asynccontextmanager
-async def _fetcher_of(ctx: dict[str, Any]) -> AsyncIterator[Fetcher]:
-    shared: Fetcher | None = ctx.get("fetcher")
-    if shared is not None:
-        yield shared
-        return
-    async with Fetcher.from_settings(Settings.from_env()) as fetcher:
-        yield fetcher
 
 
 def _record_key(ctx: dict[str, Any]) -> str:

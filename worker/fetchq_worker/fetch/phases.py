@@ -14,6 +14,8 @@ from typing import Final
 
 from fetchq import Timing
 
+from .guard import is_address
+
 BeforeSend = Callable[[], Awaitable[None]]
 """Awaited once, when the first connection stands and before the first byte of the request is written."""
 
@@ -23,9 +25,9 @@ class Phases:
 
     __slots__ = (
         "_began",
-        "_by_name",
         "_head_wait_began",
         "_hop_began",
+        "_host",
         "_socket_at",
         "_tls_at",
         "before_send",
@@ -39,18 +41,18 @@ class Phases:
     def __init__(self, before_send: BeforeSend | None = None) -> None:
         self._began = self._hop_began = self._head_wait_began = monotonic()
         self._socket_at = self._tls_at = 0.0
-        self._by_name = False
+        self._host = ""
         self.before_send = before_send
         self.dns_s: float | None = None
         self.connect_s: float | None = None
         self.tls_s: float | None = None
         self.first_byte_s: float | None = None
         self.sent = False
-        """Whether a byte of the request may have left: from then on a server may have acted on it."""
+        """Whether a byte of the request may have left: a server may have acted on it."""
 
-    def connecting(self, *, by_name: bool) -> None:
-        """A connection is asked for, new or pooled, to a name or to an address."""
-        self._by_name = by_name
+    def connecting(self, host: str) -> None:
+        """A connection to a host is asked for, new or pooled."""
+        self._host = host
         self._hop_began = monotonic()
         self._socket_at = self._tls_at = 0.0
 
@@ -58,7 +60,7 @@ class Phases:
         """The name has an address, and a socket for it is about to be opened; the first of several counts."""
         if not self._socket_at:
             self._socket_at = monotonic()
-            if self._by_name:
+            if not is_address(self._host):
                 self.dns_s = (self.dns_s or 0.0) + self._socket_at - self._hop_began
 
     def tls_began(self) -> None:
@@ -66,18 +68,14 @@ class Phases:
         if not self._tls_at:
             self._tls_at = monotonic()
 
-    async def connected(self) -> None:
-        """A connection stands; the request is sent next. Raises what `before_send` raises."""
+    def connected(self) -> None:
+        """A connection stands; the request is sent next."""
         now = monotonic()
         if self._socket_at:
             tcp_ended = self._tls_at or now
             self.connect_s = (self.connect_s or 0.0) + tcp_ended - self._socket_at
             if self._tls_at:
                 self.tls_s = (self.tls_s or 0.0) + now - self._tls_at
-        if self.before_send is not None and not self.sent:
-            await self.before_send()
-            now = monotonic()
-        self.sent = True
         self._head_wait_began = now
 
     def answered(self) -> None:

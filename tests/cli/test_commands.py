@@ -1,0 +1,217 @@
+"""The other commands, against a real Redis."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import msgspec
+import pytest
+import typer.main
+from tests.cli.conftest import PATIENCE_S, Fetchq, Site, keys_of, wait_until
+from tests.redis_server import RedisServer
+
+from fetchq import FetchRequest
+from fetchq.keys import DEFAULT_QUEUE
+from fetchq_worker.cli.app import app
+from fetchq_worker.settings import Settings
+
+NO_REDIS = "unix:///nowhere/redis.sock"
+
+
+def at(server: RedisServer) -> dict[str, str]:
+    return {"FETCHQ_REDIS_URL": server.url}
+
+
+def test_a_fetch_is_enqueued_run_and_its_result_printed(fetchq: Fetchq, site: Site, redis_server: RedisServer) -> None:
+    enqueued = fetchq.run(
+        "enqueue", f"{site.url}/json", f"{site.url}/nowhere", "--max-tries", "1", environ=at(redis_server)
+    )
+    assert enqueued.returncode == 0
+    good, bad = enqueued.stdout.split()
+    state = json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)
+    assert (state["due"], state["deferred"], state["running"]) == (2, 0, 0)
+    assert fetchq.run("worker", "--burst", environ=at(redis_server)).returncode == 0
+    shown = fetchq.run("result", good, environ=at(redis_server))
+    assert shown.returncode == 0
+    assert json.loads(shown.stdout)["text"] == "[42]"
+    assert fetchq.run("result", good, "--body", environ=at(redis_server)).stdout == "[42]"
+    failed = fetchq.run("result", bad, environ=at(redis_server))
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["http_status"] == 404
+
+
+def test_a_result_that_does_not_come_in_time_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    job_id = fetchq.run("enqueue", "http://127.0.0.1/", environ=at(redis_server)).stdout.strip()
+    late = fetchq.run("result", job_id, "--timeout", "0.2", environ=at(redis_server))
+    assert late.returncode == 1
+    assert late.stderr == f"fetchq: job {job_id} had no result after 0.2 s\n"
+
+
+def test_an_unknown_job_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    for command in ("result", "cancel"):
+        done = fetchq.run(command, "nobody", environ=at(redis_server))
+        assert done.returncode == 1
+        assert "no job and no result under id 'nobody'" in done.stderr
+
+
+def test_a_job_can_be_cancelled(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    job_id = fetchq.run("enqueue", "http://127.0.0.1/", "--delay-s", "3600", environ=at(redis_server)).stdout.strip()
+    assert json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)["deferred"] == 1
+    assert fetchq.run("cancel", job_id, environ=at(redis_server)).stdout == f"{job_id} cancelled\n"
+    assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["status"] == "CANCELLED"
+
+
+def test_a_bad_url_among_the_arguments_is_named_and_nothing_is_enqueued(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    done = fetchq.run("enqueue", "http://127.0.0.1/", "nonsense", environ=at(redis_server))
+    assert done.returncode == 2
+    assert done.stderr == "fetchq: url: 'nonsense' is not an absolute URL\n"
+    assert keys_of(redis_server) == []
+
+
+def test_bad_lines_of_a_file_are_named_and_the_others_enqueued(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    lines = "# list\nhttp://127.0.0.1/1\nnonsense\nhttp://127.0.0.1/2\n"
+    done = fetchq.run("enqueue", "--from", "-", stdin=lines, environ=at(redis_server))
+    assert done.returncode == 2
+    assert "'nonsense' is not an absolute URL" in done.stderr
+    assert len(done.stdout.split()) == 2
+
+
+def test_the_same_key_gives_the_same_job_and_another_request_under_it_is_refused(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    ids = {fetchq.run("enqueue", "http://127.0.0.1/", "--key", "k", environ=at(redis_server)).stdout for _ in range(2)}
+    assert len(ids) == 1
+    refused = fetchq.run("enqueue", "http://127.0.0.1/other", "--key", "k", environ=at(redis_server))
+    assert refused.returncode == 1
+    assert "belongs to job" in refused.stderr
+
+
+def test_a_request_carries_method_headers_and_body(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    fetchq.run(
+        "enqueue", "http://127.0.0.1/", "-H", "X-One: 1", "--body", "größe", "--key", "k", environ=at(redis_server)
+    )
+    same = ("--method", "POST", "--header", "X-One:1", "--key", "k", "--body-file", "-")
+    assert fetchq.run("enqueue", "http://127.0.0.1/", *same, stdin="größe", environ=at(redis_server)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("worker",),
+        ("enqueue", "http://127.0.0.1/"),
+        ("result", "some-id"),
+        ("cancel", "some-id"),
+        ("status",),
+    ],
+)
+def test_without_redis_every_command_says_so_in_one_sentence(fetchq: Fetchq, arguments: tuple[str, ...]) -> None:
+    done = fetchq.run(*arguments, "--redis", NO_REDIS)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "start Redis, or give its address with --redis or FETCHQ_REDIS_URL" in done.stderr
+
+
+def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
+    fetchq: Fetchq, site: Site, redis_server: RedisServer
+) -> None:
+    job_id = fetchq.run("enqueue", f"{site.url}/gate/1", environ=at(redis_server)).stdout.strip()
+    worker = fetchq.start("worker", stderr=subprocess.DEVNULL, environ=at(redis_server))
+    wait_until(lambda: site.hits["/gate/1"], "the fetch")
+    worker.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(0.5)
+    site.gate.set()
+    assert worker.wait(PATIENCE_S) == 0
+    assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["text"] == "open"
+    assert site.hits["/gate/1"] == 1
+
+
+SETTINGS_MODULE = """
+from fetchq_worker import worker_settings
+
+async def double(ctx, number):
+    return {"twice": 2 * number}
+
+Mine = worker_settings(functions=[double], queue_name="mine")
+NOT_A_CLASS = 1
+"""
+
+
+def test_a_worker_runs_functions_of_ones_own(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    (fetchq.folder / "my_settings.py").write_text(SETTINGS_MODULE)
+    script = (
+        "import asyncio, sys\n"
+        "from fetchq import Producer\n"
+        "async def main():\n"
+        "    async with Producer.from_url(sys.argv[1], queue='mine') as producer:\n"
+        "        print((await producer.enqueue_call('double', 21)).id)\n"
+        "asyncio.run(main())\n"
+    )
+    made = subprocess.run([sys.executable, "-c", script, redis_server.url], capture_output=True, text=True, check=True)
+    job_id = made.stdout.strip()
+    assert fetchq.run("worker", "--burst", "--settings", "my_settings:Mine", environ=at(redis_server)).returncode == 0
+    shown = fetchq.run("result", job_id, "--queue", "mine", environ=at(redis_server))
+    assert json.loads(shown.stdout) == {"twice": 42}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("my_settings", "--settings takes module:Class"),
+        ("nowhere.settings:Mine", "there is no module 'nowhere.settings' here"),
+        ("my_settings:Yours", "my_settings has no 'Yours'"),
+        ("my_settings:NOT_A_CLASS", "is not a class made by worker_settings()"),
+    ],
+)
+def test_settings_that_are_not_there_are_wrong_usage(fetchq: Fetchq, name: str, sentence: str) -> None:
+    (fetchq.folder / "my_settings.py").write_text(SETTINGS_MODULE)
+    done = fetchq.run("worker", "--settings", name, "--redis", NO_REDIS)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def test_the_version_and_the_help_load_nothing_heavy(fetchq: Fetchq) -> None:
+    assert fetchq.run("--version").stdout == "fetchq 0.1.0\n"
+    script = (
+        "import sys; from fetchq_worker.cli import main; sys.argv[1:] = ['fetch', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: print(sorted({'aiohttp', 'arq', 'fakeredis', 'redis', 'rich'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "--allow-net" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+def test_the_defaults_in_the_help_are_those_of_the_contract_and_the_settings() -> None:
+    request = FetchRequest(url="http://a/")
+    settings = Settings()
+    expected = {
+        "timeout": request.timeout_s,
+        "max_bytes": request.max_bytes,
+        "max_tries": request.retry.max_tries,
+        "max_redirects": request.max_redirects,
+        "delay_s": request.delay_s,
+        "result_ttl_s": request.result_ttl_s,
+        "queue": DEFAULT_QUEUE,
+        "concurrency": settings.concurrency,
+        "grace_s": settings.grace_s,
+        "redis_url": settings.redis_url,
+    }
+    seen = set()
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]  # it is a group
+        for parameter in command.params:
+            if parameter.name in expected and not (name in ("fetch", "result") and parameter.default is None):
+                assert parameter.default == expected[parameter.name], (name, parameter.name)
+                seen.add(parameter.name)
+    assert seen == expected.keys()
+
+
+def test_every_setting_has_a_flag_with_its_variable() -> None:
+    [worker] = [c for n, c in typer.main.get_command(app).commands.items() if n == "worker"]  # type: ignore[attr-defined]  # it is a group
+    variables = {parameter.envvar for parameter in worker.params}
+    assert {f"FETCHQ_{field.name.upper()}" for field in msgspec.structs.fields(Settings)} <= variables

@@ -1,0 +1,5 @@
+"""The `fetchq` command."""
+
+from .app import main
+
+__all__ = ["main"]

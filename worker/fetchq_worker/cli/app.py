@@ -1,0 +1,336 @@
+"""The command line: every command, option, default and variable. What they do stands in the modules beside.
+
+Nothing heavy is imported before a command runs, so that `--help` is there at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+app = typer.Typer(
+    name="fetchq",
+    help="An async fetch task queue: put URL fetches on Redis, run the workers, get the results.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+_REDIS_HELP = "Address of Redis: redis://, rediss://, unix:// or redis+sentinel://."
+Redis = Annotated[
+    str,
+    typer.Option("--redis", envvar="FETCHQ_REDIS_URL", metavar="URL", help=_REDIS_HELP),
+]
+OwnRedis = Annotated[
+    str | None,
+    typer.Option(
+        "--redis",
+        envvar="FETCHQ_REDIS_URL",
+        metavar="URL",
+        help="Redis for the run, where workers elsewhere may help.",
+        show_default="one inside the process",
+    ),
+]
+Queue = Annotated[str, typer.Option("--queue", envvar="FETCHQ_QUEUE", metavar="NAME", help="Name of the queue.")]
+Concurrency = Annotated[
+    int,
+    typer.Option("--concurrency", "-c", envvar="FETCHQ_CONCURRENCY", metavar="N", help="Fetches at a time."),
+]
+AllowNet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-net",
+        envvar="FETCHQ_ALLOW_NET",
+        metavar="CIDR",
+        help="A network that may be fetched from although it is not public, such as 127.0.0.0/8; can be repeated.",
+        show_default="none",
+    ),
+]
+UserAgent = Annotated[
+    str | None,
+    typer.Option(
+        "--user-agent",
+        envvar="FETCHQ_USER_AGENT",
+        metavar="TEXT",
+        help="Product token and contact, sent with every request.",
+        show_default="fetchq and its version",
+    ),
+]
+FromFile = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="FILE", help="A file of URLs, one a line, # for comments; - is stdin.", show_default="none"
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", metavar="S", help="Seconds for one attempt, as a whole."),
+]
+MaxBytes = Annotated[
+    int,
+    typer.Option("--max-bytes", metavar="N", help="Largest body, decoded, in bytes."),
+]
+MaxTries = Annotated[
+    int,
+    typer.Option("--max-tries", metavar="N", help="Attempts in all."),
+]
+Bodies = Annotated[
+    str | None,
+    typer.Option(
+        "--bodies",
+        metavar="DIR",
+        help="Keep bodies that are not text, or above 64 KiB, in files named by their SHA-256.",
+        show_default="they are left out",
+    ),
+]
+
+
+def main() -> None:
+    """The entry point: runs the command line and ends the process with its exit status."""
+    try:
+        status = app(prog_name="fetchq", standalone_mode=False)
+    except TyperException as problem:
+        context = getattr(problem, "ctx", None)
+        path = context.command_path if context is not None else "fetchq"
+        sentence = problem.format_message().rstrip(".")
+        sys.stderr.write(f"{path}: {sentence}; see {path} --help\n")
+        status = problem.exit_code
+    sys.exit(status)
+
+
+@app.callback(invoke_without_command=True)
+def _fetchq(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from fetchq import __version__
+
+        typer.echo(f"fetchq {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+@app.command()
+def fetch(
+    urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
+    from_file: FromFile = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", metavar="FILE.jsonl", help="Where the results go, a line of JSON each.", show_default="stdout"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the --out of an earlier run: fetch what it lacks.")
+    ] = False,
+    bodies: Bodies = None,
+    concurrency: Concurrency = 100,
+    timeout: Timeout = 30.0,
+    max_bytes: MaxBytes = 4_194_304,
+    max_tries: MaxTries = 3,
+    allow_net: AllowNet = None,
+    user_agent: UserAgent = None,
+    redis_url: OwnRedis = None,
+    queue: Queue = "arq:queue",
+) -> None:
+    """Fetch a list of URLs, all in one process.
+
+    Results are written as they come, in the order in which they come. Exit status: 0 all well, 1 some fetch failed,
+    2 wrong usage, 3 no Redis.
+    """
+    from .fetch import FetchOptions
+    from .fetch import fetch as command
+    from .intake import FetchLimits
+
+    options = FetchOptions(
+        urls=urls or (),
+        from_file=from_file,
+        out=out,
+        resume=resume,
+        bodies=bodies,
+        embedded=redis_url is None,
+        limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
+    )
+    _run(
+        command,
+        options,
+        redis_url=redis_url,
+        queue=queue,
+        concurrency=concurrency,
+        allow_net=allow_net,
+        user_agent=user_agent,
+    )
+
+
+@app.command()
+def worker(
+    context: typer.Context,
+    redis_url: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
+    concurrency: Concurrency = 100,
+    burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
+    allow_net: AllowNet = None,
+    user_agent: UserAgent = None,
+    grace_s: Annotated[
+        float,
+        typer.Option(
+            "--grace-s",
+            envvar="FETCHQ_GRACE_S",
+            metavar="S",
+            help="Seconds that running jobs have to finish after SIGTERM or Ctrl-C; then they go back to the queue.",
+        ),
+    ] = 20.0,
+    settings_class: Annotated[
+        str | None,
+        typer.Option(
+            "--settings",
+            metavar="MODULE:CLASS",
+            help="A class made by fetchq_worker.worker_settings(), with functions of your own.",
+            show_default="the fetch alone",
+        ),
+    ] = None,
+) -> None:
+    """Run a worker until it is told to stop."""
+    from .work import work as command
+
+    _run(
+        command,
+        settings_class,
+        burst,
+        _on_command_line(context),
+        redis_url=redis_url,
+        queue=queue,
+        concurrency=concurrency,
+        allow_net=allow_net,
+        user_agent=user_agent,
+        grace_s=grace_s,
+    )
+
+
+@app.command()
+def enqueue(
+    urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
+    from_file: FromFile = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", "-X", metavar="NAME", help="HTTP method.", show_default="GET; POST with a body"),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", metavar="'N: V'", help="A header; can be repeated.", show_default="none"),
+    ] = None,
+    body: Annotated[
+        str | None, typer.Option("--body", metavar="TEXT", help="Request body, as UTF-8.", show_default="none")
+    ] = None,
+    body_file: Annotated[
+        str | None,
+        typer.Option("--body-file", metavar="FILE", help="Request body, from a file; - is stdin.", show_default="none"),
+    ] = None,
+    timeout: Timeout = 30.0,
+    max_bytes: MaxBytes = 4_194_304,
+    max_redirects: Annotated[int, typer.Option("--max-redirects", metavar="N", help="Redirects to follow.")] = 10,
+    max_tries: MaxTries = 3,
+    repeat_unsafe: Annotated[
+        bool,
+        typer.Option("--repeat-unsafe", help="Send a POST or PATCH again after it may have arrived, with one key."),
+    ] = False,
+    delay_s: Annotated[float, typer.Option("--delay-s", metavar="S", help="Run it this much later.")] = 0.0,
+    deadline_s: Annotated[
+        float | None,
+        typer.Option("--deadline-s", metavar="S", help="Do not start it later than this.", show_default="none"),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="TEXT", help="Idempotency key: the same key, the same job.", show_default="none"),
+    ] = None,
+    result_ttl_s: Annotated[
+        float,
+        typer.Option("--result-ttl-s", metavar="S", help="How long the result is kept."),
+    ] = 3600.0,
+    redis_url: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
+) -> None:
+    """Put fetches on the queue and print their job ids, one a line."""
+    from .jobs import EnqueueOptions
+    from .jobs import enqueue as command
+
+    options = EnqueueOptions(
+        method=method,
+        headers=header or (),
+        body=body,
+        body_file=body_file,
+        timeout_s=timeout,
+        max_bytes=max_bytes,
+        max_redirects=max_redirects,
+        max_tries=max_tries,
+        repeat_unsafe=repeat_unsafe,
+        delay_s=delay_s,
+        deadline_s=deadline_s,
+        key=key,
+        result_ttl_s=result_ttl_s,
+    )
+    _run(command, urls or (), from_file, options, redis_url=redis_url, queue=queue)
+
+
+@app.command()
+def result(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="As printed by enqueue.")],
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", metavar="S", help="Seconds to wait for it.", show_default="as long as the job exists", min=0
+        ),
+    ] = None,
+    body: Annotated[bool, typer.Option("--body", help="Print the body alone, as it came.")] = False,
+    bodies: Bodies = None,
+    redis_url: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
+) -> None:
+    """Wait for a job's result and print it as JSON."""
+    from .jobs import show_result as command
+
+    _run(command, job_id, timeout, bodies, body, redis_url=redis_url, queue=queue)
+
+
+@app.command()
+def cancel(
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As printed by enqueue.")],
+    redis_url: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
+) -> None:
+    """Cancel jobs, and print what came of each."""
+    from .jobs import cancel as command
+
+    _run(command, job_ids, redis_url=redis_url, queue=queue)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    redis_url: Redis = "redis://localhost:6379",
+    queue: Queue = "arq:queue",
+) -> None:
+    """Show how many jobs are due, deferred and running."""
+    from .queue_state import show_queue_state as command
+
+    _run(command, as_json, redis_url=redis_url, queue=queue)
+
+
+def _on_command_line(context: typer.Context) -> dict[str, Any]:
+    """The parameters that were typed, not those from the environment or by default."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def _run(command: Any, *arguments: Any, **flags: Any) -> None:
+    """Runs `command(*arguments, settings)` with the settings that the environment and `flags` make."""
+    from .run import run_with_settings
+
+    raise typer.Exit(run_with_settings(command, *arguments, **flags))

@@ -1,0 +1,158 @@
+"""The commands about single jobs: enqueue, result, cancel."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from fetchq import CancelOutcome, FetchRequest, InvalidRequest, JobNotFound, Producer, RetryPolicy, WireError
+from fetchq_worker.settings import Settings
+
+from .exit_status import CommandFailed, ExitStatus
+from .result_line import BodyFolder, encode_line
+from .run import say
+from .summary import printable
+from .url_lines import read_lines
+
+ENQUEUE_BATCH: Final = 1000
+_MAX_COMPLAINTS: Final = 10
+
+
+class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What every request of one `fetchq enqueue` is to carry."""
+
+    method: str | None = None
+    headers: Sequence[str] = ()
+    """Each `Name: value`."""
+    body: str | None = None
+    body_file: str | None = None
+    timeout_s: float
+    max_bytes: int
+    max_redirects: int
+    max_tries: int
+    repeat_unsafe: bool = False
+    delay_s: float = 0.0
+    deadline_s: float | None = None
+    """Counted from now."""
+    key: str | None = None
+    result_ttl_s: float
+
+
+async def enqueue(
+    urls: Sequence[str], from_file: str | None, options: EnqueueOptions, settings: Settings
+) -> ExitStatus:
+    """Prints a job id a line. A bad URL among `urls` is an `InvalidRequest`, and nothing is enqueued."""
+    if not urls and from_file is None:
+        raise CommandFailed("name some URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
+    if options.key is not None and (len(urls) != 1 or from_file is not None):
+        raise CommandFailed("--key names one job: give it one URL", ExitStatus.USAGE)
+    fields = _fields(options)
+    FetchRequest(url="http://localhost/", **fields)  # the options, before the first line of a file
+    requests = [FetchRequest(url=url, **fields) for url in urls]
+    complaints = 0
+    async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
+        await _enqueue(producer, requests)
+        if from_file is not None:
+            async with contextlib.aclosing(read_lines(from_file)) as batches:
+                async for lines in batches:
+                    requests = []
+                    for line in lines:
+                        try:
+                            requests.append(FetchRequest(url=line, **fields))
+                        except InvalidRequest as problem:
+                            complaints += 1
+                            if complaints <= _MAX_COMPLAINTS:
+                                say(f"left out: {problem}")
+                    await _enqueue(producer, requests)
+    if complaints > _MAX_COMPLAINTS:
+        say(f"left out {complaints:,} lines in all")
+    return ExitStatus.USAGE if complaints else ExitStatus.OK
+
+
+async def show_result(
+    job_id: str, timeout_s: float | None, bodies: str | None, raw: bool, settings: Settings
+) -> ExitStatus:
+    """Prints a result as JSON, or with `raw` its body alone, as it came."""
+    folder = BodyFolder(Path(bodies)) if bodies is not None else None
+    async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
+        await producer.ping()  # whoever waits for a result waits out an outage; one that is there already is told of
+        job = producer.job(job_id)
+        try:
+            result = await job.result(timeout_s)
+        except WireError:  # not a fetch, then; what is no result at all raises again
+            value = await job.value(timeout_s)
+            sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
+            return ExitStatus.OK
+    sys.stdout.buffer.write(result.body if raw else encode_line(result.url, result, folder))
+    if not result.ok:
+        say(f"{result.status}: {result.error or f'HTTP {result.http_status}'}")
+        return ExitStatus.FAILED
+    return ExitStatus.OK
+
+
+async def cancel(job_ids: Sequence[str], settings: Settings) -> ExitStatus:
+    """Prints what came of each, a line a job."""
+    async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
+        outcomes = await producer.cancel_many(job_ids)
+    for job_id, outcome in zip(job_ids, outcomes, strict=True):
+        sys.stdout.write(f"{printable(job_id)} {outcome}\n")
+    if CancelOutcome.NOT_FOUND in outcomes:
+        raise CommandFailed(str(JobNotFound(job_ids[outcomes.index(CancelOutcome.NOT_FOUND)])), ExitStatus.FAILED)
+    return ExitStatus.OK
+
+
+async def _enqueue(producer: Producer, requests: Sequence[FetchRequest]) -> None:
+    for start in range(0, len(requests), ENQUEUE_BATCH):
+        jobs = await producer.enqueue_many(requests[start : start + ENQUEUE_BATCH])
+        sys.stdout.write("".join(f"{job.id}\n" for job in jobs))
+        sys.stdout.flush()
+
+
+def _fields(options: EnqueueOptions) -> dict[str, Any]:
+    body = _body(options)
+    deadline = None
+    if options.deadline_s is not None:
+        deadline = datetime.now(UTC) + timedelta(seconds=options.deadline_s)
+    given: dict[str, Any] = {
+        "method": options.method or ("POST" if body is not None else None),
+        "headers": [_header(text) for text in options.headers],
+        "body": body,
+        "timeout_s": options.timeout_s,
+        "max_bytes": options.max_bytes,
+        "max_redirects": options.max_redirects,
+        "retry": RetryPolicy(max_tries=options.max_tries),
+        "repeat_unsafe": options.repeat_unsafe,
+        "delay_s": options.delay_s,
+        "deadline": deadline,
+        "key": options.key,
+        "result_ttl_s": options.result_ttl_s,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _body(options: EnqueueOptions) -> bytes | None:
+    if options.body is not None and options.body_file is not None:
+        raise CommandFailed("--body and --body-file go only one at a time", ExitStatus.USAGE)
+    if options.body is not None:
+        return options.body.encode("utf-8", "surrogateescape")
+    if options.body_file is None:
+        return None
+    try:
+        if options.body_file == "-":
+            return sys.stdin.buffer.read()
+        return Path(options.body_file).read_bytes()
+    except OSError as problem:
+        raise CommandFailed(f"cannot read {options.body_file}: {problem.strerror}", ExitStatus.USAGE) from problem
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise CommandFailed(f"--header takes 'Name: value', not {text!r}", ExitStatus.USAGE)
+    return name.strip(), value.strip()

@@ -1,0 +1,83 @@
+"""How far a run has come, on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Final, Protocol
+
+from rich import progress as rich_progress
+from rich.console import Console
+
+from .summary import Summary
+
+BAR_INTERVAL_S: Final = 0.2
+LINE_INTERVAL_S: Final = 5.0
+
+
+class Progress(Protocol):
+    interval_s: float
+    """How often `show` is to be called."""
+
+    def show(self, summary: Summary, total: int | None) -> None:
+        """`total`: how many there will be at most, None while that is not known."""
+
+    def close(self) -> None: ...
+
+
+def make_progress(*, stdout_is_results: bool) -> Progress:
+    """A bar, where stderr is a terminal that the results do not go to as well; else lines."""
+    bar_alone = sys.stderr.isatty() and not (stdout_is_results and sys.stdout.isatty())
+    return BarProgress() if bar_alone else LineProgress()
+
+
+class BarProgress:
+    """A rich progress bar."""
+
+    interval_s = BAR_INTERVAL_S
+
+    def __init__(self) -> None:
+        self._bar = rich_progress.Progress(
+            rich_progress.BarColumn(bar_width=None),
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("left"),
+            rich_progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            auto_refresh=False,
+        )
+        self._task = self._bar.add_task("0", total=None)
+        self._started_s = time.monotonic()
+        self._bar.start()
+
+    def show(self, summary: Summary, total: int | None) -> None:
+        text = _counts(summary, total, time.monotonic() - self._started_s)
+        self._bar.update(self._task, completed=summary.done, total=total, description=text)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class LineProgress:
+    """Plain lines; a run that is over before the first is due says nothing but its end."""
+
+    interval_s = LINE_INTERVAL_S
+
+    def __init__(self) -> None:
+        self._started_s = time.monotonic()
+
+    def show(self, summary: Summary, total: int | None) -> None:
+        elapsed_s = time.monotonic() - self._started_s
+        if elapsed_s >= self.interval_s:
+            sys.stderr.write(f"fetchq: {_counts(summary, total, elapsed_s)}\n")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """There is nothing to put away."""
+
+
+def _counts(summary: Summary, total: int | None, elapsed_s: float) -> str:
+    of = "" if total is None else f" of {total:,}"
+    failed = f", {summary.failed:,} failed" if summary.failed else ""
+    return f"{summary.done:,}{of} done{failed}, {summary.done / max(elapsed_s, 1e-3):,.0f}/s"

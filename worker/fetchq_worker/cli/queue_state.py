@@ -1,0 +1,71 @@
+"""`fetchq status`: how the queue stands."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+from redis.asyncio import Redis
+
+from fetchq.keys import Keys
+from fetchq.redis_errors import translated
+from fetchq.redis_url import RedisAddress, connect
+from fetchq_worker.settings import Settings
+
+from .exit_status import ExitStatus
+
+_ALIVE_MS = 60_000
+"""A worker that has said nothing for longer is not counted."""
+
+
+class QueueState(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs stand where, and who works on them."""
+
+    redis: str
+    """Its address, without the password."""
+    queue: str
+    due: int
+    """They wait for a worker."""
+    deferred: int
+    """They wait for their time."""
+    running: int
+    """They are leased to a worker. A stock arq worker takes no lease: what it runs counts as due."""
+    workers: int
+
+
+async def read_queue_state(settings: Settings) -> QueueState:
+    """Raises `RedisUnavailable`."""
+    address = RedisAddress.parse(settings.redis_url)
+    keys = Keys(queue=settings.queue)
+    redis: Redis = connect(address)
+    try:
+        with translated(redis):
+            seconds, micros = await redis.time()
+            now_ms = seconds * 1000 + micros // 1000
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.zcount(keys.pending, "-inf", now_ms)
+                pipe.zcount(keys.pending, f"({now_ms}", "+inf")
+                pipe.hlen(keys.leases)
+                pipe.zcount(keys.workers, now_ms - _ALIVE_MS, "+inf")
+                due, later, running, workers = await pipe.execute()
+    finally:
+        await redis.aclose()
+    # A leased job stands in the queue at the end of its lease, that is, among those that wait for their time.
+    return QueueState(
+        redis=str(address),
+        queue=settings.queue,
+        due=due,
+        deferred=max(0, later - running),
+        running=running,
+        workers=workers,
+    )
+
+
+async def show_queue_state(as_json: bool, settings: Settings) -> ExitStatus:
+    state = await read_queue_state(settings)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(state) + b"\n")
+        return ExitStatus.OK
+    for name, value in msgspec.structs.asdict(state).items():
+        sys.stdout.write(f"{name:<10}{value:,}\n" if isinstance(value, int) else f"{name:<10}{value}\n")
+    return ExitStatus.OK

@@ -1,0 +1,104 @@
+"""What a run came to: outcomes, how many of each, how long they took, and an example of what failed."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from rich import box
+from rich.table import Table
+
+from fetchq import FetchResult, FetchStatus
+
+_BUCKETS_PER_DOUBLING: Final = 16
+"""A quantile is at most 2.2 % off."""
+
+
+class Latencies:
+    """Durations in seconds, kept as the counts of a logarithmic histogram: any number of them in bounded memory."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._count = 0
+
+    def add(self, duration_s: float) -> None:
+        bucket = round(math.log2(max(duration_s, 1e-6)) * _BUCKETS_PER_DOUBLING)
+        self._counts[bucket] = self._counts.get(bucket, 0) + 1
+        self._count += 1
+
+    def quantile(self, share: float) -> float | None:
+        """The duration in s that `share` of them do not pass; None when there are none."""
+        rank = math.ceil(share * self._count)
+        for bucket in sorted(self._counts):
+            rank -= self._counts[bucket]
+            if rank <= 0:
+                return float(2 ** (bucket / _BUCKETS_PER_DOUBLING))
+        return None
+
+
+class Outcome:
+    """All results of one outcome."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.latencies: Final = Latencies()
+        self.example: str | None = None
+
+
+class Summary:
+    """Fed with every result, kept in bounded memory."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failed = 0
+        self.body_bytes = 0
+        self._outcomes: dict[FetchStatus, Outcome] = {}
+
+    def add(self, result: FetchResult) -> None:
+        self.done += 1
+        self.failed += not result.ok
+        self.body_bytes += result.body_size
+        outcome = self._outcomes.get(result.status)
+        if outcome is None:
+            outcome = self._outcomes[result.status] = Outcome()
+        outcome.count += 1
+        if (duration_s := latency_of(result)) is not None:
+            outcome.latencies.add(duration_s)
+        if outcome.example is None and not result.ok:
+            outcome.example = printable(f"{result.url}: {result.error or f'HTTP {result.http_status}'}")
+
+    def table(self) -> Table:
+        """Outcomes, how many of each, and how long they took: for a person."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        table.add_column("outcome", no_wrap=True)
+        for name in ("count", "p50", "p95"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for status, outcome in self._by_count():
+            p50, p95 = outcome.latencies.quantile(0.5), outcome.latencies.quantile(0.95)
+            table.add_row(str(status), f"{outcome.count:,}", duration_text(p50), duration_text(p95))
+        return table
+
+    def examples(self) -> list[str]:
+        """Of each outcome that is a failure, the first there was: a line for a person."""
+        return [f"{status}: {outcome.example}" for status, outcome in self._by_count() if outcome.example]
+
+    def _by_count(self) -> list[tuple[FetchStatus, Outcome]]:
+        return sorted(self._outcomes.items(), key=lambda item: -item[1].count)
+
+
+def latency_of(result: FetchResult) -> float | None:
+    """How long the last attempt took, in s; None when there was none."""
+    if result.timing.total_s is not None:
+        return result.timing.total_s
+    return result.attempts[-1].duration_s if result.attempts else None
+
+
+def printable(text: str) -> str:
+    """`text` with nothing that a terminal would act on."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def duration_text(duration_s: float | None) -> str:
+    if duration_s is None:
+        return ""
+    return f"{duration_s * 1000:.0f} ms" if duration_s < 1 else f"{duration_s:.1f} s"

@@ -1,0 +1,108 @@
+"""`fetchq worker`: runs a worker until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from arq.connections import ArqRedis, RedisSettings
+
+from fetchq.redis_errors import translated
+from fetchq.redis_url import RedisAddress, connect
+from fetchq_worker.arq_settings import worker_settings
+from fetchq_worker.settings import ENV_PREFIX, Settings
+
+from .exit_status import CommandFailed, ExitStatus
+from .logs import configure_logs
+from .run_worker import make_worker
+
+_OPTION_OF: Final = {"queue": "queue_name", "concurrency": "max_jobs", "grace_s": "job_completion_wait"}
+"""What a flag is called among the worker's own arguments."""
+
+
+async def work(settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings) -> ExitStatus:
+    """Returns after SIGTERM or SIGINT, or with `burst` when the queue is empty. Raises `RedisUnavailable` at the start.
+
+    `flags` are the settings that stand on the command line: they outrank those of the class that `settings_name` names.
+    Once it runs, the worker outlives Redis's absence.
+    """
+    configure_logs("INFO")
+    options: dict[str, Any] = {"burst": burst}
+    if settings_name is None:
+        settings_class = worker_settings(settings=settings)
+        address = RedisAddress.parse(settings.redis_url)
+    else:
+        _into_environment(flags)
+        settings_class = load_settings_class(settings_name)
+        address = _address_of(settings_class, settings, given="redis_url" in flags)
+        options |= {_OPTION_OF[name]: getattr(settings, name) for name in flags if name in _OPTION_OF}
+    if "job_completion_wait" in options:
+        options["job_completion_wait"] = math.ceil(options["job_completion_wait"])
+    redis = connect(address, redis_class=ArqRedis)
+    try:
+        with translated(redis):
+            await redis.ping()
+        worker = make_worker(settings_class, redis, **options)
+        try:
+            await worker.async_run()
+        except asyncio.CancelledError:
+            pass  # how the worker's own signal handler ends its run
+        finally:
+            await worker.close()
+    finally:
+        await redis.aclose()
+    return ExitStatus.OK
+
+
+def load_settings_class(name: str) -> type:
+    """The class that `module:Class` names, the working directory being searched first; raises `CommandFailed`."""
+    module_name, _, class_name = name.partition(":")
+    if not module_name or not class_name:
+        raise CommandFailed(f"--settings takes module:Class, not {name!r}", ExitStatus.USAGE)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as problem:
+        if not f"{module_name}.".startswith(f"{problem.name}."):
+            raise  # the module is there; one that it imports is not
+        raise CommandFailed(f"--settings: there is no module {module_name!r} here", ExitStatus.USAGE) from problem
+    except AttributeError as problem:
+        raise CommandFailed(f"--settings: {module_name} has no {class_name!r}", ExitStatus.USAGE) from problem
+    if not isinstance(found, type) or not ("functions" in vars(found) or "cron_jobs" in vars(found)):
+        raise CommandFailed(f"--settings: {name} is not a class made by worker_settings()", ExitStatus.USAGE)
+    return found
+
+
+def _into_environment(flags: Mapping[str, Any]) -> None:
+    """Lets the class, which reads its settings from the environment as it is made, see the flags too."""
+    for name in flags.keys() & set(Settings.__struct_fields__):
+        value = flags[name]
+        os.environ[ENV_PREFIX + name.upper()] = " ".join(value) if isinstance(value, list) else str(value)
+
+
+def _address_of(settings_class: type, settings: Settings, *, given: bool) -> RedisAddress:
+    """Where the class says that Redis is, unless the command line says so."""
+    theirs = vars(settings_class).get("redis_settings")
+    if given or not isinstance(theirs, RedisSettings):
+        return RedisAddress.parse(settings.redis_url)
+    hosts = theirs.host if isinstance(theirs.host, list) else [(theirs.host, theirs.port)]
+    return RedisAddress(
+        hosts=tuple(hosts),
+        db=theirs.database,
+        username=theirs.username,
+        password=theirs.password,
+        tls=theirs.ssl,
+        unix_path=theirs.unix_socket_path,
+        master=theirs.sentinel_master if theirs.sentinel else None,
+        ssl_ca_certs=theirs.ssl_ca_certs,
+        ssl_certfile=theirs.ssl_certfile,
+        ssl_keyfile=theirs.ssl_keyfile,
+    )

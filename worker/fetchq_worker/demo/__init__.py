@@ -1,0 +1,1 @@
+"""The main job, shown: `make demo`, or `python -m fetchq_worker.demo`."""

@@ -1,0 +1,9 @@
+"""The engine: arq's worker with claims, commits and renewals in batches, leases and fencing tokens.
+
+It knows nothing of HTTP: whatever coroutine a job names is run.
+"""
+
+from .release import Release
+from .worker import Worker
+
+__all__ = ["Release", "Worker"]

@@ -1,0 +1,71 @@
+"""Claiming: one call that takes as many due jobs as there are free slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fetchq.keys import Keys
+
+from .lease import Lease
+from .scripts import Script
+
+MAX_CLAIM_BYTES: Final = 16 << 20
+"""Payloads that one claim brings, at most: one more job may go over it."""
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """What one claim brought."""
+
+    leases: list[Lease]
+    queued: int
+    """How many jobs are pending or running, whoever holds them."""
+    more: bool
+    """Due jobs are left."""
+    next_due_s: float | None
+    """In how many seconds the next job is due, or the next lease ends."""
+
+
+class Claimer:
+    """Claims jobs for one worker, each call under a fencing token of its own."""
+
+    def __init__(
+        self, keys: Keys, *, worker_id: str, lease_ms: int, default_life_ms: int, look_at_aborts: bool
+    ) -> None:
+        self._keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
+        self._rest: Final = (default_life_ms, "1" if look_at_aborts else "", keys.job, keys.retry, keys.in_progress)
+        self._worker_id: Final = worker_id
+        self._lease_ms: Final = lease_ms
+        self._calls = 0
+        self._passed: int | bytes = 0
+
+    async def claim(self, script: Script, count: int, only: Sequence[bytes | str] = ()) -> Claim:
+        """Takes up to `count` due jobs; with `only`, from among these ids."""
+        self._calls += 1
+        token = f"{self._worker_id}.{self._calls:x}"
+        passed = 0 if only else self._passed
+        reply = await script(
+            self._keys, ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, *only)
+        )
+        queued, more, wait_ms, passed, jobs = reply
+        if not only:
+            self._passed = passed
+        return Claim(_leases(jobs, token), queued, more == 1, None if wait_ms < 0 else wait_ms / 1000)
+
+
+def _leases(jobs: list[Any], token: str) -> list[Lease]:
+    fields = iter(jobs)
+    return [
+        Lease(key, token, payload, _whole(score), tries, aborted == 1)
+        for key, payload, score, tries, aborted in zip(fields, fields, fields, fields, fields, strict=True)
+    ]
+
+
+def _whole(score: bytes) -> int:
+    try:
+        return int(score)
+    except ValueError:  # a fraction, or an infinity that somebody's script left there
+        number = float(score)
+        return int(number) if abs(number) < 1 << 53 else 0

@@ -1,0 +1,214 @@
+#!lua flags=allow-oom
+-- Claims due jobs for one worker: each gets a lease, and its payload comes back in the same reply.
+--
+-- KEYS[1]  pending: sorted set of job ids by the ms at which they are due
+-- KEYS[2]  leases: hash of id -> token|lease end|original score|when the payload was to expire ('' never)
+-- KEYS[3]  lease ends: sorted set of the leased ids by lease end in ms
+-- KEYS[4]  abort: sorted set of the ids whose cancelling was asked for      KEYS[5]  wake: list of wake tokens
+-- ARGV[1]  now in ms, for tests; '' for Redis's own clock
+-- ARGV[2]  token: the fencing token of all that this call claims, used by no other call
+-- ARGV[3]  how long the lease lasts, in ms
+-- ARGV[4]  how many jobs at most         ARGV[5]  how many bytes of payloads after which no more are taken
+-- ARGV[6]  how many due jobs to pass over, since an earlier call found them held by others
+-- ARGV[7]  the life in ms that a stock client gives a payload beyond the time at which its job is due
+-- ARGV[8]  '1' to look for jobs whose cancelling was asked for
+-- ARGV[9..11]  prefixes of the payload, retry and in-progress keys
+-- ARGV[12...]  ids, to claim only from among these; without any, the jobs that have been due longest
+--
+-- Returns {how many are pending or running, 1 if due jobs are left for another call,
+--          ms until the next job is due or lease ends (-1: none), ARGV[6] for the next call, jobs}, where jobs is flat:
+--          id, payload (nil: gone, or not a string), original score, which try this is, 1 if its cancelling was asked for.
+--
+-- Atomic, since a job must not be taken twice, and its lease, its in-progress key (which tells stock workers to leave
+-- it) and its place in the queue must change as one. Nothing here fails for keys of one job that hold the wrong type:
+-- MGET reads those as nil and SET replaces them, so that one bad job harms no other. It runs in a Redis that is full,
+-- since claiming is how that drains.
+
+local PAGE = 128 -- payloads are read this many at a time, so that little is read beyond the bound in bytes
+local MAX_PAGES = 40
+local MAX_ENDED = 500
+local RETRY_TTL_S = 88400 -- arq's
+local DEFAULT_LIFE_TOLERANCE_MS = 600000 -- between a stock client's clock and Redis's
+
+local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local token, lease_ms, want, max_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local passed, default_life_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
+local job_key, retry_key, progress_key = ARGV[9], ARGV[10], ARGV[11]
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function ms(number)
+  return string.format('%.0f', number)
+end
+
+local function prefixed(prefix, ids)
+  local keys = {}
+  for i = 1, #ids do
+    keys[i] = prefix .. ids[i]
+  end
+  return keys
+end
+
+local function read(record)
+  if record then
+    return string.match(record, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
+  end
+end
+
+-- Leases that have ended: the job goes back to where it stood, so that a dead worker's job is next, not last. The record
+-- stays: until somebody else claims the job, its old run may still renew the lease or commit.
+local function restore_ended()
+  local ended = redis.call('ZRANGEBYSCORE', lease_ends, '-inf', now, 'LIMIT', 0, MAX_ENDED)
+  if #ended == 0 then
+    return
+  end
+  local records = redis.call('HMGET', leases, unpack(ended))
+  local progress = redis.call('MGET', unpack(prefixed(progress_key, ended)))
+  for i = 1, #ended do
+    local id, holder, _, score = ended[i], read(records[i])
+    if holder then
+      local elsewhere = progress[i] and progress[i] ~= holder -- a stock worker runs it now
+      if elsewhere or not redis.call('ZSCORE', pending, id) then
+        redis.call('HDEL', leases, id)
+      else
+        redis.call('ZADD', pending, 'XX', score, id)
+      end
+    end
+  end
+  redis.call('ZREM', lease_ends, unpack(ended))
+end
+
+local look_at_aborts = ARGV[8] == '1' and redis.call('ZCARD', abort) > 0
+local lease_end = ms(now + lease_ms)
+local jobs, taken, bytes = {}, 0, 0
+
+-- The life of the payload is the lease's from here on. One that a client limited on purpose gets that limit back if the
+-- job returns to the queue; the default of a stock client limits nothing.
+local function keep_payload(id, score, expires_at)
+  local ttl = redis.call('PTTL', job_key .. id)
+  if ttl <= 0 then
+    return expires_at or ''
+  end
+  redis.call('PERSIST', job_key .. id)
+  local at = now + ttl
+  if math.abs(at - tonumber(score) - default_life_ms) <= DEFAULT_LIFE_TOLERANCE_MS then
+    return ''
+  end
+  return ms(at)
+end
+
+-- Takes what may be taken of a page of {id, score, id, score, ...}. Returns how many of it stay where they are.
+local function take(page)
+  local ids = {}
+  for i = 1, #page, 2 do
+    ids[#ids + 1] = page[i]
+  end
+  local records = redis.call('HMGET', leases, unpack(ids))
+  local progress = redis.call('MGET', unpack(prefixed(progress_key, ids)))
+  local free, scores, limits, left = {}, {}, {}, 0
+  for i = 1, #ids do
+    if #free == want - taken then
+      break
+    end
+    local holder, its_end, original, expires_at = read(records[i])
+    local score = page[2 * i]
+    if holder and tonumber(its_end) > now then
+      redis.call('ZADD', pending, 'XX', its_end, ids[i]) -- it runs; a stock client's abort had moved it to the front
+    elseif progress[i] and progress[i] ~= holder then
+      left = left + 1 -- a stock worker runs it, or it is a cron job that has just run
+    else
+      free[#free + 1] = ids[i]
+      scores[#free] = (holder and tonumber(score) == tonumber(its_end)) and original or score
+      limits[#free] = expires_at
+    end
+  end
+  if #free == 0 then
+    return left
+  end
+  local payloads = redis.call('MGET', unpack(prefixed(job_key, free)))
+  local tries = redis.call('MGET', unpack(prefixed(retry_key, free)))
+  local lease_args, pending_args, moved = {}, {}, 0
+  for i = 1, #free do
+    if bytes >= max_bytes then
+      break
+    end
+    local id, payload, score = free[i], payloads[i], scores[i]
+    local try = math.floor(tonumber(tries[i] or 0) or 0) + 1
+    local expires_at = limits[i] or ''
+    if payload then
+      bytes = bytes + #payload
+      expires_at = keep_payload(id, score, expires_at)
+    end
+    redis.call('SET', retry_key .. id, ms(try), 'EX', RETRY_TTL_S)
+    redis.call('SET', progress_key .. id, token, 'PX', lease_ms)
+    moved = i
+    lease_args[2 * i - 1] = id
+    lease_args[2 * i] = token .. '|' .. lease_end .. '|' .. score .. '|' .. expires_at
+    pending_args[2 * i - 1] = lease_end
+    pending_args[2 * i] = id
+    local at = #jobs
+    jobs[at + 1], jobs[at + 2], jobs[at + 3], jobs[at + 4] = id, payload, score, try
+    jobs[at + 5] = (look_at_aborts and redis.call('ZSCORE', abort, id)) and 1 or 0
+  end
+  if moved > 0 then
+    redis.call('HSET', leases, unpack(lease_args))
+    redis.call('ZADD', pending, unpack(pending_args))
+    redis.call('ZADD', lease_ends, unpack(pending_args))
+    taken = taken + moved
+  end
+  return left
+end
+
+restore_ended()
+
+if #ARGV >= 12 then
+  local page = {}
+  for i = 12, #ARGV do
+    local score = redis.call('ZSCORE', pending, ARGV[i])
+    if score and tonumber(score) <= now and #page < 2 * want then
+      page[#page + 1] = ARGV[i]
+      page[#page + 1] = score
+    end
+  end
+  if #page > 0 then
+    take(page)
+  end
+  return {redis.call('ZCARD', pending), 0, -1, 0, jobs}
+end
+
+local exhausted, pages = false, 0
+while taken < want and bytes < max_bytes and pages < MAX_PAGES do
+  local size = pages == 0 and math.min(PAGE, want) or PAGE
+  local page = redis.call('ZRANGEBYSCORE', pending, '-inf', now, 'WITHSCORES', 'LIMIT', passed, size)
+  if #page == 0 then
+    exhausted = true
+    break
+  end
+  passed = passed + take(page)
+  pages = pages + 1
+end
+if not exhausted then
+  exhausted = #redis.call('ZRANGEBYSCORE', pending, '-inf', now, 'LIMIT', passed, 1) == 0
+end
+
+-- One worker wakes the next for as long as something is left. What is held by others is nothing to wake anybody for.
+local due_left = 0
+if exhausted then
+  passed = 0
+  redis.call('DEL', wake)
+else
+  due_left = 1
+  if taken == want or bytes >= max_bytes then -- else only jobs of others were found, and this worker looks on from there
+    passed = 0
+    if redis.call('LLEN', wake) == 0 then
+      redis.call('RPUSH', wake, '1')
+    end
+  end
+end
+local next_due = redis.call('ZRANGEBYSCORE', pending, '(' .. ms(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local wait_ms = next_due[2] and math.ceil(tonumber(next_due[2]) - now) or -1
+return {redis.call('ZCARD', pending), due_left, wait_ms, passed, jobs}

@@ -1,0 +1,144 @@
+#!lua flags=allow-oom
+-- Commits what became of a batch of jobs: finished, to be run again, or given back with the try not counted.
+--
+-- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
+-- KEYS[3]  lease ends: sorted set               KEYS[4]  abort: sorted set of ids      KEYS[5]  wake: list of tokens
+-- ARGV[1]  now in ms, for tests; '' for Redis's own clock
+-- ARGV[2..6]  prefixes of the payload, retry, in-progress, result and attempts keys
+-- ARGV[7]  prefix of the push channels     ARGV[8]  how many characters of an id name its channel
+-- ARGV[9...]  six a job: id, token, verb, time, marker, result
+--     verb 'finish'  store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
+--     verb 'retry'   due `time` ms from now ('' at its original score)
+--     verb 'release' the same, and the try is not counted
+--     marker  how long the in-progress key is to outlast the job, in ms ('' not at all): arq's guard of cron jobs
+--
+-- Returns {ids of which another owner holds the job or nobody any more: nothing of theirs was changed,
+--          ids whose result Redis would not store: they keep their lease, error of the last of these or ''}.
+--
+-- Atomic, since only the run whose token the lease holds may change anything, and a job must not be removed before its
+-- result is there. Committing twice is harmless: the second finds no lease. An outage longer than the lease is, too: the
+-- record outlives the lease's end until somebody else claims the job. It runs in a Redis that is full: committing drains.
+
+local WIDTH, FIRST = 6, 9
+
+local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
+local result_key, attempts_key = ARGV[5], ARGV[6]
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local ids, progress_keys = {}, {}
+for i = FIRST, #ARGV, WIDTH do
+  ids[#ids + 1] = ARGV[i]
+  progress_keys[#ids] = progress_key .. ARGV[i]
+end
+local records = redis.call('HMGET', leases, unpack(ids))
+local progress = redis.call('MGET', unpack(progress_keys))
+local scores = redis.call('ZMSCORE', pending, unpack(ids))
+
+local lost, refused, refusal = {}, {}, ''
+local finished, moved, settled, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
+local due_again = false
+
+local function finish(id, time, result)
+  if time ~= '0' and result ~= '' then
+    local reply
+    if time == '' then
+      reply = redis.pcall('SET', result_key .. id, result)
+    else
+      reply = redis.pcall('SET', result_key .. id, result, 'PX', time)
+    end
+    if reply.err then
+      refused[#refused + 1] = id
+      refusal = reply.err
+      return false
+    end
+  end
+  finished[#finished + 1] = id
+  local at = #garbage
+  garbage[at + 1], garbage[at + 2], garbage[at + 3] = job_key .. id, retry_key .. id, attempts_key .. id
+  local channel = string.sub(id, 1, ARGV[8])
+  if pushes[channel] then
+    pushes[channel] = pushes[channel] .. '\n' .. id
+  else
+    channels[#channels + 1] = channel
+    pushes[channel] = id
+  end
+  return true
+end
+
+local function give_back(id, time, record, counted)
+  local score, expires_at = string.match(record, '^[^|]*|[^|]*|([^|]*)|(.*)$')
+  if time ~= '' then
+    score = string.format('%.0f', now + tonumber(time))
+  end
+  moved[#moved + 1] = score
+  moved[#moved + 1] = id
+  due_again = due_again or tonumber(score) <= now
+  if expires_at ~= '' then
+    redis.call('PEXPIREAT', job_key .. id, expires_at)
+  end
+  if not counted then
+    local left = redis.pcall('DECR', retry_key .. id)
+    if type(left) ~= 'number' or left <= 0 then
+      redis.call('DEL', retry_key .. id)
+    end
+  end
+  return true
+end
+
+for i = 1, #ids do
+  local at = FIRST + (i - 1) * WIDTH
+  local id, token, verb, time, marker = ids[i], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local record = records[i]
+  local held = record and string.sub(record, 1, #token + 1) == token .. '|'
+  if not held or not scores[i] or (progress[i] and progress[i] ~= token) then
+    lost[#lost + 1] = id
+    if held then -- a stock worker has taken the job over, or finished it
+      settled[#settled + 1] = id
+    end
+  else
+    local done
+    if verb == 'finish' then
+      done = finish(id, time, ARGV[at + 5])
+    else
+      done = give_back(id, time, record, verb == 'retry')
+    end
+    if done then
+      settled[#settled + 1] = id
+      if marker == '' then
+        garbage[#garbage + 1] = progress_key .. id
+      else
+        redis.call('SET', progress_key .. id, token, 'PX', marker)
+      end
+    end
+  end
+end
+
+if #finished > 0 then
+  redis.call('ZREM', pending, unpack(finished))
+  if redis.call('ZCARD', abort) > 0 then
+    redis.call('ZREM', abort, unpack(finished))
+  end
+end
+if #moved > 0 then
+  redis.call('ZADD', pending, 'XX', unpack(moved))
+end
+if #garbage > 0 then
+  redis.call('DEL', unpack(garbage))
+end
+if #settled > 0 then
+  redis.call('HDEL', leases, unpack(settled))
+  redis.call('ZREM', lease_ends, unpack(settled))
+end
+for i = 1, #channels do
+  redis.call('PUBLISH', ARGV[7] .. channels[i], pushes[channels[i]])
+end
+if due_again and redis.call('LLEN', wake) == 0 then
+  redis.call('RPUSH', wake, '1')
+end
+return {lost, refused, refusal}

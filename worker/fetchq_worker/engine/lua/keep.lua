@@ -1,0 +1,58 @@
+#!lua flags=allow-oom
+-- Goes over one page of the queue, so that no job that waits long loses its payload and no lease outlives its job.
+--
+-- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|...
+-- KEYS[3]  lease ends: sorted set               KEYS[4]  cursor: string, how far the last call came and when
+-- ARGV[1]  now in ms, for tests; '' for Redis's own clock
+-- ARGV[2]  how much time is to lie between two pages, in ms, whichever worker asks
+-- ARGV[3]  how many jobs a page has           ARGV[4]  prefix of the payload keys
+-- ARGV[5]  the life in ms that a stock client gives a payload beyond the time at which its job is due
+--
+-- Returns how many payloads were kept, or -1 if it was too early.
+--
+-- Atomic, since a job could be finished between the look and the keeping, and its payload would then stay for ever. A
+-- stock client's payload lives one day past its job's due time; a queue that is longer than a day would lose it. One
+-- that a client limited on purpose (`_expires`) has another end, and is left to it. The walk goes from the tail to the
+-- head, since there the places do not shift as jobs are taken.
+
+local LEASES_LOOKED_AT = 50
+local DEFAULT_LIFE_TOLERANCE_MS = 600000
+
+local pending, leases, lease_ends, cursor = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local gap_ms, size = tonumber(ARGV[2]), tonumber(ARGV[3])
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local place, at = string.match(redis.call('GET', cursor) or '', '^(%d+) (%d+)$')
+if at and now - tonumber(at) < gap_ms then
+  return -1
+end
+place = tonumber(place or 0)
+
+local page = redis.call('ZREVRANGE', pending, place, place + size - 1, 'WITHSCORES')
+local kept = 0
+for i = 1, #page, 2 do
+  local payload = ARGV[4] .. page[i]
+  local ttl = redis.call('PTTL', payload)
+  if ttl > 0 and math.abs(now + ttl - tonumber(page[i + 1]) - tonumber(ARGV[5])) <= DEFAULT_LIFE_TOLERANCE_MS then
+    kept = kept + redis.call('PERSIST', payload)
+  end
+end
+place = place + #page / 2
+if #page / 2 < size then
+  place = 0
+end
+redis.call('SET', cursor, string.format('%.0f %.0f', place, now), 'PX', math.max(60000, 10 * gap_ms))
+
+local leased = redis.call('HRANDFIELD', leases, LEASES_LOOKED_AT)
+for i = 1, #leased do
+  if not redis.call('ZSCORE', pending, leased[i]) then
+    redis.call('HDEL', leases, leased[i])
+    redis.call('ZREM', lease_ends, leased[i])
+  end
+end
+return kept

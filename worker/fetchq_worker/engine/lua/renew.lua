@@ -1,0 +1,62 @@
+#!lua flags=allow-oom
+-- Renews the leases of all that one worker runs.
+--
+-- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
+-- KEYS[3]  lease ends: sorted set
+-- ARGV[1]  now in ms, for tests; '' for Redis's own clock
+-- ARGV[2]  how long the lease lasts from now, in ms      ARGV[3]  prefix of the in-progress keys
+-- ARGV[4...]  two a job: id, token
+--
+-- Returns the ids whose lease is not this run's any more: its token has changed, or the job is gone.
+--
+-- Atomic, since the lease may only be prolonged by who holds it. It may be after its end: as long as nobody else has
+-- claimed the job, the token stands. It runs in a Redis that is full.
+
+local pending, leases, lease_ends, progress_key = KEYS[1], KEYS[2], KEYS[3], ARGV[3]
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local lease_end = string.format('%.0f', now + tonumber(ARGV[2]))
+
+local ids, progress_keys = {}, {}
+for i = 4, #ARGV, 2 do
+  ids[#ids + 1] = ARGV[i]
+  progress_keys[#ids] = progress_key .. ARGV[i]
+end
+local records = redis.call('HMGET', leases, unpack(ids))
+local progress = redis.call('MGET', unpack(progress_keys))
+local scores = redis.call('ZMSCORE', pending, unpack(ids))
+
+local lost, over, renewed, ends = {}, {}, {}, {}
+for i = 1, #ids do
+  local id, token = ids[i], ARGV[3 + 2 * i]
+  local holder, rest
+  if records[i] then
+    holder, rest = string.match(records[i], '^([^|]*)|[^|]*(|.*)$')
+  end
+  if holder ~= token then
+    lost[#lost + 1] = id
+  elseif not scores[i] or (progress[i] and progress[i] ~= token) then -- a stock worker has finished it, or runs it
+    lost[#lost + 1] = id
+    over[#over + 1] = id
+  else
+    renewed[#renewed + 1] = id
+    renewed[#renewed + 1] = token .. '|' .. lease_end .. rest
+    ends[#ends + 1] = lease_end
+    ends[#ends + 1] = id
+    redis.call('SET', progress_key .. id, token, 'PX', ARGV[2])
+  end
+end
+if #renewed > 0 then
+  redis.call('HSET', leases, unpack(renewed))
+  redis.call('ZADD', pending, 'XX', unpack(ends))
+  redis.call('ZADD', lease_ends, unpack(ends))
+end
+if #over > 0 then
+  redis.call('HDEL', leases, unpack(over))
+  redis.call('ZREM', lease_ends, unpack(over))
+end
+return lost

@@ -1,0 +1,74 @@
+"""Presence: what each live worker says of itself, and who is alive."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from fetchq import __version__
+from fetchq.keys import Keys
+
+from .scripts import Script
+
+HEARTBEATS_MISSED: Final = 3
+"""After so many a worker counts as gone."""
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker, as it described itself with its last heartbeat."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    queue: str
+    functions: tuple[str, ...] = ()
+    concurrency: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    started_at_ms: int = 0
+    heartbeat_ms: int = 0
+    """By Redis's clock; filled in where the record is read."""
+
+
+class Presence:
+    """One worker's record in Redis, for as long as it lives."""
+
+    def __init__(self, keys: Keys, *, worker_id: str, heartbeat_s: float) -> None:
+        self._workers: Final = keys.workers
+        self._record: Final = keys.worker + worker_id
+        self._worker_id: Final = worker_id
+        self._ttl_ms: Final = max(1, round(HEARTBEATS_MISSED * heartbeat_s * 1000))
+
+    async def beat(self, script: Script, record: WorkerRecord) -> None:
+        await script((self._workers, self._record), ("", self._worker_id, msgspec.json.encode(record), self._ttl_ms))
+
+    async def leave(self, redis: Redis) -> None:
+        async with redis.pipeline(transaction=True) as pipe:
+            pipe.zrem(self._workers, self._worker_id)
+            pipe.delete(self._record)
+            await pipe.execute()
+
+
+def new_record(worker_id: str, queue: str) -> WorkerRecord:
+    """What does not change while this process lives."""
+    return WorkerRecord(id=worker_id, host=socket.gethostname(), pid=os.getpid(), version=__version__, queue=queue)
+
+
+async def live_workers(redis: Redis, keys: Keys) -> list[WorkerRecord]:
+    """Every worker of a queue that is alive, the longest silent first."""
+    beats = await redis.zrange(keys.workers, 0, -1, withscores=True)
+    if not beats:
+        return []
+    records = await redis.mget([keys.worker + worker_id.decode() for worker_id, _ in beats])
+    return [
+        msgspec.structs.replace(msgspec.json.decode(data, type=WorkerRecord), heartbeat_ms=int(at))
+        for data, (_, at) in zip(records, beats, strict=True)
+        if data is not None
+    ]

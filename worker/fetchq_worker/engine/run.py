@@ -1,0 +1,320 @@
+"""Running one job: from its lease to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import arq.worker
+from arq.cron import CronJob
+from arq.jobs import DeserializationError, deserialize_job_raw, serialize_result
+from arq.typing import StartupShutdown
+from arq.utils import args_to_string, ms_to_datetime, timestamp_ms, truncate
+from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
+
+from .commit import Outcome, Verb
+from .deadline import Deadlines
+from .lease import Lease
+from .release import Release
+from .scripts import REDIS_ERRORS
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+logger = logging.getLogger("arq.worker")
+"""arq's own, with arq's own lines: whoever watches those finds them unchanged."""
+
+MAX_RESULT_BYTES: Final = 256 << 20
+"""Redis refuses values from 512 MB, by closing the connection on everything else that is sent with them."""
+RETRY_TTL_S: Final = 88400
+MAX_TTL_MS: Final = 1 << 52
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A leased job, as far as it has been understood."""
+
+    lease: Lease
+    tries: int
+    name: str = "<unknown>"
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    enqueue_time_ms: int = 0
+    ref: str = ""
+    """What the log calls it."""
+    marker_ms: int | None = None
+    ctx: dict[Any, Any] | None = None
+    """What its coroutine and hooks are given; None if none was called."""
+    start_ms: int = 0
+
+
+class Unrunnable(Exception):
+    """The job cannot be run, and is finished by that; its cause becomes the result. Never leaves this module."""
+
+    def __init__(self, job: Job, reason: BaseException) -> None:
+        super().__init__(reason)
+        self.job = job
+        self.reason = reason
+
+
+class Runner:
+    """Runs the jobs of one worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._deadlines = Deadlines(worker.loop)
+
+    async def run(self, lease: Lease) -> None:
+        """A job's journey. What became of it is with the committer when this returns."""
+        worker = self._worker
+        try:
+            try:
+                job = self._decode(lease)
+                function = self._resolve(job)
+                await self._count_try(job)
+                outcome = await self._perform(job, function)
+                await self._call_hook(worker.on_job_end, job)
+            except Unrunnable as problem:
+                job = problem.job
+                outcome = self._refuse(job, problem.reason)
+            if outcome is not None:
+                worker.committer.add(outcome, now=worker.running_count <= 1)
+                if worker.after_job_end is not None:
+                    await self._wait_committed(outcome)
+                    await self._call_hook(worker.after_job_end, job)
+        finally:
+            worker.on_run_end(lease)
+
+    def _decode(self, lease: Lease) -> Job:
+        """What the job says of itself; raises `Unrunnable`."""
+        job = Job(lease, lease.tries, start_ms=timestamp_ms())
+        payload, lease.payload = lease.payload, None  # it need not be in memory twice while the job runs
+        if payload is None:
+            logger.warning("job %s expired", lease.id)
+            raise Unrunnable(job, JobExecutionFailed("job expired"))
+        try:
+            decoded = deserialize_job_raw(payload, deserializer=self._worker.job_deserializer)
+            job.name, job.args, job.kwargs, own_try, job.enqueue_time_ms = _checked(decoded)
+        except DeserializationError as problem:
+            logger.exception("deserializing job %s failed", lease.id)
+            raise Unrunnable(job, problem) from problem
+        job.tries = max(job.tries, own_try)
+        return job
+
+    def _resolve(self, job: Job) -> Function | CronJob:
+        """The function that the job names, if it is to be called at all; raises `Unrunnable`."""
+        worker, lease = self._worker, job.lease
+        age_s = (job.start_ms - job.enqueue_time_ms) / 1000
+        job.ref = f"{lease.id}:{job.name}"
+        if lease.abort_asked:
+            logger.info("%6.2fs ⊘ %s aborted before start", age_s, job.ref)
+            raise Unrunnable(job, asyncio.CancelledError())
+        function = worker.functions.get(job.name)
+        if function is None:
+            logger.warning("job %s, function %r not found", lease.id, job.name)
+            raise Unrunnable(job, JobExecutionFailed(f"function {job.name!r} not found"))
+        if isinstance(function, CronJob):
+            job.ref = job.name
+            job.marker_ms = round(arq.worker.keep_cronjob_progress * 1000)  # type: ignore[attr-defined]
+        max_tries = worker.max_tries if function.max_tries is None else function.max_tries
+        if job.tries > max_tries:
+            logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, job.ref, max_tries)
+            raise Unrunnable(job, JobExecutionFailed(f"max {max_tries} retries exceeded"))
+        return function
+
+    async def _count_try(self, job: Job) -> None:
+        """A client can say that its job has had tries already (`_job_try`); the count goes on from there."""
+        if job.tries == job.lease.tries:
+            return
+        try:
+            await self._worker.pool.setex(self._worker.keys.retry + job.lease.id, RETRY_TTL_S, str(job.tries))
+        except REDIS_ERRORS as problem:
+            logger.warning("job %s keeps its own count of tries: %s", job.lease.id, problem)
+
+    async def _perform(self, job: Job, function: Function | CronJob) -> Outcome | None:
+        """Calls the start hook and the coroutine, within the timeout. None: the job is another owner's by now."""
+        worker, lease = self._worker, job.lease
+        timeout_s = worker.job_timeout_s if function.timeout_s is None else function.timeout_s
+        informs = logger.isEnabledFor(logging.INFO)
+        shown = ""
+        ctx = job.ctx = {
+            **worker.ctx,
+            "job_id": lease.id,
+            "job_try": job.tries,
+            "enqueue_time": ms_to_datetime(job.enqueue_time_ms),
+            "score": lease.score,
+            "lease_token": lease.token,
+        }
+        if lease.lost:
+            return None
+        lease.running = True
+        try:
+            if worker.on_job_start is not None:
+                await worker.on_job_start(ctx)
+            job.start_ms = timestamp_ms()
+            if informs:
+                self._log_start(job)
+            if timeout_s is not None:
+                self._deadlines.start(lease, timeout_s)
+            try:
+                value = await function.coroutine(ctx, *job.args, **job.kwargs)
+            finally:
+                if timeout_s is not None:
+                    self._deadlines.stop(lease, timeout_s)
+            if informs and value is not None and worker.log_results:
+                shown = truncate(repr(value))
+        except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001 - the user's code may raise anything
+            lease.running = False
+            return self._judge(job, function, problem)
+        lease.running = False
+        if informs:
+            logger.info("%6.2fs ← %s ● %s", _took_s(job), job.ref, shown)
+        worker.jobs_complete += 1
+        return self._finish(job, function, True, value)
+
+    def _log_start(self, job: Job) -> None:
+        extra = f" try={job.tries}" if job.tries > 1 else ""
+        if job.start_ms - job.lease.score > 1200:
+            extra += f" delayed={(job.start_ms - job.lease.score) / 1000:0.2f}s"
+        waited_s = (job.start_ms - job.enqueue_time_ms) / 1000
+        logger.info("%6.2fs → %s(%s)%s", waited_s, job.ref, args_to_string(job.args, job.kwargs), extra)
+
+    def _judge(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome | None:
+        """What becomes of a job whose coroutine (or start hook) raised."""
+        worker, lease = self._worker, job.lease
+        cancelled = isinstance(problem, asyncio.CancelledError)
+        if lease.lost:
+            return None
+        if isinstance(problem, Release):
+            logger.info("%6.2fs ↻ %s given back for %0.2fs", _took_s(job), job.ref, (problem.defer_score or 0) / 1000)
+            worker.jobs_retried += 1
+            return Outcome(lease, Verb.RELEASE, defer_ms=problem.defer_score or None)
+        if worker.retry_jobs and isinstance(problem, Retry):
+            logger.info("%6.2fs ↻ %s retrying job in %0.2fs", _took_s(job), job.ref, (problem.defer_score or 0) / 1000)
+            worker.jobs_retried += 1
+            return Outcome(lease, Verb.RETRY, defer_ms=problem.defer_score or None, marker_ms=job.marker_ms)
+        if cancelled and lease.abort_asked:
+            logger.info("%6.2fs ⊘ %s aborted", _took_s(job), job.ref)
+            worker.jobs_failed += 1
+            return self._finish(job, function, False, problem)
+        if cancelled and lease.timed_out:
+            problem, cancelled = TimeoutError(), False
+        if worker.retry_jobs and (cancelled or isinstance(problem, RetryJob)):
+            logger.info("%6.2fs ↻ %s cancelled, will be run again", _took_s(job), job.ref)
+            worker.jobs_retried += 1
+            if cancelled and worker.stopping:  # the worker's doing, not the job's: no try of it, and no marker
+                return Outcome(lease, Verb.RELEASE)
+            return Outcome(lease, Verb.RETRY, marker_ms=job.marker_ms)
+        what, extra = type(problem).__name__, _extra_of(problem)
+        logger.error(
+            "%6.2fs ! %s failed, %s: %s", _took_s(job), job.ref, what, problem, exc_info=problem, extra={"extra": extra}
+        )
+        worker.jobs_failed += 1
+        return self._finish(job, function, False, problem)
+
+    def _finish(self, job: Job, function: Function | CronJob, success: bool, value: Any) -> Outcome:
+        """The job is over, and `value` is what its coroutine returned or raised."""
+        ttl_ms = self._result_ttl_ms(job, function)
+        result = b"" if ttl_ms == 0 else self._serialized(job, success, value)
+        return Outcome(job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms)
+
+    def _refuse(self, job: Job, reason: BaseException) -> Outcome:
+        """The job is over without a run, and `reason` is why."""
+        worker = self._worker
+        worker.jobs_failed += 1
+        ttl_ms = None if worker.keep_result_forever else _to_ttl_ms(worker.keep_result_s)
+        result = b"" if ttl_ms == 0 else self._serialized(job, False, reason)
+        return Outcome(job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms)
+
+    def _result_ttl_ms(self, job: Job, function: Function | CronJob) -> int | None:
+        """How long the result is kept: as the job itself said, or its function, or the worker. None: for ever."""
+        own = job.ctx and job.ctx.get("result_ttl_s")
+        if isinstance(own, int | float):
+            return _to_ttl_ms(own)
+        worker = self._worker
+        forever = function.keep_result_forever
+        if worker.keep_result_forever if forever is None else forever:
+            return None
+        return _to_ttl_ms(worker.keep_result_s if function.keep_result_s is None else function.keep_result_s)
+
+    def _serialized(self, job: Job, success: bool, value: Any) -> bytes:
+        """The result as it is stored; empty if not even its failure can be written."""
+        worker, lease = self._worker, job.lease
+        data: object = serialize_result(
+            job.name,
+            job.args,
+            job.kwargs,
+            job.tries,
+            job.enqueue_time_ms,
+            success,
+            value,
+            job.start_ms,
+            timestamp_ms(),
+            job.ref or lease.id,
+            worker.queue_name,
+            lease.id,
+            serializer=worker.job_serializer,
+        )
+        if isinstance(data, str):
+            data = data.encode()
+        elif not isinstance(data, bytes):
+            if data is not None:
+                logger.critical("the serializer gave %s for the result of %s, not bytes", type(data).__name__, job.ref)
+            return b""
+        if len(data) > MAX_RESULT_BYTES:
+            problem = f"unable to store a result of {len(data)} bytes"
+            logger.error("%s of %s, %d is the most", problem, job.ref, MAX_RESULT_BYTES)
+            job.args, job.kwargs = (), {}
+            return self._serialized(job, False, problem)
+        return data
+
+    async def _call_hook(self, hook: StartupShutdown | None, job: Job) -> None:
+        """Calls a hook of the user's. What it raises is logged: the job has ended as it has ended."""
+        if hook is None or job.ctx is None:
+            return
+        try:
+            await hook(job.ctx)
+        except (Exception, asyncio.CancelledError):
+            logger.exception("hook %s of job %s failed", getattr(hook, "__qualname__", hook), job.lease.id)
+
+    async def _wait_committed(self, outcome: Outcome) -> None:
+        try:
+            await self._worker.committer.wait_landed(outcome)
+        except asyncio.CancelledError:
+            logger.warning("job %s: the worker stops before the result is recorded", outcome.lease.id)
+
+
+def _took_s(job: Job) -> float:
+    return (timestamp_ms() - job.start_ms) / 1000
+
+
+def _checked(decoded: tuple[Any, ...]) -> tuple[str, tuple[Any, ...], dict[str, Any], int, int]:
+    """A decoded job whose parts have the types that running it relies on; raises `DeserializationError`."""
+    name, args, kwargs, own_try, enqueue_time_ms = decoded
+    if (
+        isinstance(name, str)
+        and isinstance(args, tuple | list)
+        and isinstance(kwargs, dict)
+        and (own_try is None or isinstance(own_try, int))
+        and isinstance(enqueue_time_ms, int | float)
+        and 0 <= enqueue_time_ms < 1 << 47  # some 4000 years: datetime goes no further
+    ):
+        return name, args, kwargs, own_try or 0, enqueue_time_ms  # type: ignore[return-value]  # a list is as good
+    raise DeserializationError("unable to deserialize job")
+
+
+def _to_ttl_ms(seconds: float | None) -> int:
+    if seconds is None or not seconds > 0:
+        return 0
+    return max(1, round(min(seconds * 1000, MAX_TTL_MS)))
+
+
+def _extra_of(problem: BaseException) -> Any:
+    """What arq lets an exception add to the log record."""
+    extra = getattr(problem, "extra", None)
+    try:
+        return extra() if callable(extra) else extra
+    except Exception as failure:  # noqa: BLE001 - the user's code, and only the log would have it
+        return failure

@@ -1,0 +1,422 @@
+"""The worker: arq's, with Redis spoken to in batches and every job under a lease."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import signal
+from collections.abc import Sequence
+from secrets import token_hex
+from signal import Signals
+from typing import Any, Final
+
+import arq.worker
+import msgspec
+from arq.connections import create_pool
+from arq.typing import WorkerCoroutine
+from arq.worker import Function
+
+from fetchq.keys import Keys
+
+from .aborts import Aborts
+from .claim import Claim, Claimer
+from .commit import Committer
+from .keep import Keeper
+from .lease import Lease, Leases
+from .presence import Presence, new_record
+from .run import Runner
+from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
+from .server import check_server
+from .stop import drain
+from .wake import Bell, Waker
+
+logger = logging.getLogger("arq.worker")
+engine_logger = logging.getLogger("fetchq.engine")
+
+MIN_TICK_S: Final = 0.02
+"""The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake."""
+FIRST_BACKOFF_S: Final = 0.05
+MAX_BACKOFF_S: Final = 1.0
+SMALLEST_FULL_CLAIM: Final = 32
+MAX_UNCOMMITTED_BYTES: Final = 64 << 20
+
+
+class Worker(arq.worker.Worker):
+    """Runs the jobs of one queue. It takes what `arq.worker.Worker` takes, and:
+
+    :param lease_s: after how many seconds without a renewal a job is taken for a dead worker's and runs again
+    :param renew_s: how often leases are renewed; a third of `lease_s` by default
+    :param namespace: what stands in front of every key name, such as a hash tag
+    :param commit_ms: how long a finished job may wait for others to be committed with
+    """
+
+    def __init__(
+        self,
+        functions: Sequence[Function | WorkerCoroutine] = (),
+        *,
+        lease_s: float = 15.0,
+        renew_s: float | None = None,
+        namespace: str = "",
+        commit_ms: float = 2.0,
+        **arq_arguments: Any,
+    ) -> None:
+        renew_s = lease_s / 3 if renew_s is None else renew_s
+        if not 0 < renew_s < lease_s:
+            raise ValueError(f"renew_s is {renew_s} and lease_s {lease_s}: a lease is renewed before it ends")
+        if commit_ms < 0:
+            raise ValueError(f"commit_ms is {commit_ms}: it is a time, not negative")
+        super().__init__(functions, **arq_arguments)
+        self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
+        self.queue_name = self.keys.pending
+        if arq_arguments.get("health_check_key") is None:
+            self.health_check_key = self.keys.health
+        self.id: Final = token_hex(6)
+        self.lease_s: Final = lease_s
+        self.renew_s: Final = renew_s
+        lease_ms = max(1, round(lease_s * 1000))
+        self.leases: Final = Leases(self.keys, lease_ms=lease_ms)
+        self.committer: Final = Committer(self.keys, delay_s=commit_ms / 1000, on_commit=self._on_commit)
+        self.running_count = 0
+        """How many runs hold a slot: more than `tasks` has if a job's old run is still ending beside its new one."""
+        self.stopping = False
+        """Told to stop, and the time of grace is over: what is still running is being cancelled."""
+        self.claiming: asyncio.Task[Claim] | None = None
+        self._claimer = Claimer(
+            self.keys,
+            worker_id=self.id,
+            lease_ms=lease_ms,
+            default_life_ms=self.expires_extra_ms,
+            look_at_aborts=self.allow_abort_jobs,
+        )
+        self._aborts = Aborts(self.keys, worker_id=self.id)
+        self._keeper = Keeper(self.keys, gap_s=renew_s, default_life_ms=self.expires_extra_ms)
+        self._presence = Presence(self.keys, worker_id=self.id, heartbeat_s=renew_s)
+        self._record = new_record(self.id, self.queue_name)
+        self._runner = Runner(self)
+        self._scripts: Scripts | None = None
+        self._waker: Waker | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self._in_main = False
+        self._bell = Bell()
+        self._batch_s: Final = commit_ms / 1000
+        self._full_claim: Final = max(SMALLEST_FULL_CLAIM, -(-self.max_jobs // 2))
+        self._slots_worth_a_claim: Final = max(1, min(64, self.max_jobs // 8))
+        self._slot_timer: asyncio.TimerHandle | None = None
+        self._waits_for_slots = False
+        self._more_due = False
+        self._queued: int | None = None
+        self._next_due_at = float("inf")
+        self._next_tick_at = 0.0
+        self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)
+        self._backoff_s = 0.0
+
+    # The worker's life
+
+    async def main(self) -> None:
+        """Connects, then claims and runs jobs until it is told to stop, or (burst) until the queue is empty."""
+        scripts = await self._open()
+        logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
+        await check_server(self.pool)
+        self.ctx["redis"] = self.pool
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        self._in_main = True
+        self._next_tick_at = 0.0
+        self._waker = Waker(self.pool, self.keys, self._bell)
+        self._start_tending()
+        try:
+            await self._work(scripts)
+        finally:
+            self._in_main = False
+            await self._leave()
+
+    async def _open(self) -> Scripts:
+        if self._pool is None:
+            self._pool = await create_pool(
+                self.redis_settings,
+                job_deserializer=self.job_deserializer,
+                job_serializer=self.job_serializer,
+                default_queue_name=self.queue_name,
+                expires_extra_ms=self.expires_extra_ms,
+            )
+        if self._scripts is None:
+            self._scripts = await Scripts.open(self._pool, timeout_s=max(self.lease_s, 5.0))
+            self.committer.use(self._scripts.commit)
+        return self._scripts
+
+    async def _work(self, scripts: Scripts) -> None:
+        while not self.stopping:
+            try:
+                await self._poll_iteration()
+                if self.burst and await self._burst_is_over():
+                    return
+            except REDIS_ERRORS as problem:
+                await self._back_off(problem)
+                continue
+            self._note_redis_is_there()
+            await self._wait_for_work(scripts)
+
+    async def _leave(self) -> None:
+        """The claiming is over. Runs may go on, and their leases with them: `close` sees to those."""
+        if self._waker is not None:
+            await self._waker.aclose()
+            self._waker = None
+        if not self.running_count:
+            await self._stop_tending()
+        try:
+            async with asyncio.timeout(1):
+                await self._presence.leave(self.pool)
+        except REDIS_ERRORS as problem:
+            engine_logger.debug("presence.not_removed: %s", problem)
+
+    async def close(self) -> None:
+        """Ends what runs as `stop.drain` says, then closes all connections."""
+        if not self._handle_signals:
+            self.handle_sig(signal.SIGUSR1)
+        if not self._pool:
+            return
+        try:
+            await drain(self)
+            await self._stop_tending()
+            with contextlib.suppress(*REDIS_ERRORS):  # the key has a TTL
+                await self.pool.delete(self.health_check_key)
+            if self.on_shutdown:
+                await self.on_shutdown(self.ctx)
+        finally:
+            self._scripts = None
+            await self.pool.aclose(close_connection_pool=True)
+            self._pool = None
+
+    # Claiming
+
+    async def _poll_iteration(self) -> None:
+        """One turn: claim what there are slots for, start it, and now and then look at what is not pushed."""
+        scripts = await self._open()
+        now = self.loop.time()
+        if len(self.leases) and now - self.leases.renewed_at > self.lease_s:
+            # The loop was blocked, or Redis away: claiming before this could take jobs that still run here.
+            await self.leases.renew(scripts.renew)
+        count = self._claim_count()
+        if count > 0:
+            await self._claim(scripts, count)
+        else:
+            self._queued = None
+            if self._waker is not None and self._waker.token_taken:
+                self._waker.token_taken = False
+                await scripts.pass_wake((self.keys.pending, self.keys.wake), ("",))
+        if now >= self._next_tick_at:
+            self._next_tick_at = now + self._tick_s
+            if self.allow_abort_jobs and await self._aborts.look(scripts.aborts, self.leases):
+                self._more_due = True
+            await self.heart_beat()
+
+    def _claim_count(self) -> int:
+        """How many jobs to ask for now."""
+        if not self.allow_pick_jobs or self.stopping or self.committer.stalled:
+            return 0
+        if self.committer.waiting_bytes > MAX_UNCOMMITTED_BYTES or self.committer.backlog > 2 * self.max_jobs + 1000:
+            return 0
+        count = min(self.max_jobs - self.running_count, self.queue_read_limit, self._full_claim, MAX_JOBS_A_CALL)
+        if self.burst and self.max_burst_jobs >= 0:
+            count = min(count, self.max_burst_jobs - self._jobs_started())
+        return count
+
+    async def _claim(self, scripts: Scripts, count: int) -> None:
+        if self._waker is not None:
+            self._waker.token_taken = False
+        # A task of its own: if the worker is stopped meanwhile, what was claimed must be heard of and given back.
+        self.claiming = self.loop.create_task(self._claimer.claim(scripts.claim, count), name="fetchq-claim")
+        try:
+            claim = await asyncio.shield(self.claiming)
+        except REDIS_ERRORS:
+            self.claiming = None
+            raise
+        self.claiming = None
+        self._more_due = claim.more
+        self._queued = claim.queued
+        self._next_due_at = float("inf") if claim.next_due_s is None else self.loop.time() + claim.next_due_s
+        for lease in claim.leases:
+            self._start(lease)
+
+    def _start(self, lease: Lease) -> None:
+        self.leases.add(lease)
+        task = self.loop.create_task(self._runner.run(lease))
+        lease.task = task
+        self.tasks[lease.id] = task
+        self.running_count += 1
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """Claims and starts those of `job_ids` that are due and free, as far as there are slots."""
+        scripts = await self._open()
+        count = min(self.max_jobs - self.running_count, MAX_JOBS_A_CALL)
+        if count > 0 and job_ids:
+            claim = await self._claimer.claim(scripts.claim, count, job_ids[:MAX_JOBS_A_CALL])
+            for lease in claim.leases:
+                self._start(lease)
+            self._start_tending()
+
+    def on_run_end(self, lease: Lease) -> None:
+        """A run is over, and its slot free."""
+        self.running_count -= 1
+        self.leases.discard(lease)
+        if self.tasks.get(lease.id) is lease.task:
+            del self.tasks[lease.id]
+        if self._waits_for_slots:
+            # Slots that become free one by one are filled together: a call for each would be most of the work.
+            if self.max_jobs - self.running_count >= self._slots_worth_a_claim:
+                self._bell.ring()
+            elif self._slot_timer is None:
+                self._slot_timer = self.loop.call_later(self._batch_s, self._bell.ring)
+        elif not self._in_main and not self.running_count and self._tending is not None:
+            self._tending.cancel()
+
+    def _on_commit(self, next_due_s: float | None) -> None:
+        """A commit has landed; the first of the jobs that it put back is due after `next_due_s`."""
+        if next_due_s is not None:
+            self._next_due_at = min(self._next_due_at, self.loop.time() + next_due_s)
+            self._bell.ring()
+        elif self.burst or self._waits_for_slots:
+            self._bell.ring()
+
+    # Waiting
+
+    async def _wait_for_work(self, scripts: Scripts) -> None:
+        """Returns when there is a reason for another turn."""
+        now = self.loop.time()
+        until = self._next_tick_at
+        slots = self._claim_count()
+        if self._more_due and slots >= self._slots_worth_a_claim:
+            return
+        if slots <= 0 or self._more_due:
+            self._waits_for_slots = True
+            if slots > 0:
+                until = min(until, now + self._batch_s)
+        else:
+            until = min(until, self._next_due_at)
+            if self._waker is not None and not self.burst:
+                self._waker.listen()
+        try:
+            await self._bell.wait(max(0.0, until - now))
+        finally:
+            self._waits_for_slots = False
+            if self._slot_timer is not None:
+                self._slot_timer.cancel()
+                self._slot_timer = None
+            if self._waker is not None:
+                self._waker.rest()
+
+    async def _burst_is_over(self) -> bool:
+        if 0 <= self.max_burst_jobs <= self._jobs_started():
+            await self._finish_running()
+            return True
+        if self._queued == 0 and await self.pool.zcard(self.queue_name) == 0:
+            await self._finish_running()
+            return True
+        return False
+
+    async def _finish_running(self) -> None:
+        await asyncio.gather(*self.tasks.values())
+        await self.committer.flush()
+
+    # Redis away
+
+    async def _back_off(self, problem: Exception) -> None:
+        if not self._backoff_s:
+            self._backoff_s = FIRST_BACKOFF_S
+            engine_logger.warning("redis.away: %s", problem or type(problem).__name__)
+        await self._bell.wait(self._backoff_s)
+        self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
+
+    def _note_redis_is_there(self) -> None:
+        if self._backoff_s:
+            self._backoff_s = 0.0
+            engine_logger.warning("redis.back")
+
+    # Keeping alive what runs
+
+    def _start_tending(self) -> None:
+        if self._tending is None or self._tending.done():
+            self._tending = self.loop.create_task(self._tend(), name="fetchq-tend")
+
+    async def _stop_tending(self) -> None:
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.wait([self._tending])
+            self._tending = None
+
+    async def _tend(self) -> None:
+        """Renews leases, says that the worker is alive, and keeps payloads, every `renew_s`."""
+        pause_s = 0.0
+        while True:
+            try:
+                await self._tend_once(first=not pause_s)
+                pause_s = self.renew_s
+            except REDIS_ERRORS as problem:
+                engine_logger.debug("tend.failed: %s", problem)
+                pause_s = min(self.renew_s, MAX_BACKOFF_S)
+            await asyncio.sleep(pause_s)
+
+    async def _tend_once(self, *, first: bool) -> None:
+        scripts = self._scripts
+        if scripts is None:
+            return
+        if len(self.leases):
+            await self.leases.renew(scripts.renew)
+        if self._in_main:
+            await self._presence.beat(
+                scripts.presence,
+                msgspec.structs.replace(
+                    self._record,
+                    functions=tuple(self.functions),
+                    concurrency=self.max_jobs,
+                    running=self.running_count,
+                    completed=self.jobs_complete,
+                    failed=self.jobs_failed,
+                    retried=self.jobs_retried,
+                ),
+            )
+            if not first:  # a worker that is there for a moment only (burst) leaves the queue to others
+                await self._keeper.walk(scripts.keep)
+
+    # Signals
+
+    def handle_sig(self, signum: Signals) -> None:
+        """Stops at once: what runs is cancelled and given back, its try not counted."""
+        self.stopping = True
+        super().handle_sig(signum)
+        self._bell.ring()
+
+    async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
+        """The time of grace: `job_completion_wait` at most, less if everything is done before."""
+        if self.tasks:
+            await asyncio.wait(tuple(self.tasks.values()), timeout=self._job_completion_wait)
+        self.stopping = True
+        self._bell.ring()
+        logger.info(
+            "shutdown on %s, wait complete ◆ %d jobs complete ◆ %d failed ◆ %d retries ◆ %d ongoing to cancel",
+            signum.name,
+            self.jobs_complete,
+            self.jobs_failed,
+            self.jobs_retried,
+            sum(not task.done() for task in self.tasks.values()),
+        )
+        for task in self.tasks.values():
+            if not task.done():
+                task.cancel()
+        if self.main_task is not None:
+            self.main_task.cancel()
+        if self.on_stop is not None:
+            self.on_stop(signum)
+
+
+def _signature() -> inspect.Signature:
+    """What the constructor really takes: arq's `get_kwargs` picks a settings class's attributes by it."""
+    own = [p for p in inspect.signature(Worker.__init__).parameters.values() if p.name != "self"]
+    inherited = [p for p in inspect.signature(arq.worker.Worker).parameters.values() if p.name != "functions"]
+    named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return inspect.Signature([*named, *inherited])
+
+
+Worker.__signature__ = _signature()  # type: ignore[attr-defined]  # `inspect.signature` looks here first
