@@ -50,8 +50,8 @@ def _where(results: Results) -> str:
     return (
         f"Taken {results.taken_at} in {results.took_s / 60:.0f} minutes on {machine.cores} cores of an "
         f"{machine.processor}, {machine.memory_gb:g} GB, {machine.system}; load before "
-        f"the run {machine.load_before:g}. Up to {results.rounds} interleaved rounds, concurrency {results.concurrency}. Medians, and in brackets the "
-        "lowest and the highest round.\n"
+        f"the run {machine.load_before:g}. Up to {results.rounds} interleaved rounds, concurrency "
+        f"{results.concurrency}. Medians, and in brackets the lowest and the highest round.\n"
     )
 
 

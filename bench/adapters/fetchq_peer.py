@@ -86,9 +86,9 @@ async def hold(_ctx: dict[Any, Any], path: str) -> None:
 
 def work() -> None:
     # Here, since a producer's process is not to pay for the worker's imports.
+    from fetchq_worker.arq_settings import worker_settings
     from fetchq_worker.engine import Worker
     from fetchq_worker.settings import Settings
-    from fetchq_worker.arq_settings import worker_settings
 
     # The site is on loopback, which the egress guard forbids unless told otherwise. It still checks every address.
     settings = Settings(
