@@ -94,7 +94,7 @@ def work() -> None:
     settings = Settings(
         redis_url=_settings.redis_url, concurrency=_settings.concurrency, allow_net=("127.0.0.1/32",), grace_s=1.0
     )
-    options = get_kwargs(worker_settings([empty, stamp, nap, hold], settings=settings))
+    options: dict[str, Any] = get_kwargs(worker_settings([empty, stamp, nap, hold], settings=settings))
     if _settings.lease_s is not None:
         options["lease_s"] = _settings.lease_s
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
