@@ -10,7 +10,7 @@ import sys
 import msgspec
 import pytest
 import typer.main
-from tests.cli.conftest import PATIENCE_S, Fetchq, Site, keys_of, wait_until
+from tests.cli.conftest import PATIENCE_S, Fetchq, Site, jobs_of, wait_until
 from tests.redis_server import RedisServer
 
 from fetchq import FetchRequest
@@ -70,7 +70,7 @@ def test_a_bad_url_among_the_arguments_is_named_and_nothing_is_enqueued(
     done = fetchq.run("enqueue", "http://127.0.0.1/", "nonsense", environ=at(redis_server))
     assert done.returncode == 2
     assert done.stderr == "fetchq: url: 'nonsense' is not an absolute URL\n"
-    assert keys_of(redis_server) == []
+    assert jobs_of(redis_server) == []
 
 
 def test_bad_lines_of_a_file_are_named_and_the_others_enqueued(fetchq: Fetchq, redis_server: RedisServer) -> None:
@@ -129,6 +129,27 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
     assert worker.wait(PATIENCE_S) == 0
     assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["text"] == "open"
     assert site.hits["/gate/1"] == 1
+
+
+def test_several_processes_stop_together_and_each_has_worked(
+    fetchq: Fetchq, site: Site, redis_server: RedisServer
+) -> None:
+    ids = fetchq.run("enqueue", *(f"{site.url}/gate/{n}" for n in range(2)), environ=at(redis_server)).stdout.split()
+    worker = fetchq.start(
+        "worker", "--processes", "2", "--concurrency", "1", stderr=subprocess.DEVNULL, environ=at(redis_server)
+    )
+    wait_until(lambda: len(site.hits) == 2, "two fetches at a time")  # each process runs one
+    site.gate.set()
+    for job_id in ids:
+        assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["text"] == "open"
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_S) == 0
+
+
+def test_several_processes_without_redis_give_up_as_one_would(fetchq: Fetchq) -> None:
+    done = fetchq.run("worker", "--processes", "2", "--redis", NO_REDIS)
+    assert done.returncode == 3
+    assert "start Redis" in done.stderr
 
 
 SETTINGS_MODULE = """

@@ -187,6 +187,17 @@ def worker(
             help="Seconds that running jobs have to finish after SIGTERM or Ctrl-C; then they go back to the queue.",
         ),
     ] = 20.0,
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes",
+            envvar="FETCHQ_PROCESSES",
+            metavar="N",
+            help="Worker processes, each with this concurrency; one that dies is replaced.",
+            min=1,
+            max=256,
+        ),
+    ] = 1,
     settings_class: Annotated[
         str | None,
         typer.Option(
@@ -204,6 +215,7 @@ def worker(
         command,
         settings_class,
         burst,
+        processes,
         _on_command_line(context),
         redis_url=redis_url,
         queue=queue,

@@ -50,7 +50,7 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
     """Runs the command; raises `FetchqError`."""
-    configure_logs("WARNING")
+    configure_logs("ERROR")  # what stops a run is said once, by the command itself
     if not options.urls and options.from_file is None:
         raise CommandFailed("name some URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
     if options.resume and options.out_path is None:
