@@ -41,8 +41,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for the results, instead of the page's own or .bench/last")
     given = parser.parse_args()
     try:
-        chosen = _chosen("ONLY", given.only, names)
-        chosen_peers = [peer for peer in ALL if peer.name in _chosen("PEERS", given.peers, peers)]
+        chosen = choose("ONLY", given.only, names)
+        chosen_peers = [peer for peer in ALL if peer.name in choose("PEERS", given.peers, peers)]
     except ValueError as problem:
         parser.error(str(problem))
     if not 1 <= given.rounds <= 50:
@@ -63,7 +63,7 @@ def main() -> int:
     return 0
 
 
-def _chosen(option: str, text: str, known: list[str]) -> list[str]:
+def choose(option: str, text: str, known: list[str]) -> list[str]:
     """The names in a comma-separated option; none means all. A prefix before a dash stands for its family."""
     wanted = [name.strip() for name in text.split(",") if name.strip()]
     chosen = [name for name in known if not wanted or name in wanted or name.split("-")[0] in wanted]
