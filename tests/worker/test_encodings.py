@@ -41,7 +41,7 @@ ENCODERS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 PAGE = b"<p>some text</p>" * 20_000
 
 
-@pytest.fixture(params=ENCODERS.values(), ids=ENCODERS.keys())
+@pytest.fixture(params=list(ENCODERS.values()), ids=list(ENCODERS))
 def coding(request: pytest.FixtureRequest) -> tuple[str, Callable[[bytes], bytes]]:
     pair: tuple[str, Callable[[bytes], bytes]] = request.param
     return pair

@@ -21,6 +21,8 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
+from fetchq.request import IDEMPOTENT_METHODS
+
 from .guard import Guard
 from .phases import current_phases
 
@@ -82,6 +84,8 @@ class Fetcher:
             max_field_size=MAX_HEADER_LINE_BYTES,
             max_headers=MAX_HEADER_FIELDS,
         )
+        # aiohttp's own way of sending again does so on new connections too, where a failure is an attempt's outcome.
+        self._session._retry_connection = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -95,6 +99,10 @@ class Fetcher:
     ) -> None:
         await self.aclose()
 
+    @property
+    def closed(self) -> bool:
+        return self._session.closed
+
     async def aclose(self) -> None:
         await self._session.close()
         await self._resolver.close()
@@ -104,16 +112,24 @@ class Fetcher:
 
         The body is left in the response, encoded as it came. Raises what `failure.failure_of` translates.
         """
-        response = await self._session.request(
-            hop.method,
-            URL(hop.url, encoded=True),
-            headers=CIMultiDict(hop.headers) if hop.headers else None,
-            data=hop.body,
-            allow_redirects=False,
-            timeout=_timeouts(connect_timeout_s, read_timeout_s),
-        )
-        current_phases.get().answered()
-        return response
+        phases = current_phases.get()
+        while True:
+            try:
+                response = await self._session.request(
+                    hop.method,
+                    URL(hop.url, encoded=True),
+                    headers=CIMultiDict(hop.headers) if hop.headers else None,
+                    data=hop.body,
+                    allow_redirects=False,
+                    timeout=_timeouts(connect_timeout_s, read_timeout_s),
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # The server may close a pooled connection just as it is used again (RFC 9112, section 9.3.1).
+                if phases.reused and hop.method in IDEMPOTENT_METHODS:
+                    continue
+                raise
+            phases.answered()
+            return response
 
     def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
         """aiohttp's socket factory: the last place before a connection, and the one that every connection passes."""
