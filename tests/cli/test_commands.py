@@ -122,6 +122,10 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
     job_id = fetchq.run("enqueue", f"{site.url}/gate/1", environ=at(redis_server)).stdout.strip()
     worker = fetchq.start("worker", stderr=subprocess.DEVNULL, environ=at(redis_server))
     wait_until(lambda: site.hits["/gate/1"], "the fetch")
+    state = json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)
+    assert (state["due"], state["deferred"], state["running"]) == (0, 0, 1)
+    assert [one["pid"] for one in state["workers"]] == [worker.pid]
+    assert f"pid {worker.pid}: " in fetchq.run("status", environ=at(redis_server)).stdout
     worker.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(0.5)

@@ -10,12 +10,11 @@ from redis.asyncio import Redis
 from fetchq.keys import Keys
 from fetchq.redis_errors import translated
 from fetchq.redis_url import RedisAddress, connect
+from fetchq_worker.engine.presence import WorkerRecord, live_workers
 from fetchq_worker.settings import Settings
 
 from .exit_status import ExitStatus
-
-_ALIVE_MS = 60_000
-"""A worker that has said nothing for longer is not counted."""
+from .summary import printable
 
 
 class QueueState(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +29,8 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """They wait for their time."""
     running: int
     """They are leased to a worker. A stock arq worker takes no lease: what it runs counts as due."""
-    workers: int
+    workers: tuple[WorkerRecord, ...]
+    """Those that are alive, as they described themselves with their last heartbeat."""
 
 
 async def read_queue_state(settings: Settings) -> QueueState:
@@ -46,8 +46,8 @@ async def read_queue_state(settings: Settings) -> QueueState:
                 pipe.zcount(keys.pending, "-inf", now_ms)
                 pipe.zcount(keys.pending, f"({now_ms}", "+inf")
                 pipe.hlen(keys.leases)
-                pipe.zcount(keys.workers, now_ms - _ALIVE_MS, "+inf")
-                due, later, running, workers = await pipe.execute()
+                due, later, running = await pipe.execute()
+            workers = await live_workers(redis, keys)
     finally:
         await redis.aclose()
     # A leased job stands in the queue at the end of its lease, that is, among those that wait for their time.
@@ -57,7 +57,7 @@ async def read_queue_state(settings: Settings) -> QueueState:
         due=due,
         deferred=max(0, later - running),
         running=running,
-        workers=workers,
+        workers=tuple(workers),
     )
 
 
@@ -66,6 +66,10 @@ async def show_queue_state(as_json: bool, settings: Settings) -> ExitStatus:
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(state) + b"\n")
         return ExitStatus.OK
-    for name, value in msgspec.structs.asdict(state).items():
-        sys.stdout.write(f"{name:<10}{value:,}\n" if isinstance(value, int) else f"{name:<10}{value}\n")
+    for name in ("redis", "queue", "due", "deferred", "running"):
+        value = getattr(state, name)
+        sys.stdout.write(f"{name:<10}{value:,}\n" if isinstance(value, int) else f"{name:<10}{printable(value)}\n")
+    sys.stdout.write(f"{'workers':<10}{len(state.workers):,}\n")
+    for one in state.workers:
+        sys.stdout.write(f"  {printable(one.host)} pid {one.pid}: {one.running} of {one.concurrency} slots in use\n")
     return ExitStatus.OK
