@@ -13,8 +13,8 @@ import pytest_asyncio
 from arq import func
 from arq.connections import ArqRedis
 from redis.exceptions import OutOfMemoryError
-from tests.engine.queue import LEASE_MS, Queue
 from tests.engine.running import running, wait_until
+from tests.engine.scripted_queue import LEASE_MS, Queue
 from tests.redis_server import RedisServer
 
 from fetchq.errors import RedisEvicts
