@@ -43,9 +43,7 @@ class RedisServer:
         return str((await self.client.info("server"))["redis_version"])
 
     async def memory_bytes(self) -> int:
-        """What the data takes: clients' buffers come and go, and are left out."""
-        info = await self.client.info("memory")
-        return int(info["used_memory"]) - int(info["mem_clients_normal"])
+        return int((await self.client.info("memory"))["used_memory"])
 
     async def usage(self) -> Usage:
         info = await self.client.info("everything")

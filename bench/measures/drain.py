@@ -78,6 +78,8 @@ async def drain(
         settings = stage.settings(peer, concurrency=concurrency)
         workers = [await stack.enter_async_context(talk.worker(peer, settings, stage.folder)) for _ in range(processes)]
         drained = await watch(stage.server, backlog, workers, count, window_s or stage.options.window_s)
+        for worker in workers:
+            await worker.kill()  # an orderly stop takes seconds, and nothing in this Redis is wanted any more
     if job.page and (served := await stage.site.served() - served) < drained.finished:
         raise BenchFailure(f"{drained.finished} jobs finished, but the site answered only {served} requests")
     return drained

@@ -119,13 +119,13 @@ class Sleeping(Measure):
     most_rounds = 3
 
     CONCURRENCY: Final = 2_000
-    JOBS: Final = 6_000
+    JOBS: Final = 4_000
 
     def covers(self, peer: Peer) -> bool:
         return peer.is_queue
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
-        drained = await drain(stage, peer, NAP, self.JOBS, concurrency=self.CONCURRENCY, window_s=6.0)
+        drained = await drain(stage, peer, NAP, self.JOBS, concurrency=self.CONCURRENCY, window_s=4.0)
         # The first to finish began a second earlier, and its whole wave with it: that second and wave count.
         return {"sleeping": drained.finished / (drained.elapsed_s + 1.0)}
 
