@@ -20,10 +20,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "Redis",
         (
             "memory",
-            "fetch_2k_reads",
+            "fetch_2k_trips",
             "fetch_2k_commands",
             "fetch_2k_redis_cpu",
-            "empty_reads",
+            "empty_trips",
             "empty_commands",
             "empty_redis_cpu",
         ),

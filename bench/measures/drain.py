@@ -34,7 +34,7 @@ class Drained(msgspec.Struct, frozen=True):
     finished: int
     """In all, those before it started too."""
     elapsed_s: float
-    reads: float
+    trips: float
     commands: float
     redis_cpu_us: float
 
@@ -116,7 +116,7 @@ async def watch(
         jobs=jobs,
         finished=finished,
         elapsed_s=now - started,
-        reads=max(0, after.reads - before.reads - polls) / jobs,
+        trips=max(0, after.trips - before.trips - polls) / jobs,
         commands=max(0, after.commands - before.commands - polls) / jobs,
         redis_cpu_us=(after.cpu_s - before.cpu_s) * 1e6 / jobs,
     )

@@ -52,13 +52,13 @@ class Throughput(Measure):
 
     def _sample(self, drained: Drained) -> dict[str, float]:
         sample = {self.name: drained.rate}
-        values = (drained.reads, drained.commands, drained.redis_cpu_us)
+        values = (drained.trips, drained.commands, drained.redis_cpu_us)
         return sample | dict(zip(self.figures[1:], values, strict=False))
 
 
 class Empty(Throughput):
     name = "empty"
-    figures = ("empty", "empty_reads", "empty_commands", "empty_redis_cpu")
+    figures = ("empty", "empty_trips", "empty_commands", "empty_redis_cpu")
     job = EMPTY
 
 
@@ -85,7 +85,7 @@ class _Fetch(Throughput):
 
 class Fetch2K(_Fetch):
     name = "fetch_2k"
-    figures = ("fetch_2k", "fetch_2k_reads", "fetch_2k_commands", "fetch_2k_redis_cpu")
+    figures = ("fetch_2k", "fetch_2k_trips", "fetch_2k_commands", "fetch_2k_redis_cpu")
     job = FETCH_2K
 
 
