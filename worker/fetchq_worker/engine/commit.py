@@ -186,7 +186,7 @@ class Committer:
             else:
                 time = "" if outcome.defer_ms is None else outcome.defer_ms
             marker = "" if outcome.marker_ms is None else outcome.marker_ms
-            args += (lease.key, lease.token, outcome.verb.value, time, marker, outcome.result)
+            args += (lease.key, lease.token, outcome.verb, time, marker, outcome.result)
         lost, refused, refusal = await script(self._redis_keys, args)
         if lost:
             # After a call that broke, the first of two equal commits may have landed, and this one finds no lease.

@@ -31,6 +31,9 @@ MAX_RESULT_BYTES: Final = 256 << 20
 RETRY_TTL_S: Final = 88400
 MAX_TTL_MS: Final = 1 << 52
 
+_SEQUENCE: Final = (tuple, list)
+_NUMBER: Final = (int, float)
+
 
 @dataclass(slots=True, eq=False)
 class Job:
@@ -153,7 +156,7 @@ class Runner:
         try:
             if worker.on_job_start is not None:
                 await worker.on_job_start(ctx)
-            job.start_ms = timestamp_ms()
+                job.start_ms = timestamp_ms()
             if informs:
                 self._log_start(job)
             if timeout_s is not None:
@@ -231,7 +234,7 @@ class Runner:
     def _result_ttl_ms(self, job: Job, function: Function | CronJob) -> int | None:
         """How long the result is kept: as the job itself said, or its function, or the worker. None: for ever."""
         own = job.ctx and job.ctx.get("result_ttl_s")
-        if isinstance(own, int | float):
+        if isinstance(own, _NUMBER):
             return _to_ttl_ms(own)
         worker = self._worker
         forever = function.keep_result_forever
@@ -295,10 +298,10 @@ def _checked(decoded: tuple[Any, ...]) -> tuple[str, tuple[Any, ...], dict[str, 
     name, args, kwargs, own_try, enqueue_time_ms = decoded
     if (
         isinstance(name, str)
-        and isinstance(args, tuple | list)
+        and isinstance(args, _SEQUENCE)
         and isinstance(kwargs, dict)
         and (own_try is None or isinstance(own_try, int))
-        and isinstance(enqueue_time_ms, int | float)
+        and isinstance(enqueue_time_ms, _NUMBER)
         and 0 <= enqueue_time_ms < 1 << 47  # some 4000 years: datetime goes no further
     ):
         return name, args, kwargs, own_try or 0, enqueue_time_ms  # type: ignore[return-value]  # a list is as good
