@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
+
+import msgspec
 
 from fetchq.keys import Keys
 
@@ -16,8 +17,7 @@ from .scripts import MAX_JOBS_A_CALL, Script
 logger = logging.getLogger("fetchq.engine")
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Lease:
+class Lease(msgspec.Struct, eq=False, gc=False):
     """One job that this worker holds, from its claim to the hand-over of its outcome."""
 
     key: bytes
