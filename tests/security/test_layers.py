@@ -93,3 +93,14 @@ async def test_a_metadata_address_that_is_named_itself_is_open_by_address_and_by
 
     assert arena.reached == [("169.254.169.254", 80)] * 2
     assert other.status is FetchStatus.BLOCKED
+
+
+async def test_a_metadata_name_is_refused_where_names_are_looked_up_too(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _open(monkeypatch, arena.fetcher, "check_url")
+
+    result = await arena.fetch("http://metadata.google.internal/")
+
+    assert result.status is FetchStatus.BLOCKED
+    assert arena.dns.queries == []
