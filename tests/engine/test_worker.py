@@ -16,8 +16,8 @@ from arq.connections import ArqRedis
 from arq.jobs import Job, JobStatus, ResultNotFound
 from arq.worker import FailedJobs, Retry, create_worker
 from tests.engine.conftest import MakeWorker
-from tests.engine.queue import Queue
 from tests.engine.running import running, wait_until
+from tests.engine.scripted_queue import Queue
 
 from fetchq import Producer
 from fetchq.keys import Keys
