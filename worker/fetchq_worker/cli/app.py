@@ -50,6 +50,17 @@ AllowNet = Annotated[
         show_default="none",
     ),
 ]
+AllowPort = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-port",
+        envvar="FETCHQ_ALLOW_PORT",
+        metavar="N",
+        help="A port that may be fetched from besides 80, 443 and those from 1024 without another protocol; "
+        "can be repeated.",
+        show_default="none",
+    ),
+]
 UserAgent = Annotated[
     str | None,
     typer.Option(
@@ -136,6 +147,7 @@ def fetch(
     max_bytes: MaxBytes = 4_194_304,
     max_tries: MaxTries = 3,
     allow_net: AllowNet = None,
+    allow_port: AllowPort = None,
     user_agent: UserAgent = None,
     redis_url: OwnRedis = None,
     queue: Queue = "arq:queue",
@@ -165,6 +177,7 @@ def fetch(
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
+        allow_port=allow_port,
         user_agent=user_agent,
     )
 
@@ -177,6 +190,7 @@ def worker(
     concurrency: Concurrency = 100,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
     allow_net: AllowNet = None,
+    allow_port: AllowPort = None,
     user_agent: UserAgent = None,
     grace_s: Annotated[
         float,
@@ -238,6 +252,7 @@ def worker(
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
+        allow_port=allow_port,
         user_agent=user_agent,
         grace_s=grace_s,
         lease_s=lease_s,

@@ -16,7 +16,7 @@ from .failure import AnswerMalformed, RedirectsExhausted, failure_of
 from .log import log
 from .phases import Phases, current_phases
 from .record import RecordUnavailable
-from .redirect import REDIRECT_STATUSES, Hop, host_of, next_hop
+from .redirect import REDIRECT_STATUSES, Hop, next_hop
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -54,7 +54,7 @@ async def run_attempt(
     try:
         async with asyncio.timeout(request.timeout_s):
             while True:
-                fetcher.guard.check_host(host_of(trail.hop.url))
+                fetcher.guard.check_url(trail.hop.url)
                 trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
                 try:
                     following = follow(trail, trail.head, request.max_redirects)
