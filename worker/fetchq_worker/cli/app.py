@@ -245,6 +245,23 @@ def enqueue(
         str | None,
         typer.Option("--body-file", metavar="FILE", help="Request body, from a file; - is stdin.", show_default="none"),
     ] = None,
+    json: Annotated[
+        str | None, typer.Option("--json", metavar="JSON", help="Request body, as JSON.", show_default="none")
+    ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option("--form", metavar="N=V", help="A field of a form to send; can be repeated.", show_default="none"),
+    ] = None,
+    etag: Annotated[
+        str | None,
+        typer.Option("--etag", metavar="TEXT", help="The ETag of a copy at hand.", show_default="none"),
+    ] = None,
+    last_modified: Annotated[
+        str | None,
+        typer.Option(
+            "--last-modified", metavar="DATE", help="The Last-Modified of a copy at hand.", show_default="none"
+        ),
+    ] = None,
     timeout: Timeout = 30.0,
     max_bytes: MaxBytes = 4_194_304,
     max_redirects: Annotated[int, typer.Option("--max-redirects", metavar="N", help="Redirects to follow.")] = 10,
@@ -278,6 +295,10 @@ def enqueue(
         headers=header or (),
         body=body,
         body_file=body_file,
+        json=json,
+        form=form or (),
+        etag=etag,
+        last_modified=last_modified,
         timeout_s=timeout,
         max_bytes=max_bytes,
         max_redirects=max_redirects,

@@ -77,7 +77,12 @@ async def run_attempt(
 
 def parse(request: FetchRequest) -> Hop:
     """The first hop. The URL was parsed when the request was made, and only its serialised form has been kept."""
-    return Hop(request.url, request.method, request.headers, request.body)
+    headers = request.headers
+    if request.etag is not None:
+        headers = (*headers, ("If-None-Match", request.etag))
+    if request.last_modified is not None:
+        headers = (*headers, ("If-Modified-Since", request.last_modified))
+    return Hop(request.url, request.method, headers, request.body)
 
 
 def follow(trail: Trail, head: ClientResponse, max_redirects: int) -> Hop | None:
@@ -112,6 +117,8 @@ def judge(request: FetchRequest, head: ClientResponse) -> Outcome:
 
 def _is_conditional(request: FetchRequest) -> bool:
     """Whether the request named a copy (RFC 9110, section 13.1); without, a 304 has nothing to be about."""
+    if request.etag is not None or request.last_modified is not None:
+        return True
     return any(name.lower() in ("if-none-match", "if-modified-since") for name, _ in request.headers)
 
 
