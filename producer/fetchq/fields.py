@@ -140,6 +140,11 @@ def check_whole(field: str, value: object, low: int, high: int) -> None:
         raise InvalidRequest(field, f"{value} is not between {low} and {high}")
 
 
+def check_flag(field: str, value: object) -> None:
+    if type(value) is not bool:
+        raise InvalidRequest(field, "takes True or False")
+
+
 def check_moment(field: str, value: object) -> None:
     if not isinstance(value, datetime):
         raise InvalidRequest(field, f"takes a datetime, not {type(value).__name__}")

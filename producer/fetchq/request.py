@@ -16,6 +16,7 @@ from .content import FormFields, with_body
 from .errors import InvalidRequest
 from .fields import (
     check_body,
+    check_flag,
     check_moment,
     check_seconds,
     check_validator,
@@ -133,6 +134,8 @@ class FetchRequest(
     """The ETag of a copy at hand, as it came: if it still holds, the fetch ends as NOT_MODIFIED, without a body."""
     last_modified: str | None = None
     """The Last-Modified of a copy at hand, as it came. Where both are given, the server goes by `etag`."""
+    robots: bool = False
+    """Whether the robots.txt of each origin on the way is asked first (RFC 9309); ROBOTS_DENIED where it forbids."""
     key: str | None = None
     """Idempotency key: while the job or its result exists, the same key gives the same job."""
     result_ttl_s: float = DEFAULT_RESULT_TTL_S
@@ -157,8 +160,7 @@ class FetchRequest(
         check_whole("max_redirects", self.max_redirects, 0, 100)
         if type(self.retry) is not RetryPolicy:
             raise InvalidRequest("retry", f"takes a RetryPolicy, not {type(self.retry).__name__}")
-        if type(self.repeat_unsafe) is not bool:
-            raise InvalidRequest("repeat_unsafe", "takes True or False")
+        check_flag("repeat_unsafe", self.repeat_unsafe)
         if self.not_before is not None:
             check_moment("not_before", self.not_before)
             if self.delay_s:
@@ -168,6 +170,7 @@ class FetchRequest(
             check_moment("deadline", self.deadline)
         if self.etag is not None or self.last_modified is not None:
             self._check_validators()
+        check_flag("robots", self.robots)
         if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= MAX_KEY_CHARS):
             raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
@@ -227,6 +230,7 @@ class RequestOptions(TypedDict, total=False):
     deadline: datetime | None
     etag: str | None
     last_modified: str | None
+    robots: bool
     key: str | None
     result_ttl_s: float
     tags: Iterable[str]

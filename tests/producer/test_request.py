@@ -76,6 +76,7 @@ URL = "https://example.org/"
         ("etag", "*", "not *"),
         ("last_modified", datetime(2026, 1, 1), "as it came"),
         ("last_modified", "\u00e4", "printable"),
+        ("robots", 1, "True or False"),
         ("json", {1j}, "complex"),
         ("form", "a=b", "pairs"),
         ("form", {"a": b"b"}, "string, number or flag"),

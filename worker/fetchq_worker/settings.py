@@ -38,6 +38,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[str, ...],
         Meta(description="Networks (CIDR) that may be fetched from although they are not public."),
     ] = ()
+    cache_max_bytes: Annotated[
+        int,
+        Meta(ge=0, le=1 << 40, description="Bytes of Redis that what workers cache for each other may take."),
+    ] = 64 << 20
 
     def __post_init__(self) -> None:
         if not self.user_agent.isascii() or not self.user_agent.isprintable():

@@ -137,6 +137,7 @@ def fetch(
     max_tries: MaxTries = 3,
     allow_net: AllowNet = None,
     user_agent: UserAgent = None,
+    no_robots: Annotated[bool, typer.Option("--no-robots", help="Fetch what a robots.txt forbids, too.")] = False,
     redis_url: OwnRedis = None,
     queue: Queue = "arq:queue",
 ) -> None:
@@ -156,7 +157,7 @@ def fetch(
         resume=resume,
         bodies=bodies,
         embedded=redis_url is None,
-        limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
+        limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries, robots=not no_robots),
     )
     _run(
         command,
@@ -178,6 +179,15 @@ def worker(
     burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
     allow_net: AllowNet = None,
     user_agent: UserAgent = None,
+    cache_max_bytes: Annotated[
+        int,
+        typer.Option(
+            "--cache-max-bytes",
+            envvar="FETCHQ_CACHE_MAX_BYTES",
+            metavar="N",
+            help="Bytes of Redis that what workers cache for each other may take.",
+        ),
+    ] = 67_108_864,
     grace_s: Annotated[
         float,
         typer.Option(
@@ -222,6 +232,7 @@ def worker(
         concurrency=concurrency,
         allow_net=allow_net,
         user_agent=user_agent,
+        cache_max_bytes=cache_max_bytes,
         grace_s=grace_s,
     )
 
@@ -252,6 +263,7 @@ def enqueue(
         list[str] | None,
         typer.Option("--form", metavar="N=V", help="A field of a form to send; can be repeated.", show_default="none"),
     ] = None,
+    robots: Annotated[bool, typer.Option("--robots", help="Ask each origin's robots.txt first.")] = False,
     etag: Annotated[
         str | None,
         typer.Option("--etag", metavar="TEXT", help="The ETag of a copy at hand.", show_default="none"),
@@ -297,6 +309,7 @@ def enqueue(
         body_file=body_file,
         json=json,
         form=form or (),
+        robots=robots,
         etag=etag,
         last_modified=last_modified,
         timeout_s=timeout,

@@ -28,6 +28,7 @@ class FetchLimits(NamedTuple):
     timeout_s: float = 30.0
     max_bytes: int = 4 << 20
     max_tries: int = 3
+    robots: bool = True
 
 
 class Intake:
@@ -39,6 +40,7 @@ class Intake:
             "timeout_s": limits.timeout_s,
             "max_bytes": limits.max_bytes,
             "retry": RetryPolicy(max_tries=limits.max_tries, max_retry_after_s=MAX_RETRY_AFTER_S),
+            "robots": limits.robots,
             "result_ttl_s": RESULT_TTL_S,
         }
         self._request("http://localhost/")  # checks the limits before any line is read

@@ -35,6 +35,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     json: str | None = None
     form: Sequence[str] = ()
     """Each `name=value`."""
+    robots: bool = False
     etag: str | None = None
     last_modified: str | None = None
     timeout_s: float
@@ -130,6 +131,7 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "body": body,
         "json": _json(options.json),
         "form": [_form_field(text) for text in options.form] or None,
+        "robots": options.robots,
         "etag": options.etag,
         "last_modified": options.last_modified,
         "timeout_s": options.timeout_s,

@@ -12,6 +12,7 @@ from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect
 
 from .body import read_body, set_free
 from .content_type import content_type_of
+from .extras import extras_of
 from .failure import AnswerMalformed, RedirectsExhausted, failure_of
 from .log import log
 from .phases import Phases, current_phases
@@ -52,10 +53,14 @@ async def run_attempt(
     trail = Trail(parse(request))
     context = current_phases.set(phases)
     try:
+        extras = extras_of(fetcher, request)
         async with asyncio.timeout(request.timeout_s):
             while True:
                 fetcher.guard.check_host(host_of(trail.hop.url))
-                trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
+                if extras is None:
+                    trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
+                else:
+                    trail.head = await extras.send(trail.hop)
                 try:
                     following = follow(trail, trail.head, request.max_redirects)
                     if following is None:

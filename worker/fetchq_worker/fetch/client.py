@@ -21,15 +21,20 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
+from fetchq.keys import Keys
 from fetchq.request import IDEMPOTENT_METHODS
 
 from .guard import Guard
 from .phases import current_phases
+from .robots import Robots
+from .robots_rules import product_token
+from .shelf import Shelf
 
 if TYPE_CHECKING:
     from fetchq_worker.settings import Settings
 
     from .redirect import Hop
+    from .route import Route
 
 DNS_CACHE_S: Final = 10
 KEEP_ALIVE_S: Final = 15.0
@@ -40,6 +45,7 @@ MAX_HEADER_FIELDS: Final = 256
 
 ACCEPT_ENCODING: Final = "gzip, deflate, br, zstd"
 
+_DEFAULT_KEYS: Final = Keys()
 _NO_AUTO_HEADERS: Final = ("Content-Type",)
 """A body goes out under the type that its request states, or under none."""
 
@@ -58,9 +64,11 @@ class Fetcher:
         allow_net: tuple[str, ...] = (),
         tls: ssl.SSLContext | None = None,
         draw: Callable[[], float] = random.random,
+        shelf: Shelf | None = None,
     ) -> None:
         self.guard = Guard(allow_net)
         self.draw = draw
+        self.robots = Robots(self, product_token(user_agent), shelf)
         tls = _default_tls() if tls is None else tls
         tls.sslobject_class = _StampedTLS
         self._resolver = _GuardedResolver(self.guard)
@@ -88,8 +96,10 @@ class Fetcher:
         self._session._retry_connection = False
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        return cls(user_agent=settings.user_agent, allow_net=settings.allow_net)
+    def from_settings(cls, settings: Settings, *, redis: Any = None, keys: Keys = _DEFAULT_KEYS) -> Self:
+        """As `settings` say; with `redis`, what workers can share is shared there. Raises `InvalidSetting`."""
+        shelf = None if redis is None else Shelf(redis, keys, settings.cache_max_bytes)
+        return cls(user_agent=settings.user_agent, allow_net=settings.allow_net, shelf=shelf)
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,15 +114,19 @@ class Fetcher:
         return self._session.closed
 
     async def aclose(self) -> None:
+        await self.robots.aclose()
         await self._session.close()
         await self._resolver.close()
 
-    async def send(self, hop: Hop, connect_timeout_s: float, read_timeout_s: float) -> aiohttp.ClientResponse:
+    async def send(
+        self, hop: Hop, connect_timeout_s: float, read_timeout_s: float, route: Route | None = None
+    ) -> aiohttp.ClientResponse:
         """Connect to where the guard allows, send the request, and wait for the head of its answer.
 
         The body is left in the response, encoded as it came. Raises what `failure.failure_of` translates.
         """
         phases = current_phases.get()
+        tls = True if route is None or route.tls is None else route.tls
         while True:
             try:
                 response = await self._session.request(
@@ -121,6 +135,7 @@ class Fetcher:
                     headers=CIMultiDict(hop.headers) if hop.headers else None,
                     data=hop.body,
                     allow_redirects=False,
+                    ssl=tls,
                     timeout=_timeouts(connect_timeout_s, read_timeout_s),
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):

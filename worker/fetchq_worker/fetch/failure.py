@@ -24,6 +24,14 @@ class BodyTooLarge(Exception):
     """The decoded body passed `max_bytes`. It never leaves this package."""
 
 
+class Refused(Exception):
+    """A request that is not to be sent, with the outcome that says so. It never leaves this package."""
+
+    def __init__(self, status: FetchStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 class RedirectsExhausted(Exception):
     """The answer redirects once more than `max_redirects`. It never leaves this package."""
 
@@ -41,6 +49,8 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
     match problem:
         case AddressForbidden():
             return FetchStatus.BLOCKED, str(problem)
+        case Refused():
+            return problem.status, str(problem)
         case InvalidRequest():
             return FetchStatus.INVALID_URL, f"the redirect cannot be followed: {problem}"
         case BodyTooLarge() | CodingTooLarge():
