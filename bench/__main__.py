@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import resource
-import signal
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from .failure import BenchFailure
 from .machine import this_machine
 from .measures import MEASURES
 from .peers import ALL, Peer
-from .processes import REPO
+from .processes import REPO, stop_on_signals
 from .redis_server import redis_server
 from .results import Results
 from .site import nginx_site, nginx_version
@@ -39,11 +38,11 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, default=Options().concurrency)
     parser.add_argument("--window-s", type=float, default=Options().window_s)
     parser.add_argument("--deep-jobs", type=int, default=Options().deep_jobs)
-    parser.add_argument("--out", type=Path, help=f"folder for the results; a whole run writes to {PAGES.name}/")
+    parser.add_argument("--out", type=Path, help="folder for the results, instead of the page's own or .bench/last")
     given = parser.parse_args()
     try:
-        chosen = _chosen("ONLY", given.only, names)
-        chosen_peers = [peer for peer in ALL if peer.name in _chosen("PEERS", given.peers, peers)]
+        chosen = choose("ONLY", given.only, names)
+        chosen_peers = [peer for peer in ALL if peer.name in choose("PEERS", given.peers, peers)]
     except ValueError as problem:
         parser.error(str(problem))
     if not 1 <= given.rounds <= 50:
@@ -51,11 +50,11 @@ def main() -> int:
     options = Options(
         rounds=given.rounds, concurrency=given.concurrency, window_s=given.window_s, deep_jobs=given.deep_jobs
     )
-    whole = not given.only and not given.peers
+    whole = not (given.only or given.peers or given.out)
     out = given.out or (PAGES if whole else REPO / ".bench" / "last")
     try:
         asyncio.run(_run_all(chosen, chosen_peers, options, out, whole=whole))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print("stopped; nothing was written", file=sys.stderr)
         return 130
     except BenchFailure as problem:
@@ -64,7 +63,7 @@ def main() -> int:
     return 0
 
 
-def _chosen(option: str, text: str, known: list[str]) -> list[str]:
+def choose(option: str, text: str, known: list[str]) -> list[str]:
     """The names in a comma-separated option; none means all. A prefix before a dash stands for its family."""
     wanted = [name.strip() for name in text.split(",") if name.strip()]
     chosen = [name for name in known if not wanted or name in wanted or name.split("-")[0] in wanted]
@@ -75,10 +74,7 @@ def _chosen(option: str, text: str, known: list[str]) -> list[str]:
 
 
 async def _run_all(names: list[str], peers: list[Peer], options: Options, out: Path, *, whole: bool) -> None:
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)  # SIGINT does the same already
+    stop_on_signals()
     _raise_open_files()
     results = Results(
         taken_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -114,6 +114,26 @@ class Child:
             os.killpg(self.process.pid, number)
 
 
+def stop_on_signals() -> None:
+    """Ctrl-C and SIGTERM cancel the current task once, so that every context on its way out is left in order.
+
+    A second Ctrl-C changes nothing: what is being stopped is bounded by `STOP_S`.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
 async def run(name: str, argv: Argv, folder: Path, *, timeout_s: float, env: Mapping[str, str]) -> str:
     """Run to the end and give what it printed; raises `BenchFailure` for a failure or when it takes too long."""
     async with Child(name, argv, folder, env=env, talks=True) as child:

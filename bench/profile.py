@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import os
 import re
-import signal
 import sys
 import tempfile
 from collections import Counter
@@ -28,7 +27,7 @@ from .environments import ENVIRONMENTS, ensure
 from .failure import BenchFailure
 from .machine import this_machine
 from .peers import FETCHQ, QUEUES
-from .processes import Child
+from .processes import Child, stop_on_signals
 from .redis_server import redis_server
 from .results import Machine
 from .site import nginx_site
@@ -93,7 +92,7 @@ def main() -> int:
     try:
         profile = asyncio.run(_profile(given.seconds))
         _write(profile, given.out)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print("stopped; nothing was written", file=sys.stderr)
         return 130
     except BenchFailure as problem:
@@ -103,9 +102,7 @@ def main() -> int:
 
 
 async def _profile(seconds: float) -> Profile:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    stop_on_signals()
     peer = next(queue for queue in QUEUES if queue.name == FETCHQ)
     machine = this_machine()
     with tempfile.TemporaryDirectory(prefix="fetchq-profile-") as name:

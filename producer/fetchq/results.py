@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from itertools import islice
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -183,7 +184,7 @@ class Results:
     async def _look(self) -> None:
         """Looks at all ids that want it; a job that is neither queued nor finished is no job."""
         while self._wanted:
-            batch = list(self._wanted)[:LOOK_BATCH]
+            batch = list(islice(self._wanted, LOOK_BATCH))
             for job_id in batch:  # before the look, so that a push that comes during it is wanted again
                 del self._wanted[job_id]
             ids = [job_id for job_id in batch if job_id in self._futures]

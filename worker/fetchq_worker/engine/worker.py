@@ -23,6 +23,7 @@ from fetchq.keys import Keys
 from .aborts import Aborts
 from .claim import Claim, Claimer
 from .commit import Committer
+from .ending import raise_if_cancelled, wait_ended
 from .keep import Keeper
 from .lease import Lease, Leases
 from .presence import Presence, new_record
@@ -148,6 +149,7 @@ class Worker(arq.worker.Worker):
 
     async def _work(self, scripts: Scripts) -> None:
         while not self.stopping:
+            raise_if_cancelled()
             try:
                 await self._poll_iteration()
                 if self.burst and await self._burst_is_over():
@@ -195,7 +197,7 @@ class Worker(arq.worker.Worker):
         """One turn: claim what there are slots for, start it, and now and then look at what is not pushed."""
         scripts = await self._open()
         now = self.loop.time()
-        if len(self.leases) and now - self.leases.renewed_at > self.lease_s:
+        if len(self.leases) and now - self.leases.renewed_at > (self.renew_s + self.lease_s) / 2:
             # The loop was blocked, or Redis away: claiming before this could take jobs that still run here.
             await self.leases.renew(scripts.renew)
         count = self._claim_count()
@@ -227,7 +229,7 @@ class Worker(arq.worker.Worker):
         if self._waker is not None:
             self._waker.token_taken = False
         # A task of its own: if the worker is stopped meanwhile, what was claimed must be heard of and given back.
-        self.claiming = self.loop.create_task(self._claimer.claim(scripts.claim, count), name="fetchq-claim")
+        self.claiming = self.loop.create_task(self._claimer.claim(scripts, count), name="fetchq-claim")
         try:
             claim = await asyncio.shield(self.claiming)
         except REDIS_ERRORS:
@@ -252,7 +254,7 @@ class Worker(arq.worker.Worker):
         scripts = await self._open()
         count = min(self.max_jobs - self.running_count, MAX_JOBS_A_CALL)
         if count > 0 and job_ids:
-            claim = await self._claimer.claim(scripts.claim, count, job_ids[:MAX_JOBS_A_CALL])
+            claim = await self._claimer.claim(scripts, count, job_ids[:MAX_JOBS_A_CALL])
             for lease in claim.leases:
                 self._start(lease)
             self._start_tending()
@@ -342,8 +344,7 @@ class Worker(arq.worker.Worker):
 
     async def _stop_tending(self) -> None:
         if self._tending is not None:
-            self._tending.cancel()
-            await asyncio.wait([self._tending])
+            await wait_ended(self._tending)
             self._tending = None
 
     async def _tend(self) -> None:
