@@ -50,6 +50,17 @@ AllowNet = Annotated[
         show_default="none",
     ),
 ]
+AllowPort = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-port",
+        envvar="FETCHQ_ALLOW_PORT",
+        metavar="N",
+        help="A port that may be fetched from besides 80, 443 and those from 1024 without another protocol; "
+        "can be repeated.",
+        show_default="none",
+    ),
+]
 UserAgent = Annotated[
     str | None,
     typer.Option(
@@ -136,6 +147,7 @@ def fetch(
     max_bytes: MaxBytes = 4_194_304,
     max_tries: MaxTries = 3,
     allow_net: AllowNet = None,
+    allow_port: AllowPort = None,
     user_agent: UserAgent = None,
     no_robots: Annotated[bool, typer.Option("--no-robots", help="Fetch what a robots.txt forbids, too.")] = False,
     redis_url: OwnRedis = None,
@@ -166,6 +178,7 @@ def fetch(
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
+        allow_port=allow_port,
         user_agent=user_agent,
     )
 
@@ -178,6 +191,7 @@ def worker(
     concurrency: Concurrency = 100,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
     allow_net: AllowNet = None,
+    allow_port: AllowPort = None,
     user_agent: UserAgent = None,
     cache_max_bytes: Annotated[
         int,
@@ -245,6 +259,7 @@ def worker(
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
+        allow_port=allow_port,
         user_agent=user_agent,
         cache_max_bytes=cache_max_bytes,
         grace_s=grace_s,

@@ -17,7 +17,7 @@ from .failure import AnswerMalformed, RedirectsExhausted, failure_of
 from .log import log
 from .phases import Phases, current_phases
 from .record import RecordUnavailable
-from .redirect import REDIRECT_STATUSES, Hop, host_of, next_hop
+from .redirect import REDIRECT_STATUSES, Hop, next_hop
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -56,7 +56,7 @@ async def run_attempt(
         extras = extras_of(fetcher, request)
         async with asyncio.timeout(request.timeout_s):
             while True:
-                fetcher.guard.check_host(host_of(trail.hop.url))
+                fetcher.guard.check_url(trail.hop.url)
                 if extras is None:
                     trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
                 else:

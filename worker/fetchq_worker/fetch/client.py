@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
@@ -26,6 +25,7 @@ from fetchq.request import IDEMPOTENT_METHODS
 
 from .guard import Guard
 from .phases import current_phases
+from .resolver import GuardedResolver
 from .robots import Robots
 from .robots_rules import product_token
 from .shelf import Shelf
@@ -54,7 +54,8 @@ class Fetcher:
     """The shared client; made inside a running event loop, closed by `aclose` or `async with`.
 
     `tls` is the context that verifies servers; the default is Python's own, with the system's certificates.
-    `draw` gives numbers evenly from [0, 1), for the jitter of retries.
+    `draw` gives numbers evenly from [0, 1), for the jitter of retries. `nameservers` (`address:port`) are asked
+    instead of the system's.
     """
 
     def __init__(
@@ -62,18 +63,20 @@ class Fetcher:
         *,
         user_agent: str,
         allow_net: tuple[str, ...] = (),
+        allow_port: tuple[int, ...] = (),
+        nameservers: tuple[str, ...] = (),
         tls: ssl.SSLContext | None = None,
         draw: Callable[[], float] = random.random,
         shelf: Shelf | None = None,
     ) -> None:
-        self.guard = Guard(allow_net)
+        self.guard = Guard(allow_net, allow_port)
         self.draw = draw
         self.robots = Robots(self, product_token(user_agent), shelf)
         tls = _default_tls() if tls is None else tls
         tls.sslobject_class = _StampedTLS
-        self._resolver = _GuardedResolver(self.guard)
+        self.resolver = GuardedResolver(self.guard, nameservers)
         connector = _Connector(
-            resolver=self._resolver,
+            resolver=self.resolver,
             socket_factory=self._open_socket,
             ssl=tls,
             ttl_dns_cache=DNS_CACHE_S,
@@ -99,7 +102,12 @@ class Fetcher:
     def from_settings(cls, settings: Settings, *, redis: Any = None, keys: Keys = _DEFAULT_KEYS) -> Self:
         """As `settings` say; with `redis`, what workers can share is shared there. Raises `InvalidSetting`."""
         shelf = None if redis is None else Shelf(redis, keys, settings.cache_max_bytes)
-        return cls(user_agent=settings.user_agent, allow_net=settings.allow_net, shelf=shelf)
+        return cls(
+            user_agent=settings.user_agent,
+            allow_net=settings.allow_net,
+            allow_port=settings.allow_port,
+            shelf=shelf,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,7 +124,7 @@ class Fetcher:
     async def aclose(self) -> None:
         await self.robots.aclose()
         await self._session.close()
-        await self._resolver.close()
+        await self.resolver.close()
 
     async def send(
         self, hop: Hop, connect_timeout_s: float, read_timeout_s: float, route: Route | None = None
@@ -149,28 +157,9 @@ class Fetcher:
     def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
         """aiohttp's socket factory: the last place before a connection, and the one that every connection passes."""
         family, kind, protocol, _, where = address
-        self.guard.check_address(where[0])
+        self.guard.check_connection(where[0], where[1])
         current_phases.get().resolved()
         return socket.socket(family, kind, protocol)
-
-
-class _GuardedResolver(AbstractResolver):
-    """Names to addresses by c-ares; one forbidden address among several refuses the name."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self._resolver = aiohttp.AsyncResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        answers = await self._resolver.resolve(host, port, family)
-        for answer in answers:
-            self._guard.check_address(answer["host"])
-        return answers
-
-    async def close(self) -> None:
-        await self._resolver.close()
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import LineTooLong
 from fetchq import FetchStatus, InvalidRequest
 
 from .encoding import BrokenCoding, CodingTooLarge
-from .guard import AddressForbidden
+from .guard import EgressForbidden
 
 Failure = tuple[FetchStatus, str]
 
@@ -47,7 +47,7 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
     that breaks after it is a body cut short.
     """
     match problem:
-        case AddressForbidden():
+        case EgressForbidden():
             return FetchStatus.BLOCKED, str(problem)
         case Refused():
             return problem.status, str(problem)
@@ -90,13 +90,13 @@ def _which_timeout(problem: Exception) -> str:
 
 
 def _resolving(problem: aiohttp.ClientConnectorDNSError) -> Failure:
-    if isinstance(problem.os_error, AddressForbidden):
+    if isinstance(problem.os_error, EgressForbidden):
         return FetchStatus.BLOCKED, str(problem.os_error)
     return FetchStatus.DNS_ERROR, "the name does not resolve"
 
 
 def _connecting(problem: aiohttp.ClientConnectorError) -> Failure:
-    if isinstance(problem.os_error, AddressForbidden):
+    if isinstance(problem.os_error, EgressForbidden):
         return FetchStatus.BLOCKED, str(problem.os_error)
     return FetchStatus.CONNECT_ERROR, f"no connection could be made{_because(problem.os_error)}"
 

@@ -21,7 +21,7 @@ from .encoding import ContentDecoder, codings_of
 from .failure import Refused, failure_of
 from .log import log
 from .phases import Phases, current_phases
-from .redirect import REDIRECT_STATUSES, Hop, host_of, next_hop, origin_of
+from .redirect import REDIRECT_STATUSES, Hop, next_hop, origin_of
 from .robots_rules import MAX_ROBOTS_BYTES, RobotsRules, rules_for
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Robots:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 for _ in range(1 + MAX_REDIRECTS):
-                    self._fetcher.guard.check_host(host_of(hop.url))
+                    self._fetcher.guard.check_url(hop.url)
                     answered = False
                     response = await self._fetcher.send(hop, _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, route)
                     answered = True
