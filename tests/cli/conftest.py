@@ -137,11 +137,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.splitlines()]
 
 
-def keys_of(server: RedisServer) -> list[bytes]:
-    """What is left in a Redis, but for what workers say of themselves, and the few tokens that wake them."""
+def jobs_of(server: RedisServer) -> list[bytes]:
+    """The keys of jobs, queues and results in a Redis."""
     with redis.Redis(unix_socket_path=str(server.socket)) as client:
         keys: list[bytes] = client.keys()
-    return [key for key in keys if not any(part in key for part in (b":worker", b"health-check", b":wake:"))]
+        queues = [key for key in keys if client.type(key) == b"zset"]
+    of_a_job = (b"arq:job:", b"arq:result:", b"arq:retry:", b"arq:in-progress:", b"fetchq:attempts:", b"fetchq:lease")
+    return queues + [key for key in keys if key.startswith(of_a_job)]
 
 
 def wait_until(happened: Callable[[], object], what: str) -> None:

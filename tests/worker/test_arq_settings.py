@@ -12,14 +12,14 @@ from unittest.mock import AsyncMock
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
-from arq.worker import Worker, create_worker, func
+from arq.worker import Worker, func, get_kwargs
 from tests.worker.site import Site, answer
 
 import fetchq_worker
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy, wire
 from fetchq.keys import PUSH_PREFIX_LEN
 from fetchq.redis_url import RedisAddress
-from fetchq_worker import worker_settings
+from fetchq_worker import engine, worker_settings
 from fetchq_worker.arq_settings import FETCH_MAX_TRIES, redis_settings
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine.release import Release
@@ -43,9 +43,17 @@ async def redis(embedded: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Asy
     await client.aclose()
 
 
-async def _run(redis: ArqRedis, settings_class: type) -> Worker:
-    """A stock worker that runs what is queued, and stops."""
-    worker = create_worker(settings_class, redis_pool=redis, burst=True, poll_delay=0.01, handle_signals=False)
+@pytest.fixture(params=[Worker, engine.Worker], ids=["stock", "engine"])
+def kind(request: pytest.FixtureRequest) -> type[Worker]:
+    """The class of the worker, where both are to do the same."""
+    worker_class: type[Worker] = request.param
+    return worker_class
+
+
+async def _run(redis: ArqRedis, settings_class: type, kind: type[Worker] = Worker) -> Worker:
+    """A worker that runs what is queued, and stops."""
+    options = {"redis_pool": redis, "burst": True, "poll_delay": 0.01, "handle_signals": False}
+    worker = kind(**{**get_kwargs(settings_class), **options})  # type: ignore[arg-type]  # arq types them as NameError
     try:
         await worker.async_run()
     finally:
@@ -54,13 +62,13 @@ async def _run(redis: ArqRedis, settings_class: type) -> Worker:
 
 
 @pytest.mark.asyncio
-async def test_a_producers_fetch_is_done_by_the_stock_worker_and_pushed(
-    site: Site, redis: ArqRedis, producer: Producer
+async def test_a_producers_fetch_is_done_and_pushed(
+    site: Site, redis: ArqRedis, producer: Producer, kind: type[Worker]
 ) -> None:
     job = await producer.enqueue(site.serve_json("/", [42]), result_ttl_s=77)
     waiting = asyncio.create_task(job.result(timeout_s=10))
 
-    worker = await _run(redis, worker_settings(settings=SETTINGS))
+    worker = await _run(redis, worker_settings(settings=SETTINGS), kind)
 
     result = await waiting
     assert (result.status, result.data, result.id) == (FetchStatus.OK, [42], job.id)
@@ -69,12 +77,14 @@ async def test_a_producers_fetch_is_done_by_the_stock_worker_and_pushed(
 
 
 @pytest.mark.asyncio
-async def test_the_results_time_to_live_is_the_requests_own(site: Site, redis: ArqRedis, producer: Producer) -> None:
+async def test_the_results_time_to_live_is_the_requests_own(
+    site: Site, redis: ArqRedis, producer: Producer, kind: type[Worker]
+) -> None:
     url = site.serve("/", answer())
     kept = await producer.enqueue(url, result_ttl_s=77)
     dropped = await producer.enqueue(url, result_ttl_s=0)
 
-    await _run(redis, worker_settings(settings=SETTINGS))
+    await _run(redis, worker_settings(settings=SETTINGS), kind)
 
     assert 70 < await redis.ttl(f"arq:result:{kept.id}") <= 77
     assert not await redis.exists(f"arq:result:{dropped.id}")
@@ -82,14 +92,14 @@ async def test_the_results_time_to_live_is_the_requests_own(site: Site, redis: A
 
 @pytest.mark.asyncio
 async def test_a_finished_job_is_published_on_its_producers_channel(
-    site: Site, redis: ArqRedis, producer: Producer, embedded: EmbeddedRedis
+    site: Site, redis: ArqRedis, producer: Producer, embedded: EmbeddedRedis, kind: type[Worker]
 ) -> None:
     job = await producer.enqueue(site.serve("/", answer()))
     listener = embedded.client()
     async with listener.pubsub() as channel:
         await channel.subscribe(f"fetchq:done:{job.id[:PUSH_PREFIX_LEN]}")
 
-        await _run(redis, worker_settings(settings=SETTINGS))
+        await _run(redis, worker_settings(settings=SETTINGS), kind)
 
         async with asyncio.timeout(5):
             messages = [message async for message in _two(channel)]
@@ -108,12 +118,12 @@ async def _two(channel: Any) -> AsyncIterator[Any]:
 
 @pytest.mark.asyncio
 async def test_a_retried_job_is_tried_again_and_leaves_no_key_but_its_result(
-    site: Site, redis: ArqRedis, producer: Producer
+    site: Site, redis: ArqRedis, producer: Producer, kind: type[Worker]
 ) -> None:
     url = site.serve("/", answer(status=503), answer(status=503), answer(b"at last"))
     job = await producer.enqueue(url, retry=RetryPolicy(base_s=0.02, cap_s=0.02))
 
-    worker = await _run(redis, worker_settings(settings=SETTINGS))
+    worker = await _run(redis, worker_settings(settings=SETTINGS), kind)
 
     result = await job.result(timeout_s=5)
     assert [attempt.http_status for attempt in result.attempts] == [503, 503, 200]
@@ -155,7 +165,9 @@ async def test_a_worker_that_stops_gives_the_job_back_uncounted(
 
 
 @pytest.mark.asyncio
-async def test_a_coroutine_of_ones_own_fetches_with_the_shared_client(site: Site, redis: ArqRedis) -> None:
+async def test_a_coroutine_of_ones_own_fetches_with_the_shared_client(
+    site: Site, redis: ArqRedis, kind: type[Worker]
+) -> None:
     upload = AsyncMock(return_value="stored")  # somebody else's coroutine
 
     async def archive(ctx: dict[str, Any], url: str) -> str:
@@ -168,7 +180,7 @@ async def test_a_coroutine_of_ones_own_fetches_with_the_shared_client(site: Site
     job = await redis.enqueue_job("archive", url)
     assert job is not None
 
-    await _run(redis, worker_settings([func(archive, name="archive")], settings=SETTINGS))
+    await _run(redis, worker_settings([func(archive, name="archive")], settings=SETTINGS), kind)
 
     assert await job.result(timeout=1) == "stored"
     upload.assert_awaited_once_with(b"a page", name=url)
@@ -176,7 +188,7 @@ async def test_a_coroutine_of_ones_own_fetches_with_the_shared_client(site: Site
 
 
 @pytest.mark.asyncio
-async def test_the_users_hooks_run_beside_ours(redis: ArqRedis) -> None:
+async def test_the_users_hooks_run_beside_ours(redis: ArqRedis, kind: type[Worker]) -> None:
     seen: list[tuple[str, bool]] = []
 
     def hook(name: str) -> Any:
@@ -190,7 +202,7 @@ async def test_the_users_hooks_run_beside_ours(redis: ArqRedis) -> None:
 
     await redis.enqueue_job("nothing")
     hooks = {name: hook(name) for name in ("on_startup", "on_job_start", "on_job_end", "after_job_end", "on_shutdown")}
-    await _run(redis, worker_settings([func(nothing, name="nothing")], settings=SETTINGS, **hooks))
+    await _run(redis, worker_settings([func(nothing, name="nothing")], settings=SETTINGS, **hooks), kind)
 
     assert seen == [
         (name, True) for name in ("on_startup", "on_job_start", "on_job_end", "after_job_end", "on_shutdown")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shlex
 import signal
 import sys
@@ -50,7 +51,8 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
     """Runs the command; raises `FetchqError`."""
-    configure_logs("WARNING")
+    configure_logs("ERROR")
+    logging.getLogger("fetchq.engine").setLevel("CRITICAL")  # what Redis's absence means is said once, at the end
     if not options.urls and options.from_file is None:
         raise CommandFailed("name some URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
     if options.resume and options.out_path is None:
@@ -81,7 +83,7 @@ def _open_sink(options: FetchOptions, intake: Intake) -> LineSink:
 
 
 async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, intake: Intake) -> ExitStatus:
-    started_s = time.monotonic()
+    started_s = ended_s = time.monotonic()
     stopped_by: signal.Signals | None = None
     quiet = False
 
@@ -96,6 +98,7 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, inta
     try:
         with on_stop_signal(stop):
             await _wait_for_end(run, running, here)
+            ended_s = time.monotonic()
             showing.cancel()
             progress.close()
             if not options.embedded:
@@ -111,7 +114,7 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, inta
         showing.cancel()
         progress.close()
         if not quiet:
-            _sum_up(run, intake, time.monotonic() - started_s)
+            _sum_up(run, intake, ended_s - started_s)
     if stopped_by is not None:
         say(f"stopped; {_how_to_go_on(options)}")
         return ExitStatus.INTERRUPTED if stopped_by is signal.SIGINT else ExitStatus.TERMINATED

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from fetchq.keys import PUSH_PREFIX_LEN, Keys
 
+from .ending import wait_ended
 from .lease import Lease
 from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Script
 
@@ -125,8 +126,7 @@ class Committer:
             self._timer.cancel()
             self._timer = None
         if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.wait([self._sender])
+            await wait_ended(self._sender)
         if self._waiting:
             logger.error("commit.dropped jobs=%d: Redis is away; they run again when their leases end", self.backlog)
             self._waiting.clear()

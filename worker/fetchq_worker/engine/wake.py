@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from fetchq.keys import Keys
 
+from .ending import raise_if_cancelled, wait_ended
 from .scripts import REDIS_ERRORS
 
 logger = logging.getLogger("fetchq.engine")
@@ -80,11 +81,11 @@ class Waker:
 
     async def aclose(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await wait_ended(self._task)
 
     async def _listen(self) -> None:
         while True:
+            raise_if_cancelled()
             await self._idle.wait()
             try:
                 token = await self._execute("BLPOP", self._key, self._block_s)

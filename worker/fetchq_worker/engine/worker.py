@@ -23,6 +23,7 @@ from fetchq.keys import Keys
 from .aborts import Aborts
 from .claim import Claim, Claimer
 from .commit import Committer
+from .ending import raise_if_cancelled, wait_ended
 from .keep import Keeper
 from .lease import Lease, Leases
 from .presence import Presence, new_record
@@ -148,6 +149,7 @@ class Worker(arq.worker.Worker):
 
     async def _work(self, scripts: Scripts) -> None:
         while not self.stopping:
+            raise_if_cancelled()
             try:
                 await self._poll_iteration()
                 if self.burst and await self._burst_is_over():
@@ -195,7 +197,7 @@ class Worker(arq.worker.Worker):
         """One turn: claim what there are slots for, start it, and now and then look at what is not pushed."""
         scripts = await self._open()
         now = self.loop.time()
-        if len(self.leases) and now - self.leases.renewed_at > self.lease_s:
+        if len(self.leases) and now - self.leases.renewed_at > (self.renew_s + self.lease_s) / 2:
             # The loop was blocked, or Redis away: claiming before this could take jobs that still run here.
             await self.leases.renew(scripts.renew)
         count = self._claim_count()
@@ -342,8 +344,7 @@ class Worker(arq.worker.Worker):
 
     async def _stop_tending(self) -> None:
         if self._tending is not None:
-            self._tending.cancel()
-            await asyncio.wait([self._tending])
+            await wait_ended(self._tending)
             self._tending = None
 
     async def _tend(self) -> None:

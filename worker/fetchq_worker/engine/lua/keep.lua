@@ -48,7 +48,7 @@ if #page / 2 < size then
 end
 redis.call('SET', cursor, string.format('%.0f %.0f', place, now), 'PX', math.max(60000, 10 * gap_ms))
 
-local leased = redis.call('HRANDFIELD', leases, LEASES_LOOKED_AT)
+local leased = redis.call('HRANDFIELD', leases, LEASES_LOOKED_AT) or {}
 for i = 1, #leased do
   if not redis.call('ZSCORE', pending, leased[i]) then
     redis.call('HDEL', leases, leased[i])

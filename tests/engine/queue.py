@@ -1,0 +1,147 @@
+"""A queue as the engine's scripts see it, with the clock in the test's hand."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+from arq.connections import ArqRedis
+
+from fetchq.keys import PUSH_PREFIX_LEN, Keys
+from fetchq_worker.engine.scripts import Scripts
+
+T0 = 1_800_000_000_000
+"""The first moment of every test, in ms since the epoch."""
+
+LEASE_MS = 15_000
+DAY_MS = 86_400_000
+
+
+class Claimed(NamedTuple):
+    id: str
+    payload: bytes | None
+    score: int
+    tries: int
+    aborted: bool
+
+
+class Claim(NamedTuple):
+    queued: int
+    more: bool
+    wait_ms: int
+    passed: int
+    jobs: list[Claimed]
+
+    @property
+    def ids(self) -> list[str]:
+        return [job.id for job in self.jobs]
+
+
+class Queue:
+    """Calls the scripts as the engine does, at `now_ms`."""
+
+    def __init__(self, redis: ArqRedis, scripts: Scripts) -> None:
+        self.redis: Any = redis  # redis-py 5 types each reply as `Awaitable | value`
+        self.scripts = scripts
+        self.keys = Keys()
+        self.now_ms = T0
+
+    @classmethod
+    async def open(cls, redis: ArqRedis) -> Self:
+        return cls(redis, await Scripts.open(redis, timeout_s=60))
+
+    async def add(self, *job_ids: str, due_ms: int | None = None, ttl_ms: int | None = None) -> None:
+        """Puts jobs on the queue; without `due_ms` each a millisecond after the one before, all of them due."""
+        payload = pickle.dumps({"t": None, "f": "work", "a": (), "k": {}, "et": T0})
+        for start in range(0, len(job_ids), 5000):
+            batch = job_ids[start : start + 5000]
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for job_id in batch:
+                    pipe.set(self.keys.job + job_id, payload, px=ttl_ms)
+                first = self.now_ms - len(job_ids) + start
+                scores = {job_id: first + place if due_ms is None else due_ms for place, job_id in enumerate(batch)}
+                pipe.zadd(self.keys.pending, scores)
+                await pipe.execute()
+
+    async def claim(
+        self,
+        count: int = 10,
+        *,
+        token: str = "w.1",
+        only: Sequence[str] = (),
+        passed: int = 0,
+        max_bytes: int = 1 << 20,
+        aborts: bool = True,
+    ) -> Claim:
+        keys = self.keys
+        queued, more, wait_ms, passed, flat = await self.scripts.claim(
+            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake),
+            (
+                self.now_ms, token, LEASE_MS, count, max_bytes, passed, DAY_MS, "1" if aborts else "",
+                keys.job, keys.retry, keys.in_progress, *only,
+            ),
+        )  # fmt: skip
+        jobs = [
+            Claimed(flat[i].decode(), flat[i + 1], int(flat[i + 2]), flat[i + 3], flat[i + 4] == 1)
+            for i in range(0, len(flat), 5)
+        ]
+        return Claim(queued, more == 1, wait_ms, passed, jobs)
+
+    async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
+        """Each outcome: id, token, verb, time, marker, result; the last ones may be left away."""
+        keys = self.keys
+        args: list[Any] = [
+            self.now_ms, keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done, PUSH_PREFIX_LEN,
+        ]  # fmt: skip
+        for outcome in outcomes:
+            args += [*outcome, *("", "", "")][:6]
+        lost, refused, refusal = await self.scripts.commit(
+            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake), args
+        )
+        return lost, refused, refusal
+
+    async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
+        return await self.commit((job_id, token, "finish", 3_600_000, "", result))
+
+    async def renew(self, *held: tuple[str, str]) -> list[bytes]:
+        keys = self.keys
+        args: list[Any] = [self.now_ms, LEASE_MS, keys.in_progress]
+        for job_id, token in held:
+            args += (job_id, token)
+        lost: list[bytes] = await self.scripts.renew((keys.pending, keys.leases, keys.lease_ends), args)
+        return lost
+
+    async def keep(self, *, page: int = 100, gap_ms: int = 0) -> int:
+        keys = self.keys
+        kept: int = await self.scripts.keep(
+            (keys.pending, keys.leases, keys.lease_ends, keys.keeper), (self.now_ms, gap_ms, page, keys.job, DAY_MS)
+        )
+        return kept
+
+    async def look_at_aborts(self, *, mine: str = "w.", passed: int = 0, count: int = 100) -> list[Any]:
+        keys = self.keys
+        reply: list[Any] = await self.scripts.aborts(
+            (keys.abort, keys.pending, keys.leases),
+            (self.now_ms, mine, keys.job, keys.in_progress, 60_000, passed, count),
+        )
+        return reply
+
+    async def score(self, job_id: str) -> float | None:
+        score: float | None = await self.redis.zscore(self.keys.pending, job_id)
+        return score
+
+    async def tries(self, job_id: str) -> int:
+        return int(await self.redis.get(self.keys.retry + job_id) or 0)
+
+    async def take_over(self, job_id: str, *, token: str = "heir.1") -> None:
+        """Claims a running job as another worker does after its lease has ended, whatever the clock says."""
+        seconds, _ = await self.redis.time()
+        self.now_ms = (seconds + 1_000_000) * 1000
+        await self.forget_in_progress(job_id)
+        claim = await self.claim(only=[], token=token)
+        assert job_id in claim.ids
+
+    async def forget_in_progress(self, *job_ids: str) -> None:
+        """As the TTL of the in-progress keys does, which the test's clock does not move."""
+        await self.redis.delete(*(self.keys.in_progress + job_id for job_id in job_ids))

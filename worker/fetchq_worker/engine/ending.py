@@ -1,0 +1,26 @@
+"""Ending tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+ASK_AGAIN_S: Final = 0.1
+
+
+async def wait_ended(task: asyncio.Task[Any]) -> None:
+    """Cancels a task and returns when it has ended.
+
+    One `cancel()` is not enough: `asyncio.wait_for` of Python 3.11, under which redis-py sends its commands, loses a
+    cancellation that meets the end of what it waits for (CPython issue 86296).
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=ASK_AGAIN_S)
+
+
+def raise_if_cancelled() -> None:
+    """Raises the `CancelledError` that the running task was sent and has not seen."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
