@@ -9,9 +9,9 @@ import random
 import socket
 import ssl
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -25,6 +25,7 @@ from fetchq.request import IDEMPOTENT_METHODS
 
 from .guard import Guard
 from .phases import current_phases
+from .protocol import ConnectionProtocol
 from .resolver import GuardedResolver
 from .robots import Robots
 from .robots_rules import product_token
@@ -165,6 +166,10 @@ class Fetcher:
 class _Connector(aiohttp.TCPConnector):
     """Stamps the phases of the attempt that connects, and bounds idle connections (aiohttp bounds only busy ones)."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast(partial[ResponseHandler], partial(ConnectionProtocol, loop=self._loop))
+
     async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
         phases = current_phases.get()
         phases.connecting(req.url.raw_host or "")
@@ -175,12 +180,18 @@ class _Connector(aiohttp.TCPConnector):
             except BaseException:
                 connection.release()
                 raise
+        protocol = connection.protocol
+        if isinstance(protocol, ConnectionProtocol):
+            protocol.unpark()
         phases.connected()
         phases.sent = True
         return connection
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        super()._release(key, protocol, should_close=should_close or len(self._conns) >= MAX_IDLE_HOSTS)
+        keep = not should_close and len(self._conns) < MAX_IDLE_HOSTS
+        if keep and isinstance(protocol, ConnectionProtocol):
+            keep = protocol.park()
+        super()._release(key, protocol, should_close=not keep)
 
 
 class _StampedTLS(ssl.SSLObject):

@@ -16,7 +16,6 @@ import msgspec
 
 from fetchq import FetchStatus
 
-from .body import set_free
 from .encoding import ContentDecoder, codings_of
 from .failure import Refused, failure_of
 from .log import log
@@ -166,7 +165,7 @@ class Robots:
                             return await self._judge(response)
                         hop = next_hop(hop, response.status, location)
                     finally:
-                        set_free(response)
+                        response.release()
                 return _allowed()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             if hop is first:
