@@ -21,6 +21,7 @@ MAX_VALIDATOR_CHARS: Final = 1024
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.6.2."""
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORBIDDEN_METHODS: Final = frozenset({"CONNECT", "TRACE", "TRACK"})
 """As in the fetch standard, "forbidden method"."""
 _FORBIDDEN_HEADERS: Final = frozenset(
@@ -143,6 +144,11 @@ def check_whole(field: str, value: object, low: int, high: int) -> None:
 def check_flag(field: str, value: object) -> None:
     if type(value) is not bool:
         raise InvalidRequest(field, "takes True or False")
+
+
+def check_name(field: str, value: object) -> None:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InvalidRequest(field, "takes a name of 1 to 64 letters, digits, dots, dashes and underscores")
 
 
 def check_moment(field: str, value: object) -> None:

@@ -18,6 +18,7 @@ from .fields import (
     check_body,
     check_flag,
     check_moment,
+    check_name,
     check_seconds,
     check_validator,
     check_whole,
@@ -134,6 +135,14 @@ class FetchRequest(
     """The ETag of a copy at hand, as it came: if it still holds, the fetch ends as NOT_MODIFIED, without a body."""
     last_modified: str | None = None
     """The Last-Modified of a copy at hand, as it came. Where both are given, the server goes by `etag`."""
+    credential: str | None = None
+    """The name of a secret that the worker holds. It is sent to the origins it is for; any other ends as BLOCKED."""
+    cookies: bool = False
+    """Whether cookies that a redirect sets are sent with the hops that follow (RFC 6265)."""
+    proxy: str | None = None
+    """The name of a proxy that the worker knows."""
+    verify_tls: bool = True
+    """False trusts any certificate; BLOCKED unless the worker allows that."""
     robots: bool = False
     """Whether the robots.txt of each origin on the way is asked first (RFC 9309); ROBOTS_DENIED where it forbids."""
     key: str | None = None
@@ -170,7 +179,7 @@ class FetchRequest(
             check_moment("deadline", self.deadline)
         if self.etag is not None or self.last_modified is not None:
             self._check_validators()
-        check_flag("robots", self.robots)
+        self._check_manner()
         if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= MAX_KEY_CHARS):
             raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
@@ -178,6 +187,17 @@ class FetchRequest(
             force_setattr(self, "tags", tags_of(self.tags))
         if type(self.v) is not int or self.v != WIRE_VERSION:
             raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
+
+    def _check_manner(self) -> None:
+        check_flag("robots", self.robots)
+        check_flag("cookies", self.cookies)
+        check_flag("verify_tls", self.verify_tls)
+        if self.credential is not None:
+            check_name("credential", self.credential)
+            if any(name.lower() == "authorization" for name, _ in self.headers):
+                raise InvalidRequest("credential", "goes with an Authorization header only one at a time")
+        if self.proxy is not None:
+            check_name("proxy", self.proxy)
 
     def _check_validators(self) -> None:
         check_validator("etag", self.etag)
@@ -230,6 +250,10 @@ class RequestOptions(TypedDict, total=False):
     deadline: datetime | None
     etag: str | None
     last_modified: str | None
+    credential: str | None
+    cookies: bool
+    proxy: str | None
+    verify_tls: bool
     robots: bool
     key: str | None
     result_ttl_s: float

@@ -76,6 +76,12 @@ URL = "https://example.org/"
         ("etag", "*", "not *"),
         ("last_modified", datetime(2026, 1, 1), "as it came"),
         ("last_modified", "\u00e4", "printable"),
+        ("credential", "a b", "takes a name"),
+        ("credential", "", "takes a name"),
+        ("credential", 5, "takes a name"),
+        ("proxy", "http://proxy.example/", "takes a name"),
+        ("cookies", 1, "True or False"),
+        ("verify_tls", None, "True or False"),
         ("robots", 1, "True or False"),
         ("json", {1j}, "complex"),
         ("form", "a=b", "pairs"),
@@ -160,6 +166,11 @@ def test_a_condition_goes_with_get_and_head_and_with_no_second_one(field: str) -
         FetchRequest.of(URL, method="POST", **{field: '"a"'})  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match=f"{field}: the headers hold a condition"):
         FetchRequest.of(URL, headers={"if-NONE-match": '"b"'}, **{field: '"a"'})  # type: ignore[arg-type]
+
+
+def test_a_credential_excludes_an_authorization_header() -> None:
+    with pytest.raises(InvalidRequest, match="credential: goes with an Authorization header only one at a time"):
+        FetchRequest.of(URL, credential="api", headers={"authorization": "x"})
 
 
 def test_json_becomes_the_body_of_a_post() -> None:

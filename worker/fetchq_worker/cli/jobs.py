@@ -41,6 +41,10 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     json: str | None = None
     form: Sequence[str] = ()
     """Each `name=value`."""
+    credential: str | None = None
+    proxy: str | None = None
+    cookies: bool = False
+    verify_tls: bool = True
     robots: bool = False
     etag: str | None = None
     last_modified: str | None = None
@@ -156,6 +160,10 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "body": body,
         "json": _json(options.json),
         "form": [_form_field(text) for text in options.form] or None,
+        "credential": options.credential,
+        "proxy": options.proxy,
+        "cookies": options.cookies,
+        "verify_tls": options.verify_tls,
         "robots": options.robots,
         "etag": options.etag,
         "last_modified": options.last_modified,

@@ -78,6 +78,8 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
             return _connecting(problem)
         case aiohttp.InvalidURL():
             return FetchStatus.INVALID_URL, "the URL cannot be fetched"
+        case aiohttp.ClientHttpProxyError():
+            return FetchStatus.CONNECT_ERROR, f"the proxy answered {problem.status} when asked for a connection"
         case aiohttp.ClientPayloadError():
             return FetchStatus.BAD_RESPONSE, "the body was cut short or is malformed"
         case aiohttp.ClientResponseError():

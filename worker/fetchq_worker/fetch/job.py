@@ -164,8 +164,8 @@ def _record_key(ctx: dict[str, Any]) -> str:
 
 
 async def _record_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptRecord:
-    """What is known of earlier runs. A first try has nothing to know, and asks nobody; but a run that a stop cut off was
-    not counted as a try, and of a request that may not be repeated it left its mark."""
+    """What is known of earlier runs. A first try has nothing to know, and asks nobody; but a run that a stop cut off
+    was not counted as a try, and of a request that may not be repeated it left its mark."""
     job_try: int = ctx["job_try"]
     if job_try == 1 and _may_repeat(request):
         return AttemptRecord()

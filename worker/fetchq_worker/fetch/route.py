@@ -6,11 +6,14 @@ import ssl
 
 import msgspec
 
+from .credentials import Proxy
+
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How connections are made for one attempt."""
 
     name: str = ""
-    """Tells ways apart that may show different answers; empty for one that shows what the plain one shows."""
+    """Tells ways apart that may show different answers."""
     tls: ssl.SSLContext | None = None
     """In place of the client's own."""
+    proxy: Proxy | None = None
