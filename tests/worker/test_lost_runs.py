@@ -84,7 +84,9 @@ async def test_a_post_that_its_workers_stop_cut_off_ends_as_worker_lost(
 ) -> None:
     stalling = Stalling(site)
 
-    result = await _after_a_stop(new_client, fetcher, stalling, FetchRequest(url=stalling.url, method="POST", body=b"x"))
+    request = FetchRequest(url=stalling.url, method="POST", body=b"x")
+
+    result = await _after_a_stop(new_client, fetcher, stalling, request)
 
     assert result.status is FetchStatus.WORKER_LOST
     assert [attempt.status for attempt in result.attempts] == [FetchStatus.WORKER_LOST]
