@@ -13,7 +13,7 @@ from fetchq import FetchRequest
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.charset import charset_of, prescan
 
-RUSSIAN = "Привет, мир! Это обычный русский текст о погоде и новостях. " * 5
+RUSSIAN = "Привет, мир! Это обычный русский текст про погоду. " * 5
 JAPANESE = "これは日本語のテキストです。東京は日本の首都であり、人口が多い。" * 5
 CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 5
 
