@@ -69,6 +69,8 @@ class Worker(arq.worker.Worker):
         if commit_ms < 0:
             raise ValueError(f"commit_ms is {commit_ms}: it is a time, not negative")
         super().__init__(functions, **arq_arguments)
+        # A settings class may have a hook that does for stock arq what the commit does here.
+        self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
         self.queue_name = self.keys.pending
         if arq_arguments.get("health_check_key") is None:
