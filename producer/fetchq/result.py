@@ -13,9 +13,13 @@ from .status import FetchStatus
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One try: when it began, how it ended and how long it took."""
+    """One try: when it began, how it ended and how long it took.
+
+    WORKER_LOST: a run that was cut off with its worker, or by its worker's stop, and left nothing behind.
+    """
 
     started_at: datetime
+    """Of one that was lost: when the loss was found."""
     status: FetchStatus
     http_status: int | None = None
     duration_s: float = 0.0

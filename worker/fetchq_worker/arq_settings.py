@@ -104,7 +104,7 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
 def _hooks(settings: Settings, queue: str, theirs: dict[str, Any]) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
         ctx.setdefault("keys", Keys(queue=queue))
-        ctx["fetcher"] = Fetcher.from_settings(settings)
+        ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
         await _run(theirs.get("on_startup"), ctx)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lease_s: Annotated[
         float, Meta(ge=0.5, le=3600, description="Seconds after which a silent worker's jobs are run by another.")
     ] = 15.0
+    verbose: Annotated[bool, Meta(description="Whether each job's start and end is logged.")] = False
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
         str,
@@ -50,6 +51,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Ports that may be fetched from besides 80, 443 and those from 1024 that no other protocol has."
         ),
     ] = ()
+    credentials_file: Annotated[
+        str, Meta(description="A TOML file of the credentials and proxies that requests can name.")
+    ] = ""
+    tls_ca_file: Annotated[str, Meta(description="A PEM file of authorities that are trusted beside the system's.")] = (
+        ""
+    )
+    allow_unverified_tls: Annotated[bool, Meta(description="Whether a request may have verify_tls=False.")] = False
+    cache_max_bytes: Annotated[
+        int,
+        Meta(ge=0, le=1 << 40, description="Bytes of Redis that what workers cache for each other may take."),
+    ] = 64 << 20
 
     def __post_init__(self) -> None:
         if not self.user_agent.isascii() or not self.user_agent.isprintable():

@@ -22,8 +22,7 @@
 local WIDTH, FIRST = 6, 9
 
 local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
-local result_key, attempts_key = ARGV[5], ARGV[6]
+local job_key, retry_key, result_key, attempts_key = ARGV[2], ARGV[3], ARGV[5], ARGV[6]
 
 local now = tonumber(ARGV[1])
 if not now then
@@ -34,7 +33,7 @@ end
 local ids, progress_keys = {}, {}
 for i = FIRST, #ARGV, WIDTH do
   ids[#ids + 1] = ARGV[i]
-  progress_keys[#ids] = progress_key .. ARGV[i]
+  progress_keys[#ids] = ARGV[4] .. ARGV[i]
 end
 local records = redis.call('HMGET', leases, unpack(ids))
 local progress = redis.call('MGET', unpack(progress_keys))
@@ -111,9 +110,9 @@ for i = 1, #ids do
     if done then
       settled[#settled + 1] = id
       if marker == '' then
-        garbage[#garbage + 1] = progress_key .. id
+        garbage[#garbage + 1] = progress_keys[i]
       else
-        redis.call('SET', progress_key .. id, token, 'PX', marker)
+        redis.call('SET', progress_keys[i], token, 'PX', marker)
       end
     end
   end
