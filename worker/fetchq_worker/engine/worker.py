@@ -22,7 +22,7 @@ from fetchq.keys import Keys
 from .aborts import Aborts
 from .claim import Claim, Claimer
 from .commit import Committer
-from .ending import raise_if_cancelled, wait_ended
+from .ending import insist_on_end, raise_if_cancelled, wait_ended
 from .keep import Keeper
 from .lease import Lease, Leases
 from .presence import Presence, new_record
@@ -412,6 +412,7 @@ class Worker(arq.worker.Worker):
         """Stops at once: what runs is cancelled and given back, its try not counted."""
         self.stopping = True
         super().handle_sig(signum)
+        insist_on_end(self.main_task, lambda: self._in_main)
         self._bell.ring()
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
@@ -433,6 +434,7 @@ class Worker(arq.worker.Worker):
                 task.cancel()
         if self.main_task is not None:
             self.main_task.cancel()
+            insist_on_end(self.main_task, lambda: self._in_main)
         if self.on_stop is not None:
             self.on_stop(signum)
 
