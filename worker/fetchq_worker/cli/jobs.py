@@ -167,6 +167,8 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
     body = _body(options)
     deadline = None
     if options.deadline_s is not None:
+        if not options.deadline_s > 0:
+            raise CommandFailed(f"--deadline-s takes seconds from now, not {options.deadline_s:g}", ExitStatus.USAGE)
         deadline = datetime.now(UTC) + timedelta(seconds=options.deadline_s)
     given: dict[str, Any] = {
         "method": options.method or ("POST" if body is not None else None),

@@ -8,12 +8,14 @@ import logging
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from arq.connections import ArqRedis, RedisSettings
 
+from fetchq import FetchStatus
 from fetchq.redis_url import RedisAddress, connect
 from fetchq_worker.arq_settings import worker_settings
 from fetchq_worker.engine import Worker
@@ -89,7 +91,9 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
 
 
 def _counts(worker: Worker) -> str:
-    return f"complete={worker.jobs_complete} failed={worker.jobs_failed} retried={worker.jobs_retried}"
+    counts = f"complete={worker.jobs_complete} failed={worker.jobs_failed} retried={worker.jobs_retried}"
+    outcomes: Counter[FetchStatus] = worker.ctx.get("outcomes", Counter())
+    return " ".join([counts, *(f"{status}={count}" for status, count in outcomes.most_common())])
 
 
 def load_settings_class(name: str) -> type:
