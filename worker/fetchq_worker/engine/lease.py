@@ -98,7 +98,7 @@ class Leases:
             lost = frozenset(await script(self._redis_keys, args))
             if lost:
                 for lease in batch:
-                    if lease.key in lost and not lease.lost:
+                    if lease.key in lost and self._held.get(lease.key) is lease:  # else it ended meanwhile
                         self._lose(lease)
         self.renewed_at = now
 
