@@ -64,6 +64,29 @@ def test_a_job_can_be_cancelled(fetchq: Fetchq, redis_server: RedisServer) -> No
     assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["status"] == "CANCELLED"
 
 
+def test_jobs_are_cancelled_by_their_tag_or_all_at_once(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    fetchq.run("enqueue", "http://127.0.0.1/1", "http://127.0.0.1/2", "--tag", "feeds", environ=at(redis_server))
+    fetchq.run("enqueue", "http://127.0.0.1/3", environ=at(redis_server))
+    assert fetchq.run("cancel", "--tag", "feeds", environ=at(redis_server)).stdout.startswith("2 cancelled")
+    assert fetchq.run("cancel", "--all", environ=at(redis_server)).stdout.startswith("1 cancelled")
+    assert json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)["due"] == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("anid", "--all"), ("--tag", "a", "--all")])
+def test_what_is_to_be_cancelled_is_said_in_one_way(
+    fetchq: Fetchq, redis_server: RedisServer, arguments: tuple[str, ...]
+) -> None:
+    done = fetchq.run("cancel", *arguments, environ=at(redis_server))
+    assert done.returncode == 2
+    assert "--tag TAG" in done.stderr
+
+
+def test_a_check_without_a_worker_fails_in_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    done = fetchq.run("worker", "--check", environ=at(redis_server))
+    assert done.returncode == 1
+    assert "has been heard of lately" in done.stderr
+
+
 def test_a_bad_url_among_the_arguments_is_named_and_nothing_is_enqueued(
     fetchq: Fetchq, redis_server: RedisServer
 ) -> None:
@@ -125,7 +148,8 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
     state = json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)
     assert (state["due"], state["deferred"], state["running"]) == (0, 0, 1)
     assert [one["pid"] for one in state["workers"]] == [worker.pid]
-    assert f"pid {worker.pid}: " in fetchq.run("status", environ=at(redis_server)).stdout
+    assert f"(pid {worker.pid}, " in fetchq.run("status", environ=at(redis_server)).stdout
+    assert "is alive" in fetchq.run("worker", "--check", environ=at(redis_server)).stdout
     worker.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(0.5)

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
-from tests.engine.queue import Queue
+from tests.engine.scripted_queue import Queue
 from tests.redis_server import RedisServer
 
 from fetchq.redis_url import connect
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine import Worker
 
+NewClient = Callable[[], ArqRedis]
+
 
 @pytest_asyncio.fixture(params=["embedded", "real"])
-async def redis(request: pytest.FixtureRequest) -> AsyncIterator[ArqRedis]:
-    """An empty Redis: first the embedded one, then a real one."""
+async def new_client(request: pytest.FixtureRequest) -> AsyncIterator[NewClient]:
+    """Makes clients of an empty Redis: first of the embedded one, then of a real one."""
     if request.param == "embedded":
-        client = request.getfixturevalue("embedded").client()
+        connect_once: NewClient = request.getfixturevalue("embedded").client
     else:
         server: RedisServer = request.getfixturevalue("redis_server")
-        client = connect(server.url, redis_class=ArqRedis)
-    yield client
-    await client.aclose()
+
+        def connect_once() -> ArqRedis:
+            return connect(server.url, redis_class=ArqRedis)
+
+    clients: list[ArqRedis] = []
+
+    def connect_and_remember() -> ArqRedis:
+        clients.append(connect_once())
+        return clients[-1]
+
+    yield connect_and_remember
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+def redis(new_client: NewClient) -> ArqRedis:
+    """A client of that Redis."""
+    return new_client()
 
 
 @pytest_asyncio.fixture
@@ -55,12 +73,12 @@ class MakeWorker(Protocol):
 
 
 @pytest_asyncio.fixture
-async def make_worker(redis: ArqRedis) -> AsyncIterator[MakeWorker]:
-    """Makes workers on that Redis. Each is closed at the end of the test."""
+async def make_worker(new_client: NewClient) -> AsyncIterator[MakeWorker]:
+    """Makes workers on that Redis, each with a client of its own. They are closed at the end of the test."""
     workers: list[Worker] = []
 
     def make(functions: list[Any], **options: Any) -> Worker:
-        options = {"redis_pool": redis, "handle_signals": False, "poll_delay": 0.05, **options}
+        options = {"redis_pool": new_client(), "handle_signals": False, "poll_delay": 0.05, **options}
         workers.append(Worker(functions, **options))
         return workers[-1]
 
@@ -68,6 +86,3 @@ async def make_worker(redis: ArqRedis) -> AsyncIterator[MakeWorker]:
     for worker in workers:
         if worker._pool is not None:
             await worker.close()
-
-
-Runner = Callable[[Worker], Awaitable[None]]

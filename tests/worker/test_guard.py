@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import AsyncMock
+
 import pytest
 from tests.worker.site import Site, answer
 
 from fetchq import FetchRequest, FetchStatus
 from fetchq_worker.fetch import Fetcher, fetch
+from fetchq_worker.fetch.client import _GuardedResolver
 from fetchq_worker.fetch.guard import AddressForbidden, Guard
 
 FORBIDDEN = {
@@ -90,6 +93,25 @@ async def test_no_way_to_write_loopback_opens_a_connection(site: Site, host: str
 
     assert result.status is FetchStatus.BLOCKED
     assert site.connections == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("bad_at", [0, 1, 2])
+async def test_one_forbidden_answer_among_several_refuses_the_name(
+    monkeypatch: pytest.MonkeyPatch, bad_at: int
+) -> None:
+    answers = ["93.184.215.14", "2606:4700:4700::1111"]
+    answers.insert(bad_at, "::ffff:192.168.0.1")
+    names = AsyncMock(return_value=[{"host": address} for address in answers])  # c-ares' part
+    monkeypatch.setattr("aiohttp.AsyncResolver.resolve", names)
+    resolver = _GuardedResolver(Guard())
+
+    with pytest.raises(AddressForbidden, match="private"):
+        await resolver.resolve("rebound.example", 80)
+
+    names.return_value.pop(bad_at)
+    assert len(await resolver.resolve("rebound.example", 80)) == 2
+    await resolver.close()
 
 
 @pytest.mark.asyncio

@@ -58,6 +58,7 @@ def worker_settings(
         "queue_name": settings.queue,
         "max_jobs": settings.concurrency,
         "job_completion_wait": math.ceil(settings.grace_s),
+        "lease_s": settings.lease_s,  # the engine's own; stock arq passes over what it does not know
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
         "job_serializer": serialize,

@@ -30,6 +30,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     grace_s: Annotated[float, Meta(ge=0, le=3600, description="Seconds that a stopping worker gives running jobs.")] = (
         20.0
     )
+    lease_s: Annotated[
+        float, Meta(ge=0.5, le=3600, description="Seconds after which a silent worker's jobs are run by another.")
+    ] = 15.0
+    processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
         str,
         Meta(min_length=1, max_length=500, description="Product token and, better, a contact: the User-Agent."),

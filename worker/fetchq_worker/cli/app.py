@@ -187,6 +187,15 @@ def worker(
             help="Seconds that running jobs have to finish after SIGTERM or Ctrl-C; then they go back to the queue.",
         ),
     ] = 20.0,
+    lease_s: Annotated[
+        float,
+        typer.Option(
+            "--lease-s",
+            envvar="FETCHQ_LEASE_S",
+            metavar="S",
+            help="Seconds without a sign of life after which this worker's jobs are run by another.",
+        ),
+    ] = 15.0,
     processes: Annotated[
         int,
         typer.Option(
@@ -194,8 +203,6 @@ def worker(
             envvar="FETCHQ_PROCESSES",
             metavar="N",
             help="Worker processes, each with this concurrency; one that dies is replaced.",
-            min=1,
-            max=256,
         ),
     ] = 1,
     settings_class: Annotated[
@@ -207,15 +214,22 @@ def worker(
             show_default="the fetch alone",
         ),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Run none: say whether one of this host is alive (exit status 0) or not (1)."),
+    ] = False,
 ) -> None:
     """Run a worker until it is told to stop."""
+    if check:
+        from .queue_state import check_worker
+
+        _run(check_worker, redis_url=redis_url, queue=queue)
     from .work import work as command
 
     _run(
         command,
         settings_class,
         burst,
-        processes,
         _on_command_line(context),
         redis_url=redis_url,
         queue=queue,
@@ -223,6 +237,8 @@ def worker(
         allow_net=allow_net,
         user_agent=user_agent,
         grace_s=grace_s,
+        lease_s=lease_s,
+        processes=processes,
     )
 
 
@@ -266,6 +282,10 @@ def enqueue(
         float,
         typer.Option("--result-ttl-s", metavar="S", help="How long the result is kept."),
     ] = 3600.0,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="A name to cancel it by; can be repeated.", show_default="none"),
+    ] = None,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
@@ -287,6 +307,7 @@ def enqueue(
         deadline_s=deadline_s,
         key=key,
         result_ttl_s=result_ttl_s,
+        tags=tag or (),
     )
     _run(command, urls or (), from_file, options, redis_url=redis_url, queue=queue)
 
@@ -313,14 +334,18 @@ def result(
 
 @app.command()
 def cancel(
-    job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As printed by enqueue.")],
+    job_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As printed by enqueue.")] = None,
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="TAG", help="All fetches with this tag.", show_default="none")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All jobs of the queue.")] = False,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
-    """Cancel jobs, and print what came of each."""
+    """Cancel jobs, and print what came of each, or how many there were."""
     from .jobs import cancel as command
 
-    _run(command, job_ids, redis_url=redis_url, queue=queue)
+    _run(command, job_ids or (), tag, everything, redis_url=redis_url, queue=queue)
 
 
 @app.command()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +26,10 @@ ENQUEUE_BATCH: Final = 1000
 _MAX_COMPLAINTS: Final = 10
 
 
+PROGRESS_S: Final = 2.0
+"""How often a command that takes long says how far it is."""
+
+
 class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What every request of one `fetchq enqueue` is to carry."""
 
@@ -42,6 +48,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Counted from now."""
     key: str | None = None
     result_ttl_s: float
+    tags: Sequence[str] = ()
 
 
 async def enqueue(
@@ -96,14 +103,32 @@ async def show_result(
     return ExitStatus.OK
 
 
-async def cancel(job_ids: Sequence[str], settings: Settings) -> ExitStatus:
-    """Prints what came of each, a line a job."""
+async def cancel(job_ids: Sequence[str], tag: str | None, everything: bool, settings: Settings) -> ExitStatus:
+    """Prints what came of each, a line a job; of many at once, how many there were."""
+    if (bool(job_ids), tag is not None, everything).count(True) != 1:
+        raise CommandFailed("name the jobs by their ids, or by --tag TAG, or all of them by --all", ExitStatus.USAGE)
+    if not job_ids:
+        return await _cancel_all(tag, settings)
     async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
         outcomes = await producer.cancel_many(job_ids)
     for job_id, outcome in zip(job_ids, outcomes, strict=True):
         sys.stdout.write(f"{printable(job_id)} {outcome}\n")
     if CancelOutcome.NOT_FOUND in outcomes:
         raise CommandFailed(str(JobNotFound(job_ids[outcomes.index(CancelOutcome.NOT_FOUND)])), ExitStatus.FAILED)
+    return ExitStatus.OK
+
+
+async def _cancel_all(tag: str | None, settings: Settings) -> ExitStatus:
+    total: Counter[CancelOutcome] = Counter()
+    seen_at = time.monotonic()
+    async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
+        async for counts in producer.cancel_all(tag=tag):
+            total.update(counts)
+            if time.monotonic() - seen_at >= PROGRESS_S:
+                seen_at = time.monotonic()
+                say(f"{total.total():,} jobs so far")
+    cancelled, requested = total[CancelOutcome.CANCELLED], total[CancelOutcome.REQUESTED]
+    sys.stdout.write(f"{cancelled} cancelled, {requested} running and told to stop\n")
     return ExitStatus.OK
 
 
@@ -132,6 +157,7 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "deadline": deadline,
         "key": options.key,
         "result_ttl_s": options.result_ttl_s,
+        "tags": options.tags,
     }
     return {name: value for name, value in given.items() if value is not None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
 import msgspec
@@ -13,7 +14,7 @@ from fetchq.redis_url import RedisAddress, connect
 from fetchq_worker.engine.presence import WorkerRecord, live_workers
 from fetchq_worker.settings import Settings
 
-from .exit_status import ExitStatus
+from .exit_status import CommandFailed, ExitStatus
 from .summary import printable
 
 
@@ -29,6 +30,8 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """They wait for their time."""
     running: int
     """They are leased to a worker. A stock arq worker takes no lease: what it runs counts as due."""
+    now_ms: int
+    """Redis's clock."""
     workers: tuple[WorkerRecord, ...]
     """Those that are alive, as they described themselves with their last heartbeat."""
 
@@ -57,6 +60,7 @@ async def read_queue_state(settings: Settings) -> QueueState:
         due=due,
         deferred=max(0, later - running),
         running=running,
+        now_ms=now_ms,
         workers=tuple(workers),
     )
 
@@ -71,5 +75,19 @@ async def show_queue_state(as_json: bool, settings: Settings) -> ExitStatus:
         sys.stdout.write(f"{name:<10}{value:,}\n" if isinstance(value, int) else f"{name:<10}{printable(value)}\n")
     sys.stdout.write(f"{'workers':<10}{len(state.workers):,}\n")
     for one in state.workers:
-        sys.stdout.write(f"  {printable(one.host)} pid {one.pid}: {one.running} of {one.concurrency} slots in use\n")
+        silent_s = (state.now_ms - one.heartbeat_ms) / 1000
+        sys.stdout.write(
+            f"  {one.id} on {printable(one.host)} (pid {one.pid}, fetchq {printable(one.version)}): "
+            f"{one.running} of {one.concurrency} slots in use, heard of {max(0.0, silent_s):.1f} s ago\n"
+        )
     return ExitStatus.OK
+
+
+async def check_worker(settings: Settings) -> ExitStatus:
+    """Whether a worker of this host is alive: what a container asks about the one that it runs."""
+    here = socket.gethostname()
+    for one in (await read_queue_state(settings)).workers:
+        if one.host == here:
+            sys.stdout.write(f"worker {one.id} is alive: {one.running} of {one.concurrency} slots in use\n")
+            return ExitStatus.OK
+    raise CommandFailed(f"no worker of {here} on queue {settings.queue} has been heard of lately", ExitStatus.FAILED)

@@ -23,19 +23,22 @@ from .exit_status import CommandFailed, ExitStatus
 from .logs import configure_logs
 from .run_worker import make_worker
 
-_OPTION_OF: Final = {"queue": "queue_name", "concurrency": "max_jobs", "grace_s": "job_completion_wait"}
+_OPTION_OF: Final = {
+    "queue": "queue_name",
+    "concurrency": "max_jobs",
+    "grace_s": "job_completion_wait",
+    "lease_s": "lease_s",
+}
 """What a flag is called among the worker's own arguments."""
 
 
-async def work(
-    settings_name: str | None, burst: bool, processes: int, flags: Mapping[str, Any], settings: Settings
-) -> ExitStatus:
-    """Runs one worker here, or so many in `processes` of their own; see `_work`."""
+async def work(settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings) -> ExitStatus:
+    """Runs one worker here, or several in processes of their own; see `_work`."""
     configure_logs("INFO")
-    if processes == 1 or SUPERVISED_ENV in os.environ:
+    if settings.processes == 1 or SUPERVISED_ENV in os.environ:
         stop_with_supervisor()
         return await _work(settings_name, burst, flags, settings)
-    status = await Supervisor(sys.orig_argv, processes, grace_s=settings.grace_s).run()
+    status = await Supervisor(sys.orig_argv, settings.processes, grace_s=settings.grace_s).run()
     return ExitStatus(status) if status in set(ExitStatus) else ExitStatus.FAILED
 
 
@@ -47,7 +50,7 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
     """
     options: dict[str, Any] = {"burst": burst}
     if settings_name is None:
-        settings_class = worker_settings(settings=settings)
+        settings_class = worker_settings(settings=settings, redis_pool=None)  # ours goes where arq's cannot
         address = RedisAddress.parse(settings.redis_url)
     else:
         _into_environment(flags)

@@ -58,6 +58,7 @@ class Scripts:
             return Script(redis, name, flags=flags, timeout_s=timeout_s)
 
         self.claim: Final = script("claim")
+        self.give_back: Final = script("give_back")
         self.commit: Final = script("commit")
         self.renew: Final = script("renew")
         self.aborts: Final = script("aborts")

@@ -229,7 +229,7 @@ class Worker(arq.worker.Worker):
         if self._waker is not None:
             self._waker.token_taken = False
         # A task of its own: if the worker is stopped meanwhile, what was claimed must be heard of and given back.
-        self.claiming = self.loop.create_task(self._claimer.claim(scripts.claim, count), name="fetchq-claim")
+        self.claiming = self.loop.create_task(self._claimer.claim(scripts, count), name="fetchq-claim")
         try:
             claim = await asyncio.shield(self.claiming)
         except REDIS_ERRORS:
@@ -254,7 +254,7 @@ class Worker(arq.worker.Worker):
         scripts = await self._open()
         count = min(self.max_jobs - self.running_count, MAX_JOBS_A_CALL)
         if count > 0 and job_ids:
-            claim = await self._claimer.claim(scripts.claim, count, job_ids[:MAX_JOBS_A_CALL])
+            claim = await self._claimer.claim(scripts, count, job_ids[:MAX_JOBS_A_CALL])
             for lease in claim.leases:
                 self._start(lease)
             self._start_tending()

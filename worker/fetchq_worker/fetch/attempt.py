@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect
 
-from .body import read_body, set_free
+from .body import read_body
 from .content_type import content_type_of
 from .failure import AnswerMalformed, RedirectsExhausted, failure_of
 from .log import log
@@ -62,7 +62,7 @@ async def run_attempt(
                         trail.body = await read_body(trail.head, request.max_bytes)
                         break
                 finally:
-                    set_free(trail.head)
+                    trail.head.release()  # back to the pool if it was read to its end, and closed otherwise
                 trail.redirects.append(Redirect(url=trail.hop.url, http_status=trail.head.status))
                 trail.hop, trail.head = following, None
         outcome = judge(request, trail.head)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from time import time
 from typing import Any, Final
 
 import msgspec
@@ -170,7 +171,7 @@ async def _record_of(ctx: dict[str, Any]) -> AttemptRecord:
 def _waited_s(ctx: dict[str, Any]) -> float | None:
     """From the time at which the job was due, its score in ms, by clocks that may differ."""
     score = ctx.get("score")
-    return None if score is None else max(0.0, datetime.now(UTC).timestamp() - score / 1000)
+    return None if score is None else max(0.0, time() - score / 1000)
 
 
 def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
