@@ -10,8 +10,8 @@ from arq.jobs import Job
 from arq.worker import func
 from redis.exceptions import ResponseError
 from tests.engine.conftest import MakeWorker
-from tests.engine.queue import LEASE_MS, T0, Queue
 from tests.engine.running import running, wait_until
+from tests.engine.scripted_queue import LEASE_MS, T0, Queue
 
 RECORDS = [
     b"",
@@ -95,6 +95,24 @@ async def test_a_commit_that_fails_on_a_key_of_the_queue_can_be_repeated(queue: 
         await queue.redis.hset(key, mapping=kept)
     assert await queue.finish("a") == ([], [], b"")
     assert await queue.redis.get(queue.keys.result + "a") == b"done"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["retry", "in_progress"])
+async def test_a_claim_whose_reply_was_lost_is_given_back_beside_keys_of_the_wrong_type(
+    queue: Queue, kind: str
+) -> None:
+    await queue.add("bad", "good")
+    await queue.claim()
+    key = getattr(queue.keys, kind) + "bad"
+    await queue.redis.delete(key)
+    await queue.redis.rpush(key, "not what belongs here")
+    await queue.redis.hset(queue.keys.leases, "worse", b"w.1|nan|nan|x")
+    keys = queue.keys
+    await queue.scripts.give_back(
+        (keys.pending, keys.leases, keys.lease_ends, keys.wake), (keys.job, keys.retry, keys.in_progress, "w.1")
+    )
+    assert (await queue.claim(token="w.2")).ids == ["bad", "good"]
 
 
 @pytest.mark.asyncio
