@@ -17,7 +17,6 @@ from arq.worker import func
 from fetchq_worker.arq_settings import worker_settings
 
 RUNS_FOLDER_ENV: Final = "FETCHQ_CHAOS_RUNS"
-LEASE_ENV: Final = "FETCHQ_CHAOS_LEASE_S"
 
 
 async def open_runs(ctx: dict[str, Any]) -> None:
@@ -61,4 +60,3 @@ Settings: Final = worker_settings(
     functions=[func(coroutine, max_tries=1_000_000) for coroutine in (mark, block, ignore_cancellation)],
     on_startup=open_runs,
 )
-Settings.lease_s = float(os.environ.get(LEASE_ENV, "2"))  # type: ignore[attr-defined]  # arq reads a class's attributes

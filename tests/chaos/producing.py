@@ -1,7 +1,7 @@
 """A producer process of a chaos run: puts jobs on the queue and writes down each one that was acknowledged.
 
-A line `number id kind` is written when `enqueue` has returned, never before, in one write to a file opened for appending.
-A producer that is killed leaves every job that it was told of; a refused or failed enqueue is tried again as a new job.
+A line `number id kind` is written when `enqueue` has returned, never before, in one write to a file opened for
+appending. A producer that is killed leaves every job that it was told of; a failed enqueue is tried again as a new job.
 """
 
 from __future__ import annotations
