@@ -392,6 +392,8 @@ class Worker(arq.worker.Worker):
         if len(self.leases):
             await self.leases.renew(scripts.renew)
         if self._in_main:
+            if not first:  # a worker that is there for a moment only (burst) leaves the queue to others
+                await self._keeper.walk(scripts.keep)
             await self._presence.beat(
                 scripts.presence,
                 msgspec.structs.replace(
@@ -404,8 +406,6 @@ class Worker(arq.worker.Worker):
                     retried=self.jobs_retried,
                 ),
             )
-            if not first:  # a worker that is there for a moment only (burst) leaves the queue to others
-                await self._keeper.walk(scripts.keep)
 
     # Signals
 

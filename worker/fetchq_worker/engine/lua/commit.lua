@@ -8,6 +8,7 @@
 -- ARGV[7]  prefix of the push channels     ARGV[8]  how many characters of an id name its channel
 -- ARGV[9...]  six a job: id, token, verb, time, marker, result
 --     verb 'finish'  store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
+--     verb 'missing' the same for a job without a payload: a result that is there already stays
 --     verb 'retry'   due `time` ms from now ('' at its original score)
 --     verb 'release' the same, and the try is not counted
 --     marker  how long the in-progress key is to outlast the job, in ms ('' not at all): arq's guard of cron jobs
@@ -30,6 +31,10 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet.
+local aborts_asked, wakes = redis.call('ZCARD', abort), redis.call('LLEN', wake)
+redis.call('ZCARD', lease_ends)
+
 local ids, progress_keys = {}, {}
 for i = FIRST, #ARGV, WIDTH do
   ids[#ids + 1] = ARGV[i]
@@ -43,8 +48,8 @@ local lost, refused, refusal = {}, {}, ''
 local finished, moved, settled, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
 local due_again = false
 
-local function finish(id, time, result)
-  if time ~= '0' and result ~= '' then
+local function finish(id, time, result, missing)
+  if time ~= '0' and result ~= '' and not (missing and redis.call('EXISTS', result_key .. id) == 1) then
     local reply
     if time == '' then
       reply = redis.pcall('SET', result_key .. id, result)
@@ -71,7 +76,11 @@ local function finish(id, time, result)
 end
 
 local function give_back(id, time, record, counted)
-  local score, expires_at = string.match(record, '^[^|]*|[^|]*|([^|]*)|(.*)$')
+  local score, expires_at = string.match(record, '^[^|]*|[^|]*|([-+.%dinfe]+)|(%d*)$')
+  local place = tonumber(score)
+  if not place or place ~= place or #expires_at > 16 then -- not as a worker wrote it: the job is due now
+    score, expires_at = string.format('%.0f', now), ''
+  end
   if time ~= '' then
     score = string.format('%.0f', now + tonumber(time))
   end
@@ -102,8 +111,8 @@ for i = 1, #ids do
     end
   else
     local done
-    if verb == 'finish' then
-      done = finish(id, time, ARGV[at + 5])
+    if verb == 'finish' or verb == 'missing' then
+      done = finish(id, time, ARGV[at + 5], verb == 'missing')
     else
       done = give_back(id, time, record, verb == 'retry')
     end
@@ -120,7 +129,7 @@ end
 
 if #finished > 0 then
   redis.call('ZREM', pending, unpack(finished))
-  if redis.call('ZCARD', abort) > 0 then
+  if aborts_asked > 0 then
     redis.call('ZREM', abort, unpack(finished))
   end
 end
@@ -137,7 +146,7 @@ end
 for i = 1, #channels do
   redis.call('PUBLISH', ARGV[7] .. channels[i], pushes[channels[i]])
 end
-if due_again and redis.call('LLEN', wake) == 0 then
+if due_again and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
 return {lost, refused, refusal}
