@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test conformance lint types format wheels clean
+.PHONY: help setup demo test conformance security bench profile lint types format wheels clean
 
 help: ## what there is to run
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -30,6 +30,15 @@ test: setup ## run every test
 conformance: setup ## run arq's own test-suite with fetchq's engine in its worker's place
 	@$(BIN)/python -m tests.conformance $(if $(WORKER),--worker $(WORKER))
 
+bench: setup ## fetchq beside its peers: ONLY=empty,fetch_2k PEERS=fetchq,arq ROUNDS=3 narrow it
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+profile: setup ## where the microseconds of one fetch job go
+	@$(BIN)/python -m bench.profile
+
+security: setup ## try every known way past the egress guard, and print what came of each
+	@$(BIN)/python -m tests.security
+
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -47,4 +56,4 @@ wheels: setup ## build both distributions into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist worker
 
 clean: ## remove what setup and the tests made
-	rm -rf $(VENV) .conformance dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench .conformance dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,6 +42,7 @@ class RedisServer:
         until = time.monotonic() + 20
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until:
+                self.remove()
                 raise RuntimeError(f"redis-server did not start: {command}")
             time.sleep(0.01)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from itertools import islice
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -183,19 +184,25 @@ class Results:
     async def _look(self) -> None:
         """Looks at all ids that want it; a job that is neither queued nor finished is no job."""
         while self._wanted:
-            ids = [job_id for job_id in list(self._wanted)[:LOOK_BATCH] if job_id in self._futures]
-            if ids:
+            batch = list(islice(self._wanted, LOOK_BATCH))
+            for job_id in batch:  # before the look, so that a push that comes during it is wanted again
+                del self._wanted[job_id]
+            ids = [job_id for job_id in batch if job_id in self._futures]
+            if not ids:
+                continue
+            try:
                 async with self._redis.pipeline(transaction=True) as pipe:
                     pipe.mget([self._keys.result + job_id for job_id in ids])
                     pipe.zmscore(self._keys.pending, ids)
                     stored, scores = await pipe.execute()
-                for job_id, result, score in zip(ids, stored, scores, strict=True):
-                    if result is not None:
-                        self._settle(job_id, result)
-                    elif score is None:
-                        self._settle(job_id, JobNotFound(job_id))
-            for job_id in list(self._wanted)[:LOOK_BATCH]:
-                del self._wanted[job_id]
+            except (RedisError, *CONNECTION_ERRORS):
+                self._wanted.update(dict.fromkeys(ids))
+                raise
+            for job_id, result, score in zip(ids, stored, scores, strict=True):
+                if result is not None:
+                    self._settle(job_id, result)
+                elif score is None:
+                    self._settle(job_id, JobNotFound(job_id))
 
     def _settle(self, job_id: str, outcome: bytes | FetchqError) -> None:
         future = self._futures.pop(job_id, None)

@@ -23,7 +23,10 @@ PATIENCE_S = 60.0
 
 
 class Site(ThreadingHTTPServer):
-    """Answers `/page/...`, `/json`, `/bin`, `/big/...` (30 KB), and `/gate/...`, which waits until the gate is open."""
+    """Answers `/page/...`, `/json`, `/bin`, `/big/...` (30 KB), and `/gate/...`, which waits until the gate is open.
+
+    Its robots.txt forbids `/page/private`.
+    """
 
     daemon_threads = True
     request_queue_size = 512
@@ -58,6 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
             "page": (200, "text/html; charset=utf-8", "<p>größe</p>".encode()),
             "gate": (200, "text/plain", b"open"),
             "json": (200, "application/json", b"[42]"),
+            "robots.txt": (200, "text/plain", b"User-agent: fetchq\nDisallow: /page/private"),
             "bin": (200, "image/png", b"\x89PNG\x00"),
             "big": (200, "application/octet-stream", b"\x00" * 30_000),
         }
@@ -137,11 +141,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.splitlines()]
 
 
-def keys_of(server: RedisServer) -> list[bytes]:
-    """What is left in a Redis, but for what workers say of themselves, and the few tokens that wake them."""
+def jobs_of(server: RedisServer) -> list[bytes]:
+    """The keys of jobs, queues and results in a Redis."""
     with redis.Redis(unix_socket_path=str(server.socket)) as client:
         keys: list[bytes] = client.keys()
-    return [key for key in keys if not any(part in key for part in (b":worker", b"health-check", b":wake:"))]
+        queues = [key for key in keys if client.type(key) == b"zset" and key != b"fetchq:shelf"]
+    of_a_job = (b"arq:job:", b"arq:result:", b"arq:retry:", b"arq:in-progress:", b"fetchq:attempts:", b"fetchq:lease")
+    return queues + [key for key in keys if key.startswith(of_a_job)]
 
 
 def wait_until(happened: Callable[[], object], what: str) -> None:

@@ -10,7 +10,7 @@ import sys
 import msgspec
 import pytest
 import typer.main
-from tests.cli.conftest import PATIENCE_S, Fetchq, Site, keys_of, wait_until
+from tests.cli.conftest import PATIENCE_S, Fetchq, Site, jobs_of, wait_until
 from tests.redis_server import RedisServer
 
 from fetchq import FetchRequest
@@ -64,13 +64,36 @@ def test_a_job_can_be_cancelled(fetchq: Fetchq, redis_server: RedisServer) -> No
     assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["status"] == "CANCELLED"
 
 
+def test_jobs_are_cancelled_by_their_tag_or_all_at_once(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    fetchq.run("enqueue", "http://127.0.0.1/1", "http://127.0.0.1/2", "--tag", "feeds", environ=at(redis_server))
+    fetchq.run("enqueue", "http://127.0.0.1/3", environ=at(redis_server))
+    assert fetchq.run("cancel", "--tag", "feeds", environ=at(redis_server)).stdout.startswith("2 cancelled")
+    assert fetchq.run("cancel", "--all", environ=at(redis_server)).stdout.startswith("1 cancelled")
+    assert json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)["due"] == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("anid", "--all"), ("--tag", "a", "--all")])
+def test_what_is_to_be_cancelled_is_said_in_one_way(
+    fetchq: Fetchq, redis_server: RedisServer, arguments: tuple[str, ...]
+) -> None:
+    done = fetchq.run("cancel", *arguments, environ=at(redis_server))
+    assert done.returncode == 2
+    assert "--tag TAG" in done.stderr
+
+
+def test_a_check_without_a_worker_fails_in_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    done = fetchq.run("worker", "--check", environ=at(redis_server))
+    assert done.returncode == 1
+    assert "has been heard of lately" in done.stderr
+
+
 def test_a_bad_url_among_the_arguments_is_named_and_nothing_is_enqueued(
     fetchq: Fetchq, redis_server: RedisServer
 ) -> None:
     done = fetchq.run("enqueue", "http://127.0.0.1/", "nonsense", environ=at(redis_server))
     assert done.returncode == 2
     assert done.stderr == "fetchq: url: 'nonsense' is not an absolute URL\n"
-    assert keys_of(redis_server) == []
+    assert jobs_of(redis_server) == []
 
 
 def test_bad_lines_of_a_file_are_named_and_the_others_enqueued(fetchq: Fetchq, redis_server: RedisServer) -> None:
@@ -99,6 +122,36 @@ def test_a_request_carries_method_headers_and_body(fetchq: Fetchq, redis_server:
     assert fetchq.run("enqueue", "http://127.0.0.1/", *same, stdin="größe", environ=at(redis_server)).returncode == 0
 
 
+def test_a_body_can_be_json_as_it_is_typed_or_the_fields_of_a_form(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    def same(*arguments: str) -> bool:
+        ids = [
+            fetchq.run("enqueue", "http://127.0.0.1/", "--key", arguments[1], *way, environ=at(redis_server)).stdout
+            for way in (
+                arguments,
+                (
+                    "-X",
+                    "POST",
+                    "-H",
+                    f"Content-Type: application/{KINDS[arguments[0]][0]}",
+                    "--body",
+                    KINDS[arguments[0]][1],
+                ),
+            )
+        ]
+        return len(ids[0]) > 1 and ids[0] == ids[1]
+
+    assert same("--json", '{"a": 1}')
+    assert same("--form", "a=b c")
+    for bad in ("--json", "{"), ("--form", "nonsense"):
+        done = fetchq.run("enqueue", "http://127.0.0.1/", *bad, "--redis", NO_REDIS)
+        assert done.returncode == 2
+        assert f"{bad[0]} takes" in done.stderr
+
+
+KINDS = {"--json": ("json", '{"a": 1}'), "--form": ("x-www-form-urlencoded", "a=b+c")}
+"""How a body that is given by name looks when it is given whole."""
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -122,6 +175,11 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
     job_id = fetchq.run("enqueue", f"{site.url}/gate/1", environ=at(redis_server)).stdout.strip()
     worker = fetchq.start("worker", stderr=subprocess.DEVNULL, environ=at(redis_server))
     wait_until(lambda: site.hits["/gate/1"], "the fetch")
+    state = json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)
+    assert (state["due"], state["deferred"], state["running"]) == (0, 0, 1)
+    assert [one["pid"] for one in state["workers"]] == [worker.pid]
+    assert f"(pid {worker.pid}, " in fetchq.run("status", environ=at(redis_server)).stdout
+    assert "is alive" in fetchq.run("worker", "--check", environ=at(redis_server)).stdout
     worker.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(0.5)
@@ -129,6 +187,27 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
     assert worker.wait(PATIENCE_S) == 0
     assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["text"] == "open"
     assert site.hits["/gate/1"] == 1
+
+
+def test_several_processes_stop_together_and_each_has_worked(
+    fetchq: Fetchq, site: Site, redis_server: RedisServer
+) -> None:
+    ids = fetchq.run("enqueue", *(f"{site.url}/gate/{n}" for n in range(2)), environ=at(redis_server)).stdout.split()
+    worker = fetchq.start(
+        "worker", "--processes", "2", "--concurrency", "1", stderr=subprocess.DEVNULL, environ=at(redis_server)
+    )
+    wait_until(lambda: len(site.hits) == 2, "two fetches at a time")  # each process runs one
+    site.gate.set()
+    for job_id in ids:
+        assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["text"] == "open"
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_S) == 0
+
+
+def test_several_processes_without_redis_give_up_as_one_would(fetchq: Fetchq) -> None:
+    done = fetchq.run("worker", "--processes", "2", "--redis", NO_REDIS)
+    assert done.returncode == 3
+    assert "start Redis" in done.stderr
 
 
 SETTINGS_MODULE = """

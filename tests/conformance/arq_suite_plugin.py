@@ -70,11 +70,11 @@ class Suite:
     def pytest_report_header(self) -> str:
         return f"worker under test: {self.worker.__module__}.{self.worker.__qualname__}"
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        modules = {item.getparent(pytest.Module) for item in session.items}
-        named = [module.obj.Worker for module in modules if module is not None and hasattr(module.obj, "Worker")]
-        if not named or any(worker is not self.worker for worker in named):
-            raise pytest.UsageError("the tests were imported with another Worker than the one under test")
+    def pytest_collection_finish(self) -> None:
+        modules = [module for name, module in sys.modules.items() if name.startswith("tests.")]
+        workers = [module.Worker for module in modules if hasattr(module, "Worker")]
+        if not workers or any(worker is not self.worker for worker in workers):
+            raise pytest.UsageError("arq's tests were imported with another Worker than the one under test")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         before = self.outcomes.get(report.nodeid)

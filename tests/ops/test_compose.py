@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.redis_server import RedisServer, needed_binary
 
 from fetchq.redis_url import RedisAddress
 from fetchq_worker.settings import ENV_PREFIX, Settings
+
+from .dockerfile import last, read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -59,6 +62,15 @@ def test_the_worker_asks_for_the_redis_that_the_file_runs(services: dict[str, An
     assert host in services
     published = [binding.split(":") for binding in services[host]["ports"]]
     assert published == [["127.0.0.1", str(port), str(port)]], "reachable from this machine alone"
+
+
+def test_the_workers_command_is_one_that_fetchq_has(services: dict[str, Any]) -> None:
+    assert last(read_stages(ROOT / "Dockerfile")[-1], "ENTRYPOINT").words() == ["fetchq"]
+    fetchq = Path(sys.executable).with_name("fetchq")
+    ended = subprocess.run(
+        [fetchq, *services["worker"]["command"], "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_redis_starts_with_its_options_and_its_health_check_passes(services: dict[str, Any]) -> None:

@@ -39,11 +39,17 @@ def test_nothing_from_outside_the_contract_of_the_build_is_sent_to_the_builder()
         assert not context.sends(PurePosixPath(kept))
 
 
-def test_its_steps_one_by_one_make_an_environment_that_is_pinned(stages: list[list[Step]], tmp_path: Path) -> None:
+def test_its_steps_one_by_one_make_a_fetchq_that_runs(stages: list[list[Step]], tmp_path: Path) -> None:
     build = Build(Context(ROOT), tmp_path, rebased=("/src", "/opt/fetchq", "/tmp"))
     for stage in stages:
         for step in stage:
             build.run(step)
+    entrypoint, command = last(stages[-1], "ENTRYPOINT").words(), last(stages[-1], "CMD").words()
+
+    assert build.done.count("RUN") == sum(step.instruction == "RUN" for stage in stages for step in stage) > 0
+    assert build.shell(f"command -v {entrypoint[0]}").strip() == f"{tmp_path}/opt/fetchq/bin/fetchq"
+    assert "Usage" in build.shell(" ".join([*entrypoint, *command, "--help"]))
+    assert __version__ in build.shell(" ".join([*entrypoint, "--version"]))
     modules = build.shell("python -c 'import fetchq, fetchq_worker as w; print(fetchq.__file__, w.__file__)'").split()
     assert all(path.startswith(f"{tmp_path}/opt/fetchq/lib/") for path in modules), "it runs from the source tree"
     installed = json.loads(build.shell(f"python -c '{LIST_INSTALLED}'"))

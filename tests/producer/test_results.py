@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from tests.producer.conftest import Finish
 from tests.redis_server import RedisServer
 
@@ -215,6 +217,61 @@ async def test_a_redis_that_stays_away_ends_the_wait_with_a_clear_error(own_redi
         async with asyncio.timeout(20):
             with pytest.raises(RedisUnavailable, match="has gone away"):
                 await waiter
+
+
+class SlowReplies(Redis):
+    """A client whose pipelines have their reply, and hand it on when `gate` opens."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(connection_pool=redis.connection_pool)
+        self.gate = asyncio.Event()
+        self.replied = asyncio.Event()
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        pipe = super().pipeline(transaction, shard_hint)
+        execute = pipe.execute
+
+        async def execute_and_hold(raise_on_error: bool = True) -> Any:
+            reply = await execute(raise_on_error)
+            self.replied.set()
+            await self.gate.wait()
+            return reply
+
+        pipe.execute = execute_and_hold  # type: ignore[method-assign]
+        return pipe
+
+
+@pytest.mark.asyncio
+async def test_a_push_that_comes_while_a_look_is_under_way_is_not_lost(
+    redis: Redis, producer: Producer, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowReplies(redis)
+    slow.gate.set()
+    results = Results(slow, producer.keys)
+    first, second = await producer.enqueue_many([URL, URL])
+    waiter = asyncio.create_task(results.wait(first.id))
+    await _subscribed(results)
+    await finish(first.id)
+    await waiter
+
+    heard = asyncio.Event()
+    heed = results._heed
+
+    def heed_and_tell(message: dict[str, Any]) -> None:
+        heed(message)
+        heard.set()
+
+    monkeypatch.setattr(results, "_heed", heed_and_tell)
+    slow.gate.clear()
+    slow.replied.clear()
+    waiter = asyncio.create_task(results.wait(second.id))
+    await slow.replied.wait()
+    await finish(second.id)
+    await heard.wait()
+    slow.gate.set()
+    async with asyncio.timeout(CHECK_S / 4):
+        await waiter
+    await results.aclose()
 
 
 async def _subscribed(results: Results) -> None:

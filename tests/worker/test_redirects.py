@@ -104,7 +104,7 @@ async def test_the_method_follows_the_redirects_rules(
     url = site.serve("/", _to("/there", status) if method != "HEAD" else _head(status))
     site.serve("/there", answer() if method != "HEAD" else b"HTTP/1.1 200 OK\r\n\r\n")
     body = None if method == "HEAD" else b"payload"
-    headers = {"Content-Type": "text/plain", "X-Kept": "1"}
+    headers = (("Content-Type", "text/plain"), ("X-Kept", "1"))
 
     await fetch({"fetcher": fetcher}, FetchRequest(url=url, method=method, body=body, headers=headers))
 
@@ -123,7 +123,7 @@ def _head(status: int) -> bytes:
 
 @pytest.mark.asyncio
 async def test_credentials_stay_with_their_origin(site: Site, fetcher: Fetcher) -> None:
-    secrets = {"Authorization": "Bearer secret", "Cookie": "a=b", "X-Other": "1"}
+    secrets = (("Authorization", "Bearer secret"), ("Cookie", "a=b"), ("X-Other", "1"))
     same = site.serve("/same", _to("/there"))
     across = site.serve("/across", _to(site.url("/back", host="localhost")))
     site.serve("/back", _to(site.url("/there")))

@@ -58,6 +58,7 @@ def worker_settings(
         "queue_name": settings.queue,
         "max_jobs": settings.concurrency,
         "job_completion_wait": math.ceil(settings.grace_s),
+        "lease_s": settings.lease_s,  # the engine's own; stock arq passes over what it does not know
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
         "job_serializer": serialize,
@@ -103,7 +104,7 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
 def _hooks(settings: Settings, queue: str, theirs: dict[str, Any]) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
         ctx.setdefault("keys", Keys(queue=queue))
-        ctx["fetcher"] = Fetcher.from_settings(settings)
+        ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
         await _run(theirs.get("on_startup"), ctx)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:

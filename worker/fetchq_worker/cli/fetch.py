@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shlex
 import signal
 import sys
@@ -21,7 +22,7 @@ from fetchq_worker.settings import Settings
 from .exit_status import CommandFailed, ExitStatus
 from .fetch_run import FetchRun
 from .in_process import InProcess, in_process
-from .intake import FetchLimits, Intake
+from .intake import FetchLimits, FetchManner, Intake
 from .logs import configure_logs
 from .progress import Progress, make_progress
 from .result_file import LineSink, ResultFile, StdoutLines
@@ -42,6 +43,7 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
     embedded: bool = True
     """Whether Redis is inside the process."""
     limits: FetchLimits = FetchLimits()
+    manner: FetchManner = FetchManner()
 
     @property
     def out_path(self) -> Path | None:
@@ -50,12 +52,13 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
     """Runs the command; raises `FetchqError`."""
-    configure_logs("WARNING")
+    configure_logs("ERROR")
+    logging.getLogger("fetchq.engine").setLevel("CRITICAL")  # what Redis's absence means is said once, at the end
     if not options.urls and options.from_file is None:
         raise CommandFailed("name some URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
     if options.resume and options.out_path is None:
         raise CommandFailed("--resume needs --out FILE, the file to go on with", ExitStatus.USAGE)
-    intake = Intake(options.limits)
+    intake = Intake(options.limits, options.manner)
     bodies = BodyFolder(Path(options.bodies)) if options.bodies is not None else None
     sink = _open_sink(options, intake)
     try:
@@ -81,7 +84,7 @@ def _open_sink(options: FetchOptions, intake: Intake) -> LineSink:
 
 
 async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, intake: Intake) -> ExitStatus:
-    started_s = time.monotonic()
+    started_s = ended_s = time.monotonic()
     stopped_by: signal.Signals | None = None
     quiet = False
 
@@ -96,6 +99,7 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, inta
     try:
         with on_stop_signal(stop):
             await _wait_for_end(run, running, here)
+            ended_s = time.monotonic()
             showing.cancel()
             progress.close()
             if not options.embedded:
@@ -111,7 +115,7 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, inta
         showing.cancel()
         progress.close()
         if not quiet:
-            _sum_up(run, intake, time.monotonic() - started_s)
+            _sum_up(run, intake, ended_s - started_s)
     if stopped_by is not None:
         say(f"stopped; {_how_to_go_on(options)}")
         return ExitStatus.INTERRUPTED if stopped_by is signal.SIGINT else ExitStatus.TERMINATED

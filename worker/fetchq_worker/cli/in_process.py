@@ -21,7 +21,8 @@ from fetchq_worker.settings import Settings
 
 from .run_worker import make_worker
 
-_CLOSE_TIMEOUT_S: Final = 5.0
+_CLOSE_TIMEOUT_S: Final = 20.0
+"""Longer than the worker gives its last commit, and runs that are being cancelled."""
 
 
 class InProcess(NamedTuple):

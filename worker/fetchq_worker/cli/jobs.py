@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +26,10 @@ ENQUEUE_BATCH: Final = 1000
 _MAX_COMPLAINTS: Final = 10
 
 
+PROGRESS_S: Final = 2.0
+"""How often a command that takes long says how far it is."""
+
+
 class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What every request of one `fetchq enqueue` is to carry."""
 
@@ -32,6 +38,16 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Each `Name: value`."""
     body: str | None = None
     body_file: str | None = None
+    json: str | None = None
+    form: Sequence[str] = ()
+    """Each `name=value`."""
+    credential: str | None = None
+    proxy: str | None = None
+    cookies: bool = False
+    verify_tls: bool = True
+    robots: bool = False
+    etag: str | None = None
+    last_modified: str | None = None
     timeout_s: float
     max_bytes: int
     max_redirects: int
@@ -42,6 +58,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Counted from now."""
     key: str | None = None
     result_ttl_s: float
+    tags: Sequence[str] = ()
 
 
 async def enqueue(
@@ -53,8 +70,8 @@ async def enqueue(
     if options.key is not None and (len(urls) != 1 or from_file is not None):
         raise CommandFailed("--key names one job: give it one URL", ExitStatus.USAGE)
     fields = _fields(options)
-    FetchRequest(url="http://localhost/", **fields)  # the options, before the first line of a file
-    requests = [FetchRequest(url=url, **fields) for url in urls]
+    FetchRequest.of("http://localhost/", **fields)  # the options, before the first line of a file
+    requests = [FetchRequest.of(url, **fields) for url in urls]
     complaints = 0
     async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
         await _enqueue(producer, requests)
@@ -64,7 +81,7 @@ async def enqueue(
                     requests = []
                     for line in lines:
                         try:
-                            requests.append(FetchRequest(url=line, **fields))
+                            requests.append(FetchRequest.of(line, **fields))
                         except InvalidRequest as problem:
                             complaints += 1
                             if complaints <= _MAX_COMPLAINTS:
@@ -96,14 +113,32 @@ async def show_result(
     return ExitStatus.OK
 
 
-async def cancel(job_ids: Sequence[str], settings: Settings) -> ExitStatus:
-    """Prints what came of each, a line a job."""
+async def cancel(job_ids: Sequence[str], tag: str | None, everything: bool, settings: Settings) -> ExitStatus:
+    """Prints what came of each, a line a job; of many at once, how many there were."""
+    if (bool(job_ids), tag is not None, everything).count(True) != 1:
+        raise CommandFailed("name the jobs by their ids, or by --tag TAG, or all of them by --all", ExitStatus.USAGE)
+    if not job_ids:
+        return await _cancel_all(tag, settings)
     async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
         outcomes = await producer.cancel_many(job_ids)
     for job_id, outcome in zip(job_ids, outcomes, strict=True):
         sys.stdout.write(f"{printable(job_id)} {outcome}\n")
     if CancelOutcome.NOT_FOUND in outcomes:
         raise CommandFailed(str(JobNotFound(job_ids[outcomes.index(CancelOutcome.NOT_FOUND)])), ExitStatus.FAILED)
+    return ExitStatus.OK
+
+
+async def _cancel_all(tag: str | None, settings: Settings) -> ExitStatus:
+    total: Counter[CancelOutcome] = Counter()
+    seen_at = time.monotonic()
+    async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
+        async for counts in producer.cancel_all(tag=tag):
+            total.update(counts)
+            if time.monotonic() - seen_at >= PROGRESS_S:
+                seen_at = time.monotonic()
+                say(f"{total.total():,} jobs so far")
+    cancelled, requested = total[CancelOutcome.CANCELLED], total[CancelOutcome.REQUESTED]
+    sys.stdout.write(f"{cancelled} cancelled, {requested} running and told to stop\n")
     return ExitStatus.OK
 
 
@@ -123,6 +158,15 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "method": options.method or ("POST" if body is not None else None),
         "headers": [_header(text) for text in options.headers],
         "body": body,
+        "json": _json(options.json),
+        "form": [_form_field(text) for text in options.form] or None,
+        "credential": options.credential,
+        "proxy": options.proxy,
+        "cookies": options.cookies,
+        "verify_tls": options.verify_tls,
+        "robots": options.robots,
+        "etag": options.etag,
+        "last_modified": options.last_modified,
         "timeout_s": options.timeout_s,
         "max_bytes": options.max_bytes,
         "max_redirects": options.max_redirects,
@@ -132,6 +176,7 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "deadline": deadline,
         "key": options.key,
         "result_ttl_s": options.result_ttl_s,
+        "tags": options.tags,
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -149,6 +194,24 @@ def _body(options: EnqueueOptions) -> bytes | None:
         return Path(options.body_file).read_bytes()
     except OSError as problem:
         raise CommandFailed(f"cannot read {options.body_file}: {problem.strerror}", ExitStatus.USAGE) from problem
+
+
+def _json(text: str | None) -> msgspec.Raw | None:
+    """The text itself, as it was typed, once it is known to be JSON."""
+    if text is None:
+        return None
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError as problem:
+        raise CommandFailed(f"--json takes JSON: {problem}", ExitStatus.USAGE) from problem
+    return msgspec.Raw(text.encode())
+
+
+def _form_field(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise CommandFailed(f"--form takes name=value, not {text!r}", ExitStatus.USAGE)
+    return name, value
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 
 import msgspec
@@ -10,12 +11,11 @@ from redis.asyncio import Redis
 from fetchq.keys import Keys
 from fetchq.redis_errors import translated
 from fetchq.redis_url import RedisAddress, connect
+from fetchq_worker.engine.presence import WorkerRecord, live_workers
 from fetchq_worker.settings import Settings
 
-from .exit_status import ExitStatus
-
-_ALIVE_MS = 60_000
-"""A worker that has said nothing for longer is not counted."""
+from .exit_status import CommandFailed, ExitStatus
+from .summary import printable
 
 
 class QueueState(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,10 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """They wait for their time."""
     running: int
     """They are leased to a worker. A stock arq worker takes no lease: what it runs counts as due."""
-    workers: int
+    now_ms: int
+    """Redis's clock."""
+    workers: tuple[WorkerRecord, ...]
+    """Those that are alive, as they described themselves with their last heartbeat."""
 
 
 async def read_queue_state(settings: Settings) -> QueueState:
@@ -46,8 +49,8 @@ async def read_queue_state(settings: Settings) -> QueueState:
                 pipe.zcount(keys.pending, "-inf", now_ms)
                 pipe.zcount(keys.pending, f"({now_ms}", "+inf")
                 pipe.hlen(keys.leases)
-                pipe.zcount(keys.workers, now_ms - _ALIVE_MS, "+inf")
-                due, later, running, workers = await pipe.execute()
+                due, later, running = await pipe.execute()
+            workers = await live_workers(redis, keys)
     finally:
         await redis.aclose()
     # A leased job stands in the queue at the end of its lease, that is, among those that wait for their time.
@@ -57,7 +60,8 @@ async def read_queue_state(settings: Settings) -> QueueState:
         due=due,
         deferred=max(0, later - running),
         running=running,
-        workers=workers,
+        now_ms=now_ms,
+        workers=tuple(workers),
     )
 
 
@@ -66,6 +70,24 @@ async def show_queue_state(as_json: bool, settings: Settings) -> ExitStatus:
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(state) + b"\n")
         return ExitStatus.OK
-    for name, value in msgspec.structs.asdict(state).items():
-        sys.stdout.write(f"{name:<10}{value:,}\n" if isinstance(value, int) else f"{name:<10}{value}\n")
+    for name in ("redis", "queue", "due", "deferred", "running"):
+        value = getattr(state, name)
+        sys.stdout.write(f"{name:<10}{value:,}\n" if isinstance(value, int) else f"{name:<10}{printable(value)}\n")
+    sys.stdout.write(f"{'workers':<10}{len(state.workers):,}\n")
+    for one in state.workers:
+        silent_s = (state.now_ms - one.heartbeat_ms) / 1000
+        sys.stdout.write(
+            f"  {one.id} on {printable(one.host)} (pid {one.pid}, fetchq {printable(one.version)}): "
+            f"{one.running} of {one.concurrency} slots in use, heard of {max(0.0, silent_s):.1f} s ago\n"
+        )
     return ExitStatus.OK
+
+
+async def check_worker(settings: Settings) -> ExitStatus:
+    """Whether a worker of this host is alive: what a container asks about the one that it runs."""
+    here = socket.gethostname()
+    for one in (await read_queue_state(settings)).workers:
+        if one.host == here:
+            sys.stdout.write(f"worker {one.id} is alive: {one.running} of {one.concurrency} slots in use\n")
+            return ExitStatus.OK
+    raise CommandFailed(f"no worker of {here} on queue {settings.queue} has been heard of lately", ExitStatus.FAILED)

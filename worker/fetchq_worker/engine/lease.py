@@ -98,7 +98,8 @@ class Leases:
             lost = frozenset(await script(self._redis_keys, args))
             if lost:
                 for lease in batch:
-                    if lease.key in lost and not lease.lost:
+                    # One whose run has ended meanwhile has no lease any more because it is committed.
+                    if lease.key in lost and self._held.get(lease.key) is lease:
                         self._lose(lease)
         self.renewed_at = now
 

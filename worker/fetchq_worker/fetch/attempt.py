@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect
 
-from .body import read_body, set_free
+from .body import read_body
+from .charset import charset_of
 from .content_type import content_type_of
+from .extras import extras_of
 from .failure import AnswerMalformed, RedirectsExhausted, failure_of
 from .log import log
 from .phases import Phases, current_phases
 from .record import RecordUnavailable
-from .redirect import REDIRECT_STATUSES, Hop, host_of, next_hop
+from .redirect import REDIRECT_STATUSES, Hop, next_hop
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -52,17 +54,21 @@ async def run_attempt(
     trail = Trail(parse(request))
     context = current_phases.set(phases)
     try:
+        extras = extras_of(fetcher, request)
         async with asyncio.timeout(request.timeout_s):
             while True:
-                fetcher.guard.check_host(host_of(trail.hop.url))
-                trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
+                fetcher.guard.check_url(trail.hop.url)
+                if extras is None:
+                    trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
+                else:
+                    trail.head = await extras.send(trail.hop)
                 try:
                     following = follow(trail, trail.head, request.max_redirects)
                     if following is None:
                         trail.body = await read_body(trail.head, request.max_bytes)
                         break
                 finally:
-                    set_free(trail.head)
+                    trail.head.release()  # back to the pool if it was read to its end, and closed otherwise
                 trail.redirects.append(Redirect(url=trail.hop.url, http_status=trail.head.status))
                 trail.hop, trail.head = following, None
         outcome = judge(request, trail.head)
@@ -77,7 +83,12 @@ async def run_attempt(
 
 def parse(request: FetchRequest) -> Hop:
     """The first hop. The URL was parsed when the request was made, and only its serialised form has been kept."""
-    return Hop(request.url, request.method, request.headers, request.body)
+    headers = request.headers
+    if request.etag is not None:
+        headers = (*headers, ("If-None-Match", request.etag))
+    if request.last_modified is not None:
+        headers = (*headers, ("If-Modified-Since", request.last_modified))
+    return Hop(request.url, request.method, headers, request.body)
 
 
 def follow(trail: Trail, head: ClientResponse, max_redirects: int) -> Hop | None:
@@ -112,6 +123,8 @@ def judge(request: FetchRequest, head: ClientResponse) -> Outcome:
 
 def _is_conditional(request: FetchRequest) -> bool:
     """Whether the request named a copy (RFC 9110, section 13.1); without, a 304 has nothing to be about."""
+    if request.etag is not None or request.last_modified is not None:
+        return True
     return any(name.lower() in ("if-none-match", "if-modified-since") for name, _ in request.headers)
 
 
@@ -167,7 +180,7 @@ def _result(
         body_size=len(trail.body),
         body_sha256=sha256(trail.body).hexdigest(),
         media_type=media_type,
-        charset=charset,
+        charset=charset_of(media_type, charset, trail.body),
         redirects=redirects,
         attempts=(attempt,),
         timing=timing,

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import ClientResponse
 
-from .encoding import STEP_BYTES, ContentDecoder, codings_of
+from .encoding import ContentDecoder, codings_of
 from .failure import BodyTooLarge
 
 _BREATH_BYTES = 1 << 20
@@ -51,17 +51,3 @@ async def _read_encoded(response: ClientResponse, codings: tuple[str, ...], max_
                 await asyncio.sleep(0)
     decoder.check_ended()
     return bytes(body)
-
-
-def set_free(response: ClientResponse) -> None:
-    """Give the connection back where it can be used again; close it where the rest of an answer is still to come.
-
-    A stream left with more than its buffer's worth unread has paused its connection, which may be in the pool already.
-    """
-    if response.content.total_bytes > STEP_BYTES and not response.content.at_eof():
-        connection = response.connection
-        if connection is not None:
-            response.close()
-            return
-        response.content.read_nowait()
-    response.release()

@@ -34,6 +34,7 @@ class Phases:
         "connect_s",
         "dns_s",
         "first_byte_s",
+        "reused",
         "sent",
         "tls_s",
     )
@@ -47,6 +48,8 @@ class Phases:
         self.connect_s: float | None = None
         self.tls_s: float | None = None
         self.first_byte_s: float | None = None
+        self.reused = False
+        """Whether the connection at hand had been used before."""
         self.sent = False
         """Whether a byte of the request may have left: a server may have acted on it."""
 
@@ -55,6 +58,7 @@ class Phases:
         self._host = host
         self._hop_began = monotonic()
         self._socket_at = self._tls_at = 0.0
+        self.reused = False
 
     def resolved(self) -> None:
         """The name has an address, and a socket for it is about to be opened; the first of several counts."""
@@ -71,7 +75,8 @@ class Phases:
     def connected(self) -> None:
         """A connection stands; the request is sent next."""
         now = monotonic()
-        if self._socket_at:
+        self.reused = not self._socket_at
+        if not self.reused:
             tcp_ended = self._tls_at or now
             self.connect_s = (self.connect_s or 0.0) + tcp_ended - self._socket_at
             if self._tls_at:

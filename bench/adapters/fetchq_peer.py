@@ -1,0 +1,109 @@
+"""fetchq: the producer's own calls, and the engine with the fetch coroutine beside the jobs of the bench."""
+
+import asyncio
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import uvloop
+from arq.worker import get_kwargs
+
+from bench.adapters import jobs
+from bench.adapters.serve import QueueClient, main
+from bench.adapters.settings import read_settings
+from fetchq import FetchResult, Producer
+from fetchq.job import FetchJob, Job
+from fetchq.job_id import JobIds
+from fetchq.scripts import load_script
+from fetchq.wire import encode_job
+
+_settings = read_settings()
+
+BATCH = 1_000
+RESULT_S = 30.0
+
+
+class Client(QueueClient):
+    unfinished = (("ZCARD", "arq:queue"),)
+    versions: ClassVar = {
+        name: version(name) for name in ("fetchq", "fetchq-worker", "aiohttp", "uvloop", "msgspec", "hiredis")
+    }
+
+    async def open(self) -> None:
+        self._producer = Producer.from_url(_settings.redis_url)
+        await self._producer.ping()
+
+    async def close(self) -> None:
+        await self._producer.aclose()
+
+    async def enqueue(self, job: str, args: list[Any]) -> Job:
+        if job == "fetch":
+            return await self._producer.enqueue(args[0])
+        return await self._producer.enqueue_call(job, *args)
+
+    async def enqueue_many(self, job: str, args: list[Any], count: int) -> None:
+        if job == "fetch":
+            await self._producer.enqueue_many(args[0] for _ in range(count))
+        else:
+            await self._fill(job, args, count)
+
+    async def result(self, handle: Job) -> Any:
+        if not isinstance(handle, FetchJob):
+            return await handle.value(RESULT_S)
+        result: FetchResult = await handle.result(timeout_s=RESULT_S)
+        return {"status": result.http_status, "body": result.body or b""}
+
+    async def _fill(self, job: str, args: list[Any], count: int) -> None:
+        """Many calls of a coroutine. The producer has a call for many fetches only; this is never what is measured."""
+        from redis.asyncio import Redis
+
+        keys = self._producer.keys
+        ids = JobIds()
+        payload = encode_job(job, tuple(args), {}, 0)
+        async with Redis.from_url(_settings.redis_url) as redis:
+            script = load_script(redis, "enqueue")
+            for start in range(0, count, BATCH):
+                batch: list[str | bytes] = [keys.job, keys.result, ""]
+                for job_id in ids.take(min(BATCH, count - start)):
+                    batch += (job_id, payload, "")
+                await script(keys=[keys.pending, keys.wake], args=batch)
+
+
+async def empty(_ctx: dict[Any, Any]) -> None:
+    await jobs.empty()
+
+
+async def stamp(_ctx: dict[Any, Any]) -> int:
+    return await jobs.stamp()
+
+
+async def nap(_ctx: dict[Any, Any]) -> None:
+    await jobs.nap()
+
+
+async def hold(_ctx: dict[Any, Any], path: str) -> None:
+    await jobs.hold(path, _settings.hold_s)
+
+
+def work() -> None:
+    # Here, since a producer's process is not to pay for the worker's imports.
+    from fetchq_worker.arq_settings import worker_settings
+    from fetchq_worker.engine import Worker
+    from fetchq_worker.process import settle_in
+    from fetchq_worker.settings import Settings
+
+    # The site is on loopback, which the egress guard forbids unless told otherwise. It still checks every address.
+    settings = Settings(
+        redis_url=_settings.redis_url, concurrency=_settings.concurrency, allow_net=("127.0.0.1/32",), grace_s=1.0
+    )
+    options: dict[str, Any] = get_kwargs(worker_settings([empty, stamp, nap, hold], settings=settings))
+    if _settings.lease_s is not None:
+        options["lease_s"] = _settings.lease_s
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    worker = Worker(**options)
+    settle_in()  # as `fetchq worker` does
+    worker.run()
+
+
+if __name__ == "__main__":
+    main(Client, work)

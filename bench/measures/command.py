@@ -1,0 +1,167 @@
+"""The command line: a list of URLs to a file beside Scrapy, its memory, its start, and what an import costs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.environments import ensure, python_of
+from bench.failure import BenchFailure
+from bench.peers import FETCHQ, SCRAPY, Peer
+from bench.processes import Argv, Child, run
+from bench.stage import Stage
+
+from .measure import Measure
+
+CRAWL_S: Final = 180.0
+_POLL_S: Final = 0.02
+
+
+class Ran(msgspec.Struct, frozen=True):
+    elapsed_s: float
+    peak_mb: float
+    """The high-water mark of resident memory (VmHWM), to within the last look before the end."""
+
+
+async def _run(name: str, argv: Argv, folder: Path, env: dict[str, str], timeout_s: float) -> Ran:
+    peak_kb = 0
+    started = time.monotonic()
+    async with Child(name, argv, folder, env=env) as child:
+        ended = asyncio.create_task(child.process.wait())
+        while not ended.done():
+            peak_kb = max(peak_kb, _high_water_kb(child.process.pid))
+            if time.monotonic() > started + timeout_s:
+                ended.cancel()
+                raise BenchFailure(f"{name} took longer than {timeout_s:g} s")
+            await asyncio.wait([ended], timeout=_POLL_S)
+        elapsed_s = time.monotonic() - started
+        if child.process.returncode != 0:
+            raise BenchFailure(f"{name} ended with status {child.process.returncode}: {child.last_words()}")
+    return Ran(elapsed_s, peak_kb / 1024)
+
+
+def _high_water_kb(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def _write_urls(stage: Stage, count: int) -> Path:
+    path = stage.folder / f"urls-{count}.txt"
+    if not path.exists():
+        url = stage.site.url("2k")
+        path.write_text("".join(f"{url}?page={number}\n" for number in range(count)))
+    return path
+
+
+def _check_lines(out: Path, count: int) -> None:
+    """Every URL has its line, and every line a page."""
+    lines = good = 0
+    with out.open() as file:
+        for line in file:
+            lines += 1
+            good += json.loads(line)["http_status"] == 200
+    if (lines, good) != (count, count):
+        raise BenchFailure(f"of {count} URLs {lines} have a line and {good} a page")
+
+
+async def _fetchq_fetch(stage: Stage, count: int, *, redis: bool) -> Ran:
+    urls = _write_urls(stage, count)
+    out = stage.folder / "fetched.jsonl"
+    out.unlink(missing_ok=True)
+    command: list[str | Path] = [python_of(FETCHQ).parent / "fetchq", "fetch", "--from", urls, "--out", out]
+    command += ["--concurrency", str(stage.options.concurrency), "--allow-net", "127.0.0.1/32"]
+    if redis:
+        await stage.server.empty()
+        command += ["--redis", f"redis://127.0.0.1:{stage.server.port}"]
+    ran = await _run("fetchq-fetch", command, stage.folder, {}, CRAWL_S * max(1, count / 10_000))
+    _check_lines(out, count)
+    return ran
+
+
+class Crawl(Measure):
+    """A file of URLs to a file of results: `fetchq fetch`, embedded and over Redis, beside Scrapy. Whole processes."""
+
+    name = "crawl"
+    figures = ("crawl_embedded", "crawl_redis")
+    most_rounds = 3
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.name in (FETCHQ, SCRAPY)
+
+    def figures_of(self, peer: Peer) -> tuple[str, ...]:
+        return self.figures if peer.name == FETCHQ else ("crawl_embedded",)
+
+    async def warm_up(self, stage: Stage, peer: Peer) -> None:
+        await ensure(peer.environment, stage.folder)
+
+    async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
+        count = stage.options.crawl_urls
+        if peer.name == FETCHQ:
+            embedded = await _fetchq_fetch(stage, count, redis=False)
+            over_redis = await _fetchq_fetch(stage, count, redis=True)
+            return {"crawl_embedded": embedded.elapsed_s, "crawl_redis": over_redis.elapsed_s}
+        return {"crawl_embedded": await self._scrapy_s(stage, count)}
+
+    async def _scrapy_s(self, stage: Stage, count: int) -> float:
+        out = stage.folder / "crawled.jsonl"
+        given = {"urls": str(_write_urls(stage, count)), "out": str(out), "concurrency": stage.options.concurrency}
+        spider = Path(__file__).parent.parent / "adapters" / "scrapy_spider.py"
+        command: list[str | Path] = [python_of(SCRAPY), "-m", "scrapy", "runspider", spider]
+        ran = await _run(SCRAPY, command, stage.folder, {"FETCHQ_BENCH_CRAWL": json.dumps(given)}, CRAWL_S)
+        _check_lines(out, count)
+        return ran.elapsed_s
+
+
+class Peak(Measure):
+    """Whether memory grows with the list: ten times the URLs in one process."""
+
+    name = "peak"
+    figures = ("peak_10k", "peak_100k")
+    most_rounds = 1
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.name == FETCHQ
+
+    async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
+        few = await _fetchq_fetch(stage, stage.options.peak_urls // 10, redis=False)
+        many = await _fetchq_fetch(stage, stage.options.peak_urls, redis=False)
+        return {"peak_10k": few.peak_mb, "peak_100k": many.peak_mb}
+
+
+class Startup(Measure):
+    """Fresh interpreters, the byte code already written."""
+
+    name = "startup"
+    figures = ("import_added", "help")
+
+    IMPORTS: Final = 5
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.name == FETCHQ
+
+    async def warm_up(self, stage: Stage, peer: Peer) -> None:
+        await self.take(stage, peer)
+
+    async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
+        shown = await _run("fetchq-help", [python_of(FETCHQ).parent / "fetchq", "--help"], stage.folder, {}, 30.0)
+        whole_ms, redis_ms = [], []
+        for _ in range(self.IMPORTS):
+            whole_ms.append(await self._import_ms(stage, "fetchq"))
+            redis_ms.append(await self._import_ms(stage, "redis.asyncio"))
+        added_ms = statistics.median(whole_ms) - statistics.median(redis_ms)
+        return {"import_added": added_ms, "help": shown.elapsed_s}
+
+    async def _import_ms(self, stage: Stage, module: str) -> float:
+        """As the new interpreter's own clock shows it."""
+        code = f"import time; started = time.perf_counter(); import {module}; print(time.perf_counter() - started)"
+        command: list[str | Path] = [python_of(FETCHQ), "-c", code]
+        return float(await run("import", command, stage.folder, timeout_s=30.0, env={})) * 1e3

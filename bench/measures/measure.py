@@ -1,0 +1,64 @@
+"""What a measure is, and the rounds it is taken in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from bench.failure import BenchFailure
+from bench.peers import Peer
+from bench.results import Results
+from bench.stage import Stage
+
+
+class Measure(ABC):
+    """One thing to measure for each peer. `name` is what ONLY= selects; `figures` are what it fills in."""
+
+    name: ClassVar[str]
+    figures: ClassVar[tuple[str, ...]]
+    most_rounds: ClassVar[int] = 99
+
+    def covers(self, peer: Peer) -> bool:
+        """Whether there is anything to measure of this peer here."""
+        return True
+
+    def figures_of(self, peer: Peer) -> tuple[str, ...]:
+        return self.figures
+
+    async def warm_up(self, stage: Stage, peer: Peer) -> None:  # noqa: B027 - not every measure needs one
+        """Once before the first round and not counted: finds how much work a round needs."""
+
+    @abstractmethod
+    async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
+        """One sample of each figure. Raises `BenchFailure`."""
+
+    async def run(self, stage: Stage, peers: Sequence[Peer], results: Results) -> None:
+        """The rounds, interleaved: every peer once, then every peer again. One that fails is left out from there on."""
+        left = [peer for peer in peers if self.covers(peer)]
+        for number in range(min(results.rounds, self.most_rounds) + 1):
+            for peer in list(left):
+                try:
+                    if number == 0:
+                        await self.warm_up(stage, peer)
+                        continue
+                    sample = await self.take(stage, peer)
+                except BenchFailure as problem:
+                    left.remove(peer)
+                    self.note(results, peer, str(problem))
+                    continue
+                for figure, value in sample.items():
+                    results.series(figure, peer.name).samples.append(value)
+                say(self.name, number, peer, sample)
+
+    def note(self, results: Results, peer: Peer, problem: str) -> None:
+        """Where the numbers would stand, stands why they do not."""
+        for figure in self.figures_of(peer):
+            results.series(figure, peer.name).problem = problem
+        print(f"  {self.name}: {peer.title}: {problem}", flush=True)
+
+
+def say(measure: str, number: int, peer: Peer, sample: dict[str, float]) -> None:
+    """A line of progress."""
+    values = "  ".join(f"{figure} {value:,.4g}" for figure, value in sample.items())
+    print(f"  {measure} round {number}: {peer.title:<18} {values}", flush=True)

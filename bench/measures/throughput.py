@@ -1,0 +1,182 @@
+"""Jobs per second: empty ones, fetches, sleepers; one process and two; a short queue and a long one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import ClassVar, Final
+
+from bench import talk
+from bench.environments import ensure, python_of
+from bench.failure import BenchFailure
+from bench.peers import BARE, BARE_LOOP, Peer
+from bench.processes import run
+from bench.redis_server import RedisServer, redis_server
+from bench.results import Results
+from bench.site import BODIES
+from bench.stage import Stage
+
+from .drain import EMPTY, FETCH_2K, FETCH_100K, NAP, Drained, Job, drain, watch
+from .measure import Measure
+
+WARM_UP_JOBS: Final = 1_000
+FEWEST_JOBS: Final = 300
+MOST_JOBS: Final = 200_000
+
+
+class Throughput(Measure):
+    """Drains of one job. The figures of Redis's work come from the same drains."""
+
+    job: ClassVar[Job]
+    processes: ClassVar[int] = 1
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.is_queue
+
+    async def warm_up(self, stage: Stage, peer: Peer) -> None:
+        key = (peer.name, self.name)
+        stage.capacity[key] = (await self._drain(stage, peer, WARM_UP_JOBS)).rate
+
+    async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
+        key = (peer.name, self.name)
+        # A tenth more than the window should need, so that a slower round than the last does not run dry.
+        count = int(min(MOST_JOBS, max(FEWEST_JOBS, stage.capacity[key] * stage.options.window_s * 1.1)))
+        drained = await self._drain(stage, peer, count)
+        stage.capacity[key] = drained.rate
+        return self._sample(drained)
+
+    async def _drain(self, stage: Stage, peer: Peer, count: int) -> Drained:
+        return await drain(stage, peer, self.job, count, processes=self.processes)
+
+    def _sample(self, drained: Drained) -> dict[str, float]:
+        sample = {self.name: drained.rate}
+        values = (drained.trips, drained.commands, drained.redis_cpu_us)
+        return sample | dict(zip(self.figures[1:], values, strict=False))
+
+
+class Empty(Throughput):
+    name = "empty"
+    figures = ("empty", "empty_trips", "empty_commands", "empty_redis_cpu")
+    job = EMPTY
+
+
+class _Fetch(Throughput):
+    """Fetches; the bare loop is measured beside the queues."""
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.is_queue or peer.name == BARE
+
+    def figures_of(self, peer: Peer) -> tuple[str, ...]:
+        return self.figures[:1] if peer.name == BARE else self.figures
+
+    async def warm_up(self, stage: Stage, peer: Peer) -> None:
+        if peer.name == BARE:
+            await ensure(BARE, stage.folder)
+        else:
+            await super().warm_up(stage, peer)
+
+    async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
+        if peer.name != BARE:
+            return await super().take(stage, peer)
+        return {self.name: await _bare_rate(stage, self.job.page)}
+
+
+class Fetch2K(_Fetch):
+    name = "fetch_2k"
+    figures = ("fetch_2k", "fetch_2k_trips", "fetch_2k_commands", "fetch_2k_redis_cpu")
+    job = FETCH_2K
+
+
+class Fetch100K(_Fetch):
+    name = "fetch_100k"
+    figures = ("fetch_100k",)
+    job = FETCH_100K
+
+
+class EmptyByTwo(Throughput):
+    name = "empty_two"
+    figures = ("empty_two",)
+    job = EMPTY
+    processes = 2
+    most_rounds = 3
+
+
+class FetchByTwo(Throughput):
+    name = "fetch_2k_two"
+    figures = ("fetch_2k_two",)
+    job = FETCH_2K
+    processes = 2
+    most_rounds = 3
+
+
+class Sleeping(Measure):
+    """Jobs that only wait: what high concurrency costs. 2,000 a second is all there is."""
+
+    name = "sleeping"
+    figures = ("sleeping",)
+    most_rounds = 3
+
+    CONCURRENCY: Final = 2_000
+    JOBS: Final = 4_000
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.is_queue
+
+    async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
+        drained = await drain(stage, peer, NAP, self.JOBS, concurrency=self.CONCURRENCY, window_s=4.0)
+        # The first to finish began a second earlier, and its whole wave with it: that second and wave count.
+        return {"sleeping": drained.finished / (drained.elapsed_s + 1.0)}
+
+
+class Depth(Measure):
+    """A long queue against a short one, over the same number of jobs. The long one is filled once, and topped up."""
+
+    name = "depth"
+    figures = ("depth_10k", "depth_1m")
+
+    JOBS: Final = 10_000
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.is_queue
+
+    async def run(self, stage: Stage, peers: Sequence[Peer], results: Results) -> None:
+        """The deep queues live on Redis servers of their own, which stand idle while others are measured."""
+        async with AsyncExitStack() as stack:
+            self._stack = stack
+            self._deep: dict[str, tuple[RedisServer, talk.Producer]] = {}
+            await super().run(stage, peers, results)
+
+    async def warm_up(self, stage: Stage, peer: Peer) -> None:
+        producer = await stage.clean_producer(peer)
+        answer = await producer.ask("enqueue_many", job="empty", args=[], count=self.JOBS, timeout_s=60.0)
+        jobs = stage.options.deep_jobs
+        needs_s = answer["elapsed_s"] / self.JOBS * jobs
+        if needs_s > stage.options.fill_s:
+            raise BenchFailure(f"filling {jobs:,} jobs would take about {needs_s:,.0f} s at its rate of enqueueing")
+        server = await self._stack.enter_async_context(redis_server(stage.folder, f"redis-deep-{peer.name}"))
+        opened = talk.producer(peer, stage.settings(peer, server=server), stage.folder, role="deep")
+        deep = await self._stack.enter_async_context(opened)
+        await deep.ask("enqueue_many", job="empty", args=[], count=jobs, timeout_s=stage.options.fill_s * 2)
+        self._deep[peer.name] = server, deep
+
+    async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
+        short = await drain(stage, peer, EMPTY, self.JOBS)
+        server, producer = self._deep[peer.name]
+        backlog = await talk.Backlog.of(server, producer.hello, stage.options.deep_jobs)
+        async with talk.worker(peer, stage.settings(peer, server=server), stage.folder) as worker:
+            deep = await watch(server, backlog, [worker], self.JOBS, stage.options.window_s)
+            await worker.stop()  # gives back what it holds, so that what is counted next is still
+        gone = await backlog.finished()
+        await producer.ask("enqueue_many", job="empty", args=[], count=gone, timeout_s=stage.options.fill_s)
+        return {"depth_10k": short.rate, "depth_1m": deep.rate}
+
+
+async def _bare_rate(stage: Stage, page: str) -> float:
+    options = stage.options
+    command: list[str | Path] = [python_of(BARE_LOOP.environment), "-m", "bench.adapters.bare_peer", "loop"]
+    command += [stage.site.url(page), str(options.concurrency), str(options.window_s), str(BODIES[page])]
+    answer = json.loads(await run(BARE, command, stage.folder, timeout_s=60.0, env={}))
+    rate: float = answer["count"] / answer["elapsed_s"]
+    return rate

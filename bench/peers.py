@@ -1,0 +1,135 @@
+"""The peers: what each is called, how its adapter is started, and what its documents say where we do not wait."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from .environments import ENVIRONMENTS, python_of
+from .failure import Unavailable
+from .processes import REPO
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of the comparison."""
+
+    name: str
+    title: str
+    environment: str
+    adapter: str
+    """The module in `bench.adapters`, or a file of Node's."""
+    tuned: bool = True
+    poll_s: float = 0.01
+    """How long its slowest poll is: probes come at random points of it."""
+    set_up: str
+    """How it is run, in a sentence for the page."""
+    recovers_s: float | None = None
+    """How long its documents give for a killed worker's jobs to run again, where that is too long to wait for."""
+    recovers_why: str = ""
+
+    @property
+    def is_queue(self) -> bool:
+        """Whether it has a producer and a worker."""
+        return self.name not in (BARE, SCRAPY)
+
+    def command(self, role: str) -> list[str | Path]:
+        """How to start its `producer` or `worker`. Raises `Unavailable`."""
+        if self.adapter.endswith(".mjs"):
+            node = shutil.which("node")
+            if node is None:
+                raise Unavailable("node is missing; install Node 20 or newer")
+            return [node, REPO / "bench" / "adapters" / self.adapter, role]
+        return [python_of(self.environment), "-m", f"bench.adapters.{self.adapter}", role]
+
+    def environ(self) -> dict[str, str]:
+        if self.adapter.endswith(".mjs"):
+            return {"FETCHQ_BENCH_MODULES": str(ENVIRONMENTS / self.environment), "NODE_ENV": "production"}
+        return {}
+
+
+FETCHQ: Final = "fetchq"
+ARQ_TUNED: Final = "arq-tuned"
+BULLMQ: Final = "bullmq"
+BARE: Final = "bare"
+SCRAPY: Final = "scrapy"
+
+QUEUES: Final = (
+    Peer(
+        name=FETCHQ,
+        title="fetchq",
+        environment="fetchq",
+        adapter="fetchq_peer",
+        set_up="this tree as it comes: msgpack contract, egress guard, leases and token checks on; uvloop",
+    ),
+    Peer(
+        name="arq",
+        title="arq, default",
+        environment="arq",
+        adapter="arq_peer",
+        tuned=False,
+        poll_s=0.5,
+        set_up="every option at its default: 10 jobs at a time, a poll every 0.5 s, pickle; uvloop",
+        recovers_s=310.0,
+        recovers_why="job_timeout 300 s + 10 s, the life of its in-progress key",
+    ),
+    Peer(
+        name=ARQ_TUNED,
+        title="arq, tuned",
+        environment="arq",
+        adapter="arq_peer",
+        set_up="poll_delay 5 ms, queue_read_limit 10 x concurrency, result poll 5 ms, pickle, hiredis; uvloop",
+        recovers_s=310.0,
+        recovers_why="job_timeout 300 s + 10 s, the life of its in-progress key",
+    ),
+    Peer(
+        name="streaq",
+        title="streaq",
+        environment="streaq",
+        adapter="streaq_peer",
+        set_up="enqueue_many, pickle, results by pub/sub; uvloop",
+    ),
+    Peer(
+        name="saq",
+        title="SAQ",
+        environment="saq",
+        adapter="saq_peer",
+        set_up="Redis queue, JSON, hiredis, enqueues gathered, result poll 5 ms; uvloop",
+    ),
+    Peer(
+        name="taskiq",
+        title="taskiq",
+        environment="taskiq",
+        adapter="taskiq_peer",
+        set_up="taskiq-redis stream broker, orjson, enqueues gathered, result poll 10 ms; uvloop",
+        recovers_s=600.0,
+        recovers_why="idle_timeout of its stream broker",
+    ),
+    Peer(
+        name=BULLMQ,
+        title="BullMQ",
+        environment="bullmq",
+        adapter="bullmq_peer.mjs",
+        set_up="Node, ioredis, undici, addBulk, waitUntilFinished, results kept by age",
+    ),
+)
+
+BARE_LOOP: Final = Peer(
+    name=BARE,
+    title="bare aiohttp loop",
+    environment="bare",
+    adapter="bare_peer",
+    set_up="no queue: the limit that one Python process has with this client",
+)
+
+CRAWLER: Final = Peer(
+    name=SCRAPY,
+    title="Scrapy",
+    environment="scrapy",
+    adapter="scrapy_spider",
+    set_up="runspider with a JSON Lines feed, no delay, robots.txt off, requests per domain as many as in all",
+)
+
+ALL: Final = (*QUEUES, BARE_LOOP, CRAWLER)

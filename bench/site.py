@@ -1,0 +1,118 @@
+"""The site that everyone fetches from: nginx on loopback with two bodies of ASCII text."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from .failure import BenchFailure, Unavailable
+from .processes import Child, free_port
+
+BODIES: Final = {"2k": 2_048, "100k": 102_400}
+"""Page by size in bytes."""
+
+START_S: Final = 10.0
+
+_COUNTS: Final = re.compile(r"accepts handled requests\s+\d+ \d+ (\d+)")
+
+# One worker, no log, connections kept as long as a client wants: the site must not be what is measured.
+_CONFIG: Final = """
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx-errors.log warn;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000000;
+    keepalive_timeout {keep_alive_s}s;
+    open_file_cache max=16;
+    default_type "text/plain; charset=utf-8";
+    client_body_temp_path {folder}/client-body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        root {folder}/pages;
+        location = /served {{ stub_status; }}
+    }}
+}}
+"""
+
+
+class Site(msgspec.Struct, frozen=True):
+    port: int
+
+    def url(self, page: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{page}"
+
+    async def served(self) -> int:
+        """Requests answered since the start, by nginx's own count."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(b"GET /served HTTP/1.0\r\n\r\n")
+            await writer.drain()
+            answer = (await reader.read()).decode()
+        finally:
+            writer.close()
+            await writer.wait_closed()
+        counts = _COUNTS.search(answer)
+        if counts is None:
+            raise BenchFailure("nginx's stub_status did not answer as it should")
+        return int(counts[1])
+
+
+def _binary() -> str:
+    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if binary is None:
+        raise Unavailable("nginx is missing; install your system's package of that name")
+    return binary
+
+
+async def nginx_version(folder: Path) -> str:
+    async with Child("nginx-version", [_binary(), "-v"], folder) as child:
+        await child.process.wait()
+        return child.last_words().rpartition("/")[2]
+
+
+@contextlib.asynccontextmanager
+async def nginx_site(folder: Path, *, keep_alive: bool = True) -> AsyncIterator[Site]:
+    """Started, answering, and stopped at the end."""
+    binary = _binary()
+    pages = folder / "pages"
+    pages.mkdir(parents=True)
+    folder.chmod(0o755)  # nginx, started by root, reads the pages as another user
+    for page, size in BODIES.items():
+        (pages / page).write_text(("fetchq " * (size // 7 + 1))[:size])
+    site = Site(free_port())
+    config = folder / "nginx.conf"
+    config.write_text(_CONFIG.format(folder=folder, port=site.port, keep_alive_s=300 if keep_alive else 0))
+    (folder / "nginx-errors.log").touch()
+    async with Child("nginx", [binary, "-c", config, "-p", folder, "-e", folder / "nginx-errors.log"], folder) as child:
+        await _wait_answers(site, child)
+        yield site
+
+
+async def _wait_answers(site: Site, child: Child) -> None:
+    deadline = asyncio.get_running_loop().time() + START_S
+    while True:
+        child.check()
+        try:
+            await site.served()
+        except OSError as problem:
+            if asyncio.get_running_loop().time() > deadline:
+                raise BenchFailure(f"nginx did not answer: {problem}") from problem
+            await asyncio.sleep(0.02)  # it gives no event to wait for
+        else:
+            return
