@@ -71,6 +71,8 @@ class Worker(arq.worker.Worker):
         super().__init__(functions, **arq_arguments)
         # A settings class may have a hook that does for stock arq what the commit does here.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
+        if namespace and self.cron_jobs:
+            raise ValueError("cron jobs are enqueued by arq, which knows no namespace: give one of the two")
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
         self.queue_name = self.keys.pending
         if arq_arguments.get("health_check_key") is None:
@@ -102,6 +104,9 @@ class Worker(arq.worker.Worker):
         self._waker: Waker | None = None
         self._tending: asyncio.Task[None] | None = None
         self._in_main = False
+        self._left = asyncio.Event()
+        self._left.set()
+        self._closing = False
         self._bell = Bell()
         self._batch_s: Final = commit_ms / 1000
         self._full_claim: Final = max(SMALLEST_FULL_CLAIM, -(-self.max_jobs // 2))
@@ -126,6 +131,7 @@ class Worker(arq.worker.Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         self._in_main = True
+        self._left.clear()
         self._next_tick_at = 0.0
         self._waker = Waker(self.pool, self.keys, self._bell)
         self._start_tending()
@@ -134,6 +140,7 @@ class Worker(arq.worker.Worker):
         finally:
             self._in_main = False
             await self._leave()
+            self._left.set()
 
     async def _open(self) -> Scripts:
         if self._pool is None:
@@ -150,7 +157,7 @@ class Worker(arq.worker.Worker):
         return self._scripts
 
     async def _work(self, scripts: Scripts) -> None:
-        while not self.stopping:
+        while not (self.stopping or self._closing):
             raise_if_cancelled()
             try:
                 await self._poll_iteration()
@@ -181,6 +188,9 @@ class Worker(arq.worker.Worker):
             self.handle_sig(signal.SIGUSR1)
         if not self._pool:
             return
+        self._closing = True
+        self._bell.ring()
+        await self._left.wait()
         try:
             await drain(self)
             await self._stop_tending()
@@ -190,6 +200,7 @@ class Worker(arq.worker.Worker):
                 await self.on_shutdown(self.ctx)
         finally:
             self._scripts = None
+            self._closing = False
             await self.pool.aclose(close_connection_pool=True)
             self._pool = None
 
