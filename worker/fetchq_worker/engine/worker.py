@@ -428,8 +428,14 @@ class Worker(arq.worker.Worker):
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
         """The time of grace: `job_completion_wait` at most, less if everything is done before."""
-        if self.tasks:
-            await asyncio.wait(tuple(self.tasks.values()), timeout=self._job_completion_wait)
+        until = self.loop.time() + self._job_completion_wait
+        while (left_s := until - self.loop.time()) > 0:
+            running: set[asyncio.Task[Any]] = set(self.tasks.values())
+            if self.claiming is not None and not self.claiming.done():
+                running.add(self.claiming)  # what a claim under way brings is started, and has the time of grace too
+            if not running:
+                break
+            await asyncio.wait(running, timeout=left_s)
         self.stopping = True
         self._bell.ring()
         logger.info(
