@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test conformance conformance-http hostile bench profile lint types format wheels clean
+.PHONY: help setup demo test conformance conformance-http hostile security bench profile lint types format wheels clean
 
 help: ## what there is to run
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -41,6 +41,9 @@ bench: setup ## fetchq beside its peers: ONLY=empty,fetch_2k PEERS=fetchq,arq RO
 
 profile: setup ## where the microseconds of one fetch job go
 	@$(BIN)/python -m bench.profile
+
+security: setup ## try every known way past the egress guard, and print what came of each
+	@$(BIN)/python -m tests.security
 
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check .

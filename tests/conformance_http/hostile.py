@@ -48,7 +48,8 @@ class Footprint:
     def now(cls) -> Footprint:
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return cls(pages * os.sysconf("SC_PAGE_SIZE"), sum(1 for _ in Path("/proc/self/fd").iterdir()), len(asyncio.all_tasks()))
+        descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        return cls(pages * os.sysconf("SC_PAGE_SIZE"), descriptors, len(asyncio.all_tasks()))
 
     def __str__(self) -> str:
         return f"{self.rss_bytes / 1e6:7.1f} MB   {self.descriptors:4} descriptors   {self.tasks:4} tasks"

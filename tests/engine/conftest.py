@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
-from tests.engine.queue import Queue
+from tests.engine.scripted_queue import Queue
 from tests.redis_server import RedisServer
 
 from fetchq.redis_url import connect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from arq.jobs import Job
-from tests.engine.queue import DAY_MS, LEASE_MS, T0, Queue
+from tests.engine.scripted_queue import DAY_MS, LEASE_MS, T0, Queue
 
 
 @pytest.mark.asyncio

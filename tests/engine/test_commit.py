@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.engine.queue import LEASE_MS, T0, Queue
+from tests.engine.scripted_queue import LEASE_MS, T0, Queue
 
 from fetchq.keys import PUSH_PREFIX_LEN
 

@@ -16,8 +16,8 @@ from arq.cron import cron
 from arq.jobs import Job, JobStatus
 from arq.worker import JobExecutionFailed
 from tests.engine.conftest import MakeWorker
-from tests.engine.queue import Queue
 from tests.engine.running import running, wait_until
+from tests.engine.scripted_queue import Queue
 from tests.redis_server import RedisServer
 
 from fetchq import Producer

@@ -50,6 +50,17 @@ AllowNet = Annotated[
         show_default="none",
     ),
 ]
+AllowPort = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-port",
+        envvar="FETCHQ_ALLOW_PORT",
+        metavar="N",
+        help="A port that may be fetched from besides 80, 443 and those from 1024 without another protocol; "
+        "can be repeated.",
+        show_default="none",
+    ),
+]
 UserAgent = Annotated[
     str | None,
     typer.Option(
@@ -60,6 +71,35 @@ UserAgent = Annotated[
         show_default="fetchq and its version",
     ),
 ]
+CredentialsFile = Annotated[
+    str,
+    typer.Option(
+        "--credentials-file",
+        envvar="FETCHQ_CREDENTIALS_FILE",
+        metavar="FILE",
+        help="A TOML file of the credentials and proxies that requests can name.",
+        show_default="none",
+    ),
+]
+TLSCAFile = Annotated[
+    str,
+    typer.Option(
+        "--tls-ca-file",
+        envvar="FETCHQ_TLS_CA_FILE",
+        metavar="FILE",
+        help="A PEM file of authorities that are trusted beside the system's.",
+        show_default="none",
+    ),
+]
+Credential = Annotated[
+    str | None,
+    typer.Option("--credential", metavar="NAME", help="A credential of the worker's to send.", show_default="none"),
+]
+Proxy = Annotated[
+    str | None,
+    typer.Option("--proxy", metavar="NAME", help="A proxy of the worker's to go through.", show_default="none"),
+]
+Cookies = Annotated[bool, typer.Option("--cookies", help="Send along the cookies that redirects set.")]
 FromFile = Annotated[
     str | None,
     typer.Option(
@@ -136,7 +176,14 @@ def fetch(
     max_bytes: MaxBytes = 4_194_304,
     max_tries: MaxTries = 3,
     allow_net: AllowNet = None,
+    allow_port: AllowPort = None,
     user_agent: UserAgent = None,
+    credential: Credential = None,
+    proxy: Proxy = None,
+    cookies: Cookies = False,
+    credentials_file: CredentialsFile = "",
+    tls_ca_file: TLSCAFile = "",
+    no_robots: Annotated[bool, typer.Option("--no-robots", help="Fetch what a robots.txt forbids, too.")] = False,
     redis_url: OwnRedis = None,
     queue: Queue = "arq:queue",
 ) -> None:
@@ -147,7 +194,7 @@ def fetch(
     """
     from .fetch import FetchOptions
     from .fetch import fetch as command
-    from .intake import FetchLimits
+    from .intake import FetchLimits, FetchManner
 
     options = FetchOptions(
         urls=urls or (),
@@ -157,6 +204,7 @@ def fetch(
         bodies=bodies,
         embedded=redis_url is None,
         limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
+        manner=FetchManner(robots=not no_robots, credential=credential, proxy=proxy, cookies=cookies),
     )
     _run(
         command,
@@ -165,7 +213,10 @@ def fetch(
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
+        allow_port=allow_port,
         user_agent=user_agent,
+        credentials_file=credentials_file,
+        tls_ca_file=tls_ca_file,
     )
 
 
@@ -177,7 +228,27 @@ def worker(
     concurrency: Concurrency = 100,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
     allow_net: AllowNet = None,
+    allow_port: AllowPort = None,
     user_agent: UserAgent = None,
+    credentials_file: CredentialsFile = "",
+    tls_ca_file: TLSCAFile = "",
+    allow_unverified_tls: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unverified-tls",
+            envvar="FETCHQ_ALLOW_UNVERIFIED_TLS",
+            help="Let a request have verify_tls=False.",
+        ),
+    ] = False,
+    cache_max_bytes: Annotated[
+        int,
+        typer.Option(
+            "--cache-max-bytes",
+            envvar="FETCHQ_CACHE_MAX_BYTES",
+            metavar="N",
+            help="Bytes of Redis that what workers cache for each other may take.",
+        ),
+    ] = 67_108_864,
     grace_s: Annotated[
         float,
         typer.Option(
@@ -214,6 +285,9 @@ def worker(
             show_default="the fetch alone",
         ),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", envvar="FETCHQ_VERBOSE", help="Log the start and end of each job.")
+    ] = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="Run none: say whether one of this host is alive (exit status 0) or not (1)."),
@@ -235,10 +309,16 @@ def worker(
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
+        allow_port=allow_port,
         user_agent=user_agent,
+        credentials_file=credentials_file,
+        tls_ca_file=tls_ca_file,
+        allow_unverified_tls=allow_unverified_tls,
+        cache_max_bytes=cache_max_bytes,
         grace_s=grace_s,
         lease_s=lease_s,
         processes=processes,
+        verbose=verbose,
     )
 
 
@@ -260,6 +340,30 @@ def enqueue(
     body_file: Annotated[
         str | None,
         typer.Option("--body-file", metavar="FILE", help="Request body, from a file; - is stdin.", show_default="none"),
+    ] = None,
+    json: Annotated[
+        str | None, typer.Option("--json", metavar="JSON", help="Request body, as JSON.", show_default="none")
+    ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option("--form", metavar="N=V", help="A field of a form to send; can be repeated.", show_default="none"),
+    ] = None,
+    credential: Credential = None,
+    proxy: Proxy = None,
+    cookies: Cookies = False,
+    no_verify_tls: Annotated[
+        bool, typer.Option("--no-verify-tls", help="Trust any certificate, where the worker allows that.")
+    ] = False,
+    robots: Annotated[bool, typer.Option("--robots", help="Ask each origin's robots.txt first.")] = False,
+    etag: Annotated[
+        str | None,
+        typer.Option("--etag", metavar="TEXT", help="The ETag of a copy at hand.", show_default="none"),
+    ] = None,
+    last_modified: Annotated[
+        str | None,
+        typer.Option(
+            "--last-modified", metavar="DATE", help="The Last-Modified of a copy at hand.", show_default="none"
+        ),
     ] = None,
     timeout: Timeout = 30.0,
     max_bytes: MaxBytes = 4_194_304,
@@ -298,6 +402,15 @@ def enqueue(
         headers=header or (),
         body=body,
         body_file=body_file,
+        json=json,
+        form=form or (),
+        credential=credential,
+        proxy=proxy,
+        cookies=cookies,
+        verify_tls=not no_verify_tls,
+        robots=robots,
+        etag=etag,
+        last_modified=last_modified,
         timeout_s=timeout,
         max_bytes=max_bytes,
         max_redirects=max_redirects,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,10 +11,14 @@ import msgspec
 from fetchq.keys import Keys
 
 from .lease import Lease
-from .scripts import Script
+from .scripts import REDIS_ERRORS, Script, Scripts
+
+logger = logging.getLogger("fetchq.engine")
 
 MAX_CLAIM_BYTES: Final = 16 << 20
 """Payloads that one claim brings, at most: one more job may go over it."""
+
+MAX_UNHEARD: Final = 64
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -35,24 +40,47 @@ class Claimer:
         self, keys: Keys, *, worker_id: str, lease_ms: int, default_life_ms: int, look_at_aborts: bool
     ) -> None:
         self._keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
-        self._rest: Final = (default_life_ms, "1" if look_at_aborts else "", keys.job, keys.retry, keys.in_progress)
+        self._lease_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake)
+        self._prefixes: Final = (keys.job, keys.retry, keys.in_progress)
+        self._rest: Final = (default_life_ms, "1" if look_at_aborts else "", *self._prefixes)
         self._worker_id: Final = worker_id
         self._lease_ms: Final = lease_ms
         self._calls = 0
-        self._passed: int | bytes = 0
+        self._passed = 0
+        self._unheard: tuple[str, ...] = ()
+        """Tokens of calls that failed on the way: carried out or not, nobody knows."""
 
-    async def claim(self, script: Script, count: int, only: Sequence[bytes | str] = ()) -> Claim:
+    async def claim(
+        self,
+        scripts: Scripts,
+        count: int,
+        *,
+        only: Sequence[bytes | str] = (),
+        on_sent: Callable[[], None] | None = None,
+    ) -> Claim:
         """Takes up to `count` due jobs; with `only`, from among these ids."""
+        if self._unheard:
+            await self._give_back(scripts.give_back)
         self._calls += 1
         token = f"{self._worker_id}.{self._calls:x}"
-        passed = 0 if only else self._passed
-        reply = await script(
-            self._keys, ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, *only)
-        )
+        try:
+            passed = 0 if only else self._passed
+            args = ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, *only)
+            reply = await scripts.claim(self._keys, args, on_sent=on_sent)
+        except REDIS_ERRORS:
+            self._unheard = (*self._unheard, token)[-MAX_UNHEARD:]
+            raise
         queued, more, wait_ms, passed, jobs = reply
         if not only:
             self._passed = passed
         return Claim(_leases(jobs, token), queued, more == 1, None if wait_ms < 0 else wait_ms / 1000)
+
+    async def _give_back(self, script: Script) -> None:
+        """A claim whose reply was lost may have taken jobs: nobody runs them, and their leases are long."""
+        count = await script(self._lease_keys, (*self._prefixes, *self._unheard))
+        self._unheard = ()
+        if count:
+            logger.warning("claim.given_back jobs=%d: the reply of the claim was lost", count)
 
 
 def _leases(jobs: list[Any], token: str) -> list[Lease]:

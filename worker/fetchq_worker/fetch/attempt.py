@@ -13,11 +13,12 @@ from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect
 from .body import read_body
 from .charset import charset_of
 from .content_type import content_type_of
+from .extras import extras_of
 from .failure import AnswerMalformed, RedirectsExhausted, failure_of
 from .log import log
 from .phases import Phases, current_phases
 from .record import RecordUnavailable
-from .redirect import REDIRECT_STATUSES, Hop, host_of, next_hop
+from .redirect import REDIRECT_STATUSES, Hop, next_hop
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -53,10 +54,14 @@ async def run_attempt(
     trail = Trail(parse(request))
     context = current_phases.set(phases)
     try:
+        extras = extras_of(fetcher, request)
         async with asyncio.timeout(request.timeout_s):
             while True:
-                fetcher.guard.check_host(host_of(trail.hop.url))
-                trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
+                fetcher.guard.check_url(trail.hop.url)
+                if extras is None:
+                    trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
+                else:
+                    trail.head = await extras.send(trail.hop)
                 try:
                     following = follow(trail, trail.head, request.max_redirects)
                     if following is None:
@@ -78,7 +83,12 @@ async def run_attempt(
 
 def parse(request: FetchRequest) -> Hop:
     """The first hop. The URL was parsed when the request was made, and only its serialised form has been kept."""
-    return Hop(request.url, request.method, request.headers, request.body)
+    headers = request.headers
+    if request.etag is not None:
+        headers = (*headers, ("If-None-Match", request.etag))
+    if request.last_modified is not None:
+        headers = (*headers, ("If-Modified-Since", request.last_modified))
+    return Hop(request.url, request.method, headers, request.body)
 
 
 def follow(trail: Trail, head: ClientResponse, max_redirects: int) -> Hop | None:
@@ -113,6 +123,8 @@ def judge(request: FetchRequest, head: ClientResponse) -> Outcome:
 
 def _is_conditional(request: FetchRequest) -> bool:
     """Whether the request named a copy (RFC 9110, section 13.1); without, a 304 has nothing to be about."""
+    if request.etag is not None or request.last_modified is not None:
+        return True
     return any(name.lower() in ("if-none-match", "if-modified-since") for name, _ in request.headers)
 
 

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 from fetchq import FetchStatus, InvalidRequest
 
 from .encoding import BrokenCoding, CodingTooLarge
-from .guard import AddressForbidden
+from .guard import EgressForbidden
 
 Failure = tuple[FetchStatus, str]
 
@@ -25,6 +25,14 @@ _HEAD_TOO_LARGE: Final = (FetchStatus.TOO_LARGE, "the headers of the answer are 
 
 class BodyTooLarge(Exception):
     """The decoded body passed `max_bytes`. It never leaves this package."""
+
+
+class Refused(Exception):
+    """A request that is not to be sent, with the outcome that says so. It never leaves this package."""
+
+    def __init__(self, status: FetchStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class RedirectsExhausted(Exception):
@@ -46,8 +54,10 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
     that breaks after it is a body cut short.
     """
     match problem:
-        case AddressForbidden():
+        case EgressForbidden():
             return FetchStatus.BLOCKED, str(problem)
+        case Refused():
+            return problem.status, str(problem)
         case InvalidRequest():
             return FetchStatus.INVALID_URL, f"the redirect cannot be followed: {problem}"
         case BodyTooLarge() | CodingTooLarge():
@@ -68,6 +78,8 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
             return _connecting(problem)
         case aiohttp.InvalidURL():
             return FetchStatus.INVALID_URL, "the URL cannot be fetched"
+        case aiohttp.ClientHttpProxyError():
+            return FetchStatus.CONNECT_ERROR, f"the proxy answered {problem.status} when asked for a connection"
         case aiohttp.ClientPayloadError():
             return FetchStatus.BAD_RESPONSE, "the body was cut short or is malformed"
         case aiohttp.ClientResponseError():
@@ -89,13 +101,13 @@ def _which_timeout(problem: Exception) -> str:
 
 
 def _resolving(problem: aiohttp.ClientConnectorDNSError) -> Failure:
-    if isinstance(problem.os_error, AddressForbidden):
+    if isinstance(problem.os_error, EgressForbidden):
         return FetchStatus.BLOCKED, str(problem.os_error)
     return FetchStatus.DNS_ERROR, "the name does not resolve"
 
 
 def _connecting(problem: aiohttp.ClientConnectorError) -> Failure:
-    if isinstance(problem.os_error, AddressForbidden):
+    if isinstance(problem.os_error, EgressForbidden):
         return FetchStatus.BLOCKED, str(problem.os_error)
     return FetchStatus.CONNECT_ERROR, f"no connection could be made{_because(problem.os_error)}"
 

@@ -62,7 +62,7 @@ async def fetch_data(ctx: dict[str, Any], request: FetchRequest | Mapping[str, A
         shared: Fetcher | None = ctx.get("fetcher")
         if shared is not None:
             return await _run_once(ctx, shared, wanted, record)
-        async with Fetcher.from_settings(Settings.from_env()) as fetcher:
+        async with _own_fetcher(ctx) as fetcher:
             return await _run_once(ctx, fetcher, wanted, record)
     except RecordUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
@@ -87,7 +87,7 @@ async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) 
     shared: Fetcher | None = ctx.get("fetcher")
     if shared is not None:
         return await _run_in_place(shared, wanted)
-    async with Fetcher.from_settings(Settings.from_env()) as fetcher:
+    async with _own_fetcher(ctx) as fetcher:
         return await _run_in_place(fetcher, wanted)
 
 
@@ -111,6 +111,8 @@ async def _run_once(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest
         record = msgspec.structs.replace(record, queued_s=_waited_s(ctx))
     phases = Phases(None if _may_repeat(request) else partial(_mark_sending, ctx, record))
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
+    if request.robots:
+        ctx["crawl_delay_s"] = fetcher.robots.crawl_delay_s(request.url)  # for whoever schedules the host's next fetch
     result = _with_history(result, record)
     delay_s = _delay_after(fetcher, request, result, phases)
     if delay_s is None:
@@ -150,6 +152,10 @@ def refused(job_id: str, request: object, broken: InvalidRequest | NewerWireVers
         status = FetchStatus.INVALID_URL
     shown = url[:MAX_URL_CHARS].encode("utf-8", "replace").decode() if isinstance(url, str) else ""
     return _finished(FetchResult(id=job_id, url=shown, status=status, error=str(broken), fetched_at=datetime.now(UTC)))
+
+
+def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
+    return Fetcher.from_settings(Settings.from_env(), redis=ctx.get("redis"), keys=ctx.get("keys", _DEFAULT_KEYS))
 
 
 def _record_key(ctx: dict[str, Any]) -> str:

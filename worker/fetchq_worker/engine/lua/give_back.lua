@@ -1,0 +1,47 @@
+#!lua flags=allow-oom
+-- Gives back what was claimed by calls whose reply never came: nobody runs it, and no try was had.
+--
+-- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
+-- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens
+-- ARGV[1..3]  prefixes of the payload, retry and in-progress keys      ARGV[4...]  the tokens of those calls
+--
+-- Returns how many jobs were given back. Atomic, since they must not be claimed in between. It looks at every lease of the
+-- queue, of which there are as many as jobs running; it is called after a connection broke, and not otherwise.
+
+local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+
+local unheard = {}
+for i = 4, #ARGV do
+  unheard[ARGV[i]] = true
+end
+
+-- Fails while nothing has changed yet where a key of the whole queue holds a wrong type.
+local wakes = redis.call('LLEN', wake)
+redis.call('ZCARD', lease_ends)
+
+local given = 0
+local held = redis.call('HGETALL', leases)
+for i = 1, #held, 2 do
+  local id = held[i]
+  local token, score, expires_at = string.match(held[i + 1], '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
+  if unheard[token] and tonumber(score) then
+    redis.call('ZADD', pending, 'XX', score, id)
+    redis.call('ZREM', lease_ends, id)
+    redis.call('HDEL', leases, id)
+    if redis.pcall('GET', ARGV[3] .. id) == token then
+      redis.call('DEL', ARGV[3] .. id)
+    end
+    if expires_at ~= '' then
+      redis.pcall('PEXPIREAT', ARGV[1] .. id, expires_at)
+    end
+    local left = redis.pcall('DECR', ARGV[2] .. id)
+    if type(left) ~= 'number' or left <= 0 then
+      redis.call('DEL', ARGV[2] .. id)
+    end
+    given = given + 1
+  end
+end
+if given > 0 and wakes == 0 then
+  redis.call('RPUSH', wake, '1')
+end
+return given
