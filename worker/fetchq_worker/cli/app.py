@@ -347,6 +347,7 @@ def enqueue(
     credential: Credential = None,
     proxy: Proxy = None,
     cookies: Cookies = False,
+    cache: Annotated[bool, typer.Option("--cache", help="Use the HTTP cache that the workers share.")] = False,
     no_verify_tls: Annotated[
         bool, typer.Option("--no-verify-tls", help="Trust any certificate, where the worker allows that.")
     ] = False,
@@ -403,6 +404,7 @@ def enqueue(
         credential=credential,
         proxy=proxy,
         cookies=cookies,
+        cache=cache,
         verify_tls=not no_verify_tls,
         robots=robots,
         etag=etag,
