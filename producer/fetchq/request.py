@@ -171,7 +171,6 @@ class FetchRequest(
         check_whole("max_redirects", self.max_redirects, 0, 100)
         if type(self.retry) is not RetryPolicy:
             raise InvalidRequest("retry", f"takes a RetryPolicy, not {type(self.retry).__name__}")
-        check_flag("repeat_unsafe", self.repeat_unsafe)
         if self.not_before is not None:
             check_moment("not_before", self.not_before)
             if self.delay_s:
@@ -191,6 +190,17 @@ class FetchRequest(
             raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
 
     def _check_manner(self) -> None:
+        if (
+            self.repeat_unsafe is False
+            and self.robots is False
+            and self.cache is False
+            and self.cookies is False
+            and self.verify_tls is True
+            and self.credential is None
+            and self.proxy is None
+        ):
+            return  # as nearly every request is, and enqueue_many makes many
+        check_flag("repeat_unsafe", self.repeat_unsafe)
         check_flag("robots", self.robots)
         check_flag("cookies", self.cookies)
         check_flag("cache", self.cache)
