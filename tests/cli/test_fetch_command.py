@@ -111,6 +111,7 @@ def test_bodies_that_are_not_text_go_to_files_named_by_their_hash(fetchq: Fetchq
         (["http://a/", "--timeout", "soon"], "Invalid value for '--timeout'"),
         (["http://a/", "--max-bytes", "0"], "max_bytes: 0 is not between"),
         (["http://a/", "--allow-net", "localhost"], "allow_net (FETCHQ_ALLOW_NET, --allow-net)"),
+        (["http://a/", "--allow-port", "http"], "allow_port (FETCHQ_ALLOW_PORT)"),
         (["http://a/", "--redis", "http://localhost"], "the Redis address begins with one of"),
         (["http://a/", "--out", "."], "cannot open .: Is a directory"),
         (["http://a/", "--nonsense"], "No such option: --nonsense"),

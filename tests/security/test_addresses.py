@@ -102,6 +102,10 @@ def test_metadata_is_closed_whatever_network_is_allowed_unless_it_is_named_itsel
     with pytest.raises(EgressForbidden, match="cloud metadata services"):
         wide.check_address(address)
 
+    version = ip_address(address).version
+    with pytest.raises(EgressForbidden, match="cloud metadata services"):
+        Guard([str(ip_network(f"{address}/{31 if version == 4 else 127}", strict=False))]).check_address(address)
+
     Guard([address]).check_address(address)
     others = {str(other) for other in METADATA_ADDRESSES} - {address}
     for other in others:

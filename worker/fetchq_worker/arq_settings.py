@@ -119,6 +119,8 @@ def _hooks(settings: Settings, queue: str, theirs: dict[str, Any]) -> dict[str, 
         await settle(ctx)
         await _run(theirs.get("after_job_end"), ctx)
 
+    # The engine's commit settles the job itself, and a hook would make each job wait for its commit.
+    after_job_end.engine_hook = theirs.get("after_job_end")  # type: ignore[attr-defined]
     return {"on_startup": on_startup, "on_shutdown": on_shutdown, "after_job_end": after_job_end}
 
 

@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lease_s: Annotated[
         float, Meta(ge=0.5, le=3600, description="Seconds after which a silent worker's jobs are run by another.")
     ] = 15.0
+    verbose: Annotated[bool, Meta(description="Whether each job's start and end is logged.")] = False
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
         str,

@@ -197,6 +197,9 @@ def worker(
             show_default="the fetch alone",
         ),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", envvar="FETCHQ_VERBOSE", help="Log the start and end of each job.")
+    ] = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="Run none: say whether one of this host is alive (exit status 0) or not (1)."),
@@ -227,6 +230,7 @@ def worker(
         grace_s=grace_s,
         lease_s=lease_s,
         processes=processes,
+        verbose=verbose,
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
+
 from fetchq.keys import PUSH_PREFIX_LEN, Keys
 
 from .ending import wait_ended
@@ -30,39 +32,30 @@ class Verb(StrEnum):
     """What becomes of a job."""
 
     FINISH = "finish"
+    MISSING = "missing"
+    """Finished for want of a payload. A result that is there stays: a finished job's id was put back on the queue."""
     RETRY = "retry"
     RELEASE = "release"
     """Back to the queue, the try not counted."""
 
 
-class Outcome:
+_LAST: Final = (Verb.FINISH, Verb.MISSING)
+
+
+class Outcome(msgspec.Struct, eq=False, gc=False):
     """What became of one run."""
 
-    __slots__ = ("defer_ms", "landed", "lease", "marker_ms", "result", "result_ttl_ms", "verb")
-
-    def __init__(
-        self,
-        lease: Lease,
-        verb: Verb,
-        *,
-        result: bytes = b"",
-        result_ttl_ms: int | None = 0,
-        defer_ms: int | None = None,
-        marker_ms: int | None = None,
-    ) -> None:
-        self.lease = lease
-        self.verb = verb
-        self.result = result
-        self.result_ttl_ms = result_ttl_ms
-        """How long the result is kept; None for ever, 0 not at all."""
-        self.defer_ms = defer_ms
-        """In how many ms a job that goes back is due; None at its original score."""
-        self.marker_ms = marker_ms
-        """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
-        self.landed: asyncio.Future[None] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Outcome {self.verb} of {self.lease!r}, {len(self.result)} bytes>"
+    lease: Lease
+    verb: Verb
+    result: bytes = b""
+    result_ttl_ms: int | None = 0
+    """How long the result is kept; None for ever, 0 not at all."""
+    defer_ms: int | None = None
+    """In how many ms a job that goes back is due; None at its original score."""
+    marker_ms: int | None = None
+    """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
+    landed: asyncio.Future[None] | None = None
+    """Set by who waits for the commit; done when it is in Redis."""
 
 
 class Committer:
@@ -181,12 +174,12 @@ class Committer:
         args: list[Any] = [*self._head]
         for outcome in batch:
             lease = outcome.lease
-            if outcome.verb is Verb.FINISH:
+            if outcome.verb in _LAST:
                 time: int | str = "" if outcome.result_ttl_ms is None else outcome.result_ttl_ms
             else:
                 time = "" if outcome.defer_ms is None else outcome.defer_ms
             marker = "" if outcome.marker_ms is None else outcome.marker_ms
-            args += (lease.key, lease.token, outcome.verb.value, time, marker, outcome.result)
+            args += (lease.key, lease.token, outcome.verb, time, marker, outcome.result)
         lost, refused, refusal = await script(self._redis_keys, args)
         if lost:
             # After a call that broke, the first of two equal commits may have landed, and this one finds no lease.
@@ -202,7 +195,7 @@ class Committer:
             if left and outcome in left:
                 continue
             self.waiting_bytes -= len(outcome.result)
-            if outcome.verb is not Verb.FINISH:
+            if outcome.verb not in _LAST:
                 due_ms = outcome.defer_ms or 0
                 next_due_ms = due_ms if next_due_ms is None else min(next_due_ms, due_ms)
             if outcome.landed is not None and not outcome.landed.done():

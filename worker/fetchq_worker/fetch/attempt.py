@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect
 
 from .body import read_body
+from .charset import charset_of
 from .content_type import content_type_of
 from .extras import extras_of
 from .failure import AnswerMalformed, RedirectsExhausted, failure_of
@@ -184,7 +185,7 @@ def _result(
         body_size=len(trail.body),
         body_sha256=sha256(trail.body).hexdigest(),
         media_type=media_type,
-        charset=charset,
+        charset=charset_of(media_type, charset, trail.body),
         from_cache=isinstance(head, CachedHead),
         redirects=redirects,
         attempts=(attempt,),

@@ -164,8 +164,11 @@ def _record_key(ctx: dict[str, Any]) -> str:
 
 
 async def _record_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptRecord:
-    """What is known of earlier runs. A first try has nothing to know, and asks nobody; but a run that a stop cut off
-    was not counted as a try, and of a request that may not be repeated it left its mark."""
+    """What is known of earlier runs.
+
+    A first try has nothing to know, and asks nobody; but a run that a stop cut off was not counted as a try, and of a
+    request that may not be repeated it left its mark.
+    """
     job_try: int = ctx["job_try"]
     if job_try == 1 and _may_repeat(request):
         return AttemptRecord()
@@ -181,9 +184,7 @@ def with_losses(record: AttemptRecord, job_try: int, now: datetime) -> AttemptRe
     missing = max(job_try - 1 - len(record.attempts), 1 if record.sending else 0)
     if missing <= 0:
         return record
-    lost = Attempt(
-        started_at=now, status=FetchStatus.WORKER_LOST, error="its run was cut off, and this was found later"
-    )
+    lost = Attempt(started_at=now, status=FetchStatus.WORKER_LOST, error="its run was cut off")
     # A client can claim any number of tries; more crashes than these end the job anyway.
     return msgspec.structs.replace(record, attempts=record.attempts + (lost,) * min(missing, MAX_CRASHES))
 

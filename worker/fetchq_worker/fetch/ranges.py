@@ -60,7 +60,7 @@ SPECIAL_V6: Final = (
 
 _GLOBAL_UNICAST_V6: Final = IPv6Network("2000::/3")
 """All that IANA has to delegate as global unicast (IPv6 Address Space registry); outside it only NAT64 is public."""
-_NAT64: Final = IPv6Network("64:ff9b::/96")
+_NAT64: Final = 0x64FF9B << 64  # without the last 32 bits
 """The well-known prefix (RFC 6052, section 2.1). It is public, as the sole way to IPv4 from a network with DNS64
 (RFC 6147): what it embeds decides."""
 
@@ -106,7 +106,8 @@ def special_purpose(address: IPAddress) -> str | None:
     """The range that keeps an address out of the public internet; None: it is public, as far as itself goes."""
     if isinstance(address, IPv4Address):
         return _V4.rule_of(int(address))
-    return None if address in _NAT64 else _V6.rule_of(int(address))
+    number = int(address)
+    return None if number >> 32 == _NAT64 else _V6.rule_of(number)
 
 
 def embedded_v4(address: IPv6Address) -> tuple[IPv4Address, ...]:
@@ -116,14 +117,15 @@ def embedded_v4(address: IPv6Address) -> tuple[IPv4Address, ...]:
     number = int(address)
     if number <= 1:  # unspecified and loopback, which are no compatible addresses
         return ()
-    low = IPv4Address(number & _LOW_32)
     found = []
-    if address in _NAT64 or number >> 32 in (_COMPATIBLE, _TRANSLATED) or number >> 80 == _NAT64_LOCAL:
-        found.append(low)  # RFC 6052, section 2.2; under the local prefix, whose length is not known, for a /96
+    if number >> 32 in (_COMPATIBLE, _TRANSLATED, _NAT64) or number >> 80 == _NAT64_LOCAL:
+        found.append(
+            IPv4Address(number & _LOW_32)
+        )  # RFC 6052, section 2.2; under the local prefix, whose length is not known, for a /96
     elif number >> 112 == _6TO4:
         found.append(IPv4Address(number >> 80 & _LOW_32))  # RFC 3056, section 2
     elif number >> 96 == _TEREDO:  # the server, and the client with its bits inverted (RFC 4380, section 4)
         found += [IPv4Address(number >> 64 & _LOW_32), IPv4Address(~number & _LOW_32)]
     if number >> 32 & _ISATAP_MASK == _ISATAP:
-        found.append(low)
+        found.append(IPv4Address(number & _LOW_32))
     return tuple(found)
