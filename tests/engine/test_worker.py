@@ -420,6 +420,7 @@ async def test_a_worker_says_that_it_lives_and_takes_its_leave(redis: ArqRedis, 
         record = records[workers[0].id]
         assert (record.concurrency, record.functions, record.queue) == (3, ("work",), "arq:queue")
         assert abs(record.heartbeat_ms / 1000 - time.time()) < 60
+        assert abs(record.started_at_ms / 1000 - time.time()) < 60
     assert await live_workers(redis, Keys()) == []
 
 
