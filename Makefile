@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test conformance conformance-http hostile security bench profile lint types format wheels clean
+.PHONY: help setup demo test chaos conformance conformance-http hostile bench profile security lint types format wheels clean
 
 help: ## what there is to run
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -26,6 +26,9 @@ demo: setup ## two hundred fetches of a small site, from queue to table, in seco
 
 test: setup ## run every test
 	@$(BIN)/python -m pytest
+
+chaos: setup ## kill, cut and stall all there is, and look for lost jobs: RUNS=10 JOBS=100000 FAULT_EVERY_S=2 SEED=... ONLY=...
+	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULT_EVERY_S),--fault-every-s $(FAULT_EVERY_S)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
 conformance: setup ## run arq's own test-suite with fetchq's engine in its worker's place
 	@$(BIN)/python -m tests.conformance $(if $(WORKER),--worker $(WORKER))

@@ -51,11 +51,14 @@ def main() -> int:
 
 async def _run_all(chosen: list[Scenario], given: argparse.Namespace) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for number, scenario in enumerate(chosen):
+    mixed_runs = 0
+    for scenario in chosen:
         mixed = scenario.strikes is None
+        number = mixed_runs
+        mixed_runs += mixed
         outcome = await run(
             scenario,
-            seed=f"{given.seed}/{number}" if mixed else given.seed,
+            seed=given.seed if number == 0 or not mixed else f"{given.seed}/{number}",
             jobs=given.jobs if mixed else ENOUGH,
             fault_every_s=given.fault_every_s,
         )

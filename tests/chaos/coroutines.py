@@ -17,6 +17,9 @@ from arq.worker import func
 from fetchq_worker.arq_settings import worker_settings
 
 RUNS_FOLDER_ENV: Final = "FETCHQ_CHAOS_RUNS"
+PATIENT: Final = 1_000_000
+BLOCKED_TRIES: Final = 3
+"""A job that blocks for longer than the lease is taken for dead each time: it ends when its tries are used up."""
 
 
 async def open_runs(ctx: dict[str, Any]) -> None:
@@ -57,6 +60,10 @@ async def ignore_cancellation(ctx: dict[str, Any], number: int, wait_s: float) -
 
 
 Settings: Final = worker_settings(
-    functions=[func(coroutine, max_tries=1_000_000) for coroutine in (mark, block, ignore_cancellation)],
+    functions=[
+        func(mark, max_tries=PATIENT),
+        func(block, max_tries=BLOCKED_TRIES),
+        func(ignore_cancellation, max_tries=PATIENT),
+    ],
     on_startup=open_runs,
 )

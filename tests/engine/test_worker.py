@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 import time
 from collections import Counter
 from typing import Any
@@ -419,6 +420,7 @@ async def test_a_worker_says_that_it_lives_and_takes_its_leave(redis: ArqRedis, 
         record = records[workers[0].id]
         assert (record.concurrency, record.functions, record.queue) == (3, ("work",), "arq:queue")
         assert abs(record.heartbeat_ms / 1000 - time.time()) < 60
+        assert abs(record.started_at_ms / 1000 - time.time()) < 60
     assert await live_workers(redis, Keys()) == []
 
 
@@ -522,3 +524,35 @@ async def _key_exists(redis: ArqRedis, key: str) -> bool:
 
 async def _records_are(redis: ArqRedis, count: int) -> bool:
     return len(await live_workers(redis, Keys())) == count
+
+
+async def test_a_job_whose_claim_was_under_way_when_the_worker_was_told_to_stop_has_the_grace_time_too(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    runs: list[int] = []
+    claimed, go = asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: Any) -> str:
+        runs.append(ctx["job_try"])
+        await asyncio.sleep(0.2)
+        return "done"
+
+    worker = make_worker([func(work, name="work")], job_completion_wait=10)
+    claim = worker._claimer.claim
+
+    async def claim_slowly(*arguments: Any) -> Any:
+        reply = await claim(*arguments)
+        claimed.set()
+        await go.wait()
+        return reply
+
+    worker._claimer.claim = claim_slowly  # type: ignore[method-assign]
+    job = await redis.enqueue_job("work")
+    assert job is not None
+    async with running(worker):
+        await claimed.wait()
+        worker.handle_sig_wait_for_completion(signal.SIGTERM)
+        await asyncio.sleep(0)
+        go.set()
+        assert await job.result(timeout=10, poll_delay=0.02) == "done"
+    assert runs == [1]

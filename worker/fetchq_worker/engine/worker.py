@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import signal
@@ -176,14 +175,12 @@ class Worker(arq.worker.Worker):
             self._waker = None
         if not self.running_count:
             await self._stop_tending()
-        try:
-            async with asyncio.timeout(1):
-                await self._presence.leave(self.pool)
-        except REDIS_ERRORS as problem:
-            engine_logger.debug("presence.not_removed: %s", problem)
 
     async def close(self) -> None:
-        """Ends what runs as `stop.drain` says, then closes all connections."""
+        """Ends what runs as `stop.drain` says, signs off, then closes all connections.
+
+        With Redis away or hung it gives up after some seconds on what it has to say; `on_shutdown` is called anyway.
+        """
         if not self._handle_signals:
             self.handle_sig(signal.SIGUSR1)
         if not self._pool:
@@ -192,12 +189,14 @@ class Worker(arq.worker.Worker):
         self._bell.ring()
         await self._left.wait()
         try:
-            await drain(self)
-            await self._stop_tending()
-            with contextlib.suppress(*REDIS_ERRORS):  # the key has a TTL
-                await self.pool.delete(self.health_check_key)
-            if self.on_shutdown:
-                await self.on_shutdown(self.ctx)
+            try:
+                await drain(self)
+                await self._stop_tending()
+                # Not in `main`, whose task was cancelled: before Python 3.11.3 no timeout, and so no call, works there.
+                await self._presence.leave(self.pool, health_check_key=self.health_check_key)
+            finally:
+                if self.on_shutdown:
+                    await self.on_shutdown(self.ctx)
         finally:
             self._scripts = None
             self._closing = False
@@ -428,8 +427,14 @@ class Worker(arq.worker.Worker):
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
         """The time of grace: `job_completion_wait` at most, less if everything is done before."""
-        if self.tasks:
-            await asyncio.wait(tuple(self.tasks.values()), timeout=self._job_completion_wait)
+        until = self.loop.time() + self._job_completion_wait
+        while (left_s := until - self.loop.time()) > 0:
+            running: set[asyncio.Task[Any]] = set(self.tasks.values())
+            if self.claiming is not None and not self.claiming.done():
+                running.add(self.claiming)  # what a claim under way brings is started, and has the time of grace too
+            if not running:
+                break
+            await asyncio.wait(running, timeout=left_s)
         self.stopping = True
         self._bell.ring()
         logger.info(
