@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,7 +45,7 @@ class Arena:
             job = await self.producer.enqueue_call(function, number, for_s)
         except FetchqError:
             return  # another fault is in its way
-        self.acknowledged.append(Acknowledged(number, job.id.encode(), function))
+        self.acknowledged.append(Acknowledged(number, job.id.encode(), function, time.time_ns() // 1_000_000))
 
 
 Fault = Callable[[Arena], Awaitable[None]]

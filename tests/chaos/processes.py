@@ -163,6 +163,8 @@ class Acknowledged(msgspec.Struct, frozen=True, gc=False):
     number: int
     id: bytes
     kind: str
+    at_ms: int = 0
+    """When it was written down."""
 
 
 def read_acknowledged(path: Path) -> list[Acknowledged]:
@@ -170,4 +172,4 @@ def read_acknowledged(path: Path) -> list[Acknowledged]:
         return []
     lines = path.read_bytes().splitlines(keepends=True)
     fields = (line.split() for line in lines if line.endswith(b"\n"))
-    return [Acknowledged(int(number), job_id, kind.decode()) for number, job_id, kind in fields]
+    return [Acknowledged(int(number), job_id, kind.decode(), int(at)) for number, job_id, kind, at in fields]

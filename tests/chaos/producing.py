@@ -1,6 +1,6 @@
 """A producer process of a chaos run: puts jobs on the queue and writes down each one that was acknowledged.
 
-A line `number id kind` is written when `enqueue` has returned, never before, in one write to a file opened for
+A line `number id kind time` is written when `enqueue` has returned, never before, in one write to a file opened for
 appending. A producer that is killed leaves every job that it was told of; a failed enqueue is tried again as a new job.
 """
 
@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -86,7 +87,8 @@ class Producing:
         self._note([(number, job)], "mark")
 
     def _note(self, jobs: object, kind: str) -> None:
-        lines = "".join(f"{number} {job.id} {kind}\n" for number, job in jobs)  # type: ignore[attr-defined]
+        at_ms = time.time_ns() // 1_000_000
+        lines = "".join(f"{number} {job.id} {kind} {at_ms}\n" for number, job in jobs)  # type: ignore[attr-defined]
         os.write(self._file, lines.encode())
 
 

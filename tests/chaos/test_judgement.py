@@ -12,6 +12,8 @@ from arq.connections import ArqRedis
 from tests.chaos.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
 from tests.chaos.history import History, read_append_only_file
 from tests.chaos.processes import Acknowledged
+from tests.chaos.run import Outcome, Strike
+from tests.chaos.scenarios import EVERYSEC, MIXED, Scenario
 from tests.chaos.verdict import Verdict, judge, recovery_s
 from tests.engine.scripted_queue import LEASE_MS, Queue
 
@@ -73,7 +75,7 @@ async def test_a_job_without_place_or_payload_or_result_is_lost(server: DurableR
     await queue.redis.zrem("arq:queue", "job0")
     await queue.redis.delete("arq:job:job1")
     verdict = await verdict_on(server, 3)
-    assert verdict.lost == [b"job0", b"job1"]
+    assert [job.id for job in verdict.lost] == [b"job0", b"job1"]
     assert verdict.left_behind == 1
 
 
@@ -140,6 +142,18 @@ async def test_history_ends_where_a_power_cut_ended_it() -> None:
         assert (verdict.finished, verdict.queued, verdict.lost) == (0, 2, [])
     finally:
         server.remove()
+
+
+async def test_a_loss_is_forgiven_only_where_redis_had_just_acknowledged_it_and_may_forget() -> None:
+    def broken(scenario: Scenario, at_ms: int) -> list[str]:
+        verdict = Verdict(jobs=1, lost=[Acknowledged(0, b"job0", "mark", at_ms)])
+        strike = Strike("restart_redis", 100_000, 101_000)
+        return Outcome(scenario, "seed", verdict, [strike], {}, [], [], 1.0, None).broken
+
+    assert broken(EVERYSEC, 99_500) == []
+    assert len(broken(EVERYSEC, 97_000)) == 1
+    assert len(broken(EVERYSEC, 103_000)) == 1
+    assert len(broken(MIXED, 99_500)) == 1
 
 
 async def test_recovery_is_the_first_second_with_nine_tenths_of_the_throughput_before() -> None:

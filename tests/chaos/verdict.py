@@ -29,7 +29,7 @@ class Verdict(msgspec.Struct):
     failed: Counter[str] = msgspec.field(default_factory=Counter)
     """Those of the finished whose result is a failure, by what it says."""
     queued: int = 0
-    lost: list[bytes] = msgspec.field(default_factory=list)
+    lost: list[Acknowledged] = msgspec.field(default_factory=list)
     """Neither result nor place in the queue with a payload."""
     wrong: list[str] = msgspec.field(default_factory=list)
     """A result that cannot be read, or is another job's."""
@@ -89,7 +89,7 @@ async def _judge_ends(redis: Redis, keys: Keys, jobs: Sequence[Acknowledged], ve
         elif score is not None and payload is not None:
             verdict.queued += 1
         else:
-            verdict.lost.append(job.id)
+            verdict.lost.append(job)
 
 
 def _judge_result(job: Acknowledged, data: bytes, verdict: Verdict) -> None:

@@ -546,7 +546,7 @@ async def test_a_job_whose_claim_was_under_way_when_the_worker_was_told_to_stop_
         await go.wait()
         return reply
 
-    worker._claimer.claim = claim_slowly  # type: ignore[method-assign]
+    worker._claimer.claim = claim_slowly  # type: ignore[method-assign, assignment]
     job = await redis.enqueue_job("work")
     assert job is not None
     async with running(worker):
