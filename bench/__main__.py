@@ -37,7 +37,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=Options().rounds)
     parser.add_argument("--concurrency", type=int, default=Options().concurrency)
     parser.add_argument("--window-s", type=float, default=Options().window_s)
-    parser.add_argument("--deep-jobs", type=int, default=Options().deep_jobs)
     parser.add_argument("--out", type=Path, help="folder for the results, instead of the page's own or .bench/last")
     given = parser.parse_args()
     try:
@@ -47,10 +46,8 @@ def main() -> int:
         parser.error(str(problem))
     if not 1 <= given.rounds <= 50:
         parser.error("ROUNDS is from 1 to 50")
-    options = Options(
-        rounds=given.rounds, concurrency=given.concurrency, window_s=given.window_s, deep_jobs=given.deep_jobs
-    )
-    whole = not (given.only or given.peers or given.out)
+    options = Options(rounds=given.rounds, concurrency=given.concurrency, window_s=given.window_s)
+    whole = options == Options() and not (given.only or given.peers or given.out)
     out = given.out or (PAGES if whole else REPO / ".bench" / "last")
     try:
         asyncio.run(_run_all(chosen, chosen_peers, options, out, whole=whole))

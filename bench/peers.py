@@ -22,6 +22,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     adapter: str
     """The module in `bench.adapters`, or a file of Node's."""
     tuned: bool = True
+    poll_s: float = 0.01
+    """How long its slowest poll is: probes come at random points of it."""
     set_up: str
     """How it is run, in a sentence for the page."""
     recovers_s: float | None = None
@@ -68,6 +70,7 @@ QUEUES: Final = (
         environment="arq",
         adapter="arq_peer",
         tuned=False,
+        poll_s=0.5,
         set_up="every option at its default: 10 jobs at a time, a poll every 0.5 s, pickle; uvloop",
         recovers_s=310.0,
         recovers_why="job_timeout 300 s + 10 s, the life of its in-progress key",

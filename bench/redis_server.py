@@ -22,8 +22,9 @@ START_S: Final = 10.0
 class Usage(msgspec.Struct, frozen=True):
     """What Redis has spent since it started."""
 
-    reads: int
-    """Reads from clients' sockets. A pipeline or a script is one, so on loopback this counts round trips."""
+    trips: int
+    """Writes to clients' sockets. The replies to a pipeline or a script are one write, so this counts round trips.
+    (Reads would not: Redis reads 16 KB at a time, so a batch of results is many.)"""
     commands: int
     """Commands, those inside scripts too."""
     cpu_s: float
@@ -43,14 +44,12 @@ class RedisServer:
         return str((await self.client.info("server"))["redis_version"])
 
     async def memory_bytes(self) -> int:
-        """What the data takes: clients' buffers come and go, and are left out."""
-        info = await self.client.info("memory")
-        return int(info["used_memory"]) - int(info["mem_clients_normal"])
+        return int((await self.client.info("memory"))["used_memory"])
 
     async def usage(self) -> Usage:
         info = await self.client.info("everything")
         return Usage(
-            reads=int(info["total_reads_processed"]),
+            trips=int(info["total_writes_processed"]),
             commands=int(info["total_commands_processed"]),
             cpu_s=float(info["used_cpu_user"]) + float(info["used_cpu_sys"]),
         )

@@ -31,7 +31,7 @@ _PLOTS: Final[tuple[tuple[str, str, tuple[str, ...], bool], ...]] = (
         ("half_pick_up_p50", "half_pick_up_p99", "half_fetch_p50"),
         True,
     ),
-    ("redis.png", "What Redis does for one job", ("fetch_2k_reads", "fetch_2k_redis_cpu", "empty_redis_cpu"), False),
+    ("redis.png", "What Redis does for one job", ("fetch_2k_trips", "fetch_2k_redis_cpu", "empty_redis_cpu"), False),
 )
 """File, title, figures, logarithmic."""
 

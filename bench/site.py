@@ -34,7 +34,7 @@ http {{
     sendfile on;
     tcp_nopush on;
     keepalive_requests 1000000000;
-    keepalive_timeout 300s;
+    keepalive_timeout {keep_alive_s}s;
     open_file_cache max=16;
     default_type "text/plain; charset=utf-8";
     client_body_temp_path {folder}/client-body;
@@ -87,17 +87,17 @@ async def nginx_version(folder: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def nginx_site(folder: Path) -> AsyncIterator[Site]:
+async def nginx_site(folder: Path, *, keep_alive: bool = True) -> AsyncIterator[Site]:
     """Started, answering, and stopped at the end."""
     binary = _binary()
     pages = folder / "pages"
-    pages.mkdir()
+    pages.mkdir(parents=True)
     folder.chmod(0o755)  # nginx, started by root, reads the pages as another user
     for page, size in BODIES.items():
         (pages / page).write_text(("fetchq " * (size // 7 + 1))[:size])
     site = Site(free_port())
     config = folder / "nginx.conf"
-    config.write_text(_CONFIG.format(folder=folder, port=site.port))
+    config.write_text(_CONFIG.format(folder=folder, port=site.port, keep_alive_s=300 if keep_alive else 0))
     (folder / "nginx-errors.log").touch()
     async with Child("nginx", [binary, "-c", config, "-p", folder, "-e", folder / "nginx-errors.log"], folder) as child:
         await _wait_answers(site, child)

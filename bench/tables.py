@@ -20,10 +20,10 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "Redis",
         (
             "memory",
-            "fetch_2k_reads",
+            "fetch_2k_trips",
             "fetch_2k_commands",
             "fetch_2k_redis_cpu",
-            "empty_reads",
+            "empty_trips",
             "empty_commands",
             "empty_redis_cpu",
         ),
@@ -67,7 +67,7 @@ def _section(results: Results, figures: list[str]) -> str:
     if not peers:
         return ""
     heads = [_head(figure) for figure in figures]
-    gaps: dict[str, str] = {}
+    gaps: dict[str, dict[str, None]] = {}
     rows = []
     for peer in peers:
         cells = [peer.title]
@@ -75,9 +75,9 @@ def _section(results: Results, figures: list[str]) -> str:
             series = results.figures[figure].get(peer.name)
             cells.append(_cell(figure, series))
             if series is not None and series.problem:
-                gaps[series.problem] = f"{peer.title}: {_escape(series.problem)}"
+                gaps.setdefault(series.problem, {})[peer.title] = None
         rows.append(cells)
-    notes = "".join(f"- {note}\n" for note in gaps.values())
+    notes = "".join(f"- {'; '.join(titles)}: {_escape(problem)}\n" for problem, titles in gaps.items())
     return _table(("", *heads), rows) + (f"\n{notes}" if notes else "")
 
 

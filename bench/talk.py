@@ -84,7 +84,11 @@ async def _answer(child: Child, timeout_s: float) -> dict[str, Any]:
     if not line:
         await child.process.wait()
         raise BenchFailure(f"its producer ended: {child.last_words()}")
-    answer: dict[str, Any] = json.loads(line)
+    try:
+        answer: dict[str, Any] = json.loads(line)
+    except ValueError:
+        await child.kill()  # what it says is not ours, so nothing after it can be trusted to be
+        raise BenchFailure(f"its producer said {line[:200]!r} where an answer was due") from None
     if "error" in answer:
         raise BenchFailure(answer["error"])
     return answer

@@ -99,8 +99,8 @@ TARGETS: Final = (
     _at_most("a killed worker's jobs run again, worst round", 20, " s", _worst("recovery")),
     _at_most("the same with a lease of 2 s, worst round", 3, " s", _worst("recovery_short")),
     _at_least("1,000,000 queued against 10,000", 0.9, _ratio("depth_1m", FETCHQ, over_figure="depth_10k")),
-    _at_most("Redis round trips per 2 KB fetch", 0.1, "", _median("fetch_2k_reads")),
-    _at_most("Redis round trips per empty job", 0.1, "", _median("empty_reads")),
+    _at_most("Redis round trips per 2 KB fetch", 0.1, "", _median("fetch_2k_trips")),
+    _at_most("Redis round trips per empty job", 0.1, "", _median("empty_trips")),
     _at_most("Redis memory per queued fetch, of arq's", 0.8, "x", _ratio("memory", ARQ_TUNED)),
     _at_most("10,000 URLs, embedded, of Scrapy's time", 0.3333, "x", _ratio("crawl_embedded", SCRAPY)),
     _at_most(

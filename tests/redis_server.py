@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,16 @@ class RedisServer:
                 return probe.recv(16).startswith(b"+PONG")
             except OSError:
                 return False
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Meanwhile it takes connections and commands, and answers none: a host that swaps, a disk that is stuck."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self._process is not None:

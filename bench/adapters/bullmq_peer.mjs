@@ -69,7 +69,7 @@ async function serve() {
       const roundTrips = [];
       const end = monotonicNs() + duration_s * 1e9;
       while (monotonicNs() < end && roundTrips.length < limit) {
-        await sleep((0.5 + Math.random()) * gap_s * 1000);
+        await sleep(Math.random() * gap_s * 1000);
         const started = monotonicNs();
         const handle = await queue.add(job, args);
         const value = await handle.waitUntilFinished(events, patience_s * 1000);

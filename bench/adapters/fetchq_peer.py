@@ -88,6 +88,7 @@ def work() -> None:
     # Here, since a producer's process is not to pay for the worker's imports.
     from fetchq_worker.arq_settings import worker_settings
     from fetchq_worker.engine import Worker
+    from fetchq_worker.process import settle_in
     from fetchq_worker.settings import Settings
 
     # The site is on loopback, which the egress guard forbids unless told otherwise. It still checks every address.
@@ -99,7 +100,9 @@ def work() -> None:
         options["lease_s"] = _settings.lease_s
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
-    Worker(**options).run()
+    worker = Worker(**options)
+    settle_in()  # as `fetchq worker` does
+    worker.run()
 
 
 if __name__ == "__main__":

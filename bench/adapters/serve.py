@@ -62,13 +62,13 @@ async def _enqueue_many(client: QueueClient, command: dict[str, Any]) -> dict[st
 
 
 async def _probe(client: QueueClient, command: dict[str, Any]) -> dict[str, Any]:
-    """One job at a time, each after a random gap so that no poll of a worker falls into step with it."""
+    """One job at a time, each after a random gap as long as the longest poll, so that none falls into step with it."""
     pick_ups_ms: list[float] = []
     round_trips_ms: list[float] = []
     body_bytes = command.get("body_bytes")
     end = time.monotonic() + command["duration_s"]
     while time.monotonic() < end and len(round_trips_ms) < command["limit"]:
-        await asyncio.sleep(random.uniform(0.5, 1.5) * command["gap_s"])
+        await asyncio.sleep(random.uniform(0.0, command["gap_s"]))
         started_ns = time.monotonic_ns()
         handle = await client.enqueue(command["job"], command["args"])
         value = await asyncio.wait_for(client.result(handle), command["patience_s"])

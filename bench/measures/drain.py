@@ -34,7 +34,7 @@ class Drained(msgspec.Struct, frozen=True):
     finished: int
     """In all, those before it started too."""
     elapsed_s: float
-    reads: float
+    trips: float
     commands: float
     redis_cpu_us: float
 
@@ -78,6 +78,8 @@ async def drain(
         settings = stage.settings(peer, concurrency=concurrency)
         workers = [await stack.enter_async_context(talk.worker(peer, settings, stage.folder)) for _ in range(processes)]
         drained = await watch(stage.server, backlog, workers, count, window_s or stage.options.window_s)
+        for worker in workers:
+            await worker.kill()  # an orderly stop takes seconds, and nothing in this Redis is wanted any more
     if job.page and (served := await stage.site.served() - served) < drained.finished:
         raise BenchFailure(f"{drained.finished} jobs finished, but the site answered only {served} requests")
     return drained
@@ -114,7 +116,7 @@ async def watch(
         jobs=jobs,
         finished=finished,
         elapsed_s=now - started,
-        reads=max(0, after.reads - before.reads - polls) / jobs,
+        trips=max(0, after.trips - before.trips - polls) / jobs,
         commands=max(0, after.commands - before.commands - polls) / jobs,
         redis_cpu_us=(after.cpu_s - before.cpu_s) * 1e6 / jobs,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from bench import talk
+from bench.environments import ensure
 from bench.peers import Peer
 from bench.stage import Stage
 
@@ -46,13 +48,21 @@ class Memory(Measure):
     def covers(self, peer: Peer) -> bool:
         return peer.is_queue
 
+    async def warm_up(self, stage: Stage, peer: Peer) -> None:
+        await ensure(peer.environment, stage.folder)
+
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
-        producer = await stage.clean_producer(peer)
+        await stage.server.empty()
         # The first job brings what is there once for all of them: scripts, streams, registries.
-        await producer.ask("enqueue_many", job="fetch", args=[self.URL], count=1)
+        await self._enqueue(stage, peer, 1)
         before = await stage.server.memory_bytes()
-        await producer.ask("enqueue_many", job="fetch", args=[self.URL], count=self.JOBS)
+        await self._enqueue(stage, peer, self.JOBS)
         return {"memory": (await stage.server.memory_bytes() - before) / self.JOBS}
+
+    async def _enqueue(self, stage: Stage, peer: Peer, count: int) -> None:
+        """By a producer that has gone when this returns: the buffers of its connections would count as memory too."""
+        async with talk.producer(peer, stage.settings(peer), stage.folder, role="memory") as producer:
+            await producer.ask("enqueue_many", job="fetch", args=[self.URL], count=count)
 
 
 async def _rate(stage: Stage, peer: Peer, op: str, count: int) -> float:

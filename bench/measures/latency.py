@@ -20,9 +20,10 @@ from .drain import FETCH_2K, drain
 from .measure import Measure
 from .throughput import WARM_UP_JOBS
 
-PROBE_S: Final = 2.0
+PROBE_S: Final = 1.5
+SLOW_PROBE_S: Final = 4.0
+"""For a peer that polls so seldom that the time above would bring two or three probes."""
 PROBES: Final = 400
-GAP_S: Final = 0.005
 SETTLE_S: Final = 0.5
 """How long the load runs before the first probe."""
 
@@ -57,47 +58,55 @@ class Latency(Measure):
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
         if peer.name == BARE:
             return _percentiles("idle_fetch", await _bare_latencies_ms(stage))
-        producer = await stage.clean_producer(peer)
+        await stage.clean_producer(peer)
         async with talk.worker(peer, stage.settings(peer), stage.folder) as worker:
-            await _probe(stage, producer, "stamp", limit=3, patience_s=30.0)  # until the worker is up and warm
-            idle = await _probe_both(stage, producer, "idle")
+            await _probe(stage, peer, "stamp", limit=3, patience_s=30.0)  # until the worker is up and warm
+            idle = await _probe_both(stage, peer, "idle")
             rate = stage.capacity[peer.name, "fetch_2k"] / 2
             opened = talk.producer(peer, stage.settings(peer), stage.folder, role="load")
-            async with opened as loader, asyncio.TaskGroup() as group:
-                load = group.create_task(_load(stage, loader, rate))
-                await asyncio.sleep(SETTLE_S)
-                half = await _probe_both(stage, producer, "half")
-                await load
+            async with opened as loader:
+                load = asyncio.create_task(_load(stage, peer, loader, rate))
+                try:
+                    await asyncio.sleep(SETTLE_S)
+                    half = await _probe_both(stage, peer, "half")
+                    loaded = await load
+                finally:
+                    load.cancel()
             worker.check()
-        sent_per_s = load.result()["sent"] / load.result()["elapsed_s"]
+        sent_per_s = loaded["sent"] / loaded["elapsed_s"]
         if sent_per_s < rate * 0.8:
             raise BenchFailure(f"its producer reached only {sent_per_s:,.0f}/s of the half load of {rate:,.0f}/s")
         return idle | half
 
 
-async def _load(stage: Stage, loader: talk.Producer, rate_per_s: float) -> dict[str, Any]:
-    duration_s = SETTLE_S + 2 * PROBE_S
+def _duration_s(peer: Peer) -> float:
+    return PROBE_S if peer.poll_s < 0.1 else SLOW_PROBE_S
+
+
+async def _load(stage: Stage, peer: Peer, loader: talk.Producer, rate_per_s: float) -> dict[str, Any]:
+    duration_s = SETTLE_S + 2 * _duration_s(peer)
     args = [stage.site.url("2k")]
     return await loader.ask("load", job="fetch", args=args, rate_per_s=rate_per_s, duration_s=duration_s)
 
 
-async def _probe_both(stage: Stage, producer: talk.Producer, when: str) -> dict[str, float]:
-    stamps = await _probe(stage, producer, "stamp")
-    fetches = await _probe(stage, producer, "fetch")
+async def _probe_both(stage: Stage, peer: Peer, when: str) -> dict[str, float]:
+    stamps = await _probe(stage, peer, "stamp")
+    fetches = await _probe(stage, peer, "fetch")
     sample = _percentiles(f"{when}_pick_up", stamps["pick_ups_ms"])
     return sample | _percentiles(f"{when}_fetch", fetches["round_trips_ms"])
 
 
 async def _probe(
-    stage: Stage, producer: talk.Producer, job: str, *, limit: int = PROBES, patience_s: float = 10.0
+    stage: Stage, peer: Peer, job: str, *, limit: int = PROBES, patience_s: float = 10.0
 ) -> dict[str, Any]:
     args = [stage.site.url("2k")] if job == "fetch" else []
+    producer = await stage.producer(peer)
     return await producer.ask(
         "probe",
         job=job,
         args=args,
-        duration_s=PROBE_S,
-        gap_s=GAP_S,
+        duration_s=_duration_s(peer),
+        gap_s=peer.poll_s,
         limit=limit,
         body_bytes=BODIES["2k"],
         patience_s=patience_s,
@@ -111,14 +120,8 @@ def _percentiles(name: str, values_ms: list[float]) -> dict[str, float]:
 
 
 async def _bare_latencies_ms(stage: Stage) -> list[float]:
-    command: list[str | Path] = [
-        python_of(BARE),
-        "-m",
-        "bench.adapters.bare_peer",
-        "single",
-        stage.site.url("2k"),
-        "200",
-    ]
+    command: list[str | Path] = [python_of(BARE), "-m", "bench.adapters.bare_peer"]
+    command += ["single", stage.site.url("2k"), "200"]
     answer = json.loads(await run(BARE, command, stage.folder, timeout_s=60.0, env={}))
     latencies_ms: list[float] = answer["latencies_ms"]
     return latencies_ms

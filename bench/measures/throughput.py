@@ -52,13 +52,13 @@ class Throughput(Measure):
 
     def _sample(self, drained: Drained) -> dict[str, float]:
         sample = {self.name: drained.rate}
-        values = (drained.reads, drained.commands, drained.redis_cpu_us)
+        values = (drained.trips, drained.commands, drained.redis_cpu_us)
         return sample | dict(zip(self.figures[1:], values, strict=False))
 
 
 class Empty(Throughput):
     name = "empty"
-    figures = ("empty", "empty_reads", "empty_commands", "empty_redis_cpu")
+    figures = ("empty", "empty_trips", "empty_commands", "empty_redis_cpu")
     job = EMPTY
 
 
@@ -85,7 +85,7 @@ class _Fetch(Throughput):
 
 class Fetch2K(_Fetch):
     name = "fetch_2k"
-    figures = ("fetch_2k", "fetch_2k_reads", "fetch_2k_commands", "fetch_2k_redis_cpu")
+    figures = ("fetch_2k", "fetch_2k_trips", "fetch_2k_commands", "fetch_2k_redis_cpu")
     job = FETCH_2K
 
 
@@ -119,13 +119,13 @@ class Sleeping(Measure):
     most_rounds = 3
 
     CONCURRENCY: Final = 2_000
-    JOBS: Final = 6_000
+    JOBS: Final = 4_000
 
     def covers(self, peer: Peer) -> bool:
         return peer.is_queue
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
-        drained = await drain(stage, peer, NAP, self.JOBS, concurrency=self.CONCURRENCY, window_s=6.0)
+        drained = await drain(stage, peer, NAP, self.JOBS, concurrency=self.CONCURRENCY, window_s=4.0)
         # The first to finish began a second earlier, and its whole wave with it: that second and wave count.
         return {"sleeping": drained.finished / (drained.elapsed_s + 1.0)}
 

@@ -17,9 +17,11 @@ MAX_HEADERS_BYTES: Final = 65_536
 MAX_REQUEST_BODY_BYTES: Final = 1 << 20
 MAX_TAGS: Final = 16
 MAX_TAG_CHARS: Final = 64
+MAX_VALIDATOR_CHARS: Final = 1024
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.6.2."""
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORBIDDEN_METHODS: Final = frozenset({"CONNECT", "TRACE", "TRACK"})
 """As in the fetch standard, "forbidden method"."""
 _FORBIDDEN_HEADERS: Final = frozenset(
@@ -139,8 +141,30 @@ def check_whole(field: str, value: object, low: int, high: int) -> None:
         raise InvalidRequest(field, f"{value} is not between {low} and {high}")
 
 
+def check_flag(field: str, value: object) -> None:
+    if type(value) is not bool:
+        raise InvalidRequest(field, "takes True or False")
+
+
+def check_name(field: str, value: object) -> None:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InvalidRequest(field, "takes a name of 1 to 64 letters, digits, dots, dashes and underscores")
+
+
 def check_moment(field: str, value: object) -> None:
     if not isinstance(value, datetime):
         raise InvalidRequest(field, f"takes a datetime, not {type(value).__name__}")
     if value.tzinfo is None:
         raise InvalidRequest(field, "takes a datetime with a time zone, such as datetime.now(timezone.utc)")
+
+
+def check_validator(field: str, value: object) -> None:
+    """A validator goes back as it came, well-formed or not: servers compare it with what they once sent."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise InvalidRequest(field, f"takes the header's value as it came, not {type(value).__name__}")
+    if not (0 < len(value) <= MAX_VALIDATOR_CHARS and value.isascii() and value.isprintable()):
+        raise InvalidRequest(field, f"takes 1 to {MAX_VALIDATOR_CHARS} printable ASCII characters")
+    if value.strip() == "*":
+        raise InvalidRequest(field, "is one copy's own, not *")

@@ -62,6 +62,26 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:attempts:"
 
     @property
+    def robots(self) -> str:
+        """String with a TTL: what an origin's robots.txt says to a product token, which follow."""
+        return f"{self.namespace}fetchq:robots:"
+
+    @property
+    def cache(self) -> str:
+        """String with a TTL: a stored answer of the HTTP cache; a digest of what was asked for follows."""
+        return f"{self.namespace}fetchq:cache:"
+
+    @property
+    def shelf(self) -> str:
+        """Sorted set: the keys of what workers cache for each other, by the ms at which they end."""
+        return f"{self.namespace}fetchq:shelf"
+
+    @property
+    def shelf_sizes(self) -> str:
+        """Hash: how many bytes each of those keys holds, and under the empty field their sum."""
+        return f"{self.namespace}fetchq:shelf-sizes"
+
+    @property
     def leases(self) -> str:
         """Hash: the lease of each running job: fencing token, lease end, original score."""
         return f"{self.namespace}fetchq:leases:{self.queue}"

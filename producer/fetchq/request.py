@@ -7,13 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, Unpack
 
 import msgspec
 from msgspec.structs import force_setattr
 
+from .content import FormFields, with_body
 from .errors import InvalidRequest
-from .fields import check_body, check_moment, check_seconds, check_whole, headers_of, method_of, normalise_url, tags_of
+from .fields import (
+    check_body,
+    check_flag,
+    check_moment,
+    check_name,
+    check_seconds,
+    check_validator,
+    check_whole,
+    headers_of,
+    method_of,
+    normalise_url,
+    tags_of,
+)
 from .status import FetchStatus
 
 WIRE_VERSION: Final = 1
@@ -27,6 +40,12 @@ MAX_WAIT_S: Final = 366 * 86_400.0
 
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """RFC 9110, section 9.2.2."""
+CONDITIONAL_METHODS: Final = frozenset({"GET", "HEAD"})
+"""Those to which 304 can be the answer (RFC 9110, section 13.1.2)."""
+CONDITIONAL_HEADERS: Final = frozenset(
+    {"if-match", "if-none-match", "if-modified-since", "if-range", "if-unmodified-since"}
+)
+"""RFC 9110, section 13.1."""
 
 _RETRYABLE_HTTP: Final = (408, 425, 429, 500, 502, 503, 504)
 
@@ -112,6 +131,22 @@ class FetchRequest(
     """How long after the enqueue the job is due, by Redis's clock."""
     deadline: datetime | None = None
     """With a time zone. A job that could not start before it ends as EXPIRED; no retry starts after it."""
+    etag: str | None = None
+    """The ETag of a copy at hand, as it came: if it still holds, the fetch ends as NOT_MODIFIED, without a body."""
+    last_modified: str | None = None
+    """The Last-Modified of a copy at hand, as it came. Where both are given, the server goes by `etag`."""
+    credential: str | None = None
+    """The name of a secret that the worker holds. It is sent to the origins it is for; any other ends as BLOCKED."""
+    cookies: bool = False
+    """Whether cookies that a redirect sets are sent with the hops that follow (RFC 6265)."""
+    proxy: str | None = None
+    """The name of a proxy that the worker knows."""
+    verify_tls: bool = True
+    """False trusts any certificate; BLOCKED unless the worker allows that."""
+    cache: bool = False
+    """Whether the answer may come from the HTTP cache that the workers share, and go into it (RFC 9111)."""
+    robots: bool = False
+    """Whether the robots.txt of each origin on the way is asked first (RFC 9309); ROBOTS_DENIED where it forbids."""
     key: str | None = None
     """Idempotency key: while the job or its result exists, the same key gives the same job."""
     result_ttl_s: float = DEFAULT_RESULT_TTL_S
@@ -136,8 +171,6 @@ class FetchRequest(
         check_whole("max_redirects", self.max_redirects, 0, 100)
         if type(self.retry) is not RetryPolicy:
             raise InvalidRequest("retry", f"takes a RetryPolicy, not {type(self.retry).__name__}")
-        if type(self.repeat_unsafe) is not bool:
-            raise InvalidRequest("repeat_unsafe", "takes True or False")
         if self.not_before is not None:
             check_moment("not_before", self.not_before)
             if self.delay_s:
@@ -145,6 +178,9 @@ class FetchRequest(
         check_seconds("delay_s", self.delay_s, 0.0, MAX_WAIT_S)
         if self.deadline is not None:
             check_moment("deadline", self.deadline)
+        if self.etag is not None or self.last_modified is not None:
+            self._check_validators()
+        self._check_manner()
         if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= MAX_KEY_CHARS):
             raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
@@ -152,6 +188,47 @@ class FetchRequest(
             force_setattr(self, "tags", tags_of(self.tags))
         if type(self.v) is not int or self.v != WIRE_VERSION:
             raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
+
+    def _check_manner(self) -> None:
+        if (
+            self.repeat_unsafe is False
+            and self.robots is False
+            and self.cache is False
+            and self.cookies is False
+            and self.verify_tls is True
+            and self.credential is None
+            and self.proxy is None
+        ):
+            return  # as nearly every request is, and enqueue_many makes many
+        check_flag("repeat_unsafe", self.repeat_unsafe)
+        check_flag("robots", self.robots)
+        check_flag("cookies", self.cookies)
+        check_flag("cache", self.cache)
+        if self.cache and self.method not in CONDITIONAL_METHODS:
+            raise InvalidRequest("cache", f"goes with GET and HEAD, not with {self.method}")
+        if self.cache and (self.etag is not None or self.last_modified is not None):
+            raise InvalidRequest("cache", "goes with etag and last_modified only one at a time")
+        check_flag("verify_tls", self.verify_tls)
+        if self.credential is not None:
+            check_name("credential", self.credential)
+            if any(name.lower() == "authorization" for name, _ in self.headers):
+                raise InvalidRequest("credential", "goes with an Authorization header only one at a time")
+        if self.proxy is not None:
+            check_name("proxy", self.proxy)
+
+    def _check_validators(self) -> None:
+        check_validator("etag", self.etag)
+        check_validator("last_modified", self.last_modified)
+        field = "last_modified" if self.etag is None else "etag"
+        if self.method not in CONDITIONAL_METHODS:
+            raise InvalidRequest(field, f"goes with GET and HEAD, not with {self.method}")
+        if any(name.lower() in CONDITIONAL_HEADERS for name, _ in self.headers):
+            raise InvalidRequest(field, "the headers hold a condition of their own")
+
+    @classmethod
+    def of(cls, url: str, **options: Unpack[RequestOptions]) -> FetchRequest:
+        """A request from what `Producer.enqueue` takes: headers as a mapping too, and `json` or `form` for a body."""
+        return build_request(url, options)
 
     @property
     def idempotent(self) -> bool:
@@ -167,11 +244,17 @@ class FetchRequest(
 
 
 class RequestOptions(TypedDict, total=False):
-    """The keywords that `Producer.enqueue(url, ...)` takes: the fields of `FetchRequest`."""
+    """The keywords that `Producer.enqueue(url, ...)` takes: the fields of `FetchRequest`, and two more ways to a body.
+
+    `json` is any value that JSON can hold, `form` names and values; either sets Content-Type unless the headers do, and
+    makes a POST of what would be a GET.
+    """
 
     method: str
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
     body: bytes | None
+    json: Any
+    form: FormFields | None
     timeout_s: float
     connect_timeout_s: float
     read_timeout_s: float
@@ -182,6 +265,14 @@ class RequestOptions(TypedDict, total=False):
     not_before: datetime | None
     delay_s: float
     deadline: datetime | None
+    etag: str | None
+    last_modified: str | None
+    credential: str | None
+    cookies: bool
+    proxy: str | None
+    verify_tls: bool
+    cache: bool
+    robots: bool
     key: str | None
     result_ttl_s: float
     tags: Iterable[str]
@@ -197,5 +288,9 @@ def build_request(request: str | FetchRequest, options: Mapping[str, Any]) -> Fe
         if unknown:
             raise InvalidRequest(min(unknown), f"no such field; there are {', '.join(sorted(_OPTIONS))}")
     if isinstance(request, FetchRequest):
+        if "json" in options or "form" in options:
+            options = with_body(options, request.method, request.headers)
         return msgspec.structs.replace(request, **options) if options else request
+    if "json" in options or "form" in options:
+        options = with_body(options, "GET", ())
     return FetchRequest(url=request, **options)

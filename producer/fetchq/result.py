@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import codecs
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from .charset import decode_text
 from .errors import FETCH_ERRORS
 from .status import FetchStatus
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One try: when it began, how it ended and how long it took."""
+    """One try: when it began, how it ended and how long it took.
+
+    WORKER_LOST: a run that was cut off with its worker, or by its worker's stop, and left nothing behind.
+    """
 
     started_at: datetime
+    """Of one that was lost: when the loss was found."""
     status: FetchStatus
     http_status: int | None = None
     duration_s: float = 0.0
@@ -65,7 +69,9 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     media_type: str | None = None
     """From Content-Type, lower case, without parameters."""
     charset: str | None = None
-    """From Content-Type, as sent."""
+    """From Content-Type, as sent; where that names no encoding, what was found in a body of text."""
+    from_cache: bool = False
+    """Whether the answer is a stored one: fresh, found good by the server, or in place of a server that failed."""
     redirects: tuple[Redirect, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     timing: Timing = Timing()
@@ -80,28 +86,42 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def text(self) -> str:
-        """The body as text, by its byte order mark, else the charset that was sent, else UTF-8; errors are replaced."""
-        for mark, name in _MARKS:
-            if self.body.startswith(mark):
-                return self.body[len(mark) :].decode(name, "replace")
-        try:
-            return self.body.decode(self.charset or "utf-8", "replace")
-        except (LookupError, ValueError):  # a charset that Python does not know, or one that is no text encoding
-            return self.body.decode("utf-8", "replace")
+        """The body as text, by its byte order mark, else by `charset`, else as UTF-8; errors are replaced."""
+        return decode_text(self.body, self.charset)
 
     @property
     def data(self) -> Any:
         """The body by its media type: JSON as objects, other text as `str`, all else as `bytes`.
 
-        JSON that does not parse is given as text.
+        JSON that does not parse is given as text, and `data_error` says so.
         """
-        media_type = self.media_type or ""
-        if media_type == "application/json" or media_type.endswith("+json"):
+        if self._is_json:
             try:
-                return msgspec.json.decode(self.text)
+                return self._parsed()
             except (msgspec.DecodeError, RecursionError):
                 return self.text
         return self.text if self.is_text else self.body
+
+    @property
+    def data_error(self) -> str | None:
+        """Why `data` is not what the media type promises: a sentence for a person; None when it is."""
+        if self._is_json:
+            try:
+                self._parsed()
+            except msgspec.DecodeError as problem:
+                return f"the body is not JSON: {problem}"
+            except RecursionError:
+                return "the body is not JSON that can be read: it is nested too deep"
+        return None
+
+    @property
+    def _is_json(self) -> bool:
+        """MIME sniffing standard, "JSON MIME type"; an answer without a body promises nothing."""
+        media_type = self.media_type or ""
+        return bool(self.body) and (media_type in ("application/json", "text/json") or media_type.endswith("+json"))
+
+    def _parsed(self) -> Any:
+        return msgspec.json.decode(self.text)
 
     @property
     def is_text(self) -> bool:
@@ -116,8 +136,6 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         raise FETCH_ERRORS[self.status](self)
 
 
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-"""The encoding standard, "BOM sniff": a mark outranks what the server says."""
 _TEXT_TYPES = frozenset(
     {
         "application/javascript",

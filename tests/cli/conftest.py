@@ -23,7 +23,10 @@ PATIENCE_S = 60.0
 
 
 class Site(ThreadingHTTPServer):
-    """Answers `/page/...`, `/json`, `/bin`, `/big/...` (30 KB), and `/gate/...`, which waits until the gate is open."""
+    """Answers `/page/...`, `/json`, `/bin`, `/big/...` (30 KB), and `/gate/...`, which waits until the gate is open.
+
+    Its robots.txt forbids `/page/private`.
+    """
 
     daemon_threads = True
     request_queue_size = 512
@@ -58,6 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
             "page": (200, "text/html; charset=utf-8", "<p>größe</p>".encode()),
             "gate": (200, "text/plain", b"open"),
             "json": (200, "application/json", b"[42]"),
+            "robots.txt": (200, "text/plain", b"User-agent: fetchq\nDisallow: /page/private"),
             "bin": (200, "image/png", b"\x89PNG\x00"),
             "big": (200, "application/octet-stream", b"\x00" * 30_000),
         }
@@ -141,7 +145,7 @@ def jobs_of(server: RedisServer) -> list[bytes]:
     """The keys of jobs, queues and results in a Redis."""
     with redis.Redis(unix_socket_path=str(server.socket)) as client:
         keys: list[bytes] = client.keys()
-        queues = [key for key in keys if client.type(key) == b"zset"]
+        queues = [key for key in keys if client.type(key) == b"zset" and key != b"fetchq:shelf"]
     of_a_job = (b"arq:job:", b"arq:result:", b"arq:retry:", b"arq:in-progress:", b"fetchq:attempts:", b"fetchq:lease")
     return queues + [key for key in keys if key.startswith(of_a_job)]
 

@@ -122,6 +122,36 @@ def test_a_request_carries_method_headers_and_body(fetchq: Fetchq, redis_server:
     assert fetchq.run("enqueue", "http://127.0.0.1/", *same, stdin="größe", environ=at(redis_server)).returncode == 0
 
 
+def test_a_body_can_be_json_as_it_is_typed_or_the_fields_of_a_form(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    def same(*arguments: str) -> bool:
+        ids = [
+            fetchq.run("enqueue", "http://127.0.0.1/", "--key", arguments[1], *way, environ=at(redis_server)).stdout
+            for way in (
+                arguments,
+                (
+                    "-X",
+                    "POST",
+                    "-H",
+                    f"Content-Type: application/{KINDS[arguments[0]][0]}",
+                    "--body",
+                    KINDS[arguments[0]][1],
+                ),
+            )
+        ]
+        return len(ids[0]) > 1 and ids[0] == ids[1]
+
+    assert same("--json", '{"a": 1}')
+    assert same("--form", "a=b c")
+    for bad in ("--json", "{"), ("--form", "nonsense"):
+        done = fetchq.run("enqueue", "http://127.0.0.1/", *bad, "--redis", NO_REDIS)
+        assert done.returncode == 2
+        assert f"{bad[0]} takes" in done.stderr
+
+
+KINDS = {"--json": ("json", '{"a": 1}'), "--form": ("x-www-form-urlencoded", "a=b+c")}
+"""How a body that is given by name looks when it is given whole."""
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

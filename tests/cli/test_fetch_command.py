@@ -48,6 +48,16 @@ def test_loopback_is_blocked_unless_it_is_allowed(fetchq: Fetchq, site: Site) ->
     assert fetchq.run("fetch", f"{site.url}/page/1", "--allow-net", "10.0.0.0/8,127.0.0.1/32").returncode == 0
 
 
+def test_robots_txt_is_obeyed_unless_it_is_said_otherwise(fetchq: Fetchq, site: Site) -> None:
+    urls = [f"{site.url}/page/{name}" for name in ("private", "1", "2", "3")]
+    obeyed = fetchq.run("fetch", *urls)
+    assert obeyed.returncode == 1
+    assert Counter(json.loads(line)["status"] for line in obeyed.stdout.splitlines()) == {"ROBOTS_DENIED": 1, "OK": 3}
+    assert site.hits == {"/robots.txt": 1, "/page/1": 1, "/page/2": 1, "/page/3": 1}
+    assert fetchq.run("fetch", *urls, "--no-robots").returncode == 0
+    assert site.hits["/robots.txt"] == 1
+
+
 def test_a_list_with_everything_that_lists_hold(fetchq: Fetchq, site: Site) -> None:
     page = f"{site.url}/page"
     content = "\r\n".join(
@@ -101,6 +111,7 @@ def test_bodies_that_are_not_text_go_to_files_named_by_their_hash(fetchq: Fetchq
         (["http://a/", "--timeout", "soon"], "Invalid value for '--timeout'"),
         (["http://a/", "--max-bytes", "0"], "max_bytes: 0 is not between"),
         (["http://a/", "--allow-net", "localhost"], "allow_net (FETCHQ_ALLOW_NET, --allow-net)"),
+        (["http://a/", "--allow-port", "http"], "allow_port (FETCHQ_ALLOW_PORT)"),
         (["http://a/", "--redis", "http://localhost"], "the Redis address begins with one of"),
         (["http://a/", "--out", "."], "cannot open .: Is a directory"),
         (["http://a/", "--nonsense"], "No such option: --nonsense"),

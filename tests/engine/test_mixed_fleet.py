@@ -55,7 +55,8 @@ async def test_a_mixed_fleet_runs_every_job_exactly_once(
     for worker in stock:
         await worker.close()
     assert set(runs.values()) == {1}
-    assert min(by["ours"], by["stock"]) > 0
+    assert by["ours"], "the engine took part"
+    assert by["stock"], "and so did arq"
     assert await redis.zcard("arq:queue") == 0
 
 

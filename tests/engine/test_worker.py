@@ -14,14 +14,18 @@ import msgspec
 import pytest
 from arq import func
 from arq.connections import ArqRedis
+from arq.cron import cron
 from arq.jobs import Job, JobStatus, ResultNotFound
 from arq.worker import FailedJobs, Retry, create_worker
+from redis.asyncio.connection import AbstractConnection, Connection
 from tests.engine.conftest import MakeWorker
 from tests.engine.running import running, wait_until
 from tests.engine.scripted_queue import Queue
+from tests.redis_server import RedisServer
 
 from fetchq import Producer
 from fetchq.keys import Keys
+from fetchq.redis_url import connect
 from fetchq.wire import deserialize, serialize
 from fetchq_worker.engine import Release, Worker
 from fetchq_worker.engine.presence import live_workers
@@ -121,20 +125,34 @@ async def test_a_blpop_never_waits_without_a_bound(
     async def work(ctx: Any) -> None: ...
 
     blocks: list[float] = []
-    execute: Any = ArqRedis.execute_command
+    send: Any = Connection.send_command
 
-    async def spy(self: ArqRedis, *args: Any, **options: Any) -> Any:
+    async def spy(self: Connection, *args: Any, **options: Any) -> Any:
         if args[0] == "BLPOP":
             blocks.append(args[-1])
-        return await execute(self, *args, **options)
+        return await send(self, *args, **options)
 
-    monkeypatch.setattr(ArqRedis, "execute_command", spy)
+    monkeypatch.setattr(AbstractConnection, "send_command", spy)
     await redis.enqueue_job("work", _defer_by=0.001)
     for poll_delay in (0, 0.00001, 60):
         async with running(make_worker([func(work, name="work")], poll_delay=poll_delay)):
             await asyncio.sleep(0.1)
     assert blocks
     assert all(0.1 < block <= 15 for block in blocks)
+
+
+async def test_a_pool_of_a_few_connections_is_enough(redis_server: RedisServer, real_redis: ArqRedis) -> None:
+    done: asyncio.Queue[None] = asyncio.Queue()
+
+    async def work(ctx: Any) -> None:
+        done.put_nowait(None)
+
+    pool = connect(redis_server.url, redis_class=ArqRedis, max_connections=3)
+    worker = Worker([func(work, name="work")], redis_pool=pool, handle_signals=False, poll_delay=0.02)
+    async with running(worker), asyncio.timeout(10):
+        for _ in range(50):
+            await real_redis.enqueue_job("work")
+            await done.get()
 
 
 async def test_a_retry_with_a_delay_comes_back_after_it_and_one_without_at_once(
@@ -402,6 +420,7 @@ async def test_a_worker_says_that_it_lives_and_takes_its_leave(redis: ArqRedis, 
         record = records[workers[0].id]
         assert (record.concurrency, record.functions, record.queue) == (3, ("work",), "arq:queue")
         assert abs(record.heartbeat_ms / 1000 - time.time()) < 60
+        assert abs(record.started_at_ms / 1000 - time.time()) < 60
     assert await live_workers(redis, Keys()) == []
 
 
@@ -457,6 +476,13 @@ async def test_times_that_make_no_sense_are_refused(embedded_redis: ArqRedis, op
 
     with pytest.raises(ValueError, match=r"lease_s|commit_ms"):
         Worker([work], redis_pool=embedded_redis, handle_signals=False, **options)
+
+
+async def test_a_namespace_and_cron_jobs_do_not_go_together(embedded_redis: ArqRedis) -> None:
+    async def work(ctx: Any) -> None: ...
+
+    with pytest.raises(ValueError, match="cron jobs are enqueued by arq"):
+        Worker(cron_jobs=[cron(work)], namespace="{a}:", redis_pool=embedded_redis, handle_signals=False)
 
 
 async def test_results_may_be_of_any_serializer(redis: ArqRedis, make_worker: MakeWorker) -> None:
@@ -520,7 +546,7 @@ async def test_a_job_whose_claim_was_under_way_when_the_worker_was_told_to_stop_
         await go.wait()
         return reply
 
-    worker._claimer.claim = claim_slowly  # type: ignore[method-assign,assignment]
+    worker._claimer.claim = claim_slowly  # type: ignore[method-assign, assignment]
     job = await redis.enqueue_job("work")
     assert job is not None
     async with running(worker):

@@ -70,6 +70,24 @@ URL = "https://example.org/"
         ("not_before", 12, "takes a datetime"),
         ("deadline", datetime(2026, 1, 1), "with a time zone"),
         ("delay_s", -1, "not between"),
+        ("etag", 5, "as it came"),
+        ("etag", "", "1 to 1024"),
+        ("etag", '"a"\r\nX: y', "printable"),
+        ("etag", "*", "not *"),
+        ("last_modified", datetime(2026, 1, 1), "as it came"),
+        ("last_modified", "\u00e4", "printable"),
+        ("credential", "a b", "takes a name"),
+        ("credential", "", "takes a name"),
+        ("credential", 5, "takes a name"),
+        ("proxy", "http://proxy.example/", "takes a name"),
+        ("cache", 1, "True or False"),
+        ("cookies", 1, "True or False"),
+        ("verify_tls", None, "True or False"),
+        ("robots", 1, "True or False"),
+        ("json", {1j}, "complex"),
+        ("form", "a=b", "pairs"),
+        ("form", {"a": b"b"}, "string, number or flag"),
+        ("form", {"a": "\ud800"}, "valid Unicode"),
         ("key", "", "1 to 256 characters"),
         ("key", "k" * 257, "1 to 256 characters"),
         ("key", 5, "1 to 256 characters"),
@@ -141,6 +159,54 @@ def test_headers_may_be_a_mapping_or_pairs_and_a_name_may_repeat() -> None:
     pairs = (("A", "b"), ("A", "c"))
     assert FetchRequest(url=URL, headers=list(pairs)).headers == pairs  # type: ignore[arg-type]
     assert FetchRequest(url=URL, headers={}).headers == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["etag", "last_modified"])
+def test_a_condition_goes_with_get_and_head_and_with_no_second_one(field: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{field}: goes with GET and HEAD, not with POST"):
+        FetchRequest.of(URL, method="POST", **{field: '"a"'})  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match=f"{field}: the headers hold a condition"):
+        FetchRequest.of(URL, headers={"if-NONE-match": '"b"'}, **{field: '"a"'})  # type: ignore[arg-type]
+
+
+def test_a_credential_excludes_an_authorization_header() -> None:
+    with pytest.raises(InvalidRequest, match="credential: goes with an Authorization header only one at a time"):
+        FetchRequest.of(URL, credential="api", headers={"authorization": "x"})
+
+
+def test_the_cache_is_for_safe_methods_and_asks_its_own_conditions() -> None:
+    with pytest.raises(InvalidRequest, match="cache: goes with GET and HEAD, not with PUT"):
+        FetchRequest(url=URL, method="PUT", cache=True)
+    with pytest.raises(InvalidRequest, match="cache: goes with etag and last_modified only one at a time"):
+        FetchRequest(url=URL, cache=True, etag='"a"')
+
+
+def test_json_becomes_the_body_of_a_post() -> None:
+    request = FetchRequest.of(URL, json={"a": [1, None, "\u00e4"]})
+    assert (request.method, request.body) == ("POST", '{"a":[1,null,"\u00e4"]}'.encode())
+    assert request.headers == (("Content-Type", "application/json"),)
+
+
+def test_a_form_becomes_the_body_of_a_post() -> None:
+    request = FetchRequest.of(URL, form=[("a b", "\u00e4&="), ("n", 1), ("n", 2.5), ("f", True)])
+    assert (request.method, request.body) == ("POST", b"a+b=%C3%A4%26%3D&n=1&n=2.5&f=true")
+    assert request.headers == (("Content-Type", "application/x-www-form-urlencoded"),)
+
+
+def test_a_content_type_and_a_method_of_ones_own_stay() -> None:
+    request = FetchRequest.of(URL, method="PUT", headers={"content-type": "application/ld+json"}, json=[])
+    assert (request.method, request.headers) == ("PUT", (("content-type", "application/ld+json"),))
+    changed = build_request(FetchRequest(url=URL, method="PATCH", headers=(("X-A", "b"),)), {"form": {"c": "d"}})
+    assert (changed.method, changed.body) == ("PATCH", b"c=d")
+    assert changed.headers == (("X-A", "b"), ("Content-Type", "application/x-www-form-urlencoded"))
+
+
+def test_a_body_has_one_source() -> None:
+    with pytest.raises(InvalidRequest, match="form: goes with json only one at a time"):
+        FetchRequest.of(URL, json={}, form={})
+    with pytest.raises(InvalidRequest, match="json: goes with body only one at a time"):
+        FetchRequest.of(URL, body=b"x", json={})
+    assert FetchRequest.of(URL, body=None, json=None, form=None) == FetchRequest(url=URL)
 
 
 def test_same_work_is_blind_to_the_clock_and_to_nothing_else() -> None:

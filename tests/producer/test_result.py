@@ -62,3 +62,37 @@ def test_each_failure_has_an_exception_of_its_own_in_the_one_tree() -> None:
 
 def test_every_failure_that_is_retryable_is_one_of_the_set() -> None:
     assert {status for status in FetchStatus if status.retryable} < set(FETCH_ERRORS)
+
+
+@pytest.mark.parametrize(
+    ("body", "data", "error"),
+    [
+        (b'{"a": 1}', {"a": 1}, None),
+        (b"<html>", "<html>", "the body is not JSON: JSON is malformed"),
+        (b"[1, 2", "[1, 2", "the body is not JSON: Input data was truncated"),
+        (b"[" * 100_000, "[" * 100_000, "the body is not JSON that can be read: it is nested too deep"),
+        (b"\xef\xbb\xbf[1]", [1], None),
+        (b"", "", None),
+    ],
+)
+def test_json_that_is_not_json_is_text_and_says_so(body: bytes, data: object, error: str | None) -> None:
+    result = FetchResult(url="http://example.org/", status=FetchStatus.OK, body=body, media_type="application/json")
+
+    assert result.data == data
+    if error is None:
+        assert result.data_error is None
+    else:
+        assert (result.data_error or "").startswith(error)
+
+
+@pytest.mark.parametrize("charset", ["idna", "punycode", "unicode_escape", "utf-7", "rot13", "zip", "x" * 100_000])
+def test_a_charset_that_is_none_of_the_webs_is_not_looked_for_in_python(charset: str) -> None:
+    result = FetchResult(url="http://example.org/", status=FetchStatus.OK, body=b"+AGE- \\u0041", charset=charset)
+
+    assert result.text == "+AGE- \\u0041"
+
+
+def test_an_encoding_that_could_smuggle_markup_gives_nothing() -> None:
+    result = FetchResult(url="http://example.org/", status=FetchStatus.OK, body=b"<script>", charset="iso-2022-kr")
+
+    assert result.text == "\ufffd"

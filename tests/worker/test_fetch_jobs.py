@@ -116,9 +116,28 @@ async def test_crashes_and_attempts_are_counted_apart(site: Site, run: Run, redi
     after_five = await fetch_data({**run, "job_try": 8}, FetchRequest(url=url))
 
     assert after_four.status is FetchStatus.OK
-    assert (after_five.status, len(after_five.attempts)) == (FetchStatus.WORKER_LOST, 2)
+    lost, failed = [FetchStatus.WORKER_LOST], [FetchStatus.HTTP_ERROR]
+    assert [attempt.status for attempt in after_four.attempts] == failed * 2 + lost * 4 + [FetchStatus.OK]
+    assert [attempt.status for attempt in after_five.attempts] == failed * 2 + lost * 5
+    assert after_five.status is FetchStatus.WORKER_LOST
     assert "5 times" in (after_five.error or "")
     assert len(site.visits) == 1
+
+
+async def test_a_crash_uses_up_no_try_and_stays_in_the_record(site: Site, run: Run, redis: ArqRedis) -> None:
+    request = FetchRequest(url=site.serve("/", answer(status=503)), retry=RetryPolicy(max_tries=2, base_s=0))
+
+    with pytest.raises(Retry):
+        await fetch_data({**run, "job_try": 2}, request)
+    result = await fetch_data({**run, "job_try": 4}, request)
+
+    assert [attempt.status for attempt in result.attempts] == ["WORKER_LOST", "HTTP_ERROR", "WORKER_LOST", "HTTP_ERROR"]
+
+
+async def test_a_client_that_claims_a_billion_tries_gets_a_small_result(site: Site, run: Run) -> None:
+    result = await fetch_data({**run, "job_try": 1_000_000_000}, FetchRequest(url=site.serve("/", answer())))
+
+    assert (result.status, len(result.attempts)) == (FetchStatus.WORKER_LOST, 5)
 
 
 async def test_a_job_whose_deadline_has_passed_is_not_run(site: Site, run: Run) -> None:
@@ -169,8 +188,9 @@ async def test_an_unsafe_request_is_marked_before_it_is_sent(site: Site, run: Ru
     assert marks[0].sending
 
 
+@pytest.mark.parametrize("next_try", [1, 2], ids=["stopped, and the try not counted", "crashed"])
 async def test_an_unsafe_request_that_may_have_been_sent_by_a_lost_worker_is_not_sent_again(
-    site: Site, run: Run
+    site: Site, run: Run, next_try: int
 ) -> None:
     arrived = asyncio.Event()
 
@@ -184,9 +204,10 @@ async def test_an_unsafe_request_that_may_have_been_sent_by_a_lost_worker_is_not
     lost.cancel()
     await asyncio.wait([lost])
 
-    result = await fetch_data({**run, "job_try": 2}, request)
+    result = await fetch_data({**run, "job_try": next_try}, request)
 
     assert result.status is FetchStatus.WORKER_LOST
+    assert [attempt.status for attempt in result.attempts] == [FetchStatus.WORKER_LOST]
     assert len(site.visits) == 1
 
 
@@ -244,7 +265,8 @@ async def test_while_redis_is_away_a_job_that_needs_it_goes_back_and_nothing_uns
 
 async def test_a_connection_that_was_not_used_after_all_goes_back_to_the_pool(site: Site, run: Run) -> None:
     url = site.serve("/", answer(b"hello"))
-    away = {**run, "redis": AsyncMock(set=AsyncMock(side_effect=RedisConnectionError))}
+    going = AsyncMock(get=AsyncMock(return_value=None), set=AsyncMock(side_effect=RedisConnectionError))
+    away = {**run, "redis": going}
 
     with pytest.raises(Release):
         await fetch_data(away, FetchRequest(url=url, method="POST"))

@@ -145,7 +145,7 @@ async def test_a_redirect_to_a_forbidden_address_is_blocked(site: Site) -> None:
         result = await fetch({"fetcher": guarded}, FetchRequest(url=url))
 
     assert result.status is FetchStatus.BLOCKED
-    assert result.error == "the egress policy forbids link-local addresses"
+    assert result.error == "the egress policy forbids cloud metadata services"
 
 
 async def test_a_name_that_does_not_exist_is_a_dns_error(fetcher: Fetcher) -> None:
@@ -325,10 +325,10 @@ async def test_a_request_that_breaks_the_contract_is_a_result_too() -> None:
 async def test_a_fault_of_our_own_is_an_internal_error_and_is_logged(
     site: Site, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken_guard(host: str) -> None:
-        raise ZeroDivisionError(host)
+    def broken_guard(url: str) -> None:
+        raise ZeroDivisionError(url)
 
-    monkeypatch.setattr(fetcher.guard, "check_host", broken_guard)
+    monkeypatch.setattr(fetcher.guard, "check_url", broken_guard)
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", answer())))
 

@@ -104,7 +104,7 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
 def _hooks(settings: Settings, queue: str, theirs: dict[str, Any]) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
         ctx.setdefault("keys", Keys(queue=queue))
-        ctx["fetcher"] = Fetcher.from_settings(settings)
+        ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
         await _run(theirs.get("on_startup"), ctx)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
@@ -119,6 +119,8 @@ def _hooks(settings: Settings, queue: str, theirs: dict[str, Any]) -> dict[str, 
         await settle(ctx)
         await _run(theirs.get("after_job_end"), ctx)
 
+    # The engine's commit settles the job itself, and a hook would make each job wait for its commit.
+    after_job_end.engine_hook = theirs.get("after_job_end")  # type: ignore[attr-defined]
     return {"on_startup": on_startup, "on_shutdown": on_shutdown, "after_job_end": after_job_end}
 
 

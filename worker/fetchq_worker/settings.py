@@ -15,6 +15,8 @@ from fetchq.keys import DEFAULT_QUEUE
 from fetchq.redis_url import DEFAULT_URL
 
 ENV_PREFIX: Final = "FETCHQ_"
+LISTS: Final = ("allow_net", "allow_port")
+"""The settings with several values: in the environment, and within one flag, commas or blanks stand between them."""
 
 
 class InvalidSetting(FetchqError, ValueError):
@@ -33,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lease_s: Annotated[
         float, Meta(ge=0.5, le=3600, description="Seconds after which a silent worker's jobs are run by another.")
     ] = 15.0
+    verbose: Annotated[bool, Meta(description="Whether each job's start and end is logged.")] = False
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
         str,
@@ -42,6 +45,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[str, ...],
         Meta(description="Networks (CIDR) that may be fetched from although they are not public."),
     ] = ()
+    allow_port: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=65_535)], ...],
+        Meta(
+            description="Ports that may be fetched from besides 80, 443 and those from 1024 that no other protocol has."
+        ),
+    ] = ()
+    credentials_file: Annotated[
+        str, Meta(description="A TOML file of the credentials and proxies that requests can name.")
+    ] = ""
+    tls_ca_file: Annotated[str, Meta(description="A PEM file of authorities that are trusted beside the system's.")] = (
+        ""
+    )
+    allow_unverified_tls: Annotated[bool, Meta(description="Whether a request may have verify_tls=False.")] = False
+    cache_max_bytes: Annotated[
+        int,
+        Meta(ge=0, le=1 << 40, description="Bytes of Redis that what workers cache for each other may take."),
+    ] = 64 << 20
 
     def __post_init__(self) -> None:
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
@@ -60,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for field in msgspec.structs.fields(cls):
             text = environ.get(ENV_PREFIX + field.name.upper(), "").strip()
             if text:
-                values[field.name] = _split(text) if field.name == "allow_net" else text
+                values[field.name] = split_list(text) if field.name in LISTS else text
         values.update({name: value for name, value in flags.items() if value is not None})
         try:
             return msgspec.convert(values, cls, strict=False)
@@ -70,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise InvalidSetting(_as_written(str(problem))) from None
 
 
-def _split(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     return [part for part in text.replace(",", " ").split() if part]
 
 

@@ -11,6 +11,26 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from .options import (
+    AllowNet,
+    AllowPort,
+    Bodies,
+    Concurrency,
+    Cookies,
+    Credential,
+    CredentialsFile,
+    FromFile,
+    MaxBytes,
+    MaxTries,
+    OwnRedis,
+    Proxy,
+    Queue,
+    Redis,
+    Timeout,
+    TLSCAFile,
+    UserAgent,
+)
+
 app = typer.Typer(
     name="fetchq",
     help="An async fetch task queue: put URL fetches on Redis, run the workers, get the results.",
@@ -19,74 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-
-_REDIS_HELP = "Address of Redis: redis://, rediss://, unix:// or redis+sentinel://."
-Redis = Annotated[
-    str,
-    typer.Option("--redis", envvar="FETCHQ_REDIS_URL", metavar="URL", help=_REDIS_HELP),
-]
-OwnRedis = Annotated[
-    str | None,
-    typer.Option(
-        "--redis",
-        envvar="FETCHQ_REDIS_URL",
-        metavar="URL",
-        help="Redis for the run, where workers elsewhere may help.",
-        show_default="one inside the process",
-    ),
-]
-Queue = Annotated[str, typer.Option("--queue", envvar="FETCHQ_QUEUE", metavar="NAME", help="Name of the queue.")]
-Concurrency = Annotated[
-    int,
-    typer.Option("--concurrency", "-c", envvar="FETCHQ_CONCURRENCY", metavar="N", help="Fetches at a time."),
-]
-AllowNet = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-net",
-        envvar="FETCHQ_ALLOW_NET",
-        metavar="CIDR",
-        help="A network that may be fetched from although it is not public, such as 127.0.0.0/8; can be repeated.",
-        show_default="none",
-    ),
-]
-UserAgent = Annotated[
-    str | None,
-    typer.Option(
-        "--user-agent",
-        envvar="FETCHQ_USER_AGENT",
-        metavar="TEXT",
-        help="Product token and contact, sent with every request.",
-        show_default="fetchq and its version",
-    ),
-]
-FromFile = Annotated[
-    str | None,
-    typer.Option(
-        "--from", metavar="FILE", help="A file of URLs, one a line, # for comments; - is stdin.", show_default="none"
-    ),
-]
-Timeout = Annotated[
-    float,
-    typer.Option("--timeout", metavar="S", help="Seconds for one attempt, as a whole."),
-]
-MaxBytes = Annotated[
-    int,
-    typer.Option("--max-bytes", metavar="N", help="Largest body, decoded, in bytes."),
-]
-MaxTries = Annotated[
-    int,
-    typer.Option("--max-tries", metavar="N", help="Attempts in all."),
-]
-Bodies = Annotated[
-    str | None,
-    typer.Option(
-        "--bodies",
-        metavar="DIR",
-        help="Keep bodies that are not text, or above 64 KiB, in files named by their SHA-256.",
-        show_default="they are left out",
-    ),
-]
 
 
 def main() -> None:
@@ -136,7 +88,14 @@ def fetch(
     max_bytes: MaxBytes = 4_194_304,
     max_tries: MaxTries = 3,
     allow_net: AllowNet = None,
+    allow_port: AllowPort = None,
     user_agent: UserAgent = None,
+    credential: Credential = None,
+    proxy: Proxy = None,
+    cookies: Cookies = False,
+    credentials_file: CredentialsFile = "",
+    tls_ca_file: TLSCAFile = "",
+    no_robots: Annotated[bool, typer.Option("--no-robots", help="Fetch what a robots.txt forbids, too.")] = False,
     redis_url: OwnRedis = None,
     queue: Queue = "arq:queue",
 ) -> None:
@@ -147,7 +106,7 @@ def fetch(
     """
     from .fetch import FetchOptions
     from .fetch import fetch as command
-    from .intake import FetchLimits
+    from .intake import FetchLimits, FetchManner
 
     options = FetchOptions(
         urls=urls or (),
@@ -157,6 +116,7 @@ def fetch(
         bodies=bodies,
         embedded=redis_url is None,
         limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
+        manner=FetchManner(robots=not no_robots, credential=credential, proxy=proxy, cookies=cookies),
     )
     _run(
         command,
@@ -165,7 +125,10 @@ def fetch(
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
+        allow_port=allow_port,
         user_agent=user_agent,
+        credentials_file=credentials_file,
+        tls_ca_file=tls_ca_file,
     )
 
 
@@ -177,7 +140,27 @@ def worker(
     concurrency: Concurrency = 100,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
     allow_net: AllowNet = None,
+    allow_port: AllowPort = None,
     user_agent: UserAgent = None,
+    credentials_file: CredentialsFile = "",
+    tls_ca_file: TLSCAFile = "",
+    allow_unverified_tls: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unverified-tls",
+            envvar="FETCHQ_ALLOW_UNVERIFIED_TLS",
+            help="Let a request have verify_tls=False.",
+        ),
+    ] = False,
+    cache_max_bytes: Annotated[
+        int,
+        typer.Option(
+            "--cache-max-bytes",
+            envvar="FETCHQ_CACHE_MAX_BYTES",
+            metavar="N",
+            help="Bytes of Redis that what workers cache for each other may take.",
+        ),
+    ] = 67_108_864,
     grace_s: Annotated[
         float,
         typer.Option(
@@ -214,6 +197,9 @@ def worker(
             show_default="the fetch alone",
         ),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", envvar="FETCHQ_VERBOSE", help="Log the start and end of each job.")
+    ] = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="Run none: say whether one of this host is alive (exit status 0) or not (1)."),
@@ -235,10 +221,16 @@ def worker(
         queue=queue,
         concurrency=concurrency,
         allow_net=allow_net,
+        allow_port=allow_port,
         user_agent=user_agent,
+        credentials_file=credentials_file,
+        tls_ca_file=tls_ca_file,
+        allow_unverified_tls=allow_unverified_tls,
+        cache_max_bytes=cache_max_bytes,
         grace_s=grace_s,
         lease_s=lease_s,
         processes=processes,
+        verbose=verbose,
     )
 
 
@@ -260,6 +252,31 @@ def enqueue(
     body_file: Annotated[
         str | None,
         typer.Option("--body-file", metavar="FILE", help="Request body, from a file; - is stdin.", show_default="none"),
+    ] = None,
+    json: Annotated[
+        str | None, typer.Option("--json", metavar="JSON", help="Request body, as JSON.", show_default="none")
+    ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option("--form", metavar="N=V", help="A field of a form to send; can be repeated.", show_default="none"),
+    ] = None,
+    credential: Credential = None,
+    proxy: Proxy = None,
+    cookies: Cookies = False,
+    cache: Annotated[bool, typer.Option("--cache", help="Use the HTTP cache that the workers share.")] = False,
+    no_verify_tls: Annotated[
+        bool, typer.Option("--no-verify-tls", help="Trust any certificate, where the worker allows that.")
+    ] = False,
+    robots: Annotated[bool, typer.Option("--robots", help="Ask each origin's robots.txt first.")] = False,
+    etag: Annotated[
+        str | None,
+        typer.Option("--etag", metavar="TEXT", help="The ETag of a copy at hand.", show_default="none"),
+    ] = None,
+    last_modified: Annotated[
+        str | None,
+        typer.Option(
+            "--last-modified", metavar="DATE", help="The Last-Modified of a copy at hand.", show_default="none"
+        ),
     ] = None,
     timeout: Timeout = 30.0,
     max_bytes: MaxBytes = 4_194_304,
@@ -298,6 +315,16 @@ def enqueue(
         headers=header or (),
         body=body,
         body_file=body_file,
+        json=json,
+        form=form or (),
+        credential=credential,
+        proxy=proxy,
+        cookies=cookies,
+        cache=cache,
+        verify_tls=not no_verify_tls,
+        robots=robots,
+        etag=etag,
+        last_modified=last_modified,
         timeout_s=timeout,
         max_bytes=max_bytes,
         max_redirects=max_redirects,

@@ -22,7 +22,7 @@ from fetchq_worker.settings import Settings
 from .exit_status import CommandFailed, ExitStatus
 from .fetch_run import FetchRun
 from .in_process import InProcess, in_process
-from .intake import FetchLimits, Intake
+from .intake import FetchLimits, FetchManner, Intake
 from .logs import configure_logs
 from .progress import Progress, make_progress
 from .result_file import LineSink, ResultFile, StdoutLines
@@ -43,6 +43,7 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
     embedded: bool = True
     """Whether Redis is inside the process."""
     limits: FetchLimits = FetchLimits()
+    manner: FetchManner = FetchManner()
 
     @property
     def out_path(self) -> Path | None:
@@ -57,7 +58,7 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
         raise CommandFailed("name some URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
     if options.resume and options.out_path is None:
         raise CommandFailed("--resume needs --out FILE, the file to go on with", ExitStatus.USAGE)
-    intake = Intake(options.limits)
+    intake = Intake(options.limits, options.manner)
     bodies = BodyFolder(Path(options.bodies)) if options.bodies is not None else None
     sink = _open_sink(options, intake)
     try:

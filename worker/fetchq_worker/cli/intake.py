@@ -30,15 +30,28 @@ class FetchLimits(NamedTuple):
     max_tries: int = 3
 
 
+class FetchManner(NamedTuple):
+    """How every fetch is made."""
+
+    robots: bool = True
+    credential: str | None = None
+    proxy: str | None = None
+    cookies: bool = False
+
+
+_PLAIN: Final = FetchManner()
+
+
 class Intake:
     """Turns the lines of a list into requests. A URL that was met before, however it was written, is left out."""
 
-    def __init__(self, limits: FetchLimits) -> None:
+    def __init__(self, limits: FetchLimits, manner: FetchManner = _PLAIN) -> None:
         """Raises `InvalidRequest` for limits that the contract does not allow."""
         self._options: dict[str, object] = {
             "timeout_s": limits.timeout_s,
             "max_bytes": limits.max_bytes,
             "retry": RetryPolicy(max_tries=limits.max_tries, max_retry_after_s=MAX_RETRY_AFTER_S),
+            **manner._asdict(),
             "result_ttl_s": RESULT_TTL_S,
         }
         self._request("http://localhost/")  # checks the limits before any line is read

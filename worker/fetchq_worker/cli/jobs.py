@@ -38,6 +38,17 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Each `Name: value`."""
     body: str | None = None
     body_file: str | None = None
+    json: str | None = None
+    form: Sequence[str] = ()
+    """Each `name=value`."""
+    credential: str | None = None
+    proxy: str | None = None
+    cookies: bool = False
+    cache: bool = False
+    verify_tls: bool = True
+    robots: bool = False
+    etag: str | None = None
+    last_modified: str | None = None
     timeout_s: float
     max_bytes: int
     max_redirects: int
@@ -60,8 +71,8 @@ async def enqueue(
     if options.key is not None and (len(urls) != 1 or from_file is not None):
         raise CommandFailed("--key names one job: give it one URL", ExitStatus.USAGE)
     fields = _fields(options)
-    FetchRequest(url="http://localhost/", **fields)  # the options, before the first line of a file
-    requests = [FetchRequest(url=url, **fields) for url in urls]
+    FetchRequest.of("http://localhost/", **fields)  # the options, before the first line of a file
+    requests = [FetchRequest.of(url, **fields) for url in urls]
     complaints = 0
     async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
         await _enqueue(producer, requests)
@@ -71,7 +82,7 @@ async def enqueue(
                     requests = []
                     for line in lines:
                         try:
-                            requests.append(FetchRequest(url=line, **fields))
+                            requests.append(FetchRequest.of(line, **fields))
                         except InvalidRequest as problem:
                             complaints += 1
                             if complaints <= _MAX_COMPLAINTS:
@@ -148,6 +159,16 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "method": options.method or ("POST" if body is not None else None),
         "headers": [_header(text) for text in options.headers],
         "body": body,
+        "json": _json(options.json),
+        "form": [_form_field(text) for text in options.form] or None,
+        "credential": options.credential,
+        "proxy": options.proxy,
+        "cookies": options.cookies,
+        "cache": options.cache,
+        "verify_tls": options.verify_tls,
+        "robots": options.robots,
+        "etag": options.etag,
+        "last_modified": options.last_modified,
         "timeout_s": options.timeout_s,
         "max_bytes": options.max_bytes,
         "max_redirects": options.max_redirects,
@@ -175,6 +196,24 @@ def _body(options: EnqueueOptions) -> bytes | None:
         return Path(options.body_file).read_bytes()
     except OSError as problem:
         raise CommandFailed(f"cannot read {options.body_file}: {problem.strerror}", ExitStatus.USAGE) from problem
+
+
+def _json(text: str | None) -> msgspec.Raw | None:
+    """The text itself, as it was typed, once it is known to be JSON."""
+    if text is None:
+        return None
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError as problem:
+        raise CommandFailed(f"--json takes JSON: {problem}", ExitStatus.USAGE) from problem
+    return msgspec.Raw(text.encode())
+
+
+def _form_field(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise CommandFailed(f"--form takes name=value, not {text!r}", ExitStatus.USAGE)
+    return name, value
 
 
 def _header(text: str) -> tuple[str, str]:

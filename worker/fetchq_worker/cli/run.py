@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fetchq import FetchqError
-from fetchq_worker.settings import Settings
+from fetchq_worker.settings import LISTS, Settings, split_list
 
 from .exit_status import ExitStatus, cannot_write, failure_of
 from .summary import printable
@@ -49,9 +49,10 @@ def run_with_settings(
     """Runs `command(*arguments, settings)`; the settings come from the environment, outranked by `flags`."""
 
     async def with_settings() -> ExitStatus:
-        networks = flags.pop("allow_net", None)
-        if networks:  # the environment separates them with commas or blanks, a flag may be repeated
-            flags["allow_net"] = [cidr for text in networks for cidr in text.replace(",", " ").split()]
+        for name in LISTS:
+            texts = flags.pop(name, None)
+            if texts:
+                flags[name] = [value for text in texts for value in split_list(text)]
         return await command(*arguments, Settings.from_env(**flags))
 
     return run(with_settings())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import math
 import os
 import sys
@@ -16,12 +17,16 @@ from arq.connections import ArqRedis, RedisSettings
 from fetchq.redis_errors import translated
 from fetchq.redis_url import RedisAddress, connect
 from fetchq_worker.arq_settings import worker_settings
+from fetchq_worker.engine import Worker
+from fetchq_worker.process import settle_in
 from fetchq_worker.settings import ENV_PREFIX, Settings
 from fetchq_worker.supervisor import SUPERVISED_ENV, Supervisor, stop_with_supervisor
 
 from .exit_status import CommandFailed, ExitStatus
 from .logs import configure_logs
 from .run_worker import make_worker
+
+_log = logging.getLogger("fetchq.worker")
 
 _OPTION_OF: Final = {
     "queue": "queue_name",
@@ -34,7 +39,7 @@ _OPTION_OF: Final = {
 
 async def work(settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings) -> ExitStatus:
     """Runs one worker here, or several in processes of their own; see `_work`."""
-    configure_logs("INFO")
+    configure_logs("INFO", each_job=settings.verbose)
     if settings.processes == 1 or SUPERVISED_ENV in os.environ:
         stop_with_supervisor()
         return await _work(settings_name, burst, flags, settings)
@@ -64,15 +69,28 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
         with translated(redis):
             await redis.ping()
         worker = make_worker(settings_class, redis, **options)
+        settle_in()
+        _log.info(
+            "worker.started id=%s queue=%s concurrency=%d redis=%s",
+            worker.id,
+            worker.queue_name,
+            worker.max_jobs,
+            address,
+        )
         try:
             await worker.async_run()
         except asyncio.CancelledError:
             pass  # how the worker's own signal handler ends its run
         finally:
             await worker.close()
+            _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
     finally:
         await redis.aclose()
     return ExitStatus.OK
+
+
+def _counts(worker: Worker) -> str:
+    return f"complete={worker.jobs_complete} failed={worker.jobs_failed} retried={worker.jobs_retried}"
 
 
 def load_settings_class(name: str) -> type:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -50,23 +50,26 @@ class Claimer:
         self._unheard: tuple[str, ...] = ()
         """Tokens of calls that failed on the way: carried out or not, nobody knows."""
 
-    async def claim(self, scripts: Scripts, count: int, only: Sequence[bytes | str] = ()) -> Claim:
+    async def claim(
+        self,
+        scripts: Scripts,
+        count: int,
+        *,
+        only: Sequence[bytes | str] = (),
+        on_sent: Callable[[], None] | None = None,
+    ) -> Claim:
         """Takes up to `count` due jobs; with `only`, from among these ids."""
         if self._unheard:
             await self._give_back(scripts.give_back)
         self._calls += 1
         token = f"{self._worker_id}.{self._calls:x}"
         try:
-            return await self._call(scripts.claim, token, count, only)
+            passed = 0 if only else self._passed
+            args = ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, *only)
+            reply = await scripts.claim(self._keys, args, on_sent=on_sent)
         except REDIS_ERRORS:
             self._unheard = (*self._unheard, token)[-MAX_UNHEARD:]
             raise
-
-    async def _call(self, script: Script, token: str, count: int, only: Sequence[bytes | str]) -> Claim:
-        passed = 0 if only else self._passed
-        reply = await script(
-            self._keys, ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, *only)
-        )
         queued, more, wait_ms, passed, jobs = reply
         if not only:
             self._passed = passed

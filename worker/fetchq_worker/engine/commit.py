@@ -9,6 +9,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
+
 from fetchq.keys import PUSH_PREFIX_LEN, Keys
 
 from .ending import wait_ended
@@ -40,34 +42,20 @@ class Verb(StrEnum):
 _LAST: Final = (Verb.FINISH, Verb.MISSING)
 
 
-class Outcome:
+class Outcome(msgspec.Struct, eq=False, gc=False):
     """What became of one run."""
 
-    __slots__ = ("defer_ms", "landed", "lease", "marker_ms", "result", "result_ttl_ms", "verb")
-
-    def __init__(
-        self,
-        lease: Lease,
-        verb: Verb,
-        *,
-        result: bytes = b"",
-        result_ttl_ms: int | None = 0,
-        defer_ms: int | None = None,
-        marker_ms: int | None = None,
-    ) -> None:
-        self.lease = lease
-        self.verb = verb
-        self.result = result
-        self.result_ttl_ms = result_ttl_ms
-        """How long the result is kept; None for ever, 0 not at all."""
-        self.defer_ms = defer_ms
-        """In how many ms a job that goes back is due; None at its original score."""
-        self.marker_ms = marker_ms
-        """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
-        self.landed: asyncio.Future[None] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Outcome {self.verb} of {self.lease!r}, {len(self.result)} bytes>"
+    lease: Lease
+    verb: Verb
+    result: bytes = b""
+    result_ttl_ms: int | None = 0
+    """How long the result is kept; None for ever, 0 not at all."""
+    defer_ms: int | None = None
+    """In how many ms a job that goes back is due; None at its original score."""
+    marker_ms: int | None = None
+    """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
+    landed: asyncio.Future[None] | None = None
+    """Set by who waits for the commit; done when it is in Redis."""
 
 
 class Committer:
@@ -191,7 +179,7 @@ class Committer:
             else:
                 time = "" if outcome.defer_ms is None else outcome.defer_ms
             marker = "" if outcome.marker_ms is None else outcome.marker_ms
-            args += (lease.key, lease.token, outcome.verb.value, time, marker, outcome.result)
+            args += (lease.key, lease.token, outcome.verb, time, marker, outcome.result)
         lost, refused, refusal = await script(self._redis_keys, args)
         if lost:
             # After a call that broke, the first of two equal commits may have landed, and this one finds no lease.

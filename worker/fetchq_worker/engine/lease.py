@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
+
+import msgspec
 
 from fetchq.keys import Keys
 
@@ -16,8 +17,7 @@ from .scripts import MAX_JOBS_A_CALL, Script
 logger = logging.getLogger("fetchq.engine")
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Lease:
+class Lease(msgspec.Struct, eq=False, gc=False):
     """One job that this worker holds, from its claim to the hand-over of its outcome."""
 
     key: bytes
@@ -98,7 +98,8 @@ class Leases:
             lost = frozenset(await script(self._redis_keys, args))
             if lost:
                 for lease in batch:
-                    if lease.key in lost and self._held.get(lease.key) is lease:  # else it ended meanwhile
+                    # One whose run has ended meanwhile has no lease any more because it is committed.
+                    if lease.key in lost and self._held.get(lease.key) is lease:
                         self._lose(lease)
         self.renewed_at = now
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import arq.worker
+import msgspec
 from arq.cron import CronJob
 from arq.jobs import DeserializationError, deserialize_job_raw, serialize_result
 from arq.typing import StartupShutdown
-from arq.utils import args_to_string, ms_to_datetime, timestamp_ms, truncate
+from arq.utils import args_to_string, ms_to_datetime, truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
 from .commit import Outcome, Verb
@@ -31,16 +32,18 @@ MAX_RESULT_BYTES: Final = 256 << 20
 RETRY_TTL_S: Final = 88400
 MAX_TTL_MS: Final = 1 << 52
 
+_SEQUENCE: Final = (tuple, list)
+_NUMBER: Final = (int, float)
 
-@dataclass(slots=True, eq=False)
-class Job:
+
+class Job(msgspec.Struct, eq=False, gc=False):
     """A leased job, as far as it has been understood."""
 
     lease: Lease
     tries: int
     name: str = "<unknown>"
     args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kwargs: dict[str, Any] = {}
     enqueue_time_ms: int = 0
     ref: str = ""
     """What the log calls it."""
@@ -94,7 +97,7 @@ class Runner:
 
     def _decode(self, lease: Lease) -> Job:
         """What the job says of itself; raises `Unrunnable`."""
-        job = Job(lease, lease.tries, start_ms=timestamp_ms())
+        job = Job(lease, lease.tries, start_ms=_now_ms())
         payload, lease.payload = lease.payload, None  # it need not be in memory twice while the job runs
         if payload is None:
             logger.warning("job %s expired", lease.id)
@@ -158,7 +161,7 @@ class Runner:
         try:
             if worker.on_job_start is not None:
                 await worker.on_job_start(ctx)
-            job.start_ms = timestamp_ms()
+                job.start_ms = _now_ms()
             if informs:
                 self._log_start(job)
             if timeout_s is not None:
@@ -236,7 +239,7 @@ class Runner:
     def _result_ttl_ms(self, job: Job, function: Function | CronJob) -> int | None:
         """How long the result is kept: as the job itself said, or its function, or the worker. None: for ever."""
         own = job.ctx and job.ctx.get("result_ttl_s")
-        if isinstance(own, int | float):
+        if isinstance(own, _NUMBER):
             return _to_ttl_ms(own)
         worker = self._worker
         forever = function.keep_result_forever
@@ -256,7 +259,7 @@ class Runner:
             success,
             value,
             job.start_ms,
-            timestamp_ms(),
+            _now_ms(),
             job.ref or lease.id,
             worker.queue_name,
             lease.id,
@@ -291,8 +294,12 @@ class Runner:
             logger.warning("job %s: the worker stops before the result is recorded", outcome.lease.id)
 
 
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
 def _took_s(job: Job) -> float:
-    return (timestamp_ms() - job.start_ms) / 1000
+    return (_now_ms() - job.start_ms) / 1000
 
 
 def _checked(decoded: tuple[Any, ...]) -> tuple[str, tuple[Any, ...], dict[str, Any], int, int]:
@@ -300,10 +307,10 @@ def _checked(decoded: tuple[Any, ...]) -> tuple[str, tuple[Any, ...], dict[str, 
     name, args, kwargs, own_try, enqueue_time_ms = decoded
     if (
         isinstance(name, str)
-        and isinstance(args, tuple | list)
+        and isinstance(args, _SEQUENCE)
         and isinstance(kwargs, dict)
         and (own_try is None or isinstance(own_try, int))
-        and isinstance(enqueue_time_ms, int | float)
+        and isinstance(enqueue_time_ms, _NUMBER)
         and 0 <= enqueue_time_ms < 1 << 47  # some 4000 years: datetime goes no further
     ):
         return name, args, kwargs, own_try or 0, enqueue_time_ms  # type: ignore[return-value]  # a list is as good

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from secrets import token_hex
 from signal import Signals
 from typing import Any, Final
@@ -69,6 +68,10 @@ class Worker(arq.worker.Worker):
         if commit_ms < 0:
             raise ValueError(f"commit_ms is {commit_ms}: it is a time, not negative")
         super().__init__(functions, **arq_arguments)
+        # A settings class may have a hook that does for stock arq what the commit does here.
+        self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
+        if namespace and self.cron_jobs:
+            raise ValueError("cron jobs are enqueued by arq, which knows no namespace: give one of the two")
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
         self.queue_name = self.keys.pending
         if arq_arguments.get("health_check_key") is None:
@@ -100,6 +103,9 @@ class Worker(arq.worker.Worker):
         self._waker: Waker | None = None
         self._tending: asyncio.Task[None] | None = None
         self._in_main = False
+        self._left = asyncio.Event()
+        self._left.set()
+        self._closing = False
         self._bell = Bell()
         self._batch_s: Final = commit_ms / 1000
         self._full_claim: Final = max(SMALLEST_FULL_CLAIM, -(-self.max_jobs // 2))
@@ -124,6 +130,7 @@ class Worker(arq.worker.Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         self._in_main = True
+        self._left.clear()
         self._next_tick_at = 0.0
         self._waker = Waker(self.pool, self.keys, self._bell)
         self._start_tending()
@@ -132,6 +139,7 @@ class Worker(arq.worker.Worker):
         finally:
             self._in_main = False
             await self._leave()
+            self._left.set()
 
     async def _open(self) -> Scripts:
         if self._pool is None:
@@ -148,7 +156,7 @@ class Worker(arq.worker.Worker):
         return self._scripts
 
     async def _work(self, scripts: Scripts) -> None:
-        while not self.stopping:
+        while not (self.stopping or self._closing):
             raise_if_cancelled()
             try:
                 await self._poll_iteration()
@@ -167,31 +175,39 @@ class Worker(arq.worker.Worker):
             self._waker = None
         if not self.running_count:
             await self._stop_tending()
-        try:
-            async with asyncio.timeout(1):
-                await self._presence.leave(self.pool)
-        except REDIS_ERRORS as problem:
-            engine_logger.debug("presence.not_removed: %s", problem)
 
     async def close(self) -> None:
-        """Ends what runs as `stop.drain` says, then closes all connections."""
+        """Ends what runs as `stop.drain` says, signs off, then closes all connections.
+
+        With Redis away or hung it gives up after some seconds on what it has to say; `on_shutdown` is called anyway.
+        """
         if not self._handle_signals:
             self.handle_sig(signal.SIGUSR1)
         if not self._pool:
             return
+        self._closing = True
+        self._bell.ring()
+        await self._left.wait()
         try:
-            await drain(self)
-            await self._stop_tending()
-            with contextlib.suppress(*REDIS_ERRORS):  # the key has a TTL
-                await self.pool.delete(self.health_check_key)
-            if self.on_shutdown:
-                await self.on_shutdown(self.ctx)
+            try:
+                await drain(self)
+                await self._stop_tending()
+                # Not in `main`, whose task was cancelled: before Python 3.11.3 no timeout, and so no call, works there.
+                await self._presence.leave(self.pool, health_check_key=self.health_check_key)
+            finally:
+                if self.on_shutdown:
+                    await self.on_shutdown(self.ctx)
         finally:
             self._scripts = None
+            self._closing = False
             await self.pool.aclose(close_connection_pool=True)
             self._pool = None
 
     # Claiming
+
+    @property
+    def burst_is_limited(self) -> bool:
+        return self.burst and self.max_burst_jobs >= 0
 
     async def _poll_iteration(self) -> None:
         """One turn: claim what there are slots for, start it, and now and then look at what is not pushed."""
@@ -201,7 +217,7 @@ class Worker(arq.worker.Worker):
             # The loop was blocked, or Redis away: claiming before this could take jobs that still run here.
             await self.leases.renew(scripts.renew)
         count = self._claim_count()
-        if count > 0:
+        if count > 0 or self.claiming is not None:
             await self._claim(scripts, count)
         else:
             self._queued = None
@@ -221,17 +237,17 @@ class Worker(arq.worker.Worker):
         if self.committer.waiting_bytes > MAX_UNCOMMITTED_BYTES or self.committer.backlog > 2 * self.max_jobs + 1000:
             return 0
         count = min(self.max_jobs - self.running_count, self.queue_read_limit, self._full_claim, MAX_JOBS_A_CALL)
-        if self.burst and self.max_burst_jobs >= 0:
+        if self.burst_is_limited:
             count = min(count, self.max_burst_jobs - self._jobs_started())
         return count
 
     async def _claim(self, scripts: Scripts, count: int) -> None:
         if self._waker is not None:
             self._waker.token_taken = False
-        # A task of its own: if the worker is stopped meanwhile, what was claimed must be heard of and given back.
-        self.claiming = self.loop.create_task(self._claimer.claim(scripts, count), name="fetchq-claim")
+        claiming = self.claiming or self._ask(scripts, count)
         try:
-            claim = await asyncio.shield(self.claiming)
+            # A task of its own: if the worker is stopped meanwhile, what was claimed must be heard of and given back.
+            claim = await asyncio.shield(claiming)
         except REDIS_ERRORS:
             self.claiming = None
             raise
@@ -239,22 +255,42 @@ class Worker(arq.worker.Worker):
         self._more_due = claim.more
         self._queued = claim.queued
         self._next_due_at = float("inf") if claim.next_due_s is None else self.loop.time() + claim.next_due_s
+        self._hold(claim.leases)
+        await self._ask_ahead(scripts)
         for lease in claim.leases:
             self._start(lease)
 
+    def _ask(self, scripts: Scripts, count: int, on_sent: Callable[[], None] | None = None) -> asyncio.Task[Claim]:
+        call = self._claimer.claim(scripts, count, on_sent=on_sent)
+        self.claiming = self.loop.create_task(call, name="fetchq-claim")
+        return self.claiming
+
+    async def _ask_ahead(self, scripts: Scripts) -> None:
+        """Asks for the next jobs before these are started, so that Redis and this process work at the same time."""
+        count = self._claim_count()
+        if self._more_due and count >= self._slots_worth_a_claim and not self.burst_is_limited:
+            sent: asyncio.Future[None] = self.loop.create_future()
+            claiming = self._ask(scripts, count, on_sent=lambda: None if sent.done() else sent.set_result(None))
+            await asyncio.wait((sent, claiming), return_when=asyncio.FIRST_COMPLETED)
+
+    def _hold(self, leases: list[Lease]) -> None:
+        """Takes slots for these jobs. Should the worker be stopped before they are started, they are given back."""
+        for lease in leases:
+            self.leases.add(lease)
+        self.running_count += len(leases)
+
     def _start(self, lease: Lease) -> None:
-        self.leases.add(lease)
         task = self.loop.create_task(self._runner.run(lease))
         lease.task = task
         self.tasks[lease.id] = task
-        self.running_count += 1
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Claims and starts those of `job_ids` that are due and free, as far as there are slots."""
         scripts = await self._open()
         count = min(self.max_jobs - self.running_count, MAX_JOBS_A_CALL)
         if count > 0 and job_ids:
-            claim = await self._claimer.claim(scripts, count, job_ids[:MAX_JOBS_A_CALL])
+            claim = await self._claimer.claim(scripts, count, only=list(dict.fromkeys(job_ids))[:MAX_JOBS_A_CALL])
+            self._hold(claim.leases)
             for lease in claim.leases:
                 self._start(lease)
             self._start_tending()
@@ -289,7 +325,7 @@ class Worker(arq.worker.Worker):
         now = self.loop.time()
         until = self._next_tick_at
         slots = self._claim_count()
-        if self._more_due and slots >= self._slots_worth_a_claim:
+        if self.claiming is not None or (self._more_due and slots >= self._slots_worth_a_claim):
             return
         if slots <= 0 or self._more_due:
             self._waits_for_slots = True

@@ -6,17 +6,20 @@ import asyncio
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect
 
 from .body import read_body
+from .charset import charset_of
 from .content_type import content_type_of
+from .extras import extras_of
 from .failure import AnswerMalformed, RedirectsExhausted, failure_of
+from .http_cache import CachedHead
 from .log import log
 from .phases import Phases, current_phases
 from .record import RecordUnavailable
-from .redirect import REDIRECT_STATUSES, Hop, host_of, next_hop
+from .redirect import REDIRECT_STATUSES, Hop, next_hop
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -37,7 +40,7 @@ class Trail:
         self.started_at = datetime.now(UTC)
         self.hop = hop
         self.redirects: list[Redirect] = []
-        self.head: ClientResponse | None = None
+        self.head: ClientResponse | CachedHead | None = None
         """That of the answer to `hop`."""
         self.body = b""
 
@@ -52,14 +55,22 @@ async def run_attempt(
     trail = Trail(parse(request))
     context = current_phases.set(phases)
     try:
+        extras = extras_of(fetcher, request)
         async with asyncio.timeout(request.timeout_s):
             while True:
-                fetcher.guard.check_host(host_of(trail.hop.url))
-                trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
+                fetcher.guard.check_url(trail.hop.url)
+                if extras is None:
+                    trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
+                else:
+                    trail.head = await extras.send(trail.hop)
                 try:
                     following = follow(trail, trail.head, request.max_redirects)
                     if following is None:
-                        trail.body = await read_body(trail.head, request.max_bytes)
+                        trail.body = await (
+                            read_body(cast("ClientResponse", trail.head), request.max_bytes)
+                            if extras is None
+                            else extras.read(trail.head)
+                        )
                         break
                 finally:
                     trail.head.release()  # back to the pool if it was read to its end, and closed otherwise
@@ -77,10 +88,15 @@ async def run_attempt(
 
 def parse(request: FetchRequest) -> Hop:
     """The first hop. The URL was parsed when the request was made, and only its serialised form has been kept."""
-    return Hop(request.url, request.method, request.headers, request.body)
+    headers = request.headers
+    if request.etag is not None:
+        headers = (*headers, ("If-None-Match", request.etag))
+    if request.last_modified is not None:
+        headers = (*headers, ("If-Modified-Since", request.last_modified))
+    return Hop(request.url, request.method, headers, request.body)
 
 
-def follow(trail: Trail, head: ClientResponse, max_redirects: int) -> Hop | None:
+def follow(trail: Trail, head: ClientResponse | CachedHead, max_redirects: int) -> Hop | None:
     """The hop that this answer sends us to; None: it is the answer.
 
     A redirect without a Location, and any redirect where `max_redirects` is 0, is an answer like any other. Raises
@@ -98,7 +114,7 @@ def follow(trail: Trail, head: ClientResponse, max_redirects: int) -> Hop | None
     return next_hop(trail.hop, head.status, locations[0])
 
 
-def judge(request: FetchRequest, head: ClientResponse) -> Outcome:
+def judge(request: FetchRequest, head: ClientResponse | CachedHead) -> Outcome:
     """What a complete answer amounts to."""
     status = head.status
     if 200 <= status < 300:
@@ -112,6 +128,8 @@ def judge(request: FetchRequest, head: ClientResponse) -> Outcome:
 
 def _is_conditional(request: FetchRequest) -> bool:
     """Whether the request named a copy (RFC 9110, section 13.1); without, a 304 has nothing to be about."""
+    if request.etag is not None or request.last_modified is not None:
+        return True
     return any(name.lower() in ("if-none-match", "if-modified-since") for name, _ in request.headers)
 
 
@@ -167,7 +185,8 @@ def _result(
         body_size=len(trail.body),
         body_sha256=sha256(trail.body).hexdigest(),
         media_type=media_type,
-        charset=charset,
+        charset=charset_of(media_type, charset, trail.body),
+        from_cache=isinstance(head, CachedHead),
         redirects=redirects,
         attempts=(attempt,),
         timing=timing,

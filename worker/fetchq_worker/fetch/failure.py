@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from typing import Final
 
 import aiohttp
 from aiohttp.http_exceptions import LineTooLong
@@ -15,17 +16,31 @@ from aiohttp.http_exceptions import LineTooLong
 from fetchq import FetchStatus, InvalidRequest
 
 from .encoding import BrokenCoding, CodingTooLarge
-from .guard import AddressForbidden
+from .guard import EgressForbidden
 
 Failure = tuple[FetchStatus, str]
+
+_HEAD_TOO_LARGE: Final = (FetchStatus.TOO_LARGE, "the headers of the answer are larger than is accepted")
 
 
 class BodyTooLarge(Exception):
     """The decoded body passed `max_bytes`. It never leaves this package."""
 
 
+class Refused(Exception):
+    """A request that is not to be sent, with the outcome that says so. It never leaves this package."""
+
+    def __init__(self, status: FetchStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 class RedirectsExhausted(Exception):
     """The answer redirects once more than `max_redirects`. It never leaves this package."""
+
+
+class HeadTooLarge(Exception):
+    """The header or trailer fields of an answer passed the limit. It never leaves this package."""
 
 
 class AnswerMalformed(Exception):
@@ -39,12 +54,16 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
     that breaks after it is a body cut short.
     """
     match problem:
-        case AddressForbidden():
+        case EgressForbidden():
             return FetchStatus.BLOCKED, str(problem)
+        case Refused():
+            return problem.status, str(problem)
         case InvalidRequest():
             return FetchStatus.INVALID_URL, f"the redirect cannot be followed: {problem}"
         case BodyTooLarge() | CodingTooLarge():
             return FetchStatus.TOO_LARGE, "the body is larger than max_bytes"
+        case HeadTooLarge():
+            return _HEAD_TOO_LARGE
         case RedirectsExhausted():
             return FetchStatus.TOO_MANY_REDIRECTS, "there are more redirects than max_redirects"
         case BrokenCoding() | AnswerMalformed():
@@ -59,6 +78,8 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
             return _connecting(problem)
         case aiohttp.InvalidURL():
             return FetchStatus.INVALID_URL, "the URL cannot be fetched"
+        case aiohttp.ClientHttpProxyError():
+            return FetchStatus.CONNECT_ERROR, f"the proxy answered {problem.status} when asked for a connection"
         case aiohttp.ClientPayloadError():
             return FetchStatus.BAD_RESPONSE, "the body was cut short or is malformed"
         case aiohttp.ClientResponseError():
@@ -80,13 +101,13 @@ def _which_timeout(problem: Exception) -> str:
 
 
 def _resolving(problem: aiohttp.ClientConnectorDNSError) -> Failure:
-    if isinstance(problem.os_error, AddressForbidden):
+    if isinstance(problem.os_error, EgressForbidden):
         return FetchStatus.BLOCKED, str(problem.os_error)
     return FetchStatus.DNS_ERROR, "the name does not resolve"
 
 
 def _connecting(problem: aiohttp.ClientConnectorError) -> Failure:
-    if isinstance(problem.os_error, AddressForbidden):
+    if isinstance(problem.os_error, EgressForbidden):
         return FetchStatus.BLOCKED, str(problem.os_error)
     return FetchStatus.CONNECT_ERROR, f"no connection could be made{_because(problem.os_error)}"
 
@@ -108,6 +129,11 @@ def _tls(problem: Exception) -> str:
 def _malformed(problem: aiohttp.ClientResponseError) -> Failure:
     """aiohttp's parser: the cause's cause is the parser's own exception."""
     cause = problem.__cause__.__cause__ if problem.__cause__ is not None else None
-    if isinstance(cause, LineTooLong) or "Too many headers" in problem.message:
-        return FetchStatus.TOO_LARGE, "the headers of the answer are larger than is accepted"
+    if cause is not None and is_head_too_large(cause):
+        return _HEAD_TOO_LARGE
     return FetchStatus.BAD_RESPONSE, "the answer is not well-formed HTTP"
+
+
+def is_head_too_large(problem: BaseException) -> bool:
+    """Whether aiohttp's parser gave up for the number or the length of header fields."""
+    return isinstance(problem, LineTooLong) or "Too many headers" in str(problem)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from arq.worker import Retry
 
-from fetchq import FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
+from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
 from fetchq.fields import MAX_URL_CHARS
 from fetchq.keys import Keys
 from fetchq.wire import decode_request
@@ -54,15 +54,15 @@ async def fetch_data(ctx: dict[str, Any], request: FetchRequest | Mapping[str, A
         return refused(job_id, request, broken)
     ctx["result_ttl_s"] = wanted.result_ttl_s
     try:
-        record = await _record_of(ctx)
-        ended = end_unrun(wanted, record, job_id, ctx["job_try"], datetime.now(UTC))
+        record = await _record_of(ctx, wanted)
+        ended = end_unrun(wanted, record, job_id, datetime.now(UTC))
         if ended is not None:
             return _finished(ended)
         wanted = _with_idempotency_key(wanted, job_id)
         shared: Fetcher | None = ctx.get("fetcher")
         if shared is not None:
             return await _run_once(ctx, shared, wanted, record)
-        async with Fetcher.from_settings(Settings.from_env()) as fetcher:
+        async with _own_fetcher(ctx) as fetcher:
             return await _run_once(ctx, fetcher, wanted, record)
     except RecordUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
@@ -87,7 +87,7 @@ async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) 
     shared: Fetcher | None = ctx.get("fetcher")
     if shared is not None:
         return await _run_in_place(shared, wanted)
-    async with Fetcher.from_settings(Settings.from_env()) as fetcher:
+    async with _own_fetcher(ctx) as fetcher:
         return await _run_in_place(fetcher, wanted)
 
 
@@ -107,11 +107,12 @@ async def _run_in_place(fetcher: Fetcher, request: FetchRequest) -> FetchResult:
 async def _run_once(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest, record: AttemptRecord) -> FetchResult:
     """The job's one attempt; raises `Retry` if another is to follow."""
     job_id: str = ctx["job_id"]
-    if not record.attempts:
-        record = AttemptRecord(queued_s=_waited_s(ctx))
-    may_repeat = request.idempotent or request.repeat_unsafe
-    phases = Phases(None if may_repeat else partial(_mark_sending, ctx, record))
+    if record.queued_s is None:
+        record = msgspec.structs.replace(record, queued_s=_waited_s(ctx))
+    phases = Phases(None if _may_repeat(request) else partial(_mark_sending, ctx, record))
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
+    if request.robots:
+        ctx["crawl_delay_s"] = fetcher.robots.crawl_delay_s(request.url)  # for whoever schedules the host's next fetch
     result = _with_history(result, record)
     delay_s = _delay_after(fetcher, request, result, phases)
     if delay_s is None:
@@ -126,25 +127,20 @@ async def _mark_sending(ctx: dict[str, Any], record: AttemptRecord) -> None:
     await save_record(ctx["redis"], _record_key(ctx), msgspec.structs.replace(record, sending=True))
 
 
-def end_unrun(
-    request: FetchRequest, record: AttemptRecord, job_id: str, job_try: int, now: datetime
-) -> FetchResult | None:
-    """The result of a job that is not to be run (again); None: run it.
-
-    `job_try` counts every run, this one included: those that left no attempt behind took their worker with them.
-    """
-    crashes = job_try - 1 - len(record.attempts)
-    if record.sending and not (request.idempotent or request.repeat_unsafe):
-        problem = "its worker went away after the request may have been sent, and the method is not idempotent"
+def end_unrun(request: FetchRequest, record: AttemptRecord, job_id: str, now: datetime) -> FetchResult | None:
+    """The result of a job that is not to be run (again); None: run it."""
+    crashes = len(record.attempts) - record.made
+    if record.sending and not _may_repeat(request):
+        problem = "its run was cut off after the request may have been sent, and the method is not idempotent"
         return _ended(request, job_id, record, FetchStatus.WORKER_LOST, problem)
     if crashes >= MAX_CRASHES:
         problem = f"its worker went away {crashes} times while running it"
         return _ended(request, job_id, record, FetchStatus.WORKER_LOST, problem)
     if not _is_past(request, now):
         return None
-    if not record.attempts:
+    if not record.made:
         return _ended(request, job_id, record, FetchStatus.EXPIRED, _EXPIRED)
-    last = record.attempts[-1]
+    last = next(attempt for attempt in reversed(record.attempts) if attempt.status is not FetchStatus.WORKER_LOST)
     return _ended(request, job_id, record, last.status, last.error, http_status=last.http_status)
 
 
@@ -158,14 +154,43 @@ def refused(job_id: str, request: object, broken: InvalidRequest | NewerWireVers
     return _finished(FetchResult(id=job_id, url=shown, status=status, error=str(broken), fetched_at=datetime.now(UTC)))
 
 
+def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
+    return Fetcher.from_settings(Settings.from_env(), redis=ctx.get("redis"), keys=ctx.get("keys", _DEFAULT_KEYS))
+
+
 def _record_key(ctx: dict[str, Any]) -> str:
     keys: Keys = ctx.get("keys", _DEFAULT_KEYS)
     return f"{keys.attempts}{ctx['job_id']}"
 
 
-async def _record_of(ctx: dict[str, Any]) -> AttemptRecord:
-    """A first try has none, and asks nobody."""
-    return AttemptRecord() if ctx["job_try"] == 1 else await load_record(ctx["redis"], _record_key(ctx))
+async def _record_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptRecord:
+    """What is known of earlier runs.
+
+    A first try has nothing to know, and asks nobody; but a run that a stop cut off was not counted as a try, and of a
+    request that may not be repeated it left its mark.
+    """
+    job_try: int = ctx["job_try"]
+    if job_try == 1 and _may_repeat(request):
+        return AttemptRecord()
+    record = await load_record(ctx["redis"], _record_key(ctx))
+    return with_losses(record, job_try, datetime.now(UTC))
+
+
+def with_losses(record: AttemptRecord, job_try: int, now: datetime) -> AttemptRecord:
+    """The record with an attempt for each run that left none behind, as its worker went away or was stopped.
+
+    `job_try` counts the runs, this one included.
+    """
+    missing = max(job_try - 1 - len(record.attempts), 1 if record.sending else 0)
+    if missing <= 0:
+        return record
+    lost = Attempt(started_at=now, status=FetchStatus.WORKER_LOST, error="its run was cut off")
+    # A client can claim any number of tries; more crashes than these end the job anyway.
+    return msgspec.structs.replace(record, attempts=record.attempts + (lost,) * min(missing, MAX_CRASHES))
+
+
+def _may_repeat(request: FetchRequest) -> bool:
+    return request.idempotent or request.repeat_unsafe
 
 
 def _waited_s(ctx: dict[str, Any]) -> float | None:
@@ -199,7 +224,7 @@ def _with_history(result: FetchResult, record: AttemptRecord) -> FetchResult:
 def _delay_after(fetcher: Fetcher, request: FetchRequest, result: FetchResult, phases: Phases) -> float | None:
     if result.ok:
         return None
-    made = len(result.attempts)
+    made = AttemptRecord(attempts=result.attempts).made
     return next_delay_s(request, result, made=made, sent=phases.sent, now=datetime.now(UTC), draw=fetcher.draw())
 
 

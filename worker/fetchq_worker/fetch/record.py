@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from redis.exceptions import RedisError
 
-from fetchq import Attempt, FetchqError
+from fetchq import Attempt, FetchqError, FetchStatus
 
 RECORD_TTL_S: Final = 30 * 86_400
 """A stop against leaks: longer than any wait between two attempts."""
@@ -21,13 +21,18 @@ class RecordUnavailable(FetchqError):
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The attempts that ended, and whether another may have begun to act."""
+    """The attempts so far, those included whose worker was lost, and whether another may have begun to act."""
 
     attempts: tuple[Attempt, ...] = ()
     sending: bool = False
     """A run was about to send a request that is not idempotent, and its end is not recorded."""
     queued_s: float | None = None
     """How long the job waited before its first attempt."""
+
+    @property
+    def made(self) -> int:
+        """How many attempts came to an end of their own: tries and lost workers are counted apart."""
+        return sum(attempt.status is not FetchStatus.WORKER_LOST for attempt in self.attempts)
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 from fetchq import FetchRequest, FetchResult
+
+_TWO_DIGIT_YEAR: Final = re.compile(r"-[A-Za-z]{3}-\d\d ")
+"""RFC 850's form, which Python's parser takes to end in 2068."""
 
 
 def next_delay_s(
@@ -32,14 +37,37 @@ def next_delay_s(
 
 
 def retry_after_s(headers: tuple[tuple[str, str], ...], now: datetime) -> float | None:
-    """What `Retry-After` asks for (RFC 9110, section 10.2.3), as seconds from now; None: nothing that can be read."""
-    value = next((value.strip() for name, value in headers if name.lower() == "retry-after"), "")
+    """What `Retry-After` asks for (RFC 9110, section 10.2.3), as seconds from now; None: nothing that can be read.
+
+    A moment is the server's: it is compared with the server's own `Date`, where there is one, so that a clock that is
+    wrong here or there does not count.
+    """
+    value = _field(headers, "retry-after")
     if value.isascii() and value.isdigit():
         return float(value) if len(value) < 16 else float("inf")
+    moment = http_date(value, now)
+    if moment is None:
+        return None
+    answered = http_date(_field(headers, "date"), now)
+    return max(0.0, (moment - (now if answered is None else answered)).total_seconds())
+
+
+def http_date(value: str, now: datetime) -> datetime | None:
+    """A moment in any of the three forms of RFC 9110, section 5.6.7; None: it is in none of them.
+
+    A year of two digits that seems to be more than 50 years ahead is the one a century before.
+    """
     try:
         moment = parsedate_to_datetime(value)
+        if moment.tzinfo is None:  # "-0000", and asctime's form, name no zone: HTTP's dates are UTC
+            moment = moment.replace(tzinfo=UTC)
+        if _TWO_DIGIT_YEAR.search(value):
+            year = now.year // 100 * 100 + moment.year % 100
+            moment = moment.replace(year=year - 100 if year > now.year + 50 else year)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    if moment.tzinfo is None:  # "-0000", and asctime's form, name no zone: HTTP's dates are UTC
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    return moment
+
+
+def _field(headers: tuple[tuple[str, str], ...], lower_name: str) -> str:
+    return next((value.strip() for name, value in headers if name.lower() == lower_name), "")

@@ -27,12 +27,12 @@
 local PAGE = 128 -- payloads are read this many at a time, so that little is read beyond the bound in bytes
 local MAX_PAGES = 40
 local MAX_ENDED = 500
-local RETRY_TTL_S = 88400 -- arq's
+local RETRY_TTL_S = '88400' -- arq's
 local MAX_TRIES = 2 ^ 31
 local DEFAULT_LIFE_TOLERANCE_MS = 600000 -- between a stock client's clock and Redis's
 
 local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local token, lease_ms, want, max_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local token, want, max_bytes = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local passed, default_life_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_key, retry_key, progress_key = ARGV[9], ARGV[10], ARGV[11]
 
@@ -93,17 +93,18 @@ end
 redis.call('LLEN', wake)
 
 local look_at_aborts = ARGV[8] == '1' and redis.call('ZCARD', abort) > 0
-local lease_end = ms(now + lease_ms)
+local lease_end = ms(now + tonumber(ARGV[3])) -- numbers go to Redis as strings: it formats them at great length
+local lease_head = token .. '|' .. lease_end .. '|'
 local jobs, taken, bytes = {}, 0, 0
 
 -- The life of the payload is the lease's from here on. One that a client limited on purpose gets that limit back if the
 -- job returns to the queue; the default of a stock client limits nothing.
-local function keep_payload(id, score, expires_at)
-  local ttl = redis.call('PTTL', job_key .. id)
+local function keep_payload(payload_key, score, expires_at)
+  local ttl = redis.call('PTTL', payload_key)
   if ttl <= 0 then
-    return expires_at or ''
+    return expires_at
   end
-  redis.call('PERSIST', job_key .. id)
+  redis.call('PERSIST', payload_key)
   local at = now + ttl
   if math.abs(at - tonumber(score) - default_life_ms) <= DEFAULT_LIFE_TOLERANCE_MS then
     return ''
@@ -118,8 +119,9 @@ local function take(page)
     ids[#ids + 1] = page[i]
   end
   local records = redis.call('HMGET', leases, unpack(ids))
-  local progress = redis.call('MGET', unpack(prefixed(progress_key, ids)))
-  local free, scores, limits, left = {}, {}, {}, 0
+  local progress_keys = prefixed(progress_key, ids)
+  local progress = redis.call('MGET', unpack(progress_keys))
+  local free, free_progress_keys, scores, limits, left = {}, {}, {}, {}, 0
   for i = 1, #ids do
     if #free == want - taken then
       break
@@ -132,6 +134,7 @@ local function take(page)
       left = left + 1 -- a stock worker runs it, or it is a cron job that has just run
     else
       free[#free + 1] = ids[i]
+      free_progress_keys[#free] = progress_keys[i]
       scores[#free] = (holder and tonumber(score) == tonumber(its_end)) and original or score
       limits[#free] = expires_at
     end
@@ -139,26 +142,27 @@ local function take(page)
   if #free == 0 then
     return left
   end
-  local payloads = redis.call('MGET', unpack(prefixed(job_key, free)))
-  local tries = redis.call('MGET', unpack(prefixed(retry_key, free)))
+  local payload_keys, retry_keys = prefixed(job_key, free), prefixed(retry_key, free)
+  local payloads = redis.call('MGET', unpack(payload_keys))
+  local tries = redis.call('MGET', unpack(retry_keys))
   local lease_args, pending_args, moved = {}, {}, 0
   for i = 1, #free do
     if bytes >= max_bytes then
       break
     end
     local id, payload, score = free[i], payloads[i], scores[i]
-    local tried = tonumber(tries[i] or 0)
-    local try = (tried and tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
+    local tried = tries[i] and tonumber(tries[i]) or 0
+    local try = (tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
     local expires_at = limits[i] or ''
     if payload then
       bytes = bytes + #payload
-      expires_at = keep_payload(id, score, expires_at)
+      expires_at = keep_payload(payload_keys[i], score, expires_at)
     end
-    redis.call('SET', retry_key .. id, ms(try), 'EX', RETRY_TTL_S)
-    redis.call('SET', progress_key .. id, token, 'PX', lease_ms)
+    redis.call('SET', retry_keys[i], try == 1 and '1' or ms(try), 'EX', RETRY_TTL_S)
+    redis.call('SET', free_progress_keys[i], token, 'PX', ARGV[3])
     moved = i
     lease_args[2 * i - 1] = id
-    lease_args[2 * i] = token .. '|' .. lease_end .. '|' .. score .. '|' .. expires_at
+    lease_args[2 * i] = lease_head .. score .. '|' .. expires_at
     pending_args[2 * i - 1] = lease_end
     pending_args[2 * i] = id
     local at = #jobs

@@ -1,0 +1,73 @@
+"""A DNS server on loopback that answers as each test tells it to, differently from look-up to look-up where need be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from ipaddress import ip_address
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+
+_FAMILY = {"A": 4, "AAAA": 6}
+
+
+class DnsServer(asyncio.DatagramProtocol):
+    """`server.names[name]` are the answers of a name, one set of addresses per look-up, the last one from then on.
+
+    An address `-> name` is an alias (CNAME) for that name. `queries` is all that was asked.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[tuple[str, ...]]] = {}
+        self.default: tuple[str, ...] | None = None
+        """What every other name resolves to; None: it does not."""
+        self.silent = False
+        self.queries: list[tuple[str, str]] = []
+        self.address = ""
+        self._asked: Counter[tuple[str, str]] = Counter()
+        self._transport: asyncio.DatagramTransport | None = None
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, ("127.0.0.1", 0))
+        self.address = "127.0.0.1:{}".format(self._transport.get_extra_info("sockname")[1])
+
+    def stop(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        assert self._transport is not None
+        if not self.silent:
+            self._transport.sendto(self.answer(data), addr)
+
+    def answer(self, data: bytes) -> bytes:
+        query = dns.message.from_wire(data)
+        question = query.question[0]
+        kind = question.rdtype.name
+        name = question.name.to_text(omit_final_dot=True).lower()
+        self.queries.append((name, kind))
+        reply = dns.message.make_response(query)
+        reply.flags |= dns.flags.AA | dns.flags.RA
+        target = question.name
+        addresses = self._next_of(name, kind)
+        while addresses is not None and addresses and addresses[0].startswith("-> "):
+            alias = addresses[0].removeprefix("-> ")
+            reply.answer.append(dns.rrset.from_text(target, 0, "IN", "CNAME", f"{alias}."))
+            target, addresses = reply.answer[-1][0].target, self._next_of(alias, kind)
+        if addresses is None:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+        elif fitting := [address for address in addresses if ip_address(address).version == _FAMILY.get(kind)]:
+            reply.answer.append(dns.rrset.from_text_list(target, 0, "IN", kind, fitting))
+        return reply.to_wire()
+
+    def _next_of(self, name: str, kind: str) -> tuple[str, ...] | None:
+        answers = self.names.get(name)
+        if answers is None:
+            return self.default
+        turn = self._asked[name, kind]
+        self._asked[name, kind] += 1
+        return answers[min(turn, len(answers) - 1)]

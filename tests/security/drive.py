@@ -1,0 +1,43 @@
+"""A row of a table, driven through the real fetch and judged by what the sockets saw."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fetchq import FetchResult
+
+from .arena import Arena
+from .bypasses import NAMES, Bypass
+from .good_urls import Good
+
+
+class Verdict(NamedTuple):
+    passed: bool
+    seen: str
+    """What came of it, for a person."""
+
+
+async def drive_bypass(arena: Arena, row: Bypass, *, redirected: bool) -> Verdict:
+    """Passed: nothing inside was connected to, and the outcome is the one of the row."""
+    arena.dns.names.update({name: [answers] for name, answers in NAMES.items()})
+    url = row.url.replace("{port}", str(arena.inside.port))
+    result = await (arena.fetch_redirected(url) if redirected else arena.fetch(url))
+    reached = arena.reached
+    passed = (
+        not reached
+        and not arena.inside.connections
+        and result.status is (row.as_location if redirected else row.outcome)
+    )
+    return Verdict(passed, _told(result, reached))
+
+
+async def drive_good(arena: Arena, row: Good) -> Verdict:
+    """Passed: the one connection that was tried leads where the row says."""
+    result = await arena.fetch(row.url)
+    reached = arena.reached
+    return Verdict(reached == [(row.address, row.port)], _told(result, reached))
+
+
+def _told(result: FetchResult, reached: list[tuple[str, int]]) -> str:
+    told = f"{result.status}: {result.error}"
+    return f"{told}; connected to {reached}" if reached else told

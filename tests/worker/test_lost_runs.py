@@ -1,0 +1,137 @@
+"""A fetch whose run was cut off, on the engine: by its worker's stop, and by its worker's death."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from arq.connections import ArqRedis
+from tests.engine.running import running
+from tests.redis_server import RedisServer
+from tests.worker.site import Site, Visit, answer
+
+from fetchq import FetchRequest, FetchResult, FetchStatus, Producer
+from fetchq.redis_url import connect
+from fetchq.wire import deserialize, serialize
+from fetchq_worker.arq_settings import fetch_function
+from fetchq_worker.embedded import EmbeddedRedis
+from fetchq_worker.engine import Worker
+from fetchq_worker.fetch import Fetcher
+
+pytestmark = pytest.mark.asyncio
+
+LEASE_S = 1.0
+
+
+NewClient = Callable[[], ArqRedis]
+
+
+@pytest.fixture(params=["embedded", "real"])
+def new_client(request: pytest.FixtureRequest) -> NewClient:
+    """Makes clients of the embedded Redis, then of a real one."""
+    if request.param == "embedded":
+        embedded: EmbeddedRedis = request.getfixturevalue("embedded")
+        return embedded.client
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return lambda: connect(server.url, redis_class=ArqRedis)
+
+
+class Stalling:
+    """Answers nothing to its first visitor, and hello to those after."""
+
+    def __init__(self, site: Site) -> None:
+        self.arrived = asyncio.Event()
+        self.url = site.serve("/", self._stall, answer(b"hello"))
+
+    async def _stall(self, visit: Visit) -> None:
+        self.arrived.set()
+        await asyncio.Event().wait()
+
+
+def _worker(redis: ArqRedis, fetcher: Fetcher) -> Worker:
+    """A worker on a client of its own, which it closes."""
+    return Worker(
+        [fetch_function()],
+        redis_pool=redis,
+        ctx={"fetcher": fetcher},
+        handle_signals=False,
+        poll_delay=0.05,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+    )
+
+
+async def _after_a_stop(
+    new_client: NewClient, fetcher: Fetcher, stalling: Stalling, request: FetchRequest
+) -> FetchResult:
+    redis = new_client()
+    async with Producer(redis) as producer, asyncio.timeout(20):
+        job = await producer.enqueue(request)
+        async with running(_worker(new_client(), fetcher)):
+            await stalling.arrived.wait()
+        async with running(_worker(new_client(), fetcher)):
+            result = await job.result(timeout_s=10)
+        assert await redis.keys("fetchq:attempts:*") == []
+    await redis.aclose()
+    return result
+
+
+async def test_a_post_that_its_workers_stop_cut_off_ends_as_worker_lost(
+    new_client: NewClient, fetcher: Fetcher, site: Site
+) -> None:
+    stalling = Stalling(site)
+
+    request = FetchRequest(url=stalling.url, method="POST", body=b"x")
+
+    result = await _after_a_stop(new_client, fetcher, stalling, request)
+
+    assert result.status is FetchStatus.WORKER_LOST
+    assert [attempt.status for attempt in result.attempts] == [FetchStatus.WORKER_LOST]
+    assert len(site.visits) == 1
+
+
+async def test_a_get_that_its_workers_stop_cut_off_is_sent_again_and_no_try_is_counted(
+    new_client: NewClient, fetcher: Fetcher, site: Site
+) -> None:
+    stalling = Stalling(site)
+
+    result = await _after_a_stop(new_client, fetcher, stalling, FetchRequest(url=stalling.url))
+
+    assert (result.status, result.body) == (FetchStatus.OK, b"hello")
+    assert [attempt.status for attempt in result.attempts] == [FetchStatus.OK]
+
+
+async def _killed_worker(server: RedisServer, stalling: Stalling) -> None:
+    """Starts `fetchq worker`, and kills it as soon as its request has arrived."""
+    command = [sys.executable, "-c", "from fetchq_worker.cli import main; main()", "worker", "--redis", server.url]
+    command += ["--allow-net", "127.0.0.0/8", "--lease-s", str(LEASE_S)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            async with asyncio.timeout(20):
+                await stalling.arrived.wait()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("method", "statuses"), [("GET", ["WORKER_LOST", "OK"]), ("POST", ["WORKER_LOST"])], ids=["GET", "POST"]
+)
+async def test_a_fetch_whose_worker_was_killed_tells_of_it(
+    redis_server: RedisServer, fetcher: Fetcher, site: Site, method: str, statuses: list[str]
+) -> None:
+    stalling = Stalling(site)
+    client = connect(redis_server.url, redis_class=ArqRedis)
+
+    async with Producer(client) as producer, asyncio.timeout(30):
+        job = await producer.enqueue(FetchRequest(url=stalling.url, method=method))
+        await _killed_worker(redis_server, stalling)
+        async with running(_worker(connect(redis_server.url, redis_class=ArqRedis), fetcher)):
+            result = await job.result(timeout_s=20)
+    await client.aclose()
+
+    assert result.status == statuses[-1]
+    assert [attempt.status for attempt in result.attempts] == statuses
+    assert len(site.visits) == len(statuses)
