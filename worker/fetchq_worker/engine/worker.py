@@ -21,7 +21,7 @@ from fetchq.keys import Keys
 from .aborts import Aborts
 from .claim import Claim, Claimer
 from .commit import Committer
-from .ending import raise_if_cancelled
+from .ending import insist_on_end, raise_if_cancelled
 from .lease import Lease, Leases
 from .run import Runner
 from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
@@ -375,6 +375,7 @@ class Worker(arq.worker.Worker):
         """Stops at once: what runs is cancelled and given back, its try not counted."""
         self.stopping = True
         super().handle_sig(signum)
+        insist_on_end(self.main_task, lambda: self.in_main)
         self._bell.ring()
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
@@ -402,6 +403,7 @@ class Worker(arq.worker.Worker):
                 task.cancel()
         if self.main_task is not None:
             self.main_task.cancel()
+            insist_on_end(self.main_task, lambda: self.in_main)
         if self.on_stop is not None:
             self.on_stop(signum)
 
