@@ -114,15 +114,61 @@ async def test_a_bad_request_in_the_middle_says_what_was_put_on_the_queue_before
 
 
 @pytest.mark.asyncio
-async def test_an_error_of_the_callers_iterable_comes_through_and_leaves_no_task(producer: Producer) -> None:
+@pytest.mark.parametrize("count", [1001, 2000])
+async def test_an_error_of_the_callers_iterable_says_what_was_put_on_the_queue_before_it_and_leaves_no_task(
+    producer: Producer, redis: Redis, count: int
+) -> None:
     def requests() -> Iterator[str]:
-        for i in range(1001):
+        for i in range(count):
             yield f"http://h/{i}"
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as problem:
         await producer.enqueue_many(requests())
+    jobs = problem.value.enqueued  # type: ignore[attr-defined]  # enqueue_many sets it
+    assert len(jobs) == await redis.zcard("arq:queue") == count // 1000 * 1000
+    assert f"{len(jobs)} jobs were put on the queue" in problem.value.__notes__[0]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_a_conflict_in_the_batch_under_way_is_told_beside_the_error_of_the_iterable(producer: Producer) -> None:
+    held = await producer.enqueue(URL, key="k")
+
+    def requests() -> Iterator[str | FetchRequest]:
+        yield FetchRequest(url="http://b/", key="k")
+        for i in range(999):
+            yield f"http://h/{i}"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as problem:
+        await producer.enqueue_many(requests())
+    assert len(problem.value.enqueued) == 999  # type: ignore[attr-defined]  # enqueue_many sets it
+    assert held.id in problem.value.__notes__[0]
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_enqueue_many_leaves_no_task(producer: Producer) -> None:
+    reached = asyncio.Event()
+
+    async def requests() -> AsyncIterator[str]:
+        for i in range(1000):
+            yield f"http://h/{i}"
+        reached.set()
+        await asyncio.Event().wait()
+
+    work = asyncio.create_task(producer.enqueue_many(requests()))
+    await reached.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_iterable_is_refused(producer: Producer) -> None:
+    with pytest.raises(InvalidRequest, match="not NoneType"):
+        await producer.enqueue_many(None)  # type: ignore[arg-type]  # that is the point
 
 
 @pytest.mark.asyncio
