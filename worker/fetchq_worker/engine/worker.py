@@ -37,6 +37,7 @@ engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake."""
+MIN_TEND_TIMEOUT_S: Final = 0.5
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 SMALLEST_FULL_CLAIM: Final = 32
@@ -151,7 +152,9 @@ class Worker(arq.worker.Worker):
                 expires_extra_ms=self.expires_extra_ms,
             )
         if self._scripts is None:
-            self._scripts = await Scripts.open(self._pool, timeout_s=max(self.lease_s, 5.0))
+            self._scripts = await Scripts.open(
+                self._pool, timeout_s=max(self.lease_s, 5.0), tend_timeout_s=max(self.renew_s, MIN_TEND_TIMEOUT_S)
+            )
             self.committer.use(self._scripts.commit)
         return self._scripts
 
@@ -392,7 +395,10 @@ class Worker(arq.worker.Worker):
                 pause_s = self.renew_s
             except REDIS_ERRORS as problem:
                 engine_logger.debug("tend.failed: %s", problem)
-                pause_s = min(self.renew_s, MAX_BACKOFF_S)
+                pause_s = min(self.renew_s / 4, MAX_BACKOFF_S)
+                if isinstance(problem, TimeoutError):
+                    # A network that forgets connections forgets them all: the next try is not to find another dead one.
+                    await self.pool.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(pause_s)
 
     async def _tend_once(self, *, first: bool) -> None:
