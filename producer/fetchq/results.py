@@ -159,7 +159,7 @@ class Results:
                 message = await pubsub.get_message(timeout=self._check_s)
                 if message is not None:
                     self._heed(message)
-        except (RedisError, RuntimeError, *CONNECTION_ERRORS):  # RuntimeError: redis-py's, of a connection that has gone
+        except (RedisError, RuntimeError, *CONNECTION_ERRORS):  # RuntimeError: redis-py's, without a connection
             self._subscribed.clear()
             self._confirmed.clear()
             self._pubsub = self._listener = None

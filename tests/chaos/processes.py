@@ -17,6 +17,9 @@ from tests.chaos.producing import Plan
 
 REPOSITORY: Final = Path(__file__).parents[2]
 GRACE_S: Final = 3
+NUMBERS_EACH: Final = 1 << 32
+"""How far apart the numbers of two producers begin."""
+NUMBERS_IN_DOUBT: Final = 1 << 20
 STOP_S: Final = 30.0
 """How long a worker may take to end when it is told to: its grace, a stubborn job's, and its last commit."""
 
@@ -113,9 +116,7 @@ class Producers:
     async def start(self) -> None:
         share = self._plan.count // self._size
         for number in range(self._size):
-            await self._start_one(
-                number, msgspec.structs.replace(self._plan, first=self._plan.first + number * share, count=share)
-            )
+            await self._start_one(number, msgspec.structs.replace(self._plan, first=number * NUMBERS_EACH, count=share))
 
     async def _start_one(self, number: int, plan: Plan) -> None:
         path = self._folder / f"{number}-{plan.first}.acknowledged"
@@ -126,7 +127,7 @@ class Producers:
         self._processes[number] = plan, process
 
     async def kill_one(self) -> None:
-        """SIGKILL for one that is at work, and another that goes on with what it had not begun."""
+        """SIGKILL for one that is at work, and another that goes on with what it had not done."""
         at_work = [n for n, (_, process) in self._processes.items() if process.returncode is None]
         if not at_work:
             return
@@ -135,11 +136,10 @@ class Producers:
         process.kill()
         await process.wait()
         written = read_acknowledged(Path(plan.acknowledged))
-        # What was under way is in doubt: a new producer enqueues it under numbers that nobody has used.
-        begun = max((job.number for job in written), default=plan.first - 1) + 1 - plan.first + 100
-        if begun < plan.count:
-            rest = msgspec.structs.replace(plan, first=plan.first + begun, count=plan.count - begun)
-            await self._start_one(number, rest)
+        # What was under way is in doubt: the next producer takes numbers that nobody has used.
+        first = max((job.number for job in written), default=plan.first) + NUMBERS_IN_DOUBT
+        if len(written) < plan.count:
+            await self._start_one(number, msgspec.structs.replace(plan, first=first, count=plan.count - len(written)))
 
     async def wait(self) -> None:
         """Returns when all have done what they were to do."""

@@ -32,7 +32,9 @@ class Plan(msgspec.Struct, frozen=True):
     acknowledged: str
     """The file to write to."""
     first: int
+    """Its first number. A job whose enqueueing failed uses its number up."""
     count: int
+    """How many jobs are to be acknowledged, or some more."""
     seed: int
     max_wait_s: float
     """A `mark` job waits for up to so long."""
@@ -47,17 +49,21 @@ class Producing:
         self._plan = plan
         self._random = random.Random(plan.seed)
         self._file = os.open(plan.acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._noted = 0
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
         plan = self._plan
-        number, last = plan.first, plan.first + plan.count
+        number = plan.first
         async with Producer.from_url(plan.redis_url) as producer:
-            while number < last and not self._stop.is_set():
+            while self._noted < plan.count and not self._stop.is_set():
                 try:
                     if await producer._redis.zcard(producer.keys.pending) < plan.max_queued:
-                        number += await self._enqueue(producer, number, last)
+                        calls = range(number, number + CALLS_AT_A_TIME)
+                        fetches = range(calls.stop, calls.stop + FETCHES_AT_A_TIME)
+                        number = fetches.stop
+                        await self._enqueue(producer, calls, fetches)
                         continue
                 except (FetchqError, OSError):
                     pass  # what was not acknowledged is nobody's loss: the loop goes on with new jobs
@@ -66,17 +72,14 @@ class Producing:
                         raise
                 await asyncio.sleep(PAUSE_S)
 
-    async def _enqueue(self, producer: Producer, number: int, last: int) -> int:
-        calls = range(number, min(number + CALLS_AT_A_TIME, last))
-        fetches = range(calls.stop, min(calls.stop + FETCHES_AT_A_TIME, last))
+    async def _enqueue(self, producer: Producer, calls: range, fetches: range) -> None:
         await asyncio.gather(*(self._call(producer, call) for call in calls))
         requests = [FetchRequest(url=f"{self._plan.site_url}/{fetch}", timeout_s=20) for fetch in fetches]
         try:
             jobs: Sequence[Job] = await producer.enqueue_many(requests)
         except FetchqError as problem:
             jobs = problem.enqueued
-        self._note(zip(fetches, jobs, strict=False), "fetch")
-        return len(calls) + len(fetches)
+        self._note(list(zip(fetches, jobs, strict=False)), "fetch")
 
     async def _call(self, producer: Producer, number: int) -> None:
         wait_s = self._random.uniform(0, self._plan.max_wait_s)
@@ -86,10 +89,11 @@ class Producing:
             return
         self._note([(number, job)], "mark")
 
-    def _note(self, jobs: object, kind: str) -> None:
+    def _note(self, jobs: Sequence[tuple[int, Job]], kind: str) -> None:
         at_ms = time.time_ns() // 1_000_000
-        lines = "".join(f"{number} {job.id} {kind} {at_ms}\n" for number, job in jobs)  # type: ignore[attr-defined]
+        lines = "".join(f"{number} {job.id} {kind} {at_ms}\n" for number, job in jobs)
         os.write(self._file, lines.encode())
+        self._noted += len(jobs)
 
 
 if __name__ == "__main__":

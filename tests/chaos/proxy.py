@@ -19,6 +19,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
+        self._gates: set[asyncio.Event] = set()
         self._half = 0
         self.delay_s = 0.0
         """How long each chunk is held back."""
@@ -52,6 +53,11 @@ class Proxy:
         """Passes nothing on any more, and says nothing of it: a network that drops packets."""
         self._open.clear()
 
+    def hold_established(self) -> None:
+        """The same for the connections that are there now: new ones go through, as after a router forgot the old."""
+        for gate in self._gates:
+            gate.clear()
+
     def release(self) -> None:
         self._open.set()
 
@@ -63,9 +69,12 @@ class Proxy:
             return
         pair = {writer, far_writer}
         self._links |= pair
+        gate = asyncio.Event()
+        gate.set()
+        self._gates.add(gate)
         tasks = {
-            asyncio.create_task(self._pass(reader, far_writer, replies=False)),
-            asyncio.create_task(self._pass(far_reader, writer, replies=True)),
+            asyncio.create_task(self._pass(reader, far_writer, gate, replies=False)),
+            asyncio.create_task(self._pass(far_reader, writer, gate, replies=True)),
         }
         self._tasks |= tasks
         try:
@@ -73,14 +82,19 @@ class Proxy:
         finally:
             for link in pair:
                 link.transport.abort()
+            gate.set()
+            self._gates.discard(gate)
             await asyncio.wait(tasks)
             self._tasks -= tasks
             self._links -= pair
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event, *, replies: bool
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
                 await self._open.wait()
+                await gate.wait()
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 if replies and self._half > 0 and len(data) > 1:

@@ -61,7 +61,10 @@ class Tender:
                 first = False
             except REDIS_ERRORS as problem:
                 logger.debug("tend.failed: %s", problem)
-                pause_s = min(pause_s, AGAIN_S)
+                pause_s = min(pause_s / 4, AGAIN_S)
+                if isinstance(problem, TimeoutError):
+                    # A network that forgets connections forgets them all: the next try is not to find another dead one.
+                    await self._worker.pool.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(pause_s)
 
     async def _tend_once(self, scripts: Scripts, *, first: bool) -> None:

@@ -35,6 +35,7 @@ engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake."""
+MIN_TEND_TIMEOUT_S: Final = 0.5
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 SMALLEST_FULL_CLAIM: Final = 32
@@ -149,7 +150,9 @@ class Worker(arq.worker.Worker):
                 expires_extra_ms=self.expires_extra_ms,
             )
         if self._scripts is None:
-            self._scripts = await Scripts.open(self._pool, timeout_s=max(self.lease_s, 5.0))
+            self._scripts = await Scripts.open(
+                self._pool, timeout_s=max(self.lease_s, 5.0), tend_timeout_s=max(self.renew_s, MIN_TEND_TIMEOUT_S)
+            )
             self.committer.use(self._scripts.commit)
         return self._scripts
 
