@@ -25,13 +25,14 @@ from .status import FetchStatus
 if TYPE_CHECKING:
     from .job import FetchJob
     from .result import FetchResult
+    from .sync import SyncFetchJob
 
 
 class FetchqError(Exception):
     """The root of the tree: all that fetchq raises on purpose."""
 
-    enqueued: tuple[FetchJob, ...] = ()
-    """Out of `Producer.enqueue_many`: the jobs that were put on the queue before the error."""
+    enqueued: tuple[FetchJob, ...] | tuple[SyncFetchJob, ...] = ()
+    """Out of `enqueue_many`: the jobs that were put on the queue before the error."""
 
 
 class InvalidRequest(FetchqError, ValueError):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from redis.asyncio import Redis
 
 from . import wire
+from .batch import BATCH_JOBS, abatches, jobs_of, tell_enqueued
 from .errors import FetchqError, InvalidRequest, KeyConflict, ResultTimeout
 from .job import CancelOutcome, FetchJob, Job, JobStatus
 from .job_id import JobIds, id_for_key
@@ -24,9 +26,8 @@ from .result import FetchResult
 from .results import Results
 from .scripts import load_script
 
-BATCH_JOBS: Final = 1000
-BATCH_BYTES: Final = 4 << 20
-"""What one round trip of `enqueue_many` carries at most."""
+if TYPE_CHECKING:
+    from .sync import SyncFetchJob
 
 _CANCEL_OUTCOMES: Final = (
     CancelOutcome.NOT_FOUND,
@@ -102,37 +103,29 @@ class Producer:
     ) -> list[FetchJob]:
         """Puts many fetches on the queue, a thousand a round trip, and gives their jobs in the same order.
 
-        An error stops it where it stands. What was put on the queue before is the error's `enqueued`.
+        An error stops it where it stands: of a request, of Redis, or of the iterable itself. The jobs that were put on
+        the queue before are then the error's `enqueued`, whatever its class. A batch that is under way is waited for;
+        only a cancellation gives it up, and then its jobs may or may not be there.
         """
         jobs: list[FetchJob] = []
-        batch: list[FetchRequest] = []
-        size = 0
-        sending: asyncio.Task[list[FetchJob]] | None = None
+        under_way: list[asyncio.Task[list[FetchJob]]] = []  # at most one, while the next batch is being made
         try:
-            async for request in _each(requests):
-                made = build_request(request, {})
-                batch.append(made)
-                size += len(made.url) + len(made.body or b"")
-                if len(batch) >= BATCH_JOBS or size >= BATCH_BYTES:
-                    if sending is not None:  # one batch is under way while the next is being made
-                        jobs += await sending
-                    sending = asyncio.create_task(self._enqueue_batch(batch))
-                    batch, size = [], 0
+            async with contextlib.aclosing(abatches(requests)) as full:
+                async for batch in full:
+                    if under_way:
+                        jobs += await under_way.pop()
+                    under_way.append(asyncio.create_task(self._enqueue_batch(batch)))
                     await asyncio.sleep(0)  # lets it go out now
-            if sending is not None:
-                jobs += await sending
-                sending = None
-            if batch:
-                jobs += await self._enqueue_batch(batch)
-        except FetchqError as problem:
-            if sending is not None and not sending.done():
-                jobs += await sending
-            problem.enqueued = (*jobs, *problem.enqueued)
-            raise
-        except BaseException:
-            if sending is not None:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+            if under_way:
+                jobs += await under_way.pop()
+        except BaseException as problem:
+            more: list[FetchJob | SyncFetchJob] = []
+            for batch_under_way in under_way:
+                if not isinstance(problem, Exception):
+                    batch_under_way.cancel()
+                [outcome] = await asyncio.gather(batch_under_way, return_exceptions=True)
+                more += jobs_of(outcome, problem)
+            tell_enqueued(problem, [*jobs, *more, *jobs_of(problem)])
             raise
         return jobs
 
@@ -281,17 +274,6 @@ class Producer:
         with translated(self._redis):
             codes = await self._cancel(keys=[keys.pending, keys.abort, keys.leases], args=args)
         return [_CANCEL_OUTCOMES[code] for code in codes]
-
-
-async def _each(requests: Iterable[str | FetchRequest] | AsyncIterable[str | FetchRequest]) -> AsyncIterator[Any]:
-    if isinstance(requests, str | FetchRequest):
-        raise InvalidRequest("requests", "takes many; one alone goes to enqueue()")
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield request
-    else:
-        for request in requests:
-            yield request
 
 
 def _now_ms() -> int:

@@ -28,6 +28,7 @@ from fetchq import (
     RedisUnavailable,
     wire,
 )
+from fetchq.job_id import id_for_key
 from fetchq.redis_url import connect
 
 URL = "https://example.org/"
@@ -113,15 +114,61 @@ async def test_a_bad_request_in_the_middle_says_what_was_put_on_the_queue_before
 
 
 @pytest.mark.asyncio
-async def test_an_error_of_the_callers_iterable_comes_through_and_leaves_no_task(producer: Producer) -> None:
+@pytest.mark.parametrize("count", [1001, 2000])
+async def test_an_error_of_the_callers_iterable_says_what_was_put_on_the_queue_before_it_and_leaves_no_task(
+    producer: Producer, redis: Redis, count: int
+) -> None:
     def requests() -> Iterator[str]:
-        for i in range(1001):
+        for i in range(count):
             yield f"http://h/{i}"
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as problem:
         await producer.enqueue_many(requests())
+    jobs = problem.value.enqueued  # type: ignore[attr-defined]  # enqueue_many sets it
+    assert len(jobs) == await redis.zcard("arq:queue") == count // 1000 * 1000
+    assert f"{len(jobs)} jobs were put on the queue" in problem.value.__notes__[0]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_a_conflict_in_the_batch_under_way_is_told_beside_the_error_of_the_iterable(producer: Producer) -> None:
+    held = await producer.enqueue(URL, key="k")
+
+    def requests() -> Iterator[str | FetchRequest]:
+        yield FetchRequest(url="http://b/", key="k")
+        for i in range(999):
+            yield f"http://h/{i}"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as problem:
+        await producer.enqueue_many(requests())
+    assert len(problem.value.enqueued) == 999  # type: ignore[attr-defined]  # enqueue_many sets it
+    assert held.id in problem.value.__notes__[0]
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_enqueue_many_leaves_no_task(producer: Producer) -> None:
+    reached = asyncio.Event()
+
+    async def requests() -> AsyncIterator[str]:
+        for i in range(1000):
+            yield f"http://h/{i}"
+        reached.set()
+        await asyncio.Event().wait()
+
+    work = asyncio.create_task(producer.enqueue_many(requests()))
+    await reached.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_iterable_is_refused(producer: Producer) -> None:
+    with pytest.raises(InvalidRequest, match="not NoneType"):
+        await producer.enqueue_many(None)  # type: ignore[arg-type]  # that is the point
 
 
 @pytest.mark.asyncio
@@ -325,3 +372,31 @@ async def test_an_enqueue_survives_a_script_flush_and_a_connection_that_went_sta
 
 async def _wakes(producer: Producer, redis: Redis) -> int:
     return len(await redis.lrange(producer.keys.wake, 0, -1))  # type: ignore[misc]  # redis-py 5's union of both worlds
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["pending", "wake"])
+async def test_a_queue_with_a_key_of_the_wrong_type_takes_no_half_of_a_job(
+    redis: Redis, producer: Producer, name: str
+) -> None:
+    key = getattr(producer.keys, name)
+    await redis.set(key, "not what belongs here")
+    with pytest.raises(RedisRefused):
+        await producer.enqueue_many([FetchRequest(url=URL, key="one"), FetchRequest(url=URL, key="two")])
+    await redis.delete(key)
+    assert await redis.keys() == []
+    jobs = await producer.enqueue_many([FetchRequest(url=URL, key="one"), FetchRequest(url=URL, key="two")])
+    assert [await job.status() for job in jobs] == [JobStatus.QUEUED, JobStatus.QUEUED]
+
+
+@pytest.mark.asyncio
+async def test_a_result_of_the_wrong_type_leaves_no_job_of_its_batch_without_its_place(
+    redis: Redis, producer: Producer
+) -> None:
+    """It would be taken for enqueued by whoever comes with its key again, and never run."""
+    bad = id_for_key("bad", producer.keys.queue)
+    await redis.sadd(producer.keys.result + bad, "not a result")  # type: ignore[misc]  # redis-py 5 types it as either
+    with pytest.raises(KeyConflict) as refusal:
+        await producer.enqueue_many([FetchRequest(url=URL, key="good"), FetchRequest(url=URL, key="bad")])
+    [good] = refusal.value.enqueued
+    assert await good.status() is JobStatus.QUEUED

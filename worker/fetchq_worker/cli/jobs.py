@@ -54,6 +54,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     credential: str | None = None
     proxy: str | None = None
     cookies: bool = False
+    cache: bool = False
     verify_tls: bool = True
     robots: bool = False
     etag: str | None = None
@@ -179,6 +180,7 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "credential": options.credential,
         "proxy": options.proxy,
         "cookies": options.cookies,
+        "cache": options.cache,
         "verify_tls": options.verify_tls,
         "robots": options.robots,
         "etag": options.etag,

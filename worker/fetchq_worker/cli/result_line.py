@@ -36,6 +36,7 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True):
     """The body, where it is text of at most `MAX_TEXT_BYTES`."""
     body_file: str | UnsetType = UNSET
     """The path of the file that holds the body."""
+    from_cache: bool
     redirects: tuple[Redirect, ...]
     attempts: tuple[Attempt, ...]
     timing: Timing
@@ -66,6 +67,7 @@ def encode_line(url: str, result: FetchResult, bodies: BodyFolder | None = None)
         body_sha256=result.body_sha256,
         text=text,
         body_file=body_file,
+        from_cache=result.from_cache,
         redirects=result.redirects,
         attempts=result.attempts,
         timing=result.timing,
