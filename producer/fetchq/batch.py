@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .errors import FetchqError, InvalidRequest
 from .request import FetchRequest, build_request
+from .schedule import check_schedule
 
 if TYPE_CHECKING:
     from .job import FetchJob
@@ -28,6 +29,7 @@ class _Batch:
     def add(self, request: str | FetchRequest) -> bool:
         """Whether it is full now. Raises `InvalidRequest`."""
         made = build_request(request, {})
+        check_schedule(made)
         self.requests.append(made)
         self.size_bytes += len(made.url) + len(made.body or b"")
         return len(self.requests) >= BATCH_JOBS or self.size_bytes >= BATCH_BYTES

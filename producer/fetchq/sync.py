@@ -86,10 +86,12 @@ class SyncProducer:
         try:
             for batch in batches(requests):
                 if under_way:
-                    jobs += engine.wait(under_way.pop())
+                    done = engine.wait(under_way.pop())
+                    jobs += done
                 under_way.append(engine.submit(engine.producer._enqueue_batch(batch)))
             if under_way:
-                jobs += engine.wait(under_way.pop())
+                done = engine.wait(under_way.pop())
+                jobs += done
         except BaseException as problem:
             more: list[FetchJob | SyncFetchJob] = []
             for batch_under_way in under_way:

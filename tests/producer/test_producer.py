@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
@@ -182,6 +183,55 @@ async def test_a_delay_and_a_moment_defer_the_job(producer: Producer, redis: Red
     assert await past.status() is JobStatus.QUEUED
     assert await redis.zscore("arq:queue", at.id) == round(moment.timestamp() * 1000)
     assert await ArqJob(delayed.id, redis, _deserializer=wire.deserialize).status() is ArqStatus.deferred
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        ("deadline", {"deadline": -5}),
+        ("delay_s", {"deadline": 60, "delay_s": 3600.0}),
+        ("not_before", {"deadline": 60, "not_before": 3600}),
+        ("not_before", {"not_before": 367 * 86_400}),
+    ],
+)
+async def test_a_job_that_could_not_run_in_time_is_refused_when_it_is_enqueued(
+    producer: Producer, redis: Redis, field: str, options: dict[str, Any]
+) -> None:
+    now = datetime.now(UTC)
+    moments = {name: now + timedelta(seconds=s) for name, s in options.items() if name != "delay_s"}
+    with pytest.raises(InvalidRequest, match=f"^{field}:"):
+        await producer.enqueue(URL, **{**options, **moments})
+    if not (field == "not_before" and "deadline" in options):  # that one cannot even be made
+        with pytest.raises(InvalidRequest, match=f"^{field}:"):
+            await producer.enqueue_many([FetchRequest.of(URL, **{**options, **moments})])
+    assert await redis.keys("*") == []
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_can_run_in_time_is_taken(producer: Producer) -> None:
+    now = datetime.now(UTC)
+    await producer.enqueue(URL, deadline=now + timedelta(seconds=60), delay_s=30)
+    await producer.enqueue(URL, deadline=now + timedelta(days=3650), not_before=now + timedelta(days=365))
+
+
+@pytest.mark.asyncio
+async def test_a_closed_producer_refuses_and_opens_no_connection_again(redis_server: RedisServer) -> None:
+    admin: Redis = connect(redis_server.url)
+    producer = Producer.from_url(redis_server.url)
+    job = await producer.enqueue(URL)
+    await producer.aclose()
+    calls: list[Callable[[], Awaitable[object]]] = [
+        producer.ping, job.status, job.cancel, job.result, lambda: job.result(timeout_s=0),
+        lambda: producer.enqueue(URL), lambda: producer.enqueue_many([URL]), lambda: producer.enqueue_call("f"),
+        producer.as_completed([job]).__anext__, producer.cancel_all().__anext__,
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(FetchqError, match="the producer is closed"):
+            await call()
+    assert len(await admin.client_list()) == 1, "the admin's own"
+    await producer.aclose()
+    await admin.aclose()
 
 
 @pytest.mark.asyncio
