@@ -430,16 +430,16 @@ async def test_a_job_whose_claim_was_under_way_when_the_worker_was_told_to_stop_
     worker = make_worker([func(work, name="work")], job_completion_wait=10)
     claim = worker._claimer.claim
 
-    async def claim_slowly(*arguments: Any) -> Any:
-        reply = await claim(*arguments)
+    async def claim_slowly(*arguments: Any, **options: Any) -> Any:
+        reply = await claim(*arguments, **options)
         claimed.set()
         await go.wait()
         return reply
 
-    worker._claimer.claim = claim_slowly  # type: ignore[method-assign, assignment]
+    worker._claimer.claim = claim_slowly  # type: ignore[method-assign]
     job = await redis.enqueue_job("work")
     assert job is not None
-    async with running(worker):
+    async with running(worker), asyncio.timeout(10):
         await claimed.wait()
         worker.handle_sig_wait_for_completion(signal.SIGTERM)
         await asyncio.sleep(0)

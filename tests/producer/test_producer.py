@@ -17,6 +17,7 @@ from tests.redis_server import RedisServer
 
 from fetchq import (
     CancelOutcome,
+    FetchJob,
     FetchqError,
     FetchRequest,
     FetchStatus,
@@ -449,4 +450,5 @@ async def test_a_result_of_the_wrong_type_leaves_no_job_of_its_batch_without_its
     with pytest.raises(KeyConflict) as refusal:
         await producer.enqueue_many([FetchRequest(url=URL, key="good"), FetchRequest(url=URL, key="bad")])
     [good] = refusal.value.enqueued
+    assert isinstance(good, FetchJob)
     assert await good.status() is JobStatus.QUEUED
