@@ -134,7 +134,7 @@ class Results:
 
     async def _run(self) -> None:
         failures = 0
-        # A cancellation can be lost on its way here: before Python 3.12, wait_for(), with which redis-py sends, drops one.
+        # A cancellation can be lost on its way here: before Python 3.12 wait_for(), with which redis-py sends, drops some.
         while not self._closed and await self._wait_for_work():
             try:
                 await self._subscribe()
