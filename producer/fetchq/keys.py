@@ -67,6 +67,11 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:robots:"
 
     @property
+    def cache(self) -> str:
+        """String with a TTL: a stored answer of the HTTP cache; a digest of what was asked for follows."""
+        return f"{self.namespace}fetchq:cache:"
+
+    @property
     def shelf(self) -> str:
         """Sorted set: the keys of what workers cache for each other, by the ms at which they end."""
         return f"{self.namespace}fetchq:shelf"

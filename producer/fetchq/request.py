@@ -144,6 +144,8 @@ class FetchRequest(
     """The name of a proxy that the worker knows."""
     verify_tls: bool = True
     """False trusts any certificate; BLOCKED unless the worker allows that."""
+    cache: bool = False
+    """Whether the answer may come from the HTTP cache that the workers share, and go into it (RFC 9111)."""
     robots: bool = False
     """Whether the robots.txt of each origin on the way is asked first (RFC 9309); ROBOTS_DENIED where it forbids."""
     key: str | None = None
@@ -170,7 +172,6 @@ class FetchRequest(
         check_whole("max_redirects", self.max_redirects, 0, 100)
         if type(self.retry) is not RetryPolicy:
             raise InvalidRequest("retry", f"takes a RetryPolicy, not {type(self.retry).__name__}")
-        check_flag("repeat_unsafe", self.repeat_unsafe)
         if self.not_before is not None:
             check_moment("not_before", self.not_before)
             if self.delay_s:
@@ -192,8 +193,24 @@ class FetchRequest(
             raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
 
     def _check_manner(self) -> None:
+        if (
+            self.repeat_unsafe is False
+            and self.robots is False
+            and self.cache is False
+            and self.cookies is False
+            and self.verify_tls is True
+            and self.credential is None
+            and self.proxy is None
+        ):
+            return  # as nearly every request is, and enqueue_many makes many
+        check_flag("repeat_unsafe", self.repeat_unsafe)
         check_flag("robots", self.robots)
         check_flag("cookies", self.cookies)
+        check_flag("cache", self.cache)
+        if self.cache and self.method not in CONDITIONAL_METHODS:
+            raise InvalidRequest("cache", f"goes with GET and HEAD, not with {self.method}")
+        if self.cache and (self.etag is not None or self.last_modified is not None):
+            raise InvalidRequest("cache", "goes with etag and last_modified only one at a time")
         check_flag("verify_tls", self.verify_tls)
         if self.credential is not None:
             check_name("credential", self.credential)
@@ -257,6 +274,7 @@ class RequestOptions(TypedDict, total=False):
     cookies: bool
     proxy: str | None
     verify_tls: bool
+    cache: bool
     robots: bool
     key: str | None
     result_ttl_s: float

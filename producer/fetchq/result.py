@@ -70,6 +70,8 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """From Content-Type, lower case, without parameters."""
     charset: str | None = None
     """From Content-Type, as sent; where that names no encoding, what was found in a body of text."""
+    from_cache: bool = False
+    """Whether the answer is a stored one: fresh, found good by the server, or in place of a server that failed."""
     redirects: tuple[Redirect, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     timing: Timing = Timing()

@@ -27,6 +27,7 @@ OUTAGE_S: Final = 10.0
 """How long Redis may be away before those who wait are told."""
 LOOK_BATCH: Final = 64
 """Ids per round trip. Results are read whole, so this bounds what one reply can hold."""
+_CANCEL_AGAIN_S: Final = 0.1
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -127,14 +128,13 @@ class Results:
         self._closed = True
         runner, self._runner = self._runner, None
         if runner is not None:
-            runner.cancel()
-            await asyncio.gather(runner, return_exceptions=True)
+            await _wait_ended(runner)
         await self._hang_up()
         self._fail_all(FetchqError("the producer was closed while a result was waited for"))
 
     async def _run(self) -> None:
         failures = 0
-        # A cancellation can be lost on its way here: before Python 3.12 wait_for(), with which redis-py sends, drops some.
+        # A cancellation can be lost: before Python 3.12 wait_for(), with which redis-py sends, drops some.
         while not self._closed and await self._wait_for_work():
             try:
                 await self._subscribe()
@@ -192,7 +192,7 @@ class Results:
                 message = await pubsub.get_message(timeout=self._check_s)
                 if message is not None:
                     self._heed(message)
-        except (RedisError, *CONNECTION_ERRORS):
+        except (RedisError, RuntimeError, *CONNECTION_ERRORS):  # RuntimeError: redis-py's, without a connection
             self._subscribed.clear()
             self._confirmed.clear()
             self._pubsub = self._listener = None
@@ -290,13 +290,23 @@ class Results:
         self._subscribed.clear()
         self._confirmed.clear()
         if listener is not None:
-            listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
+            await _wait_ended(listener)
         if pubsub is not None:
             await _close(pubsub)
 
     def _channel_of(self, job_id: str) -> str:
         return self._keys.done + job_id[:PUSH_PREFIX_LEN]
+
+
+async def _wait_ended(task: asyncio.Task[None]) -> None:
+    """Cancels a task until it has ended.
+
+    Python 3.11's `asyncio.wait_for`, under which redis-py sends its commands, loses a cancellation that meets the end
+    of what it waits for (CPython issue 86296).
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
 
 
 async def _close(pubsub: PubSub) -> None:

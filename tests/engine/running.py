@@ -21,8 +21,9 @@ async def running(*workers: Worker) -> AsyncIterator[None]:
         for worker in workers:
             await worker.close()
         ended = await asyncio.gather(*mains, return_exceptions=True)
-    failures = [end for end in ended if isinstance(end, Exception)]
-    assert failures == []
+    for end in ended:
+        if isinstance(end, Exception):
+            raise end
 
 
 async def wait_until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 10) -> None:

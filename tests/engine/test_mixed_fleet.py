@@ -15,6 +15,8 @@ from arq.worker import Retry
 from tests.engine.conftest import MakeWorker, NewClient
 from tests.engine.running import running, wait_until
 
+from fetchq_worker.engine.ending import wait_ended
+
 pytestmark = [
     pytest.mark.asyncio,
     pytest.mark.parametrize("new_client", ["real"], indirect=True),  # a stock worker asks for INFO, and dies without
@@ -49,8 +51,7 @@ async def test_a_mixed_fleet_runs_every_job_exactly_once(
         await wait_until(lambda: len(runs) == 400, timeout_s=30)
         assert [await job.result(timeout=10, poll_delay=0.01) for job in jobs if job] == ["done"] * 400
     for main in mains:
-        main.cancel()
-    await asyncio.gather(*mains, return_exceptions=True)
+        await wait_ended(main)
     for worker in stock:
         await worker.close()
     assert set(runs.values()) == {1}
@@ -81,8 +82,7 @@ async def test_a_stock_worker_leaves_a_job_alone_that_runs_here(
         assert await job.status() is JobStatus.in_progress
         release.set()
         assert await job.result(timeout=5, poll_delay=0.01) == "done"
-        main.cancel()
-        await asyncio.gather(main, return_exceptions=True)
+        await wait_ended(main)
         await stock.close()
     assert runs == ["ours"]
 

@@ -15,6 +15,10 @@ from arq.connections import ArqRedis
 from tests.engine.running import wait_until
 from tests.redis_server import RedisServer
 
+from fetchq.keys import Keys
+from fetchq.redis_url import connect
+from fetchq_worker.engine.presence import live_workers
+
 pytestmark = pytest.mark.asyncio
 
 PROGRAM = Path(__file__).with_name("worker_process.py")
@@ -124,6 +128,28 @@ async def test_a_worker_stopped_in_the_middle_of_much_work_loses_and_repeats_not
     assert {job_id for job_id, _ in runs} == {f"{number}" for number in range(600)}
     assert {tries for _, tries in runs} == {1}
     assert len(await real_redis.keys("arq:result:*")) == 600
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_an_idle_worker_told_to_stop_is_not_listed_any_more(
+    redis_server: RedisServer, real_redis: ArqRedis, number: signal.Signals
+) -> None:
+    async with worker_process(redis_server) as stopped:
+        await wait_until(lambda: _workers_are(real_redis, 1))
+        assert await stopped.end(number) == 0
+    assert await live_workers(real_redis, Keys()) == []
+    assert await real_redis.keys("fetchq:worker:*") == []
+
+
+async def test_a_worker_told_to_stop_while_redis_hangs_ends_all_the_same(
+    own_redis_server: RedisServer,
+) -> None:
+    async with connect(own_redis_server.url, redis_class=ArqRedis) as redis:
+        await enqueue(redis, "a")
+        async with worker_process(own_redis_server) as stopped:
+            assert await stopped.started() == ("a", 1)
+            with own_redis_server.hung():
+                assert await stopped.end(signal.SIGTERM) == 0
 
 
 async def _workers_are(redis: ArqRedis, count: int) -> bool:

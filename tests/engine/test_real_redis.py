@@ -20,6 +20,7 @@ from tests.redis_server import RedisServer
 from fetchq.errors import RedisEvicts
 from fetchq.redis_url import connect
 from fetchq_worker.engine import Worker
+from fetchq_worker.engine.scripts import Scripts
 
 pytestmark = pytest.mark.asyncio
 
@@ -170,6 +171,50 @@ async def test_a_full_redis_drains(redis_server: RedisServer, real_redis: ArqRed
         assert len(await real_redis.keys("arq:result:*")) == 50
     finally:
         await real_redis.config_set("maxmemory", 0)
+
+
+async def test_a_result_that_redis_will_not_store_keeps_its_job(real_redis: ArqRedis) -> None:
+    """A server that knows no script flags (Redis 6), and is full: the commit waits until there is room."""
+    queue = await Queue.open(real_redis)
+    queue.scripts = Scripts(real_redis, flags=False, timeout_s=60)
+    await queue.add("a", "b")
+    await queue.claim()
+    await real_redis.config_set("maxmemory", 1)
+    try:
+        lost, refused, refusal = await queue.commit(("a", "w.1", "finish", 1000, "", "x"), ("b", "w.1", "finish", 0))
+        assert (lost, refused) == ([], [b"a"])
+        assert b"OOM" in refusal
+    finally:
+        await real_redis.config_set("maxmemory", 0)
+    assert await queue.finish("a") == ([], [], b"")
+    assert await real_redis.keys("*") == [b"arq:result:a"]
+
+
+async def test_a_worker_waits_with_what_redis_will_not_store(
+    redis_server: RedisServer, real_redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def without_flags(redis: Any, *, timeout_s: float) -> Scripts:
+        return Scripts(redis, flags=False, timeout_s=timeout_s)
+
+    monkeypatch.setattr(Scripts, "open", without_flags)
+    may_end = asyncio.Event()
+
+    async def work(ctx: Any) -> str:
+        await may_end.wait()
+        return "done"
+
+    jobs = [await real_redis.enqueue_job("work") for _ in range(5)]
+    worker = worker_on(redis_server, [func(work, name="work")])
+    async with running(worker), asyncio.timeout(10):
+        await wait_until(lambda: worker.running_count == 5)
+        await real_redis.config_set("maxmemory", 1)
+        may_end.set()
+        try:
+            await wait_until(lambda: worker.committer.stalled)
+            assert worker.committer.backlog == 5
+        finally:
+            await real_redis.config_set("maxmemory", 0)
+        assert [await job.result(poll_delay=0.01) for job in jobs if job] == ["done"] * 5
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])

@@ -17,10 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import msgspec
 import pytest
 from tests.redis_server import RedisServer
 
 from fetchq import Producer
+from fetchq_worker.settings import Settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -88,6 +90,15 @@ def test_there_are_four_examples_and_each_compiles() -> None:
     assert len(EXAMPLES) == 4
     for number, text in enumerate(EXAMPLES):
         compile(text, f"README example {number}", "exec")
+
+
+def test_the_table_of_settings_is_that_of_the_struct() -> None:
+    rows = re.findall(r"^\| `--[\w-]+` \| `FETCHQ_(\w+)` \| (.*?) \| (.*) \|$", README, re.MULTILINE)
+    assert [name.lower() for name, _, _ in rows] == list(Settings.__struct_fields__)
+    for (name, default, meaning), field in zip(rows, msgspec.structs.fields(Settings), strict=True):
+        assert meaning == field.type.__metadata__[0].description, name
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
+            assert default == f"`{field.default}`", name
 
 
 @pytest.mark.parametrize(("name", "says"), [("many", r"OK http.*\nOK http"), ("sync", r"OK <html><title> An example")])

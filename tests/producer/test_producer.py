@@ -29,6 +29,7 @@ from fetchq import (
     RedisUnavailable,
     wire,
 )
+from fetchq.job_id import id_for_key
 from fetchq.redis_url import connect
 
 URL = "https://example.org/"
@@ -421,3 +422,31 @@ async def test_an_enqueue_survives_a_script_flush_and_a_connection_that_went_sta
 
 async def _wakes(producer: Producer, redis: Redis) -> int:
     return len(await redis.lrange(producer.keys.wake, 0, -1))  # type: ignore[misc]  # redis-py 5's union of both worlds
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["pending", "wake"])
+async def test_a_queue_with_a_key_of_the_wrong_type_takes_no_half_of_a_job(
+    redis: Redis, producer: Producer, name: str
+) -> None:
+    key = getattr(producer.keys, name)
+    await redis.set(key, "not what belongs here")
+    with pytest.raises(RedisRefused):
+        await producer.enqueue_many([FetchRequest(url=URL, key="one"), FetchRequest(url=URL, key="two")])
+    await redis.delete(key)
+    assert await redis.keys() == []
+    jobs = await producer.enqueue_many([FetchRequest(url=URL, key="one"), FetchRequest(url=URL, key="two")])
+    assert [await job.status() for job in jobs] == [JobStatus.QUEUED, JobStatus.QUEUED]
+
+
+@pytest.mark.asyncio
+async def test_a_result_of_the_wrong_type_leaves_no_job_of_its_batch_without_its_place(
+    redis: Redis, producer: Producer
+) -> None:
+    """It would be taken for enqueued by whoever comes with its key again, and never run."""
+    bad = id_for_key("bad", producer.keys.queue)
+    await redis.sadd(producer.keys.result + bad, "not a result")  # type: ignore[misc]  # redis-py 5 types it as either
+    with pytest.raises(KeyConflict) as refusal:
+        await producer.enqueue_many([FetchRequest(url=URL, key="good"), FetchRequest(url=URL, key="bad")])
+    [good] = refusal.value.enqueued
+    assert await good.status() is JobStatus.QUEUED

@@ -80,6 +80,7 @@ URL = "https://example.org/"
         ("credential", "", "takes a name"),
         ("credential", 5, "takes a name"),
         ("proxy", "http://proxy.example/", "takes a name"),
+        ("cache", 1, "True or False"),
         ("cookies", 1, "True or False"),
         ("verify_tls", None, "True or False"),
         ("robots", 1, "True or False"),
@@ -171,6 +172,13 @@ def test_a_condition_goes_with_get_and_head_and_with_no_second_one(field: str) -
 def test_a_credential_excludes_an_authorization_header() -> None:
     with pytest.raises(InvalidRequest, match="credential: goes with an Authorization header only one at a time"):
         FetchRequest.of(URL, credential="api", headers={"authorization": "x"})
+
+
+def test_the_cache_is_for_safe_methods_and_asks_its_own_conditions() -> None:
+    with pytest.raises(InvalidRequest, match="cache: goes with GET and HEAD, not with PUT"):
+        FetchRequest(url=URL, method="PUT", cache=True)
+    with pytest.raises(InvalidRequest, match="cache: goes with etag and last_modified only one at a time"):
+        FetchRequest(url=URL, cache=True, etag='"a"')
 
 
 def test_json_becomes_the_body_of_a_post() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
+from redis.asyncio.client import Pipeline, PubSub
 from tests.producer.conftest import Finish
 from tests.redis_server import RedisServer
 
@@ -396,3 +396,32 @@ async def _commit_all(redis: Redis, producer: Producer, ids: list[str]) -> list[
         pipe.publish(producer.keys.done + ids[0][:8], "\n".join(ids))
         await pipe.execute()
     return ids
+
+
+class LosesACancellation(PubSub):
+    """As redis-py does under Python 3.11's `asyncio.wait_for` (CPython issue 86296)."""
+
+    lost = False
+
+    async def get_message(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().get_message(*args, **kwargs)
+        except asyncio.CancelledError:
+            if self.lost:
+                raise
+            self.lost = True
+            return None
+
+
+@pytest.mark.asyncio
+async def test_closing_ends_a_listener_that_lost_its_first_cancellation(redis: Redis) -> None:
+    redis.pubsub = lambda: LosesACancellation(redis.connection_pool)  # type: ignore[method-assign,assignment,misc]
+    async with Producer(redis) as producer:
+        job = await producer.enqueue(URL)
+        waiter = asyncio.create_task(job.result())
+        await _subscribed(producer.results)
+        async with asyncio.timeout(5):
+            await producer.results.aclose()
+    with pytest.raises(FetchqError, match="closed"):
+        await waiter
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -44,8 +44,7 @@ class Broken:
                         await asyncio.sleep(0.02)  # the data goes first: a reset throws away what was not read
                         visit.reset()
                     case "half-close":
-                        visit.writer.write_eof()
-                        await asyncio.Event().wait()
+                        visit.half_close()
                     case "keep":
                         pass
             except ConnectionError:

@@ -22,6 +22,7 @@ class Visit:
     headers: list[tuple[str, str]]
     body: bytes
     writer: asyncio.StreamWriter
+    half_closed: bool = False
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
@@ -30,10 +31,16 @@ class Visit:
         self.writer.write(data)
         await self.writer.drain()
 
+    def half_close(self) -> None:
+        """Send no more, and wait for the client to close its side."""
+        self.writer.write_eof()
+        self.half_closed = True
+
     def reset(self) -> None:
         """End the connection by a reset: with no time to linger, closing sends RST in place of FIN."""
         connection = self.writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if connection is not None:  # the client has not ended it already
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
@@ -114,6 +121,9 @@ class Site:
                     await visit.send(answer(b"nothing here", status=404))
                 else:
                     await handler(visit)
+                if visit.half_closed:
+                    await reader.read()
+                    return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client hung up, as it may
         finally:

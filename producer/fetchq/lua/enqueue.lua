@@ -7,7 +7,7 @@
 -- ARGV[4...] three a job: id, payload, due ('' at once, '+N' in N ms, 'N' at N ms since the epoch)
 --
 -- Returns a flat list of pairs, one for each id that was taken: its place in the batch from 1, and what holds it (the
--- payload of the job, or the result). An empty list: all are new.
+-- payload of the job, or the result; '' if that is no string). An empty list: all are new.
 --
 -- Atomic, since two producers with one idempotency key must not both add, and since a payload without its place in the
 -- queue (or the reverse) would be a lost job. The keys of the jobs are made from prefixes: all of a namespace are in one slot.
@@ -21,13 +21,22 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- What fails, fails here: an error after the first payload would leave it without its place in the queue.
+local wakes = redis.call('LLEN', KEYS[2])
+redis.call('ZCARD', KEYS[1])
+
+local function string_at(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value
+end
+
 local taken, added, scores, soon = {}, {}, {}, 0
 for i = 4, #ARGV, 3 do
   local id, due = ARGV[i], ARGV[i + 2]
   local job_key, result_key = ARGV[1] .. id, ARGV[2] .. id
   if redis.call('EXISTS', job_key, result_key) > 0 then
     taken[#taken + 1] = (i - 1) / 3
-    taken[#taken + 1] = redis.call('GET', result_key) or redis.call('GET', job_key)
+    taken[#taken + 1] = string_at(result_key) or string_at(job_key) or ''
   else
     redis.call('SET', job_key, ARGV[i + 1])
     added[#added + 1] = job_key
@@ -49,7 +58,7 @@ if #added > 0 then
     redis.call('DEL', unpack(added))
     return reply
   end
-  for _ = redis.call('LLEN', KEYS[2]) + 1, math.min(WAKE_CAP, soon) do
+  for _ = wakes + 1, math.min(WAKE_CAP, soon) do
     redis.call('RPUSH', KEYS[2], '1')
   end
 end

@@ -11,6 +11,27 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from .options import (
+    AllowNet,
+    AllowPort,
+    Bodies,
+    Concurrency,
+    Cookies,
+    Credential,
+    CredentialsFile,
+    FromFile,
+    MaxBytes,
+    MaxTries,
+    OwnRedis,
+    Proxy,
+    Queue,
+    Redis,
+    Timeout,
+    TLSCAFile,
+    Urls,
+    UserAgent,
+)
+
 app = typer.Typer(
     name="fetchq",
     help="An async fetch task queue: put URL fetches on Redis, run the workers, get the results.",
@@ -19,114 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-
-_REDIS_HELP = "Address of Redis: redis://, rediss://, unix:// or redis+sentinel://."
-Redis = Annotated[
-    str,
-    typer.Option("--redis", envvar="FETCHQ_REDIS_URL", metavar="URL", help=_REDIS_HELP),
-]
-OwnRedis = Annotated[
-    str | None,
-    typer.Option(
-        "--redis",
-        envvar="FETCHQ_REDIS_URL",
-        metavar="URL",
-        help="Redis for the run, where workers elsewhere may help.",
-        show_default="one inside the process",
-    ),
-]
-Queue = Annotated[str, typer.Option("--queue", envvar="FETCHQ_QUEUE", metavar="NAME", help="Name of the queue.")]
-Concurrency = Annotated[
-    int,
-    typer.Option("--concurrency", "-c", envvar="FETCHQ_CONCURRENCY", metavar="N", help="Fetches at a time."),
-]
-AllowNet = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-net",
-        envvar="FETCHQ_ALLOW_NET",
-        metavar="CIDR",
-        help="A network that may be fetched from although it is not public, such as 127.0.0.0/8; can be repeated.",
-        show_default="none",
-    ),
-]
-AllowPort = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-port",
-        envvar="FETCHQ_ALLOW_PORT",
-        metavar="N",
-        help="A port that may be fetched from besides 80, 443 and those from 1024 without another protocol; "
-        "can be repeated.",
-        show_default="none",
-    ),
-]
-UserAgent = Annotated[
-    str | None,
-    typer.Option(
-        "--user-agent",
-        envvar="FETCHQ_USER_AGENT",
-        metavar="TEXT",
-        help="Product token and contact, sent with every request.",
-        show_default="fetchq and its version",
-    ),
-]
-CredentialsFile = Annotated[
-    str,
-    typer.Option(
-        "--credentials-file",
-        envvar="FETCHQ_CREDENTIALS_FILE",
-        metavar="FILE",
-        help="A TOML file of the credentials and proxies that requests can name.",
-        show_default="none",
-    ),
-]
-TLSCAFile = Annotated[
-    str,
-    typer.Option(
-        "--tls-ca-file",
-        envvar="FETCHQ_TLS_CA_FILE",
-        metavar="FILE",
-        help="A PEM file of authorities that are trusted beside the system's.",
-        show_default="none",
-    ),
-]
-Credential = Annotated[
-    str | None,
-    typer.Option("--credential", metavar="NAME", help="A credential of the worker's to send.", show_default="none"),
-]
-Proxy = Annotated[
-    str | None,
-    typer.Option("--proxy", metavar="NAME", help="A proxy of the worker's to go through.", show_default="none"),
-]
-Cookies = Annotated[bool, typer.Option("--cookies", help="Send along the cookies that redirects set.")]
-FromFile = Annotated[
-    str | None,
-    typer.Option(
-        "--from", metavar="FILE", help="A file of URLs, one a line, # for comments; - is stdin.", show_default="none"
-    ),
-]
-Timeout = Annotated[
-    float,
-    typer.Option("--timeout", metavar="S", help="Seconds for one attempt, as a whole."),
-]
-MaxBytes = Annotated[
-    int,
-    typer.Option("--max-bytes", metavar="N", help="Largest body, decoded, in bytes."),
-]
-MaxTries = Annotated[
-    int,
-    typer.Option("--max-tries", metavar="N", help="Attempts in all."),
-]
-Bodies = Annotated[
-    str | None,
-    typer.Option(
-        "--bodies",
-        metavar="DIR",
-        help="Keep bodies that are not text, or above 64 KiB, in files named by their SHA-256.",
-        show_default="they are left out",
-    ),
-]
 
 
 def main() -> None:
@@ -159,7 +72,7 @@ def _fetchq(
 
 @app.command()
 def fetch(
-    urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
+    urls: Urls = None,
     from_file: FromFile = None,
     out: Annotated[
         str | None,
@@ -187,10 +100,11 @@ def fetch(
     redis_url: OwnRedis = None,
     queue: Queue = "arq:queue",
 ) -> None:
-    """Fetch a list of URLs, all in one process.
+    """Fetch each URL, and those of a file, all in one process.
 
-    Results are written as they come, in the order in which they come. Exit status: 0 all well, 1 some fetch failed,
-    2 wrong usage, 3 no Redis.
+    Results are written as they come, in the order in which they come. Exit status: 0 all well; 1 some fetch failed, in
+    the run that --resume goes on with too; 2 wrong usage; 3 there is no Redis, or it cannot serve: it refuses, is full,
+    or would drop jobs.
     """
     from .fetch import FetchOptions
     from .fetch import fetch as command
@@ -286,7 +200,10 @@ def worker(
         ),
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", envvar="FETCHQ_VERBOSE", help="Log the start and end of each job.")
+        bool,
+        typer.Option(
+            "--verbose", "-v", envvar="FETCHQ_VERBOSE", help="Log the start, the outcome and the end of each job."
+        ),
     ] = False,
     check: Annotated[
         bool,
@@ -324,7 +241,7 @@ def worker(
 
 @app.command()
 def enqueue(
-    urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
+    urls: Urls = None,
     from_file: FromFile = None,
     method: Annotated[
         str | None,
@@ -332,38 +249,33 @@ def enqueue(
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", metavar="'N: V'", help="A header; can be repeated.", show_default="none"),
+        typer.Option("--header", "-H", metavar="'N: V'", help="A header; can be repeated."),
     ] = None,
-    body: Annotated[
-        str | None, typer.Option("--body", metavar="TEXT", help="Request body, as UTF-8.", show_default="none")
-    ] = None,
+    body: Annotated[str | None, typer.Option("--body", metavar="TEXT", help="Request body, as UTF-8.")] = None,
     body_file: Annotated[
         str | None,
-        typer.Option("--body-file", metavar="FILE", help="Request body, from a file; - is stdin.", show_default="none"),
+        typer.Option("--body-file", metavar="FILE", help="Request body, from a file; - is stdin."),
     ] = None,
-    json: Annotated[
-        str | None, typer.Option("--json", metavar="JSON", help="Request body, as JSON.", show_default="none")
-    ] = None,
+    json: Annotated[str | None, typer.Option("--json", metavar="JSON", help="Request body, as JSON.")] = None,
     form: Annotated[
         list[str] | None,
-        typer.Option("--form", metavar="N=V", help="A field of a form to send; can be repeated.", show_default="none"),
+        typer.Option("--form", metavar="N=V", help="A field of a form to send; can be repeated."),
     ] = None,
     credential: Credential = None,
     proxy: Proxy = None,
     cookies: Cookies = False,
+    cache: Annotated[bool, typer.Option("--cache", help="Use the HTTP cache that the workers share.")] = False,
     no_verify_tls: Annotated[
         bool, typer.Option("--no-verify-tls", help="Trust any certificate, where the worker allows that.")
     ] = False,
     robots: Annotated[bool, typer.Option("--robots", help="Ask each origin's robots.txt first.")] = False,
     etag: Annotated[
         str | None,
-        typer.Option("--etag", metavar="TEXT", help="The ETag of a copy at hand.", show_default="none"),
+        typer.Option("--etag", metavar="TEXT", help="The ETag of a copy at hand."),
     ] = None,
     last_modified: Annotated[
         str | None,
-        typer.Option(
-            "--last-modified", metavar="DATE", help="The Last-Modified of a copy at hand.", show_default="none"
-        ),
+        typer.Option("--last-modified", metavar="DATE", help="The Last-Modified of a copy at hand."),
     ] = None,
     timeout: Timeout = 30.0,
     max_bytes: MaxBytes = 4_194_304,
@@ -376,11 +288,11 @@ def enqueue(
     delay_s: Annotated[float, typer.Option("--delay-s", metavar="S", help="Run it this much later.")] = 0.0,
     deadline_s: Annotated[
         float | None,
-        typer.Option("--deadline-s", metavar="S", help="Do not start it later than this.", show_default="none"),
+        typer.Option("--deadline-s", metavar="S", help="Do not start it later than this."),
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="TEXT", help="Idempotency key: the same key, the same job.", show_default="none"),
+        typer.Option("--key", metavar="TEXT", help="Idempotency key: the same key, the same job."),
     ] = None,
     result_ttl_s: Annotated[
         float,
@@ -388,12 +300,12 @@ def enqueue(
     ] = 3600.0,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="A name to cancel it by; can be repeated.", show_default="none"),
+        typer.Option("--tag", metavar="TAG", help="A name to cancel it by; can be repeated."),
     ] = None,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
-    """Put fetches on the queue and print their job ids, one a line."""
+    """Put a fetch of each URL on the queue, and of those of a file, and print their job ids, one a line."""
     from .jobs import EnqueueOptions
     from .jobs import enqueue as command
 
@@ -407,6 +319,7 @@ def enqueue(
         credential=credential,
         proxy=proxy,
         cookies=cookies,
+        cache=cache,
         verify_tls=not no_verify_tls,
         robots=robots,
         etag=etag,
@@ -427,11 +340,15 @@ def enqueue(
 
 @app.command()
 def result(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="As printed by enqueue.")],
+    job_id: Annotated[str, typer.Argument(metavar="ID", hidden=True)],
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", metavar="S", help="Seconds to wait for it.", show_default="as long as the job exists", min=0
+            "--timeout",
+            metavar="S",
+            help="Seconds to wait for it, and for Redis to answer.",
+            show_default="as long as the job exists",
+            min=0,
         ),
     ] = None,
     body: Annotated[bool, typer.Option("--body", help="Print the body alone, as it came.")] = False,
@@ -439,7 +356,7 @@ def result(
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
-    """Wait for a job's result and print it as JSON."""
+    """Wait for the result of the job ID, as enqueue printed it, and print the result as JSON."""
     from .jobs import show_result as command
 
     _run(command, job_id, timeout, bodies, body, redis_url=redis_url, queue=queue)
@@ -447,15 +364,13 @@ def result(
 
 @app.command()
 def cancel(
-    job_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As printed by enqueue.")] = None,
-    tag: Annotated[
-        str | None, typer.Option("--tag", metavar="TAG", help="All fetches with this tag.", show_default="none")
-    ] = None,
+    job_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
+    tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="All fetches with this tag.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All jobs of the queue.")] = False,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
-    """Cancel jobs, and print what came of each, or how many there were."""
+    """Cancel jobs by ID, as enqueue printed it, or many at once; print what came of each, or how many there were."""
     from .jobs import cancel as command
 
     _run(command, job_ids or (), tag, everything, redis_url=redis_url, queue=queue)

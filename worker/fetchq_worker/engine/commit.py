@@ -32,9 +32,14 @@ class Verb(StrEnum):
     """What becomes of a job."""
 
     FINISH = "finish"
+    MISSING = "missing"
+    """Finished for want of a payload. A result that is there stays: a finished job's id was put back on the queue."""
     RETRY = "retry"
     RELEASE = "release"
     """Back to the queue, the try not counted."""
+
+
+_LAST: Final = (Verb.FINISH, Verb.MISSING)
 
 
 class Outcome(msgspec.Struct, eq=False, gc=False):
@@ -169,7 +174,7 @@ class Committer:
         args: list[Any] = [*self._head]
         for outcome in batch:
             lease = outcome.lease
-            if outcome.verb is Verb.FINISH:
+            if outcome.verb in _LAST:
                 time: int | str = "" if outcome.result_ttl_ms is None else outcome.result_ttl_ms
             else:
                 time = "" if outcome.defer_ms is None else outcome.defer_ms
@@ -190,7 +195,7 @@ class Committer:
             if left and outcome in left:
                 continue
             self.waiting_bytes -= len(outcome.result)
-            if outcome.verb is not Verb.FINISH:
+            if outcome.verb not in _LAST:
                 due_ms = outcome.defer_ms or 0
                 next_due_ms = due_ms if next_due_ms is None else min(next_due_ms, due_ms)
             if outcome.landed is not None and not outcome.landed.done():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import socket
+import time
 from typing import Final
 
 import msgspec
@@ -12,10 +15,13 @@ from redis.asyncio import Redis
 from fetchq import __version__
 from fetchq.keys import Keys
 
-from .scripts import Script
+from .scripts import REDIS_ERRORS, Script
+
+logger = logging.getLogger("fetchq.engine")
 
 HEARTBEATS_MISSED: Final = 3
 """After so many a worker counts as gone."""
+LEAVE_TIMEOUT_S: Final = 1.0
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +39,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     retried: int = 0
     started_at_ms: int = 0
+    """By the worker's clock."""
     heartbeat_ms: int = 0
     """By Redis's clock; filled in where the record is read."""
 
@@ -49,16 +56,27 @@ class Presence:
     async def beat(self, script: Script, record: WorkerRecord) -> None:
         await script((self._workers, self._record), ("", self._worker_id, msgspec.json.encode(record), self._ttl_ms))
 
-    async def leave(self, redis: Redis) -> None:
-        async with redis.pipeline(transaction=True) as pipe:
-            pipe.zrem(self._workers, self._worker_id)
-            pipe.delete(self._record)
-            await pipe.execute()
+    async def leave(self, redis: Redis, *, health_check_key: str) -> None:
+        """Says that the worker is gone. With Redis away or hung nothing is said: all these keys end by themselves."""
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_S), redis.pipeline(transaction=True) as pipe:
+                pipe.zrem(self._workers, self._worker_id)
+                pipe.delete(self._record, health_check_key)
+                await pipe.execute()
+        except REDIS_ERRORS as problem:
+            logger.debug("presence.not_removed: %s", problem)
 
 
 def new_record(worker_id: str, queue: str) -> WorkerRecord:
     """What does not change while this process lives."""
-    return WorkerRecord(id=worker_id, host=socket.gethostname(), pid=os.getpid(), version=__version__, queue=queue)
+    return WorkerRecord(
+        id=worker_id,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        version=__version__,
+        queue=queue,
+        started_at_ms=int(time.time() * 1000),
+    )
 
 
 async def live_workers(redis: Redis, keys: Keys) -> list[WorkerRecord]:

@@ -56,10 +56,11 @@ class Job(msgspec.Struct, eq=False, gc=False):
 class Unrunnable(Exception):
     """The job cannot be run, and is finished by that; its cause becomes the result. Never leaves this module."""
 
-    def __init__(self, job: Job, reason: BaseException) -> None:
+    def __init__(self, job: Job, reason: BaseException, verb: Verb = Verb.FINISH) -> None:
         super().__init__(reason)
         self.job = job
         self.reason = reason
+        self.verb = verb
 
 
 class Runner:
@@ -81,7 +82,11 @@ class Runner:
                 await self._call_hook(worker.on_job_end, job)
             except Unrunnable as problem:
                 job = problem.job
-                outcome = self._refuse(job, problem.reason)
+                outcome = self._refuse(job, problem.reason, problem.verb)
+            except asyncio.CancelledError:  # stopped before the coroutine had control: no run, and no try
+                if not lease.lost:
+                    worker.committer.add(Outcome(lease, Verb.RELEASE))
+                raise
             if outcome is not None:
                 worker.committer.add(outcome, now=worker.running_count <= 1)
                 if worker.after_job_end is not None:
@@ -96,7 +101,7 @@ class Runner:
         payload, lease.payload = lease.payload, None  # it need not be in memory twice while the job runs
         if payload is None:
             logger.warning("job %s expired", lease.id)
-            raise Unrunnable(job, JobExecutionFailed("job expired"))
+            raise Unrunnable(job, JobExecutionFailed("job expired"), Verb.MISSING)
         try:
             decoded = deserialize_job_raw(payload, deserializer=self._worker.job_deserializer)
             job.name, job.args, job.kwargs, own_try, job.enqueue_time_ms = _checked(decoded)
@@ -223,13 +228,13 @@ class Runner:
         result = b"" if ttl_ms == 0 else self._serialized(job, success, value)
         return Outcome(job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms)
 
-    def _refuse(self, job: Job, reason: BaseException) -> Outcome:
+    def _refuse(self, job: Job, reason: BaseException, verb: Verb) -> Outcome:
         """The job is over without a run, and `reason` is why."""
         worker = self._worker
         worker.jobs_failed += 1
         ttl_ms = None if worker.keep_result_forever else _to_ttl_ms(worker.keep_result_s)
         result = b"" if ttl_ms == 0 else self._serialized(job, False, reason)
-        return Outcome(job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms)
+        return Outcome(job.lease, verb, result=result, result_ttl_ms=ttl_ms)
 
     def _result_ttl_ms(self, job: Job, function: Function | CronJob) -> int | None:
         """How long the result is kept: as the job itself said, or its function, or the worker. None: for ever."""

@@ -84,22 +84,27 @@ class Script:
 class Scripts:
     """All scripts of the engine, as one server takes them."""
 
-    def __init__(self, redis: Redis, *, flags: bool, timeout_s: float) -> None:
-        def script(name: str) -> Script:
+    def __init__(self, redis: Redis, *, flags: bool, timeout_s: float, tend_timeout_s: float | None = None) -> None:
+        tend_timeout_s = timeout_s if tend_timeout_s is None else tend_timeout_s
+
+        def script(name: str, timeout_s: float = timeout_s) -> Script:
             return Script(redis, name, flags=flags, timeout_s=timeout_s)
 
         self.claim: Final = script("claim")
         self.give_back: Final = script("give_back")
         self.commit: Final = script("commit")
-        self.renew: Final = script("renew")
+        self.renew: Final = script("renew", tend_timeout_s)
         self.aborts: Final = script("aborts")
-        self.keep: Final = script("keep")
-        self.presence: Final = script("presence")
+        self.keep: Final = script("keep", tend_timeout_s)
+        self.presence: Final = script("presence", tend_timeout_s)
         self.pass_wake: Final = script("pass_wake")
 
     @classmethod
-    async def open(cls, redis: Redis, *, timeout_s: float) -> Self:
-        """The scripts, with their flags where the server knows flags (Redis 7)."""
+    async def open(cls, redis: Redis, *, timeout_s: float, tend_timeout_s: float | None = None) -> Self:
+        """The scripts, with their flags where the server knows flags (Redis 7).
+
+        `tend_timeout_s` is for those that keep leases alive: there must be time for another try before a lease ends.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 execute: Callable[..., Awaitable[Any]] = redis.execute_command
@@ -107,4 +112,4 @@ class Scripts:
             flags = True
         except ResponseError:
             flags = False
-        return cls(redis, flags=flags, timeout_s=timeout_s)
+        return cls(redis, flags=flags, timeout_s=timeout_s, tend_timeout_s=tend_timeout_s)

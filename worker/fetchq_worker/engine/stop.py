@@ -17,7 +17,7 @@ logger = logging.getLogger("fetchq.engine")
 CANCELLED_RUN_S: Final = 10.0
 """How long a cancelled run may take to clean up before its job is given back without it."""
 LAST_COMMIT_S: Final = 5.0
-"""How long a stopping worker tries to commit while Redis is away."""
+"""How long a stopping worker tries to hear of its last claim and to commit while Redis is away or hung."""
 
 
 async def drain(worker: Worker) -> None:
@@ -25,10 +25,10 @@ async def drain(worker: Worker) -> None:
     running = tuple(worker.tasks.values())
     if running:
         await asyncio.wait(running, timeout=CANCELLED_RUN_S if worker.stopping else None)
-    await _give_back_unstarted_claim(worker)
     _give_back_unfinished(worker)
     try:
         async with asyncio.timeout(LAST_COMMIT_S):
+            await _give_back_unstarted_claim(worker)
             await worker.committer.flush()
     except TimeoutError:
         logger.warning("stop.commit_timed_out after %0.1fs", LAST_COMMIT_S)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from fetchq.keys import Keys
 
@@ -59,12 +60,14 @@ class Waker:
     """
 
     def __init__(self, redis: Redis, keys: Keys, bell: Bell) -> None:
-        self._execute: Callable[..., Awaitable[Any]] = redis.execute_command
+        # Beside the pool: a small pool must not be spent on a connection that does nothing but wait.
+        make: Callable[[], AbstractConnection] = redis.connection_pool.make_connection
+        self._connection = make()
         self._key: Final = keys.wake
         self._bell = bell
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        socket_timeout_s = redis.connection_pool.connection_kwargs.get("socket_timeout")
+        socket_timeout_s = self._connection.socket_timeout
         self._block_s: Final = MAX_BLOCK_S if socket_timeout_s is None else min(MAX_BLOCK_S, socket_timeout_s / 2)
         self.token_taken = False
         """A token was taken and no claim has been made since."""
@@ -82,13 +85,15 @@ class Waker:
     async def aclose(self) -> None:
         if self._task is not None:
             await wait_ended(self._task)
+        await self._connection.disconnect(nowait=True)
 
     async def _listen(self) -> None:
         while True:
             raise_if_cancelled()
             await self._idle.wait()
             try:
-                token = await self._execute("BLPOP", self._key, self._block_s)
+                await self._connection.send_command("BLPOP", self._key, self._block_s)
+                token = await self._connection.read_response()
             except REDIS_ERRORS as problem:
                 # The worker's own calls meet the same trouble and back off from it; it is idle again when they succeed.
                 logger.debug("wake.broken: %s", problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import signal
@@ -13,7 +12,6 @@ from signal import Signals
 from typing import Any, Final
 
 import arq.worker
-import msgspec
 from arq.connections import create_pool
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
@@ -23,14 +21,13 @@ from fetchq.keys import Keys
 from .aborts import Aborts
 from .claim import Claim, Claimer
 from .commit import Committer
-from .ending import raise_if_cancelled, wait_ended
-from .keep import Keeper
+from .ending import insist_on_end, raise_if_cancelled
 from .lease import Lease, Leases
-from .presence import Presence, new_record
 from .run import Runner
 from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
 from .server import check_server
 from .stop import drain
+from .tend import Tender
 from .wake import Bell, Waker
 
 logger = logging.getLogger("arq.worker")
@@ -38,6 +35,7 @@ engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake."""
+MIN_TEND_TIMEOUT_S: Final = 0.5
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 SMALLEST_FULL_CLAIM: Final = 32
@@ -71,6 +69,8 @@ class Worker(arq.worker.Worker):
         super().__init__(functions, **arq_arguments)
         # A settings class may have a hook that does for stock arq what the commit does here.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
+        if namespace and self.cron_jobs:
+            raise ValueError("cron jobs are enqueued by arq, which knows no namespace: give one of the two")
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
         self.queue_name = self.keys.pending
         if arq_arguments.get("health_check_key") is None:
@@ -94,14 +94,15 @@ class Worker(arq.worker.Worker):
             look_at_aborts=self.allow_abort_jobs,
         )
         self._aborts = Aborts(self.keys, worker_id=self.id)
-        self._keeper = Keeper(self.keys, gap_s=renew_s, default_life_ms=self.expires_extra_ms)
-        self._presence = Presence(self.keys, worker_id=self.id, heartbeat_s=renew_s)
-        self._record = new_record(self.id, self.queue_name)
+        self._tender = Tender(self, every_s=renew_s)
         self._runner = Runner(self)
         self._scripts: Scripts | None = None
         self._waker: Waker | None = None
-        self._tending: asyncio.Task[None] | None = None
-        self._in_main = False
+        self.in_main = False
+        """Claiming, or waiting for what to claim."""
+        self._left = asyncio.Event()
+        self._left.set()
+        self._closing = False
         self._bell = Bell()
         self._batch_s: Final = commit_ms / 1000
         self._full_claim: Final = max(SMALLEST_FULL_CLAIM, -(-self.max_jobs // 2))
@@ -125,15 +126,19 @@ class Worker(arq.worker.Worker):
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
-        self._in_main = True
+        self.in_main = True
+        self._left.clear()
         self._next_tick_at = 0.0
         self._waker = Waker(self.pool, self.keys, self._bell)
-        self._start_tending()
+        self._tender.start(scripts)
         try:
             await self._work(scripts)
         finally:
-            self._in_main = False
-            await self._leave()
+            self.in_main = False
+            try:
+                await self._leave()
+            finally:
+                self._left.set()
 
     async def _open(self) -> Scripts:
         if self._pool is None:
@@ -145,12 +150,14 @@ class Worker(arq.worker.Worker):
                 expires_extra_ms=self.expires_extra_ms,
             )
         if self._scripts is None:
-            self._scripts = await Scripts.open(self._pool, timeout_s=max(self.lease_s, 5.0))
+            self._scripts = await Scripts.open(
+                self._pool, timeout_s=max(self.lease_s, 5.0), tend_timeout_s=max(self.renew_s, MIN_TEND_TIMEOUT_S)
+            )
             self.committer.use(self._scripts.commit)
         return self._scripts
 
     async def _work(self, scripts: Scripts) -> None:
-        while not self.stopping:
+        while not (self.stopping or self._closing):
             raise_if_cancelled()
             try:
                 await self._poll_iteration()
@@ -168,28 +175,31 @@ class Worker(arq.worker.Worker):
             await self._waker.aclose()
             self._waker = None
         if not self.running_count:
-            await self._stop_tending()
-        try:
-            async with asyncio.timeout(1):
-                await self._presence.leave(self.pool)
-        except REDIS_ERRORS as problem:
-            engine_logger.debug("presence.not_removed: %s", problem)
+            await self._tender.stop()
 
     async def close(self) -> None:
-        """Ends what runs as `stop.drain` says, then closes all connections."""
+        """Ends what runs as `stop.drain` says, signs off, then closes all connections.
+
+        With Redis away or hung it gives up after some seconds on what it has to say; `on_shutdown` is called anyway.
+        """
         if not self._handle_signals:
             self.handle_sig(signal.SIGUSR1)
         if not self._pool:
             return
+        self._closing = True
+        self._bell.ring()
+        await self._left.wait()
         try:
-            await drain(self)
-            await self._stop_tending()
-            with contextlib.suppress(*REDIS_ERRORS):  # the key has a TTL
-                await self.pool.delete(self.health_check_key)
-            if self.on_shutdown:
-                await self.on_shutdown(self.ctx)
+            try:
+                await drain(self)
+                await self._tender.stop()
+                await self._tender.leave()
+            finally:
+                if self.on_shutdown:
+                    await self.on_shutdown(self.ctx)
         finally:
             self._scripts = None
+            self._closing = False
             await self.pool.aclose(close_connection_pool=True)
             self._pool = None
 
@@ -283,7 +293,7 @@ class Worker(arq.worker.Worker):
             self._hold(claim.leases)
             for lease in claim.leases:
                 self._start(lease)
-            self._start_tending()
+            self._tender.start(scripts)
 
     def on_run_end(self, lease: Lease) -> None:
         """A run is over, and its slot free."""
@@ -297,8 +307,8 @@ class Worker(arq.worker.Worker):
                 self._bell.ring()
             elif self._slot_timer is None:
                 self._slot_timer = self.loop.call_later(self._batch_s, self._bell.ring)
-        elif not self._in_main and not self.running_count and self._tending is not None:
-            self._tending.cancel()
+        elif not self.in_main and not self.running_count:
+            self._tender.stop_soon()
 
     def _on_commit(self, next_due_s: float | None) -> None:
         """A commit has landed; the first of the jobs that it put back is due after `next_due_s`."""
@@ -362,63 +372,25 @@ class Worker(arq.worker.Worker):
             self._backoff_s = 0.0
             engine_logger.warning("redis.back")
 
-    # Keeping alive what runs
-
-    def _start_tending(self) -> None:
-        if self._tending is None or self._tending.done():
-            self._tending = self.loop.create_task(self._tend(), name="fetchq-tend")
-
-    async def _stop_tending(self) -> None:
-        if self._tending is not None:
-            await wait_ended(self._tending)
-            self._tending = None
-
-    async def _tend(self) -> None:
-        """Renews leases, says that the worker is alive, and keeps payloads, every `renew_s`."""
-        pause_s = 0.0
-        while True:
-            try:
-                await self._tend_once(first=not pause_s)
-                pause_s = self.renew_s
-            except REDIS_ERRORS as problem:
-                engine_logger.debug("tend.failed: %s", problem)
-                pause_s = min(self.renew_s, MAX_BACKOFF_S)
-            await asyncio.sleep(pause_s)
-
-    async def _tend_once(self, *, first: bool) -> None:
-        scripts = self._scripts
-        if scripts is None:
-            return
-        if len(self.leases):
-            await self.leases.renew(scripts.renew)
-        if self._in_main:
-            await self._presence.beat(
-                scripts.presence,
-                msgspec.structs.replace(
-                    self._record,
-                    functions=tuple(self.functions),
-                    concurrency=self.max_jobs,
-                    running=self.running_count,
-                    completed=self.jobs_complete,
-                    failed=self.jobs_failed,
-                    retried=self.jobs_retried,
-                ),
-            )
-            if not first:  # a worker that is there for a moment only (burst) leaves the queue to others
-                await self._keeper.walk(scripts.keep)
-
     # Signals
 
     def handle_sig(self, signum: Signals) -> None:
         """Stops at once: what runs is cancelled and given back, its try not counted."""
         self.stopping = True
         super().handle_sig(signum)
+        insist_on_end(self.main_task, lambda: self.in_main)
         self._bell.ring()
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
         """The time of grace: `job_completion_wait` at most, less if everything is done before."""
-        if self.tasks:
-            await asyncio.wait(tuple(self.tasks.values()), timeout=self._job_completion_wait)
+        until = self.loop.time() + self._job_completion_wait
+        while (left_s := until - self.loop.time()) > 0:
+            running: set[asyncio.Task[Any]] = set(self.tasks.values())
+            if self.claiming is not None and not self.claiming.done():
+                running.add(self.claiming)  # what a claim under way brings is started, and has the time of grace too
+            if not running:
+                break
+            await asyncio.wait(running, timeout=left_s)
         self.stopping = True
         self._bell.ring()
         logger.info(
@@ -434,6 +406,7 @@ class Worker(arq.worker.Worker):
                 task.cancel()
         if self.main_task is not None:
             self.main_task.cancel()
+            insist_on_end(self.main_task, lambda: self.in_main)
         if self.on_stop is not None:
             self.on_stop(signum)
 

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect
 
@@ -15,6 +15,7 @@ from .charset import charset_of
 from .content_type import content_type_of
 from .extras import extras_of
 from .failure import AnswerMalformed, RedirectsExhausted, failure_of
+from .http_cache import CachedHead
 from .log import log
 from .phases import Phases, current_phases
 from .record import RecordUnavailable
@@ -39,7 +40,7 @@ class Trail:
         self.started_at = datetime.now(UTC)
         self.hop = hop
         self.redirects: list[Redirect] = []
-        self.head: ClientResponse | None = None
+        self.head: ClientResponse | CachedHead | None = None
         """That of the answer to `hop`."""
         self.body = b""
 
@@ -65,7 +66,11 @@ async def run_attempt(
                 try:
                     following = follow(trail, trail.head, request.max_redirects)
                     if following is None:
-                        trail.body = await read_body(trail.head, request.max_bytes)
+                        trail.body = await (
+                            read_body(cast("ClientResponse", trail.head), request.max_bytes)
+                            if extras is None
+                            else extras.read(trail.head)
+                        )
                         break
                 finally:
                     trail.head.release()  # back to the pool if it was read to its end, and closed otherwise
@@ -91,7 +96,7 @@ def parse(request: FetchRequest) -> Hop:
     return Hop(request.url, request.method, headers, request.body)
 
 
-def follow(trail: Trail, head: ClientResponse, max_redirects: int) -> Hop | None:
+def follow(trail: Trail, head: ClientResponse | CachedHead, max_redirects: int) -> Hop | None:
     """The hop that this answer sends us to; None: it is the answer.
 
     A redirect without a Location, and any redirect where `max_redirects` is 0, is an answer like any other. Raises
@@ -109,7 +114,7 @@ def follow(trail: Trail, head: ClientResponse, max_redirects: int) -> Hop | None
     return next_hop(trail.hop, head.status, locations[0])
 
 
-def judge(request: FetchRequest, head: ClientResponse) -> Outcome:
+def judge(request: FetchRequest, head: ClientResponse | CachedHead) -> Outcome:
     """What a complete answer amounts to."""
     status = head.status
     if 200 <= status < 300:
@@ -181,6 +186,7 @@ def _result(
         body_sha256=sha256(trail.body).hexdigest(),
         media_type=media_type,
         charset=charset_of(media_type, charset, trail.body),
+        from_cache=isinstance(head, CachedHead),
         redirects=redirects,
         attempts=(attempt,),
         timing=timing,

@@ -66,8 +66,14 @@ def prescan(head: bytes) -> str | None:
     declared = _meant(_XML_DECLARATION.match(head))
     if declared is not None:
         return declared
+    if b"charset" not in head.lower():
+        return None
     position = 0
-    while token := _TOKEN.search(head, position):
+    while (position := head.find(b"<", position)) >= 0:
+        token = _TOKEN.match(head, position)
+        if token is None:
+            position += 1
+            continue
         position = token.end()
         if token["meta"] is None and token["tag"] is None:
             continue

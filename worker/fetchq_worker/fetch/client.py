@@ -81,6 +81,7 @@ class Fetcher:
     ) -> None:
         self.guard = Guard(allow_net, allow_port)
         self.draw = draw
+        self.shelf = shelf
         self.robots = Robots(self, product_token(user_agent), shelf)
         self.credentials = Credentials() if credentials is None else credentials
         self.allow_unverified_tls = allow_unverified_tls
@@ -89,7 +90,12 @@ class Fetcher:
             tls = self.contexts.context()
         tls.sslobject_class = StampedTLS
         self.resolver = GuardedResolver(self.guard, nameservers)
-        self._user_agent = user_agent
+        self.own_headers: Final = {
+            "user-agent": user_agent,
+            "accept": "*/*",
+            "accept-encoding": ACCEPT_ENCODING,
+        }
+        """What is sent with every request that does not say otherwise."""
         self._session = self._open_session(self.resolver, self._open_socket, tls)
         self._proxied: aiohttp.ClientSession | None = None
 
@@ -106,7 +112,7 @@ class Fetcher:
         )
         session = aiohttp.ClientSession(
             connector=connector,
-            headers={"User-Agent": self._user_agent, "Accept": "*/*", "Accept-Encoding": ACCEPT_ENCODING},
+            headers={name.title(): value for name, value in self.own_headers.items()},
             skip_auto_headers=_NO_AUTO_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

@@ -8,9 +8,11 @@ import msgspec
 
 from fetchq import FetchStatus
 
+from .body import read_body
 from .cookies import Cookies
 from .credentials import Certificate, Credential
-from .failure import Refused
+from .failure import BodyTooLarge, Refused
+from .http_cache import CachedHead, HttpCache
 from .redirect import Hop, origin_of
 from .route import Route
 
@@ -28,16 +30,16 @@ def extras_of(fetcher: Fetcher, request: FetchRequest) -> Extras | None:
         request.credential is None
         and request.proxy is None
         and request.verify_tls
-        and not (request.robots or request.cookies)
+        and not (request.robots or request.cookies or request.cache)
     ):
         return None
     return Extras(fetcher, request)
 
 
 class Extras:
-    """How the hops of one attempt are sent: robots, credential, cookies, proxy, TLS."""
+    """How the hops of one attempt are sent: robots, cache, credential, cookies, proxy, TLS."""
 
-    __slots__ = ("_cookies", "_credential", "_fetcher", "_origin", "_request", "_route")
+    __slots__ = ("_cache", "_cookies", "_credential", "_fetcher", "_origin", "_request", "_route")
 
     def __init__(self, fetcher: Fetcher, request: FetchRequest) -> None:
         self._fetcher = fetcher
@@ -46,18 +48,35 @@ class Extras:
         self._credential = _credential(fetcher, request, self._origin)
         self._route = _route(fetcher, request, self._credential)
         self._cookies = Cookies() if request.cookies else None
+        self._cache = _cache(fetcher, request, self._route)
 
-    async def send(self, hop: Hop) -> ClientResponse:
+    async def send(self, hop: Hop) -> ClientResponse | CachedHead:
         """As `Fetcher.send`, and raises `Refused` for a hop that is not to be made."""
         request, fetcher = self._request, self._fetcher
         if self._credential is not None and origin_of(hop.url) != self._origin:
             self._credential = None  # for good: who sent us away does not get it back by a second redirect
             self._route = _route(fetcher, request, None)
+            self._cache = _cache(fetcher, request, self._route)
         if request.robots:
             await fetcher.robots.check(hop.url, self._route)
-        response = await fetcher.send(
-            self._dressed(hop), request.connect_timeout_s, request.read_timeout_s, self._route
-        )
+        dressed = self._dressed(hop)
+        return await (self._forward(dressed) if self._cache is None else self._cache.answer(dressed, self._forward))
+
+    async def read(self, head: ClientResponse | CachedHead) -> bytes:
+        """As `read_body`."""
+        max_bytes = self._request.max_bytes
+        if isinstance(head, CachedHead):
+            if len(head.body) > max_bytes:
+                raise BodyTooLarge
+            return head.body
+        body = await read_body(head, max_bytes)
+        if self._cache is not None:
+            await self._cache.store(head, body)
+        return body
+
+    async def _forward(self, dressed: Hop) -> ClientResponse:
+        request = self._request
+        response = await self._fetcher.send(dressed, request.connect_timeout_s, request.read_timeout_s, self._route)
         if self._cookies is not None:
             self._cookies.take(response)
         return response
@@ -88,6 +107,15 @@ def _credential(fetcher: Fetcher, request: FetchRequest, origin: str) -> Credent
     if origin not in held.origins:
         raise Refused(FetchStatus.BLOCKED, f"the credential {name!r} is not for {origin}")
     return held
+
+
+def _cache(fetcher: Fetcher, request: FetchRequest, route: Route | None) -> HttpCache | None:
+    """None: it is not asked for, or there is no Redis to keep it in."""
+    if not request.cache or fetcher.shelf is None:
+        return None
+    personal = request.credential is not None
+    way = "" if route is None else route.name
+    return HttpCache(fetcher.shelf, way=way, defaults=fetcher.own_headers, personal=personal)
 
 
 def _route(fetcher: Fetcher, request: FetchRequest, credential: Credential | None) -> Route | None:

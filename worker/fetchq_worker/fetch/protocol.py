@@ -6,6 +6,7 @@ takes a body that a reset cut off for a whole one, and drops a complete answer f
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any, Final
 
@@ -30,6 +31,10 @@ class ConnectionProtocol(ResponseHandler):
     _head_awaited = False
     _head_begun = False
     _interim = 0
+    _silence_ends_at: float | None = None
+    """When the server has been silent for too long, on the loop's clock; None while nothing is awaited of it."""
+    _alarm: asyncio.TimerHandle | None = None
+    _alarm_at = 0.0
 
     def park(self) -> bool:
         """Goes to the pool, if nothing of an answer is left in it; False: it is to be closed."""
@@ -103,6 +108,39 @@ class ConnectionProtocol(ResponseHandler):
         if exc is not None:  # RFC 9112, section 8: a body that only the end of the connection ends is cut short by this
             self._break_body(ClientPayloadError("the connection broke within the body"))
         super().connection_lost(exc)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _reschedule_timeout(self) -> None:
+        """As aiohttp's, but for its setting and cancelling three timers a request: here one stands, and is moved on."""
+        if not self._read_timeout:
+            self._silence_ends_at = None
+            return
+        self._silence_ends_at = ends_at = self._loop.time() + self._read_timeout
+        if self._alarm is None:
+            self._set_alarm(ends_at)
+        elif ends_at < self._alarm_at:
+            self._alarm.cancel()
+            self._set_alarm(ends_at)
+
+    def _drop_timeout(self) -> None:
+        self._silence_ends_at = None
+
+    def _set_alarm(self, at: float) -> None:
+        self._alarm_at = at
+        self._alarm = self._loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        ends_at = self._silence_ends_at
+        if ends_at is None:
+            return
+        if self._loop.time() < ends_at:
+            self._set_alarm(ends_at)
+        else:
+            self._silence_ends_at = None
+            self._on_read_timeout()
 
     def _refuse(self, problem: AnswerMalformed) -> None:
         if self.transport is not None:

@@ -34,7 +34,7 @@ for i = 1, #asked, 2 do
   local id, at = asked[i], tonumber(asked[i + 1])
   local record = redis.call('HGET', leases, id)
   local score = redis.call('ZSCORE', pending, id)
-  local its_end = record and tonumber(string.match(record, '^[^|]*|([^|]*)|'))
+  local its_end = record and tonumber(string.match(record, '^[^|]*|(%d+)|'))
   if score and its_end and its_end > now then
     if string.sub(record, 1, #mine) == mine then
       running[#running + 1] = id

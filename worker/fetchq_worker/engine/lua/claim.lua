@@ -28,6 +28,7 @@ local PAGE = 128 -- payloads are read this many at a time, so that little is rea
 local MAX_PAGES = 40
 local MAX_ENDED = 500
 local RETRY_TTL_S = '88400' -- arq's
+local MAX_TRIES = 2 ^ 31
 local DEFAULT_LIFE_TOLERANCE_MS = 600000 -- between a stock client's clock and Redis's
 
 local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -53,9 +54,14 @@ local function prefixed(prefix, ids)
   return keys
 end
 
+-- What a lease record says; nothing of one that no worker wrote, which must not stop the jobs of all others.
 local function read(record)
   if record then
-    return string.match(record, '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
+    local holder, its_end, score, expires_at = string.match(record, '^([^|]*)|(%d+)|([-+.%dinfe]+)|(%d*)$')
+    local place = tonumber(score)
+    if place and place == place and #its_end < 17 and #expires_at < 17 then
+      return holder, its_end, score, expires_at
+    end
   end
 end
 
@@ -81,6 +87,10 @@ local function restore_ended()
   end
   redis.call('ZREM', lease_ends, unpack(ended))
 end
+
+-- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet: what was claimed by a
+-- call that fails, nobody would hear of.
+redis.call('LLEN', wake)
 
 local look_at_aborts = ARGV[8] == '1' and redis.call('ZCARD', abort) > 0
 local lease_end = ms(now + tonumber(ARGV[3])) -- numbers go to Redis as strings: it formats them at great length
@@ -141,7 +151,8 @@ local function take(page)
       break
     end
     local id, payload, score = free[i], payloads[i], scores[i]
-    local try = tries[i] and math.floor(tonumber(tries[i]) or 0) + 1 or 1
+    local tried = tries[i] and tonumber(tries[i]) or 0
+    local try = (tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
     local expires_at = limits[i] or ''
     if payload then
       bytes = bytes + #payload

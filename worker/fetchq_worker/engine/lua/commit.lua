@@ -8,6 +8,7 @@
 -- ARGV[7]  prefix of the push channels     ARGV[8]  how many characters of an id name its channel
 -- ARGV[9...]  six a job: id, token, verb, time, marker, result
 --     verb 'finish'  store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
+--     verb 'missing' the same for a job without a payload: a result that is there already stays
 --     verb 'retry'   due `time` ms from now ('' at its original score)
 --     verb 'release' the same, and the try is not counted
 --     marker  how long the in-progress key is to outlast the job, in ms ('' not at all): arq's guard of cron jobs
@@ -22,7 +23,8 @@
 local WIDTH, FIRST = 6, 9
 
 local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local job_key, retry_key, result_key, attempts_key = ARGV[2], ARGV[3], ARGV[5], ARGV[6]
+local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
+local result_key, attempts_key, prefix_len = ARGV[5], ARGV[6], tonumber(ARGV[8])
 
 local now = tonumber(ARGV[1])
 if not now then
@@ -30,21 +32,39 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local ids, progress_keys = {}, {}
+-- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet.
+local aborts_asked, wakes = redis.call('ZCARD', abort), redis.call('LLEN', wake)
+redis.call('ZCARD', lease_ends)
+
+local ids = {}
 for i = FIRST, #ARGV, WIDTH do
   ids[#ids + 1] = ARGV[i]
-  progress_keys[#ids] = ARGV[4] .. ARGV[i]
 end
 local records = redis.call('HMGET', leases, unpack(ids))
-local progress = redis.call('MGET', unpack(progress_keys))
-local scores = redis.call('ZMSCORE', pending, unpack(ids))
 
 local lost, refused, refusal = {}, {}, ''
 local finished, moved, settled, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
 local due_again = false
 
-local function finish(id, time, result)
-  if time ~= '0' and result ~= '' then
+-- Whether the lease is this run's. Only after its end can a stock worker, which knows no token, have taken the job over
+-- (its in-progress key is there) or finished it (it is not pending): while the lease lasts, our own key keeps it away.
+local function is_held(id, token, record)
+  if not record or string.find(record, token .. '|', 1, true) ~= 1 then
+    return false
+  end
+  if tonumber(string.match(record, '^%d+', #token + 2) or 0) > now then
+    return true
+  end
+  local progress = redis.call('MGET', progress_key .. id)[1]
+  if (progress and progress ~= token) or not redis.call('ZSCORE', pending, id) then
+    settled[#settled + 1] = id
+    return false
+  end
+  return true
+end
+
+local function finish(id, time, result, missing)
+  if time ~= '0' and result ~= '' and not (missing and redis.call('EXISTS', result_key .. id) == 1) then
     local reply
     if time == '' then
       reply = redis.pcall('SET', result_key .. id, result)
@@ -60,18 +80,23 @@ local function finish(id, time, result)
   finished[#finished + 1] = id
   local at = #garbage
   garbage[at + 1], garbage[at + 2], garbage[at + 3] = job_key .. id, retry_key .. id, attempts_key .. id
-  local channel = string.sub(id, 1, ARGV[8])
-  if pushes[channel] then
-    pushes[channel] = pushes[channel] .. '\n' .. id
+  local channel = string.sub(id, 1, prefix_len)
+  local push = pushes[channel]
+  if push then
+    push[#push + 1] = id
   else
+    pushes[channel] = {id}
     channels[#channels + 1] = channel
-    pushes[channel] = id
   end
   return true
 end
 
 local function give_back(id, time, record, counted)
-  local score, expires_at = string.match(record, '^[^|]*|[^|]*|([^|]*)|(.*)$')
+  local score, expires_at = string.match(record, '^[^|]*|[^|]*|([-+.%dinfe]+)|(%d*)$')
+  local place = tonumber(score)
+  if not place or place ~= place or #expires_at > 16 then -- not as a worker wrote it: the job is due now
+    score, expires_at = string.format('%.0f', now), ''
+  end
   if time ~= '' then
     score = string.format('%.0f', now + tonumber(time))
   end
@@ -93,26 +118,21 @@ end
 for i = 1, #ids do
   local at = FIRST + (i - 1) * WIDTH
   local id, token, verb, time, marker = ids[i], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local record = records[i]
-  local held = record and string.sub(record, 1, #token + 1) == token .. '|'
-  if not held or not scores[i] or (progress[i] and progress[i] ~= token) then
+  if not is_held(id, token, records[i]) then
     lost[#lost + 1] = id
-    if held then -- a stock worker has taken the job over, or finished it
-      settled[#settled + 1] = id
-    end
   else
     local done
-    if verb == 'finish' then
-      done = finish(id, time, ARGV[at + 5])
+    if verb == 'finish' or verb == 'missing' then
+      done = finish(id, time, ARGV[at + 5], verb == 'missing')
     else
-      done = give_back(id, time, record, verb == 'retry')
+      done = give_back(id, time, records[i], verb == 'retry')
     end
     if done then
       settled[#settled + 1] = id
       if marker == '' then
-        garbage[#garbage + 1] = progress_keys[i]
+        garbage[#garbage + 1] = progress_key .. id
       else
-        redis.call('SET', progress_keys[i], token, 'PX', marker)
+        redis.call('SET', progress_key .. id, token, 'PX', marker)
       end
     end
   end
@@ -120,7 +140,7 @@ end
 
 if #finished > 0 then
   redis.call('ZREM', pending, unpack(finished))
-  if redis.call('ZCARD', abort) > 0 then
+  if aborts_asked > 0 then
     redis.call('ZREM', abort, unpack(finished))
   end
 end
@@ -135,9 +155,9 @@ if #settled > 0 then
   redis.call('ZREM', lease_ends, unpack(settled))
 end
 for i = 1, #channels do
-  redis.call('PUBLISH', ARGV[7] .. channels[i], pushes[channels[i]])
+  redis.call('PUBLISH', ARGV[7] .. channels[i], table.concat(pushes[channels[i]], '\n'))
 end
-if due_again and redis.call('LLEN', wake) == 0 then
+if due_again and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
 return {lost, refused, refusal}

@@ -15,28 +15,33 @@ for i = 4, #ARGV do
   unheard[ARGV[i]] = true
 end
 
+-- Fails while nothing has changed yet where a key of the whole queue holds a wrong type.
+local wakes = redis.call('LLEN', wake)
+redis.call('ZCARD', lease_ends)
+
 local given = 0
 local held = redis.call('HGETALL', leases)
 for i = 1, #held, 2 do
   local id = held[i]
-  local token, score, expires_at = string.match(held[i + 1], '^([^|]*)|[^|]*|([^|]*)|(.*)$')
-  if unheard[token] then
+  local token, score, expires_at = string.match(held[i + 1], '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
+  if unheard[token] and tonumber(score) then
     redis.call('ZADD', pending, 'XX', score, id)
     redis.call('ZREM', lease_ends, id)
     redis.call('HDEL', leases, id)
-    if redis.call('GET', ARGV[3] .. id) == token then
+    if redis.pcall('GET', ARGV[3] .. id) == token then
       redis.call('DEL', ARGV[3] .. id)
     end
     if expires_at ~= '' then
-      redis.call('PEXPIREAT', ARGV[1] .. id, expires_at)
+      redis.pcall('PEXPIREAT', ARGV[1] .. id, expires_at)
     end
-    if redis.call('DECR', ARGV[2] .. id) <= 0 then
+    local left = redis.pcall('DECR', ARGV[2] .. id)
+    if type(left) ~= 'number' or left <= 0 then
       redis.call('DEL', ARGV[2] .. id)
     end
     given = given + 1
   end
 end
-if given > 0 and redis.call('LLEN', wake) == 0 then
+if given > 0 and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
 return given

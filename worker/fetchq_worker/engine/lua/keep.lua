@@ -27,11 +27,12 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local place, at = string.match(redis.call('GET', cursor) or '', '^(%d+) (%d+)$')
+local said = redis.pcall('GET', cursor)
+local place, at = string.match(type(said) == 'string' and #said < 32 and said or '', '^(%d+) (%d+)$')
 if at and now - tonumber(at) < gap_ms then
   return -1
 end
-place = tonumber(place or 0)
+place = math.min(tonumber(place or 0), redis.call('ZCARD', pending))
 
 local page = redis.call('ZREVRANGE', pending, place, place + size - 1, 'WITHSCORES')
 local kept = 0

@@ -17,6 +17,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local size = #ARGV[1]
 local limit = tonumber(ARGV[3])
+if size > limit then
+  return 0 -- it would empty the shelf and still find no room
+end
 local sum = tonumber(redis.call('HGET', KEYS[3], '') or '0')
 
 local function take_off(key)

@@ -1,0 +1,53 @@
+"""The runs of `make chaos`: each fault alone, then all of them mixed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+from tests.chaos import faults
+from tests.chaos.faults import Fault
+
+
+class Durability(StrEnum):
+    """How much of what Redis has acknowledged it still knows after the fault."""
+
+    ALWAYS = "always"
+    EVERYSEC = "everysec"
+    SENTINEL = "sentinel"
+    """A replica that follows, asynchronously."""
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """One run. `faults` are drawn by lot, or, where there is but one, it is repeated."""
+
+    name: str
+    faults: tuple[Fault, ...]
+    durability: Durability = Durability.ALWAYS
+    strikes: int | None = 2
+    """How often; None for as long as the producers are at work."""
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether Redis itself may forget what it acknowledged: the loss is counted, and breaks no promise of ours."""
+        return self.durability is not Durability.ALWAYS
+
+
+def _alone(fault: Fault) -> Scenario:
+    return Scenario(fault.__name__, (fault,))
+
+
+MIXED: Final = Scenario(
+    "mixed",
+    (*faults.WORKER_FAULTS, *faults.NETWORK_FAULTS, *faults.REDIS_FAULTS, faults.kill_producer),
+    strikes=None,
+)
+EVERYSEC: Final = Scenario("power_cut_everysec", (faults.restart_redis,), Durability.EVERYSEC)
+FAILOVER: Final = Scenario("fail_over", (faults.fail_over,), Durability.SENTINEL, strikes=1)
+ALONE: Final = (
+    *(_alone(fault) for fault in (*faults.WORKER_FAULTS, *faults.NETWORK_FAULTS, *faults.REDIS_FAULTS)),
+    _alone(faults.kill_producer),
+    EVERYSEC,
+    FAILOVER,
+)

@@ -1,0 +1,163 @@
+"""The checker finds what it is there to find: each fault of the queue, made by hand on a real Redis, is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from arq.connections import ArqRedis
+from tests.chaos.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
+from tests.chaos.history import History, read_append_only_file
+from tests.chaos.processes import Acknowledged
+from tests.chaos.run import Outcome, Strike
+from tests.chaos.scenarios import EVERYSEC, MIXED, Scenario
+from tests.chaos.verdict import Verdict, judge, recovery_s
+from tests.engine.scripted_queue import LEASE_MS, Queue
+
+from fetchq import wire
+from fetchq.keys import Keys
+from fetchq.redis_url import connect
+
+pytestmark = pytest.mark.asyncio
+
+
+def result_of(token: str, number: int) -> bytes:
+    job = {"f": "mark", "a": [number], "k": {}, "et": 1, "t": 1, "s": True, "st": 1, "ft": 2, "q": "arq:queue"}
+    return wire.serialize({**job, "id": f"job{number}", "r": [token, number]})
+
+
+@pytest.fixture
+def server() -> Iterator[DurableRedis]:
+    server = DurableRedis()
+    yield server
+    server.remove()
+
+
+@pytest_asyncio.fixture
+async def queue(server: DurableRedis) -> AsyncIterator[Queue]:
+    client = connect(server.url, redis_class=ArqRedis)
+    yield await Queue.open(client)
+    await client.aclose()
+
+
+async def verdict_on(server: DurableRedis, jobs: int, *runs: tuple[str, str], requests: int = 0) -> Verdict:
+    history = History(Keys()).read(read_append_only_file(server.history_folder))
+    acknowledged = [Acknowledged(number, b"job%d" % number, "mark") for number in range(jobs)]
+    counted: Counter[int] = Counter()
+    if requests:
+        acknowledged = [Acknowledged(number, b"job%d" % number, "fetch") for number in range(jobs)]
+        counted[0] = requests
+    noted = [(token.encode(), job_id.encode()) for token, job_id in runs]
+    async with connect(server.url) as redis:
+        return await judge(redis, acknowledged, history, noted, counted, rolled_back=False)
+
+
+async def finish(queue: Queue, number: int, token: str, *, says: str = "") -> None:
+    result = result_of(says or token, number)
+    assert await queue.commit((f"job{number}", token, "finish", 60_000, "", result)) == ([], [], b"")
+
+
+async def test_a_run_without_a_fault_breaks_nothing(server: DurableRedis, queue: Queue) -> None:
+    await queue.add("job0", "job1", "job2")
+    await queue.claim(2)
+    await finish(queue, 0, "w.1")
+    await finish(queue, 1, "w.1")
+    verdict = await verdict_on(server, 3, ("w.1", "job0"), ("w.1", "job1"))
+    assert (verdict.jobs, verdict.finished, verdict.queued, verdict.lost) == (3, 2, 1, [])
+    assert (verdict.double_commits, verdict.stale_commits, verdict.duplicate_runs, verdict.left_behind) == (0, 0, 0, 0)
+
+
+async def test_a_job_without_place_or_payload_or_result_is_lost(server: DurableRedis, queue: Queue) -> None:
+    await queue.add("job0", "job1", "job2")
+    await queue.redis.zrem("arq:queue", "job0")
+    await queue.redis.delete("arq:job:job1")
+    verdict = await verdict_on(server, 3)
+    assert [job.id for job in verdict.lost] == [b"job0", b"job1"]
+    assert verdict.left_behind == 1
+
+
+async def test_a_result_over_another_is_a_double_commit(server: DurableRedis, queue: Queue) -> None:
+    await queue.add("job0")
+    await queue.claim()
+    await finish(queue, 0, "w.1")
+    await queue.redis.set("arq:result:job0", result_of("w.1", 0))
+    assert (await verdict_on(server, 1)).double_commits == 1
+
+
+async def test_a_result_of_a_run_that_does_not_hold_the_lease_is_a_stale_commit(
+    server: DurableRedis, queue: Queue
+) -> None:
+    await queue.add("job0", "job1")
+    await queue.claim()
+    await finish(queue, 0, "w.1", says="old.1")
+    await queue.redis.set("arq:result:job1", result_of("w.1", 1))
+    assert (await verdict_on(server, 2)).stale_commits == 1
+    await queue.redis.hdel("fetchq:leases:arq:queue", "job1")
+    await queue.redis.set("arq:result:job1", result_of("w.1", 1))
+    assert (await verdict_on(server, 2)).stale_commits == 2
+
+
+async def test_a_result_of_another_job_is_no_result(server: DurableRedis, queue: Queue) -> None:
+    await queue.add("job0", "job1")
+    await queue.claim()
+    await queue.commit(("job0", "w.1", "finish", 60_000, "", result_of("w.1", 1)))
+    await queue.commit(("job1", "w.1", "finish", 60_000, "", b"\xc1 no msgpack"))
+    verdict = await verdict_on(server, 2)
+    assert verdict.finished == 0
+    assert len(verdict.wrong) == 2
+
+
+async def test_a_second_run_is_explained_by_a_second_claim_alone(server: DurableRedis, queue: Queue) -> None:
+    await queue.add("job0")
+    await queue.claim()
+    await queue.forget_in_progress("job0")
+    queue.now_ms += LEASE_MS
+    assert (await queue.claim(token="w.2")).ids == ["job0"]
+    explained = await verdict_on(server, 1, ("w.1", "job0"), ("w.2", "job0"))
+    assert (explained.duplicate_runs, explained.unexplained_runs) == (1, 0)
+    again = await verdict_on(server, 1, ("w.1", "job0"), ("w.1", "job0"))
+    assert (again.duplicate_runs, again.unexplained_runs) == (1, 1)
+    made_up = await verdict_on(server, 1, ("w.1", "job0"), ("w.3", "job0"))
+    assert (made_up.duplicate_runs, made_up.unexplained_runs) == (1, 1)
+    fetched = await verdict_on(server, 1, requests=3)
+    assert (fetched.runs, fetched.duplicate_runs, fetched.unexplained_runs) == (3, 2, 1)
+
+
+async def test_history_ends_where_a_power_cut_ended_it() -> None:
+    server = DurableRedis("everysec")
+    try:
+        async with connect(server.url, redis_class=ArqRedis) as client:
+            queue = await Queue.open(client)
+            await queue.add("job0", "job1")
+            await queue.claim(1)
+            server.note_size()
+            await asyncio.sleep(EVERYSEC_WINDOW_S + 0.1)
+            await finish(queue, 0, "w.1")
+        server.cut_power()
+        server.start()
+        verdict = await verdict_on(server, 2)
+        assert (verdict.finished, verdict.queued, verdict.lost) == (0, 2, [])
+    finally:
+        server.remove()
+
+
+async def test_a_loss_is_forgiven_only_where_redis_had_just_acknowledged_it_and_may_forget() -> None:
+    def broken(scenario: Scenario, at_ms: int) -> list[str]:
+        verdict = Verdict(jobs=1, lost=[Acknowledged(0, b"job0", "mark", at_ms)])
+        strike = Strike("restart_redis", 100_000, 101_000)
+        return Outcome(scenario, "seed", verdict, [strike], {}, [], [], 1.0, None).broken
+
+    assert broken(EVERYSEC, 99_500) == []
+    assert len(broken(EVERYSEC, 97_000)) == 1
+    assert len(broken(EVERYSEC, 103_000)) == 1
+    assert len(broken(MIXED, 99_500)) == 1
+
+
+async def test_recovery_is_the_first_second_with_nine_tenths_of_the_throughput_before() -> None:
+    steady = range(0, 3000, 10)
+    assert recovery_s([*steady, *range(5000, 8000, 10)], 3000, 3000) == pytest.approx(1.9)
+    assert recovery_s([*steady, *range(5000, 8000, 20)], 3000, 3000) is None
+    assert recovery_s([], 3000, 3000) is None

@@ -1,0 +1,57 @@
+"""A network that forgets connections without a word, as routers do: whoever sends on one hears nothing for long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from arq import func
+from arq.connections import ArqRedis
+from tests.chaos.durable_redis import DurableRedis
+from tests.chaos.proxy import Proxy
+from tests.engine.running import running, wait_until
+
+from fetchq.redis_url import connect
+from fetchq_worker.engine import Worker
+
+
+@pytest.mark.asyncio
+async def test_leases_outlive_connections_that_the_network_has_forgotten() -> None:
+    """With calls that wait for as long as the lease lasts, another worker took the job, and it ran twice."""
+    runs: Counter[str] = Counter()
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: Any) -> str:
+        runs[ctx["job_id"]] += 1
+        started.set()
+        await release.wait()
+        return "done"
+
+    def worker_on(redis: ArqRedis) -> Worker:
+        functions = [func(work, name="work")]
+        return Worker(functions, redis_pool=redis, handle_signals=False, lease_s=4, poll_delay=0.1, max_jobs=2)
+
+    server = DurableRedis()
+    try:
+        async with Proxy(server.port) as proxy:
+            behind = worker_on(connect(proxy.url, redis_class=ArqRedis))
+            async with connect(server.url, redis_class=ArqRedis) as admin:
+                job = await admin.enqueue_job("work")
+                assert job is not None
+                async with running(behind):
+                    await started.wait()
+                    async with running(worker_on(connect(server.url, redis_class=ArqRedis))):
+                        proxy.hold_established()
+                        await asyncio.sleep(6)
+                        assert runs.total() == 1
+                        release.set()
+                        await wait_until(lambda: _is_done(job), timeout_s=20)
+    finally:
+        server.remove()
+    assert runs.total() == 1
+
+
+async def _is_done(job: Any) -> bool:
+    return await job.result_info() is not None
