@@ -134,7 +134,8 @@ class Results:
 
     async def _run(self) -> None:
         failures = 0
-        while await self._wait_for_work():
+        # A cancellation can be lost: before Python 3.12 wait_for(), with which redis-py sends, drops some.
+        while not self._closed and await self._wait_for_work():
             try:
                 await self._subscribe()
                 await self._look()
@@ -187,7 +188,7 @@ class Results:
     async def _listen(self, pubsub: PubSub) -> None:
         """Turns messages into looks, until the connection breaks or is hung up."""
         try:
-            while True:
+            while self._pubsub is pubsub:
                 message = await pubsub.get_message(timeout=self._check_s)
                 if message is not None:
                     self._heed(message)

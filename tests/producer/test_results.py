@@ -237,6 +237,20 @@ async def test_closing_the_producer_ends_every_wait_and_leaves_no_task(redis: Re
 
 
 @pytest.mark.asyncio
+async def test_closing_ends_a_wait_whatever_it_is_just_doing(redis_server: RedisServer) -> None:
+    for ticks in range(60):
+        producer = Producer.from_url(redis_server.url)
+        job = await producer.enqueue(URL)
+        waiter = asyncio.create_task(job.result())
+        for _ in range(ticks):  # of the event loop: through the connecting, the subscribing, the first look
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await producer.aclose()
+            with pytest.raises(FetchqError, match="closed"):
+                await waiter
+
+
+@pytest.mark.asyncio
 async def test_the_task_and_the_connection_go_when_nobody_waits_and_come_back(
     producer: Producer, finish: Finish
 ) -> None:
