@@ -1,0 +1,68 @@
+"""All the parts together: a producer, the engine with the fetch, a site on loopback, and Redis of both kinds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+import pytest_asyncio
+from arq.connections import ArqRedis
+from tests.engine.running import running
+from tests.worker.site import Site
+
+from fetchq import Producer
+from fetchq.redis_url import connect
+from fetchq_worker.arq_settings import worker_settings
+from fetchq_worker.cli.run_worker import make_worker
+from fetchq_worker.embedded import EmbeddedRedis
+from fetchq_worker.engine import Worker
+from fetchq_worker.settings import Settings
+
+NewClient = Callable[[], ArqRedis]
+Working = Callable[[], AbstractAsyncContextManager[Worker]]
+
+
+@pytest.fixture(params=["embedded", "server"])
+def new_client(request: pytest.FixtureRequest) -> NewClient:
+    """Clients of an embedded Redis, then of a real one."""
+    if request.param == "embedded":
+        return EmbeddedRedis().client
+    url: str = request.getfixturevalue("redis_server").url
+    return lambda: connect(url, redis_class=ArqRedis)
+
+
+@pytest_asyncio.fixture
+async def redis(new_client: NewClient) -> AsyncIterator[ArqRedis]:
+    client = new_client()
+    yield client
+    await client.aclose()
+
+
+@pytest_asyncio.fixture
+async def producer(redis: ArqRedis) -> AsyncIterator[Producer]:
+    async with Producer(redis) as producer:
+        yield producer
+
+
+@pytest_asyncio.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    await site.start()
+    yield site
+    await site.stop()
+
+
+@pytest.fixture
+def working(new_client: NewClient) -> Working:
+    """A worker at work, as `fetchq worker` makes it, for as long as the block lasts."""
+
+    @asynccontextmanager
+    async def working() -> AsyncIterator[Worker]:
+        settings = Settings(allow_net=("127.0.0.0/8", "::1/128"), concurrency=10)
+        options = {"handle_signals": False, "job_completion_wait": 0, "lease_s": 1.0}
+        worker = make_worker(worker_settings(settings=settings, redis_pool=None), new_client(), **options)
+        async with running(worker):
+            yield worker
+
+    return working
