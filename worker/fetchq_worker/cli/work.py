@@ -78,7 +78,8 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
             address,
         )
         try:
-            await worker.async_run()
+            with translated(redis):  # what Redis can do to a worker that has just started; later it bears with it
+                await worker.async_run()
         except asyncio.CancelledError:
             pass  # how the worker's own signal handler ends its run
         finally:

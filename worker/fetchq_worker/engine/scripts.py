@@ -94,10 +94,10 @@ class Scripts:
         self.give_back: Final = script("give_back")
         self.commit: Final = script("commit")
         self.renew: Final = script("renew", tend_timeout_s)
-        self.aborts: Final = script("aborts")
+        self.aborts: Final = script("aborts", tend_timeout_s)
         self.keep: Final = script("keep", tend_timeout_s)
         self.presence: Final = script("presence", tend_timeout_s)
-        self.pass_wake: Final = script("pass_wake")
+        self.pass_wake: Final = script("pass_wake", tend_timeout_s)
 
     @classmethod
     async def open(cls, redis: Redis, *, timeout_s: float, tend_timeout_s: float | None = None) -> Self:
