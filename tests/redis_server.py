@@ -29,10 +29,11 @@ def needed_binary(binary: str) -> str:
 class RedisServer:
     """A private `redis-server` on a unix socket in a temporary folder. `stop()` and `start()` keep the folder."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, password: str | None = None) -> None:
         self._binary = needed_binary("redis-server")
         self._folder = Path(tempfile.mkdtemp(prefix="fetchq-redis-"))
         self._options = options
+        self._hello = b"AUTH %b\r\n" % password.encode() if password is not None else b"PING\r\n"
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = self._folder / "redis.sock"
         self.url = f"unix://{self.socket}"
@@ -53,8 +54,8 @@ class RedisServer:
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.socket))
-                probe.sendall(b"PING\r\n")
-                return probe.recv(16).startswith(b"+PONG")
+                probe.sendall(self._hello)
+                return probe.recv(16).startswith((b"+PONG", b"+OK"))
             except OSError:
                 return False
 

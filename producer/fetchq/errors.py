@@ -18,20 +18,19 @@ FetchqError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .status import FetchStatus
 
 if TYPE_CHECKING:
-    from .job import FetchJob
     from .result import FetchResult
 
 
 class FetchqError(Exception):
     """The root of the tree: all that fetchq raises on purpose."""
 
-    enqueued: tuple[FetchJob, ...] = ()
-    """Out of `Producer.enqueue_many`: the jobs that were put on the queue before the error."""
+    enqueued: tuple[Any, ...] = ()
+    """Out of `enqueue_many`: the jobs that were put on the queue before the error, of the kind that it gives."""
 
 
 class InvalidRequest(FetchqError, ValueError):

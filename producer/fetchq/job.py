@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from . import wire
-from .errors import ResultTimeout
 from .result import FetchResult
 
 if TYPE_CHECKING:
@@ -71,14 +69,7 @@ class Job:
 
         Raises `JobFailed` if it raised, `ResultTimeout` and `JobNotFound` as `FetchJob.result` does.
         """
-        return wire.decode_value(wire.decode_stored(await self._wait(timeout_s)))
-
-    async def _wait(self, timeout_s: float | None) -> bytes:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._producer.results.wait(self.id)
-        except TimeoutError as problem:
-            raise ResultTimeout(f"job {self.id} had no result after {timeout_s:g} s") from problem
+        return wire.decode_value(wire.decode_stored(await self._producer.results.wait(self.id, timeout_s)))
 
 
 class FetchJob(Job):
@@ -89,7 +80,9 @@ class FetchJob(Job):
     async def result(self, timeout_s: float | None = None) -> FetchResult:
         """The result, as soon as it is there; a fetch that failed is a result too.
 
-        Raises `ResultTimeout` after `timeout_s` (None: waits for as long as the job exists), `JobNotFound` if there is
-        neither job nor result, and `RedisUnavailable` if Redis stays away.
+        Raises `ResultTimeout` after `timeout_s` (0 looks once; None waits for as long as the job exists), `JobNotFound`
+        if there is neither job nor result, and `RedisUnavailable` if Redis was never there, stays away, or is away at
+        the end of `timeout_s`.
         """
-        return wire.decode_result(wire.decode_stored(await self._wait(timeout_s)), self.id)
+        stored = await self._producer.results.wait(self.id, timeout_s)
+        return wire.decode_result(wire.decode_stored(stored), self.id)

@@ -12,6 +12,7 @@ from itertools import islice
 from os import urandom
 from typing import Final
 
+from .errors import InvalidRequest
 from .keys import PUSH_PREFIX_LEN
 
 _TAIL_LEN: Final = 12
@@ -35,6 +36,17 @@ def id_for_key(key: str, queue: str) -> str:
     """The one id that an idempotency key has on a queue."""
     digest = hashlib.sha256(f"{queue}\0{key}".encode("utf-8", "surrogatepass")).digest()
     return _base32(digest[:15])[: PUSH_PREFIX_LEN + _TAIL_LEN]
+
+
+def check_id(job_id: object) -> None:
+    """Any text can be a job's id; raises `InvalidRequest` for what is none."""
+    if not isinstance(job_id, str):
+        raise InvalidRequest("job_id", f"takes a string, not {type(job_id).__name__}")
+    if not job_id.isascii():
+        try:
+            job_id.encode()
+        except UnicodeEncodeError as problem:
+            raise InvalidRequest("job_id", "holds text that is not valid Unicode") from problem
 
 
 def _base32(data: bytes) -> str:

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from datetime import datetime
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from redis.asyncio import Redis
 
 from . import wire
-from .errors import FetchqError, InvalidRequest, KeyConflict, ResultTimeout
+from .batch import BATCH_JOBS, abatches, jobs_of, tell_enqueued
+from .errors import FetchqError, InvalidRequest, KeyConflict
 from .job import CancelOutcome, FetchJob, Job, JobStatus
-from .job_id import JobIds, id_for_key
+from .job_id import JobIds, check_id, id_for_key
 from .keys import DEFAULT_QUEUE, PUSH_PREFIX_LEN, Keys
 from .redis_errors import CONNECTION_ERRORS, translated
 from .redis_url import DEFAULT_URL, RedisAddress, connect
 from .request import DEFAULT_RESULT_TTL_S, FetchRequest, RequestOptions, build_request
 from .result import FetchResult
-from .results import Results
+from .results import LOOK_BATCH, Results
+from .schedule import check_schedule, due_of
 from .scripts import load_script
 
-BATCH_JOBS: Final = 1000
-BATCH_BYTES: Final = 4 << 20
-"""What one round trip of `enqueue_many` carries at most."""
+if TYPE_CHECKING:
+    from .sync import SyncFetchJob
 
 _CANCEL_OUTCOMES: Final = (
     CancelOutcome.NOT_FOUND,
@@ -55,6 +56,7 @@ class Producer:
             raise FetchqError("the Redis client has decode_responses=True; jobs are bytes, so it must be without")
         self._redis = redis
         self._owned = False
+        self._closed = False
         self.keys: Final = Keys(queue=queue, namespace=namespace)
         self.results: Final = Results(redis, self.keys)
         self._ids = JobIds()
@@ -79,14 +81,17 @@ class Producer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes what the producer opened. Jobs go on."""
-        await self.results.aclose()
-        if self._owned:
-            await self._redis.aclose()
+        """Closes what the producer opened, and refuses whatever is asked of it after that. Jobs go on."""
+        self._closed = True
+        try:
+            await self.results.aclose()
+        finally:
+            if self._owned:
+                await self._redis.aclose()
 
     async def ping(self) -> None:
         """Returns if Redis answers."""
-        with translated(self._redis):
+        with self._asking():
             await self._redis.ping()
 
     async def enqueue(self, request: str | FetchRequest, **options: Unpack[RequestOptions]) -> FetchJob:
@@ -95,44 +100,38 @@ class Producer:
         `options` are the fields of `FetchRequest`. Raises `InvalidRequest`, and then nothing has reached Redis; and
         `KeyConflict`.
         """
-        return (await self._enqueue_batch([build_request(request, options)]))[0]
+        made = build_request(request, options)
+        check_schedule(made)
+        return (await self._enqueue_batch([made]))[0]
 
     async def enqueue_many(
         self, requests: Iterable[str | FetchRequest] | AsyncIterable[str | FetchRequest]
     ) -> list[FetchJob]:
         """Puts many fetches on the queue, a thousand a round trip, and gives their jobs in the same order.
 
-        An error stops it where it stands. What was put on the queue before is the error's `enqueued`.
+        An error stops it where it stands: of a request, of Redis, or of the iterable itself. The jobs that were put on
+        the queue before are then the error's `enqueued`, whatever its class. A batch that is under way is waited for;
+        only a cancellation gives it up, and then its jobs may or may not be there.
         """
         jobs: list[FetchJob] = []
-        batch: list[FetchRequest] = []
-        size = 0
-        sending: asyncio.Task[list[FetchJob]] | None = None
+        under_way: list[asyncio.Task[list[FetchJob]]] = []  # at most one, while the next batch is being made
         try:
-            async for request in _each(requests):
-                made = build_request(request, {})
-                batch.append(made)
-                size += len(made.url) + len(made.body or b"")
-                if len(batch) >= BATCH_JOBS or size >= BATCH_BYTES:
-                    if sending is not None:  # one batch is under way while the next is being made
-                        jobs += await sending
-                    sending = asyncio.create_task(self._enqueue_batch(batch))
-                    batch, size = [], 0
+            async with contextlib.aclosing(abatches(requests)) as full:
+                async for batch in full:
+                    if under_way:
+                        jobs += await under_way.pop()
+                    under_way.append(asyncio.create_task(self._enqueue_batch(batch)))
                     await asyncio.sleep(0)  # lets it go out now
-            if sending is not None:
-                jobs += await sending
-                sending = None
-            if batch:
-                jobs += await self._enqueue_batch(batch)
-        except FetchqError as problem:
-            if sending is not None and not sending.done():
-                jobs += await sending
-            problem.enqueued = (*jobs, *problem.enqueued)
-            raise
-        except BaseException:
-            if sending is not None:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+            if under_way:
+                jobs += await under_way.pop()
+        except BaseException as problem:
+            more: list[FetchJob | SyncFetchJob] = []
+            for batch_under_way in under_way:
+                if not isinstance(problem, Exception):
+                    batch_under_way.cancel()
+                [outcome] = await asyncio.gather(batch_under_way, return_exceptions=True)
+                more += jobs_of(outcome, problem)
+            tell_enqueued(problem, [*jobs, *more, *jobs_of(problem)])
             raise
         return jobs
 
@@ -150,12 +149,14 @@ class Producer:
         return Job(self, job_id)
 
     def job(self, job_id: str) -> FetchJob:
-        """The fetch job of this id, whoever enqueued it. Asks Redis nothing."""
+        """The fetch job of this id, whoever enqueued it. Asks Redis nothing. Raises `InvalidRequest` for no string."""
+        check_id(job_id)
         return FetchJob(self, job_id)
 
     async def status(self, job_id: str) -> JobStatus:
         """Where a job stands now."""
-        with translated(self._redis):
+        check_id(job_id)
+        with self._asking():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.exists(self.keys.result + job_id)
                 pipe.exists(self.keys.in_progress + job_id)
@@ -172,6 +173,10 @@ class Producer:
 
     async def cancel_many(self, job_ids: Sequence[str]) -> list[CancelOutcome]:
         """Ends many jobs, a thousand a round trip, and says of each what came of it."""
+        if isinstance(job_ids, str):
+            raise InvalidRequest("job_ids", "takes many; one alone is cancelled by its job's cancel()")
+        for job_id in job_ids:
+            check_id(job_id)
         outcomes: list[CancelOutcome] = []
         for start in range(0, len(job_ids), BATCH_JOBS):
             batch = job_ids[start : start + BATCH_JOBS]
@@ -185,7 +190,7 @@ class Producer:
         """
         cursor, more = 0, True
         while more:
-            with translated(self._redis):
+            with self._asking():
                 cursor, scored = await self._redis.zscan(self.keys.pending, cursor, count=BATCH_JOBS)
             more = cursor != 0
             ids = [job_id.decode("utf-8", "surrogateescape") for job_id, _ in scored]
@@ -201,10 +206,15 @@ class Producer:
     ) -> AsyncGenerator[FetchResult, None]:
         """The results of `jobs` in the order in which they come.
 
-        Raises `ResultTimeout` if they have not all come after `timeout_s`. Jobs that have no result and never will
-        have one are passed over, and the first of them raises its `JobNotFound` at the end.
+        Raises `ResultTimeout` if they have not all come after `timeout_s`; 0 gives those that are there now. Jobs that
+        have no result and never will have one are passed over, and the first of them raises its `JobNotFound` at the
+        end. Raises `RedisUnavailable` as `FetchJob.result` does.
         """
         ids = list(dict.fromkeys(job.id for job in jobs))
+        if timeout_s is not None and timeout_s <= 0:
+            async for result in self._completed(ids):
+                yield result
+            return
         done: asyncio.Queue[tuple[str, asyncio.Future[bytes]]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         until = None if timeout_s is None else loop.time() + timeout_s
@@ -219,9 +229,8 @@ class Producer:
                     async with asyncio.timeout_at(until):
                         job_id, settled = await done.get()
                 except TimeoutError as problem:
-                    raise ResultTimeout(
-                        f"{len(left)} of {len(ids)} jobs had no result after {timeout_s:g} s"
-                    ) from problem
+                    sentence = f"{len(left)} of {len(ids)} jobs had no result after {timeout_s:g} s"
+                    raise self.results.overdue(sentence) from problem
                 del left[job_id]
                 self.results.unwatch(job_id)
                 failure = settled.exception()
@@ -235,6 +244,24 @@ class Producer:
         if missing is not None:
             raise missing
 
+    async def _completed(self, ids: Sequence[str]) -> AsyncGenerator[FetchResult, None]:
+        """Those of the results that are there; raises at the end if some are not."""
+        unfinished = 0
+        missing: FetchqError | None = None
+        for start in range(0, len(ids), LOOK_BATCH):
+            batch = ids[start : start + LOOK_BATCH]
+            for job_id, found in zip(batch, await self.results.look(batch), strict=True):
+                if isinstance(found, bytes):
+                    yield wire.decode_result(wire.decode_stored(found), job_id)
+                elif found is None:
+                    unfinished += 1
+                else:
+                    missing = missing or found
+        if unfinished:
+            raise self.results.overdue(f"{unfinished} of {len(ids)} jobs have no result yet")
+        if missing is not None:
+            raise missing
+
     async def _enqueue_batch(self, requests: Sequence[FetchRequest]) -> list[FetchJob]:
         """One round trip. Repeating it is harmless: an id that is there already is not added again."""
         now_ms = _now_ms()
@@ -244,7 +271,7 @@ class Producer:
         for i, request in enumerate(requests):
             if request.key is not None:
                 ids[i] = id_for_key(request.key, queue)
-            args += (ids[i], wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms), _due(request))
+            args += (ids[i], wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms), due_of(request))
         taken = await self._run_enqueue(args)
         jobs = [FetchJob(self, job_id) for job_id in ids]
         conflicts = [
@@ -261,15 +288,26 @@ class Producer:
     async def _run_enqueue(self, jobs: list[Any]) -> list[Any]:
         keys = [self.keys.pending, self.keys.wake]
         args = [self.keys.job, self.keys.result, "", *jobs]
-        with translated(self._redis):
+        with self._asking():
             try:
                 reply: list[Any] = await self._enqueue(keys=keys, args=args)
             except CONNECTION_ERRORS:  # the connection may have been a stale one; the ids make a second try safe
+                if self._closed:  # meanwhile: nobody would close another connection
+                    raise
                 reply = await self._enqueue(keys=keys, args=args)
         return reply
 
-    async def _payloads(self, job_ids: Sequence[str]) -> list[bytes | None]:
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Around every command to Redis."""
+        if self._closed:
+            raise FetchqError("the producer is closed")
         with translated(self._redis):
+            yield
+        self.results.reached()
+
+    async def _payloads(self, job_ids: Sequence[str]) -> list[bytes | None]:
+        with self._asking():
             return await self._redis.mget([self.keys.job + job_id for job_id in job_ids]) if job_ids else []
 
     async def _cancel_batch(self, job_ids: Sequence[str], payloads: Sequence[bytes | None]) -> list[CancelOutcome]:
@@ -278,34 +316,13 @@ class Producer:
         args += (PUSH_PREFIX_LEN, "")
         for job_id, payload in zip(job_ids, payloads, strict=True):
             args += (job_id, *_cancelled(job_id, payload, keys.queue))
-        with translated(self._redis):
+        with self._asking():
             codes = await self._cancel(keys=[keys.pending, keys.abort, keys.leases], args=args)
         return [_CANCEL_OUTCOMES[code] for code in codes]
 
 
-async def _each(requests: Iterable[str | FetchRequest] | AsyncIterable[str | FetchRequest]) -> AsyncIterator[Any]:
-    if isinstance(requests, str | FetchRequest):
-        raise InvalidRequest("requests", "takes many; one alone goes to enqueue()")
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield request
-    else:
-        for request in requests:
-            yield request
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _due(request: FetchRequest) -> str:
-    if request.not_before is not None:
-        return str(max(0, _ms(request.not_before)))
-    return f"+{round(request.delay_s * 1000)}" if request.delay_s else ""
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
 
 
 def _holds(holder: bytes, request: FetchRequest) -> bool:

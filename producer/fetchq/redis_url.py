@@ -9,6 +9,7 @@ User name and password are percent-decoded. Options after `?`: `db`, `ssl_ca_cer
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -31,6 +32,10 @@ HEALTH_CHECK_S: Final = 30
 
 _SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _OPTIONS: Final = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "sentinel_username", "sentinel_password")
+
+_ENCODE: Final = (
+    "; user name and password are percent-encoded: %40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %"
+)
 
 RedisT = TypeVar("RedisT", bound="Redis")
 
@@ -55,13 +60,20 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, url: str) -> RedisAddress:
-        """The address in `url`; raises `InvalidRedisURL`."""
+        """The address in `url`; raises `InvalidRedisURL`, also for a certificate's file that cannot be read."""
+        if not isinstance(url, str):
+            raise InvalidRedisURL(f"the Redis address is a string, not a {type(url).__name__}")
         try:
-            return _parse(url)
-        except InvalidRedisURL:
-            raise
-        except ValueError as problem:  # urlsplit's, on brackets and ports
-            raise InvalidRedisURL(f"the Redis address is not a URL: {_without_password(problem)}") from None
+            address = _parse(url)
+        except InvalidRedisURL as problem:
+            raise InvalidRedisURL(f"{problem}{_ENCODE if '@' in url else ''}") from None
+        except ValueError as problem:  # urlsplit's, on brackets and ports; it can hold a piece of a password
+            what = f"its host is not well formed{_ENCODE}" if "@" in url else str(problem)
+            raise InvalidRedisURL(f"the Redis address is not a URL: {what}") from None
+        for option in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+            if (path := getattr(address, option)) is not None:
+                _check_readable(option, path)
+        return address
 
     def __str__(self) -> str:
         if self.unix_path is not None:
@@ -72,6 +84,32 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<RedisAddress {self}>"
+
+
+class _GreetedOrClosed:
+    """A connection whose greeting (AUTH, SELECT) failed or was cancelled is closed.
+
+    redis-py 5 leaves some of them open, on a unix socket above all, and the next command would go to database 0.
+    """
+
+    async def on_connect(self) -> None:
+        try:
+            await super().on_connect()  # type: ignore[misc]  # of the class that this is mixed into
+        except BaseException:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise
+
+
+class _TCP(_GreetedOrClosed, Connection):
+    pass
+
+
+class _TLS(_GreetedOrClosed, SSLConnection):
+    pass
+
+
+class _Unix(_GreetedOrClosed, UnixDomainSocketConnection):
+    pass
 
 
 def connect(
@@ -85,7 +123,7 @@ def connect(
 
     Timeouts are set on every socket. Commands are not retried here: whoever sends one knows whether it may be repeated.
     """
-    if isinstance(address, str):
+    if not isinstance(address, RedisAddress):
         address = RedisAddress.parse(address)
     common: dict[str, Any] = {
         "db": address.db,
@@ -110,9 +148,9 @@ def connect(
     host, port = address.hosts[0]
     where: dict[str, Any]
     if address.unix_path is not None:
-        where = {"connection_class": UnixDomainSocketConnection, "path": address.unix_path}
+        where = {"connection_class": _Unix, "path": address.unix_path}
     else:
-        kind = SSLConnection if address.tls else Connection
+        kind = _TLS if address.tls else _TCP
         where = {"connection_class": kind, "host": host, "port": port, "socket_keepalive": True, **tls}
     pool = ConnectionPool(max_connections=max_connections, **where, **common)
     client = redis_class(connection_pool=pool)
@@ -142,16 +180,17 @@ def _connect_by_sentinel(
 
 
 def _parse(url: str) -> RedisAddress:
-    if not isinstance(url, str):
-        raise InvalidRedisURL(f"the Redis address is a string, not a {type(url).__name__}")
+    """No sentence that is raised here repeats the address: any part of it may be of a password that is not encoded."""
     parts = urlsplit(url)
+    if parts.fragment or ("@" in parts.path and (parts.scheme != "unix" or ":" in parts.netloc)):
+        raise InvalidRedisURL("the Redis address holds a # or an @ where none belongs")
     scheme = parts.scheme
     if scheme not in _SCHEMES or "://" not in url:
         raise InvalidRedisURL(f"the Redis address begins with one of {', '.join(s + '://' for s in _SCHEMES)}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = options.keys() - set(_OPTIONS)
     if unknown:
-        raise InvalidRedisURL(f"the Redis address has no option {min(unknown)!r}; there are {', '.join(_OPTIONS)}")
+        raise InvalidRedisURL(f"the Redis address has an option that is none of {', '.join(_OPTIONS)}")
     userinfo, _, hosts_text = parts.netloc.rpartition("@")
     username, _, password = userinfo.partition(":")
     given: dict[str, Any] = {name: value for name, value in options.items() if name != "db" and value}
@@ -189,10 +228,13 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
 
 def _db(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6):
-        raise InvalidRedisURL(f"the number of the Redis database is {text!r}, not a whole number")
+        raise InvalidRedisURL("the number of the Redis database is not a whole number")
     return int(text)
 
 
-def _without_password(problem: ValueError) -> str:
-    """urlsplit's messages hold at most a host or a port, but a password with a bracket can stand where a host would."""
-    return "its host is not well formed" if "@" in str(problem) or "netloc" in str(problem) else str(problem)
+def _check_readable(option: str, path: str) -> None:
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as problem:
+        raise InvalidRedisURL(f"the file that {option} names cannot be read: {problem.strerror}") from problem

@@ -126,11 +126,12 @@ class FetchRequest(
     """Whether a request whose method is not idempotent may be sent again after it may have arrived. Each try then
     carries the same Idempotency-Key header: the job's id, unless the request brings its own."""
     not_before: datetime | None = None
-    """When the job is due, with a time zone."""
+    """When the job is due, with a time zone; at most 366 days ahead when it is enqueued."""
     delay_s: float = 0.0
     """How long after the enqueue the job is due, by Redis's clock."""
     deadline: datetime | None = None
-    """With a time zone. A job that could not start before it ends as EXPIRED; no retry starts after it."""
+    """With a time zone. A job that could not start before it ends as EXPIRED; no retry starts after it. One that has
+    passed, or that comes before the job is due, is refused when it is enqueued."""
     etag: str | None = None
     """The ETag of a copy at hand, as it came: if it still holds, the fetch ends as NOT_MODIFIED, without a body."""
     last_modified: str | None = None
@@ -178,6 +179,8 @@ class FetchRequest(
         check_seconds("delay_s", self.delay_s, 0.0, MAX_WAIT_S)
         if self.deadline is not None:
             check_moment("deadline", self.deadline)
+            if self.not_before is not None and self.not_before > self.deadline:
+                raise InvalidRequest("not_before", "is after the deadline: the job would expire before it is due")
         if self.etag is not None or self.last_modified is not None:
             self._check_validators()
         self._check_manner()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -17,9 +18,9 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from .errors import FetchqError, JobNotFound, RedisUnavailable
+from .errors import FetchqError, JobNotFound, RedisUnavailable, ResultTimeout
 from .keys import PUSH_PREFIX_LEN, Keys
-from .redis_errors import CONNECTION_ERRORS, place_of
+from .redis_errors import CONNECTION_ERRORS, place_of, translated, translation
 
 CHECK_S: Final = 2.0
 OUTAGE_S: Final = 10.0
@@ -50,6 +51,9 @@ class Results:
         self._confirmed: set[str] = set()  # and confirmed
         self._next_check = 0.0
         self._away_since: float | None = None
+        self._away_why: FetchqError | None = None
+        self._reached = False
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Results waiting={len(self._futures)} channels={len(self._ids)}>"
@@ -57,12 +61,14 @@ class Results:
     def watch(self, job_id: str) -> asyncio.Future[bytes]:
         """A future of the stored result, shared by all who watch the id. Each `watch` needs its `unwatch`.
 
-        It fails with `JobNotFound` or `RedisUnavailable`. Since it is shared, it is awaited shielded.
+        It fails with `JobNotFound`, `RedisUnavailable` or `RedisRefused`. Since it is shared, it is awaited shielded.
         """
+        if self._closed:
+            raise FetchqError("the producer is closed")
         future = self._futures.get(job_id)
         if future is None:
-            future = self._futures[job_id] = asyncio.get_running_loop().create_future()
             channel = self._channel_of(job_id)
+            future = self._futures[job_id] = asyncio.get_running_loop().create_future()
             self._ids.setdefault(channel, set()).add(job_id)
             if channel in self._confirmed:
                 self._wanted[job_id] = None
@@ -70,6 +76,7 @@ class Results:
             if self._runner is None:
                 self._next_check = asyncio.get_running_loop().time() + self._check_s
                 self._runner = asyncio.create_task(self._run(), name="fetchq-results")
+                self._runner.add_done_callback(self._fail_if_broken)
         self._watchers[job_id] = self._watchers.get(job_id, 0) + 1
         return future
 
@@ -85,16 +92,40 @@ class Results:
             self._forget(job_id)
             future.cancel()
 
-    async def wait(self, job_id: str) -> bytes:
-        """The stored result, once it is there."""
+    async def wait(self, job_id: str, timeout_s: float | None = None) -> bytes:
+        """The stored result, once it is there. Raises what `watch` fails with, and after `timeout_s` `overdue`."""
+        if timeout_s is not None and timeout_s <= 0:
+            [found] = await self.look([job_id])
+            if isinstance(found, bytes):
+                return found
+            raise found or self.overdue(f"job {job_id} has no result yet")
         future = self.watch(job_id)
         try:
-            return await asyncio.shield(future)
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(future)
+        except TimeoutError as problem:
+            raise self.overdue(f"job {job_id} had no result after {timeout_s:g} s") from problem
         finally:
             self.unwatch(job_id)
 
+    async def look(self, job_ids: Sequence[str]) -> list[bytes | JobNotFound | None]:
+        """One look at each: its stored result, that it is no job, or None where it has no result yet."""
+        if self._closed:
+            raise FetchqError("the producer is closed")
+        with translated(self._redis):
+            return await self._ask(job_ids)
+
+    def overdue(self, sentence: str) -> FetchqError:
+        """The end of a wait that took too long: Redis's absence where that is why, else a `ResultTimeout`."""
+        return self._away_why or ResultTimeout(sentence)
+
+    def reached(self) -> None:
+        """Redis has answered: from now on an outage is waited out before those who wait are told."""
+        self._reached = True
+
     async def aclose(self) -> None:
         """Ends the task and the connection; whoever still waits gets a `FetchqError`."""
+        self._closed = True
         runner, self._runner = self._runner, None
         if runner is not None:
             await _wait_ended(runner)
@@ -103,7 +134,8 @@ class Results:
 
     async def _run(self) -> None:
         failures = 0
-        while await self._wait_for_work():
+        # A cancellation can be lost: before Python 3.12 wait_for(), with which redis-py sends, drops some.
+        while not self._closed and await self._wait_for_work():
             try:
                 await self._subscribe()
                 await self._look()
@@ -115,7 +147,8 @@ class Results:
                 self._stir.set()
             else:
                 failures = 0
-                self._away_since = None
+                self._away_since = self._away_why = None
+                self._reached = True
 
     async def _wait_for_work(self) -> bool:
         """Sleeps until there is something to do; False when nobody has waited for a whole `check_s`."""
@@ -155,11 +188,11 @@ class Results:
     async def _listen(self, pubsub: PubSub) -> None:
         """Turns messages into looks, until the connection breaks or is hung up."""
         try:
-            while True:
+            while self._pubsub is pubsub:
                 message = await pubsub.get_message(timeout=self._check_s)
                 if message is not None:
                     self._heed(message)
-        except (RedisError, *CONNECTION_ERRORS):
+        except (RedisError, RuntimeError, *CONNECTION_ERRORS):  # RuntimeError: redis-py's, without a connection
             self._subscribed.clear()
             self._confirmed.clear()
             self._pubsub = self._listener = None
@@ -191,18 +224,23 @@ class Results:
             if not ids:
                 continue
             try:
-                async with self._redis.pipeline(transaction=True) as pipe:
-                    pipe.mget([self._keys.result + job_id for job_id in ids])
-                    pipe.zmscore(self._keys.pending, ids)
-                    stored, scores = await pipe.execute()
+                outcomes = await self._ask(ids)
             except (RedisError, *CONNECTION_ERRORS):
                 self._wanted.update(dict.fromkeys(ids))
                 raise
-            for job_id, result, score in zip(ids, stored, scores, strict=True):
-                if result is not None:
-                    self._settle(job_id, result)
-                elif score is None:
-                    self._settle(job_id, JobNotFound(job_id))
+            for job_id, outcome in zip(ids, outcomes, strict=True):
+                if outcome is not None:
+                    self._settle(job_id, outcome)
+
+    async def _ask(self, job_ids: Sequence[str]) -> list[bytes | JobNotFound | None]:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.mget([self._keys.result + job_id for job_id in job_ids])
+            pipe.zmscore(self._keys.pending, list(job_ids))
+            stored, scores = await pipe.execute()
+        return [
+            result if result is not None else JobNotFound(job_id) if score is None else None
+            for job_id, result, score in zip(job_ids, stored, scores, strict=True)
+        ]
 
     def _settle(self, job_id: str, outcome: bytes | FetchqError) -> None:
         future = self._futures.pop(job_id, None)
@@ -223,12 +261,24 @@ class Results:
             del self._ids[channel]
 
     def _note_outage(self, problem: Exception) -> None:
+        why = translation(self._redis, problem)
+        if not self._reached:  # nothing was ever there that could come back
+            self._fail_all(why)
+            return
         now = asyncio.get_running_loop().time()
+        self._away_why = why
         if self._away_since is None:
             self._away_since = now
         elif now - self._away_since > self._outage_s:
-            self._away_since = None
-            self._fail_all(RedisUnavailable(f"Redis at {place_of(self._redis)} has gone away: {problem}"))
+            if isinstance(why, RedisUnavailable):
+                why = RedisUnavailable(f"Redis at {place_of(self._redis)} has gone away: {problem}")
+            self._away_since = self._away_why = None
+            self._fail_all(why)
+
+    def _fail_if_broken(self, runner: asyncio.Task[None]) -> None:
+        if not runner.cancelled() and (problem := runner.exception()) is not None:
+            self._runner = None
+            self._fail_all(FetchqError(f"the wait for results has broken: {problem!r}"))
 
     def _fail_all(self, problem: FetchqError) -> None:
         for job_id in list(self._futures):

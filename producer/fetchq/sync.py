@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_for
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
+from weakref import WeakSet
 
+from .batch import batches, jobs_of, tell_enqueued
 from .errors import FetchqError
 from .job import CancelOutcome, FetchJob, Job, JobStatus
 from .keys import DEFAULT_QUEUE
@@ -26,8 +30,8 @@ class SyncProducer:
         with SyncProducer.from_url("redis://localhost:6379") as producer:
             result = producer.enqueue("https://example.org/").result(timeout_s=30)
 
-    Any thread may call it. One thread of its own runs the event loop; it is started by the first call, and again in a
-    child after a fork, so that one made before a server forks its workers is good in each of them.
+    Any thread may call it but one: the thread of its own that runs the event loop. That is started by the first call,
+    and again in a child after a fork, so that one made before a server forks its workers is good in each of them.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class SyncProducer:
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
         self._closed = False
+        _living.add(self)
 
     @classmethod
     def from_url(
@@ -60,7 +65,7 @@ class SyncProducer:
         """Closes the connections and ends the thread. Jobs go on."""
         with self._lock:
             engine, self._engine, self._closed = self._engine, None, True
-        if engine is not None and engine.pid == os.getpid():
+        if engine is not None:
             engine.stop()
 
     def ping(self) -> None:
@@ -74,9 +79,28 @@ class SyncProducer:
         return SyncFetchJob(self, engine.call(engine.producer.enqueue(request, **options)).id)
 
     def enqueue_many(self, requests: Iterable[str | FetchRequest]) -> list[SyncFetchJob]:
-        """As `Producer.enqueue_many`. The iterable is read in the event loop's thread."""
+        """As `Producer.enqueue_many`. The iterable is read in the caller's thread."""
         engine = self._started()
-        return [SyncFetchJob(self, job.id) for job in engine.call(engine.producer.enqueue_many(requests))]
+        jobs: list[FetchJob] = []
+        under_way: list[Future[list[FetchJob]]] = []  # at most one, while the next batch is being made
+        try:
+            for batch in batches(requests):
+                if under_way:
+                    done = engine.wait(under_way.pop())
+                    jobs += done
+                under_way.append(engine.submit(engine.producer._enqueue_batch(batch)))
+            if under_way:
+                done = engine.wait(under_way.pop())
+                jobs += done
+        except BaseException as problem:
+            more: list[FetchJob | SyncFetchJob] = []
+            for batch_under_way in under_way:
+                if not isinstance(problem, Exception):
+                    batch_under_way.cancel()
+                more += jobs_of(_outcome_of(batch_under_way), problem)
+            tell_enqueued(problem, [SyncFetchJob(self, job.id) for job in (*jobs, *more, *jobs_of(problem))])
+            raise
+        return [SyncFetchJob(self, job.id) for job in jobs]
 
     def enqueue_call(self, function: str, *args: Any, **kwargs: Any) -> SyncJob:
         """As `Producer.enqueue_call`."""
@@ -97,26 +121,31 @@ class SyncProducer:
         engine = self._started()
         return engine.call(engine.producer.cancel_many(job_ids))
 
+    def cancel_all(self, *, tag: str | None = None) -> Iterator[dict[CancelOutcome, int]]:
+        """As `Producer.cancel_all`."""
+        engine = self._started()
+        return engine.each(engine.producer.cancel_all(tag=tag))
+
     def as_completed(self, jobs: Iterable[SyncFetchJob], *, timeout_s: float | None = None) -> Iterator[FetchResult]:
         """As `Producer.as_completed`."""
         engine = self._started()
-        results = engine.producer.as_completed([engine.producer.job(job.id) for job in jobs], timeout_s=timeout_s)
-        try:
-            while True:
-                try:
-                    yield engine.call(_next(results))
-                except StopAsyncIteration:
-                    return
-        finally:
-            engine.call(results.aclose())
+        ours = [engine.producer.job(job.id) for job in jobs]
+        return engine.each(engine.producer.as_completed(ours, timeout_s=timeout_s))
 
     def _started(self) -> _Engine:
         with self._lock:
             if self._closed:
                 raise FetchqError("the producer is closed")
-            if self._engine is None or self._engine.pid != os.getpid():
+            if self._engine is None:
                 self._engine = _Engine(self._address, self._queue, self._namespace)
             return self._engine
+
+    def _begin_anew(self) -> None:
+        """In a child after a fork: there the engine has no thread, and who held the lock is not there to free it."""
+        self._lock = threading.Lock()
+        if self._engine is not None:
+            _left_to_parents.append(self._engine)
+            self._engine = None
 
 
 class SyncJob:
@@ -166,27 +195,100 @@ class _Engine:
     """An event loop in a thread, and the producer that lives in it."""
 
     def __init__(self, address: RedisAddress, queue: str, namespace: str) -> None:
-        self.pid: Final = os.getpid()
         self.producer: Final = Producer.from_url(address, queue=queue, namespace=namespace)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fetchq-producer", daemon=True)
+        self._gate = threading.Lock()  # nothing is handed to a loop that is being stopped
+        self._stopped = False
         self._thread.start()
 
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Starts `work`; closes it unstarted where it cannot be."""
+        try:
+            self._check_thread()
+            with self._gate:
+                self._check_open()
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except FetchqError:
+            work.close()
+            raise
+
+    def wait(self, future: Future[T]) -> T:
         try:
             return future.result()
+        except CancelledError as problem:
+            raise FetchqError("the producer was closed by another thread") from problem
         except BaseException:
             future.cancel()  # a KeyboardInterrupt here is to end the work there
             raise
 
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.wait(self.submit(work))
+
+    def each(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        try:
+            while True:
+                try:
+                    yield self.call(_next(items))
+                except StopAsyncIteration:
+                    return
+        finally:
+            if not self._stopped:
+                self.call(_close(items))
+
     def stop(self) -> None:
-        self.call(self.producer.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Whoever still waits in another thread gets a `FetchqError`."""
+        self._check_thread()
+        with self._gate:
+            self._stopped = True
+            ended = asyncio.run_coroutine_threadsafe(_end(self.producer), self._loop)
+        try:
+            ended.result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _check_open(self) -> None:
+        if self._stopped:
+            raise FetchqError("the producer is closed")
+
+    def _check_thread(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise FetchqError("called in the thread of the producer's own event loop, which must not wait for itself")
 
 
-async def _next(results: Any) -> FetchResult:
-    result: FetchResult = await anext(results)
-    return result
+async def _next(items: AsyncGenerator[T, None]) -> T:
+    return await anext(items)
+
+
+async def _close(items: AsyncGenerator[T, None]) -> None:
+    await items.aclose()
+
+
+async def _end(producer: Producer) -> None:
+    await producer.aclose()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def _outcome_of(batch: Future[list[FetchJob]]) -> list[FetchJob] | BaseException:
+    wait_for([batch])
+    return CancelledError() if batch.cancelled() else batch.exception() or batch.result()
+
+
+_living: Final[WeakSet[SyncProducer]] = WeakSet()
+_left_to_parents: Final[list[_Engine]] = []
+"""Kept for ever: the sockets of a parent's engine that were collected here would leave an epoll set that both share."""
+
+
+def _begin_anew_in_child() -> None:
+    for producer in list(_living):
+        producer._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -78,7 +78,7 @@ class Producing:
         try:
             jobs: Sequence[Job] = await producer.enqueue_many(requests)
         except FetchqError as problem:
-            jobs = problem.enqueued
+            jobs = [job for job in problem.enqueued if isinstance(job, Job)]
         self._note(list(zip(fetches, jobs, strict=False)), "fetch")
 
     async def _call(self, producer: Producer, number: int) -> None:

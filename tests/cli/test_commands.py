@@ -189,6 +189,97 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
     assert site.hits["/gate/1"] == 1
 
 
+def test_a_worker_that_has_stopped_is_not_alive_any_more(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    def check() -> int:
+        return fetchq.run("worker", "--check", environ=at(redis_server)).returncode
+
+    worker = fetchq.start("worker", stderr=subprocess.DEVNULL, environ=at(redis_server))
+    wait_until(lambda: check() == 0, "a sign of life")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_S) == 0
+    assert check() == 1
+    assert json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)["workers"] == []
+
+
+def test_a_worker_counts_outcomes_by_name_and_logs_each_if_asked(
+    fetchq: Fetchq, site: Site, redis_server: RedisServer
+) -> None:
+    urls = (f"{site.url}/page/1", f"{site.url}/json", f"{site.url}/nowhere")
+    for flags in ((), ("--verbose",)):
+        fetchq.run("enqueue", *urls, "--max-tries", "1", environ=at(redis_server))
+        said = fetchq.run("worker", "--burst", *flags, environ=at(redis_server)).stderr
+        assert "complete=3 failed=0 retried=0 OK=2 HTTP_ERROR=1" in said
+        finished = [line for line in said.splitlines() if "fetch.finished" in line]
+        if not flags:
+            assert finished == []
+            continue
+        assert len(finished) == 3
+        [failed] = [line for line in finished if "/nowhere" in line]
+        assert "status='HTTP_ERROR' http_status=404" in failed
+
+
+@pytest.mark.parametrize("command", [("worker",), ("enqueue", "http://127.0.0.1/"), ("fetch", "http://127.0.0.1/")])
+def test_a_redis_without_that_database_is_exit_status_3(
+    fetchq: Fetchq, redis_server: RedisServer, command: tuple[str, ...]
+) -> None:
+    done = fetchq.run(*command, "--redis", f"{redis_server.url}?db=99")
+    assert done.returncode == 3
+    assert "DB index is out of range" in done.stderr
+    assert "start Redis" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("worker",), ("fetch", "http://127.0.0.1/")])
+def test_a_redis_that_would_drop_jobs_is_exit_status_3(fetchq: Fetchq, command: tuple[str, ...]) -> None:
+    server = RedisServer("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    try:
+        done = fetchq.run(*command, "--redis", server.url)
+    finally:
+        server.remove()
+    assert done.returncode == 3
+    assert "set it to noeviction" in done.stderr
+
+
+def test_a_full_redis_is_exit_status_3_and_says_what_to_do(fetchq: Fetchq) -> None:
+    server = RedisServer("--maxmemory", "500kb")
+    try:
+        done = fetchq.run("enqueue", "http://127.0.0.1/", "--redis", server.url)
+    finally:
+        server.remove()
+    assert done.returncode == 3
+    assert "is full" in done.stderr
+    assert "let workers drain it" in done.stderr
+
+
+@pytest.mark.parametrize("login", ["", ":wrong@"])
+def test_a_missing_or_wrong_password_is_said_to_be_one(fetchq: Fetchq, login: str) -> None:
+    server = RedisServer("--requirepass", "s3cret", password="s3cret")
+    try:
+        done = fetchq.run("enqueue", "http://127.0.0.1/", "--redis", server.url.replace("unix://", f"unix://{login}"))
+    finally:
+        server.remove()
+    assert done.returncode == 3
+    assert "give its user name and password" in done.stderr
+    assert "start Redis" not in done.stderr
+
+
+def test_a_deadline_that_is_past_is_wrong_usage(fetchq: Fetchq) -> None:
+    done = fetchq.run("enqueue", "http://127.0.0.1/", "--deadline-s", "-5", "--redis", NO_REDIS)
+    assert done.returncode == 2
+    assert done.stderr == "fetchq: --deadline-s takes seconds from now, not -5\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("fetch", "[URL]..."), ("enqueue", "[URL]..."), ("result", "{ID}"), ("cancel", "[ID]...")],
+)
+def test_the_help_names_the_arguments_and_shows_no_types(fetchq: Fetchq, command: str, usage: str) -> None:
+    shown = fetchq.run(command, "--help").stdout
+    assert shown.startswith(f"Usage: fetchq {command} [OPTIONS] {usage}\n")
+    assert "<str>" not in shown
+    assert "<list" not in shown
+    assert "(none)" not in shown
+
+
 def test_several_processes_stop_together_and_each_has_worked(
     fetchq: Fetchq, site: Site, redis_server: RedisServer
 ) -> None:

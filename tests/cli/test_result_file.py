@@ -90,7 +90,7 @@ def test_resume_gives_the_urls_there_are_and_writes_after_them(tmp_path: Path) -
         assert list(file.mend()) == []
         file.write(line("http://a/") + line("http://b/"))
     with ResultFile(path, resume=True) as file:
-        assert list(file.mend()) == ["http://a/", "http://b/"]
+        assert [line.url for line in file.mend()] == ["http://a/", "http://b/"]
         file.write(line("http://c/"))
     assert [json.loads(text)["url"] for text in path.read_text().splitlines()] == [
         "http://a/",
@@ -104,7 +104,7 @@ def test_a_last_line_that_was_cut_off_is_removed_and_its_url_not_done(tmp_path: 
     path = tmp_path / "out.jsonl"
     path.write_bytes(line("http://a/") + line("http://b/")[:cut])
     with ResultFile(path, resume=True) as file:
-        assert list(file.mend()) == ["http://a/"]
+        assert [line.url for line in file.mend()] == ["http://a/"]
     assert path.read_bytes() == line("http://a/")
 
 

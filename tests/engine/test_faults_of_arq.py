@@ -85,7 +85,7 @@ async def test_a_dead_workers_job_runs_again_when_its_lease_ends(redis: ArqRedis
     dying = make_worker([func(work, name="work")], lease_s=0.6, renew_s=0.2)
     main = asyncio.create_task(dying.main())
     await hangs.wait()
-    await dying._stop_tending()  # a dead worker renews nothing
+    await dying._tender.stop()  # a dead worker renews nothing
     main.cancel()
     heir = make_worker([func(work, name="work")], lease_s=0.6, renew_s=0.2)
     async with running(heir), asyncio.timeout(5):

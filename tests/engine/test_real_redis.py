@@ -193,8 +193,8 @@ async def test_a_result_that_redis_will_not_store_keeps_its_job(real_redis: ArqR
 async def test_a_worker_waits_with_what_redis_will_not_store(
     redis_server: RedisServer, real_redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def without_flags(redis: Any, *, timeout_s: float) -> Scripts:
-        return Scripts(redis, flags=False, timeout_s=timeout_s)
+    async def without_flags(redis: Any, **options: Any) -> Scripts:
+        return Scripts(redis, flags=False, **options)
 
     monkeypatch.setattr(Scripts, "open", without_flags)
     may_end = asyncio.Event()

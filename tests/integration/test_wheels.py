@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -146,7 +147,11 @@ def test_a_wheel_says_what_it_is_under_which_licence(distribution: str, name: st
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert str(metadata.get_payload()).startswith(f"# {name}\n")
+    page = str(metadata.get_payload())
+    assert page.startswith(f"# {name}\n")
+    assert "```" in page, "whoever finds it in an index sees how it is used"
+    assert not re.search(r"\[[^\]]*\](?!\()", re.sub(r"```.*?```", "", page, flags=re.DOTALL)), "a link to nowhere"
+    assert "Programming Language :: Python :: 3.11" in (metadata.get_all("Classifier") or [])
     with zipfile.ZipFile(wheels[distribution]) as archive:
         (licence,) = [entry for entry in archive.namelist() if entry.endswith("/licenses/LICENSE")]
         assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
@@ -16,6 +17,7 @@ from tests.redis_server import RedisServer
 
 from fetchq import (
     CancelOutcome,
+    FetchJob,
     FetchqError,
     FetchRequest,
     FetchStatus,
@@ -114,15 +116,61 @@ async def test_a_bad_request_in_the_middle_says_what_was_put_on_the_queue_before
 
 
 @pytest.mark.asyncio
-async def test_an_error_of_the_callers_iterable_comes_through_and_leaves_no_task(producer: Producer) -> None:
+@pytest.mark.parametrize("count", [1001, 2000])
+async def test_an_error_of_the_callers_iterable_says_what_was_put_on_the_queue_before_it_and_leaves_no_task(
+    producer: Producer, redis: Redis, count: int
+) -> None:
     def requests() -> Iterator[str]:
-        for i in range(1001):
+        for i in range(count):
             yield f"http://h/{i}"
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as problem:
         await producer.enqueue_many(requests())
+    jobs = problem.value.enqueued  # type: ignore[attr-defined]  # enqueue_many sets it
+    assert len(jobs) == await redis.zcard("arq:queue") == count // 1000 * 1000
+    assert f"{len(jobs)} jobs were put on the queue" in problem.value.__notes__[0]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_a_conflict_in_the_batch_under_way_is_told_beside_the_error_of_the_iterable(producer: Producer) -> None:
+    held = await producer.enqueue(URL, key="k")
+
+    def requests() -> Iterator[str | FetchRequest]:
+        yield FetchRequest(url="http://b/", key="k")
+        for i in range(999):
+            yield f"http://h/{i}"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as problem:
+        await producer.enqueue_many(requests())
+    assert len(problem.value.enqueued) == 999  # type: ignore[attr-defined]  # enqueue_many sets it
+    assert held.id in problem.value.__notes__[0]
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_enqueue_many_leaves_no_task(producer: Producer) -> None:
+    reached = asyncio.Event()
+
+    async def requests() -> AsyncIterator[str]:
+        for i in range(1000):
+            yield f"http://h/{i}"
+        reached.set()
+        await asyncio.Event().wait()
+
+    work = asyncio.create_task(producer.enqueue_many(requests()))
+    await reached.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_iterable_is_refused(producer: Producer) -> None:
+    with pytest.raises(InvalidRequest, match="not NoneType"):
+        await producer.enqueue_many(None)  # type: ignore[arg-type]  # that is the point
 
 
 @pytest.mark.asyncio
@@ -136,6 +184,55 @@ async def test_a_delay_and_a_moment_defer_the_job(producer: Producer, redis: Red
     assert await past.status() is JobStatus.QUEUED
     assert await redis.zscore("arq:queue", at.id) == round(moment.timestamp() * 1000)
     assert await ArqJob(delayed.id, redis, _deserializer=wire.deserialize).status() is ArqStatus.deferred
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        ("deadline", {"deadline": -5}),
+        ("delay_s", {"deadline": 60, "delay_s": 3600.0}),
+        ("not_before", {"deadline": 60, "not_before": 3600}),
+        ("not_before", {"not_before": 367 * 86_400}),
+    ],
+)
+async def test_a_job_that_could_not_run_in_time_is_refused_when_it_is_enqueued(
+    producer: Producer, redis: Redis, field: str, options: dict[str, Any]
+) -> None:
+    now = datetime.now(UTC)
+    moments = {name: now + timedelta(seconds=s) for name, s in options.items() if name != "delay_s"}
+    with pytest.raises(InvalidRequest, match=f"^{field}:"):
+        await producer.enqueue(URL, **{**options, **moments})
+    if not (field == "not_before" and "deadline" in options):  # that one cannot even be made
+        with pytest.raises(InvalidRequest, match=f"^{field}:"):
+            await producer.enqueue_many([FetchRequest.of(URL, **{**options, **moments})])
+    assert await redis.keys("*") == []
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_can_run_in_time_is_taken(producer: Producer) -> None:
+    now = datetime.now(UTC)
+    await producer.enqueue(URL, deadline=now + timedelta(seconds=60), delay_s=30)
+    await producer.enqueue(URL, deadline=now + timedelta(days=3650), not_before=now + timedelta(days=365))
+
+
+@pytest.mark.asyncio
+async def test_a_closed_producer_refuses_and_opens_no_connection_again(redis_server: RedisServer) -> None:
+    admin: Redis = connect(redis_server.url)
+    producer = Producer.from_url(redis_server.url)
+    job = await producer.enqueue(URL)
+    await producer.aclose()
+    calls: list[Callable[[], Awaitable[object]]] = [
+        producer.ping, job.status, job.cancel, job.result, lambda: job.result(timeout_s=0),
+        lambda: producer.enqueue(URL), lambda: producer.enqueue_many([URL]), lambda: producer.enqueue_call("f"),
+        producer.as_completed([job]).__anext__, producer.cancel_all().__anext__,
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(FetchqError, match="the producer is closed"):
+            await call()
+    assert len(await admin.client_list()) == 1, "the admin's own"
+    await producer.aclose()
+    await admin.aclose()
 
 
 @pytest.mark.asyncio
@@ -353,4 +450,5 @@ async def test_a_result_of_the_wrong_type_leaves_no_job_of_its_batch_without_its
     with pytest.raises(KeyConflict) as refusal:
         await producer.enqueue_many([FetchRequest(url=URL, key="good"), FetchRequest(url=URL, key="bad")])
     [good] = refusal.value.enqueued
+    assert isinstance(good, FetchJob)
     assert await good.status() is JobStatus.QUEUED

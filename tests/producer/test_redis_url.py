@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import traceback
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
 
-from fetchq import InvalidRedisURL
+from fetchq import InvalidRedisURL, Producer, SyncProducer
 from fetchq.redis_url import RedisAddress, connect
 
 
@@ -22,7 +24,7 @@ from fetchq.redis_url import RedisAddress, connect
         ("redis://[::1]:1", RedisAddress(hosts=(("::1", 1),))),
         ("redis://:p%40%2Fs@h", RedisAddress(hosts=(("h", 6379),), password="p@/s")),
         ("rediss://u:p@h", RedisAddress(hosts=(("h", 6379),), username="u", password="p", tls=True)),
-        ("rediss://h?ssl_ca_certs=/ca", RedisAddress(hosts=(("h", 6379),), tls=True, ssl_ca_certs="/ca")),
+        (f"rediss://h?ssl_ca_certs={__file__}", RedisAddress(hosts=(("h", 6379),), tls=True, ssl_ca_certs=__file__)),
         ("unix:///run/r.sock?db=2", RedisAddress(unix_path="/run/r.sock", db=2)),
         ("unix://:pw@/run/r.sock", RedisAddress(unix_path="/run/r.sock", password="pw")),
         (
@@ -57,6 +59,44 @@ def test_a_broken_address_is_refused_in_a_sentence_without_the_password(url: str
     assert "cret" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:p@ss:/%w@host", "redis://:cr/et@host", "redis://:1/cret@host", "redis://:cr?cret@host", "redis://:1#cret@host",
+        "redis://:cr?a&cret@host", "redis://:12?db=cret@host", "redis+sentinel://:1/cret@host", "unix://:cr/cret@/run/r.sock",
+        "redis://:[cret]@host", "rediss://:1?ssl_ca_certs=cret@host",
+    ],
+)  # fmt: skip
+def test_a_password_that_is_not_percent_encoded_is_refused_and_no_piece_of_it_shown(url: str) -> None:
+    with pytest.raises(InvalidRedisURL) as refusal:
+        RedisAddress.parse(url)
+    assert not any(piece in str(refusal.value) for piece in ("cret", "w@", "ss:"))
+    shown = "".join(traceback.format_exception(refusal.value)).rpartition("InvalidRedisURL")[2]
+    assert "cret" not in shown
+
+
+def test_an_address_with_a_password_and_a_slip_says_both_the_slip_and_how_to_encode() -> None:
+    with pytest.raises(InvalidRedisURL, match=r"number of the Redis database .* percent-encoded"):
+        RedisAddress.parse("redis://:hunter2@host/x")
+
+
+def test_a_socket_whose_path_holds_an_at_sign_is_understood() -> None:
+    assert RedisAddress.parse("unix:///run/a@b.sock").unix_path == "/run/a@b.sock"
+
+
+def test_no_address_at_all_is_refused_in_a_sentence() -> None:
+    nothing: Any = None
+    for call in (connect, RedisAddress.parse, Producer.from_url, SyncProducer.from_url):
+        with pytest.raises(InvalidRedisURL, match="not a NoneType"):
+            call(nothing)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_certificates_file_that_is_missing_is_refused_at_once(option: str) -> None:
+    with pytest.raises(InvalidRedisURL, match=f"the file that {option} names cannot be read: No such file"):
+        RedisAddress.parse(f"rediss://h?{option}=/nowhere/at/all.pem")
+
+
 def test_no_password_shows_in_a_repr() -> None:
     address = RedisAddress.parse("redis://user:hunter2@h")
     assert "hunter2" not in f"{address} {address!r}"
@@ -65,7 +105,7 @@ def test_no_password_shows_in_a_repr() -> None:
 def test_tls_verifies_the_host_name_and_every_socket_has_timeouts() -> None:
     client: Redis = connect("rediss://h")
     pool = client.connection_pool
-    assert pool.connection_class is SSLConnection
+    assert issubclass(pool.connection_class, SSLConnection)
     connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py 5 leaves it untyped
     assert connection.ssl_context.check_hostname
     assert connection.ssl_context.cert_reqs == ssl.CERT_REQUIRED

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetchq import FetchRequest, FetchStatus, InvalidRequest, Producer, RetryPolicy
+from fetchq import FetchRequest, FetchStatus, InvalidRequest, Producer, RetryPolicy, wire
 from fetchq.request import build_request
 
 URL = "https://example.org/"
@@ -267,3 +267,11 @@ async def test_nothing_of_a_refused_request_reaches_redis(producer: Producer, re
     with pytest.raises(InvalidRequest):
         await producer.enqueue(URL, colour="red")  # type: ignore[call-arg]
     assert await redis.keys("*") == []
+
+
+def test_a_deadline_that_has_passed_can_still_be_read_by_a_worker_and_one_before_the_job_is_due_cannot() -> None:
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    assert wire.decode_request({"url": "http://h/", "deadline": past}).deadline == past
+    with pytest.raises(InvalidRequest, match="not_before: is after the deadline"):
+        FetchRequest(url="http://h/", deadline=past, not_before=past + timedelta(seconds=1))
+    FetchRequest(url="http://h/", deadline=past, not_before=past)

@@ -12,9 +12,18 @@ from redis.asyncio.client import Pipeline, PubSub
 from tests.producer.conftest import Finish
 from tests.redis_server import RedisServer
 
-from fetchq import FetchqError, FetchStatus, JobFailed, JobNotFound, Producer, RedisUnavailable, ResultTimeout
+from fetchq import (
+    FetchqError,
+    FetchStatus,
+    InvalidRequest,
+    JobFailed,
+    JobNotFound,
+    Producer,
+    RedisUnavailable,
+    ResultTimeout,
+)
 from fetchq.redis_url import connect
-from fetchq.results import CHECK_S, Results
+from fetchq.results import CHECK_S, OUTAGE_S, Results
 
 URL = "https://example.org/"
 
@@ -57,6 +66,86 @@ async def test_a_result_that_takes_too_long_is_a_timeout_and_leaves_the_job(prod
         await job.result(timeout_s=0.05)
     assert await job.status() == "queued"
     assert not producer.results._futures
+
+
+@pytest.mark.asyncio
+async def test_a_timeout_of_nothing_is_one_look(producer: Producer, finish: Finish) -> None:
+    job, unfinished = await producer.enqueue_many([URL, URL])
+    await finish(job.id)
+    assert (await job.result(timeout_s=0)).ok
+    with pytest.raises(ResultTimeout, match="no result yet"):
+        await unfinished.result(timeout_s=0)
+    with pytest.raises(JobNotFound):
+        await producer.job("nobody").result(timeout_s=0)
+
+
+@pytest.mark.asyncio
+async def test_as_completed_with_a_timeout_of_nothing_gives_what_is_there(producer: Producer, finish: Finish) -> None:
+    jobs = await producer.enqueue_many([URL] * 200)
+    for job in jobs[::2]:
+        await finish(job.id)
+    seen = []
+    with pytest.raises(ResultTimeout, match="100 of 200 jobs"):
+        async for result in producer.as_completed(jobs, timeout_s=0):
+            seen.append(result.id)
+    assert seen == [job.id for job in jobs[::2]]
+    with pytest.raises(JobNotFound):
+        [_ async for _ in producer.as_completed([jobs[0], producer.job("nobody")], timeout_s=0)]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("job_id", [None, 7, b"abc", "\udc80"])
+async def test_what_is_no_id_is_refused_and_harms_nobody(producer: Producer, finish: Finish, job_id: Any) -> None:
+    with pytest.raises(InvalidRequest, match="job_id"):
+        producer.job(job_id)
+    with pytest.raises(InvalidRequest, match="job_id"):
+        await producer.status(job_id)
+    with pytest.raises(InvalidRequest, match="job_id"):
+        await producer.cancel_many([job_id])
+    if not isinstance(job_id, str):
+        with pytest.raises(TypeError):
+            producer.results.watch(job_id)
+    job = await producer.enqueue(URL)
+    await finish(job.id)
+    assert (await job.result(timeout_s=5)).ok
+    assert not producer.results._futures
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("timeout_s", [None, 30.0, 0.0])
+async def test_a_redis_that_never_was_there_is_told_of_at_once(timeout_s: float | None) -> None:
+    async with Producer.from_url("redis://127.0.0.1:1") as producer, asyncio.timeout(OUTAGE_S / 2):
+        with pytest.raises(RedisUnavailable, match=r"127\.0\.0\.1:1 cannot be reached"):
+            await producer.job("a").result(timeout_s)
+        with pytest.raises(RedisUnavailable, match="cannot be reached"):
+            [_ async for _ in producer.as_completed([producer.job("b")], timeout_s=timeout_s)]
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_ends_while_redis_is_away_says_so(own_redis_server: RedisServer) -> None:
+    async with Producer.from_url(own_redis_server.url) as producer:
+        jobs = await producer.enqueue_many([URL] * 2)
+        waiter = asyncio.create_task(jobs[0].result(timeout_s=30))
+        await _subscribed(producer.results)
+        own_redis_server.stop()
+        with pytest.raises(RedisUnavailable, match="cannot be reached"):
+            await jobs[0].result(timeout_s=1)
+        with pytest.raises(RedisUnavailable, match="cannot be reached"):
+            [_ async for _ in producer.as_completed(jobs, timeout_s=0.5)]
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_a_fault_of_the_waiting_itself_reaches_those_who_wait(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(producer.results, "_look", break_down)
+    with pytest.raises(FetchqError, match="ZeroDivisionError"):
+        await producer.job("a").result(timeout_s=30)
 
 
 @pytest.mark.asyncio
@@ -145,6 +234,20 @@ async def test_closing_the_producer_ends_every_wait_and_leaves_no_task(redis: Re
     with pytest.raises(FetchqError, match="closed"):
         await waiter
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_closing_ends_a_wait_whatever_it_is_just_doing(redis_server: RedisServer) -> None:
+    for ticks in range(60):
+        producer = Producer.from_url(redis_server.url)
+        job = await producer.enqueue(URL)
+        waiter = asyncio.create_task(job.result())
+        for _ in range(ticks):  # of the event loop: through the connecting, the subscribing, the first look
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await producer.aclose()
+            with pytest.raises(FetchqError, match="closed"):
+                await waiter
 
 
 @pytest.mark.asyncio

@@ -307,3 +307,15 @@ async def test_without_retries_the_first_outcome_is_the_result(site: Site, run: 
     result: FetchResult = await fetch_data(run, request)
 
     assert result.http_status == 503
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "count"),
+    [((), {}, 0), (("http://example.org/", "x"), {}, 2), (({"url": "http://example.org/"},), {"extra": 1}, 2)],
+)
+async def test_a_job_without_exactly_one_argument_is_an_invalid_job(
+    run: Run, arguments: tuple[Any, ...], named: dict[str, Any], count: int
+) -> None:
+    result = await fetch_data(run, *arguments, **named)
+    assert (result.id, result.status) == ("job1", FetchStatus.INVALID_JOB)
+    assert result.error == f"request: fetch_data takes one argument, not {count}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -104,6 +105,7 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
 def _hooks(settings: Settings, queue: str, theirs: dict[str, Any]) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
         ctx.setdefault("keys", Keys(queue=queue))
+        ctx["outcomes"] = Counter()  # every job's ctx is a copy of this one; what is counted in it is counted for all
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
         await _run(theirs.get("on_startup"), ctx)
 

@@ -28,6 +28,7 @@ from .options import (
     Redis,
     Timeout,
     TLSCAFile,
+    Urls,
     UserAgent,
 )
 
@@ -71,7 +72,7 @@ def _fetchq(
 
 @app.command()
 def fetch(
-    urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
+    urls: Urls = None,
     from_file: FromFile = None,
     out: Annotated[
         str | None,
@@ -99,10 +100,11 @@ def fetch(
     redis_url: OwnRedis = None,
     queue: Queue = "arq:queue",
 ) -> None:
-    """Fetch a list of URLs, all in one process.
+    """Fetch each URL, and those of a file, all in one process.
 
-    Results are written as they come, in the order in which they come. Exit status: 0 all well, 1 some fetch failed,
-    2 wrong usage, 3 no Redis.
+    Results are written as they come, in the order in which they come. Exit status: 0 all well; 1 some fetch failed, in
+    the run that --resume goes on with too; 2 wrong usage; 3 there is no Redis, or it cannot serve: it refuses, is full,
+    or would drop jobs.
     """
     from .fetch import FetchOptions
     from .fetch import fetch as command
@@ -198,7 +200,10 @@ def worker(
         ),
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", envvar="FETCHQ_VERBOSE", help="Log the start and end of each job.")
+        bool,
+        typer.Option(
+            "--verbose", "-v", envvar="FETCHQ_VERBOSE", help="Log the start, the outcome and the end of each job."
+        ),
     ] = False,
     check: Annotated[
         bool,
@@ -236,7 +241,7 @@ def worker(
 
 @app.command()
 def enqueue(
-    urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
+    urls: Urls = None,
     from_file: FromFile = None,
     method: Annotated[
         str | None,
@@ -244,21 +249,17 @@ def enqueue(
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", metavar="'N: V'", help="A header; can be repeated.", show_default="none"),
+        typer.Option("--header", "-H", metavar="'N: V'", help="A header; can be repeated."),
     ] = None,
-    body: Annotated[
-        str | None, typer.Option("--body", metavar="TEXT", help="Request body, as UTF-8.", show_default="none")
-    ] = None,
+    body: Annotated[str | None, typer.Option("--body", metavar="TEXT", help="Request body, as UTF-8.")] = None,
     body_file: Annotated[
         str | None,
-        typer.Option("--body-file", metavar="FILE", help="Request body, from a file; - is stdin.", show_default="none"),
+        typer.Option("--body-file", metavar="FILE", help="Request body, from a file; - is stdin."),
     ] = None,
-    json: Annotated[
-        str | None, typer.Option("--json", metavar="JSON", help="Request body, as JSON.", show_default="none")
-    ] = None,
+    json: Annotated[str | None, typer.Option("--json", metavar="JSON", help="Request body, as JSON.")] = None,
     form: Annotated[
         list[str] | None,
-        typer.Option("--form", metavar="N=V", help="A field of a form to send; can be repeated.", show_default="none"),
+        typer.Option("--form", metavar="N=V", help="A field of a form to send; can be repeated."),
     ] = None,
     credential: Credential = None,
     proxy: Proxy = None,
@@ -270,13 +271,11 @@ def enqueue(
     robots: Annotated[bool, typer.Option("--robots", help="Ask each origin's robots.txt first.")] = False,
     etag: Annotated[
         str | None,
-        typer.Option("--etag", metavar="TEXT", help="The ETag of a copy at hand.", show_default="none"),
+        typer.Option("--etag", metavar="TEXT", help="The ETag of a copy at hand."),
     ] = None,
     last_modified: Annotated[
         str | None,
-        typer.Option(
-            "--last-modified", metavar="DATE", help="The Last-Modified of a copy at hand.", show_default="none"
-        ),
+        typer.Option("--last-modified", metavar="DATE", help="The Last-Modified of a copy at hand."),
     ] = None,
     timeout: Timeout = 30.0,
     max_bytes: MaxBytes = 4_194_304,
@@ -289,11 +288,11 @@ def enqueue(
     delay_s: Annotated[float, typer.Option("--delay-s", metavar="S", help="Run it this much later.")] = 0.0,
     deadline_s: Annotated[
         float | None,
-        typer.Option("--deadline-s", metavar="S", help="Do not start it later than this.", show_default="none"),
+        typer.Option("--deadline-s", metavar="S", help="Do not start it later than this."),
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="TEXT", help="Idempotency key: the same key, the same job.", show_default="none"),
+        typer.Option("--key", metavar="TEXT", help="Idempotency key: the same key, the same job."),
     ] = None,
     result_ttl_s: Annotated[
         float,
@@ -301,12 +300,12 @@ def enqueue(
     ] = 3600.0,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="A name to cancel it by; can be repeated.", show_default="none"),
+        typer.Option("--tag", metavar="TAG", help="A name to cancel it by; can be repeated."),
     ] = None,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
-    """Put fetches on the queue and print their job ids, one a line."""
+    """Put a fetch of each URL on the queue, and of those of a file, and print their job ids, one a line."""
     from .jobs import EnqueueOptions
     from .jobs import enqueue as command
 
@@ -341,11 +340,15 @@ def enqueue(
 
 @app.command()
 def result(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="As printed by enqueue.")],
+    job_id: Annotated[str, typer.Argument(metavar="ID", hidden=True)],
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", metavar="S", help="Seconds to wait for it.", show_default="as long as the job exists", min=0
+            "--timeout",
+            metavar="S",
+            help="Seconds to wait for it, and for Redis to answer.",
+            show_default="as long as the job exists",
+            min=0,
         ),
     ] = None,
     body: Annotated[bool, typer.Option("--body", help="Print the body alone, as it came.")] = False,
@@ -353,7 +356,7 @@ def result(
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
-    """Wait for a job's result and print it as JSON."""
+    """Wait for the result of the job ID, as enqueue printed it, and print the result as JSON."""
     from .jobs import show_result as command
 
     _run(command, job_id, timeout, bodies, body, redis_url=redis_url, queue=queue)
@@ -361,15 +364,13 @@ def result(
 
 @app.command()
 def cancel(
-    job_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As printed by enqueue.")] = None,
-    tag: Annotated[
-        str | None, typer.Option("--tag", metavar="TAG", help="All fetches with this tag.", show_default="none")
-    ] = None,
+    job_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
+    tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="All fetches with this tag.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All jobs of the queue.")] = False,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
-    """Cancel jobs, and print what came of each, or how many there were."""
+    """Cancel jobs by ID, as enqueue printed it, or many at once; print what came of each, or how many there were."""
     from .jobs import cancel as command
 
     _run(command, job_ids or (), tag, everything, redis_url=redis_url, queue=queue)

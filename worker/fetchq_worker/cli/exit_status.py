@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
-from fetchq import FetchqError, InvalidRedisURL, InvalidRequest, RedisUnavailable
+from redis.exceptions import AuthenticationError, OutOfMemoryError, ResponseError
+
+from fetchq import FetchqError, InvalidRedisURL, InvalidRequest, RedisRefused, RedisUnavailable
+from fetchq.errors import RedisEvicts
 from fetchq_worker.settings import InvalidSetting
 
 
@@ -17,6 +21,7 @@ class ExitStatus(IntEnum):
     """Some fetch failed, or what was asked for is not there."""
     USAGE = 2
     NO_REDIS = 3
+    """There is no Redis, or it cannot serve: it refuses, it is full, or it is set up to drop jobs."""
     INTERRUPTED = 130
     """128 + SIGINT, as shells write it."""
     TERMINATED = 143
@@ -55,10 +60,33 @@ def failure_of(problem: FetchqError) -> CommandFailed:
     """The end of a command that `problem` stopped."""
     if isinstance(problem, CommandFailed):
         return problem
-    if isinstance(problem, RedisUnavailable):
+    if isinstance(problem, RedisUnavailable | RedisRefused | RedisEvicts):
+        advice = _redis_advice(problem)
         what = str(problem).rstrip(".")
-        return CommandFailed(
-            f"{what}; start Redis, or give its address with --redis or FETCHQ_REDIS_URL", ExitStatus.NO_REDIS
-        )
+        return CommandFailed(f"{what}; {advice}" if advice else what, ExitStatus.NO_REDIS)
     wrong_usage = isinstance(problem, InvalidRequest | InvalidRedisURL | InvalidSetting)
     return CommandFailed(str(problem), ExitStatus.USAGE if wrong_usage else ExitStatus.FAILED)
+
+
+def _redis_advice(problem: RedisUnavailable | RedisRefused | RedisEvicts) -> str:
+    """What to do about it; nothing where the sentence says so itself."""
+    causes = tuple(_causes(problem))
+    if any(isinstance(cause, AuthenticationError) for cause in causes):
+        return "give its user name and password with --redis or FETCHQ_REDIS_URL, as in redis://user:password@host"
+    if any(isinstance(cause, OutOfMemoryError) for cause in causes):
+        return "let workers drain it, or give it more memory"
+    if any(isinstance(cause, ResponseError) for cause in causes):
+        return "see whether --redis or FETCHQ_REDIS_URL names the right one"
+    if isinstance(problem, RedisUnavailable):
+        return "start Redis, or give its address with --redis or FETCHQ_REDIS_URL"
+    return ""
+
+
+def _causes(problem: BaseException) -> Iterator[BaseException]:
+    """The exceptions that led to `problem`, itself first; each once, as a chain may be a ring."""
+    seen: set[int] = set()
+    cause: BaseException | None = problem
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -64,7 +64,8 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
     try:
         async with in_process(settings, embedded=options.embedded) as here:
             run = FetchRun(here.producer, here.redis, intake, sink, bodies=bodies, concurrency=settings.concurrency)
-            return await _fetch_all(run, here, options, intake)
+            status = await _fetch_all(run, here, options, intake)
+            return ExitStatus.FAILED if status is ExitStatus.OK and intake.failed_before else status
     finally:
         sink.close()
 
@@ -75,8 +76,8 @@ def _open_sink(options: FetchOptions, intake: Intake) -> LineSink:
         return StdoutLines()
     file = ResultFile(path, resume=options.resume)
     try:
-        for url in file.mend():
-            intake.skip(url)
+        for line in file.mend():
+            intake.skip(line.url, ok=line.ok)
     except BaseException:
         file.close()
         raise
@@ -107,7 +108,8 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, inta
                 await run.cancel_rest()
             running.result()
     except CommandFailed as problem:
-        quiet = problem.status is ExitStatus.PIPE_CLOSED
+        unbegun = problem.status is ExitStatus.USAGE and not run.summary.done
+        quiet = unbegun or problem.status is ExitStatus.PIPE_CLOSED
         raise
     except RedisUnavailable as problem:
         raise CommandFailed(f"{problem}; {_how_to_go_on(options)}", ExitStatus.NO_REDIS) from problem
@@ -172,11 +174,32 @@ def _sum_up(run: FetchRun, intake: Intake, elapsed_s: float) -> None:
     parts += [f"{summary.failed:,} failed"] if summary.failed else []
     parts += [f"{intake.duplicates:,} listed twice and fetched once"] if intake.duplicates else []
     parts += [f"{intake.done_before:,} done by an earlier run"] if intake.done_before else []
+    parts += [f"{intake.failed_before:,} failed in an earlier run"] if intake.failed_before else []
     say(", ".join(parts))
 
 
 def _how_to_go_on(options: FetchOptions) -> str:
     if options.out_path is None:
         return "with --out FILE, a run that was stopped can go on where it was"
-    arguments = sys.argv[1:] if options.resume else [*sys.argv[1:], "--resume"]
+    arguments = _without_secrets(sys.argv[1:])
+    if not options.resume:
+        arguments.append("--resume")
     return f"to go on: {shlex.join(['fetchq', *arguments])}"
+
+
+def _without_secrets(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `URL` for an address of Redis that may hold a password: what is shown ends up in logs."""
+    shown: list[str] = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if shown and shown[-1] == "--redis" and _may_hold_a_secret(argument):
+            shown.append("URL")
+        elif name == "--redis" and equals and _may_hold_a_secret(value):
+            shown.append("--redis=URL")
+        else:
+            shown.append(argument)
+    return shown
+
+
+def _may_hold_a_secret(address: str) -> bool:
+    return "@" in address or "password" in address

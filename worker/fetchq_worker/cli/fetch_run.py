@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from fetchq import FetchqError, FetchRequest, FetchResult, FetchStatus, JobNotFound, Producer, WireError, wire
 from fetchq.redis_errors import translated
+from fetchq_worker.engine.ending import wait_ended
 
 from .intake import Intake, Wanted
 from .result_file import LineSink
@@ -55,8 +56,8 @@ class FetchRun:
         self._unwritten_bytes = 0
         self._failure: FetchqError | None = None
         self._stir = asyncio.Event()
+        self._stop_asked = asyncio.Event()
         self._room = asyncio.Event()
-        self._stopped = False
         self.summary: Final = Summary()
         self.read_to_end = False
         """Whether the whole list has been read, so that `intake.taken` is the number of all."""
@@ -66,7 +67,7 @@ class FetchRun:
 
     def stop(self) -> None:
         """Ends `run` as soon as what has come is written; safe to call from a signal handler of the loop."""
-        self._stopped = True
+        self._stop_asked.set()
         self._stir.set()
 
     async def run(self, lines: AsyncIterable[list[str]]) -> None:
@@ -78,7 +79,7 @@ class FetchRun:
         feeder = asyncio.create_task(self._feed(lines), name="fetchq-feed")
         feeder.add_done_callback(lambda _: self._stir.set())
         try:
-            while not self._stopped:
+            while not self._stop_asked.is_set():
                 await self._stir.wait()
                 self._stir.clear()
                 await self._write_arrived()
@@ -90,8 +91,8 @@ class FetchRun:
                         return
             await self._write_arrived()
         finally:
-            feeder.cancel()
-            await asyncio.gather(feeder, return_exceptions=True)
+            await wait_ended(feeder)
+            await asyncio.gather(feeder, return_exceptions=True)  # what it raised was raised above, or is of no use now
             for job_id in self._in_flight:
                 self._producer.results.unwatch(job_id)
 
@@ -184,11 +185,25 @@ class FetchRun:
         results.clear()
 
     async def _forget(self, job_ids: list[str]) -> None:
-        """Removes results that are written: they would fill Redis, here perhaps this very process, until their TTL."""
-        if job_ids:
-            prefix = self._producer.keys.result
-            with translated(self._redis):
-                await self._redis.unlink(*(prefix + job_id for job_id in job_ids))
+        """Removes results that are written: they would fill Redis, here perhaps this very process, until their TTL.
+
+        Once the run is to stop, a Redis that hangs holds it up no longer.
+        """
+        if not job_ids:
+            return
+        prefix = self._producer.keys.result
+        unlinking = asyncio.ensure_future(self._redis.unlink(*(prefix + job_id for job_id in job_ids)))
+        stop_asked = asyncio.create_task(self._stop_asked.wait())
+        try:
+            await asyncio.wait((unlinking, stop_asked), return_when=asyncio.FIRST_COMPLETED)
+            if not unlinking.done():
+                await asyncio.wait((unlinking,), timeout=_CANCEL_TIMEOUT_S)
+            if unlinking.done():
+                with translated(self._redis):
+                    unlinking.result()
+        finally:
+            stop_asked.cancel()
+            unlinking.cancel()
 
 
 def _decoded(url: str, job_id: str, stored: bytes) -> FetchResult:

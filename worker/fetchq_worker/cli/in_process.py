@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -12,13 +13,13 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from fetchq import FetchqError, Producer
-from fetchq.redis_errors import translated
 from fetchq.redis_url import connect
 from fetchq_worker.arq_settings import worker_settings
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine import Worker
 from fetchq_worker.settings import Settings
 
+from .redis_client import REPLY_S, wait_for_answer
 from .run_worker import make_worker
 
 _CLOSE_TIMEOUT_S: Final = 20.0
@@ -37,7 +38,8 @@ class InProcess(NamedTuple):
     async def stop_worker(self) -> None:
         """Claims no more and gives what is running back to the queue."""
         if not self.working.done():
-            self.working.cancel()
+            self.worker.handle_sig(signal.SIGUSR1)  # one cancel() of its task could be lost
+            self.working.cancel()  # in case it has not begun yet
             await asyncio.wait([self.working], timeout=_CLOSE_TIMEOUT_S)
         # With Redis away, what cannot be given back is taken back by the queue when its lease ends.
         with contextlib.suppress(TimeoutError, RedisError, OSError, FetchqError):
@@ -54,12 +56,13 @@ async def in_process(settings: Settings, *, embedded: bool) -> AsyncIterator[InP
     server = EmbeddedRedis() if embedded else None
 
     def client() -> ArqRedis:
-        return server.client() if server else connect(settings.redis_url, redis_class=ArqRedis)
+        if server is not None:
+            return server.client()
+        return connect(settings.redis_url, redis_class=ArqRedis, socket_timeout_s=REPLY_S)
 
     redis = client()
     try:
-        with translated(redis):
-            await redis.ping()
+        await wait_for_answer(redis)
         async with Producer(redis, queue=settings.queue) as producer:
             worker = make_worker(
                 worker_settings(settings=settings), client(), handle_signals=False, job_completion_wait=0

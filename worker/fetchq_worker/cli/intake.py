@@ -60,10 +60,13 @@ class Intake:
         self.taken = 0
         self.duplicates = 0
         self.done_before = 0
+        self.failed_before = 0
+        """How many of the results of runs before are failures, whether this list names their URLs or not."""
 
-    def skip(self, url: str) -> None:
+    def skip(self, url: str, *, ok: bool = True) -> None:
         """`url` has its result already, from a run before."""
         self._done.add(_identity(url))
+        self.failed_before += not ok
 
     def take(self, lines: list[str]) -> list[Wanted]:
         """What is new in `lines`."""
@@ -73,13 +76,13 @@ class Intake:
             try:
                 request = self._request(line)
             except InvalidRequest as problem:
-                request = FetchResult(url=line, status=FetchStatus.INVALID_URL, error=str(problem))
-            if request.url in self._done:
-                self.done_before += 1
-            elif self._seen.add(request.url):
-                wanted.append(Wanted(line, request))
-            else:
+                request = FetchResult(url=line, status=FetchStatus.INVALID_URL, error=problem.problem)
+            if not self._seen.add(request.url):
                 self.duplicates += 1
+            elif request.url in self._done:
+                self.done_before += 1
+            else:
+                wanted.append(Wanted(line, request))
         self.taken += len(wanted)
         return wanted
 

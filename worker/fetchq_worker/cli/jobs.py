@@ -13,10 +13,20 @@ from typing import Any, Final
 
 import msgspec
 
-from fetchq import CancelOutcome, FetchRequest, InvalidRequest, JobNotFound, Producer, RetryPolicy, WireError
+from fetchq import (
+    CancelOutcome,
+    FetchRequest,
+    InvalidRequest,
+    JobNotFound,
+    Producer,
+    ResultTimeout,
+    RetryPolicy,
+    WireError,
+)
 from fetchq_worker.settings import Settings
 
 from .exit_status import CommandFailed, ExitStatus
+from .redis_client import ANSWER_S, reached_producer
 from .result_line import BodyFolder, encode_line
 from .run import say
 from .summary import printable
@@ -24,8 +34,8 @@ from .url_lines import read_lines
 
 ENQUEUE_BATCH: Final = 1000
 _MAX_COMPLAINTS: Final = 10
-
-
+_LEAST_ANSWER_S: Final = 1.0
+"""A result that is there already can be had with any timeout, 0 included."""
 PROGRESS_S: Final = 2.0
 """How often a command that takes long says how far it is."""
 
@@ -74,7 +84,7 @@ async def enqueue(
     FetchRequest.of("http://localhost/", **fields)  # the options, before the first line of a file
     requests = [FetchRequest.of(url, **fields) for url in urls]
     complaints = 0
-    async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
+    async with reached_producer(settings) as producer:
         await _enqueue(producer, requests)
         if from_file is not None:
             async with contextlib.aclosing(read_lines(from_file)) as batches:
@@ -96,15 +106,19 @@ async def enqueue(
 async def show_result(
     job_id: str, timeout_s: float | None, bodies: str | None, raw: bool, settings: Settings
 ) -> ExitStatus:
-    """Prints a result as JSON, or with `raw` its body alone, as it came."""
+    """Prints a result as JSON, or with `raw` its body alone, as it came. `timeout_s` is for Redis's answer too."""
     folder = BodyFolder(Path(bodies)) if bodies is not None else None
-    async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
-        await producer.ping()  # whoever waits for a result waits out an outage; one that is there already is told of
+    until_s = None if timeout_s is None else time.monotonic() + timeout_s
+    answer_s = ANSWER_S if timeout_s is None else min(ANSWER_S, max(timeout_s, _LEAST_ANSWER_S))
+    async with reached_producer(settings, answer_s=answer_s) as producer:
         job = producer.job(job_id)
+        left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
         try:
-            result = await job.result(timeout_s)
+            result = await job.result(left_s)
+        except ResultTimeout as problem:
+            raise ResultTimeout(f"job {job_id} had no result after {timeout_s:g} s") from problem
         except WireError:  # not a fetch, then; what is no result at all raises again
-            value = await job.value(timeout_s)
+            value = await job.value(left_s)
             sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
             return ExitStatus.OK
     sys.stdout.buffer.write(result.body if raw else encode_line(result.url, result, folder))
@@ -120,7 +134,7 @@ async def cancel(job_ids: Sequence[str], tag: str | None, everything: bool, sett
         raise CommandFailed("name the jobs by their ids, or by --tag TAG, or all of them by --all", ExitStatus.USAGE)
     if not job_ids:
         return await _cancel_all(tag, settings)
-    async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
+    async with reached_producer(settings) as producer:
         outcomes = await producer.cancel_many(job_ids)
     for job_id, outcome in zip(job_ids, outcomes, strict=True):
         sys.stdout.write(f"{printable(job_id)} {outcome}\n")
@@ -132,7 +146,7 @@ async def cancel(job_ids: Sequence[str], tag: str | None, everything: bool, sett
 async def _cancel_all(tag: str | None, settings: Settings) -> ExitStatus:
     total: Counter[CancelOutcome] = Counter()
     seen_at = time.monotonic()
-    async with Producer.from_url(settings.redis_url, queue=settings.queue) as producer:
+    async with reached_producer(settings) as producer:
         async for counts in producer.cancel_all(tag=tag):
             total.update(counts)
             if time.monotonic() - seen_at >= PROGRESS_S:
@@ -154,6 +168,8 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
     body = _body(options)
     deadline = None
     if options.deadline_s is not None:
+        if not options.deadline_s > 0:
+            raise CommandFailed(f"--deadline-s takes seconds from now, not {options.deadline_s:g}", ExitStatus.USAGE)
         deadline = datetime.now(UTC) + timedelta(seconds=options.deadline_s)
     given: dict[str, Any] = {
         "method": options.method or ("POST" if body is not None else None),

@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 _REDIS_HELP = "Address of Redis: redis://, rediss://, unix:// or redis+sentinel://."
+# Arguments are hidden from the help's list, where Typer would write Python's types beside them: the usage line names
+# them, and each command's own sentence says what they are.
+Urls = Annotated[list[str] | None, typer.Argument(metavar="URL", hidden=True)]
 Redis = Annotated[
     str,
     typer.Option("--redis", envvar="FETCHQ_REDIS_URL", metavar="URL", help=_REDIS_HELP),
@@ -32,8 +35,8 @@ AllowNet = Annotated[
         "--allow-net",
         envvar="FETCHQ_ALLOW_NET",
         metavar="CIDR",
-        help="A network that may be fetched from although it is not public, such as 127.0.0.0/8; can be repeated.",
-        show_default="none",
+        help="A network that may be fetched from although it is not public, such as 10.0.0.0/8; can be repeated. "
+        "localhost takes two: 127.0.0.0/8 and ::1/128.",
     ),
 ]
 AllowPort = Annotated[
@@ -44,7 +47,6 @@ AllowPort = Annotated[
         metavar="N",
         help="A port that may be fetched from besides 80, 443 and those from 1024 without another protocol; "
         "can be repeated.",
-        show_default="none",
     ),
 ]
 UserAgent = Annotated[
@@ -64,7 +66,6 @@ CredentialsFile = Annotated[
         envvar="FETCHQ_CREDENTIALS_FILE",
         metavar="FILE",
         help="A TOML file of the credentials and proxies that requests can name.",
-        show_default="none",
     ),
 ]
 TLSCAFile = Annotated[
@@ -74,23 +75,20 @@ TLSCAFile = Annotated[
         envvar="FETCHQ_TLS_CA_FILE",
         metavar="FILE",
         help="A PEM file of authorities that are trusted beside the system's.",
-        show_default="none",
     ),
 ]
 Credential = Annotated[
     str | None,
-    typer.Option("--credential", metavar="NAME", help="A credential of the worker's to send.", show_default="none"),
+    typer.Option("--credential", metavar="NAME", help="A credential of the worker's to send."),
 ]
 Proxy = Annotated[
     str | None,
-    typer.Option("--proxy", metavar="NAME", help="A proxy of the worker's to go through.", show_default="none"),
+    typer.Option("--proxy", metavar="NAME", help="A proxy of the worker's to go through."),
 ]
 Cookies = Annotated[bool, typer.Option("--cookies", help="Send along the cookies that redirects set.")]
 FromFile = Annotated[
     str | None,
-    typer.Option(
-        "--from", metavar="FILE", help="A file of URLs, one a line, # for comments; - is stdin.", show_default="none"
-    ),
+    typer.Option("--from", metavar="FILE", help="A file of URLs, one a line, # for comments; - is stdin."),
 ]
 Timeout = Annotated[
     float,

@@ -15,6 +15,7 @@ from fetchq_worker.engine.presence import WorkerRecord, live_workers
 from fetchq_worker.settings import Settings
 
 from .exit_status import CommandFailed, ExitStatus
+from .redis_client import ANSWER_S, wait_for_answer
 from .summary import printable
 
 
@@ -40,8 +41,9 @@ async def read_queue_state(settings: Settings) -> QueueState:
     """Raises `RedisUnavailable`."""
     address = RedisAddress.parse(settings.redis_url)
     keys = Keys(queue=settings.queue)
-    redis: Redis = connect(address)
+    redis: Redis = connect(address, socket_timeout_s=ANSWER_S)
     try:
+        await wait_for_answer(redis)
         with translated(redis):
             seconds, micros = await redis.time()
             now_ms = seconds * 1000 + micros // 1000

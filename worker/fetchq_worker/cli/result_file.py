@@ -11,6 +11,8 @@ from typing import Final, Protocol, Self
 
 import msgspec
 
+from fetchq import FetchStatus
+
 from .exit_status import CommandFailed, ExitStatus, cannot_write
 
 if sys.platform != "win32":
@@ -21,9 +23,16 @@ MAX_LINE_BYTES: Final = 64 << 20
 _BEGINNING: Final = b'{"id":'
 
 
-class _WrittenLine(msgspec.Struct):
+class WrittenLine(msgspec.Struct):
+    """What is read of a line again."""
+
     url: str
     status: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the fetch ended as wished; a status that nobody knows is no success."""
+        return self.status in (FetchStatus.OK, FetchStatus.NOT_MODIFIED)
 
 
 class LineSink(Protocol):
@@ -85,8 +94,8 @@ class ResultFile:
     def __repr__(self) -> str:
         return f"<ResultFile {self._path} {self._end} bytes>"
 
-    def mend(self) -> Iterator[str]:
-        """The URLs that have a line. What follows the last line end is cut off: a kill came in the middle of it.
+    def mend(self) -> Iterator[WrittenLine]:
+        """The lines that are there. What follows the last line end is cut off: a kill came in the middle of it.
 
         Raises `CommandFailed`, and changes nothing, when a line is not one of results.
         """
@@ -101,7 +110,7 @@ class ResultFile:
                         raise self._foreign(number)
                     break
                 try:
-                    yield msgspec.json.decode(line, type=_WrittenLine).url
+                    yield msgspec.json.decode(line, type=WrittenLine)
                 except msgspec.DecodeError as problem:
                     raise self._foreign(number) from problem
                 end += len(line)

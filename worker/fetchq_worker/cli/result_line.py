@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from fetchq import Attempt, FetchResult, FetchStatus, Redirect, Timing
 
-from .exit_status import cannot_write
+from .exit_status import CommandFailed, ExitStatus, cannot_write
 
 MAX_TEXT_BYTES: Final = 64 << 10
 """A text body of up to this size stands in the line itself."""
@@ -87,8 +87,11 @@ class BodyFolder:
         self._path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
+            path.joinpath(f".{os.getpid()}.partial").touch()
+            path.joinpath(f".{os.getpid()}.partial").unlink()
         except OSError as problem:
-            raise cannot_write(str(path), problem) from problem
+            why = "it is a file" if path.is_file() else problem.strerror
+            raise CommandFailed(f"cannot keep bodies in {path}: {why}", ExitStatus.USAGE) from problem
 
     def __repr__(self) -> str:
         return f"<BodyFolder {self._path}>"

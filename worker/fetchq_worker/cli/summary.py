@@ -12,6 +12,7 @@ from fetchq import FetchResult, FetchStatus
 
 _BUCKETS_PER_DOUBLING: Final = 16
 """A quantile is at most 2.2 % off."""
+MAX_SHOWN_URL_CHARS: Final = 200
 
 
 class Latencies:
@@ -65,7 +66,7 @@ class Summary:
         if (duration_s := latency_of(result)) is not None:
             outcome.latencies.add(duration_s)
         if outcome.example is None and not result.ok:
-            outcome.example = printable(f"{result.url}: {result.error or f'HTTP {result.http_status}'}")
+            outcome.example = printable(_example_of(result))
 
     def table(self) -> Table:
         """Outcomes, how many of each, and how long they took: for a person."""
@@ -84,6 +85,14 @@ class Summary:
 
     def _by_count(self) -> list[tuple[FetchStatus, Outcome]]:
         return sorted(self._outcomes.items(), key=lambda item: -item[1].count)
+
+
+def _example_of(result: FetchResult) -> str:
+    why = result.error or f"HTTP {result.http_status}"
+    if why.startswith(repr(result.url)):  # a URL that is none is named in the sentence that says so
+        return why
+    url = result.url if len(result.url) <= MAX_SHOWN_URL_CHARS else f"{result.url[: MAX_SHOWN_URL_CHARS - 3]}..."
+    return f"{url}: {why}"
 
 
 def latency_of(result: FetchResult) -> float | None:

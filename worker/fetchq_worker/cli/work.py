@@ -8,13 +8,14 @@ import logging
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from arq.connections import ArqRedis, RedisSettings
 
-from fetchq.redis_errors import translated
+from fetchq import FetchStatus
 from fetchq.redis_url import RedisAddress, connect
 from fetchq_worker.arq_settings import worker_settings
 from fetchq_worker.engine import Worker
@@ -24,6 +25,7 @@ from fetchq_worker.supervisor import SUPERVISED_ENV, Supervisor, stop_with_super
 
 from .exit_status import CommandFailed, ExitStatus
 from .logs import configure_logs
+from .redis_client import wait_for_answer
 from .run_worker import make_worker
 
 _log = logging.getLogger("fetchq.worker")
@@ -66,8 +68,7 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
         options["job_completion_wait"] = math.ceil(options["job_completion_wait"])
     redis = connect(address, redis_class=ArqRedis)
     try:
-        with translated(redis):
-            await redis.ping()
+        await wait_for_answer(redis)
         worker = make_worker(settings_class, redis, **options)
         settle_in()
         _log.info(
@@ -91,7 +92,9 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
 
 
 def _counts(worker: Worker) -> str:
-    return f"complete={worker.jobs_complete} failed={worker.jobs_failed} retried={worker.jobs_retried}"
+    counts = f"complete={worker.jobs_complete} failed={worker.jobs_failed} retried={worker.jobs_retried}"
+    outcomes: Counter[FetchStatus] = worker.ctx.get("outcomes", Counter())
+    return " ".join([counts, *(f"{status}={count}" for status, count in outcomes.most_common())])
 
 
 def load_settings_class(name: str) -> type:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 ASK_AGAIN_S: Final = 0.1
@@ -17,6 +18,16 @@ async def wait_ended(task: asyncio.Task[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=ASK_AGAIN_S)
+
+
+def insist_on_end(task: asyncio.Task[Any] | None, at_work: Callable[[], bool]) -> None:
+    """Cancels a task again and again while it is `at_work`: for a caller that cannot wait, such as a signal handler.
+
+    What the task does to clean up, once it is not at work any more, is left alone.
+    """
+    if task is not None and not task.done() and at_work():
+        task.cancel()
+        task.get_loop().call_later(ASK_AGAIN_S, insist_on_end, task, at_work)
 
 
 def raise_if_cancelled() -> None:

@@ -12,7 +12,6 @@ from signal import Signals
 from typing import Any, Final
 
 import arq.worker
-import msgspec
 from arq.connections import create_pool
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
@@ -22,14 +21,13 @@ from fetchq.keys import Keys
 from .aborts import Aborts
 from .claim import Claim, Claimer
 from .commit import Committer
-from .ending import raise_if_cancelled, wait_ended
-from .keep import Keeper
+from .ending import insist_on_end, raise_if_cancelled
 from .lease import Lease, Leases
-from .presence import Presence, new_record
 from .run import Runner
 from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
 from .server import check_server
 from .stop import drain
+from .tend import Tender
 from .wake import Bell, Waker
 
 logger = logging.getLogger("arq.worker")
@@ -97,14 +95,12 @@ class Worker(arq.worker.Worker):
             look_at_aborts=self.allow_abort_jobs,
         )
         self._aborts = Aborts(self.keys, worker_id=self.id)
-        self._keeper = Keeper(self.keys, gap_s=renew_s, default_life_ms=self.expires_extra_ms)
-        self._presence = Presence(self.keys, worker_id=self.id, heartbeat_s=renew_s)
-        self._record = new_record(self.id, self.queue_name)
+        self._tender = Tender(self, every_s=renew_s)
         self._runner = Runner(self)
         self._scripts: Scripts | None = None
         self._waker: Waker | None = None
-        self._tending: asyncio.Task[None] | None = None
-        self._in_main = False
+        self.in_main = False
+        """Claiming, or waiting for what to claim."""
         self._left = asyncio.Event()
         self._left.set()
         self._closing = False
@@ -131,17 +127,19 @@ class Worker(arq.worker.Worker):
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
-        self._in_main = True
+        self.in_main = True
         self._left.clear()
         self._next_tick_at = 0.0
         self._waker = Waker(self.pool, self.keys, self._bell)
-        self._start_tending()
+        self._tender.start(scripts)
         try:
             await self._work(scripts)
         finally:
-            self._in_main = False
-            await self._leave()
-            self._left.set()
+            self.in_main = False
+            try:
+                await self._leave()
+            finally:
+                self._left.set()
 
     async def _open(self) -> Scripts:
         if self._pool is None:
@@ -178,7 +176,7 @@ class Worker(arq.worker.Worker):
             await self._waker.aclose()
             self._waker = None
         if not self.running_count:
-            await self._stop_tending()
+            await self._tender.stop()
 
     async def close(self) -> None:
         """Ends what runs as `stop.drain` says, signs off, then closes all connections.
@@ -195,9 +193,8 @@ class Worker(arq.worker.Worker):
         try:
             try:
                 await drain(self)
-                await self._stop_tending()
-                # Not in `main`, whose task was cancelled: before Python 3.11.3 no timeout, and so no call, works there.
-                await self._presence.leave(self.pool, health_check_key=self.health_check_key)
+                await self._tender.stop()
+                await self._tender.leave()
             finally:
                 if self.on_shutdown:
                     await self.on_shutdown(self.ctx)
@@ -298,7 +295,7 @@ class Worker(arq.worker.Worker):
             self._hold(claim.leases)
             for lease in claim.leases:
                 self._start(lease)
-            self._start_tending()
+            self._tender.start(scripts)
 
     def on_run_end(self, lease: Lease) -> None:
         """A run is over, and its slot free."""
@@ -312,8 +309,8 @@ class Worker(arq.worker.Worker):
                 self._bell.ring()
             elif self._slot_timer is None:
                 self._slot_timer = self.loop.call_later(self._batch_s, self._bell.ring)
-        elif not self._in_main and not self.running_count and self._tending is not None:
-            self._tending.cancel()
+        elif not self.in_main and not self.running_count:
+            self._tender.stop_soon()
 
     def _on_commit(self, next_due_s: float | None) -> None:
         """A commit has landed; the first of the jobs that it put back is due after `next_due_s`."""
@@ -377,60 +374,13 @@ class Worker(arq.worker.Worker):
             self._backoff_s = 0.0
             engine_logger.warning("redis.back")
 
-    # Keeping alive what runs
-
-    def _start_tending(self) -> None:
-        if self._tending is None or self._tending.done():
-            self._tending = self.loop.create_task(self._tend(), name="fetchq-tend")
-
-    async def _stop_tending(self) -> None:
-        if self._tending is not None:
-            await wait_ended(self._tending)
-            self._tending = None
-
-    async def _tend(self) -> None:
-        """Renews leases, says that the worker is alive, and keeps payloads, every `renew_s`."""
-        pause_s = 0.0
-        while True:
-            try:
-                await self._tend_once(first=not pause_s)
-                pause_s = self.renew_s
-            except REDIS_ERRORS as problem:
-                engine_logger.debug("tend.failed: %s", problem)
-                pause_s = min(self.renew_s / 4, MAX_BACKOFF_S)
-                if isinstance(problem, TimeoutError):
-                    # A network that forgets connections forgets them all: the next try is not to find another dead one.
-                    await self.pool.connection_pool.disconnect(inuse_connections=False)
-            await asyncio.sleep(pause_s)
-
-    async def _tend_once(self, *, first: bool) -> None:
-        scripts = self._scripts
-        if scripts is None:
-            return
-        if len(self.leases):
-            await self.leases.renew(scripts.renew)
-        if self._in_main:
-            if not first:  # a worker that is there for a moment only (burst) leaves the queue to others
-                await self._keeper.walk(scripts.keep)
-            await self._presence.beat(
-                scripts.presence,
-                msgspec.structs.replace(
-                    self._record,
-                    functions=tuple(self.functions),
-                    concurrency=self.max_jobs,
-                    running=self.running_count,
-                    completed=self.jobs_complete,
-                    failed=self.jobs_failed,
-                    retried=self.jobs_retried,
-                ),
-            )
-
     # Signals
 
     def handle_sig(self, signum: Signals) -> None:
         """Stops at once: what runs is cancelled and given back, its try not counted."""
         self.stopping = True
         super().handle_sig(signum)
+        insist_on_end(self.main_task, lambda: self.in_main)
         self._bell.ring()
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
@@ -458,6 +408,7 @@ class Worker(arq.worker.Worker):
                 task.cancel()
         if self.main_task is not None:
             self.main_task.cancel()
+            insist_on_end(self.main_task, lambda: self.in_main)
         if self.on_stop is not None:
             self.on_stop(signum)
 

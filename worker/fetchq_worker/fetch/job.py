@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -17,7 +18,7 @@ from arq.worker import Retry
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
 from fetchq.fields import MAX_URL_CHARS
 from fetchq.keys import Keys
-from fetchq.wire import decode_request
+from fetchq.wire import FETCH_FUNCTION, decode_request
 from fetchq_worker.engine.release import Release
 from fetchq_worker.settings import Settings
 
@@ -37,12 +38,20 @@ _EXPIRED: Final = "the deadline passed before the first attempt"
 _DEFAULT_KEYS: Final = Keys()
 
 
-async def fetch_data(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) -> FetchResult:
+async def fetch_data(
+    ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any] | None = None, *more: object, **named: object
+) -> FetchResult:
     """The job: one run is one attempt, and the result carries all of them.
+
+    It takes one argument; whatever else a client enqueues is an INVALID_JOB, as is a request that breaks the contract.
 
     Raises `arq.Retry` when another attempt is to follow, and `Release` when the job is to go back uncounted: to a
     worker that reads its wire version, or until Redis is there again. Without a job in `ctx` it is `fetch`.
     """
+    if request is None or more or named:
+        count = len(more) + len(named) + (request is not None)
+        broken = InvalidRequest("request", f"{FETCH_FUNCTION} takes one argument, not {count}")
+        return _finished(ctx, refused(ctx.get("job_id", ""), request, broken))
     if "job_id" not in ctx:
         return await fetch(ctx, request)
     job_id: str = ctx["job_id"]
@@ -51,13 +60,13 @@ async def fetch_data(ctx: dict[str, Any], request: FetchRequest | Mapping[str, A
     except NewerWireVersion as newer:
         raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
     except InvalidRequest as broken:
-        return refused(job_id, request, broken)
+        return _finished(ctx, refused(job_id, request, broken))
     ctx["result_ttl_s"] = wanted.result_ttl_s
     try:
         record = await _record_of(ctx, wanted)
         ended = end_unrun(wanted, record, job_id, datetime.now(UTC))
         if ended is not None:
-            return _finished(ended)
+            return _finished(ctx, ended)
         wanted = _with_idempotency_key(wanted, job_id)
         shared: Fetcher | None = ctx.get("fetcher")
         if shared is not None:
@@ -80,25 +89,25 @@ async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) 
     try:
         wanted = decode_request(request)
     except (NewerWireVersion, InvalidRequest) as broken:
-        return refused("", request, broken)
+        return _finished(ctx, refused("", request, broken))
     wanted = _with_idempotency_key(wanted, uuid.uuid4().hex if wanted.repeat_unsafe else "")
     if _is_past(wanted, datetime.now(UTC)):
-        return _finished(_ended(wanted, "", AttemptRecord(), FetchStatus.EXPIRED, _EXPIRED))
+        return _finished(ctx, _ended(wanted, "", AttemptRecord(), FetchStatus.EXPIRED, _EXPIRED))
     shared: Fetcher | None = ctx.get("fetcher")
     if shared is not None:
-        return await _run_in_place(shared, wanted)
+        return await _run_in_place(ctx, shared, wanted)
     async with _own_fetcher(ctx) as fetcher:
-        return await _run_in_place(fetcher, wanted)
+        return await _run_in_place(ctx, fetcher, wanted)
 
 
-async def _run_in_place(fetcher: Fetcher, request: FetchRequest) -> FetchResult:
+async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest) -> FetchResult:
     record = AttemptRecord()
     while True:
         phases = Phases()
         result = _with_history(await run_attempt(fetcher, request, phases), record)
         delay_s = _delay_after(fetcher, request, result, phases)
         if delay_s is None:
-            return _finished(result)
+            return _finished(ctx, result)
         _retried(result, delay_s)
         record = AttemptRecord(attempts=result.attempts)
         await asyncio.sleep(delay_s)
@@ -116,7 +125,7 @@ async def _run_once(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest
     result = _with_history(result, record)
     delay_s = _delay_after(fetcher, request, result, phases)
     if delay_s is None:
-        return _finished(result)
+        return _finished(ctx, result)
     kept = AttemptRecord(attempts=result.attempts, queued_s=record.queued_s)
     await save_record(ctx["redis"], _record_key(ctx), kept)
     _retried(result, delay_s)
@@ -151,7 +160,7 @@ def refused(job_id: str, request: object, broken: InvalidRequest | NewerWireVers
     if isinstance(broken, InvalidRequest) and broken.field == "url" and isinstance(url, str):
         status = FetchStatus.INVALID_URL
     shown = url[:MAX_URL_CHARS].encode("utf-8", "replace").decode() if isinstance(url, str) else ""
-    return _finished(FetchResult(id=job_id, url=shown, status=status, error=str(broken), fetched_at=datetime.now(UTC)))
+    return FetchResult(id=job_id, url=shown, status=status, error=str(broken), fetched_at=datetime.now(UTC))
 
 
 def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
@@ -260,20 +269,23 @@ def _retried(result: FetchResult, delay_s: float) -> None:
             "fetch.retried",
             job_id=result.id,
             url=result.url,
-            status=result.status,
+            status=result.status.value,
             http_status=result.http_status,
             attempt=len(result.attempts),
             delay_s=round(delay_s, 3),
         )
 
 
-def _finished(result: FetchResult) -> FetchResult:
+def _finished(ctx: dict[str, Any], result: FetchResult) -> FetchResult:
+    outcomes: Counter[FetchStatus] | None = ctx.get("outcomes")
+    if outcomes is not None:
+        outcomes[result.status] += 1
     if standard_log.isEnabledFor(logging.DEBUG):
         log.debug(
             "fetch.finished",
             job_id=result.id,
             url=result.url,
-            status=result.status,
+            status=result.status.value,
             http_status=result.http_status,
             attempts=len(result.attempts),
             total_s=result.timing.total_s,
