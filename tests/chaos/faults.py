@@ -36,6 +36,8 @@ class Arena:
     rng: random.Random
     lease_s: float
     cluster: SentinelCluster | None = None
+    redis_restarting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the fault that has the server's process in its hands."""
     acknowledged: list[Acknowledged] = field(default_factory=list)
     """Jobs that faults themselves put on the queue."""
 
@@ -52,16 +54,16 @@ Fault = Callable[[Arena], Awaitable[None]]
 
 
 async def kill_worker(arena: Arena) -> None:
-    await arena.fleet.replace(arena.fleet.pick(), signal.SIGKILL)
+    await arena.fleet.replace(await arena.fleet.pick(), signal.SIGKILL)
 
 
 async def stop_worker(arena: Arena) -> None:
-    await arena.fleet.replace(arena.fleet.pick(), signal.SIGTERM)
+    await arena.fleet.replace(await arena.fleet.pick(), signal.SIGTERM)
 
 
 async def freeze_worker(arena: Arena) -> None:
     """For longer than its lease: it wakes up to jobs that others have by then."""
-    worker = arena.fleet.pick()
+    worker = await arena.fleet.pick()
     worker.send_signal(signal.SIGSTOP)
     await asyncio.sleep(1.75 * arena.lease_s)
     if worker.returncode is None:
@@ -101,9 +103,10 @@ async def fill_redis(arena: Arena) -> None:
 
 async def stall_redis(arena: Arena) -> None:
     """A server that is there and does not answer, for longer than the leases last."""
-    arena.redis.freeze()
-    await asyncio.sleep(1.5 * arena.lease_s)
-    arena.redis.thaw()
+    async with arena.redis_restarting:
+        arena.redis.freeze()
+        await asyncio.sleep(1.5 * arena.lease_s)
+        arena.redis.thaw()
 
 
 async def slow_redis(arena: Arena) -> None:
@@ -115,9 +118,10 @@ async def slow_redis(arena: Arena) -> None:
 
 async def restart_redis(arena: Arena) -> None:
     """Power is lost: with `appendfsync everysec`, and with it the last second of changes."""
-    await asyncio.to_thread(arena.redis.cut_power)
-    await asyncio.sleep(arena.rng.uniform(0.2, 1.0))
-    await asyncio.to_thread(arena.redis.start)
+    async with arena.redis_restarting:
+        await asyncio.to_thread(arena.redis.cut_power)
+        await asyncio.sleep(arena.rng.uniform(0.2, 1.0))
+        await asyncio.to_thread(arena.redis.start)
 
 
 async def cut_network(arena: Arena) -> None:

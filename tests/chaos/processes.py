@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import time
 from asyncio.subprocess import DEVNULL, Process
 from pathlib import Path
 from typing import Final
@@ -15,8 +16,12 @@ import msgspec
 from tests.chaos.coroutines import RUNS_FOLDER_ENV
 from tests.chaos.producing import Plan
 
+from fetchq_worker.cli.exit_status import ExitStatus
+
 REPOSITORY: Final = Path(__file__).parents[2]
 GRACE_S: Final = 3
+START_S: Final = 4.0
+"""For so long a worker may still be starting: a signal then meets no handler."""
 NUMBERS_EACH: Final = 1 << 32
 """How far apart the numbers of two producers begin."""
 NUMBERS_IN_DOUBT: Final = 1 << 20
@@ -40,6 +45,7 @@ class Fleet:
         )
         self._env = {**os.environ, RUNS_FOLDER_ENV: str(folder), "PYTHONUNBUFFERED": "1"}
         self._workers: list[Process] = []
+        self._started_at: dict[int, float] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self.failures: list[str] = []
         """Workers that ended although nobody ended them, and those that would not end."""
@@ -56,10 +62,11 @@ class Fleet:
                 *self._command, stdin=DEVNULL, stdout=log, stderr=log, env=self._env, cwd=REPOSITORY
             )
         self._workers.append(process)
+        self._started_at[process.pid] = time.monotonic()
 
-    def pick(self) -> Process:
+    async def pick(self) -> Process:
         """A worker by lot."""
-        self._note_deaths()
+        await self._note_deaths()
         return self._rng.choice(self._workers)
 
     async def replace(self, worker: Process, number: signal.Signals) -> None:
@@ -79,17 +86,22 @@ class Fleet:
             worker.kill()
             await worker.wait()
             return
-        if status != expected:
+        starting = time.monotonic() - self._started_at.pop(worker.pid) < START_S
+        if status != expected and not (starting and status in (-signal.SIGTERM, ExitStatus.NO_REDIS)):
             self.failures.append(f"worker {worker.pid} ended with status {status}, not {expected}")
 
-    def _note_deaths(self) -> None:
+    async def _note_deaths(self) -> None:
+        """A worker that could not start, since Redis was away just then, is started again."""
         for worker in tuple(self._workers):
             if worker.returncode is not None:
-                self.failures.append(f"worker {worker.pid} ended by itself with status {worker.returncode}")
                 self._workers.remove(worker)
+                if worker.returncode == ExitStatus.NO_REDIS:
+                    await self._start_one()
+                else:
+                    self.failures.append(f"worker {worker.pid} ended by itself with status {worker.returncode}")
 
     async def stop(self) -> None:
-        self._note_deaths()
+        await self._note_deaths()
         for worker in self._workers:
             worker.send_signal(signal.SIGCONT)
             worker.send_signal(signal.SIGTERM)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 from arq import func
 from arq.connections import ArqRedis
@@ -14,6 +17,7 @@ from tests.chaos.proxy import Proxy
 from tests.engine.running import running, wait_until
 
 from fetchq.redis_url import connect
+from fetchq_worker.cli.exit_status import ExitStatus
 from fetchq_worker.engine import Worker
 
 
@@ -55,3 +59,29 @@ async def test_leases_outlive_connections_that_the_network_has_forgotten() -> No
 
 async def _is_done(job: Any) -> bool:
     return await job.result_info() is not None
+
+
+@pytest.mark.asyncio
+async def test_a_worker_whose_redis_goes_away_while_it_starts_says_so_and_ends_as_without_redis() -> None:
+    async def answer_pings_alone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        commands = hiredis.Reader()
+        while data := await reader.read(4096):
+            commands.feed(data)
+            while (command := commands.gets()) is not False:
+                if command[0] in (b"EVAL", b"EVALSHA"):
+                    writer.close()
+                    return
+                writer.write(b"+PONG\r\n" if command[0] == b"PING" else b"+OK\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer_pings_alone, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        worker = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("fetchq")), "worker", "--redis", f"redis://127.0.0.1:{port}",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(30):
+            _, said = await worker.communicate()
+    assert worker.returncode == ExitStatus.NO_REDIS
+    assert b"Traceback" not in said
+    assert b"cannot be reached" in said

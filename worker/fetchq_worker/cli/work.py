@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from arq.connections import ArqRedis, RedisSettings
+from redis.exceptions import RedisError
 
 from fetchq import FetchStatus
+from fetchq.redis_errors import translated
 from fetchq.redis_url import RedisAddress, connect
 from fetchq_worker.arq_settings import worker_settings
 from fetchq_worker.engine import Worker
@@ -80,6 +82,9 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
         )
         try:
             await worker.async_run()
+        except RedisError:  # only before it has begun to work; after that it bears with Redis
+            with translated(redis):
+                raise
         except asyncio.CancelledError:
             pass  # how the worker's own signal handler ends its run
         finally:

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 REDIS_ERRORS: Final = (RedisError, OSError)
 """What a call can raise when Redis is away, full, or says no. The command may have been carried out or not."""
@@ -94,10 +95,10 @@ class Scripts:
         self.give_back: Final = script("give_back")
         self.commit: Final = script("commit")
         self.renew: Final = script("renew", tend_timeout_s)
-        self.aborts: Final = script("aborts")
+        self.aborts: Final = script("aborts", tend_timeout_s)
         self.keep: Final = script("keep", tend_timeout_s)
         self.presence: Final = script("presence", tend_timeout_s)
-        self.pass_wake: Final = script("pass_wake")
+        self.pass_wake: Final = script("pass_wake", tend_timeout_s)
 
     @classmethod
     async def open(cls, redis: Redis, *, timeout_s: float, tend_timeout_s: float | None = None) -> Self:
@@ -110,6 +111,8 @@ class Scripts:
                 execute: Callable[..., Awaitable[Any]] = redis.execute_command
                 await execute("EVAL", f"{_FLAGS}return 1", 0)
             flags = True
+        except TimeoutError as problem:
+            raise RedisTimeoutError(f"no answer within {timeout_s:g} s") from problem
         except ResponseError:
             flags = False
         return cls(redis, flags=flags, timeout_s=timeout_s, tend_timeout_s=tend_timeout_s)

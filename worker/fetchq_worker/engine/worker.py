@@ -36,6 +36,7 @@ engine_logger = logging.getLogger("fetchq.engine")
 MIN_TICK_S: Final = 0.02
 """The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake."""
 MIN_TEND_TIMEOUT_S: Final = 0.5
+HEART_BEAT_TIMEOUT_S: Final = 5.0
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
 SMALLEST_FULL_CLAIM: Final = 32
@@ -228,7 +229,8 @@ class Worker(arq.worker.Worker):
             self._next_tick_at = now + self._tick_s
             if self.allow_abort_jobs and await self._aborts.look(scripts.aborts, self.leases):
                 self._more_due = True
-            await self.heart_beat()
+            async with asyncio.timeout(HEART_BEAT_TIMEOUT_S):  # arq's own calls: a stop would wait for them
+                await self.heart_beat()
 
     def _claim_count(self) -> int:
         """How many jobs to ask for now."""
