@@ -61,7 +61,7 @@ KINDS: Final = (
     Kind("slower than their timeout", "/slow/t{n}", 3, FetchStatus.TIMEOUT, timeout_s=SLOW_S / 4),
     Kind("no such page", "/nowhere/{n}", 8, FetchStatus.HTTP_ERROR),
     Kind("bodies over the limit", "/big/{n}", 4, FetchStatus.TOO_LARGE),
-    Kind("nobody listens", "http://127.0.0.1:1/{n}", 2, FetchStatus.CONNECT_ERROR),
+    Kind("nobody listens", "http://127.0.0.1:1024/{n}", 2, FetchStatus.CONNECT_ERROR),
     Kind("a private network", "http://10.0.0.{n}/", 3, FetchStatus.BLOCKED),
 )
 
