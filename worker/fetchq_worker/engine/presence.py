@@ -56,12 +56,12 @@ class Presence:
     async def beat(self, script: Script, record: WorkerRecord) -> None:
         await script((self._workers, self._record), ("", self._worker_id, msgspec.json.encode(record), self._ttl_ms))
 
-    async def leave(self, redis: Redis, *, health_check_key: str) -> None:
+    async def leave(self, redis: Redis, *, health_check_key: str | None) -> None:
         """Says that the worker is gone. With Redis away or hung nothing is said: all these keys end by themselves."""
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT_S), redis.pipeline(transaction=True) as pipe:
                 pipe.zrem(self._workers, self._worker_id)
-                pipe.delete(self._record, health_check_key)
+                pipe.delete(self._record, *([health_check_key] if health_check_key else []))
                 await pipe.execute()
         except REDIS_ERRORS as problem:
             logger.debug("presence.not_removed: %s", problem)

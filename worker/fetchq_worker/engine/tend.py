@@ -47,10 +47,12 @@ class Tender:
             await wait_ended(self._task)
             self._task = None
 
-    async def leave(self) -> None:
+    async def leave(self, *, closing: bool) -> None:
         """Takes the worker off the list of those that are alive. Not from within `main`, whose task may have been
         cancelled: before Python 3.11.3 no timeout works in such a task, and so no call of Redis."""
-        await self._presence.leave(self._worker.pool, health_check_key=self._worker.health_check_key)
+        await self._presence.leave(
+            self._worker.pool, health_check_key=self._worker.health_check_key if closing else None
+        )
 
     async def _tend(self, scripts: Scripts) -> None:
         first = True

@@ -177,6 +177,8 @@ class Worker(arq.worker.Worker):
             self._waker = None
         if not self.running_count:
             await self._tender.stop()
+            if not self.stopping and not self._closing:  # a burst that is over: arq's health key stays until `close`
+                await self._tender.leave(closing=False)
 
     async def close(self) -> None:
         """Ends what runs as `stop.drain` says, signs off, then closes all connections.
@@ -194,7 +196,7 @@ class Worker(arq.worker.Worker):
             try:
                 await drain(self)
                 await self._tender.stop()
-                await self._tender.leave()
+                await self._tender.leave(closing=True)
             finally:
                 if self.on_shutdown:
                     await self.on_shutdown(self.ctx)
