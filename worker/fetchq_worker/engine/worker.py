@@ -25,7 +25,7 @@ from .ending import insist_on_end, raise_if_cancelled
 from .lease import Lease, Leases
 from .run import Runner
 from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
-from .server import check_server
+from .server import check_server, lacks_rights
 from .stop import drain
 from .tend import Tender
 from .wake import Bell, Waker
@@ -158,6 +158,7 @@ class Worker(arq.worker.Worker):
         return self._scripts
 
     async def _work(self, scripts: Scripts) -> None:
+        served = False
         while not (self.stopping or self._closing):
             raise_if_cancelled()
             try:
@@ -165,8 +166,11 @@ class Worker(arq.worker.Worker):
                 if self.burst and await self._burst_is_over():
                     return
             except REDIS_ERRORS as problem:
+                if not served and lacks_rights(problem):
+                    raise  # an operator's mistake, which waiting does not mend
                 await self._back_off(problem)
                 continue
+            served = True
             self._note_redis_is_there()
             await self._wait_for_work(scripts)
 
