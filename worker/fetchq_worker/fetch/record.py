@@ -11,6 +11,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from fetchq import Attempt, FetchqError, FetchStatus
+from fetchq.later import with_known_outcomes
 
 RECORD_TTL_S: Final = 30 * 86_400
 """A stop against leaks: longer than any wait between two attempts."""
@@ -35,6 +36,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return sum(attempt.status is not FetchStatus.WORKER_LOST for attempt in self.attempts)
 
 
+_UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(AttemptRecord)
 
@@ -49,8 +51,18 @@ async def load_record(redis: Any, key: str) -> AttemptRecord:
         return AttemptRecord()
     try:
         return _decoder.decode(data)
-    except msgspec.DecodeError:
+    except msgspec.ValidationError:
+        return _of_another_version(data)
+    except _UNREADABLE:
         # Somebody else's bytes: the attempts are lost, and whether a request was sent cannot be known.
+        return AttemptRecord(sending=True)
+
+
+def _of_another_version(data: bytes) -> AttemptRecord:
+    """What a later version's worker wrote before the job came to this one."""
+    try:
+        return msgspec.convert(with_known_outcomes(msgspec.msgpack.decode(data)), AttemptRecord)
+    except _UNREADABLE:
         return AttemptRecord(sending=True)
 
 
