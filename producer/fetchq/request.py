@@ -20,6 +20,7 @@ from .fields import (
     check_moment,
     check_name,
     check_seconds,
+    check_unicode,
     check_validator,
     check_whole,
     headers_of,
@@ -188,13 +189,19 @@ class FetchRequest(
         if self.etag is not None or self.last_modified is not None:
             self._check_validators()
         self._check_manner()
-        if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= MAX_KEY_CHARS):
-            raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
+        if self.key is not None:
+            self._check_key(self.key)
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
         if self.tags != ():
             force_setattr(self, "tags", tags_of(self.tags))
         if type(self.v) is not int or self.v != 1 or ADDED_IN:
             self._settle_version()
+
+    @staticmethod
+    def _check_key(key: object) -> None:
+        if not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARS):
+            raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
+        check_unicode("key", key)
 
     def _check_manner(self) -> None:
         if (

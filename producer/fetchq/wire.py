@@ -43,7 +43,8 @@ def _encode_foreign(value: object) -> Any:
     raise TypeError(f"a {type(value).__name__} has no form on the wire; use plain values or msgspec structs")
 
 
-_UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
+UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
+"""What msgspec raises of bytes that it cannot read; a `UnicodeDecodeError` among it, which is no `DecodeError`."""
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_encode_foreign)
 _decoder: Final = msgspec.msgpack.Decoder()
 _stored_decoder: Final = msgspec.msgpack.Decoder(StoredResult)
@@ -134,7 +135,7 @@ def _result_of(data: msgspec.Raw) -> FetchResult:
             return msgspec.convert(value, FetchResult)
         except msgspec.ValidationError as problem:
             raise WireError(_why_not(bytes(data), problem)) from problem
-    except _UNREADABLE as problem:
+    except UNREADABLE as problem:
         raise WireError(_why_not(bytes(data), problem)) from problem
     return result
 
@@ -177,7 +178,7 @@ def _is_time(value: object) -> bool:
 def _decode(decoder: Any, data: bytes | msgspec.Raw) -> Any:
     try:
         return decoder.decode(data)
-    except _UNREADABLE as problem:
+    except UNREADABLE as problem:
         raise WireError(_why_not(bytes(data), problem)) from problem
 
 

@@ -88,6 +88,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if isinstance(problem.__cause__, InvalidSetting):
                 raise problem.__cause__ from None
             raise InvalidSetting(_as_written(str(problem))) from None
+        except UnicodeError:  # bytes of the environment that are not UTF-8
+            raise InvalidSetting(_not_utf8(values)) from None
+
+
+def _not_utf8(values: Mapping[str, Any]) -> str:
+    for name, value in values.items():
+        try:
+            str(value).encode()
+        except UnicodeError:
+            return f"{name} ({ENV_PREFIX}{name.upper()}): is not UTF-8"
+    return "a setting is not UTF-8"
 
 
 def split_list(text: str) -> list[str]:

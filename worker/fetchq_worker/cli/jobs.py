@@ -23,6 +23,7 @@ from fetchq import (
     RetryPolicy,
     WireError,
 )
+from fetchq.wire import UNREADABLE
 from fetchq_worker.settings import Settings
 
 from .exit_status import CommandFailed, ExitStatus
@@ -220,7 +221,7 @@ def _json(text: str | None) -> msgspec.Raw | None:
         return None
     try:
         msgspec.json.decode(text)
-    except msgspec.DecodeError as problem:
+    except UNREADABLE as problem:
         raise CommandFailed(f"--json takes JSON: {problem}", ExitStatus.USAGE) from problem
     return msgspec.Raw(text.encode())
 
