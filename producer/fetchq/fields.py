@@ -63,7 +63,9 @@ def normalise_url(url: str) -> str:
 
 
 def _shown(url: str) -> str:
-    """The URL as it may be shown to a person: short, and with nothing that a terminal would act on."""
+    """The URL as it may be shown to a person: short, with nothing that a terminal would act on, and no password."""
+    if "@" in url:
+        url = f"***@{url.rpartition('@')[2]}"
     return repr(url if len(url) <= 80 else f"{url[:77]}...")
 
 

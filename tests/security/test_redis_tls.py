@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Fetchq, Site
-from tests.security.tls_redis import Papers, TLSRedis
+from tests.security.tls_redis import HOST, Papers, TLSRedis
 
 from fetchq import FetchStatus, InvalidRedisURL, Producer, RedisRefused, SyncProducer
 
@@ -72,7 +72,7 @@ def _wrong_url(server: TLSRedis, papers: Papers, changed: dict[str, str | None])
     paths: dict[str, Path | None] = {
         name: None if paper is None else getattr(papers, paper) for name, paper in changed.items()
     }
-    return server.url(papers, **paths)
+    return server.url(papers, host=HOST, **paths)
 
 
 @pytest.mark.parametrize(("changed", "says"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])

@@ -50,6 +50,7 @@ class Worker(arq.worker.Worker):
     :param renew_s: how often leases are renewed; a third of `lease_s` by default
     :param namespace: what stands in front of every key name, such as a hash tag
     :param commit_ms: how long a finished job may wait for others to be committed with
+    :param log_arguments: whether the line that says that a job starts shows its arguments
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Worker(arq.worker.Worker):
         renew_s: float | None = None,
         namespace: str = "",
         commit_ms: float = 2.0,
+        log_arguments: bool = True,
         **arq_arguments: Any,
     ) -> None:
         renew_s = lease_s / 3 if renew_s is None else renew_s
@@ -77,6 +79,7 @@ class Worker(arq.worker.Worker):
         if arq_arguments.get("health_check_key") is None:
             self.health_check_key = self.keys.health
         self.id: Final = token_hex(6)
+        self.log_arguments: Final = log_arguments
         self.lease_s: Final = lease_s
         self.renew_s: Final = renew_s
         lease_ms = max(1, round(lease_s * 1000))
