@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.engine.scripted_queue import LEASE_MS, T0, Queue
 
 KEY = "example.org"

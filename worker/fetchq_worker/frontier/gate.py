@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from fetchq import FetchRequest, FetchqError
+from fetchq import FetchqError, FetchRequest
 from fetchq.limit_key import limit_key_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
 
@@ -36,6 +36,9 @@ def _request_of(name: str, args: Sequence[Any]) -> FetchRequest | None:
     if name != FETCH_FUNCTION or len(args) != 1 or not isinstance(args[0], Mapping | FetchRequest):
         return None
     try:
-        return decode_request(args[0])
+        request = decode_request(args[0])
     except FetchqError:
         return None
+    if isinstance(args, list):
+        args[0] = request  # decoded once: `fetch_data` takes it as it is
+    return request
