@@ -13,7 +13,7 @@ from tests.worker.site import Site, Visit, answer
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.fetch.client import MAX_IDLE_HOSTS
+from fetchq_worker.fetch.connector import MAX_IDLE_HOSTS
 
 pytestmark = pytest.mark.asyncio
 

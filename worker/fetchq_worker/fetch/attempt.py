@@ -22,8 +22,7 @@ from .record import RecordUnavailable
 from .redirect import REDIRECT_STATUSES, Hop, next_hop
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
-
+    from .answer import Answer
     from .client import Fetcher
 
 
@@ -40,7 +39,7 @@ class Trail:
         self.started_at = datetime.now(UTC)
         self.hop = hop
         self.redirects: list[Redirect] = []
-        self.head: ClientResponse | CachedHead | None = None
+        self.head: Answer | CachedHead | None = None
         """That of the answer to `hop`."""
         self.body = b""
 
@@ -67,7 +66,7 @@ async def run_attempt(
                     following = follow(trail, trail.head, request.max_redirects)
                     if following is None:
                         trail.body = await (
-                            read_body(cast("ClientResponse", trail.head), request.max_bytes)
+                            read_body(cast("Answer", trail.head), request.max_bytes)
                             if extras is None
                             else extras.read(trail.head)
                         )
@@ -96,7 +95,7 @@ def parse(request: FetchRequest) -> Hop:
     return Hop(request.url, request.method, headers, request.body)
 
 
-def follow(trail: Trail, head: ClientResponse | CachedHead, max_redirects: int) -> Hop | None:
+def follow(trail: Trail, head: Answer | CachedHead, max_redirects: int) -> Hop | None:
     """The hop that this answer sends us to; None: it is the answer.
 
     A redirect without a Location, and any redirect where `max_redirects` is 0, is an answer like any other. Raises
@@ -114,7 +113,7 @@ def follow(trail: Trail, head: ClientResponse | CachedHead, max_redirects: int) 
     return next_hop(trail.hop, head.status, locations[0])
 
 
-def judge(request: FetchRequest, head: ClientResponse | CachedHead) -> Outcome:
+def judge(request: FetchRequest, head: Answer | CachedHead) -> Outcome:
     """What a complete answer amounts to."""
     status = head.status
     if 200 <= status < 300:
