@@ -31,9 +31,9 @@ from .failure import BenchFailure
 from .redis_server import RedisServer, redis_server
 from .site import BODIES, nginx_site
 
-FETCHES: Final = 10_000
+FETCHES: Final = 5_000
 CONCURRENCY: Final = 100
-ROUNDS: Final = 7
+ROUNDS: Final = 15
 PAGE: Final = "2k"
 
 Spend = Callable[[str], Awaitable[float]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
@@ -55,7 +54,7 @@ async def run_attempt(
     context = current_phases.set(phases)
     try:
         extras = extras_of(fetcher, request)
-        async with asyncio.timeout(request.timeout_s):
+        with fetcher.time_limits.limit(request.timeout_s):
             while True:
                 fetcher.guard.check_url(trail.hop.url)
                 if extras is None:

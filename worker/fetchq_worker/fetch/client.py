@@ -29,6 +29,7 @@ from .resolver import GuardedResolver
 from .robots import Robots
 from .robots_rules import product_token
 from .shelf import Shelf
+from .time_limit import TimeLimits
 from .tls import StampedTLS, TLSContexts
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Fetcher:
         self._own_lines = {name: f"{name.title()}: {value}" for name, value in self.own_headers.items()}
         self._connector = Connector(self.resolver, self._open_socket, tls)
         self._proxied: Connector | None = None
+        self.time_limits: Final = TimeLimits(self._connector.loop)
         self._target_of = lru_cache(MAX_TARGETS)(self._make_target)
 
     def _make_target(self, origin: str, route: Route | None) -> Target:
