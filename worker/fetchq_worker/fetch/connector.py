@@ -95,9 +95,10 @@ class Connector(aiohttp.TCPConnector):
 
     def give_back(self, key: ConnectionKey, protocol: ConnectionProtocol, *, keep: bool) -> None:
         """The caller is done with it. With `keep`, it waits for another request if it is fit for one."""
-        keep = keep and not protocol.writing_paused and len(self._conns) < MAX_IDLE_HOSTS and protocol.park()
-        if not keep and protocol.writing_paused:
-            protocol.abort()  # closing waits until what was written has gone, and the server may never take it
+        transport = protocol.transport
+        if transport is not None and transport.get_write_buffer_size():
+            protocol.abort()  # closing would wait until what was written has gone, and the server may never take it
+        keep = keep and protocol.transport is not None and len(self._conns) < MAX_IDLE_HOSTS and protocol.park()
         self._release(key, protocol, should_close=not keep)
 
 
