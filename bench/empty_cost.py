@@ -1,0 +1,147 @@
+"""`python -m bench.empty_cost [FOLDER]`: what one empty job costs, in CPU time of the worker and of Redis.
+
+CPU time and not jobs per second, so that it says something on a machine that does other things too: whichever of the
+two is dearer is what `make bench ONLY=empty` finds on two idle cores. With another checkout's FOLDER, that one and this
+one take turns, and the last line is the difference. Each number is the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from time import process_time
+from typing import Any, Final, cast
+
+import msgspec
+import uvloop
+from arq.typing import WorkerCoroutine
+from arq.worker import func, get_kwargs
+
+from fetchq.job_id import JobIds
+from fetchq.keys import Keys
+from fetchq.scripts import load_script
+from fetchq.wire import encode_job
+from fetchq_worker.arq_settings import worker_settings
+from fetchq_worker.engine import Worker
+from fetchq_worker.process import settle_in
+from fetchq_worker.settings import Settings
+
+from .failure import BenchFailure
+from .processes import REPO, run, stop_on_signals
+from .redis_server import RedisServer, redis_server
+
+JOBS: Final = 30_000
+WARM_UP_JOBS: Final = 2_000
+"""Not counted: the first jobs pay for what is made once."""
+ROUNDS: Final = 7
+BATCH: Final = 1_000
+ROUND_S: Final = 120.0
+EMPTY: Final = "empty"
+WORK: Final = "--work"
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """Microseconds of CPU time a job."""
+
+    worker_us: float
+    redis_us: float
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.empty_cost", description="What one empty job costs.")
+    parser.add_argument("folder", type=Path, nargs="?", help="another checkout, to be measured in turn with this one")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument(WORK, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.work is not None:
+        print(json.dumps(_work(given.work, given.jobs)))
+        return 0
+    checkouts = [REPO] if given.folder is None else [given.folder.resolve(), REPO]
+    try:
+        asyncio.run(_compare(checkouts, given.rounds, given.jobs))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+    except BenchFailure as problem:
+        print(f"empty_cost: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _compare(checkouts: Sequence[Path], rounds: int, jobs: int) -> None:
+    stop_on_signals()
+    costs: list[list[Cost]] = [[] for _ in checkouts]
+    with tempfile.TemporaryDirectory(prefix="fetchq-bench-") as name:
+        async with redis_server(Path(name)) as server:
+            for _ in range(rounds):
+                for checkout, its_costs in zip(checkouts, costs, strict=True):
+                    its_costs.append(await _take(checkout, server, jobs, Path(name)))
+    middles = [
+        Cost(median(cost.worker_us for cost in its_costs), median(cost.redis_us for cost in its_costs))
+        for its_costs in costs
+    ]
+    for checkout, cost in zip(checkouts, middles, strict=True):
+        print(f"{cost.worker_us:8.2f} us worker {cost.redis_us:8.2f} us Redis  a job, {checkout.name}")
+    if len(middles) == 2:
+        before, after = middles
+        worker, redis = after.worker_us / before.worker_us - 1, after.redis_us / before.redis_us - 1
+        print(f"{worker:+8.1%}    worker {redis:+8.1%}    Redis")
+
+
+async def _take(checkout: Path, server: RedisServer, jobs: int, folder: Path) -> Cost:
+    """One round: a queue filled, and drained by a worker process with that checkout's code."""
+    await server.empty()
+    await _fill(server, WARM_UP_JOBS + jobs)
+    before = (await server.usage()).cpu_s
+    command: list[str | Path] = [sys.executable, "-m", "bench.empty_cost", WORK, str(server.port), "--jobs", str(jobs)]
+    path = f"{REPO}:{checkout / 'producer'}:{checkout / 'worker'}"
+    answer = json.loads(await run("worker", command, folder, timeout_s=ROUND_S, env={"PYTHONPATH": path}))
+    redis_s = (await server.usage()).cpu_s - before
+    return Cost(answer["cpu_s"] / jobs * 1e6, redis_s / (WARM_UP_JOBS + jobs) * 1e6)
+
+
+async def _fill(server: RedisServer, count: int) -> None:
+    keys = Keys()
+    payload = encode_job(EMPTY, (), {}, 0)
+    script = load_script(server.client, "enqueue")
+    ids = JobIds()
+    for start in range(0, count, BATCH):
+        batch: list[str | bytes] = [keys.job, keys.result, ""]
+        for job_id in ids.take(min(BATCH, count - start)):
+            batch += (job_id, payload, "")
+        await script(keys=[keys.pending, keys.wake], args=batch)
+
+
+def _work(port: str, jobs: int) -> dict[str, float]:
+    """The worker: as the bench's own (`adapters/fetchq_peer.py`), in a burst and with a clock."""
+    started = 0
+    began_s = 0.0
+
+    async def empty(_ctx: dict[Any, Any]) -> None:
+        nonlocal started, began_s
+        started += 1
+        if started == WARM_UP_JOBS:
+            began_s = process_time()
+
+    settings = Settings(redis_url=f"redis://127.0.0.1:{port}")
+    function = func(cast(WorkerCoroutine, empty), name=EMPTY)
+    options: dict[str, Any] = get_kwargs(worker_settings([function], settings=settings))
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    worker = Worker(**options, burst=True, handle_signals=False)
+    settle_in()  # as `fetchq worker` does
+    worker.run()
+    cpu_s = process_time() - began_s
+    if worker.jobs_complete != WARM_UP_JOBS + jobs:
+        raise BenchFailure(f"{worker.jobs_complete} jobs ran of {WARM_UP_JOBS + jobs}")
+    return {"cpu_s": cpu_s}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
