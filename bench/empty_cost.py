@@ -1,8 +1,9 @@
 """`python -m bench.empty_cost [FOLDER]`: what one empty job costs, in CPU time of the worker and of Redis.
 
-CPU time and not jobs per second, so that it says something on a machine that does other things too: whichever of the
-two is dearer is what `make bench ONLY=empty` finds on two idle cores. With another checkout's FOLDER, that one and this
-one take turns, and the last line is the difference. Each number is the median of the rounds.
+CPU time says something on a machine that does other things too, unlike the elapsed time beside it. On two idle cores,
+elapsed time above the dearer of the two is time in which they wait for each other. With another checkout's FOLDER, that
+one and this one take turns, and the last line is the difference. Each number is the least of the rounds, as what
+disturbs one only ever adds.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any, Final, cast
 
 import msgspec
@@ -47,10 +47,11 @@ WORK: Final = "--work"
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Microseconds of CPU time a job."""
+    """Microseconds a job: CPU time of the two processes, and what the clock on the wall says."""
 
     worker_us: float
     redis_us: float
+    elapsed_us: float
 
 
 def main() -> int:
@@ -82,16 +83,12 @@ async def _compare(checkouts: Sequence[Path], rounds: int, jobs: int) -> None:
             for _ in range(rounds):
                 for checkout, its_costs in zip(checkouts, costs, strict=True):
                     its_costs.append(await _take(checkout, server, jobs, Path(name)))
-    middles = [
-        Cost(median(cost.worker_us for cost in its_costs), median(cost.redis_us for cost in its_costs))
-        for its_costs in costs
-    ]
-    for checkout, cost in zip(checkouts, middles, strict=True):
-        print(f"{cost.worker_us:8.2f} us worker {cost.redis_us:8.2f} us Redis  a job, {checkout.name}")
-    if len(middles) == 2:
-        before, after = middles
-        worker, redis = after.worker_us / before.worker_us - 1, after.redis_us / before.redis_us - 1
-        print(f"{worker:+8.1%}    worker {redis:+8.1%}    Redis")
+    leasts = [[min(column) for column in zip(*map(msgspec.structs.astuple, taken), strict=True)] for taken in costs]
+    for checkout, least in zip(checkouts, leasts, strict=True):
+        print("{:8.2f} us worker {:8.2f} us Redis {:8.2f} us elapsed".format(*least), f" a job, {checkout.name}")
+    if len(leasts) == 2:
+        changes = [after / before - 1 for before, after in zip(*leasts, strict=True)]
+        print("{:+8.1%}    worker {:+8.1%}    Redis {:+8.1%}    elapsed".format(*changes))
 
 
 async def _take(checkout: Path, server: RedisServer, jobs: int, folder: Path) -> Cost:
@@ -103,7 +100,7 @@ async def _take(checkout: Path, server: RedisServer, jobs: int, folder: Path) ->
     path = f"{REPO}:{checkout / 'producer'}:{checkout / 'worker'}"
     answer = json.loads(await run("worker", command, folder, timeout_s=ROUND_S, env={"PYTHONPATH": path}))
     redis_s = (await server.usage()).cpu_s - before
-    return Cost(answer["cpu_s"] / jobs * 1e6, redis_s / (WARM_UP_JOBS + jobs) * 1e6)
+    return Cost(answer["cpu_s"] / jobs * 1e6, redis_s / (WARM_UP_JOBS + jobs) * 1e6, answer["elapsed_s"] / jobs * 1e6)
 
 
 async def _fill(server: RedisServer, count: int) -> None:
@@ -121,13 +118,13 @@ async def _fill(server: RedisServer, count: int) -> None:
 def _work(port: str, jobs: int) -> dict[str, float]:
     """The worker: as the bench's own (`adapters/fetchq_peer.py`), in a burst and with a clock."""
     started = 0
-    began_s = 0.0
+    began_s = began_cpu_s = 0.0
 
     async def empty(_ctx: dict[Any, Any]) -> None:
-        nonlocal started, began_s
+        nonlocal started, began_s, began_cpu_s
         started += 1
         if started == WARM_UP_JOBS:
-            began_s = process_time()
+            began_s, began_cpu_s = perf_counter(), process_time()
 
     settings = Settings(redis_url=f"redis://127.0.0.1:{port}")
     function = func(cast(WorkerCoroutine, empty), name=EMPTY)
@@ -137,10 +134,10 @@ def _work(port: str, jobs: int) -> dict[str, float]:
     worker = Worker(**options, burst=True, handle_signals=False)
     settle_in()  # as `fetchq worker` does
     worker.run()
-    cpu_s = process_time() - began_s
+    cpu_s, elapsed_s = process_time() - began_cpu_s, perf_counter() - began_s
     if worker.jobs_complete != WARM_UP_JOBS + jobs:
         raise BenchFailure(f"{worker.jobs_complete} jobs ran of {WARM_UP_JOBS + jobs}")
-    return {"cpu_s": cpu_s}
+    return {"cpu_s": cpu_s, "elapsed_s": elapsed_s}
 
 
 if __name__ == "__main__":

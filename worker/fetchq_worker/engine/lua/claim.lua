@@ -36,11 +36,9 @@ local token, want, max_bytes = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local passed, default_life_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_key, retry_key, progress_key = ARGV[9], ARGV[10], ARGV[11]
 
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local time = redis.call('TIME')
+local clock = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = tonumber(ARGV[1]) or clock
 
 local function ms(number)
   return string.format('%.0f', number)
@@ -94,6 +92,7 @@ redis.call('LLEN', wake)
 
 local look_at_aborts = ARGV[8] == '1' and redis.call('ZCARD', abort) > 0
 local lease_end = ms(now + tonumber(ARGV[3])) -- numbers go to Redis as strings: it formats them at great length
+local progress_end = ms(clock + tonumber(ARGV[3])) -- given in ms from now, Redis would rewrite the command for each job
 local lease_head = token .. '|' .. lease_end .. '|'
 local jobs, taken, bytes = {}, 0, 0
 
@@ -159,7 +158,7 @@ local function take(page)
       expires_at = keep_payload(payload_keys[i], score, expires_at)
     end
     redis.call('SET', retry_keys[i], try == 1 and '1' or ms(try), 'EX', RETRY_TTL_S)
-    redis.call('SET', free_progress_keys[i], token, 'PX', ARGV[3])
+    redis.call('SET', free_progress_keys[i], token, 'PXAT', progress_end)
     moved = i
     lease_args[2 * i - 1] = id
     lease_args[2 * i] = lease_head .. score .. '|' .. expires_at
