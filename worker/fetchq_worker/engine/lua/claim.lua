@@ -21,8 +21,9 @@
 --
 -- Atomic, since a job must not be taken twice, and its lease, its in-progress key (which tells stock workers to leave
 -- it) and its place in the queue must change as one. Nothing here fails for keys of one job that hold the wrong type:
--- MGET reads those as nil and SET replaces them, so that one bad job harms no other. It runs in a Redis that is full,
--- since claiming is how that drains.
+-- MGET reads those as nil and SET replaces them, so that one bad job harms no other. A job's first try stands in its lease
+-- record only: its retry key is written where that is not enough, for a second try and for stock workers. It runs in a
+-- Redis that is full, since claiming is how that drains.
 
 local PAGE = 128 -- payloads are read this many at a time, so that little is read beyond the bound in bytes
 local MAX_PAGES = 40
@@ -72,6 +73,7 @@ local function restore_ended()
   end
   local records = redis.call('HMGET', leases, unpack(ended))
   local progress = redis.call('MGET', unpack(prefixed(progress_key, ended)))
+  local tries = redis.call('MGET', unpack(prefixed(retry_key, ended)))
   for i = 1, #ended do
     local id, holder, _, score = ended[i], read(records[i])
     if holder then
@@ -80,6 +82,9 @@ local function restore_ended()
         redis.call('HDEL', leases, id)
       else
         redis.call('ZADD', pending, 'XX', score, id)
+        if not tries[i] then
+          redis.call('SET', retry_key .. id, '1', 'EX', RETRY_TTL_S) -- for a stock worker, should one be next
+        end
       end
     end
   end
@@ -120,7 +125,7 @@ local function take(page)
   local records = redis.call('HMGET', leases, unpack(ids))
   local progress_keys = prefixed(progress_key, ids)
   local progress = redis.call('MGET', unpack(progress_keys))
-  local free, free_progress_keys, scores, limits, left = {}, {}, {}, {}, 0
+  local free, free_progress_keys, scores, limits, started, left = {}, {}, {}, {}, {}, 0
   for i = 1, #ids do
     if #free == want - taken then
       break
@@ -136,6 +141,7 @@ local function take(page)
       free_progress_keys[#free] = progress_keys[i]
       scores[#free] = (holder and tonumber(score) == tonumber(its_end)) and original or score
       limits[#free] = expires_at
+      started[#free] = holder ~= nil
     end
   end
   if #free == 0 then
@@ -152,12 +158,17 @@ local function take(page)
     local id, payload, score = free[i], payloads[i], scores[i]
     local tried = tries[i] and tonumber(tries[i]) or 0
     local try = (tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
+    if try == 1 and started[i] then -- the first try is not written down but by its lease, which ended
+      try = 2
+    end
     local expires_at = limits[i] or ''
     if payload then
       bytes = bytes + #payload
       expires_at = keep_payload(payload_keys[i], score, expires_at)
     end
-    redis.call('SET', retry_keys[i], try == 1 and '1' or ms(try), 'EX', RETRY_TTL_S)
+    if try > 1 or tries[i] then
+      redis.call('SET', retry_keys[i], ms(try), 'EX', RETRY_TTL_S)
+    end
     redis.call('SET', free_progress_keys[i], token, 'PXAT', progress_end)
     moved = i
     lease_args[2 * i - 1] = id

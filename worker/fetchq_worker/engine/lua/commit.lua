@@ -21,6 +21,7 @@
 -- record outlives the lease's end until somebody else claims the job. It runs in a Redis that is full: committing drains.
 
 local WIDTH, FIRST = 6, 9
+local RETRY_TTL_S = '88400' -- arq's
 
 local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
@@ -122,7 +123,11 @@ local function give_back(id, time, record, counted)
   if expires_at ~= '' then
     redis.call('PEXPIREAT', job_key .. id, expires_at)
   end
-  if not counted then
+  if counted then
+    if not redis.call('MGET', retry_key .. id)[1] then -- the claim writes down every try but the first
+      redis.call('SET', retry_key .. id, '1', 'EX', RETRY_TTL_S)
+    end
+  else
     local left = redis.pcall('DECR', retry_key .. id)
     if type(left) ~= 'number' or left <= 0 then
       redis.call('DEL', retry_key .. id)
