@@ -1,9 +1,9 @@
 """`python -m bench.empty_cost [FOLDER]`: what one empty job costs, in CPU time of the worker and of Redis.
 
 CPU time says something on a machine that does other things too, unlike the elapsed time beside it. On two idle cores,
-elapsed time above the dearer of the two is time in which they wait for each other. With another checkout's FOLDER, that
-one and this one take turns, and the last line is the difference. Each number is the least of the rounds, as what
-disturbs one only ever adds.
+elapsed time above the dearer of the two is time in which they wait for each other. Each number is the least of the
+rounds, as what disturbs one only ever adds. With another checkout's FOLDER, that one and this one take turns, and the
+last line is the change: the median of what each pair of rounds shows.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from time import perf_counter, process_time
 from typing import Any, Final, cast
 
@@ -36,10 +37,10 @@ from .failure import BenchFailure
 from .processes import REPO, run, stop_on_signals
 from .redis_server import RedisServer, redis_server
 
-JOBS: Final = 30_000
+JOBS: Final = 20_000
 WARM_UP_JOBS: Final = 2_000
 """Not counted: the first jobs pay for what is made once."""
-ROUNDS: Final = 7
+ROUNDS: Final = 9
 BATCH: Final = 1_000
 ROUND_S: Final = 120.0
 EMPTY: Final = "empty"
@@ -52,6 +53,14 @@ class Cost(msgspec.Struct, frozen=True):
     worker_us: float
     redis_us: float
     elapsed_us: float
+
+    def ratios(self, other: Cost) -> tuple[float, float, float]:
+        """To another one's, each to its own."""
+        return (
+            self.worker_us / other.worker_us,
+            self.redis_us / other.redis_us,
+            self.elapsed_us / other.elapsed_us,
+        )
 
 
 def main() -> int:
@@ -83,11 +92,12 @@ async def _compare(checkouts: Sequence[Path], rounds: int, jobs: int) -> None:
             for _ in range(rounds):
                 for checkout, its_costs in zip(checkouts, costs, strict=True):
                     its_costs.append(await _take(checkout, server, jobs, Path(name)))
-    leasts = [[min(column) for column in zip(*map(msgspec.structs.astuple, taken), strict=True)] for taken in costs]
-    for checkout, least in zip(checkouts, leasts, strict=True):
-        print("{:8.2f} us worker {:8.2f} us Redis {:8.2f} us elapsed".format(*least), f" a job, {checkout.name}")
-    if len(leasts) == 2:
-        changes = [after / before - 1 for before, after in zip(*leasts, strict=True)]
+    for checkout, taken in zip(checkouts, costs, strict=True):
+        leasts = map(min, zip(*map(msgspec.structs.astuple, taken), strict=True))
+        print("{:8.2f} us worker {:8.2f} us Redis {:8.2f} us elapsed".format(*leasts), f" a job, {checkout.name}")
+    if len(costs) == 2:
+        ratios = zip(*(after.ratios(before) for before, after in zip(*costs, strict=True)), strict=True)
+        changes = (median(column) - 1 for column in ratios)
         print("{:+8.1%}    worker {:+8.1%}    Redis {:+8.1%}    elapsed".format(*changes))
 
 
