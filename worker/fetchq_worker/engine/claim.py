@@ -20,6 +20,10 @@ MAX_CLAIM_BYTES: Final = 16 << 20
 
 MAX_UNHEARD: Final = 64
 
+COUNTER_DIGITS: Final = 24
+"""So many that no lease's record is as short as 64 bytes: of shorter ones Redis makes a list, which it goes through from
+the beginning for each job that is claimed or committed (redis.conf, `hash-max-listpack-value`)."""
+
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
     """What one claim brought."""
@@ -62,7 +66,7 @@ class Claimer:
         if self._unheard:
             await self._give_back(scripts.give_back)
         self._calls += 1
-        token = f"{self._worker_id}.{self._calls:x}"
+        token = f"{self._worker_id}.{self._calls:0{COUNTER_DIGITS}x}"
         try:
             passed = 0 if only else self._passed
             args = ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, *only)
