@@ -21,7 +21,7 @@ MAX_CLAIM_BYTES: Final = 16 << 20
 MAX_UNHEARD: Final = 64
 
 COUNTER_DIGITS: Final = 24
-"""So many that no lease's record is as short as 64 bytes: of shorter ones Redis makes a list, which it goes through from
+"""So many that no lease's record is as short as 64 bytes: of shorter ones Redis makes a list, and goes through it from
 the beginning for each job that is claimed or committed (redis.conf, `hash-max-listpack-value`)."""
 
 
