@@ -28,19 +28,16 @@
 --#include frontier
 
 local WIDTH, FIRST = 7, 10
+local RETRY_TTL_S = '88400' -- arq's
 
 local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 local result_key, attempts_key, prefix_len = ARGV[5], ARGV[6], tonumber(ARGV[8])
 
-local now_us
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[1]) * 1000
-end
-local now = math.floor(now_us / 1000)
+local time_now = redis.call('TIME')
+local clock_us = time_now[1] * 1000000 + time_now[2]
+local now_us = ARGV[1] == '' and clock_us or tonumber(ARGV[1]) * 1000
+local clock, now = math.floor(clock_us / 1000), math.floor(now_us / 1000)
 
 -- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet.
 local aborts_asked, wakes = redis.call('ZCARD', abort), redis.call('LLEN', wake)
@@ -57,14 +54,20 @@ local lost, refused, refusal = {}, {}, ''
 local finished, moved, settled, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
 local standing_again, over, notes, deferred = {}, {}, {}, {}
 local due_again = false
+local live_token, live_head -- how the records of one claim's leases begin, once the first of them is known to last
 
 -- Whether the lease is this run's. Only after its end can a stock worker, which knows no token, have taken the job over
 -- (its in-progress key is there) or finished it (it is not pending): while the lease lasts, our own key keeps it away.
 local function is_held(id, token, record)
+  if record and token == live_token and string.sub(record, 1, #live_head) == live_head then
+    return true
+  end
   if not record or string.find(record, token .. '|', 1, true) ~= 1 then
     return false
   end
-  if tonumber(string.match(record, '^%d+', #token + 2) or 0) > now then
+  local its_end = string.match(record, '^%d+|', #token + 2)
+  if its_end and tonumber(string.sub(its_end, 1, -2)) > now then
+    live_token, live_head = token, token .. '|' .. its_end
     return true
   end
   local progress = redis.call('MGET', progress_key .. id)[1]
@@ -76,13 +79,25 @@ local function is_held(id, token, record)
   return true
 end
 
+-- When what is kept for `time` ms expires. Asked for in ms from now, Redis would work that out and rewrite the command for
+-- each job.
+local expiries = {}
+local function expiry(time)
+  local at = expiries[time]
+  if not at then
+    at = string.format('%.0f', clock + tonumber(time))
+    expiries[time] = at
+  end
+  return at
+end
+
 local function finish(id, time, result, missing)
   if time ~= '0' and result ~= '' and not (missing and redis.call('EXISTS', result_key .. id) == 1) then
     local reply
     if time == '' then
       reply = redis.pcall('SET', result_key .. id, result)
     else
-      reply = redis.pcall('SET', result_key .. id, result, 'PX', time)
+      reply = redis.pcall('SET', result_key .. id, result, 'PXAT', expiry(time))
     end
     if reply.err then
       refused[#refused + 1] = id
@@ -130,7 +145,11 @@ local function give_back(id, time, record, counted)
   if expires_at ~= '' then
     redis.call('PEXPIREAT', job_key .. id, expires_at)
   end
-  if not counted then
+  if counted then
+    if not redis.call('MGET', retry_key .. id)[1] then -- the claim writes down every try but the first
+      redis.call('SET', retry_key .. id, '1', 'EX', RETRY_TTL_S)
+    end
+  else
     local left = redis.pcall('DECR', retry_key .. id)
     if type(left) ~= 'number' or left <= 0 then
       redis.call('DEL', retry_key .. id)
