@@ -41,9 +41,12 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     running: bool = False
     """The user's coroutine (or the start hook) has control: only then does cancelling the task mean the job."""
     task: asyncio.Task[None] | None = None
+    payload_bytes: int = 0
+    """How long the payload is, or was."""
 
     def __post_init__(self) -> None:
         self.id = self.key.decode("utf-8", "replace")
+        self.payload_bytes = len(self.payload or b"")
 
     def __repr__(self) -> str:
         return f"<Lease {self.id} token={self.token} try={self.tries} running={self.running} lost={self.lost}>"
