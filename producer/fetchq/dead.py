@@ -180,14 +180,15 @@ class DeadLetters:
                     found = await self._redis.zrangebyscore(self._keys.dead, bottom, high, 0, limit, withscores=True)
             places = [_Place(job_id, round(score)) for job_id, score in found]
             fresh = [place for place in places if place.id not in seen]
-            if fresh:
-                yield fresh
-            if len(places) < limit:
+            page = fresh[:BATCH_JOBS]
+            if page:
+                yield page
+            if len(places) < limit and len(page) == len(fresh):
                 return
-            if places[-1].ended_ms != at_ms:
+            if page[-1].ended_ms != at_ms:
                 seen.clear()
-                at_ms = places[-1].ended_ms
-            seen.update(place.id for place in places if place.ended_ms == at_ms)
+                at_ms = page[-1].ended_ms
+            seen.update(place.id for place in page if place.ended_ms == at_ms)
 
     async def _places(self, job_ids: Sequence[str]) -> list[_Place]:
         """Where letters stand; one that is nowhere stands at 0."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from .dead_app import app as dead_app
 from .options import (
     AllowNet,
     AllowPort,
@@ -43,6 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
+app.add_typer(dead_app, name="dead")
 
 
 def main() -> None:
