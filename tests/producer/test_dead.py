@@ -5,8 +5,10 @@ from __future__ import annotations
 import pickle
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -334,6 +336,22 @@ async def test_a_letter_whose_coroutine_was_no_fetch_says_what_it_left(producer:
     letters = {letter.id: letter async for letter in producer.dead.letters()}
     assert {job_id: one.error for job_id, one in letters.items()} == {"text": "gave up", "map": '{"rows":3}'}
     assert {one.status for one in letters.values()} == {FetchStatus.INTERNAL_ERROR}
+
+
+async def test_the_bytes_on_the_contracts_page_are_what_the_commit_writes_and_the_producer_reads(
+    producer: Producer, queue: Queue
+) -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "job-contract.md").read_text(encoding="utf-8")
+    data = bytes.fromhex(page.split("```hex letter\n", 1)[1].split("```", 1)[0])
+    payload, _, _, said = msgspec.msgpack.decode(data)
+    said["r"] = msgspec.convert(said["r"], FetchResult)
+    await _put(producer, "a", payload)
+    await queue.claim()
+    await queue.bury("a", said=said)
+    assert await queue.redis.get(producer.keys.dead_letter + "a") == data
+    letter = await producer.dead.get("a")
+    assert (letter.status, letter.error, letter.tries) == (FetchStatus.TIMEOUT, "no answer within 30 s", 3)
+    assert letter.request == FetchRequest(url="https://example.org/")
 
 
 async def _put(producer: Producer, job_id: str, payload: bytes) -> str:

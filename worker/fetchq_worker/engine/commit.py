@@ -59,11 +59,8 @@ class Outcome(msgspec.Struct, eq=False, gc=False):
     """What the dead letter of a job that ends here is to say; empty: it has none."""
     landed: asyncio.Future[None] | None = None
     """Set by who waits for the commit; done when it is in Redis."""
-
-    @property
-    def size_bytes(self) -> int:
-        """What it is to Redis: the result, and a letter with its copy of the payload."""
-        return len(self.result) + (len(self.letter) + self.lease.payload_bytes if self.letter else 0)
+    size_bytes: int = 0
+    """What it is to Redis, as the committer finds: the result, and a letter with its copy of the payload."""
 
 
 class Committer:
@@ -101,6 +98,9 @@ class Committer:
 
     def add(self, outcome: Outcome, *, now: bool = False) -> None:
         """Takes an outcome in; it is committed within the delay, or `now` as soon as the loop turns."""
+        outcome.size_bytes = len(outcome.result)
+        if outcome.letter:
+            outcome.size_bytes += len(outcome.letter) + outcome.lease.payload_bytes
         self._waiting.append(outcome)
         self.waiting_bytes += outcome.size_bytes
         if self._sender is not None:

@@ -54,7 +54,7 @@ class DeadLetters:
 
     def said_of_return(self, job: Job, now_ms: int) -> bytes:
         """What the letter of a job says whose coroutine returned; empty if it is to have none."""
-        kept = job.ctx.get(LETTER) if self.most and job.ctx else None
+        kept = job.ctx.get(LETTER) if job.ctx and self.most else None
         return b"" if kept is None else _said(job, True, kept, now_ms)
 
     def said_of_failure(self, job: Job, problem: BaseException, now_ms: int) -> bytes:

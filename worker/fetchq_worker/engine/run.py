@@ -16,6 +16,7 @@ from arq.utils import args_to_string, ms_to_datetime, truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
 from .commit import Outcome, Verb
+from .dead import LETTER
 from .deadline import Deadlines
 from .lease import Lease
 from .release import Release
@@ -243,7 +244,7 @@ class Runner:
         """What the job's dead letter says; empty if it has none: it went well, or somebody wanted its end."""
         dead = self._worker.dead
         if success:
-            return dead.said_of_return(job, _now_ms())
+            return dead.said_of_return(job, _now_ms()) if job.ctx and LETTER in job.ctx else b""
         return b"" if isinstance(value, asyncio.CancelledError) else dead.said_of_failure(job, value, _now_ms())
 
     def _result_ttl_ms(self, job: Job, function: Function | CronJob) -> int | None:
