@@ -17,6 +17,7 @@ from .dead_letter import DeadLetter, RetryOutcome, decode_letter, host_of, paylo
 from .errors import DeadLetterNotFound, InvalidRequest
 from .fields import check_seconds
 from .job_id import check_id
+from .limit_key import lane_and_deadline_of, limit_key_of
 from .scripts import load_script
 from .status import FetchStatus
 
@@ -221,12 +222,12 @@ class DeadLetters:
 
     async def _retry_batch(self, letters: Sequence[DeadLetter]) -> list[RetryOutcome]:
         keys = self._keys
-        args: list[Any] = ["", keys.job, keys.result, keys.retry, keys.attempts, keys.dead_letter]
+        args: list[Any] = ["", keys.job, keys.result, keys.retry, keys.attempts, keys.dead_letter, keys.waiting]
         for letter in letters:
             place = _place_of(letter)
-            args += (place.id, place.ended_ms, payload_for_retry(letter))
+            args += (place.id, place.ended_ms, payload_for_retry(letter), *_limits_of(letter))
         with self._producer._asking():
-            codes = await self._retry(keys=[keys.pending, keys.dead, keys.wake], args=args)
+            codes = await self._retry(keys=[keys.pending, keys.dead, keys.wake, *keys.frontier], args=args)
         return [_OUTCOMES[code] for code in codes]
 
     async def _purge_places(self, places: Sequence[_Place]) -> int:
@@ -264,6 +265,14 @@ def _host(name: object) -> str:
     if host is None:
         raise InvalidRequest("host", f"{name!r} is not the name of a host")
     return host
+
+
+def _limits_of(letter: DeadLetter) -> tuple[str, str]:
+    """The limit key and the lane of a letter's job, as far as its request tells."""
+    request = letter.request
+    if request is None:
+        return "", ""
+    return limit_key_of(request), lane_and_deadline_of(msgspec.structs.replace(request, deadline=None))
 
 
 def _many(job_ids: Sequence[str]) -> Sequence[str]:

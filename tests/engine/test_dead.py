@@ -54,7 +54,7 @@ async def test_a_payload_of_another_type_is_kept_as_a_dump_of_it(queue: Queue) -
     await queue.redis.delete(KEYS.job + "a")
     await queue.redis.rpush(KEYS.job + "a", "one", "two")
     await queue.claim()
-    await queue.commit(("a", "w.1", "missing", 1000, "", "x", b"\x80"))
+    await queue.commit(("a", "w.1", "missing", 1000, "", "x", "", b"\x80"))
     dump, kind, size, _ = await letter_of(queue.redis, "a")
     assert (kind, size) == ("list", len(dump))
     assert await queue.redis.exists(KEYS.job + "a") == 0
@@ -76,7 +76,9 @@ async def test_a_job_whose_payload_is_gone_leaves_a_letter_unless_it_was_finishe
     await queue.redis.delete(KEYS.job + "gone", KEYS.job + "finished before")
     await queue.redis.set(KEYS.result + "finished before", "well")
     await queue.claim()
-    await queue.commit(*[(job_id, "w.1", "missing", 1000, "", "x", b"\x80") for job_id in ("gone", "finished before")])
+    await queue.commit(
+        *[(job_id, "w.1", "missing", 1000, "", "x", "", b"\x80") for job_id in ("gone", "finished before")]
+    )
     assert await dead_ids(queue.redis) == ["gone"]
     assert (await letter_of(queue.redis, "gone"))[:3] == [b"", "none", 0]
 

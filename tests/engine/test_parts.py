@@ -22,7 +22,7 @@ from fetchq_worker.engine.wake import Bell
 
 pytestmark = pytest.mark.asyncio
 
-FIELDS_BEFORE_JOBS, FIELDS_A_JOB = 11, 7
+FIELDS_BEFORE_JOBS, FIELDS_A_JOB = 12, 8
 
 
 def lease(number: int = 0) -> Lease:
@@ -43,7 +43,7 @@ class Link:
         if self.broken:
             raise RedisConnectionError("away")
         self.calls.append(args[FIELDS_BEFORE_JOBS::FIELDS_A_JOB])
-        return [[], [], b""]
+        return [[], [], b"", 0]
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ async def test_a_retried_job_is_on_the_queue_under_its_id_as_if_it_were_new(
     assert await producer.dead.count() == 0
     left = sorted(await queue.redis.keys("*"))
     keys = producer.keys
-    assert left == sorted(key.encode() for key in (keys.pending, keys.job + job_id, keys.wake))
+    assert left == sorted(key.encode() for key in (keys.pending, keys.job + job_id, keys.wake, keys.hosts))
     with pytest.raises(ResultTimeout):
         await producer.job(job_id).result(timeout_s=0)
     queue.now_ms += 1000
@@ -259,6 +259,16 @@ async def test_many_are_retried_in_batches_each_once(producer: Producer, queue: 
     assert await queue.redis.llen(producer.keys.wake) == 8
 
 
+async def test_those_of_a_full_host_wait_for_its_turn_as_new_jobs_do(producer: Producer, queue: Queue) -> None:
+    await _bury_many(producer, queue, 100, host="a.test")
+    assert [counts async for counts in producer.dead.retry_all()] == [{RetryOutcome.RETRIED: 100}]
+    assert await queue.redis.zcard(producer.keys.pending) == 100
+    assert await queue.redis.zcard(producer.keys.waiting + "a.test") == 92
+    assert await queue.redis.zscore(producer.keys.depths, "a.test") == 92
+    other = await producer.enqueue("http://b.test/")
+    assert await producer.status(other.id) is JobStatus.QUEUED
+
+
 async def test_many_of_one_millisecond_are_all_found_while_some_of_them_go(producer: Producer, queue: Queue) -> None:
     ids = await _bury_many(producer, queue, 3500, spread_ms=0)
     found: list[str] = []
@@ -360,19 +370,25 @@ async def _put(producer: Producer, job_id: str, payload: bytes) -> str:
     return job_id
 
 
-async def _bury_many(producer: Producer, queue: Queue, count: int, *, spread_ms: int = 1) -> list[str]:
+async def _bury_many(producer: Producer, queue: Queue, count: int, *, spread_ms: int = 1, host: str = "") -> list[str]:
     ids: list[str] = []
-    queue.letter_max = 10_000
+    queue.letter_max = 10_000  # hosts of their own, lest they wait for each other when they are retried
     seconds, micros = await queue.redis.time()
     start_ms = seconds * 1000 + micros // 1000 - 60_000
     for start in range(0, count, 500):
-        jobs = await producer.enqueue_many([f"http://a.test/{n}" for n in range(start, min(count, start + 500))])
+        numbers = range(start, min(count, start + 500))
+        async with queue.redis.pipeline(transaction=False) as pipe:
+            for number in numbers:
+                request = FetchRequest(url=f"http://{host or f'host{number}.test'}/")
+                pipe.set(f"{producer.keys.job}{number:05d}", wire.encode_job("fetch_data", (request,), {}, start_ms))
+            pipe.zadd(producer.keys.pending, {f"{number:05d}": start_ms for number in numbers})
+            await pipe.execute()
         queue.now_ms = start_ms + 120_000
         claim = await queue.claim(500, token=f"w.{start}")
         queue.now_ms = start_ms + start * spread_ms
         letter = wire.serialize({"f": "fetch_data", "t": 1, "s": False, "r": TimeoutError()})
-        assert len(claim.ids) == len(jobs)
-        await queue.commit(*[(job_id, f"w.{start}", "finish", 60_000, "", "x", letter) for job_id in claim.ids])
+        assert len(claim.ids) == len(numbers)
+        await queue.commit(*[(job_id, f"w.{start}", "finish", 60_000, "", "x", "", letter) for job_id in claim.ids])
         ids += claim.ids
     await queue.redis.delete(producer.keys.wake)
     return ids

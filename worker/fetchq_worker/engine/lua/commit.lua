@@ -3,46 +3,57 @@
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  abort: sorted set of ids      KEYS[5]  wake: list of tokens
--- KEYS[6]  dead: sorted set of the ids of dead letters by the ms at which they ended
+-- KEYS[6..11]  the frontier's      KEYS[12]  dead: sorted set of the ids of dead letters by the ms at which they ended
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..6]  prefixes of the payload, retry, in-progress, result and attempts keys
 -- ARGV[7]  prefix of the push channels     ARGV[8]  how many characters of an id name its channel
--- ARGV[9]  prefix of the dead letters       ARGV[10]  how long one is kept, in ms       ARGV[11]  how many are, at most
--- ARGV[12...]  seven a job: id, token, verb, time, marker, result, letter
+-- ARGV[9]  prefix of the queues of limit keys
+-- ARGV[10]  prefix of the dead letters      ARGV[11]  how long one is kept, in ms      ARGV[12]  how many are, at most
+-- ARGV[13...]  eight a job: id, token, verb, time, marker, result, note, letter
 --     verb 'finish'  store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
 --     verb 'missing' the same for a job without a payload: a result that is there already stays
 --     verb 'retry'   due `time` ms from now ('' at its original score)
 --     verb 'release' the same, and the try is not counted
 --     marker  how long the in-progress key is to outlast the job, in ms ('' not at all): arq's guard of cron jobs
+--     note    what the run says of its limit key ('+' it is well, '-' a connection to it failed, '=' neither) and a word for
+--             people; '' nothing
 --     letter  with 'finish' and 'missing': what a dead letter is to say beside the payload, msgpack ('' there is none)
 --
 -- Returns {ids of which another owner holds the job or nobody any more: nothing of theirs was changed,
---          ids whose result or letter Redis would not store: they keep their lease, error of the last of these or ''}.
+--          ids whose result or letter Redis would not store: they keep their lease, error of the last of these or '',
+--          how many jobs that waited for their limit key may be claimed now}.
 --
 -- Atomic, since only the run whose token the lease holds may change anything, and a job must not be removed before its
--- result, and its letter, are there. The letter is made here, where the payload stands: it need not travel again. Committing twice is harmless: the second finds no lease. An outage longer than the lease is, too: the
--- record outlives the lease's end until somebody else claims the job. It runs in a Redis that is full: committing drains.
+-- result and its letter are there. The letter is made here, where the payload stands, which need not travel again.
+-- Committing twice is harmless: the second finds no lease. An outage longer than the lease is, too: the record outlives the
+-- lease's end until somebody else claims the job. It runs in a Redis that is full: committing drains.
 
-local WIDTH, FIRST = 7, 12
+--#include frontier
+
+local WIDTH, FIRST = 8, 13
 local MAX_PAYLOAD = 4194304 -- of a longer payload, longer than any fetch's, a letter keeps the beginning
 local PAYLOAD_CUT = 65536
 local MAX_TRIMMED = 2000 -- twice as many as a call can add
 
-local pending, leases, lease_ends, abort, wake, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local pending, leases, lease_ends, abort, wake, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[12]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 local result_key, attempts_key, prefix_len = ARGV[5], ARGV[6], tonumber(ARGV[8])
-local letter_key, letter_ttl, max_letters = ARGV[9], ARGV[10], tonumber(ARGV[11])
+local letter_key, letter_ttl, max_letters = ARGV[10], ARGV[11], tonumber(ARGV[12])
 
-local now = tonumber(ARGV[1])
-if not now then
+local now_us
+if ARGV[1] == '' then
   local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now_us = time[1] * 1000000 + time[2]
+else
+  now_us = tonumber(ARGV[1]) * 1000
 end
+local now = math.floor(now_us / 1000)
 
 -- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet.
 local aborts_asked, wakes = redis.call('ZCARD', abort), redis.call('LLEN', wake)
 redis.call('ZCARD', lease_ends)
 local letters_before = redis.call('ZCARD', dead)
+frontier.open(6, ARGV[9], pending, now_us)
 
 local ids = {}
 for i = FIRST, #ARGV, WIDTH do
@@ -52,6 +63,7 @@ local records = redis.call('HMGET', leases, unpack(ids))
 
 local lost, refused, refusal = {}, {}, ''
 local finished, moved, settled, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
+local standing_again, over, notes, deferred = {}, {}, {}, {}
 local unburied, buried = {}, 0
 local due_again = false
 
@@ -67,6 +79,7 @@ local function is_held(id, token, record)
   local progress = redis.call('MGET', progress_key .. id)[1]
   if (progress and progress ~= token) or not redis.call('ZSCORE', pending, id) then
     settled[#settled + 1] = id
+    over[#over + 1] = id
     return false
   end
   return true
@@ -130,6 +143,7 @@ local function finish(id, time, result, missing, said)
     unburied[#unburied + 1] = id
   end
   finished[#finished + 1] = id
+  over[#over + 1] = id
   local at = #garbage
   garbage[at + 1], garbage[at + 2], garbage[at + 3] = job_key .. id, retry_key .. id, attempts_key .. id
   local channel = string.sub(id, 1, prefix_len)
@@ -149,12 +163,22 @@ local function give_back(id, time, record, counted)
   if not place or place ~= place or #expires_at > 16 then -- not as a worker wrote it: the job is due now
     score, expires_at = string.format('%.0f', now), ''
   end
+  local lane = frontier.read_score(tonumber(score))
   if time ~= '' then
     score = string.format('%.0f', now + tonumber(time))
   end
-  moved[#moved + 1] = score
-  moved[#moved + 1] = id
-  due_again = due_again or tonumber(score) <= now
+  if time ~= '' and lane ~= '' then
+    deferred[#deferred + 1] = {id, lane, tonumber(score)}
+  else
+    moved[#moved + 1] = score
+    moved[#moved + 1] = id
+  end
+  if tonumber(score) <= now then
+    due_again = true
+    standing_again[#standing_again + 1] = id
+  else
+    over[#over + 1] = id
+  end
   if expires_at ~= '' then
     redis.call('PEXPIREAT', job_key .. id, expires_at)
   end
@@ -175,12 +199,13 @@ for i = 1, #ids do
   else
     local done
     if verb == 'finish' or verb == 'missing' then
-      done = finish(id, time, ARGV[at + 5], verb == 'missing', ARGV[at + 6])
+      done = finish(id, time, ARGV[at + 5], verb == 'missing', ARGV[at + 7])
     else
       done = give_back(id, time, records[i], verb == 'retry')
     end
     if done then
       settled[#settled + 1] = id
+      notes[id] = ARGV[at + 6]
       if marker == '' then
         garbage[#garbage + 1] = progress_key .. id
       else
@@ -199,6 +224,9 @@ end
 if #moved > 0 then
   redis.call('ZADD', pending, 'XX', unpack(moved))
 end
+for i = 1, #deferred do
+  frontier.defer(unpack(deferred[i]))
+end
 if #garbage > 0 then
   redis.call('DEL', unpack(garbage))
 end
@@ -206,6 +234,18 @@ if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
   redis.call('ZREM', lease_ends, unpack(settled))
 end
+local function release(released, stands)
+  local keys = frontier.release(released, stands, true)
+  for i = 1, #released do
+    local note = notes[released[i]]
+    if keys[i] and note and note ~= '' then
+      frontier.note(keys[i], note)
+    end
+  end
+end
+release(over, false)
+release(standing_again, true)
+local promoted = frontier.save()
 
 -- A job that has ended well has no letter: one from before, under the same idempotency key, must not be run again.
 if #unburied > 0 and redis.call('ZREM', dead, unpack(unburied)) > 0 then
@@ -213,9 +253,9 @@ if #unburied > 0 and redis.call('ZREM', dead, unpack(unburied)) > 0 then
     redis.call('DEL', letter_key .. unburied[i])
   end
 end
-local over = buried > 0 and redis.call('ZCARD', dead) - max_letters or 0
-if over > 0 then
-  local oldest = redis.call('ZRANGE', dead, 0, math.min(over, MAX_TRIMMED) - 1)
+local too_many = buried > 0 and redis.call('ZCARD', dead) - max_letters or 0
+if too_many > 0 then
+  local oldest = redis.call('ZRANGE', dead, 0, math.min(too_many, MAX_TRIMMED) - 1)
   redis.call('ZREM', dead, unpack(oldest))
   for i = 1, #oldest do
     redis.call('DEL', letter_key .. oldest[i])
@@ -224,7 +264,7 @@ end
 for i = 1, #channels do
   redis.call('PUBLISH', ARGV[7] .. channels[i], table.concat(pushes[channels[i]], '\n'))
 end
-if due_again and wakes == 0 then
+if (due_again or promoted > 0) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
-return {lost, refused, refusal}
+return {lost, refused, refusal, promoted}
