@@ -35,8 +35,9 @@ from fetchq_worker.settings import Settings
 
 NAMED_DANGEROUS = {"info"}
 """Commands in Redis's category of dangerous ones that a rule may hold; its module says why for each."""
-LUCK_OR_LOSS = {"eval", "script|load"}
-"""Sent only where the server does not know a script, which another test may have taught it."""
+SENT_ELSEWHERE = {"script|load", "unlink"}
+"""The first only where the server does not know a script, which another user may have taught it; the second by
+`fetchq fetch --redis`, in the next test."""
 
 
 @pytest.fixture
@@ -146,8 +147,22 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
             await asyncio.to_thread(all_in_sync)
             await wait_until(lambda: bool(admin.exists("arq:queue:health-check")))
             await wait_until(lambda: bool(admin.exists("fetchq:keeper:arq:queue")))
-        async with Producer.from_url(user_url(redis_server, Role.PRODUCER, database=1)) as elsewhere:
-            await elsewhere.status("none")
+            lost = await producer.enqueue("http://127.0.0.1:9999/", retry=RetryPolicy(max_tries=1))
+            assert (await lost.result(timeout_s=20)).status is FetchStatus.CONNECT_ERROR
+            more = await producer.enqueue("http://127.0.0.1:9999/", retry=RetryPolicy(max_tries=1))
+            assert (await more.result(timeout_s=20)).status is FetchStatus.CONNECT_ERROR
+            async with Producer.from_url(user_url(redis_server, Role.OPERATOR)) as operator:
+                assert await operator.dead.count() == 2
+                assert (await operator.dead.get(lost.id)).id == lost.id
+                assert lost.id in [letter.id async for letter in operator.dead.letters()]
+                assert lost.id in [letter.id async for letter in operator.dead.letters(newest_first=True)]
+                assert await operator.dead.retry_many([lost.id]) == ["retried"]
+                await wait_until(lambda: admin.zscore("fetchq:dead:arq:queue", lost.id) is not None)
+                assert await operator.dead.purge_many([lost.id]) == [True]
+                assert sum([count async for count in operator.dead.purge_all()]) == 1
+        for role in (Role.PRODUCER, Role.OPERATOR):
+            async with Producer.from_url(user_url(redis_server, role, database=1)) as elsewhere:
+                await elsewhere.ping()
         burst = Settings(redis_url=user_url(redis_server, Role.WORKER, database=1))
         async with connect(burst.redis_url, redis_class=ArqRedis) as pool:
             ending = make_worker(worker_settings(settings=burst, redis_pool=None), pool, burst=True)
@@ -157,10 +172,10 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
     assert refusals(admin) == []
     assert "redis.away" not in caplog.text
     for role, rights in RIGHTS.items():
-        allowed = rights.commands | script_commands(rights.scripts)
+        allowed = rights.commands | script_commands(role)
         assert sent[role] - {"auth"} <= allowed
-        unused = rights.commands - sent[role] - script_commands(rights.scripts)
-        assert unused <= LUCK_OR_LOSS, f"the rule of a {role} holds commands that nothing here sends"
+        unused = rights.commands - sent[role] - script_commands(role)
+        assert unused <= SENT_ELSEWHERE, f"the rule of a {role} holds commands that nothing here sends"
 
 
 def test_with_these_rights_every_command_line_works(
@@ -178,6 +193,12 @@ def test_with_these_rights_every_command_line_works(
         assert command.run("cancel", "--tag", "t", "--redis", producer_url).stdout.startswith("1 cancelled")
         assert command.run("status", "--json", "--redis", worker_url).returncode == 0
         assert command.run("worker", "--check", "--redis", worker_url).returncode == 1
+        both = acl_rule("both", [Role.PRODUCER, Role.WORKER], Keys())
+        admin.execute_command(*both.split())  # type: ignore[no-untyped-call]
+        admin.execute_command("ACL", "SETUSER", "both", f">{PASSWORD}")  # type: ignore[no-untyped-call]
+        own_url = producer_url.replace("producer:", "both:")
+        assert '"CONNECT_ERROR"' in command.run("fetch", url, "--max-tries", "1", "--redis", own_url).stdout
+        assert refusals(admin) == []
         refused = command.run("worker", "--burst", "--redis", producer_url)
         assert refused.returncode == 3
         assert "give its user the rights that `fetchq acl` prints" in refused.stderr
@@ -237,7 +258,7 @@ def test_no_command_of_a_rule_is_an_administrators_and_each_dangerous_one_is_nam
 ) -> None:
     categories = {category: set(cast(list[str], admin.acl_cat(category))) for category in ("admin", "dangerous")}
     rights = RIGHTS[role]
-    commands = rights.commands | script_commands(rights.scripts)
+    commands = rights.commands | script_commands(role)
     assert not commands & categories["admin"]
     assert commands & categories["dangerous"] <= NAMED_DANGEROUS
 
@@ -277,7 +298,11 @@ def test_the_printed_commands_are_lines_for_redis_cli(redis_server: RedisServer,
         assert command.run("acl", "--user", "two words").returncode == 2
     finally:
         command.close()
-    assert re.findall(r"^ACL SETUSER (\S+) on ", both, re.MULTILINE) == ["fetchq-producer", "fetchq-worker"]
+    assert re.findall(r"^ACL SETUSER (\S+) on ", both, re.MULTILINE) == [
+        "fetchq-producer",
+        "fetchq-worker",
+        "fetchq-operator",
+    ]
     assert one.count("\n") == 1
     with socket.socket(socket.AF_UNIX) as client:  # as redis-cli sends a line, but for its quotes
         client.connect(str(redis_server.socket))
@@ -285,7 +310,7 @@ def test_the_printed_commands_are_lines_for_redis_cli(redis_server: RedisServer,
             client.sendall(line.encode() + b"\r\n")
             assert client.recv(64) == b"+OK\r\n"
     with redis.Redis(unix_socket_path=str(redis_server.socket)) as admin:
-        for user in ("fetchq-producer", "fetchq-worker", "all-in-one"):
+        for user in ("fetchq-producer", "fetchq-worker", "fetchq-operator", "all-in-one"):
             state = admin.acl_getuser(user)
             assert state is not None
             assert state["passwords"] == []
@@ -294,7 +319,11 @@ def test_the_printed_commands_are_lines_for_redis_cli(redis_server: RedisServer,
 
 
 def test_every_key_name_is_a_workers_to_use_but_channels() -> None:
-    names = {name for name, value in vars(Keys).items() if isinstance(value, property)}
+    names = {
+        name
+        for name, value in vars(Keys).items()
+        if isinstance(value, property) and isinstance(getattr(Keys(), name), str)
+    }
     worker = RIGHTS[Role.WORKER]
     assert worker.keys.keys() | set(worker.channels) == names
     assert not worker.keys.keys() & set(worker.channels)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final, Self
 
 import hiredis
+from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from fetchq.scripts import script_source
 
 REDIS_ERRORS: Final = (RedisError, OSError)
 """What a call can raise when Redis is away, full, or says no. The command may have been carried out or not."""
@@ -22,11 +23,6 @@ MAX_JOBS_A_CALL: Final = 1000
 
 _FLAGS: Final = "#!lua flags=allow-oom\n"
 """Redis 7 reads flags from a script's first line; older servers and fakeredis take the line for broken Lua."""
-
-
-@cache
-def _source(name: str) -> str:
-    return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _packed(*args: str | bytes | int) -> bytes:
@@ -41,7 +37,7 @@ class Script:
     """
 
     def __init__(self, redis: Redis, name: str, *, flags: bool, timeout_s: float) -> None:
-        source = _source(name)
+        source = script_source(name, "fetchq_worker.engine")
         if not flags:
             source = source.removeprefix(_FLAGS)
         self._redis = redis
@@ -66,7 +62,7 @@ class Script:
         """
         redis = self._redis
         pool = redis.connection_pool
-        connection = await pool.get_connection()
+        connection = _ready_connection(pool) or await pool.get_connection()
 
         async def once() -> Any:
             await connection.send_packed_command(command)
@@ -82,6 +78,25 @@ class Script:
             await pool.release(connection)
 
 
+def _ready_connection(pool: Any) -> Any:
+    """One that waits in the pool, open and with nothing to read; None: the pool is to find or mend one.
+
+    The pool's own look at it is a read that times out. That takes a turn of the loop, and with jobs to run the turn may
+    be a long one, in which Redis has nothing to do. (redis-py types none of what is asked here.)
+    """
+    if not pool._available_connections:
+        return None
+    last = pool._available_connections[-1]
+    stream, parser = last._reader, last._parser
+    if not (isinstance(last._reader, asyncio.StreamReader) and isinstance(last._parser, _AsyncHiredisParser)):
+        return None
+    if not last.is_connected or stream.at_eof() or stream.exception() is not None:
+        return None
+    if stream._buffer or parser._reader is None or parser._reader.has_data():
+        return None
+    return pool.get_available_connection()
+
+
 class Scripts:
     """All scripts of the engine, as one server takes them."""
 
@@ -92,11 +107,13 @@ class Scripts:
             return Script(redis, name, flags=flags, timeout_s=timeout_s)
 
         self.claim: Final = script("claim")
+        self.admit: Final = script("admit")
         self.give_back: Final = script("give_back")
         self.commit: Final = script("commit")
         self.renew: Final = script("renew", tend_timeout_s)
         self.aborts: Final = script("aborts", tend_timeout_s)
         self.keep: Final = script("keep", tend_timeout_s)
+        self.trim_dead: Final = script("trim_dead", tend_timeout_s)
         self.presence: Final = script("presence", tend_timeout_s)
         self.pass_wake: Final = script("pass_wake", tend_timeout_s)
 

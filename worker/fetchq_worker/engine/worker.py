@@ -19,8 +19,10 @@ from arq.worker import Function
 from fetchq.keys import Keys
 
 from .aborts import Aborts
+from .admit import Admission, Gate
 from .claim import Claim, Claimer
 from .commit import Committer
+from .dead import DEFAULT_TTL_S, DeadLetters
 from .ending import insist_on_end, raise_if_cancelled
 from .lease import Lease, Leases
 from .run import Runner
@@ -51,6 +53,9 @@ class Worker(arq.worker.Worker):
     :param namespace: what stands in front of every key name, such as a hash tag
     :param commit_ms: how long a finished job may wait for others to be committed with
     :param log_arguments: whether the line that says that a job starts shows its arguments
+    :param dead_letter_ttl_s: how long a job that failed for good is kept as a dead letter
+    :param dead_letter_max: how many of them are kept, the newest; none by default, as with arq
+    :param gate: says to what a job's limits belong; without one, jobs have none
     """
 
     def __init__(
@@ -62,6 +67,9 @@ class Worker(arq.worker.Worker):
         namespace: str = "",
         commit_ms: float = 2.0,
         log_arguments: bool = True,
+        dead_letter_ttl_s: float = DEFAULT_TTL_S,
+        dead_letter_max: int = 0,
+        gate: Gate | None = None,
         **arq_arguments: Any,
     ) -> None:
         renew_s = lease_s / 3 if renew_s is None else renew_s
@@ -84,22 +92,25 @@ class Worker(arq.worker.Worker):
         self.renew_s: Final = renew_s
         lease_ms = max(1, round(lease_s * 1000))
         self.leases: Final = Leases(self.keys, lease_ms=lease_ms)
-        self.committer: Final = Committer(self.keys, delay_s=commit_ms / 1000, on_commit=self._on_commit)
+        self.dead: Final = DeadLetters(self.keys, ttl_s=dead_letter_ttl_s, most=dead_letter_max)
+        self.committer: Final = Committer(self.keys, self.dead, delay_s=commit_ms / 1000, on_commit=self._on_commit)
         self.running_count = 0
         """How many runs hold a slot: more than `tasks` has if a job's old run is still ending beside its new one."""
         self.stopping = False
         """Told to stop, and the time of grace is over: what is still running is being cancelled."""
         self.claiming: asyncio.Task[Claim] | None = None
+        self._runner = Runner(self)
+        self._admission = None if gate is None else Admission(self.keys, gate, self._runner.call_of)
         self._claimer = Claimer(
             self.keys,
             worker_id=self.id,
             lease_ms=lease_ms,
             default_life_ms=self.expires_extra_ms,
             look_at_aborts=self.allow_abort_jobs,
+            admission=self._admission,
         )
         self._aborts = Aborts(self.keys, worker_id=self.id)
         self._tender = Tender(self, every_s=renew_s)
-        self._runner = Runner(self)
         self._scripts: Scripts | None = None
         self._waker: Waker | None = None
         self.in_main = False
@@ -305,6 +316,12 @@ class Worker(arq.worker.Worker):
             for lease in claim.leases:
                 self._start(lease)
             self._tender.start(scripts)
+
+    async def admit_late(self, lease: Lease) -> bool:
+        """Whether a job whose limit key had to be looked up may go on. If not it waits in the key's queue already."""
+        if self._admission is None:
+            return True
+        return await self._admission.wait_admitted(await self._open(), lease)
 
     def on_run_end(self, lease: Lease) -> None:
         """A run is over, and its slot free."""
