@@ -7,6 +7,7 @@ async with Producer.from_url("redis://localhost:6379") as producer:
 
 from .errors import (
     FETCH_ERRORS,
+    DurabilityRefused,
     FetchError,
     FetchqError,
     InvalidRedisURL,
@@ -15,6 +16,9 @@ from .errors import (
     JobNotFound,
     KeyConflict,
     NewerWireVersion,
+    NotDurable,
+    QueueFull,
+    RedisFull,
     RedisRefused,
     RedisUnavailable,
     ResultTimeout,
@@ -26,6 +30,7 @@ from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
 from .status import FetchStatus
 from .sync import SyncFetchJob, SyncJob, SyncProducer
+from .write_policy import Durability, WhenFull, WritePolicy
 
 __version__ = "0.1.0"
 
@@ -33,6 +38,8 @@ __all__ = [
     "FETCH_ERRORS",
     "Attempt",
     "CancelOutcome",
+    "Durability",
+    "DurabilityRefused",
     "FetchError",
     "FetchJob",
     "FetchRequest",
@@ -47,8 +54,11 @@ __all__ = [
     "JobStatus",
     "KeyConflict",
     "NewerWireVersion",
+    "NotDurable",
     "Producer",
+    "QueueFull",
     "Redirect",
+    "RedisFull",
     "RedisRefused",
     "RedisUnavailable",
     "ResultTimeout",
@@ -57,6 +67,8 @@ __all__ = [
     "SyncJob",
     "SyncProducer",
     "Timing",
+    "WhenFull",
     "WireError",
+    "WritePolicy",
     "__version__",
 ]

@@ -102,6 +102,11 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:wake:{self.queue}"
 
     @property
+    def fence(self) -> str:
+        """String with a TTL: written so that what was there before it can be waited for to be durable."""
+        return f"{self.namespace}fetchq:fence:{self.queue}"
+
+    @property
     def workers(self) -> str:
         """Sorted set: live workers by their last heartbeat in ms."""
         return f"{self.namespace}fetchq:workers:{self.queue}"

@@ -85,12 +85,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(delay_ms=st.sampled_from([0, 0, 0, 500, LEASE_MS]), count=st.integers(1, 3))
     def enqueue(self, delay_ms: int, count: int) -> None:
-        keys, args = self.queue.keys, [self.queue.keys.job, self.queue.keys.result, self.queue.now_ms]
+        keys, args = self.queue.keys, [self.queue.keys.job, self.queue.keys.result, self.queue.now_ms, "", ""]
         for _ in range(count):
             job_id = f"job{len(self.model.jobs):04}"
             args += [job_id, b"payload", f"+{delay_ms}" if delay_ms else ""]
             self.model.enqueue(job_id, delay_ms)
-        assert self.wait(self.enqueue_script(keys=[keys.pending, keys.wake], args=args)) == []  # type: ignore[arg-type]
+        assert self.wait(self.enqueue_script(keys=[keys.pending, keys.wake], args=args))[0] == []  # type: ignore[arg-type]
 
     @precondition(lambda self: self.model.jobs)
     @rule(data=st.data())
