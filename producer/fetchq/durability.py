@@ -129,5 +129,9 @@ class DurableCalls:
 
 def _doubt_of_settings(settings: dict[str, str]) -> str:
     """Why a server of these settings does not write to its disk before it replies; '' for one that does."""
-    wrong = [f"{name} is {settings[name]}" for name, wanted in _WANTED_SETTINGS.items() if settings.get(name) != wanted]
+    wrong = [
+        f"{name} is {settings.get(name)}, not {wanted}"
+        for name, wanted in _WANTED_SETTINGS.items()
+        if settings.get(name) != wanted
+    ]
     return ", ".join(wrong)

@@ -67,6 +67,9 @@ class WritePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def of(cls, options: WriteOptions) -> Self:
         """The policy that `options` make."""
         given: dict[str, Any] = dict(options)
+        for name, kind in (("durability", Durability), ("when_full", WhenFull)):
+            if name in given and given[name] not in tuple(kind):
+                raise InvalidRequest(name, f"takes {_either(tuple(kind))}, not {given[name]!r}")
         try:
             return msgspec.convert(given, cls)
         except msgspec.ValidationError as problem:
@@ -74,3 +77,7 @@ class WritePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise problem.__cause__ from None
             what, _, where = str(problem).partition(" - at `$.")
             raise InvalidRequest(where.rstrip("`") or "options", f"{what[0].lower()}{what[1:]}") from None
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
