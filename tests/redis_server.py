@@ -52,7 +52,16 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        command = [*self._launcher(), self._binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._folder)]
+        command = [
+            *self._launcher(),
+            self._binary,
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.socket),
+            "--dir",
+            str(self._folder),
+        ]
         command += ["--save", "", "--loglevel", "warning", *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 20

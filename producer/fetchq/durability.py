@@ -1,9 +1,10 @@
 """Writes that are known to be durable when they are acknowledged: a script and the question, on one connection.
 
 `WAIT` and `WAITAOF` speak of the writes of the connection that they come over, so each goes out behind the script that
-it is about, in one round trip. Redis 7.2 and Valkey know `WAITAOF`; before, `appendfsync always` is as good, since such
-a server writes to the disk before it replies, and the question is whether it is set up so. (redis.io/docs: "WAIT",
-"WAITAOF", "Redis persistence".)
+it is about, in one round trip. A server with `appendfsync always` writes to its disk before it replies, and the
+question is only whether it is set up so. With `everysec` it takes a `WAITAOF` that tells the truth, as Redis has since
+8.0. Before (it came with 7.2) and in Valkey it can answer up to a second early: redis/redis#13793. (redis.io/docs:
+"WAIT", "WAITAOF", "Redis persistence".)
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .write_policy import Durability, WritePolicy
 FENCE_MS: Final = 60_000
 _SOCKET_SHARE: Final = 0.8
 """A question may take so much of the client's socket timeout, past which a connection counts as lost."""
+_TRUE_WAITAOF: Final = 8
+"""The major version of Redis since which WAITAOF waits for the disk whatever `appendfsync` is."""
 _APPEND_SETTINGS: Final = "*append*"
 _WANTED_SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
@@ -90,23 +93,29 @@ class DurableCalls:
             except ResponseError as problem:
                 raise self._refusal("replicated", f"it does not take WAIT ({problem})") from problem
             return ("WAIT", self._replicas, timeout_ms)
-        try:
-            await self._ask("WAITAOF", 1, 0, 1)
-        except ResponseError as problem:
-            if "appendonly is disabled" in str(problem):
-                raise self._refusal("fsync", "it keeps no append-only file (appendonly is no)") from problem
-        else:
+        lacks = "it has no WAITAOF that waits for its disk (Redis 8.0 has)"
+        if await self._has_true_waitaof():
             return ("WAITAOF", 1, 0, timeout_ms)
         question: Command = ("CONFIG GET", _APPEND_SETTINGS)
         try:
             settings = await self._ask(*question)
         except ResponseError as problem:
-            raise self._refusal(
-                "fsync", f"it does not take WAITAOF (Redis 7.2), nor lets us read what appendfsync is ({problem})"
-            ) from problem
+            raise self._refusal("fsync", f"{lacks}, nor lets us read its appendfsync ({problem})") from problem
         if doubt := _doubt_of_settings(settings):
-            raise self._refusal("fsync", f"it does not take WAITAOF (Redis 7.2), and {doubt}")
+            raise self._refusal("fsync", f"{lacks}, and {doubt}")
         return question
+
+    async def _has_true_waitaof(self) -> bool:
+        try:
+            server = await self._ask("INFO", "server")
+            if "valkey_version" in server or not _is_major(str(server.get("redis_version", "")), _TRUE_WAITAOF):
+                return False
+            await self._ask("WAITAOF", 1, 0, 1)
+        except ResponseError as problem:
+            if "appendonly is disabled" in str(problem):
+                raise self._refusal("fsync", "it keeps no append-only file: appendonly is no") from problem
+            return False
+        return True
 
     async def _ask(self, *command: str | int) -> Any:
         execute: Callable[..., Any] = self._redis.execute_command
@@ -135,3 +144,8 @@ def _doubt_of_settings(settings: dict[str, str]) -> str:
         if settings.get(name) != wanted
     ]
     return ", ".join(wrong)
+
+
+def _is_major(version: str, least: int) -> bool:
+    major = version.partition(".")[0]
+    return major.isdigit() and int(major) >= least
