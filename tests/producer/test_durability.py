@@ -212,8 +212,10 @@ async def test_durable_enqueues_share_a_bounded_number_of_connections(
         await producer.enqueue(URL)
         with replica.hung():
             pending = asyncio.gather(*(producer.enqueue(URL) for _ in range(300)), return_exceptions=True)
-            await asyncio.sleep(SOON_S / 2)
-            clients = (await admin.info("clients"))["connected_clients"]
+            clients = 0
+            while not pending.done():
+                clients = max(clients, (await admin.info("clients"))["connected_clients"])
+                await asyncio.sleep(SOON_S / 10)
             outcomes = await pending
         assert clients < 80
         assert {type(outcome) for outcome in outcomes} == {NotDurable}
