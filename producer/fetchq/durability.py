@@ -2,9 +2,9 @@
 
 `WAIT` and `WAITAOF` speak of the writes of the connection that they come over, so each goes out behind the script that
 it is about, in one round trip. A server with `appendfsync always` writes to its disk before it replies, and the
-question is only whether it is set up so. With `everysec` it takes a `WAITAOF` that tells the truth, as Redis has since
-8.0. Before (it came with 7.2) and in Valkey it can answer up to a second early: redis/redis#13793. (redis.io/docs:
-"WAIT", "WAITAOF", "Redis persistence".)
+question is only whether it is set up so. With `everysec` it takes a `WAITAOF` that waits for the disk: that of Redis
+7.2, and since 8.0. In Redis 7.4 and in Valkey it can answer a second early (redis/redis#13793; for Valkey, a trace of
+its system calls shows it). (redis.io/docs: "WAIT", "WAITAOF", "Redis persistence".)
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from .write_policy import Durability, WritePolicy
 FENCE_MS: Final = 60_000
 _SOCKET_SHARE: Final = 0.8
 """A question may take so much of the client's socket timeout, past which a connection counts as lost."""
-_TRUE_WAITAOF: Final = 8
-"""The major version of Redis since which WAITAOF waits for the disk whatever `appendfsync` is."""
 _APPEND_SETTINGS: Final = "*append*"
 _WANTED_SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
@@ -93,8 +91,8 @@ class DurableCalls:
             except ResponseError as problem:
                 raise self._refusal("replicated", f"it does not take WAIT ({problem})") from problem
             return ("WAIT", self._replicas, timeout_ms)
-        lacks = "it has no WAITAOF that waits for its disk (Redis 8.0 has)"
-        if await self._has_true_waitaof():
+        lacks = "it has no WAITAOF that always waits for its disk (Redis 7.2 and 8 have)"
+        if await self._has_waitaof():
             return ("WAITAOF", 1, 0, timeout_ms)
         question: Command = ("CONFIG GET", _APPEND_SETTINGS)
         try:
@@ -105,10 +103,9 @@ class DurableCalls:
             raise self._refusal("fsync", f"{lacks}, and {doubt}")
         return question
 
-    async def _has_true_waitaof(self) -> bool:
+    async def _has_waitaof(self) -> bool:
         try:
-            server = await self._ask("INFO", "server")
-            if "valkey_version" in server or not _is_major(str(server.get("redis_version", "")), _TRUE_WAITAOF):
+            if not waitaof_waits(await self._ask("INFO", "server")):
                 return False
             await self._ask("WAITAOF", 1, 0, 1)
         except ResponseError as problem:
@@ -146,6 +143,9 @@ def _doubt_of_settings(settings: dict[str, str]) -> str:
     return ", ".join(wrong)
 
 
-def _is_major(version: str, least: int) -> bool:
-    major = version.partition(".")[0]
-    return major.isdigit() and int(major) >= least
+def waitaof_waits(server: dict[str, Any]) -> bool:
+    """Whether a server of this `INFO server` answers WAITAOF when its disk has the writes, and not before."""
+    if "valkey_version" in server:  # its redis_version is that of the Redis which it came from
+        return False
+    major, _, rest = str(server.get("redis_version", "")).partition(".")
+    return major.isdigit() and (int(major) >= 8 or (int(major) == 7 and rest.startswith("2.")))

@@ -27,6 +27,7 @@ from fetchq import (
     SyncProducer,
     WritePolicy,
 )
+from fetchq.durability import waitaof_waits
 from fetchq.redis_url import connect
 from fetchq.sync import SyncFetchJob, SyncJob
 from fetchq_worker.embedded import EmbeddedRedis
@@ -300,10 +301,30 @@ async def test_valkeys_waitaof_is_not_believed(request: pytest.FixtureRequest) -
     server = RedisServer("--appendonly", "yes", binary=waitaof_binary())
     request.addfinalizer(server.remove)
     async with Producer.from_url(server.url, durability="fsync") as producer, connect(server.url) as admin:
-        with pytest.raises(DurabilityRefused, match=r"no WAITAOF that waits for its disk .*appendfsync is everysec"):
+        with pytest.raises(
+            DurabilityRefused, match=r"no WAITAOF that always waits for its disk .*appendfsync is everysec"
+        ):
             await producer.enqueue(URL)
         await admin.config_set("appendfsync", "always")
         await producer.enqueue(URL)
+
+
+@pytest.mark.parametrize(
+    ("server", "waits"),
+    [
+        ({"redis_version": "7.0.15"}, False),
+        ({"redis_version": "7.2.12"}, True),
+        ({"redis_version": "7.4.6"}, False),
+        ({"redis_version": "8.0.0"}, True),
+        ({"redis_version": "10.2.1"}, True),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, False),
+        ({"redis_version": "255.255.255"}, True),
+        ({"redis_version": "unstable"}, False),
+        ({}, False),
+    ],
+)
+def test_whose_waitaof_waits_for_the_disk(server: dict[str, object], waits: bool) -> None:
+    assert waitaof_waits(server) is waits
 
 
 def _as_redis_8(said: bytes) -> bytes:
