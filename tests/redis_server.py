@@ -51,7 +51,8 @@ class RedisServer:
         self.url = f"unix://{self.socket}"
         self.start()
 
-    def start(self) -> None:
+    def start(self, *more_options: str) -> None:
+        """Starts it with what it was made with, and with `more_options` until it is started again."""
         command = [
             *self._launcher(),
             self._binary,
@@ -62,7 +63,7 @@ class RedisServer:
             "--dir",
             str(self._folder),
         ]
-        command += ["--save", "", "--loglevel", "warning", *self._options]
+        command += ["--save", "", "--loglevel", "warning", *self._options, *more_options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 20
         while not self._answers():

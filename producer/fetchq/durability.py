@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from .errors import DurabilityRefused
 from .keys import Keys
-from .redis_errors import place_of
+from .redis_errors import CONNECTION_ERRORS, place_of
 from .write_policy import Durability, WritePolicy
 
 FENCE_MS: Final = 60_000
@@ -55,9 +55,16 @@ class DurableCalls:
         """
         if self._durability is Durability.MEMORY:
             return await script(keys=keys, args=args), ""
-        if self._question is None:
-            self._question = await self._check()
-        question = self._question
+        try:
+            return await self._call(script, keys, args, found)
+        except CONNECTION_ERRORS:
+            self._question = None  # the next connection may lead to another server
+            raise
+
+    async def _call(
+        self, script: AsyncScript, keys: Sequence[str], args: Sequence[Any], found: Callable[[Any], bool]
+    ) -> tuple[Any, str]:
+        question = self._question = self._question or await self._check()
         numbered = (len(keys), *keys, *args)
         by_hash, whole = ("EVALSHA", script.sha, *numbered), ("EVAL", script.script, *numbered)
         # Behind a script that the server does not know, the question would be about nothing, and could last.
@@ -72,7 +79,7 @@ class DurableCalls:
             fenced, said = await self._exchange(("SET", self._fence, "", "PX", FENCE_MS), question)
             doubt = str(fenced) if isinstance(fenced, RedisError) else self._doubt(said)
         if doubt:
-            self._question = None  # the server may be another one by now, or set up in another way
+            self._question = None  # the server may be set up in another way by now
         return reply, doubt
 
     async def _exchange(self, command: Sequence[Any], question: Command) -> tuple[Any, Any]:

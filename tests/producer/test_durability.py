@@ -157,7 +157,7 @@ async def test_what_came_before_the_batch_in_doubt_is_told_apart_from_it(
                 hung.enter_context(replica.hung())
             yield URL
 
-    options = {"durability": "replicated", "durable_timeout_s": SOON_S}
+    options = {"durability": "replicated", "durable_timeout_s": 1.5}
     with contextlib.ExitStack() as hung:
         async with Producer.from_url(master.url, **options) as producer, connect(master.url) as admin:  # type: ignore[arg-type]
             with pytest.raises(NotDurable) as doubt:
@@ -297,6 +297,19 @@ async def test_a_server_that_is_set_up_otherwise_meanwhile_is_noticed_with_the_n
 
 
 @pytest.mark.asyncio
+async def test_a_server_that_comes_back_set_up_otherwise_is_refused_before_it_is_written_to(
+    always: RedisServer,
+) -> None:
+    async with Producer.from_url(always.url, durability="fsync") as producer:
+        await producer.enqueue(URL)
+        always.stop()
+        always.start("--appendfsync", "everysec")
+        with pytest.raises(DurabilityRefused, match="appendfsync is everysec"):
+            await producer.enqueue(URL)
+        assert [sum(counts.values()) async for counts in producer.cancel_all()] == [1]
+
+
+@pytest.mark.asyncio
 async def test_valkeys_waitaof_is_not_believed(request: pytest.FixtureRequest) -> None:
     server = RedisServer("--appendonly", "yes", binary=waitaof_binary())
     request.addfinalizer(server.remove)
@@ -339,13 +352,13 @@ async def test_a_waitaof_that_can_be_believed_is_what_is_asked(request: pytest.F
     request.addfinalizer(server.remove)
     async with connect(server.url) as admin, _tcp_port(server, _as_redis_8) as port:
         url = f"redis://127.0.0.1:{port}"
-        async with Producer.from_url(url, durability="fsync", durable_timeout_s=SOON_S) as producer:
+        async with Producer.from_url(url, durability="fsync", durable_timeout_s=1.5) as producer:
             jobs = await producer.enqueue_many([URL] * 1200)
             assert len(jobs) == 1200
             assert await producer.enqueue(URL, key="k") == await producer.enqueue(URL, key="k")
             assert (await admin.info("commandstats"))["cmdstat_waitaof"]["calls"] >= 5
             await admin.config_set("appendfsync", "no")
-            with pytest.raises(NotDurable, match=rf"not on its disk after {SOON_S:g} s") as doubt:
+            with pytest.raises(NotDurable, match=r"not on its disk after 1\.5 s") as doubt:
                 await producer.enqueue(URL)
             assert await doubt.value.enqueued[0].status() is JobStatus.QUEUED
             await admin.config_set("appendonly", "no")
