@@ -9,6 +9,7 @@ from .dead_letter import DeadLetter, RetryOutcome
 from .errors import (
     FETCH_ERRORS,
     DeadLetterNotFound,
+    DurabilityRefused,
     FetchError,
     FetchqError,
     InvalidRedisURL,
@@ -17,6 +18,9 @@ from .errors import (
     JobNotFound,
     KeyConflict,
     NewerWireVersion,
+    NotDurable,
+    QueueFull,
+    RedisFull,
     RedisRefused,
     RedisUnavailable,
     ResultTimeout,
@@ -28,6 +32,7 @@ from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
 from .status import FetchStatus
 from .sync import SyncFetchJob, SyncJob, SyncProducer
+from .write_policy import Durability, WhenFull, WritePolicy
 
 __version__ = "0.1.0"
 
@@ -37,6 +42,8 @@ __all__ = [
     "CancelOutcome",
     "DeadLetter",
     "DeadLetterNotFound",
+    "Durability",
+    "DurabilityRefused",
     "FetchError",
     "FetchJob",
     "FetchRequest",
@@ -51,8 +58,11 @@ __all__ = [
     "JobStatus",
     "KeyConflict",
     "NewerWireVersion",
+    "NotDurable",
     "Producer",
+    "QueueFull",
     "Redirect",
+    "RedisFull",
     "RedisRefused",
     "RedisUnavailable",
     "ResultTimeout",
@@ -62,6 +72,8 @@ __all__ = [
     "SyncJob",
     "SyncProducer",
     "Timing",
+    "WhenFull",
     "WireError",
+    "WritePolicy",
     "__version__",
 ]

@@ -112,11 +112,11 @@ class Queue:
     async def enqueue(self, *jobs: tuple[str, str, str, str]) -> list[Any]:
         """Each job: id, due as the script takes it, limit key, lane and deadline."""
         keys = self.keys
-        args: list[Any] = [keys.job, keys.result, self.now_ms, keys.waiting]
+        args: list[Any] = [keys.job, keys.result, self.now_ms, keys.waiting, "", ""]
         for job_id, due, limit_key, note in jobs:
             args += (job_id, b"payload", due, limit_key, note)
-        taken: list[Any] = await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=args)
-        return taken
+        taken, *_ = await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=args)
+        return list(taken)
 
     async def cancel(self, job_id: str, limit_key: str = "") -> int:
         keys = self.keys

@@ -124,7 +124,7 @@ def test_an_iterable_may_itself_use_the_producer(producer: SyncProducer) -> None
     def requests() -> Iterator[str]:
         for i in range(3):
             assert producer.enqueue(URL).status() is JobStatus.QUEUED
-            yield f"http://h/{i}"
+            yield f"http://h{i}.example/"
 
     assert len(set(producer.enqueue_many(requests()))) == 3
 
@@ -153,7 +153,7 @@ def test_an_error_of_the_callers_iterable_says_what_was_put_on_the_queue_before_
 ) -> None:
     def requests() -> Iterator[str]:
         for i in range(count):
-            yield f"http://h/{i}"
+            yield f"http://h{i}.example/"
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as problem:

@@ -313,6 +313,40 @@ def enqueue(
         list[str] | None,
         typer.Option("--tag", metavar="TAG", help="A name to cancel it by; can be repeated."),
     ] = None,
+    durability: Annotated[
+        str,
+        typer.Option(
+            "--durability",
+            metavar="memory|fsync|replicated",
+            help="What must hold the jobs before their ids are printed.",
+        ),
+    ] = "memory",
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            "--replicas", metavar="N", help="How many, with --durability replicated.", show_default="1", min=1
+        ),
+    ] = None,
+    durable_timeout_s: Annotated[
+        float,
+        typer.Option("--durable-timeout-s", metavar="S", help="How long the disk or the replicas may take."),
+    ] = 5.0,
+    max_queued: Annotated[
+        int | None,
+        typer.Option("--max-queued", metavar="N", help="Add no job to a queue that holds so many.", min=1),
+    ] = None,
+    when_full: Annotated[
+        str,
+        typer.Option("--when-full", metavar="refuse|wait", help="What to do where there is no room."),
+    ] = "refuse",
+    full_timeout_s: Annotated[
+        float,
+        typer.Option("--full-timeout-s", metavar="S", help="How long to wait for room; again after each that was had."),
+    ] = 60.0,
+    max_memory: Annotated[
+        float,
+        typer.Option("--max-memory", metavar="SHARE", help="The share of Redis's maxmemory at which there is no room."),
+    ] = 0.95,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
@@ -346,7 +380,16 @@ def enqueue(
         result_ttl_s=result_ttl_s,
         tags=tag or (),
     )
-    _run(command, urls or (), from_file, options, redis_url=redis_url, queue=queue)
+    writing = {
+        "durability": durability,
+        "replicas": replicas,
+        "durable_timeout_s": durable_timeout_s,
+        "max_queued": max_queued,
+        "when_full": when_full,
+        "full_timeout_s": full_timeout_s,
+        "max_memory": max_memory,
+    }
+    _run(command, urls or (), from_file, options, writing, redis_url=redis_url, queue=queue)
 
 
 @app.command()
