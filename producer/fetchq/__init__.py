@@ -5,8 +5,10 @@ async with Producer.from_url("redis://localhost:6379") as producer:
     result = await job.result(timeout_s=30)
 """
 
+from .dead_letter import DeadLetter, RetryOutcome
 from .errors import (
     FETCH_ERRORS,
+    DeadLetterNotFound,
     DurabilityRefused,
     FetchError,
     FetchqError,
@@ -38,6 +40,8 @@ __all__ = [
     "FETCH_ERRORS",
     "Attempt",
     "CancelOutcome",
+    "DeadLetter",
+    "DeadLetterNotFound",
     "Durability",
     "DurabilityRefused",
     "FetchError",
@@ -62,6 +66,7 @@ __all__ = [
     "RedisRefused",
     "RedisUnavailable",
     "ResultTimeout",
+    "RetryOutcome",
     "RetryPolicy",
     "SyncFetchJob",
     "SyncJob",

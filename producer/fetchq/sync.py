@@ -20,6 +20,7 @@ from .producer import Producer
 from .redis_url import DEFAULT_URL, RedisAddress
 from .request import FetchRequest, RequestOptions
 from .result import FetchResult
+from .sync_dead import SyncDeadLetters
 from .write_policy import WriteOptions, WritePolicy
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class SyncProducer:
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
         self._closed = False
+        self.dead: Final = SyncDeadLetters(self)
         _living.add(self)
 
     @classmethod
