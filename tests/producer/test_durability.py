@@ -86,11 +86,13 @@ async def _tcp_port(server: RedisServer, change: Callable[[bytes], bytes] = byte
         )
 
     listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-    yield listener.sockets[0].getsockname()[1]
-    listener.close()
-    for task in passing:
-        task.cancel()
-    await asyncio.gather(*passing, return_exceptions=True)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        for task in passing:
+            task.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, change: Callable[[bytes], bytes]) -> None:
@@ -360,7 +362,7 @@ async def test_a_waitaof_that_can_be_believed_is_what_is_asked(request: pytest.F
             await admin.config_set("appendfsync", "no")
             with pytest.raises(NotDurable, match=r"not on its disk after 1\.5 s") as doubt:
                 await producer.enqueue(URL)
-            assert await doubt.value.enqueued[0].status() is JobStatus.QUEUED
+            assert await admin.zscore("arq:queue", doubt.value.enqueued[0].id) is not None
             await admin.config_set("appendonly", "no")
             with pytest.raises(DurabilityRefused, match="keeps no append-only file"):
                 await producer.enqueue(URL)
