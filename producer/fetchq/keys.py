@@ -102,6 +102,51 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:wake:{self.queue}"
 
     @property
+    def hosts(self) -> str:
+        """Hash: the record of each limit key that has jobs, or something to remember (`lua/frontier.lua`)."""
+        return f"{self.namespace}fetchq:hosts:{self.queue}"
+
+    @property
+    def limits(self) -> str:
+        """Hash: what was set for a limit key, a wildcard such as `*.example.org`, or `*` for all others."""
+        return f"{self.namespace}fetchq:limits:{self.queue}"
+
+    @property
+    def turns(self) -> str:
+        """Sorted set: limit keys, and `~` with a job id, by the ms at which they are to be looked at."""
+        return f"{self.namespace}fetchq:turns:{self.queue}"
+
+    @property
+    def depths(self) -> str:
+        """Sorted set: limit keys by how many jobs wait for them."""
+        return f"{self.namespace}fetchq:depths:{self.queue}"
+
+    @property
+    def cooling(self) -> str:
+        """Sorted set: limit keys by the ms at which their cooling-off ends."""
+        return f"{self.namespace}fetchq:cooling:{self.queue}"
+
+    @property
+    def running(self) -> str:
+        """Hash: the limit key of each running job, by job id."""
+        return f"{self.namespace}fetchq:running:{self.queue}"
+
+    @property
+    def waiting(self) -> str:
+        """Prefix, the limit key follows. Sorted set: ids of the jobs that wait for it, in the order of their turns."""
+        return f"{self.namespace}fetchq:waiting:{self.queue}:"
+
+    @property
+    def paused(self) -> str:
+        """String: the whole queue is paused."""
+        return f"{self.namespace}fetchq:paused:{self.queue}"
+
+    @property
+    def frontier(self) -> tuple[str, ...]:
+        """The keys that every script with `lua/frontier.lua` in it takes, in its order."""
+        return (self.hosts, self.limits, self.turns, self.depths, self.cooling, self.running)
+
+    @property
     def workers(self) -> str:
         """Sorted set: live workers by their last heartbeat in ms."""
         return f"{self.namespace}fetchq:workers:{self.queue}"

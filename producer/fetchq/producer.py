@@ -18,6 +18,7 @@ from .errors import FetchqError, InvalidRequest, KeyConflict
 from .job import CancelOutcome, FetchJob, Job, JobStatus
 from .job_id import JobIds, check_id, id_for_key
 from .keys import DEFAULT_QUEUE, PUSH_PREFIX_LEN, Keys
+from .limit_key import lane_and_deadline_of, limit_key_of
 from .redis_errors import CONNECTION_ERRORS, translated
 from .redis_url import DEFAULT_URL, RedisAddress, connect
 from .request import DEFAULT_RESULT_TTL_S, FetchRequest, RequestOptions, build_request
@@ -145,7 +146,7 @@ class Producer:
         except (TypeError, ValueError, OverflowError, RecursionError) as problem:
             raise InvalidRequest("arguments", str(problem)) from problem
         job_id = self._ids.take(1)[0]
-        await self._run_enqueue([job_id, payload, ""])
+        await self._run_enqueue([job_id, payload, "", "", ""])
         return Job(self, job_id)
 
     def job(self, job_id: str) -> FetchJob:
@@ -271,7 +272,8 @@ class Producer:
         for i, request in enumerate(requests):
             if request.key is not None:
                 ids[i] = id_for_key(request.key, queue)
-            args += (ids[i], wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms), due_of(request))
+            payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms)
+            args += (ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request))
         taken = await self._run_enqueue(args)
         jobs = [FetchJob(self, job_id) for job_id in ids]
         conflicts = [
@@ -286,8 +288,8 @@ class Producer:
         return jobs
 
     async def _run_enqueue(self, jobs: list[Any]) -> list[Any]:
-        keys = [self.keys.pending, self.keys.wake]
-        args = [self.keys.job, self.keys.result, "", *jobs]
+        keys = [self.keys.pending, self.keys.wake, *self.keys.frontier]
+        args = [self.keys.job, self.keys.result, "", self.keys.waiting, *jobs]
         with self._asking():
             try:
                 reply: list[Any] = await self._enqueue(keys=keys, args=args)
@@ -313,11 +315,11 @@ class Producer:
     async def _cancel_batch(self, job_ids: Sequence[str], payloads: Sequence[bytes | None]) -> list[CancelOutcome]:
         keys = self.keys
         args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
-        args += (PUSH_PREFIX_LEN, "")
+        args += (PUSH_PREFIX_LEN, "", keys.waiting)
         for job_id, payload in zip(job_ids, payloads, strict=True):
             args += (job_id, *_cancelled(job_id, payload, keys.queue))
         with self._asking():
-            codes = await self._cancel(keys=[keys.pending, keys.abort, keys.leases], args=args)
+            codes = await self._cancel(keys=[keys.pending, keys.abort, keys.leases, *keys.frontier], args=args)
         return [_CANCEL_OUTCOMES[code] for code in codes]
 
 
@@ -344,16 +346,17 @@ def _tags(payload: bytes | None) -> Sequence[str]:
     return tags if isinstance(tags, list) else ()
 
 
-def _cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int]:
-    """The result of a job that is cancelled before it ran, and the result's life in ms."""
+def _cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int, str]:
+    """The result of a job that is cancelled before it ran, the result's life in ms, and the job's limit key."""
     job: dict[str, Any] = {"f": "<unknown>", "a": [], "k": {}, "et": _now_ms()}
-    ttl_s = DEFAULT_RESULT_TTL_S
+    ttl_s, limit_key = DEFAULT_RESULT_TTL_S, ""
     if payload is not None:
         try:
             job = wire.deserialize(payload)
-            ttl_s = wire.decode_request(job["a"][0]).result_ttl_s
+            request = wire.decode_request(job["a"][0])
+            ttl_s, limit_key = request.result_ttl_s, limit_key_of(request)
         except (FetchqError, LookupError):  # a call of another coroutine, or no job at all: it can be cancelled too
             pass
     now_ms = _now_ms()
     ended = {"t": 0, "s": False, "r": asyncio.CancelledError(), "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
-    return wire.serialize({**job, **ended}), round(ttl_s * 1000)
+    return wire.serialize({**job, **ended}), round(ttl_s * 1000), limit_key

@@ -25,9 +25,7 @@ from tests.chaos.model import Model, ModelJob
 from tests.engine.scripted_queue import LEASE_MS, T0, Queue
 from tests.redis_server import RedisServer
 
-from fetchq.keys import PUSH_PREFIX_LEN
 from fetchq.redis_url import connect
-from fetchq.scripts import load_script
 from fetchq_worker.embedded import EmbeddedRedis
 
 EXAMPLES = 60
@@ -62,8 +60,6 @@ class QueueMachine(RuleBasedStateMachine):
             return await Queue.open(connect(self.server.url, redis_class=ArqRedis))
 
         self.queue = self.wait(open_queue())
-        self.enqueue_script = load_script(self.queue.redis, "enqueue")
-        self.cancel_script = load_script(self.queue.redis, "cancel")
 
     def teardown(self) -> None:
         if hasattr(self, "queue"):
@@ -85,22 +81,18 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(delay_ms=st.sampled_from([0, 0, 0, 500, LEASE_MS]), count=st.integers(1, 3))
     def enqueue(self, delay_ms: int, count: int) -> None:
-        keys, args = self.queue.keys, [self.queue.keys.job, self.queue.keys.result, self.queue.now_ms]
+        jobs = []
         for _ in range(count):
             job_id = f"job{len(self.model.jobs):04}"
-            args += [job_id, b"payload", f"+{delay_ms}" if delay_ms else ""]
+            jobs.append((job_id, f"+{delay_ms}" if delay_ms else "", "", ""))
             self.model.enqueue(job_id, delay_ms)
-        assert self.wait(self.enqueue_script(keys=[keys.pending, keys.wake], args=args)) == []  # type: ignore[arg-type]
+        assert self.wait(self.queue.enqueue(*jobs)) == []
 
     @precondition(lambda self: self.model.jobs)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.model.jobs)))
-        keys = self.queue.keys
-        args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
-        args += [PUSH_PREFIX_LEN, self.queue.now_ms, job_id, b"cancelled", 3_600_000]
-        answer = self.wait(self.cancel_script(keys=[keys.pending, keys.abort, keys.leases], args=args))
-        assert answer == [self.model.cancel(job_id)]
+        assert self.wait(self.queue.cancel(job_id)) == self.model.cancel(job_id)
 
     @precondition(lambda self: self.model.waiting)
     @rule(data=st.data())
@@ -136,7 +128,8 @@ class QueueMachine(RuleBasedStateMachine):
         keys = self.queue.keys
         given = self.wait(
             self.queue.scripts.give_back(
-                (keys.pending, keys.leases, keys.lease_ends, keys.wake), (keys.job, keys.retry, keys.in_progress, token)
+                (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier),
+                (keys.job, keys.retry, keys.in_progress, keys.waiting, token),
             )
         )
         assert given == self.model.give_back_unheard(token)

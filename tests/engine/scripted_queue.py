@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 from arq.connections import ArqRedis
 
 from fetchq.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.scripts import load_script
 from fetchq_worker.engine.scripts import Scripts
 
 T0 = 1_800_000_000_000
@@ -45,6 +46,8 @@ class Queue:
         self.redis: Any = redis  # redis-py 5 types each reply as `Awaitable | value`
         self.scripts = scripts
         self.keys = Keys()
+        self._enqueue = load_script(redis, "enqueue")
+        self._cancel = load_script(redis, "cancel")
         self.now_ms = T0
 
     @classmethod
@@ -73,49 +76,79 @@ class Queue:
         passed: int = 0,
         max_bytes: int = 1 << 20,
         aborts: bool = True,
+        lanes: str = "hdl",
     ) -> Claim:
         keys = self.keys
         queued, more, wait_ms, passed, flat = await self.scripts.claim(
-            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake),
+            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused, *keys.frontier),
             (
                 self.now_ms, token, LEASE_MS, count, max_bytes, passed, DAY_MS, "1" if aborts else "",
-                keys.job, keys.retry, keys.in_progress, *only,
+                keys.job, keys.retry, keys.in_progress, keys.waiting, lanes, *only,
             ),
         )  # fmt: skip
         jobs = [
-            Claimed(flat[i].decode(), flat[i + 1], int(flat[i + 2]), flat[i + 3], flat[i + 4] == 1)
+            Claimed(flat[i].decode(), flat[i + 1], int(float(flat[i + 2])), flat[i + 3], flat[i + 4] == 1)
             for i in range(0, len(flat), 5)
         ]
         return Claim(queued, more == 1, wait_ms, passed, jobs)
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
-        """Each outcome: id, token, verb, time, marker, result; the last ones may be left away."""
+        """Each outcome: id, token, verb, time, marker, result, note; the last ones may be left away."""
         keys = self.keys
         args: list[Any] = [
             self.now_ms, keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done, PUSH_PREFIX_LEN,
+            keys.waiting,
         ]  # fmt: skip
         for outcome in outcomes:
-            args += [*outcome, *("", "", "")][:6]
-        lost, refused, refusal = await self.scripts.commit(
-            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake), args
+            args += [*outcome, *("", "", "", "")][:7]
+        lost, refused, refusal, _ = await self.scripts.commit(
+            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier), args
         )
         return lost, refused, refusal
+
+    async def enqueue(self, *jobs: tuple[str, str, str, str]) -> list[Any]:
+        """Each job: id, due as the script takes it, limit key, lane and deadline."""
+        keys = self.keys
+        args: list[Any] = [keys.job, keys.result, self.now_ms, keys.waiting]
+        for job_id, due, limit_key, note in jobs:
+            args += (job_id, b"payload", due, limit_key, note)
+        taken: list[Any] = await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=args)
+        return taken
+
+    async def cancel(self, job_id: str, limit_key: str = "") -> int:
+        keys = self.keys
+        args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
+        args += [PUSH_PREFIX_LEN, self.now_ms, keys.waiting, job_id, b"cancelled", 3_600_000, limit_key]
+        [answer] = await self._cancel(keys=[keys.pending, keys.abort, keys.leases, *keys.frontier], args=args)
+        return int(answer)
+
+    async def admit(self, *jobs: Sequence[Any]) -> list[str]:
+        """Each job: id, token, limit key, and the deadline in ms if it has one. Gives those that may not start."""
+        keys = self.keys
+        args: list[Any] = [self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting]
+        for job in jobs:
+            args += [*job, ""][:4]
+        refused = await self.scripts.admit(
+            (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
+        )
+        return [job_id.decode() for job_id in refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
         return await self.commit((job_id, token, "finish", 3_600_000, "", result))
 
     async def renew(self, *held: tuple[str, str]) -> list[bytes]:
         keys = self.keys
-        args: list[Any] = [self.now_ms, LEASE_MS, keys.in_progress]
+        args: list[Any] = [self.now_ms, LEASE_MS, keys.in_progress, keys.waiting]
         for job_id, token in held:
             args += (job_id, token)
-        lost: list[bytes] = await self.scripts.renew((keys.pending, keys.leases, keys.lease_ends), args)
+        lost: list[bytes] = await self.scripts.renew((keys.pending, keys.leases, keys.lease_ends, *keys.frontier), args)
         return lost
 
     async def keep(self, *, page: int = 100, gap_ms: int = 0) -> int:
         keys = self.keys
         kept: int = await self.scripts.keep(
-            (keys.pending, keys.leases, keys.lease_ends, keys.keeper), (self.now_ms, gap_ms, page, keys.job, DAY_MS)
+            (keys.pending, keys.leases, keys.lease_ends, keys.keeper, *keys.frontier),
+            (self.now_ms, gap_ms, page, keys.job, DAY_MS, keys.waiting),
         )
         return kept
 

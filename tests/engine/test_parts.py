@@ -21,7 +21,7 @@ from fetchq_worker.engine.wake import Bell
 
 pytestmark = pytest.mark.asyncio
 
-FIELDS_BEFORE_JOBS, FIELDS_A_JOB = 8, 6
+FIELDS_BEFORE_JOBS, FIELDS_A_JOB = 9, 7
 
 
 def lease(number: int = 0) -> Lease:
@@ -42,7 +42,7 @@ class Link:
         if self.broken:
             raise RedisConnectionError("away")
         self.calls.append(args[FIELDS_BEFORE_JOBS::FIELDS_A_JOB])
-        return [[], [], b""]
+        return [[], [], b"", 0]
 
 
 @pytest.fixture

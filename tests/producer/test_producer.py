@@ -305,8 +305,17 @@ async def test_idle_workers_are_woken_and_a_burst_costs_no_storm_of_tokens(produ
     assert await _wakes(producer, redis) == 0
     await producer.enqueue(URL)
     assert await _wakes(producer, redis) == 1
+    await producer.enqueue_many(f"https://host-{i}.example/" for i in range(5000))
+    assert await _wakes(producer, redis) == 8
+
+
+@pytest.mark.asyncio
+async def test_jobs_that_wait_for_their_host_wake_nobody(producer: Producer, redis: Redis) -> None:
     await producer.enqueue_many([URL] * 5000)
     assert await _wakes(producer, redis) == 8
+    await redis.delete(producer.keys.wake)
+    await producer.enqueue_many([URL] * 5000)
+    assert await _wakes(producer, redis) == 0
 
 
 @pytest.mark.asyncio

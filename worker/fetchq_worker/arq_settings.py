@@ -22,6 +22,7 @@ from fetchq.wire import FETCH_FUNCTION, deserialize, serialize
 
 from .fetch.client import Fetcher
 from .fetch.job import fetch_data
+from .frontier.gate import FetchGate
 from .settings import InvalidSetting, Settings
 from .stock_arq import settle
 
@@ -60,6 +61,7 @@ def worker_settings(
         "max_jobs": settings.concurrency,
         "job_completion_wait": math.ceil(settings.grace_s),
         "lease_s": settings.lease_s,  # the engine's own; stock arq passes over what it does not know
+        "gate": FetchGate(),
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
         "job_serializer": serialize,

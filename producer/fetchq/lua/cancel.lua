@@ -1,25 +1,46 @@
 -- Cancels a batch of jobs: one that waits ends here and now, one that runs is marked for its worker.
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  abort: sorted set that workers look at (arq's own)
--- KEYS[3]  leases: hash of the running jobs' leases
+-- KEYS[3]  leases: hash of the running jobs' leases            KEYS[4..9]  the frontier's
 -- ARGV[1..5]  prefixes of the payload, result, in-progress, retry and attempts keys
 -- ARGV[6]  prefix of the push channels     ARGV[7]  how many characters of an id name its channel
--- ARGV[8]  now in ms, for tests; '' for Redis's own clock
--- ARGV[9...] three a job: id, the result to store, its life in ms ('0' stores none)
+-- ARGV[8]  now in ms, for tests; '' for Redis's own clock      ARGV[9]  prefix of the queues of limit keys
+-- ARGV[10...] four a job: id, the result to store, its life in ms ('0' stores none), its limit key ('' none or not known)
 --
 -- Returns one number a job: 0 there is no such job, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
 --
 -- Atomic, since between the look and the removal a worker could claim the job. A lease left by a dead worker goes too,
 -- so that its run, should it wake up, has no token to commit with.
 
-local now = tonumber(ARGV[8])
-if not now then
+--#include frontier
+
+local now_us
+if ARGV[8] == '' then
   local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now_us = time[1] * 1000000 + time[2]
+else
+  now_us = tonumber(ARGV[8]) * 1000
+end
+local now = math.floor(now_us / 1000)
+frontier.open(4, ARGV[9], KEYS[1], now_us)
+
+local function leave_frontier(id, key)
+  frontier.release({id}, false, true)
+  if key == '' then
+    return -- its entry in a key's queue, if there is one, is passed over when its turn comes
+  end
+  local record = frontier.record(key)
+  local score = tonumber(redis.call('ZSCORE', KEYS[1], id) or 0)
+  if score >= frontier.PARKED then
+    local removed = redis.pcall('ZREM', frontier.waiting .. key, id)
+    record.waiting = math.max(0, record.waiting - (tonumber(removed) or 0))
+  elseif score <= now then
+    record.standing = math.max(0, record.standing - 1)
+  end
 end
 
 local outcome = {}
-for i = 9, #ARGV, 3 do
+for i = 10, #ARGV, 4 do
   local id, ttl = ARGV[i], tonumber(ARGV[i + 2])
   if redis.call('EXISTS', ARGV[2] .. id) == 1 then
     outcome[#outcome + 1] = 3
@@ -31,6 +52,7 @@ for i = 9, #ARGV, 3 do
       redis.call('SET', ARGV[2] .. id, ARGV[i + 1], 'PX', ttl)
     end
     redis.call('DEL', ARGV[1] .. id, ARGV[4] .. id, ARGV[5] .. id)
+    leave_frontier(id, ARGV[i + 3])
     redis.call('ZREM', KEYS[1], id)
     redis.call('ZREM', KEYS[2], id)
     redis.call('HDEL', KEYS[3], id)
@@ -40,4 +62,5 @@ for i = 9, #ARGV, 3 do
     outcome[#outcome + 1] = 0
   end
 end
+frontier.save()
 return outcome

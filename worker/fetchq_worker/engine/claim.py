@@ -10,6 +10,7 @@ import msgspec
 
 from fetchq.keys import Keys
 
+from .admit import Admission
 from .lease import Lease
 from .scripts import REDIS_ERRORS, Script, Scripts
 
@@ -19,6 +20,9 @@ MAX_CLAIM_BYTES: Final = 16 << 20
 """Payloads that one claim brings, at most: one more job may go over it."""
 
 MAX_UNHEARD: Final = 64
+
+LANES: Final = (*("hdl",) * 12, *("dhl",) * 3, "lhd")
+"""In which order a claim looks at the lanes, call by call: one in four leaves the first place to another lane."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -37,12 +41,21 @@ class Claimer:
     """Claims jobs for one worker, each call under a fencing token of its own."""
 
     def __init__(
-        self, keys: Keys, *, worker_id: str, lease_ms: int, default_life_ms: int, look_at_aborts: bool
+        self,
+        keys: Keys,
+        *,
+        worker_id: str,
+        lease_ms: int,
+        default_life_ms: int,
+        look_at_aborts: bool,
+        admission: Admission | None = None,
     ) -> None:
-        self._keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
-        self._lease_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake)
-        self._prefixes: Final = (keys.job, keys.retry, keys.in_progress)
+        own = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused)
+        self._keys: Final = (*own, *keys.frontier)
+        self._lease_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier)
+        self._prefixes: Final = (keys.job, keys.retry, keys.in_progress, keys.waiting)
         self._rest: Final = (default_life_ms, "1" if look_at_aborts else "", *self._prefixes)
+        self._admission: Final = admission
         self._worker_id: Final = worker_id
         self._lease_ms: Final = lease_ms
         self._calls = 0
@@ -58,22 +71,25 @@ class Claimer:
         only: Sequence[bytes | str] = (),
         on_sent: Callable[[], None] | None = None,
     ) -> Claim:
-        """Takes up to `count` due jobs; with `only`, from among these ids."""
+        """Takes up to `count` due jobs that may start now; with `only`, from among these ids."""
         if self._unheard:
             await self._give_back(scripts.give_back)
         self._calls += 1
         token = f"{self._worker_id}.{self._calls:x}"
         try:
             passed = 0 if only else self._passed
-            args = ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, *only)
-            reply = await scripts.claim(self._keys, args, on_sent=on_sent)
+            lanes = LANES[self._calls % len(LANES)]
+            args = ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, lanes, *only)
+            queued, more, wait_ms, passed, jobs = await scripts.claim(self._keys, args, on_sent=on_sent)
+            leases = _leases(jobs, token)
+            if leases and self._admission is not None:
+                leases = await self._admission.admit(scripts, leases)
         except REDIS_ERRORS:
             self._unheard = (*self._unheard, token)[-MAX_UNHEARD:]
             raise
-        queued, more, wait_ms, passed, jobs = reply
         if not only:
             self._passed = passed
-        return Claim(_leases(jobs, token), queued, more == 1, None if wait_ms < 0 else wait_ms / 1000)
+        return Claim(leases, queued, more == 1, None if wait_ms < 0 else wait_ms / 1000)
 
     async def _give_back(self, script: Script) -> None:
         """A claim whose reply was lost may have taken jobs: nobody runs them, and their leases are long."""

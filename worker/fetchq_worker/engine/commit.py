@@ -54,6 +54,8 @@ class Outcome(msgspec.Struct, eq=False, gc=False):
     """In how many ms a job that goes back is due; None at its original score."""
     marker_ms: int | None = None
     """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
+    note: str = ""
+    """What the run says of its limit key: `+` well, `-` not reached, `=` neither; then a word for people."""
     landed: asyncio.Future[None] | None = None
     """Set by who waits for the commit; done when it is in Redis."""
 
@@ -67,9 +69,10 @@ class Committer:
 
     def __init__(self, keys: Keys, *, delay_s: float, on_commit: Callable[[float | None], None]) -> None:
         """`on_commit` is called after each commit, with the seconds until the first of the jobs put back is due."""
-        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
+        own = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
+        self._redis_keys: Final = (*own, *keys.frontier)
         prefixes = (keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done)
-        self._head: Final = ("", *prefixes, PUSH_PREFIX_LEN)
+        self._head: Final = ("", *prefixes, PUSH_PREFIX_LEN, keys.waiting)
         self._delay_s: Final = delay_s
         self._on_commit: Final = on_commit
         self._waiting: deque[Outcome] = deque()
@@ -179,18 +182,18 @@ class Committer:
             else:
                 time = "" if outcome.defer_ms is None else outcome.defer_ms
             marker = "" if outcome.marker_ms is None else outcome.marker_ms
-            args += (lease.key, lease.token, outcome.verb, time, marker, outcome.result)
-        lost, refused, refusal = await script(self._redis_keys, args)
+            args += (lease.key, lease.token, outcome.verb, time, marker, outcome.result, outcome.note)
+        lost, refused, refusal, promoted = await script(self._redis_keys, args)
         if lost:
             # After a call that broke, the first of two equal commits may have landed, and this one finds no lease.
             level = logging.INFO if self.stalled else logging.WARNING
             logger.log(level, "commit.lost jobs=%d first=%r: their leases are not this worker's", len(lost), lost[0])
         left = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []
-        self._settle(batch, left)
+        self._settle(batch, left, promoted)
         return left, refusal.decode("utf-8", "replace")
 
-    def _settle(self, batch: list[Outcome], left: list[Outcome]) -> None:
-        next_due_ms: int | None = None
+    def _settle(self, batch: list[Outcome], left: list[Outcome], promoted: int) -> None:
+        next_due_ms: int | None = 0 if promoted else None
         for outcome in batch:
             if left and outcome in left:
                 continue

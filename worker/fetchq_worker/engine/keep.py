@@ -16,8 +16,8 @@ class Keeper:
 
     def __init__(self, keys: Keys, *, gap_s: float, default_life_ms: int) -> None:
         """`default_life_ms`: how long past its due time a stock client lets a payload live by default."""
-        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.keeper)
-        self._args: Final = ("", max(1, round(gap_s * 1000)), PAGE, keys.job, default_life_ms)
+        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.keeper, *keys.frontier)
+        self._args: Final = ("", max(1, round(gap_s * 1000)), PAGE, keys.job, default_life_ms, keys.waiting)
 
     async def walk(self, script: Script) -> None:
         """Goes over the next page, unless some worker has done so just now."""

@@ -41,6 +41,12 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     running: bool = False
     """The user's coroutine (or the start hook) has control: only then does cancelling the task mean the job."""
     task: asyncio.Task[None] | None = None
+    job: Any = None
+    """What was decoded of it before it started: a `run.Job`, or the `run.Unrunnable` that it turned out to be."""
+    limit_key: str = ""
+    """What its limits belong to, once that is known."""
+    limit_later: bool = False
+    """Its limit key takes time to find out: that is done in its slot."""
 
     def __post_init__(self) -> None:
         self.id = self.key.decode("utf-8", "replace")
@@ -59,8 +65,8 @@ class Leases:
 
     def __init__(self, keys: Keys, *, lease_ms: int) -> None:
         self._held: dict[bytes, Lease] = {}
-        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends)
-        self._in_progress: Final = keys.in_progress
+        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, *keys.frontier)
+        self._prefixes: Final = (keys.in_progress, keys.waiting)
         self._lease_ms: Final = lease_ms
         self.renewed_at = 0.0
         """When the leases were last known to be good, on the loop's clock."""
@@ -92,7 +98,7 @@ class Leases:
         now = asyncio.get_running_loop().time()
         leases = iter(tuple(self._held.values()))
         while batch := tuple(islice(leases, MAX_JOBS_A_CALL)):
-            args: list[Any] = ["", self._lease_ms, self._in_progress]
+            args: list[Any] = ["", self._lease_ms, *self._prefixes]
             for lease in batch:
                 args += (lease.key, lease.token)
             lost = frozenset(await script(self._redis_keys, args))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import arq.worker
@@ -75,7 +76,9 @@ class Runner:
         worker = self._worker
         try:
             try:
-                job = self._decode(lease)
+                job = self._decoded(lease)
+                if lease.limit_later and not await worker.admit_late(lease):
+                    return
                 function = self._resolve(job)
                 await self._count_try(job)
                 outcome = await self._perform(job, function)
@@ -88,12 +91,37 @@ class Runner:
                     worker.committer.add(Outcome(lease, Verb.RELEASE))
                 raise
             if outcome is not None:
+                if lease.limit_key and job.ctx is not None:
+                    outcome.note = job.ctx.get("limit_note", "")
                 worker.committer.add(outcome, now=worker.running_count <= 1)
                 if worker.after_job_end is not None:
                     await self._wait_committed(outcome)
                     await self._call_hook(worker.after_job_end, job)
         finally:
+            lease.job = None  # they know each other, and no collector looks at them
             worker.on_run_end(lease)
+
+    def call_of(self, lease: Lease) -> tuple[str, Sequence[Any]] | None:
+        """The function and the arguments of a job that is to be run; None for one that will be refused."""
+        if lease.abort_asked:
+            return None
+        try:
+            job = self._decoded(lease)
+        except Unrunnable:
+            return None
+        return job.name, job.args
+
+    def _decoded(self, lease: Lease) -> Job:
+        """What the job says of itself, decoded once; raises `Unrunnable`."""
+        if lease.job is None:
+            try:
+                lease.job = self._decode(lease)
+            except Unrunnable as problem:
+                lease.job = problem
+        if isinstance(lease.job, Unrunnable):
+            raise lease.job
+        job: Job = lease.job
+        return job
 
     def _decode(self, lease: Lease) -> Job:
         """What the job says of itself; raises `Unrunnable`."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final, Self
 
 import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from fetchq.scripts import script_source
 
 REDIS_ERRORS: Final = (RedisError, OSError)
 """What a call can raise when Redis is away, full, or says no. The command may have been carried out or not."""
@@ -22,11 +22,6 @@ MAX_JOBS_A_CALL: Final = 1000
 
 _FLAGS: Final = "#!lua flags=allow-oom\n"
 """Redis 7 reads flags from a script's first line; older servers and fakeredis take the line for broken Lua."""
-
-
-@cache
-def _source(name: str) -> str:
-    return files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _packed(*args: str | bytes | int) -> bytes:
@@ -41,7 +36,7 @@ class Script:
     """
 
     def __init__(self, redis: Redis, name: str, *, flags: bool, timeout_s: float) -> None:
-        source = _source(name)
+        source = script_source(name, "fetchq_worker.engine")
         if not flags:
             source = source.removeprefix(_FLAGS)
         self._redis = redis
@@ -92,6 +87,7 @@ class Scripts:
             return Script(redis, name, flags=flags, timeout_s=timeout_s)
 
         self.claim: Final = script("claim")
+        self.admit: Final = script("admit")
         self.give_back: Final = script("give_back")
         self.commit: Final = script("commit")
         self.renew: Final = script("renew", tend_timeout_s)

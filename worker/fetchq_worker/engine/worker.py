@@ -19,6 +19,7 @@ from arq.worker import Function
 from fetchq.keys import Keys
 
 from .aborts import Aborts
+from .admit import Admission, Gate
 from .claim import Claim, Claimer
 from .commit import Committer
 from .ending import insist_on_end, raise_if_cancelled
@@ -50,6 +51,7 @@ class Worker(arq.worker.Worker):
     :param renew_s: how often leases are renewed; a third of `lease_s` by default
     :param namespace: what stands in front of every key name, such as a hash tag
     :param commit_ms: how long a finished job may wait for others to be committed with
+    :param gate: says to what a job's limits belong; without one, jobs have none
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Worker(arq.worker.Worker):
         renew_s: float | None = None,
         namespace: str = "",
         commit_ms: float = 2.0,
+        gate: Gate | None = None,
         **arq_arguments: Any,
     ) -> None:
         renew_s = lease_s / 3 if renew_s is None else renew_s
@@ -87,16 +90,18 @@ class Worker(arq.worker.Worker):
         self.stopping = False
         """Told to stop, and the time of grace is over: what is still running is being cancelled."""
         self.claiming: asyncio.Task[Claim] | None = None
+        self._runner = Runner(self)
+        self._admission = None if gate is None else Admission(self.keys, gate, self._runner.call_of)
         self._claimer = Claimer(
             self.keys,
             worker_id=self.id,
             lease_ms=lease_ms,
             default_life_ms=self.expires_extra_ms,
             look_at_aborts=self.allow_abort_jobs,
+            admission=self._admission,
         )
         self._aborts = Aborts(self.keys, worker_id=self.id)
         self._tender = Tender(self, every_s=renew_s)
-        self._runner = Runner(self)
         self._scripts: Scripts | None = None
         self._waker: Waker | None = None
         self.in_main = False
@@ -298,6 +303,12 @@ class Worker(arq.worker.Worker):
             for lease in claim.leases:
                 self._start(lease)
             self._tender.start(scripts)
+
+    async def admit_late(self, lease: Lease) -> bool:
+        """Whether a job whose limit key had to be looked up may go on. If not it waits in the key's queue already."""
+        if self._admission is None:
+            return True
+        return await self._admission.wait_admitted(await self._open(), lease)
 
     def on_run_end(self, lease: Lease) -> None:
         """A run is over, and its slot free."""

@@ -5,6 +5,7 @@
 -- KEYS[2]  leases: hash of id -> token|lease end|original score|when the payload was to expire ('' never)
 -- KEYS[3]  lease ends: sorted set of the leased ids by lease end in ms
 -- KEYS[4]  abort: sorted set of the ids whose cancelling was asked for      KEYS[5]  wake: list of wake tokens
+-- KEYS[6]  paused: there if nothing is to be claimed      KEYS[7..12]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2]  token: the fencing token of all that this call claims, used by no other call
 -- ARGV[3]  how long the lease lasts, in ms
@@ -12,17 +13,20 @@
 -- ARGV[6]  how many due jobs to pass over, since an earlier call found them held by others
 -- ARGV[7]  the life in ms that a stock client gives a payload beyond the time at which its job is due
 -- ARGV[8]  '1' to look for jobs whose cancelling was asked for
--- ARGV[9..11]  prefixes of the payload, retry and in-progress keys
--- ARGV[12...]  ids, to claim only from among these; without any, the jobs that have been due longest
+-- ARGV[9..12]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
+-- ARGV[13]  the lanes in the order in which to look: 'h' high, 'd' default, 'l' low
+-- ARGV[14...]  ids, to claim only from among these; without any, the jobs that have been due longest
 --
 -- Returns {how many are pending or running, 1 if due jobs are left for another call,
---          ms until the next job is due or lease ends (-1: none), ARGV[6] for the next call, jobs}, where jobs is flat:
+--          ms until the next job is due, lease ends or turn comes (-1: none), ARGV[6] for the next call, jobs}, where jobs is flat:
 --          id, payload (nil: gone, or not a string), original score, which try this is, 1 if its cancelling was asked for.
 --
 -- Atomic, since a job must not be taken twice, and its lease, its in-progress key (which tells stock workers to leave
 -- it) and its place in the queue must change as one. Nothing here fails for keys of one job that hold the wrong type:
 -- MGET reads those as nil and SET replaces them, so that one bad job harms no other. It runs in a Redis that is full,
 -- since claiming is how that drains.
+
+--#include frontier
 
 local PAGE = 128 -- payloads are read this many at a time, so that little is read beyond the bound in bytes
 local MAX_PAGES = 40
@@ -36,11 +40,14 @@ local token, want, max_bytes = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local passed, default_life_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_key, retry_key, progress_key = ARGV[9], ARGV[10], ARGV[11]
 
-local now = tonumber(ARGV[1])
-if not now then
+local now_us
+if ARGV[1] == '' then
   local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now_us = time[1] * 1000000 + time[2]
+else
+  now_us = tonumber(ARGV[1]) * 1000
 end
+local now = math.floor(now_us / 1000)
 
 local function ms(number)
   return string.format('%.0f', number)
@@ -73,6 +80,7 @@ local function restore_ended()
     return
   end
   local records = redis.call('HMGET', leases, unpack(ended))
+  local again, over = {}, {}
   local progress = redis.call('MGET', unpack(prefixed(progress_key, ended)))
   for i = 1, #ended do
     local id, holder, _, score = ended[i], read(records[i])
@@ -80,17 +88,22 @@ local function restore_ended()
       local elsewhere = progress[i] and progress[i] ~= holder -- a stock worker runs it now
       if elsewhere or not redis.call('ZSCORE', pending, id) then
         redis.call('HDEL', leases, id)
+        over[#over + 1] = id
       else
         redis.call('ZADD', pending, 'XX', score, id)
+        again[#again + 1] = id
       end
     end
   end
+  frontier.release(again, true, false)
+  frontier.release(over, false, true)
   redis.call('ZREM', lease_ends, unpack(ended))
 end
 
 -- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet: what was claimed by a
 -- call that fails, nobody would hear of.
 redis.call('LLEN', wake)
+frontier.open(7, ARGV[12], pending, now_us)
 
 local look_at_aborts = ARGV[8] == '1' and redis.call('ZCARD', abort) > 0
 local lease_end = ms(now + tonumber(ARGV[3])) -- numbers go to Redis as strings: it formats them at great length
@@ -179,10 +192,16 @@ local function take(page)
 end
 
 restore_ended()
+frontier.take_turns(math.max(want, 100))
+frontier.save()
 
-if #ARGV >= 12 then
+if redis.call('EXISTS', KEYS[6]) == 1 then
+  return {redis.call('ZCARD', pending), 0, -1, 0, jobs}
+end
+
+if #ARGV >= 14 then
   local page = {}
-  for i = 12, #ARGV do
+  for i = 14, #ARGV do
     local score = redis.call('ZSCORE', pending, ARGV[i])
     if score and tonumber(score) <= now and #page < 2 * want then
       page[#page + 1] = ARGV[i]
@@ -195,19 +214,39 @@ if #ARGV >= 12 then
   return {redis.call('ZCARD', pending), 0, -1, 0, jobs}
 end
 
-local exhausted, pages = false, 0
-while taken < want and bytes < max_bytes and pages < MAX_PAGES do
-  local size = pages == 0 and math.min(PAGE, want) or PAGE
-  local page = redis.call('ZRANGEBYSCORE', pending, '-inf', now, 'WITHSCORES', 'LIMIT', passed, size)
-  if #page == 0 then
-    exhausted = true
-    break
+local pages = 0
+
+-- Takes from one range of scores, beginning after `skip` of them. Returns whether it has been seen to its end, and where
+-- to go on.
+local function take_range(from, to, skip)
+  while taken < want and bytes < max_bytes and pages < MAX_PAGES do
+    local size = pages == 0 and math.min(PAGE, want) or PAGE
+    local page = redis.call('ZRANGEBYSCORE', pending, from, to, 'WITHSCORES', 'LIMIT', skip, size)
+    if #page == 0 then
+      return true, skip
+    end
+    skip = skip + take(page)
+    pages = pages + 1
   end
-  passed = passed + take(page)
-  pages = pages + 1
+  return #redis.call('ZRANGEBYSCORE', pending, from, to, 'LIMIT', skip, 1) == 0, skip
 end
-if not exhausted then
-  exhausted = #redis.call('ZRANGEBYSCORE', pending, '-inf', now, 'LIMIT', passed, 1) == 0
+
+local exhausted
+local _, lowest = frontier.range('l', now)
+if #redis.call('ZRANGEBYSCORE', pending, '-inf', lowest, 'LIMIT', 0, 1) == 0 then -- as a rule: nothing in the other lanes
+  exhausted, passed = take_range('-inf', ms(now), passed)
+else
+  exhausted = true
+  for lane in string.gmatch(ARGV[13], '%a') do
+    local from, to = frontier.range(lane, now)
+    local seen
+    if lane == 'd' then
+      seen, passed = take_range(from, to, passed)
+    else
+      seen = take_range(from, to, 0)
+    end
+    exhausted = exhausted and seen
+  end
 end
 
 -- One worker wakes the next for as long as something is left. What is held by others is nothing to wake anybody for.
@@ -224,6 +263,10 @@ else
     end
   end
 end
-local next_due = redis.call('ZRANGEBYSCORE', pending, '(' .. ms(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local wait_ms = next_due[2] and math.ceil(tonumber(next_due[2]) - now) or -1
-return {redis.call('ZCARD', pending), due_left, wait_ms, passed, jobs}
+local next_due = redis.call('ZRANGEBYSCORE', pending, '(' .. ms(now), '(' .. ms(frontier.PARKED), 'WITHSCORES', 'LIMIT', 0, 1)
+local wait_ms = next_due[2] and math.ceil(tonumber(next_due[2]) - now)
+local turn_ms = frontier.next_turn()
+if turn_ms and (not wait_ms or turn_ms < wait_ms) then
+  wait_ms = turn_ms
+end
+return {redis.call('ZCARD', pending), due_left, wait_ms or -1, passed, jobs}

@@ -3,38 +3,49 @@
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  abort: sorted set of ids      KEYS[5]  wake: list of tokens
+-- KEYS[6..11]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..6]  prefixes of the payload, retry, in-progress, result and attempts keys
 -- ARGV[7]  prefix of the push channels     ARGV[8]  how many characters of an id name its channel
--- ARGV[9...]  six a job: id, token, verb, time, marker, result
+-- ARGV[9]  prefix of the queues of limit keys
+-- ARGV[10...]  seven a job: id, token, verb, time, marker, result, note
 --     verb 'finish'  store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
 --     verb 'missing' the same for a job without a payload: a result that is there already stays
 --     verb 'retry'   due `time` ms from now ('' at its original score)
 --     verb 'release' the same, and the try is not counted
 --     marker  how long the in-progress key is to outlast the job, in ms ('' not at all): arq's guard of cron jobs
+--     note    what the run says of its limit key ('+' it is well, '-' a connection to it failed, '=' neither) and a word for
+--             people; '' nothing
 --
 -- Returns {ids of which another owner holds the job or nobody any more: nothing of theirs was changed,
---          ids whose result Redis would not store: they keep their lease, error of the last of these or ''}.
+--          ids whose result Redis would not store: they keep their lease, error of the last of these or '',
+--          how many jobs that waited for their limit key may be claimed now}.
 --
 -- Atomic, since only the run whose token the lease holds may change anything, and a job must not be removed before its
 -- result is there. Committing twice is harmless: the second finds no lease. An outage longer than the lease is, too: the
 -- record outlives the lease's end until somebody else claims the job. It runs in a Redis that is full: committing drains.
 
-local WIDTH, FIRST = 6, 9
+--#include frontier
+
+local WIDTH, FIRST = 7, 10
 
 local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 local result_key, attempts_key, prefix_len = ARGV[5], ARGV[6], tonumber(ARGV[8])
 
-local now = tonumber(ARGV[1])
-if not now then
+local now_us
+if ARGV[1] == '' then
   local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now_us = time[1] * 1000000 + time[2]
+else
+  now_us = tonumber(ARGV[1]) * 1000
 end
+local now = math.floor(now_us / 1000)
 
 -- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet.
 local aborts_asked, wakes = redis.call('ZCARD', abort), redis.call('LLEN', wake)
 redis.call('ZCARD', lease_ends)
+frontier.open(6, ARGV[9], pending, now_us)
 
 local ids = {}
 for i = FIRST, #ARGV, WIDTH do
@@ -44,6 +55,7 @@ local records = redis.call('HMGET', leases, unpack(ids))
 
 local lost, refused, refusal = {}, {}, ''
 local finished, moved, settled, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
+local standing_again, over, notes, deferred = {}, {}, {}, {}
 local due_again = false
 
 -- Whether the lease is this run's. Only after its end can a stock worker, which knows no token, have taken the job over
@@ -58,6 +70,7 @@ local function is_held(id, token, record)
   local progress = redis.call('MGET', progress_key .. id)[1]
   if (progress and progress ~= token) or not redis.call('ZSCORE', pending, id) then
     settled[#settled + 1] = id
+    over[#over + 1] = id
     return false
   end
   return true
@@ -78,6 +91,7 @@ local function finish(id, time, result, missing)
     end
   end
   finished[#finished + 1] = id
+  over[#over + 1] = id
   local at = #garbage
   garbage[at + 1], garbage[at + 2], garbage[at + 3] = job_key .. id, retry_key .. id, attempts_key .. id
   local channel = string.sub(id, 1, prefix_len)
@@ -97,12 +111,22 @@ local function give_back(id, time, record, counted)
   if not place or place ~= place or #expires_at > 16 then -- not as a worker wrote it: the job is due now
     score, expires_at = string.format('%.0f', now), ''
   end
+  local lane = frontier.read_score(tonumber(score))
   if time ~= '' then
     score = string.format('%.0f', now + tonumber(time))
   end
-  moved[#moved + 1] = score
-  moved[#moved + 1] = id
-  due_again = due_again or tonumber(score) <= now
+  if time ~= '' and lane ~= '' then
+    deferred[#deferred + 1] = {id, lane, tonumber(score)}
+  else
+    moved[#moved + 1] = score
+    moved[#moved + 1] = id
+  end
+  if tonumber(score) <= now then
+    due_again = true
+    standing_again[#standing_again + 1] = id
+  else
+    over[#over + 1] = id
+  end
   if expires_at ~= '' then
     redis.call('PEXPIREAT', job_key .. id, expires_at)
   end
@@ -129,6 +153,7 @@ for i = 1, #ids do
     end
     if done then
       settled[#settled + 1] = id
+      notes[id] = ARGV[at + 6]
       if marker == '' then
         garbage[#garbage + 1] = progress_key .. id
       else
@@ -147,6 +172,9 @@ end
 if #moved > 0 then
   redis.call('ZADD', pending, 'XX', unpack(moved))
 end
+for i = 1, #deferred do
+  frontier.defer(unpack(deferred[i]))
+end
 if #garbage > 0 then
   redis.call('DEL', unpack(garbage))
 end
@@ -154,10 +182,22 @@ if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
   redis.call('ZREM', lease_ends, unpack(settled))
 end
+local function release(released, stands)
+  local keys = frontier.release(released, stands, true)
+  for i = 1, #released do
+    local note = notes[released[i]]
+    if keys[i] and note and note ~= '' then
+      frontier.note(keys[i], note)
+    end
+  end
+end
+release(over, false)
+release(standing_again, true)
+local promoted = frontier.save()
 for i = 1, #channels do
   redis.call('PUBLISH', ARGV[7] .. channels[i], table.concat(pushes[channels[i]], '\n'))
 end
-if due_again and wakes == 0 then
+if (due_again or promoted > 0) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
-return {lost, refused, refusal}
+return {lost, refused, refusal, promoted}

@@ -2,24 +2,29 @@
 -- Gives back what was claimed by calls whose reply never came: nobody runs it, and no try was had.
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
--- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens
--- ARGV[1..3]  prefixes of the payload, retry and in-progress keys      ARGV[4...]  the tokens of those calls
+-- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
+-- ARGV[1..4]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
+-- ARGV[5...]  the tokens of those calls
 --
 -- Returns how many jobs were given back. Atomic, since they must not be claimed in between. It looks at every lease of the
 -- queue, of which there are as many as jobs running; it is called after a connection broke, and not otherwise.
 
+--#include frontier
+
 local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local unheard = {}
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   unheard[ARGV[i]] = true
 end
 
 -- Fails while nothing has changed yet where a key of the whole queue holds a wrong type.
 local wakes = redis.call('LLEN', wake)
 redis.call('ZCARD', lease_ends)
+local time = redis.call('TIME')
+frontier.open(5, ARGV[4], pending, time[1] * 1000000 + time[2])
 
-local given = 0
+local given = {}
 local held = redis.call('HGETALL', leases)
 for i = 1, #held, 2 do
   local id = held[i]
@@ -38,10 +43,12 @@ for i = 1, #held, 2 do
     if type(left) ~= 'number' or left <= 0 then
       redis.call('DEL', ARGV[2] .. id)
     end
-    given = given + 1
+    given[#given + 1] = id
   end
 end
-if given > 0 and wakes == 0 then
+frontier.release(given, true, true)
+frontier.save()
+if #given > 0 and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
-return given
+return #given

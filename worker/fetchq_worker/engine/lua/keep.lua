@@ -3,10 +3,12 @@
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|...
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  cursor: string, how far the last call came and when
+-- KEYS[5..10]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2]  how much time is to lie between two pages, in ms, whichever worker asks
 -- ARGV[3]  how many jobs a page has           ARGV[4]  prefix of the payload keys
 -- ARGV[5]  the life in ms that a stock client gives a payload beyond the time at which its job is due
+-- ARGV[6]  prefix of the queues of limit keys
 --
 -- Returns how many payloads were kept, or -1 if it was too early.
 --
@@ -15,17 +17,24 @@
 -- that a client limited on purpose (`_expires`) has another end, and is left to it. The walk goes from the tail to the
 -- head, since there the places do not shift as jobs are taken.
 
+--#include frontier
+
 local LEASES_LOOKED_AT = 50
 local DEFAULT_LIFE_TOLERANCE_MS = 600000
 
 local pending, leases, lease_ends, cursor = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local gap_ms, size = tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local now = tonumber(ARGV[1])
-if not now then
+local now_us
+if ARGV[1] == '' then
   local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now_us = time[1] * 1000000 + time[2]
+else
+  now_us = tonumber(ARGV[1]) * 1000
 end
+local now = math.floor(now_us / 1000)
+
+frontier.open(5, ARGV[6], pending, now_us)
 
 local said = redis.pcall('GET', cursor)
 local place, at = string.match(type(said) == 'string' and #said < 32 and said or '', '^(%d+) (%d+)$')
@@ -49,11 +58,22 @@ if #page / 2 < size then
 end
 redis.call('SET', cursor, string.format('%.0f %.0f', place, now), 'PX', math.max(60000, 10 * gap_ms))
 
+local over = {}
 local leased = redis.call('HRANDFIELD', leases, LEASES_LOOKED_AT) or {}
 for i = 1, #leased do
   if not redis.call('ZSCORE', pending, leased[i]) then
     redis.call('HDEL', leases, leased[i])
     redis.call('ZREM', lease_ends, leased[i])
+    over[#over + 1] = leased[i]
   end
 end
+frontier.release(over, false, true)
+local unheld, running = {}, redis.call('HRANDFIELD', frontier.running, LEASES_LOOKED_AT) or {}
+for i = 1, #running do
+  if redis.call('HEXISTS', leases, running[i]) == 0 then
+    unheld[#unheld + 1] = running[i]
+  end
+end
+frontier.release(unheld, false, true)
+frontier.save()
 return kept

@@ -2,37 +2,44 @@
 -- Renews the leases of all that one worker runs.
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
--- KEYS[3]  lease ends: sorted set
+-- KEYS[3]  lease ends: sorted set               KEYS[4..9]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2]  how long the lease lasts from now, in ms      ARGV[3]  prefix of the in-progress keys
--- ARGV[4...]  two a job: id, token
+-- ARGV[4]  prefix of the queues of limit keys      ARGV[5...]  two a job: id, token
 --
 -- Returns the ids whose lease is not this run's any more: its token has changed, or the job is gone.
 --
 -- Atomic, since the lease may only be prolonged by who holds it. It may be after its end: as long as nobody else has
 -- claimed the job, the token stands. It runs in a Redis that is full.
 
+--#include frontier
+
 local pending, leases, lease_ends, progress_key = KEYS[1], KEYS[2], KEYS[3], ARGV[3]
 
-local now = tonumber(ARGV[1])
-if not now then
+local now_us
+if ARGV[1] == '' then
   local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  now_us = time[1] * 1000000 + time[2]
+else
+  now_us = tonumber(ARGV[1]) * 1000
 end
+local now = math.floor(now_us / 1000)
+frontier.open(4, ARGV[4], pending, now_us)
 local lease_end = string.format('%.0f', now + tonumber(ARGV[2]))
 
 local ids, progress_keys = {}, {}
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   ids[#ids + 1] = ARGV[i]
   progress_keys[#ids] = progress_key .. ARGV[i]
 end
 local records = redis.call('HMGET', leases, unpack(ids))
 local progress = redis.call('MGET', unpack(progress_keys))
 local scores = redis.call('ZMSCORE', pending, unpack(ids))
+local held = redis.call('HMGET', frontier.running, unpack(ids))
 
 local lost, over, renewed, ends = {}, {}, {}, {}
 for i = 1, #ids do
-  local id, token = ids[i], ARGV[3 + 2 * i]
+  local id, token = ids[i], ARGV[4 + 2 * i]
   local holder, rest
   if records[i] then
     holder, rest = string.match(records[i], '^([^|]*)|[^|]*(|.*)$')
@@ -47,6 +54,11 @@ for i = 1, #ids do
     renewed[#renewed + 1] = token .. '|' .. lease_end .. rest
     ends[#ends + 1] = lease_end
     ends[#ends + 1] = id
+    if held[i] and string.sub(held[i], 1, 1) == '-' then -- its lease had ended: it runs, and counts, again
+      local record = frontier.record(string.sub(held[i], 2))
+      record.running, record.standing = record.running + 1, math.max(0, record.standing - 1)
+      redis.call('HSET', frontier.running, ids[i], string.sub(held[i], 2))
+    end
     redis.call('SET', progress_key .. id, token, 'PX', ARGV[2])
   end
 end
@@ -59,4 +71,6 @@ if #over > 0 then
   redis.call('HDEL', leases, unpack(over))
   redis.call('ZREM', lease_ends, unpack(over))
 end
+frontier.release(over, false, true)
+frontier.save()
 return lost

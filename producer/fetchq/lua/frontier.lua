@@ -1,0 +1,468 @@
+-- The frontier: whose turn it is. A part of other scripts, which include it; no other place reads or writes its records.
+--
+-- A job has a limit key (its host, as a rule) or none. One that may not start yet waits in its key's own queue, and its place
+-- in the sorted set of pending jobs is then so far in the future that nobody claims it: it is `parked`. When its turn comes it
+-- goes back among the pending jobs, where it `stands` until a worker claims it; it `runs` from its admission to its release.
+--
+-- KEYS, in this order from the one that `frontier.open` is told (`Keys.frontier` in fetchq/keys.py):
+--   hosts    hash: limit key -> running standing waiting tat cools_until strikes fails delay_ms turn last
+--              running, standing, waiting  how many jobs do;  tat  when the next is due by the rate, in us (GCRA's theoretical
+--              arrival time);  cools_until  ms;  strikes  how many times it had to cool off without a success since;
+--              fails  connections that failed in a row;  delay_ms  the crawl delay that it asks for;  turn  its score in
+--              `turns`, 0 for none;  last  what came of its last job
+--   limits   hash: limit key, '*.' and a domain, or '*' -> such as 'c=8 r=50000 b=1 d=0 p=1': how many at a time, us between
+--              two starts, burst, ms between two starts at least, paused. What one leaves out, the next wider one says.
+--   turns    sorted set: limit key, or '~' and a job id -> ms at which to look at it
+--   depths   sorted set: limit key -> how many jobs wait      cooling  sorted set: limit key -> ms at which it ends
+--   running  hash: job id -> limit key; with '-' in front, the lease has ended and the run is not counted
+--
+-- Rates follow GCRA (ITU-T I.371): one number a key, no window to clean up. Time is Redis's own.
+
+local frontier = {
+  PARKED = 2 ^ 52, -- scores from here on are of parked jobs; all are below 2^53
+  HEAD_START_MS = 600000, -- of a lane over the next one, within a host: low waits longer, and never for ever
+  DEFAULT_CONCURRENCY = 8,
+  LOOK_AGAIN_MS = 1000, -- should jobs that stood be taken by somebody who knows no frontier
+  PACE = 1.03, -- a little slower than the rate: what the network delays must not arrive as a burst
+  CATCH_UP_US = 20000, -- how much of its delay a start may make up for
+  FAILS = 5, -- connections that fail in a row before the key cools off
+  FIRST_BREAK_MS = 10000,
+  FIRST_COOLING_MS = 60000,
+  MAX_COOLING_MS = 86400000,
+  REMEMBER_MS = 600000,
+  REMEMBER_DELAY_MS = 3600000,
+}
+
+local HIGH, LOW = 2 ^ 51, 2 ^ 50
+local HIGH_BELOW, LOW_BELOW = -(2 ^ 50 + 2 ^ 49), -(2 ^ 49)
+
+-- A score says the lane too: '' default, 'h' high, 'l' low. Returns lane, due in ms, whether its turn had come once.
+function frontier.read_score(score)
+  local lane, due = '', score
+  if score >= frontier.PARKED then
+    due = score - frontier.PARKED
+    if due >= HIGH then
+      lane, due = 'l', due - HIGH
+    elseif due >= LOW then
+      lane, due = 'h', due - LOW
+    end
+  elseif score < HIGH_BELOW then
+    lane, due = 'h', score + HIGH
+  elseif score < LOW_BELOW then
+    lane, due = 'l', score + LOW
+  end
+  return lane, due, due % 1 ~= 0
+end
+
+function frontier.standing_score(lane, due)
+  if lane == 'h' then
+    due = due - HIGH
+  elseif lane == 'l' then
+    due = due - LOW
+  end
+  return string.format(due % 1 == 0 and '%.0f' or '%.1f', due)
+end
+
+function frontier.parked_score(lane, due)
+  due = math.min(math.max(math.floor(due), 0), 2 ^ 48)
+  if lane == 'h' then
+    due = due + LOW
+  elseif lane == 'l' then
+    due = due + HIGH
+  end
+  return string.format('%.0f', frontier.PARKED + due)
+end
+
+-- The ranges of standing scores, for ZRANGEBYSCORE, lane by lane.
+function frontier.range(lane, now)
+  if lane == 'h' then
+    return '-inf', string.format('%.0f', HIGH_BELOW)
+  elseif lane == 'l' then
+    return string.format('(%.0f', HIGH_BELOW), string.format('%.0f', LOW_BELOW)
+  end
+  return string.format('(%.0f', LOW_BELOW), string.format('%.0f', now)
+end
+
+-- Fails while nothing has changed yet where a key of the whole queue holds a wrong type.
+function frontier.open(first, waiting_prefix, pending, now_us)
+  frontier.hosts, frontier.limits, frontier.turns = KEYS[first], KEYS[first + 1], KEYS[first + 2]
+  frontier.depths, frontier.cooling, frontier.running = KEYS[first + 3], KEYS[first + 4], KEYS[first + 5]
+  frontier.waiting, frontier.pending = waiting_prefix, pending
+  frontier.now_us, frontier.now = now_us, math.floor(now_us / 1000)
+  frontier.any_limits = redis.call('HLEN', frontier.limits) > 0
+  frontier.records, frontier.touched, frontier.known_limits = {}, {}, {}
+  frontier.promoted = 0
+  redis.call('HLEN', frontier.hosts)
+  redis.call('ZCARD', frontier.turns)
+  redis.call('ZCARD', frontier.depths)
+  redis.call('ZCARD', frontier.cooling)
+  redis.call('HLEN', frontier.running)
+end
+
+local BUILT_IN = {c = frontier.DEFAULT_CONCURRENCY}
+
+function frontier.limits_of(key)
+  if not frontier.any_limits then
+    return BUILT_IN
+  end
+  local limits = frontier.known_limits[key]
+  if limits then
+    return limits
+  end
+  local names = {key}
+  local dot = string.find(key, '.', 1, true)
+  while dot and #names < 12 do
+    names[#names + 1] = '*' .. string.sub(key, dot)
+    dot = string.find(key, '.', dot + 1, true)
+  end
+  names[#names + 1] = '*'
+  limits = {}
+  local texts = redis.call('HMGET', frontier.limits, unpack(names))
+  for i = 1, #names do
+    if texts[i] then
+      for name, value in string.gmatch(texts[i], '(%a)=(%d+)') do
+        if limits[name] == nil then
+          limits[name] = tonumber(value)
+        end
+      end
+    end
+  end
+  limits.c = limits.c or frontier.DEFAULT_CONCURRENCY
+  frontier.known_limits[key] = limits
+  return limits
+end
+
+local function read_record(text)
+  local record = {}
+  local running, standing, waiting, tat, cools_until, strikes, fails, delay, turn, last =
+    string.match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  record.running, record.standing, record.waiting = tonumber(running or 0), tonumber(standing or 0), tonumber(waiting or 0)
+  record.tat, record.cools_until = tonumber(tat or 0), tonumber(cools_until or 0)
+  record.strikes, record.fails = tonumber(strikes or 0), tonumber(fails or 0)
+  record.delay, record.turn, record.last = tonumber(delay or 0), tonumber(turn or 0), last or ''
+  record.depth, record.stored = record.waiting, running ~= nil
+  return record
+end
+
+-- Reads the records of many limit keys at once; what `frontier.record` gives afterwards costs no command.
+function frontier.load(keys)
+  local new = {}
+  for i = 1, #keys do
+    if not frontier.records[keys[i]] then
+      frontier.records[keys[i]] = {}
+      new[#new + 1] = keys[i]
+    end
+  end
+  if #new == 0 then
+    return
+  end
+  local texts = redis.call('HMGET', frontier.hosts, unpack(new))
+  for i = 1, #new do
+    frontier.records[new[i]] = read_record(texts[i])
+  end
+end
+
+-- The record of a limit key, to be changed; `frontier.save` writes it.
+function frontier.record(key)
+  local record = frontier.records[key]
+  if not record then
+    frontier.load({key})
+    record = frontier.records[key]
+  end
+  if not record.touched then
+    record.touched = true
+    frontier.touched[#frontier.touched + 1] = key
+  end
+  return record
+end
+
+-- us between two starts, how many may come at once, and how late a start may be made up for.
+local function pace(record, limits)
+  local rate_us, delay_us = limits.r or 0, math.max(limits.d or 0, record.delay) * 1000
+  if delay_us >= rate_us then
+    return delay_us, 1, 0
+  end
+  local burst = math.max(limits.b or 1, 1)
+  if burst > 1 then
+    return rate_us, burst, 0
+  end
+  rate_us = rate_us * frontier.PACE
+  return rate_us, 1, math.min(rate_us / 2, frontier.CATCH_UP_US)
+end
+
+-- How many more jobs of this key may stand (or start, of those that `stand` are told 0) now; if none, the ms at which to
+-- look again (nil: at a release).
+function frontier.room(key, record, standing)
+  local limits = frontier.limits_of(key)
+  if limits.p == 1 then
+    return 0
+  end
+  if record.cools_until > frontier.now then
+    return 0, record.cools_until
+  end
+  local at_a_time = limits.c
+  if record.strikes > 0 then
+    at_a_time = 1 -- half open: one finds out whether it is well again
+  end
+  local free = at_a_time - record.running - standing
+  if free <= 0 then
+    return 0, standing > 0 and frontier.now + frontier.LOOK_AGAIN_MS or nil
+  end
+  local interval_us, burst = pace(record, limits)
+  if interval_us > 0 then
+    local starts_at = record.tat - (burst - 1) * interval_us
+    if starts_at > frontier.now_us then
+      return 0, math.ceil(starts_at / 1000)
+    end
+    local permitted = math.min(burst, math.floor((frontier.now_us - starts_at) / interval_us) + 1) - standing
+    if permitted <= 0 then
+      return 0, frontier.now + frontier.LOOK_AGAIN_MS
+    end
+    free = math.min(free, permitted)
+  end
+  return free
+end
+
+-- A job of this key starts: the clock of its rate goes on. The caller notes it in `running`.
+function frontier.start(key, record)
+  record.running = record.running + 1
+  local interval_us, _, catch_up_us = pace(record, frontier.limits_of(key))
+  if interval_us > 0 then
+    local due_us = record.tat
+    if due_us < frontier.now_us - catch_up_us then
+      due_us = frontier.now_us
+    end
+    record.tat = math.floor(due_us + interval_us)
+  end
+end
+
+local function set_turn(key, record, at)
+  at = at and math.floor(at) or 0
+  if at == record.turn then
+    return
+  end
+  if at == 0 then
+    redis.call('ZREM', frontier.turns, key)
+  else
+    redis.call('ZADD', frontier.turns, string.format('%.0f', at), key)
+  end
+  record.turn = at
+end
+
+-- A key of ours that somebody filled with another type is nothing to lose jobs over: it is replaced.
+local function add_waiting(key, order, id)
+  local reply = redis.pcall('ZADD', frontier.waiting .. key, order, id)
+  if type(reply) == 'table' and reply.err then
+    redis.call('DEL', frontier.waiting .. key)
+    reply = redis.call('ZADD', frontier.waiting .. key, order, id)
+  end
+  return reply
+end
+
+-- Puts a pending job into its key's own queue. `deadline` is ms since the epoch, '' for none.
+function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
+  local order = due
+  if had_its_turn and record.waiting > 0 then -- back to the front, where it came from
+    local head = redis.pcall('ZRANGE', frontier.waiting .. key, 0, 0, 'WITHSCORES')
+    order = math.min(order, tonumber(head[2] or order))
+  elseif lane == 'h' then
+    order = order - frontier.HEAD_START_MS
+  elseif lane == 'l' then
+    order = order + frontier.HEAD_START_MS
+  end
+  record.waiting = record.waiting + add_waiting(key, string.format('%.0f', order), id)
+  if not record.stored then -- should its record have been lost, its queue was not
+    record.waiting, record.stored = redis.call('ZCARD', frontier.waiting .. key), true
+  end
+  redis.call('ZADD', frontier.pending, frontier.parked_score(lane, due), id)
+  if deadline ~= '' then
+    redis.call('ZADD', frontier.turns, deadline, '~' .. id)
+  end
+end
+
+-- Puts a job whose lane is not the default's aside until it is due: among the others it would stand in their lane.
+function frontier.defer(id, lane, due)
+  redis.call('ZADD', frontier.pending, frontier.parked_score(lane, due), id)
+  redis.call('ZADD', frontier.turns, string.format('%.0f', due), '~' .. id)
+end
+
+-- Lets as many of a key's waiting jobs stand as there is room for, and says when to look again.
+function frontier.fill(key, record)
+  while record.waiting > 0 do
+    local free, at = frontier.room(key, record, record.standing)
+    if free == 0 then
+      set_turn(key, record, at)
+      return
+    end
+    local queue = frontier.waiting .. key
+    local ids = redis.pcall('ZRANGE', queue, 0, math.min(free, 500) - 1)
+    if ids.err or #ids == 0 then
+      record.waiting = 0
+      break
+    end
+    record.waiting = math.max(0, record.waiting - redis.call('ZREM', queue, unpack(ids)))
+    local scores = redis.call('ZMSCORE', frontier.pending, unpack(ids))
+    for i = 1, #ids do
+      local score = tonumber(scores[i] or 0)
+      if score >= frontier.PARKED then -- else it was cancelled, aborted, or parked elsewhere and had its turn
+        local lane = frontier.read_score(score)
+        redis.call('ZADD', frontier.pending, 'XX', frontier.standing_score(lane, frontier.now - 0.5), ids[i])
+        record.standing = record.standing + 1
+        frontier.promoted = frontier.promoted + 1
+      end
+    end
+  end
+  -- Nothing waits. What is remembered of an idle key is forgotten in time.
+  local at = 0
+  if record.running + record.standing == 0 then
+    if record.tat > frontier.now_us then
+      at = math.ceil(record.tat / 1000)
+    end
+    at = math.max(at, record.cools_until)
+    if record.strikes + record.fails > 0 then
+      at = math.max(at, frontier.now, record.cools_until) + frontier.REMEMBER_MS
+    end
+    if record.delay > 0 then
+      at = math.max(at, frontier.now + frontier.REMEMBER_DELAY_MS)
+    end
+  end
+  set_turn(key, record, at)
+end
+
+-- Looks at those whose time has come, at most `count` of them.
+function frontier.take_turns(count)
+  local due = redis.call('ZRANGEBYSCORE', frontier.turns, '-inf', string.format('%.0f', frontier.now), 'LIMIT', 0, count)
+  if #due == 0 then
+    return
+  end
+  redis.call('ZREM', frontier.turns, unpack(due))
+  local keys = {}
+  for i = 1, #due do
+    if string.sub(due[i], 1, 1) == '~' then
+      local id = string.sub(due[i], 2)
+      local score = tonumber(redis.call('ZSCORE', frontier.pending, id) or 0)
+      if score >= frontier.PARKED then
+        local lane, at = frontier.read_score(score)
+        redis.call('ZADD', frontier.pending, 'XX', frontier.standing_score(lane, math.min(at, frontier.now)), id)
+        frontier.promoted = frontier.promoted + 1
+      end
+    else
+      keys[#keys + 1] = due[i]
+    end
+  end
+  frontier.load(keys)
+  for i = 1, #keys do
+    local record = frontier.record(keys[i])
+    record.turn, record.standing = 0, 0
+    if record.waiting + record.running == 0 then
+      record.strikes, record.fails, record.delay = 0, 0, 0 -- long idle
+    end
+    frontier.fill(keys[i], record)
+  end
+end
+
+-- ms until the next turn; nil for none.
+function frontier.next_turn()
+  local head = redis.call('ZRANGE', frontier.turns, 0, 0, 'WITHSCORES')
+  return head[2] and math.max(0, tonumber(head[2]) - frontier.now)
+end
+
+-- The runs of these jobs are over, or their leases: their slots are free. `stands` says of those that are pending again that
+-- they stand there; `over` that nothing is to be remembered of the run. Returns the limit key of each, or false.
+function frontier.release(ids, stands, over)
+  if #ids == 0 then
+    return {}
+  end
+  local held = redis.call('HMGET', frontier.running, unpack(ids))
+  local keys, gone = {}, {}
+  for i = 1, #ids do
+    if held[i] then
+      local counted = string.sub(held[i], 1, 1) ~= '-'
+      local key = counted and held[i] or string.sub(held[i], 2)
+      keys[i] = key
+      local record = frontier.record(key)
+      if counted then
+        record.running = math.max(0, record.running - 1)
+      end
+      if stands then
+        record.standing = record.standing + 1
+      end
+      if over then
+        gone[#gone + 1] = ids[i]
+      elseif counted then
+        redis.call('HSET', frontier.running, ids[i], '-' .. key)
+      end
+    else
+      keys[i] = false
+    end
+  end
+  if #gone > 0 then
+    redis.call('HDEL', frontier.running, unpack(gone))
+  end
+  return keys
+end
+
+-- The key is left in peace: for `for_ms`, as its server asked, or for `first_ms` and each time twice as long.
+function frontier.cool(key, record, for_ms, first_ms)
+  if record.cools_until <= frontier.now then -- what else was under way when it began is no further strike
+    record.strikes = math.min(record.strikes + 1, 32)
+  end
+  if not for_ms then
+    local jitter = 0.8 + 0.4 * (frontier.now_us % 1000) / 1000
+    for_ms = math.min(first_ms * 2 ^ (record.strikes - 1), frontier.MAX_COOLING_MS) * jitter
+  end
+  record.cools_until = math.max(record.cools_until, math.floor(frontier.now + for_ms))
+  redis.call('ZADD', frontier.cooling, string.format('%.0f', record.cools_until), key)
+end
+
+-- What came of a job: '+' its key is well, '-' a connection to it failed, '=' neither; and a word for people.
+function frontier.note(key, note)
+  local record, sign = frontier.record(key), string.sub(note, 1, 1)
+  record.last = string.sub(note, 2)
+  if sign == '+' and record.cools_until <= frontier.now then
+    record.strikes, record.fails = 0, 0
+  elseif sign == '-' then
+    record.fails = record.fails + 1
+    if record.fails >= frontier.FAILS or record.strikes > 0 then
+      frontier.cool(key, record, nil, frontier.FIRST_BREAK_MS)
+    end
+  end
+end
+
+-- Writes what has changed, after letting whoever has room have it. Returns how many jobs stand now that did not before.
+function frontier.save()
+  local texts, idle = {}, {}
+  for i = 1, #frontier.touched do
+    local key = frontier.touched[i]
+    local record = frontier.records[key]
+    if record.cools_until > 0 and record.cools_until <= frontier.now then
+      record.cools_until = 0
+      redis.call('ZREM', frontier.cooling, key)
+    end
+    frontier.fill(key, record)
+    if record.waiting ~= record.depth then
+      if record.waiting > 0 then
+        redis.call('ZADD', frontier.depths, string.format('%.0f', record.waiting), key)
+      else
+        redis.call('ZREM', frontier.depths, key)
+      end
+    end
+    if record.running + record.standing + record.waiting + record.turn == 0 then
+      if record.stored then
+        idle[#idle + 1] = key
+      end
+    else
+      texts[#texts + 1] = key
+      texts[#texts + 1] = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s', record.running,
+        record.standing, record.waiting, record.tat, record.cools_until, record.strikes, record.fails, record.delay,
+        record.turn, record.last)
+    end
+  end
+  if #texts > 0 then
+    redis.call('HSET', frontier.hosts, unpack(texts))
+  end
+  if #idle > 0 then
+    redis.call('HDEL', frontier.hosts, unpack(idle))
+  end
+  return frontier.promoted
+end

@@ -1,0 +1,75 @@
+"""Admission: a claimed job starts if its limit key has room for it; otherwise it waits in the queue of its key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from fetchq.keys import Keys
+
+from .lease import Lease
+from .scripts import Scripts
+
+
+class Gate(Protocol):
+    """What the engine is told of limits: to which key those of a job belong. It knows nothing of what a key means."""
+
+    def limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str] | None:
+        """The job's limit key (empty: none, it starts at once) and its deadline in ms since the epoch, or empty.
+
+        None where it takes time to know: then `wait_limit_of` is asked once the job has a slot.
+        """
+
+    async def wait_limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str]:
+        """The same, after looking it up."""
+
+
+class Admission:
+    """Asks for the jobs of one worker, all those of a claim in one call."""
+
+    def __init__(self, keys: Keys, gate: Gate, decode: Callable[[Lease], tuple[str, Sequence[Any]] | None]) -> None:
+        """`decode` gives the function and the arguments of a lease; None for a job that will not be run."""
+        self._keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier)
+        self._head: Final = ("", keys.job, keys.retry, keys.in_progress, keys.waiting)
+        self._gate: Final = gate
+        self._decode: Final = decode
+
+    async def admit(self, scripts: Scripts, leases: list[Lease]) -> list[Lease]:
+        """Those of `leases` that are to be started, some of them with `limit_later` set."""
+        args: list[Any] = [*self._head]
+        asked = 0
+        for lease in leases:
+            call = self._decode(lease)
+            if call is None:
+                continue
+            limit = self._gate.limit_of(*call)
+            if limit is None:
+                lease.limit_later = True
+            elif limit[0]:
+                lease.limit_key = limit[0]
+                args += (lease.key, lease.token, *limit)
+                asked += 1
+        if not asked:
+            return leases
+        refused = frozenset(await scripts.admit(self._keys, args))
+        if not refused:
+            return leases
+        started = []
+        for lease in leases:
+            if lease.key in refused:
+                lease.job = None  # they know each other, and no collector looks at them
+            else:
+                started.append(lease)
+        return started
+
+    async def wait_admitted(self, scripts: Scripts, lease: Lease) -> bool:
+        """Whether a job with `limit_later` may go on, its key having been looked up."""
+        lease.limit_later = False
+        call = self._decode(lease)
+        if call is None:
+            return True
+        key, deadline = await self._gate.wait_limit_of(*call)
+        if not key:
+            return True
+        lease.limit_key = key
+        return not await scripts.admit(self._keys, (*self._head, lease.key, lease.token, key, deadline))

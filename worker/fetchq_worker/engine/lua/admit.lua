@@ -1,0 +1,89 @@
+#!lua flags=allow-oom
+-- Asks for each job that was claimed whether its limit key lets it start now. One that may not goes to its key's queue: its
+-- lease ends, and the try is not counted.
+--
+-- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
+-- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
+-- ARGV[1]  now in ms, for tests; '' for Redis's own clock
+-- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
+-- ARGV[6...]  four a job: id, token, limit key, deadline in ms ('' none)
+--
+-- Returns the ids that may not start.
+--
+-- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
+-- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
+
+--#include frontier
+
+local WIDTH, FIRST = 4, 6
+
+local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
+
+local now_us
+if ARGV[1] == '' then
+  local time = redis.call('TIME')
+  now_us = time[1] * 1000000 + time[2]
+else
+  now_us = tonumber(ARGV[1]) * 1000
+end
+
+local wakes = redis.call('LLEN', wake)
+redis.call('ZCARD', lease_ends)
+frontier.open(5, ARGV[5], pending, now_us)
+
+local ids, keys = {}, {}
+for i = FIRST, #ARGV, WIDTH do
+  ids[#ids + 1] = ARGV[i]
+  keys[#ids] = ARGV[i + 2]
+end
+local records = redis.call('HMGET', leases, unpack(ids))
+local held = redis.call('HMGET', frontier.running, unpack(ids))
+frontier.load(keys)
+
+local refused, settled, garbage, starts = {}, {}, {}, {}
+for i = 1, #ids do
+  local id, token, key = ids[i], ARGV[FIRST + (i - 1) * WIDTH + 1], keys[i]
+  local holder, score, expires_at = string.match(records[i] or '', '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
+  if holder ~= token then
+    refused[#refused + 1] = id
+  else
+    if held[i] and string.sub(held[i], 1, 1) ~= '-' then -- of an old run, whose lease nobody has seen end
+      local old = frontier.record(held[i])
+      old.running = math.max(0, old.running - 1)
+    end
+    local record = frontier.record(key)
+    record.standing = math.max(0, record.standing - 1)
+    if frontier.room(key, record, 0) > 0 then
+      frontier.start(key, record)
+      starts[#starts + 1] = id
+      starts[#starts + 1] = key
+    else
+      local lane, due, had_its_turn = frontier.read_score(tonumber(score) or 0)
+      frontier.park(key, record, id, lane, due, ARGV[FIRST + (i - 1) * WIDTH + 3], had_its_turn)
+      refused[#refused + 1] = id
+      settled[#settled + 1] = id
+      garbage[#garbage + 1] = progress_key .. id
+      if expires_at ~= '' then
+        redis.call('PEXPIREAT', job_key .. id, expires_at)
+      end
+      local left = redis.pcall('DECR', retry_key .. id)
+      if type(left) ~= 'number' or left <= 0 then
+        garbage[#garbage + 1] = retry_key .. id
+      end
+    end
+  end
+end
+if #starts > 0 then
+  redis.call('HSET', frontier.running, unpack(starts))
+end
+if #settled > 0 then
+  redis.call('HDEL', leases, unpack(settled))
+  redis.call('HDEL', frontier.running, unpack(settled))
+  redis.call('ZREM', lease_ends, unpack(settled))
+  redis.call('DEL', unpack(garbage))
+end
+if frontier.save() > 0 and wakes == 0 then
+  redis.call('RPUSH', wake, '1')
+end
+return refused

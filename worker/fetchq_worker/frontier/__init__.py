@@ -1,0 +1,1 @@
+"""Whose turn it is: the limits of hosts, and what a job tells of its own."""
