@@ -70,7 +70,6 @@ local text, known = '', 0
 if name ~= '' then
   text, known = change()
 end
-local turn_before = frontier.next_turn()
 local keys = {unpack(ARGV, 6)}
 if #keys > 0 then
   frontier.load(keys)
@@ -78,13 +77,8 @@ if #keys > 0 then
     frontier.record(keys[i])
   end
 end
-local promoted = frontier.save()
-local turn = frontier.next_turn()
-local tokens = promoted
-if turn and (not turn_before or turn < turn_before) then -- who is idle sleeps until the turn that it knows of
-  tokens = math.max(tokens, 1)
-end
-for _ = wakes + 1, math.min(WAKE_CAP, tokens) do
+local promoted, nearer = frontier.save()
+for _ = wakes + 1, math.min(WAKE_CAP, promoted + (nearer and 1 or 0)) do
   redis.call('RPUSH', wake, '1')
 end
 return {text, known, promoted}

@@ -193,11 +193,11 @@ local function release(released, stands)
 end
 release(over, false)
 release(standing_again, true)
-local promoted = frontier.save()
+local promoted, nearer = frontier.save()
 for i = 1, #channels do
   redis.call('PUBLISH', ARGV[7] .. channels[i], table.concat(pushes[channels[i]], '\n'))
 end
-if (due_again or promoted > 0) and wakes == 0 then
+if (due_again or promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
 return {lost, refused, refusal, promoted}
