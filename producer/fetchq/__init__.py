@@ -26,7 +26,9 @@ from .errors import (
     ResultTimeout,
     WireError,
 )
+from .hosts import HostState
 from .job import CancelOutcome, FetchJob, Job, JobStatus
+from .limits import HostLimits
 from .producer import Producer
 from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
@@ -50,6 +52,8 @@ __all__ = [
     "FetchResult",
     "FetchStatus",
     "FetchqError",
+    "HostLimits",
+    "HostState",
     "InvalidRedisURL",
     "InvalidRequest",
     "Job",

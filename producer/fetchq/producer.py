@@ -14,16 +14,20 @@ from redis.asyncio import Redis
 
 from . import wire
 from .batch import BATCH_JOBS, abatches, jobs_of, tell_enqueued
+from .cancelling import cancelled, chooser, host_to_cancel
 from .dead import DeadLetters
 from .errors import FetchqError, InvalidRequest, KeyConflict, RedisUnavailable
+from .fields import check_whole
+from .hosts import HostState, read_hosts
 from .job import CancelOutcome, FetchJob, Job, JobStatus
 from .job_id import JobIds, check_id, id_for_key
 from .keys import DEFAULT_QUEUE, PUSH_PREFIX_LEN, Keys
 from .limit_key import lane_and_deadline_of, limit_key_of
+from .limits import Limits
 from .queue_writer import Put, QueueWriter
 from .redis_errors import translated
 from .redis_url import DEFAULT_URL, RedisAddress, connect
-from .request import DEFAULT_RESULT_TTL_S, FetchRequest, RequestOptions, build_request
+from .request import FetchRequest, RequestOptions, build_request
 from .result import FetchResult
 from .results import LOOK_BATCH, Results
 from .schedule import check_schedule, due_of
@@ -32,6 +36,10 @@ from .write_policy import WriteOptions, WritePolicy
 
 if TYPE_CHECKING:
     from .sync import SyncFetchJob
+
+WAKE_CAP: Final = 8
+"""How many tokens the wake list holds at most, as in `lua/enqueue.lua`."""
+MAX_TOP: Final = 1000
 
 _CANCEL_OUTCOMES: Final = (
     CancelOutcome.NOT_FOUND,
@@ -70,6 +78,8 @@ class Producer:
         self.keys: Final = Keys(queue=queue, namespace=namespace)
         self.results: Final = Results(redis, self.keys)
         self.dead: Final = DeadLetters(self, redis)
+        self.limits: Final = Limits(redis, self.keys, self._asking)
+        """Those of hosts."""
         self._ids = JobIds()
         self._writer = QueueWriter(redis, self.keys, WritePolicy.of(options))
         self._cancel = load_script(redis, "cancel")
@@ -205,23 +215,63 @@ class Producer:
             outcomes += await self._cancel_batch(batch, await self._payloads(batch))
         return outcomes
 
-    async def cancel_all(self, *, tag: str | None = None) -> AsyncGenerator[dict[CancelOutcome, int], None]:
-        """Ends every job of the queue, or every fetch with the tag, in batches; gives each batch's count.
+    async def cancel_all(
+        self, *, tag: str | None = None, host: str | None = None
+    ) -> AsyncGenerator[dict[CancelOutcome, int], None]:
+        """Ends every job of the queue, or every fetch with the tag and of the host, in batches; gives each one's count.
 
-        What is enqueued meanwhile may or may not be among them.
+        Those that wait in the host's own queue go first. What is enqueued meanwhile may or may not be among them.
+        Raises `InvalidRequest` for what is no host.
         """
+        host = None if host is None else host_to_cancel(host)
+        is_chosen = chooser(tag=tag, host=host)
+        async with contextlib.aclosing(self._all_ids(host)) as batches:
+            async for ids in batches:
+                payloads = await self._payloads(ids)
+                chosen = [pair for pair in zip(ids, payloads, strict=True) if is_chosen(pair[1])]
+                if chosen:
+                    outcomes = await self._cancel_batch([one for one, _ in chosen], [one for _, one in chosen])
+                    yield dict(Counter(outcomes))
+
+    async def _all_ids(self, first_of: str | None) -> AsyncGenerator[list[str], None]:
+        """The ids of the whole queue in batches, those that wait for the host `first_of` first. Some may come twice."""
+        queue, passed = f"{self.keys.waiting}{first_of}", 0
+        while first_of is not None:
+            with self._asking():
+                waiting = await self._redis.zrange(queue, passed, passed + BATCH_JOBS - 1)
+            if not waiting:
+                break
+            yield [_text(job_id) for job_id in waiting]
+            with self._asking():
+                left = await self._redis.zmscore(queue, waiting)
+            passed += sum(place is not None for place in left)  # those that were cancelled have made room
         cursor, more = 0, True
         while more:
             with self._asking():
                 cursor, scored = await self._redis.zscan(self.keys.pending, cursor, count=BATCH_JOBS)
             more = cursor != 0
-            ids = [job_id.decode("utf-8", "surrogateescape") for job_id, _ in scored]
-            payloads = await self._payloads(ids)
-            if tag is not None:
-                chosen = [i for i, payload in enumerate(payloads) if tag in _tags(payload)]
-                ids, payloads = [ids[i] for i in chosen], [payloads[i] for i in chosen]
-            if ids:
-                yield dict(Counter(await self._cancel_batch(ids, payloads)))
+            if scored:
+                yield [_text(job_id) for job_id, _ in scored]
+
+    async def pause(self) -> None:
+        """From now on no worker of this queue starts a job. Those that run go on; more can be enqueued."""
+        with self._asking():
+            await self._redis.set(self.keys.paused, "1")
+
+    async def resume(self) -> None:
+        """Ends a pause of the queue; idle workers hear of it at once."""
+        with self._asking():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.delete(self.keys.paused)
+                pipe.rpush(self.keys.wake, *["1"] * WAKE_CAP)
+                pipe.ltrim(self.keys.wake, 0, WAKE_CAP - 1)
+                await pipe.execute()
+
+    async def hosts(self, *, top: int = 10) -> list[HostState]:
+        """The hosts with most waiting jobs, those that cool off, and some of those that only run: `top` of each."""
+        check_whole("top", top, 1, MAX_TOP)
+        with self._asking():
+            return await read_hosts(self._redis, self.keys, self.limits, top)
 
     async def as_completed(
         self, jobs: Iterable[FetchJob], *, timeout_s: float | None = None
@@ -343,10 +393,14 @@ class Producer:
         args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
         args += (PUSH_PREFIX_LEN, "", keys.waiting)
         for job_id, payload in zip(job_ids, payloads, strict=True):
-            args += (job_id, *_cancelled(job_id, payload, keys.queue))
+            args += (job_id, *cancelled(job_id, payload, keys.queue))
         with self._asking():
             codes = await self._cancel(keys=[keys.pending, keys.abort, keys.leases, *keys.frontier], args=args)
         return [_CANCEL_OUTCOMES[code] for code in codes]
+
+
+def _text(job_id: bytes) -> str:
+    return job_id.decode("utf-8", "surrogateescape")
 
 
 def _now_ms() -> int:
@@ -360,29 +414,3 @@ def _holds(holder: bytes, request: FetchRequest) -> bool:
         return wire.decode_request(held).same_work(request)
     except (FetchqError, KeyError, TypeError, ValueError):  # of another version or another client: not the same
         return False
-
-
-def _tags(payload: bytes | None) -> Sequence[str]:
-    """The tags of a waiting fetch; a job of any other kind has none."""
-    try:
-        [request] = wire.deserialize(payload or b"")["a"]
-        tags = request.get("tags", ())
-    except (FetchqError, ValueError, AttributeError):
-        return ()
-    return tags if isinstance(tags, list) else ()
-
-
-def _cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int, str]:
-    """The result of a job that is cancelled before it ran, the result's life in ms, and the job's limit key."""
-    job: dict[str, Any] = {"f": "<unknown>", "a": [], "k": {}, "et": _now_ms()}
-    ttl_s, limit_key = DEFAULT_RESULT_TTL_S, ""
-    if payload is not None:
-        try:
-            job = wire.deserialize(payload)
-            request = wire.decode_request(job["a"][0])
-            ttl_s, limit_key = request.result_ttl_s, limit_key_of(request)
-        except (FetchqError, LookupError):  # a call of another coroutine, or no job at all: it can be cancelled too
-            pass
-    now_ms = _now_ms()
-    ended = {"t": 0, "s": False, "r": asyncio.CancelledError(), "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
-    return wire.serialize({**job, **ended}), round(ttl_s * 1000), limit_key

@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from .batch import batches, jobs_of, tell_enqueued
 from .errors import FetchqError
+from .hosts import HostState
 from .job import CancelOutcome, FetchJob, Job, JobStatus
 from .keys import DEFAULT_QUEUE
 from .producer import Producer
@@ -21,6 +22,7 @@ from .redis_url import DEFAULT_URL, RedisAddress
 from .request import FetchRequest, RequestOptions
 from .result import FetchResult
 from .sync_dead import SyncDeadLetters
+from .sync_limits import SyncLimits
 from .write_policy import WriteOptions, WritePolicy
 
 T = TypeVar("T")
@@ -54,6 +56,7 @@ class SyncProducer:
         self._engine: _Engine | None = None
         self._closed = False
         self.dead: Final = SyncDeadLetters(self)
+        self.limits: Final = SyncLimits(self)
         _living.add(self)
 
     @classmethod
@@ -144,10 +147,25 @@ class SyncProducer:
         engine = self._started()
         return engine.call(engine.producer.cancel_many(job_ids))
 
-    def cancel_all(self, *, tag: str | None = None) -> Iterator[dict[CancelOutcome, int]]:
+    def cancel_all(self, *, tag: str | None = None, host: str | None = None) -> Iterator[dict[CancelOutcome, int]]:
         """As `Producer.cancel_all`."""
         engine = self._started()
-        return engine.each(engine.producer.cancel_all(tag=tag))
+        return engine.each(engine.producer.cancel_all(tag=tag, host=host))
+
+    def pause(self) -> None:
+        """As `Producer.pause`."""
+        engine = self._started()
+        engine.call(engine.producer.pause())
+
+    def resume(self) -> None:
+        """As `Producer.resume`."""
+        engine = self._started()
+        engine.call(engine.producer.resume())
+
+    def hosts(self, *, top: int = 10) -> list[HostState]:
+        """As `Producer.hosts`."""
+        engine = self._started()
+        return engine.call(engine.producer.hosts(top=top))
 
     def as_completed(self, jobs: Iterable[SyncFetchJob], *, timeout_s: float | None = None) -> Iterator[FetchResult]:
         """As `Producer.as_completed`."""

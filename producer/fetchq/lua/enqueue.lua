@@ -116,7 +116,8 @@ end
 if #scores > 0 then
   redis.call('ZADD', pending, unpack(scores))
 end
-soon = soon + frontier.save()
+local promoted, nearer = frontier.save()
+soon = soon + promoted + (nearer and 1 or 0)
 for _ = wakes + 1, math.min(WAKE_CAP, soon) do
   redis.call('RPUSH', wake, '1')
 end

@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from .dead_app import app as dead_app
+from .limits_app import app as limits_app
 from .options import (
     AllowNet,
     AllowPort,
@@ -27,6 +28,7 @@ from .options import (
     MaxBytes,
     MaxTries,
     OwnRedis,
+    PerHost,
     Proxy,
     Queue,
     Redis,
@@ -35,6 +37,7 @@ from .options import (
     Urls,
     UserAgent,
 )
+from .queue_app import app as queue_app
 
 app = typer.Typer(
     name="fetchq",
@@ -45,6 +48,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 app.add_typer(dead_app, name="dead")
+
+app.add_typer(queue_app)
+app.add_typer(limits_app, name="limits")
 
 
 def main() -> None:
@@ -90,6 +96,7 @@ def fetch(
     ] = False,
     bodies: Bodies = None,
     concurrency: Concurrency = 100,
+    per_host: PerHost = None,
     timeout: Timeout = 30.0,
     max_bytes: MaxBytes = 4_194_304,
     max_tries: MaxTries = 3,
@@ -122,6 +129,7 @@ def fetch(
         resume=resume,
         bodies=bodies,
         embedded=redis_url is None,
+        per_host=per_host,
         limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
         manner=FetchManner(robots=not no_robots, credential=credential, proxy=proxy, cookies=cookies),
     )
@@ -420,6 +428,7 @@ def result(
 def cancel(
     job_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
     tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="All fetches with this tag.")] = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="All fetches from this host.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All jobs of the queue.")] = False,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
@@ -427,19 +436,7 @@ def cancel(
     """Cancel jobs by ID, as enqueue printed it, or many at once; print what came of each, or how many there were."""
     from .jobs import cancel as command
 
-    _run(command, job_ids or (), tag, everything, redis_url=redis_url, queue=queue)
-
-
-@app.command()
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
-) -> None:
-    """Show how many jobs are due, deferred and running."""
-    from .queue_state import show_queue_state as command
-
-    _run(command, as_json, redis_url=redis_url, queue=queue)
+    _run(command, job_ids or (), tag, host, everything, redis_url=redis_url, queue=queue)
 
 
 def _on_command_line(context: typer.Context) -> dict[str, Any]:

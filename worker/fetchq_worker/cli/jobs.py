@@ -132,12 +132,15 @@ async def show_result(
     return ExitStatus.OK
 
 
-async def cancel(job_ids: Sequence[str], tag: str | None, everything: bool, settings: Settings) -> ExitStatus:
+async def cancel(
+    job_ids: Sequence[str], tag: str | None, host: str | None, everything: bool, settings: Settings
+) -> ExitStatus:
     """Prints what came of each, a line a job; of many at once, how many there were."""
-    if (bool(job_ids), tag is not None, everything).count(True) != 1:
-        raise CommandFailed("name the jobs by their ids, or by --tag TAG, or all of them by --all", ExitStatus.USAGE)
+    if (bool(job_ids), tag is not None or host is not None, everything).count(True) != 1:
+        sentence = "name the jobs by their ids, or by --tag TAG or --host HOST, or all of them by --all"
+        raise CommandFailed(sentence, ExitStatus.USAGE)
     if not job_ids:
-        return await _cancel_all(tag, settings)
+        return await _cancel_all(tag, host, settings)
     async with reached_producer(settings) as producer:
         outcomes = await producer.cancel_many(job_ids)
     for job_id, outcome in zip(job_ids, outcomes, strict=True):
@@ -147,11 +150,11 @@ async def cancel(job_ids: Sequence[str], tag: str | None, everything: bool, sett
     return ExitStatus.OK
 
 
-async def _cancel_all(tag: str | None, settings: Settings) -> ExitStatus:
+async def _cancel_all(tag: str | None, host: str | None, settings: Settings) -> ExitStatus:
     total: Counter[CancelOutcome] = Counter()
     seen_at = time.monotonic()
     async with reached_producer(settings) as producer:
-        async for counts in producer.cancel_all(tag=tag):
+        async for counts in producer.cancel_all(tag=tag, host=host):
             total.update(counts)
             if time.monotonic() - seen_at >= PROGRESS_S:
                 seen_at = time.monotonic()
