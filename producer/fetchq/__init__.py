@@ -5,8 +5,10 @@ async with Producer.from_url("redis://localhost:6379") as producer:
     result = await job.result(timeout_s=30)
 """
 
+from .dead_letter import DeadLetter, RetryOutcome
 from .errors import (
     FETCH_ERRORS,
+    DeadLetterNotFound,
     FetchError,
     FetchqError,
     InvalidRedisURL,
@@ -33,6 +35,8 @@ __all__ = [
     "FETCH_ERRORS",
     "Attempt",
     "CancelOutcome",
+    "DeadLetter",
+    "DeadLetterNotFound",
     "FetchError",
     "FetchJob",
     "FetchRequest",
@@ -52,6 +56,7 @@ __all__ = [
     "RedisRefused",
     "RedisUnavailable",
     "ResultTimeout",
+    "RetryOutcome",
     "RetryPolicy",
     "SyncFetchJob",
     "SyncJob",

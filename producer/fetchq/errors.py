@@ -8,6 +8,7 @@ FetchqError
 ├── RedisEvicts                      Redis is set up to drop keys when it is full, and jobs are keys
 ├── KeyConflict                      the idempotency key belongs to a different request
 ├── JobNotFound                      no such job: never enqueued, or its result is past its time
+├── DeadLetterNotFound               no dead letter under this id
 ├── ResultTimeout (TimeoutError)     the result did not come within `timeout_s`; the job goes on
 ├── WireError (ValueError)           bytes from Redis that are not of this contract
 │   └── NewerWireVersion             ... but of a later one
@@ -81,6 +82,17 @@ class JobNotFound(FetchqError, LookupError):
         self.job_id = job_id
 
     def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
+        return type(self), (self.job_id,)
+
+
+class DeadLetterNotFound(FetchqError, LookupError):
+    """There is no dead letter under this id: the job has not failed for good, was retried, or is past its time."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no dead letter under id {job_id!r}: the job has not died, was retried, or is past its time")
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[type[DeadLetterNotFound], tuple[str]]:
         return type(self), (self.job_id,)
 
 

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from . import wire
 from .batch import BATCH_JOBS, abatches, jobs_of, tell_enqueued
+from .dead import DeadLetters
 from .errors import FetchqError, InvalidRequest, KeyConflict
 from .job import CancelOutcome, FetchJob, Job, JobStatus
 from .job_id import JobIds, check_id, id_for_key
@@ -60,6 +61,7 @@ class Producer:
         self._closed = False
         self.keys: Final = Keys(queue=queue, namespace=namespace)
         self.results: Final = Results(redis, self.keys)
+        self.dead: Final = DeadLetters(self, redis)
         self._ids = JobIds()
         self._enqueue = load_script(redis, "enqueue")
         self._cancel = load_script(redis, "cancel")

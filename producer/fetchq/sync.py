@@ -20,6 +20,7 @@ from .producer import Producer
 from .redis_url import DEFAULT_URL, RedisAddress
 from .request import FetchRequest, RequestOptions
 from .result import FetchResult
+from .sync_dead import SyncDeadLetters
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class SyncProducer:
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
         self._closed = False
+        self.dead: Final = SyncDeadLetters(self)
         _living.add(self)
 
     @classmethod

@@ -62,10 +62,7 @@ class EndedJob(msgspec.Struct, gc=False):
 def _encode_foreign(value: object) -> Any:
     """An exception is written as its type and message; it is never pickled."""
     if isinstance(value, BaseException):
-        message = str(value)
-        if value.__cause__ is not None:
-            message = f"{message}: {value.__cause__}" if message else str(value.__cause__)
-        return {"type": type(value).__name__, "message": message}
+        return as_failure(value)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     raise TypeError(f"a {type(value).__name__} has no form on the wire; use plain values or msgspec structs")
@@ -165,6 +162,14 @@ def decode_result(stored: StoredResult, job_id: str) -> FetchResult:
     failure = as_exception(_decode(_decoder, stored.value))
     status, error = _outcome_of(failure)
     return FetchResult(id=job_id, url=_url_of(stored), status=status, error=error)
+
+
+def as_failure(problem: BaseException) -> dict[str, str]:
+    """An exception as a result holds it: its type, and what it and its cause say."""
+    message = str(problem)
+    if problem.__cause__ is not None:
+        message = f"{message}: {problem.__cause__}" if message else str(problem.__cause__)
+    return {"type": type(problem).__name__, "message": message}
 
 
 def as_exception(value: object) -> JobFailed | asyncio.CancelledError:

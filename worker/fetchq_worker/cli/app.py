@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from .dead_app import app as dead_app
 from .options import (
     AllowNet,
     AllowPort,
@@ -19,6 +20,9 @@ from .options import (
     Cookies,
     Credential,
     CredentialsFile,
+    DeadLetterMax,
+    DeadLetters,
+    DeadLetterTTL,
     FromFile,
     MaxBytes,
     MaxTries,
@@ -40,6 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
+app.add_typer(dead_app, name="dead")
 
 
 def main() -> None:
@@ -163,6 +168,9 @@ def worker(
             help="Bytes of Redis that what workers cache for each other may take.",
         ),
     ] = 67_108_864,
+    dead_letters: DeadLetters = "retryable",
+    dead_letter_ttl_s: DeadLetterTTL = 2_592_000.0,
+    dead_letter_max: DeadLetterMax = 1_000_000,
     grace_s: Annotated[
         float,
         typer.Option(
@@ -232,6 +240,9 @@ def worker(
         tls_ca_file=tls_ca_file,
         allow_unverified_tls=allow_unverified_tls,
         cache_max_bytes=cache_max_bytes,
+        dead_letters=dead_letters,
+        dead_letter_ttl_s=dead_letter_ttl_s,
+        dead_letter_max=dead_letter_max,
         grace_s=grace_s,
         lease_s=lease_s,
         processes=processes,

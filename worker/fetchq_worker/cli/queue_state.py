@@ -31,6 +31,8 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """They wait for their time."""
     running: int
     """They are leased to a worker. A stock arq worker takes no lease: what it runs counts as due."""
+    dead: int
+    """Dead letters."""
     now_ms: int
     """Redis's clock."""
     workers: tuple[WorkerRecord, ...]
@@ -51,7 +53,8 @@ async def read_queue_state(settings: Settings) -> QueueState:
                 pipe.zcount(keys.pending, "-inf", now_ms)
                 pipe.zcount(keys.pending, f"({now_ms}", "+inf")
                 pipe.hlen(keys.leases)
-                due, later, running = await pipe.execute()
+                pipe.zcard(keys.dead)
+                due, later, running, dead = await pipe.execute()
             workers = await live_workers(redis, keys)
     finally:
         await redis.aclose()
@@ -62,6 +65,7 @@ async def read_queue_state(settings: Settings) -> QueueState:
         due=due,
         deferred=max(0, later - running),
         running=running,
+        dead=dead,
         now_ms=now_ms,
         workers=tuple(workers),
     )
@@ -72,7 +76,7 @@ async def show_queue_state(as_json: bool, settings: Settings) -> ExitStatus:
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(state) + b"\n")
         return ExitStatus.OK
-    for name in ("redis", "queue", "due", "deferred", "running"):
+    for name in ("redis", "queue", "due", "deferred", "running", "dead"):
         value = getattr(state, name)
         sys.stdout.write(f"{name:<10}{value:,}\n" if isinstance(value, int) else f"{name:<10}{printable(value)}\n")
     sys.stdout.write(f"{'workers':<10}{len(state.workers):,}\n")

@@ -21,12 +21,11 @@ MAX_CLAIM_BYTES: Final = 16 << 20
 
 MAX_UNHEARD: Final = 64
 
+LANES: Final = (*("hdl",) * 12, *("dhl",) * 3, "lhd")
+"""In which order a claim looks at the lanes, call by call: one in four leaves the first place to another lane."""
 COUNTER_DIGITS: Final = 24
 """So many that no lease's record is as short as 64 bytes: of shorter ones Redis makes a list, and goes through it from
 the beginning for each job that is claimed or committed (redis.conf, `hash-max-listpack-value`)."""
-
-LANES: Final = (*("hdl",) * 12, *("dhl",) * 3, "lhd")
-"""In which order a claim looks at the lanes, call by call: one in four leaves the first place to another lane."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):

@@ -21,6 +21,7 @@ from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 from fetchq.wire import EndedJob, decode_plain_job, deserialize, encode_ended, serialize
 
 from .commit import Outcome, Verb
+from .dead import LETTER
 from .deadline import Deadlines
 from .lease import Lease
 from .release import Release
@@ -265,7 +266,10 @@ class Runner:
         """The job is over, and `value` is what its coroutine returned or raised."""
         ttl_ms = self._result_ttl_ms(job, function)
         result = b"" if ttl_ms == 0 else self._serialized(job, success, value)
-        return Outcome(job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms)
+        letter = self._letter(job, success, value)
+        return Outcome(
+            job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms, letter=letter
+        )
 
     def _refuse(self, job: Job, reason: BaseException, verb: Verb) -> Outcome:
         """The job is over without a run, and `reason` is why."""
@@ -273,7 +277,14 @@ class Runner:
         worker.jobs_failed += 1
         ttl_ms = None if worker.keep_result_forever else _to_ttl_ms(worker.keep_result_s)
         result = b"" if ttl_ms == 0 else self._serialized(job, False, reason)
-        return Outcome(job.lease, verb, result=result, result_ttl_ms=ttl_ms)
+        return Outcome(job.lease, verb, result=result, result_ttl_ms=ttl_ms, letter=self._letter(job, False, reason))
+
+    def _letter(self, job: Job, success: bool, value: Any) -> bytes:
+        """What the job's dead letter says; empty if it has none: it went well, or somebody wanted its end."""
+        dead = self._worker.dead
+        if success:
+            return dead.said_of_return(job, _now_ms()) if job.ctx and LETTER in job.ctx else b""
+        return b"" if isinstance(value, asyncio.CancelledError) else dead.said_of_failure(job, value, _now_ms())
 
     def _result_ttl_ms(self, job: Job, function: Function | CronJob) -> int | None:
         """How long the result is kept: as the job itself said, or its function, or the worker. None: for ever."""

@@ -113,6 +113,7 @@ class Scripts:
         self.renew: Final = script("renew", tend_timeout_s)
         self.aborts: Final = script("aborts", tend_timeout_s)
         self.keep: Final = script("keep", tend_timeout_s)
+        self.trim_dead: Final = script("trim_dead", tend_timeout_s)
         self.presence: Final = script("presence", tend_timeout_s)
         self.pass_wake: Final = script("pass_wake", tend_timeout_s)
 

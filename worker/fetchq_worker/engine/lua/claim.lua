@@ -41,11 +41,10 @@ local token, want, max_bytes = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local passed, default_life_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_key, retry_key, progress_key = ARGV[9], ARGV[10], ARGV[11]
 
-local time_now = redis.call('TIME')
-local clock_us = time_now[1] * 1000000 + time_now[2]
-local clock = math.floor(clock_us / 1000) -- what expires goes by Redis's clock, also where a test has its own
+local time = redis.call('TIME')
+local clock_us = time[1] * 1000000 + time[2]
 local now_us = ARGV[1] == '' and clock_us or tonumber(ARGV[1]) * 1000
-local now = math.floor(now_us / 1000)
+local clock, now = math.floor(clock_us / 1000), math.floor(now_us / 1000)
 
 local function ms(number)
   return string.format('%.0f', number)
@@ -90,10 +89,10 @@ local function restore_ended()
         over[#over + 1] = id
       else
         redis.call('ZADD', pending, 'XX', score, id)
+        again[#again + 1] = id
         if not tries[i] then
           redis.call('SET', retry_key .. id, '1', 'EX', RETRY_TTL_S) -- for a stock worker, should one be next
         end
-        again[#again + 1] = id
       end
     end
   end
