@@ -138,7 +138,9 @@ async def test_a_key_of_the_wrong_type_in_the_letters_place_changes_nothing(queu
     await queue.redis.set(KEYS.dead, "rubbish")
     with pytest.raises(Exception, match="WRONGTYPE"):
         await queue.bury("a")
-    assert await queue.redis.exists(KEYS.job + "a", KEYS.retry + "a") == 2
+    assert await queue.redis.exists(KEYS.job + "a", KEYS.result + "a") == 1
+    assert await queue.redis.hexists(KEYS.leases, "a")
+    assert await queue.score("a") is not None
     await queue.redis.delete(KEYS.dead)
     assert await queue.bury("a") == ([], [], b"")
 
