@@ -144,6 +144,14 @@ class Queue:
         lost: list[bytes] = await self.scripts.renew((keys.pending, keys.leases, keys.lease_ends, *keys.frontier), args)
         return lost
 
+    async def give_back(self, *tokens: str) -> int:
+        keys = self.keys
+        given: int = await self.scripts.give_back(
+            (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier),
+            (self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting, *tokens),
+        )
+        return given
+
     async def keep(self, *, page: int = 100, gap_ms: int = 0) -> int:
         keys = self.keys
         kept: int = await self.scripts.keep(

@@ -10,12 +10,16 @@ from fetchq.keys import Keys
 from .lease import Lease
 from .scripts import Scripts
 
+WILL_NOT_RUN: Final = "0"
+"""In place of a deadline: the job starts only to end at once, under no limit, and its place goes to the next."""
+
 
 class Gate(Protocol):
     """What the engine is told of limits: to which key those of a job belong. It knows nothing of what a key means."""
 
     def limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str] | None:
-        """The job's limit key (empty: none, it starts at once) and its deadline in ms since the epoch, or empty.
+        """The job's limit key (empty: none, it starts at once) and its deadline in ms since the epoch, or empty;
+        `WILL_NOT_RUN` for one that has passed.
 
         None where it takes time to know: then `wait_limit_of` is asked once the job has a slot.
         """
@@ -44,10 +48,10 @@ class Admission:
                 continue
             limit = self._gate.limit_of(*call)
             if limit is None:
-                lease.limit_later = True
+                lease.limit_later = not lease.abort_asked
             elif limit[0]:
                 lease.limit_key = limit[0]
-                args += (lease.key, lease.token, *limit)
+                args += (lease.key, lease.token, limit[0], WILL_NOT_RUN if lease.abort_asked else limit[1])
                 asked += 1
         if not asked:
             return leases

@@ -93,7 +93,7 @@ class Claimer:
 
     async def _give_back(self, script: Script) -> None:
         """A claim whose reply was lost may have taken jobs: nobody runs them, and their leases are long."""
-        count = await script(self._lease_keys, (*self._prefixes, *self._unheard))
+        count = await script(self._lease_keys, ("", *self._prefixes, *self._unheard))
         self._unheard = ()
         if count:
             logger.warning("claim.given_back jobs=%d: the reply of the claim was lost", count)
