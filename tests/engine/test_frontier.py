@@ -272,3 +272,31 @@ async def test_a_host_whose_jobs_others_have_taken_is_forgotten(queue: Queue) ->
     assert (await _records(queue))[KEY].standing == 1
     await queue.keep()
     assert await _records(queue) == {}
+
+
+@pytest.mark.asyncio
+async def test_who_starts_a_job_is_told_when_the_next_of_that_host_may_start(queue: Queue) -> None:
+    await _limit(queue, "c=100 r=50000")
+    await _enqueue(queue, *_ids(3))
+    assert await _claim_and_admit(queue) == _ids(1)
+    assert 45 < queue.turn_ms <= 55
+
+
+@pytest.mark.asyncio
+async def test_who_ends_a_job_is_told_when_the_next_of_that_host_may_start(queue: Queue) -> None:
+    await _limit(queue, "c=1 r=50000")
+    await _enqueue(queue, *_ids(3))
+    assert await _claim_and_admit(queue) == _ids(1)
+    assert queue.turn_ms == -1
+    *_, turn_ms = await queue.commit_whole((_ids(1)[0], "w.1", "finish", 1000))
+    assert 45 < turn_ms <= 55
+
+
+@pytest.mark.asyncio
+async def test_a_worker_is_woken_for_a_turn_that_it_could_not_know_of(queue: Queue) -> None:
+    await _limit(queue, "r=50000")
+    await _enqueue(queue, "first")
+    assert await _claim_and_admit(queue) == ["first"]
+    await queue.redis.delete(queue.keys.wake)
+    await _enqueue(queue, *_ids(3))
+    assert await queue.redis.llen(queue.keys.wake) == 1

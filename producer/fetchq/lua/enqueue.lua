@@ -95,6 +95,9 @@ if #scores > 0 then
   redis.call('ZADD', pending, unpack(scores))
 end
 soon = soon + frontier.save()
+if frontier.soonest then
+  soon = soon + 1 -- somebody has to know of a turn to come
+end
 for _ = wakes + 1, math.min(WAKE_CAP, soon) do
   redis.call('RPUSH', wake, '1')
 end

@@ -92,7 +92,7 @@ function frontier.open(first, waiting_prefix, pending, now_us)
   frontier.now_us, frontier.now = now_us, math.floor(now_us / 1000)
   frontier.any_limits = redis.call('HLEN', frontier.limits) > 0
   frontier.records, frontier.touched, frontier.known_limits = {}, {}, {}
-  frontier.promoted = 0
+  frontier.promoted, frontier.soonest = 0, nil
   redis.call('HLEN', frontier.hosts)
   redis.call('ZCARD', frontier.turns)
   redis.call('ZCARD', frontier.depths)
@@ -364,6 +364,9 @@ function frontier.fill(key, record)
   while record.waiting > 0 do
     local free, at = frontier.room(key, record, record.standing)
     if free == 0 then
+      if at and math.floor(at) ~= record.turn then
+        frontier.soonest = math.min(frontier.soonest or at, at)
+      end
       set_turn(key, record, at)
       return
     end
@@ -440,6 +443,14 @@ end
 function frontier.next_turn()
   local head = redis.call('ZRANGE', frontier.turns, 0, 0, 'WITHSCORES')
   return head[2] and math.max(0, tonumber(head[2]) - frontier.now)
+end
+
+-- ms until a job that waited may be claimed, as far as this call has changed that; -1 for no change.
+function frontier.news()
+  if frontier.promoted > 0 then
+    return 0
+  end
+  return frontier.soonest and math.max(0, math.ceil(frontier.soonest - frontier.now)) or -1
 end
 
 -- The runs of these jobs are over, or their leases: their slots are free. `stands` says of those that are pending again that

@@ -9,7 +9,7 @@
 -- ARGV[6...]  four a job: id, token, limit key, deadline in ms ('' none, '0' it has passed, or the job is aborted: it starts,
 --     comes under no limit, and its place goes to the next)
 --
--- Returns the ids that may not start.
+-- Returns {the ids that may not start, ms until a job that waits may be claimed (-1: no later than was known)}.
 --
 -- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
 -- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
@@ -97,4 +97,4 @@ end
 if frontier.save() > 0 and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
-return refused
+return {refused, frontier.news()}
