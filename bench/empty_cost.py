@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time
+from time import perf_counter, process_time, time
 from typing import Any, Final, cast
 
 import msgspec
@@ -26,7 +26,6 @@ from arq.worker import func, get_kwargs
 
 from fetchq.job_id import JobIds
 from fetchq.keys import Keys
-from fetchq.scripts import load_script
 from fetchq.wire import encode_job
 from fetchq_worker.arq_settings import worker_settings
 from fetchq_worker.engine import Worker
@@ -114,15 +113,13 @@ async def _take(checkout: Path, server: RedisServer, jobs: int, folder: Path) ->
 
 
 async def _fill(server: RedisServer, count: int) -> None:
-    keys = Keys()
+    """As any client of the job contract can, so that it is the same for every checkout."""
+    keys, ids = Keys(), JobIds()
     payload = encode_job(EMPTY, (), {}, 0)
-    script = load_script(server.client, "enqueue")
-    ids = JobIds()
     for start in range(0, count, BATCH):
-        batch: list[str | bytes] = [keys.job, keys.result, ""]
-        for job_id in ids.take(min(BATCH, count - start)):
-            batch += (job_id, payload, "")
-        await script(keys=[keys.pending, keys.wake], args=batch)
+        batch = ids.take(min(BATCH, count - start))
+        await server.client.mset({keys.job + job_id: payload for job_id in batch})
+        await server.client.zadd(keys.pending, dict.fromkeys(batch, int(time() * 1000)))
 
 
 def _work(port: str, jobs: int) -> dict[str, float]:

@@ -9,6 +9,7 @@ from .dead_letter import DeadLetter, RetryOutcome
 from .errors import (
     FETCH_ERRORS,
     DeadLetterNotFound,
+    DurabilityRefused,
     FetchError,
     FetchqError,
     InvalidRedisURL,
@@ -17,17 +18,23 @@ from .errors import (
     JobNotFound,
     KeyConflict,
     NewerWireVersion,
+    NotDurable,
+    QueueFull,
+    RedisFull,
     RedisRefused,
     RedisUnavailable,
     ResultTimeout,
     WireError,
 )
+from .hosts import HostState
 from .job import CancelOutcome, FetchJob, Job, JobStatus
+from .limits import HostLimits
 from .producer import Producer
 from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
 from .status import FetchStatus
 from .sync import SyncFetchJob, SyncJob, SyncProducer
+from .write_policy import Durability, WhenFull, WritePolicy
 
 __version__ = "0.1.0"
 
@@ -37,12 +44,16 @@ __all__ = [
     "CancelOutcome",
     "DeadLetter",
     "DeadLetterNotFound",
+    "Durability",
+    "DurabilityRefused",
     "FetchError",
     "FetchJob",
     "FetchRequest",
     "FetchResult",
     "FetchStatus",
     "FetchqError",
+    "HostLimits",
+    "HostState",
     "InvalidRedisURL",
     "InvalidRequest",
     "Job",
@@ -51,8 +62,11 @@ __all__ = [
     "JobStatus",
     "KeyConflict",
     "NewerWireVersion",
+    "NotDurable",
     "Producer",
+    "QueueFull",
     "Redirect",
+    "RedisFull",
     "RedisRefused",
     "RedisUnavailable",
     "ResultTimeout",
@@ -62,6 +76,8 @@ __all__ = [
     "SyncJob",
     "SyncProducer",
     "Timing",
+    "WhenFull",
     "WireError",
+    "WritePolicy",
     "__version__",
 ]

@@ -112,6 +112,11 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:wake:{self.queue}"
 
     @property
+    def fence(self) -> str:
+        """String with a TTL: written so that what was there before it can be waited for to be durable."""
+        return f"{self.namespace}fetchq:fence:{self.queue}"
+
+    @property
     def hosts(self) -> str:
         """Hash: the record of each limit key that has jobs, or something to remember (`lua/frontier.lua`)."""
         return f"{self.namespace}fetchq:hosts:{self.queue}"

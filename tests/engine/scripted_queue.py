@@ -49,6 +49,7 @@ class Queue:
         self.keys = Keys()
         self._enqueue = load_script(redis, "enqueue")
         self._cancel = load_script(redis, "cancel")
+        self._set_limits = load_script(redis, "set_limits")
         self.now_ms = T0
         self.letter_ttl_ms = DAY_MS
         self.letter_max = 1000
@@ -112,11 +113,25 @@ class Queue:
     async def enqueue(self, *jobs: tuple[str, str, str, str]) -> list[Any]:
         """Each job: id, due as the script takes it, limit key, lane and deadline."""
         keys = self.keys
-        args: list[Any] = [keys.job, keys.result, self.now_ms, keys.waiting]
+        args: list[Any] = [keys.job, keys.result, self.now_ms, keys.waiting, "", ""]
         for job_id, due, limit_key, note in jobs:
             args += (job_id, b"payload", due, limit_key, note)
-        taken: list[Any] = await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=args)
-        return taken
+        taken, *_ = await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=args)
+        return list(taken)
+
+    async def set_limits(self, name: str, verb: str, words: str = "", *looked_at: str) -> list[Any]:
+        """Changes the limits of `name`, and looks again at the keys `looked_at`."""
+        keys = self.keys
+        reply: list[Any] = await self._set_limits(
+            keys=[keys.pending, keys.wake, *keys.frontier],
+            args=[self.now_ms, keys.waiting, name, verb, words, *looked_at],
+        )
+        return reply
+
+    async def tokens(self) -> int:
+        """How many idle workers are being woken."""
+        count: int = await self.redis.llen(self.keys.wake)
+        return count
 
     async def cancel(self, job_id: str, limit_key: str = "") -> int:
         keys = self.keys

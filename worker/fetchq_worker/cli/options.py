@@ -29,6 +29,15 @@ Concurrency = Annotated[
     int,
     typer.Option("--concurrency", "-c", envvar="FETCHQ_CONCURRENCY", metavar="N", help="Fetches at a time."),
 ]
+PerHost = Annotated[
+    int | None,
+    typer.Option(
+        "--per-host",
+        metavar="N",
+        help="Fetches of one host at a time, where Redis is inside the process.",
+        show_default="8",
+    ),
+]
 AllowNet = Annotated[
     list[str] | None,
     typer.Option(

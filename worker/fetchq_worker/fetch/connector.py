@@ -98,8 +98,10 @@ class Connector(aiohttp.TCPConnector):
         transport = protocol.transport
         if transport is not None and transport.get_write_buffer_size():
             protocol.abort()  # closing would wait until what was written has gone, and the server may never take it
-        keep = keep and protocol.transport is not None and len(self._conns) < MAX_IDLE_HOSTS and protocol.park()
-        self._release(key, protocol, should_close=not keep)
+        if keep and protocol.transport is not None and len(self._conns) < MAX_IDLE_HOSTS and protocol.park():
+            self._release(key, protocol)
+        else:
+            self._release(key, protocol, should_close=True)
 
 
 class Target:

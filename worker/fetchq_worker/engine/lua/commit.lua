@@ -264,7 +264,7 @@ local function release(released, stands)
 end
 release(over, false)
 release(standing_again, true)
-local promoted = frontier.save()
+local promoted, nearer = frontier.save()
 
 -- A job that has ended well has no letter: one from before, under the same idempotency key, must not be run again.
 if #unburied > 0 and redis.call('ZREM', dead, unpack(unburied)) > 0 then
@@ -283,7 +283,7 @@ end
 for i = 1, #channels do
   redis.call('PUBLISH', ARGV[7] .. channels[i], table.concat(pushes[channels[i]], '\n'))
 end
-if (due_again or promoted > 0) and wakes == 0 then
+if (due_again or promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
 return {lost, refused, refusal, promoted}
