@@ -454,12 +454,16 @@ def acl(
     namespace: Annotated[
         str, typer.Option("--namespace", metavar="TEXT", help="What stands in front of every key name.")
     ] = "",
+    durability: Annotated[
+        str,
+        typer.Option("--durability", metavar="LEVEL", help="What producers ask of their writes: fsync, replicated."),
+    ] = "memory",
     queue: Queue = "arq:queue",
 ) -> None:
     """Print the least rights that Redis users need as producer, worker or operator, as ACL commands for redis-cli."""
     from .acl import show_acl as command
 
-    _run(command, roles or (), user, namespace, queue=queue)
+    _run(command, roles or (), user, namespace, durability, queue=queue)
 
 
 def _on_command_line(context: typer.Context) -> dict[str, Any]:
