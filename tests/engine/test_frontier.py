@@ -181,3 +181,16 @@ async def test_a_paused_queue_gives_nothing_out(queue: Queue) -> None:
     assert (await queue.claim()).ids == []
     await queue.redis.delete(queue.keys.paused)
     assert (await queue.claim()).ids == ["job"]
+
+
+@pytest.mark.parametrize("host", ["-leading-hyphen.example", "~tilde.example"])
+@pytest.mark.asyncio
+async def test_a_host_may_begin_with_a_hyphen_or_a_tilde(queue: Queue, host: str) -> None:
+    await _limit(queue, "c=1 r=50000", host)
+    await _enqueue(queue, *_ids(2), key=host)
+    assert await _claim_and_admit(queue, key=host) == _ids(2)[:1]
+    await queue.finish(_ids(2)[0])
+    queue.now_ms += 100
+    assert await _claim_and_admit(queue, key=host, token="w.2") == _ids(2)[1:]
+    await queue.finish(_ids(2)[1], "w.2")
+    assert not await queue.redis.exists(queue.keys.running)

@@ -12,9 +12,10 @@
 --              `turns`, 0 for none;  last  what came of its last job
 --   limits   hash: limit key, '*.' and a domain, or '*' -> such as 'c=8 r=50000 b=1 d=0 p=1': how many at a time, us between
 --              two starts, burst, ms between two starts at least, paused. What one leaves out, the next wider one says.
---   turns    sorted set: limit key, or '~' and a job id -> ms at which to look at it
+--   turns    sorted set: limit key, or '#' and a job id -> ms at which to look at it
 --   depths   sorted set: limit key -> how many jobs wait      cooling  sorted set: limit key -> ms at which it ends
---   running  hash: job id -> limit key; with '-' in front, the lease has ended and the run is not counted
+--   running  hash: job id -> limit key; with '#' in front, the lease has ended and the run is not counted
+-- No host begins with '#' (WHATWG URL, section 3.5, forbids it in one); there are some that begin with '-' or '~'.
 --
 -- Rates follow GCRA (ITU-T I.371): one number a key, no window to clean up. Time is Redis's own.
 
@@ -276,14 +277,14 @@ function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
   end
   redis.call('ZADD', frontier.pending, frontier.parked_score(lane, due), id)
   if deadline ~= '' then
-    redis.call('ZADD', frontier.turns, deadline, '~' .. id)
+    redis.call('ZADD', frontier.turns, deadline, '#' .. id)
   end
 end
 
 -- Puts a job whose lane is not the default's aside until it is due: among the others it would stand in their lane.
 function frontier.defer(id, lane, due)
   redis.call('ZADD', frontier.pending, frontier.parked_score(lane, due), id)
-  redis.call('ZADD', frontier.turns, string.format('%.0f', due), '~' .. id)
+  redis.call('ZADD', frontier.turns, string.format('%.0f', due), '#' .. id)
 end
 
 -- Lets as many of a key's waiting jobs stand as there is room for, and says when to look again.
@@ -338,7 +339,7 @@ function frontier.take_turns(count)
   redis.call('ZREM', frontier.turns, unpack(due))
   local keys = {}
   for i = 1, #due do
-    if string.sub(due[i], 1, 1) == '~' then
+    if string.sub(due[i], 1, 1) == '#' then
       local id = string.sub(due[i], 2)
       local score = tonumber(redis.call('ZSCORE', frontier.pending, id) or 0)
       if score >= frontier.PARKED then
@@ -377,7 +378,7 @@ function frontier.release(ids, stands, over)
   local keys, gone = {}, {}
   for i = 1, #ids do
     if held[i] then
-      local counted = string.sub(held[i], 1, 1) ~= '-'
+      local counted = string.sub(held[i], 1, 1) ~= '#'
       local key = counted and held[i] or string.sub(held[i], 2)
       keys[i] = key
       local record = frontier.record(key)
@@ -390,7 +391,7 @@ function frontier.release(ids, stands, over)
       if over then
         gone[#gone + 1] = ids[i]
       elseif counted then
-        redis.call('HSET', frontier.running, ids[i], '-' .. key)
+        redis.call('HSET', frontier.running, ids[i], '#' .. key)
       end
     else
       keys[i] = false

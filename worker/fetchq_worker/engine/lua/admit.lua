@@ -48,7 +48,7 @@ for i = 1, #ids do
   if holder ~= token then
     refused[#refused + 1] = id
   else
-    if held[i] and string.sub(held[i], 1, 1) ~= '-' then -- of an old run, whose lease nobody has seen end
+    if held[i] and string.sub(held[i], 1, 1) ~= '#' then -- of an old run, whose lease nobody has seen end
       local old = frontier.record(held[i])
       old.running = math.max(0, old.running - 1)
     end
