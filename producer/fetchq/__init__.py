@@ -21,6 +21,7 @@ from .errors import (
     WireError,
 )
 from .job import CancelOutcome, FetchJob, Job, JobStatus
+from .priority import Priority
 from .producer import Producer
 from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
@@ -47,6 +48,7 @@ __all__ = [
     "JobStatus",
     "KeyConflict",
     "NewerWireVersion",
+    "Priority",
     "Producer",
     "Redirect",
     "RedisRefused",

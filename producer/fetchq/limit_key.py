@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Final
+
+from .priority import Priority
 from .request import FetchRequest
+
+KEY_PREFIX: Final = "key:"
+"""In front of a limit key that a request names. No host has a colon in this place."""
+
+_LANES: Final = {Priority.HIGH: "h", Priority.DEFAULT: "", Priority.LOW: "l"}
 
 
 def host_of(url: str) -> str:
@@ -20,11 +29,15 @@ def host_of(url: str) -> str:
 
 def limit_key_of(request: FetchRequest) -> str:
     """The key under which a request is limited, as far as the request tells."""
-    return host_of(request.url)
+    return host_of(request.url) if request.limit_key is None else f"{KEY_PREFIX}{request.limit_key}"
 
 
 def lane_and_deadline_of(request: FetchRequest) -> str:
     """The lane (`h`, `l`, or nothing for the default one) and the deadline in ms, as `lua/enqueue.lua` takes them."""
-    if request.deadline is None:
-        return ""
-    return str(round(request.deadline.timestamp() * 1000))
+    lane = _LANES[request.priority]
+    return lane if request.deadline is None else f"{lane}{deadline_ms_of(request.deadline)}"
+
+
+def deadline_ms_of(deadline: datetime) -> int:
+    """A deadline in ms since the epoch."""
+    return round(deadline.timestamp() * 1000)

@@ -194,3 +194,11 @@ async def test_a_host_may_begin_with_a_hyphen_or_a_tilde(queue: Queue, host: str
     assert await _claim_and_admit(queue, key=host, token="w.2") == _ids(2)[1:]
     await queue.finish(_ids(2)[1], "w.2")
     assert not await queue.redis.exists(queue.keys.running)
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_requests_name_comes_under_no_limit_of_a_domain(queue: Queue) -> None:
+    await _limit(queue, "c=1", "*.example.org")
+    await _limit(queue, "c=2", "key:*")
+    await _enqueue(queue, *_ids(4), key="key:a.example.org")
+    assert await _claim_and_admit(queue, key="key:a.example.org") == _ids(2)

@@ -10,8 +10,9 @@
 --              arrival time);  cools_until  ms;  strikes  how many times it had to cool off without a success since;
 --              fails  connections that failed in a row;  delay_ms  the crawl delay that it asks for;  turn  its score in
 --              `turns`, 0 for none;  last  what came of its last job
---   limits   hash: limit key, '*.' and a domain, or '*' -> such as 'c=8 r=50000 b=1 d=0 p=1': how many at a time, us between
---              two starts, burst, ms between two starts at least, paused. What one leaves out, the next wider one says.
+--   limits   hash: limit key, '*.' and a domain, 'key:*' (all that requests name) or '*' -> such as 'c=8 r=50000 b=1 d=0 p=1':
+--              how many at a time, us between two starts, burst, ms between two starts at least, paused. What one leaves out,
+--              the next wider one says.
 --   turns    sorted set: limit key, or '#' and a job id -> ms at which to look at it
 --   depths   sorted set: limit key -> how many jobs wait      cooling  sorted set: limit key -> ms at which it ends
 --   running  hash: job id -> limit key; with '#' in front, the lease has ended and the run is not counted
@@ -112,6 +113,9 @@ function frontier.limits_of(key)
   end
   local names = {key}
   local dot = string.find(key, '.', 1, true)
+  if string.sub(key, 1, 4) == 'key:' then -- one that a request names is no host, whatever it looks like
+    names[2], dot = 'key:*', nil
+  end
   while dot and #names < 12 do
     names[#names + 1] = '*' .. string.sub(key, dot)
     dot = string.find(key, '.', dot + 1, true)

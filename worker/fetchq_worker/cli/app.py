@@ -20,9 +20,11 @@ from .options import (
     Credential,
     CredentialsFile,
     FromFile,
+    LimitKey,
     MaxBytes,
     MaxTries,
     OwnRedis,
+    PriorityOption,
     Proxy,
     Queue,
     Redis,
@@ -96,6 +98,7 @@ def fetch(
     cookies: Cookies = False,
     credentials_file: CredentialsFile = "",
     tls_ca_file: TLSCAFile = "",
+    priority: PriorityOption = "default",
     no_robots: Annotated[bool, typer.Option("--no-robots", help="Fetch what a robots.txt forbids, too.")] = False,
     redis_url: OwnRedis = None,
     queue: Queue = "arq:queue",
@@ -118,7 +121,9 @@ def fetch(
         bodies=bodies,
         embedded=redis_url is None,
         limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
-        manner=FetchManner(robots=not no_robots, credential=credential, proxy=proxy, cookies=cookies),
+        manner=FetchManner(
+            robots=not no_robots, credential=credential, proxy=proxy, cookies=cookies, priority=priority
+        ),
     )
     _run(
         command,
@@ -268,6 +273,8 @@ def enqueue(
     no_verify_tls: Annotated[
         bool, typer.Option("--no-verify-tls", help="Trust any certificate, where the worker allows that.")
     ] = False,
+    priority: PriorityOption = "default",
+    limit_key: LimitKey = None,
     robots: Annotated[bool, typer.Option("--robots", help="Ask each origin's robots.txt first.")] = False,
     etag: Annotated[
         str | None,
@@ -321,6 +328,8 @@ def enqueue(
         cookies=cookies,
         cache=cache,
         verify_tls=not no_verify_tls,
+        priority=priority,
+        limit_key=limit_key,
         robots=robots,
         etag=etag,
         last_modified=last_modified,
