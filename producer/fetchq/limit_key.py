@@ -11,11 +11,14 @@ from .request import FetchRequest
 KEY_PREFIX: Final = "key:"
 """In front of a limit key that a request names. No host has a colon in this place."""
 
+BY_FIELD: Final = "@by"
+"""Field of the limits: what they belong to where a request names nothing, if that is not the host. No host has an @."""
+
 _LANES: Final = {Priority.HIGH: "h", Priority.DEFAULT: "", Priority.LOW: "l"}
 
 
 def host_of(url: str) -> str:
-    """The host in a URL that ada has serialised: `https://[::1]:8080/` -> `[::1]`.
+    """The host in a URL that ada has serialised: `https://[::1]:8080/` -> `[::1]`, `http://a.example./` -> `a.example`.
 
     Only of such a URL (WHATWG URL, section 4.5): scheme and host are in lower case, there is no user name, and a path.
     """
@@ -24,7 +27,8 @@ def host_of(url: str) -> str:
     if authority.endswith("]"):
         return authority
     host, colon, _ = authority.rpartition(":")
-    return host if colon else authority
+    host = host if colon else authority
+    return host.removesuffix(".") or host
 
 
 def limit_key_of(request: FetchRequest) -> str:

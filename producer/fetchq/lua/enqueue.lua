@@ -41,17 +41,26 @@ local function string_at(key)
   return type(value) == 'string' and value
 end
 
+-- Where limits belong to something else than the host, a producer cannot know the key: the first claimer finds it out.
+local by = frontier.any_limits and redis.call('HGET', frontier.limits, '@by')
+local host_counts = not by or by == 'host'
+
+local function limit_key(key)
+  return (host_counts or string.sub(key, 1, 4) == 'key:') and key or ''
+end
+
 local limit_keys = {}
 for i = FIRST, #ARGV, WIDTH do
-  if ARGV[i + 3] ~= '' then
-    limit_keys[#limit_keys + 1] = ARGV[i + 3]
+  local key = limit_key(ARGV[i + 3])
+  if key ~= '' then
+    limit_keys[#limit_keys + 1] = key
   end
 end
 frontier.load(limit_keys)
 
 local taken, scores, soon = {}, {}, 0
 for i = FIRST, #ARGV, WIDTH do
-  local id, due, key, note = ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local id, due, key, note = ARGV[i], ARGV[i + 2], limit_key(ARGV[i + 3]), ARGV[i + 4]
   local job_key, result_key = ARGV[1] .. id, ARGV[2] .. id
   if redis.call('EXISTS', job_key, result_key) > 0 then
     taken[#taken + 1] = (i - FIRST) / WIDTH + 1

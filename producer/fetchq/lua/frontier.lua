@@ -12,7 +12,7 @@
 --              `turns`, 0 for none;  last  what came of its last job
 --   limits   hash: limit key, '*.' and a domain, 'key:*' (all that requests name) or '*' -> such as 'c=8 r=50000 b=1 d=0 p=1':
 --              how many at a time, us between two starts, burst, ms between two starts at least, paused. What one leaves out,
---              the next wider one says.
+--              the next wider one says. '@by' -> what limit keys are, if not hosts: domain, address
 --   turns    sorted set: limit key, or '#' and a job id -> ms at which to look at it
 --   depths   sorted set: limit key -> how many jobs wait      cooling  sorted set: limit key -> ms at which it ends
 --   running  hash: job id -> limit key; with '#' in front, the lease has ended and the run is not counted
@@ -29,8 +29,11 @@ local frontier = {
   CATCH_UP_US = 20000, -- how much of its delay a start may make up for
   FAILS = 5, -- connections that fail in a row before the key cools off
   FIRST_BREAK_MS = 10000,
+  MAX_BREAK_MS = 60000,
+  GONE = 20, -- connections that fail in a row before nobody waits for the key any more: its jobs come to their own ends
   FIRST_COOLING_MS = 60000,
   MAX_COOLING_MS = 86400000,
+  MAX_DELAY_MS = 3600000, -- of a crawl delay
   REMEMBER_MS = 600000,
   REMEMBER_DELAY_MS = 3600000,
 }
@@ -206,8 +209,8 @@ function frontier.room(key, record, standing)
     return 0, record.cools_until
   end
   local at_a_time = limits.c
-  if record.strikes > 0 then
-    at_a_time = 1 -- half open: one finds out whether it is well again
+  if record.strikes > 0 and record.fails < frontier.GONE then
+    at_a_time = math.min(at_a_time, 1) -- half open: one finds out whether it is well again
   end
   local free = at_a_time - record.running - standing
   if free <= 0 then
@@ -407,29 +410,37 @@ function frontier.release(ids, stands, over)
   return keys
 end
 
--- The key is left in peace: for `for_ms`, as its server asked, or for `first_ms` and each time twice as long.
-function frontier.cool(key, record, for_ms, first_ms)
+-- The key is left in peace: for `for_ms`, as its server asked, or for `first_ms` and each time twice as long; never for more
+-- than `most_ms`.
+function frontier.cool(key, record, for_ms, first_ms, most_ms)
   if record.cools_until <= frontier.now then -- what else was under way when it began is no further strike
     record.strikes = math.min(record.strikes + 1, 32)
   end
   if not for_ms then
     local jitter = 0.8 + 0.4 * (frontier.now_us % 1000) / 1000
-    for_ms = math.min(first_ms * 2 ^ (record.strikes - 1), frontier.MAX_COOLING_MS) * jitter
+    for_ms = first_ms * 2 ^ (record.strikes - 1) * jitter
   end
+  for_ms = math.min(for_ms, most_ms or frontier.MAX_COOLING_MS)
   record.cools_until = math.max(record.cools_until, math.floor(frontier.now + for_ms))
   redis.call('ZADD', frontier.cooling, string.format('%.0f', record.cools_until), key)
 end
 
--- What came of a job: '+' its key is well, '-' a connection to it failed, '=' neither; and a word for people.
+-- What came of a job: '+' its key is well, '-' a connection to it failed, '=' neither; a word for people; and, if the key's
+-- robots.txt was asked, ' d=' and the ms between two fetches that it wants.
 function frontier.note(key, note)
   local record, sign = frontier.record(key), string.sub(note, 1, 1)
-  record.last = string.sub(note, 2)
+  local word, delay = string.match(note, '^.(.-) d=(%d+)$')
+  record.last = word or string.sub(note, 2)
+  if delay then
+    record.delay = math.min(tonumber(delay), frontier.MAX_DELAY_MS)
+  end
   if sign == '+' and record.cools_until <= frontier.now then
     record.strikes, record.fails = 0, 0
   elseif sign == '-' then
     record.fails = record.fails + 1
     if record.fails >= frontier.FAILS or record.strikes > 0 then
-      frontier.cool(key, record, nil, frontier.FIRST_BREAK_MS)
+      local doubles = record.fails < frontier.GONE
+      frontier.cool(key, record, not doubles and frontier.FIRST_BREAK_MS or nil, frontier.FIRST_BREAK_MS, frontier.MAX_BREAK_MS)
     end
   end
 end

@@ -168,6 +168,41 @@ def worker(
             help="Bytes of Redis that what workers cache for each other may take.",
         ),
     ] = 67_108_864,
+    limit_by: Annotated[
+        str,
+        typer.Option(
+            "--limit-by",
+            envvar="FETCHQ_LIMIT_BY",
+            metavar="WHAT",
+            help="What limits belong to: host, domain or address; queue: as the queue's other workers say.",
+        ),
+    ] = "queue",
+    cooling_s: Annotated[
+        float,
+        typer.Option(
+            "--cooling-s",
+            envvar="FETCHQ_COOLING_S",
+            metavar="S",
+            help="How long a host is left alone after a 429 or 503 that does not say; twice as long each time.",
+        ),
+    ] = 60.0,
+    max_cooling_s: Annotated[
+        float,
+        typer.Option(
+            "--max-cooling-s",
+            envvar="FETCHQ_MAX_COOLING_S",
+            metavar="S",
+            help="How long a host is left alone at most, whatever it asks for.",
+        ),
+    ] = 86_400.0,
+    circuit_breaker: Annotated[
+        bool,
+        typer.Option(
+            "--circuit-breaker/--no-circuit-breaker",
+            envvar="FETCHQ_CIRCUIT_BREAKER",
+            help="Leave a host alone for a while to which connections fail.",
+        ),
+    ] = True,
     grace_s: Annotated[
         float,
         typer.Option(
@@ -237,6 +272,10 @@ def worker(
         tls_ca_file=tls_ca_file,
         allow_unverified_tls=allow_unverified_tls,
         cache_max_bytes=cache_max_bytes,
+        limit_by=limit_by,
+        cooling_s=cooling_s,
+        max_cooling_s=max_cooling_s,
+        circuit_breaker=circuit_breaker,
         grace_s=grace_s,
         lease_s=lease_s,
         processes=processes,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from redis.asyncio import Redis
+
 from fetchq.keys import Keys
 
 from .lease import Lease
@@ -13,6 +15,9 @@ from .scripts import Scripts
 
 class Gate(Protocol):
     """What the engine is told of limits: to which key those of a job belong. It knows nothing of what a key means."""
+
+    async def open(self, redis: Redis, keys: Keys) -> None:
+        """Called when the worker is connected, before its start hook and its first claim."""
 
     def limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str] | None:
         """The job's limit key (empty: none, it starts at once) and its deadline in ms since the epoch, or empty.
@@ -29,10 +34,14 @@ class Admission:
 
     def __init__(self, keys: Keys, gate: Gate, decode: Callable[[Lease], tuple[str, Sequence[Any]] | None]) -> None:
         """`decode` gives the function and the arguments of a lease; None for a job that will not be run."""
+        self._queue_keys: Final = keys
         self._keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier)
         self._head: Final = ("", keys.job, keys.retry, keys.in_progress, keys.waiting)
         self._gate: Final = gate
         self._decode: Final = decode
+
+    async def open(self, redis: Redis) -> None:
+        await self._gate.open(redis, self._queue_keys)
 
     async def admit(self, scripts: Scripts, leases: list[Lease]) -> list[Lease]:
         """Those of `leases` that are to be started, some of them with `limit_later` set."""
