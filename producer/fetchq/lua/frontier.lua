@@ -198,6 +198,11 @@ local function pace(record, limits)
   return rate_us, 1, math.min(rate_us / 2, frontier.CATCH_UP_US)
 end
 
+-- Whether a key, of those that are loaded, is paused or cools off: even jobs that do not count for it are not to start.
+function frontier.is_closed(key)
+  return frontier.records[key].cools_until > frontier.now or frontier.limits_of(key).p == 1
+end
+
 -- How many more jobs of this key may stand (or start, of those that `stand` are told 0) now; if none, the ms at which to
 -- look again (nil: at a release).
 function frontier.room(key, record, standing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
@@ -13,19 +13,30 @@ from .lease import Lease
 from .scripts import Scripts
 
 
+class Limit(NamedTuple):
+    """What a job says of its limits."""
+
+    key: str
+    """Empty: none, it starts at once."""
+    deadline_ms: str = ""
+    """Since the epoch; empty: none."""
+    heeds: str = ""
+    """Another key for which it does not count, but whose cooling-off and pause hold it up too; empty: none."""
+
+
 class Gate(Protocol):
     """What the engine is told of limits: to which key those of a job belong. It knows nothing of what a key means."""
 
     async def open(self, redis: Redis, keys: Keys) -> None:
         """Called when the worker is connected, before its start hook and its first claim."""
 
-    def limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str] | None:
-        """The job's limit key (empty: none, it starts at once) and its deadline in ms since the epoch, or empty.
+    def limit_of(self, name: str, args: Sequence[Any]) -> Limit | None:
+        """The job's limit key and deadline.
 
         None where it takes time to know: then `wait_limit_of` is asked once the job has a slot.
         """
 
-    async def wait_limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str]:
+    async def wait_limit_of(self, name: str, args: Sequence[Any]) -> Limit:
         """The same, after looking it up."""
 
 
@@ -54,8 +65,8 @@ class Admission:
             limit = self._gate.limit_of(*call)
             if limit is None:
                 lease.limit_later = True
-            elif limit[0]:
-                lease.limit_key = limit[0]
+            elif limit.key:
+                lease.limit_key = limit.key
                 args += (lease.key, lease.token, *limit)
                 asked += 1
         if not asked:
@@ -77,8 +88,8 @@ class Admission:
         call = self._decode(lease)
         if call is None:
             return True
-        key, deadline = await self._gate.wait_limit_of(*call)
-        if not key:
+        limit = await self._gate.wait_limit_of(*call)
+        if not limit.key:
             return True
-        lease.limit_key = key
-        return not await scripts.admit(self._keys, (*self._head, lease.key, lease.token, key, deadline))
+        lease.limit_key = limit.key
+        return not await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))

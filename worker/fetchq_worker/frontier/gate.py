@@ -12,11 +12,12 @@ from fetchq import FetchqError, FetchRequest
 from fetchq.keys import Keys
 from fetchq.limit_key import deadline_ms_of, host_of, limit_key_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
+from fetchq_worker.engine.admit import Limit
 
 from .cooling import FIRST_COOLING_S, MAX_COOLING_S, Cooling
 from .limit_by import ByAddress, ByHost, KeyPolicy, LimitBy, Resolver, agreed_policy
 
-UNLIMITED: Final = ("", "")
+UNLIMITED: Final = Limit("")
 
 
 class FetchGate:
@@ -44,7 +45,7 @@ class FetchGate:
         if isinstance(self.policy, ByAddress):
             self.policy.use(resolver)
 
-    def limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str] | None:
+    def limit_of(self, name: str, args: Sequence[Any]) -> Limit | None:
         """The limit key of a fetch and its deadline in ms; nothing for what will not be fetched."""
         request = _request_of(name, args)
         if request is None:
@@ -54,17 +55,17 @@ class FetchGate:
             if request.deadline <= datetime.now(UTC):
                 return UNLIMITED  # it ends as EXPIRED, and nobody is asked for anything
             deadline = str(deadline_ms_of(request.deadline))
-        if request.limit_key is not None:
-            return limit_key_of(request), deadline
         # Behind a proxy it is the proxy that resolves, and here perhaps nothing does.
         key = self.policy.key_of(request.url) if request.proxy is None else host_of(request.url)
-        return None if key is None else (key, deadline)
+        if key is None:
+            return None
+        return Limit(key, deadline) if request.limit_key is None else Limit(limit_key_of(request), deadline, key)
 
-    async def wait_limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str]:
+    async def wait_limit_of(self, name: str, args: Sequence[Any]) -> Limit:
         request = _request_of(name, args)
         if request is not None:
             await self.policy.wait_key_of(request.url)
-            return self.limit_of(name, args) or (host_of(request.url), "")
+            return self.limit_of(name, args) or Limit(host_of(request.url))
         return UNLIMITED
 
 

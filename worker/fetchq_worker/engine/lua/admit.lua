@@ -6,7 +6,8 @@
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  four a job: id, token, limit key, deadline in ms ('' none)
+-- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none), another limit key that it does not count for, but
+--     whose cooling-off and pause it heeds ('' none)
 --
 -- Returns the ids that may not start.
 --
@@ -15,7 +16,7 @@
 
 --#include frontier
 
-local WIDTH, FIRST = 4, 6
+local WIDTH, FIRST = 5, 6
 
 local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
@@ -40,6 +41,13 @@ end
 local records = redis.call('HMGET', leases, unpack(ids))
 local held = redis.call('HMGET', frontier.running, unpack(ids))
 frontier.load(keys)
+local heeded = {}
+for i = FIRST + 4, #ARGV, WIDTH do
+  if ARGV[i] ~= '' then
+    heeded[#heeded + 1] = ARGV[i]
+  end
+end
+frontier.load(heeded)
 
 local refused, settled, garbage, starts = {}, {}, {}, {}
 for i = 1, #ids do
@@ -52,14 +60,22 @@ for i = 1, #ids do
       local old = frontier.record(held[i])
       old.running = math.max(0, old.running - 1)
     end
+    local lane, due, had_its_turn = frontier.read_score(tonumber(score) or 0)
+    local other = ARGV[FIRST + (i - 1) * WIDTH + 4]
+    local stood = key
+    if had_its_turn and other ~= '' and frontier.records[other].standing > 0 then
+      stood = other
+    end
+    frontier.record(stood).standing = math.max(0, frontier.record(stood).standing - 1)
+    if other ~= '' and frontier.is_closed(other) then
+      key = other
+    end
     local record = frontier.record(key)
-    record.standing = math.max(0, record.standing - 1)
-    if frontier.room(key, record, 0) > 0 then
+    if key ~= other and frontier.room(key, record, 0) > 0 then
       frontier.start(key, record)
       starts[#starts + 1] = id
       starts[#starts + 1] = key
     else
-      local lane, due, had_its_turn = frontier.read_score(tonumber(score) or 0)
       frontier.park(key, record, id, lane, due, ARGV[FIRST + (i - 1) * WIDTH + 3], had_its_turn)
       refused[#refused + 1] = id
       settled[#settled + 1] = id
