@@ -330,6 +330,20 @@ async def test_a_retried_job_of_a_lane_stays_in_it(queue: Queue) -> None:
     assert [(await queue.claim(1, token=f"w.{n}")).ids for n in (2, 3, 4)] == [["high"], ["default"], ["low"]]
 
 
+@pytest.mark.asyncio
+async def test_a_record_of_jobs_that_stock_workers_took_is_forgotten(queue: Queue) -> None:
+    await _enqueue(queue, *_ids(3))
+    await _enqueue(queue, "there", key="other.example")
+    await queue.redis.zrem(queue.keys.pending, *_ids(3))
+    await queue.keep()
+    queue.now_ms += 60_000
+    assert (await queue.claim()).ids == ["there"]
+    assert await queue.admit(("there", "w.1", "other.example")) == []
+    await queue.finish("there")
+    assert not await queue.redis.exists(queue.keys.hosts)
+    assert not await queue.redis.exists(queue.keys.turns)
+
+
 _PLACES = """
 local score = {}
 for i = 1, #ARGV, 3 do

@@ -25,6 +25,7 @@ local frontier = {
   HEAD_START_MS = 600000, -- of a lane over the next one, within a host: low waits longer, and never for ever
   DEFAULT_CONCURRENCY = 8,
   LOOK_AGAIN_MS = 1000, -- should jobs that stood be taken by somebody who knows no frontier
+  STALE_MS = 60000,
   PACE = 1.03, -- a little slower than the rate: what the network delays must not arrive as a burst
   CATCH_UP_US = 20000, -- how much of its delay a start may make up for
   FAILS = 5, -- connections that fail in a row before the key cools off
@@ -326,7 +327,7 @@ function frontier.fill(key, record)
     end
   end
   -- Nothing waits. What is remembered of an idle key is forgotten in time.
-  local at = 0
+  local at = record.look_at or 0
   if record.running + record.standing == 0 then
     if record.tat > frontier.now_us then
       at = math.ceil(record.tat / 1000)
@@ -371,6 +372,19 @@ function frontier.take_turns(count)
       record.strikes, record.fails, record.delay = 0, 0, 0 -- long idle
     end
     frontier.fill(keys[i], record)
+  end
+end
+
+-- Of some records, picked at random, those whose jobs seem to stand get a turn: should they have been taken by somebody who
+-- knows no frontier, nothing else would ever look at such a record again.
+function frontier.look_at_some(count)
+  local names = redis.call('HRANDFIELD', frontier.hosts, count) or {}
+  frontier.load(names)
+  for i = 1, #names do
+    local record = frontier.records[names[i]]
+    if record.standing > 0 and record.running + record.waiting + record.turn == 0 then
+      frontier.record(names[i]).look_at = frontier.now + frontier.STALE_MS
+    end
   end
 end
 

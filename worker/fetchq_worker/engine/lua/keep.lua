@@ -75,5 +75,6 @@ for i = 1, #running do
   end
 end
 frontier.release(unheld, false, true)
+frontier.look_at_some(LEASES_LOOKED_AT)
 frontier.save()
 return kept
