@@ -27,7 +27,7 @@ class Cools(Protocol):
 class KeysOfUrls(Protocol):
     """`fetchq_worker.frontier.limit_by.KeyPolicy`."""
 
-    def key_of(self, url: str) -> str | None: ...
+    async def wait_key_of(self, url: str) -> str: ...
 
 
 class Courtesy:
@@ -39,8 +39,8 @@ class Courtesy:
         self._policy = policy
         self._breaks = breaks
 
-    async def heed(self, url: str, status: int, headers: Mapping[str, str]) -> None:
-        """Called with the head of each answer that is about to be read: the host of `url` may ask for patience.
+    async def heed(self, request: FetchRequest, url: str, status: int, headers: Mapping[str, str]) -> None:
+        """Called with the head of each answer that is about to be read: the host in `url` may ask for patience.
 
         It is the host that answered, behind redirects too, which need not be the one whose limits the job is under.
         """
@@ -48,7 +48,8 @@ class Courtesy:
             return
         asked_s = retry_after_s(tuple(headers.items()), datetime.now(UTC))
         for_s = None if asked_s is None else max(asked_s, MIN_COOLING_S)
-        await self._cooling.cool(self._policy.key_of(url) or host_of(url), for_s)
+        key = host_of(url) if request.proxy is not None else await self._policy.wait_key_of(url)
+        await self._cooling.cool(key, for_s)
 
     def note_of(
         self, request: FetchRequest, result: FetchResult, phases: Phases, crawl_delay_s: float | None = None

@@ -122,7 +122,7 @@ async def _run_once(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest
     courtesy: Courtesy | None = ctx.get("courtesy") if ctx.get("limit_key") else None
     phases = Phases(
         None if _may_repeat(request) else partial(_mark_sending, ctx, record),
-        None if courtesy is None else courtesy.heed,
+        None if courtesy is None else partial(courtesy.heed, request),
     )
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
     crawl_delay_s = None
