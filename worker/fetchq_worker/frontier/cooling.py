@@ -33,7 +33,7 @@ class Cooling:
         max_s: float = MAX_COOLING_S,
     ) -> None:
         self._script = script
-        self._keys: Final = (keys.pending, *keys.frontier)
+        self._keys: Final = (keys.pending, keys.wake, *keys.frontier)
         self._prefix: Final = keys.waiting
         self._first_ms: Final = round(min(first_s, max_s) * 1000)
         self._max_ms: Final = round(max_s * 1000)
