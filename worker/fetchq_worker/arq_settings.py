@@ -68,6 +68,7 @@ def worker_settings(
         "gate": gate,
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
+        "log_arguments": False,  # and a request its headers
         "job_serializer": serialize,
         "job_deserializer": deserialize,
     }
@@ -85,12 +86,19 @@ def fetch_function() -> Function:
     return func(fetch_data, name=FETCH_FUNCTION, timeout=FETCH_TIMEOUT_S, max_tries=FETCH_MAX_TRIES)
 
 
+class _DiscreetRedisSettings(RedisSettings):
+    """arq's own, whose `repr` would show the password."""
+
+    def __repr__(self) -> str:
+        return f"RedisSettings({self.unix_socket_path or f'{self.host}:{self.port}'})"
+
+
 def redis_settings(address: RedisAddress) -> RedisSettings:
     """arq's own form of an address; raises `InvalidSetting` for one that arq cannot express."""
     if address.sentinel_username is not None or address.sentinel_password is not None:
         raise InvalidSetting("redis_url (FETCHQ_REDIS_URL): arq's own worker cannot log in to a sentinel")
     host, port = address.hosts[0]
-    return RedisSettings(
+    return _DiscreetRedisSettings(
         host=list(address.hosts) if address.master is not None else host,
         port=port,
         unix_socket_path=address.unix_path,

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from fetchq import FetchqError, __version__
+from fetchq import FetchqError, InvalidRedisURL, __version__
 from fetchq.keys import DEFAULT_QUEUE
-from fetchq.redis_url import DEFAULT_URL
+from fetchq.redis_url import DEFAULT_URL, RedisAddress
 
 from .frontier.cooling import FIRST_COOLING_S, MAX_COOLING_S
 from .frontier.limit_by import LimitBy
@@ -112,6 +112,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             except ValueError as problem:
                 raise InvalidSetting(f"allow_net (FETCHQ_ALLOW_NET, --allow-net): {problem}") from problem
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Field by field; the address of Redis without its password."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        return list({**shown, "redis_url": _without_password(self.redis_url)}.items())
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
     @property
     def kept_letters(self) -> int:
         """How many dead letters there may be; 0 where none are wanted."""
@@ -133,6 +141,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if isinstance(problem.__cause__, InvalidSetting):
                 raise problem.__cause__ from None
             raise InvalidSetting(_as_written(str(problem))) from None
+        except UnicodeError:  # bytes of the environment that are not UTF-8
+            raise InvalidSetting(_not_utf8(values)) from None
+
+
+def _not_utf8(values: Mapping[str, Any]) -> str:
+    for name, value in values.items():
+        try:
+            str(value).encode()
+        except UnicodeError:
+            return f"{name} ({ENV_PREFIX}{name.upper()}): is not UTF-8"
+    return "a setting is not UTF-8"
+
+
+def _without_password(redis_url: str) -> str:
+    try:
+        return str(RedisAddress.parse(redis_url))
+    except InvalidRedisURL:
+        return "..."
 
 
 def split_list(text: str) -> list[str]:

@@ -487,6 +487,29 @@ def cancel(
     _run(command, job_ids or (), tag, host, everything, redis_url=redis_url, queue=queue)
 
 
+@app.command()
+def acl(
+    roles: Annotated[list[str] | None, typer.Argument(metavar="[producer] [worker] [operator]", hidden=True)] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user",
+            metavar="NAME",
+            help="One Redis user with all of these rights.",
+            show_default="one a role: fetchq-producer, ...",
+        ),
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", metavar="TEXT", help="What stands in front of every key name.")
+    ] = "",
+    queue: Queue = "arq:queue",
+) -> None:
+    """Print the least rights that Redis users need as producer, worker or operator, as ACL commands for redis-cli."""
+    from .acl import show_acl as command
+
+    _run(command, roles or (), user, namespace, queue=queue)
+
+
 def _on_command_line(context: typer.Context) -> dict[str, Any]:
     """The parameters that were typed, not those from the environment or by default."""
     sources = {name: context.get_parameter_source(name) for name in context.params}

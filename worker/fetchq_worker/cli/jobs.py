@@ -25,6 +25,7 @@ from fetchq import (
     WireError,
     WritePolicy,
 )
+from fetchq.wire import UNREADABLE
 from fetchq.write_policy import WriteOptions
 from fetchq_worker.settings import Settings
 
@@ -237,7 +238,7 @@ def _json(text: str | None) -> msgspec.Raw | None:
         return None
     try:
         msgspec.json.decode(text)
-    except msgspec.DecodeError as problem:
+    except UNREADABLE as problem:
         raise CommandFailed(f"--json takes JSON: {problem}", ExitStatus.USAGE) from problem
     return msgspec.Raw(text.encode())
 

@@ -12,6 +12,9 @@ from fetchq.keys import Keys
 from .lease import Lease
 from .scripts import Scripts
 
+WILL_NOT_RUN: Final = "0"
+"""In place of a deadline: the job starts only to end at once, under no limit, and its place goes to the next."""
+
 
 class Limit(NamedTuple):
     """What a job says of its limits."""
@@ -31,7 +34,7 @@ class Gate(Protocol):
         """Called when the worker is connected, before its start hook and its first claim."""
 
     def limit_of(self, name: str, args: Sequence[Any]) -> Limit | None:
-        """The job's limit key and deadline.
+        """The job's limit key and deadline; `WILL_NOT_RUN` for one that has passed.
 
         None where it takes time to know: then `wait_limit_of` is asked once the job has a slot.
         """
@@ -54,8 +57,10 @@ class Admission:
     async def open(self, redis: Redis) -> None:
         await self._gate.open(redis, self._queue_keys)
 
-    async def admit(self, scripts: Scripts, leases: list[Lease]) -> list[Lease]:
-        """Those of `leases` that are to be started, some of them with `limit_later` set."""
+    async def admit(self, scripts: Scripts, leases: list[Lease]) -> tuple[list[Lease], int]:
+        """Those of `leases` that are to be started, some of them with `limit_later` set; and in how many ms a job that
+        waits may be claimed, if that is news (else -1).
+        """
         args: list[Any] = [*self._head]
         asked = 0
         for lease in leases:
@@ -64,23 +69,25 @@ class Admission:
                 continue
             limit = self._gate.limit_of(*call)
             if limit is None:
-                lease.limit_later = True
+                lease.limit_later = not lease.abort_asked
             elif limit.key:
                 lease.limit_key = limit.key
-                args += (lease.key, lease.token, *limit)
+                deadline_ms = WILL_NOT_RUN if lease.abort_asked else limit.deadline_ms
+                args += (lease.key, lease.token, limit.key, deadline_ms, limit.heeds)
                 asked += 1
         if not asked:
-            return leases
-        refused = frozenset(await scripts.admit(self._keys, args))
+            return leases, -1
+        reply = await scripts.admit(self._keys, args)
+        refused, turn_ms = frozenset(reply[0]), reply[1]
         if not refused:
-            return leases
+            return leases, turn_ms
         started = []
         for lease in leases:
             if lease.key in refused:
                 lease.job = None  # they know each other, and no collector looks at them
             else:
                 started.append(lease)
-        return started
+        return started, turn_ms
 
     async def wait_admitted(self, scripts: Scripts, lease: Lease) -> bool:
         """Whether a job with `limit_later` may go on, its key having been looked up."""
@@ -92,4 +99,5 @@ class Admission:
         if not limit.key:
             return True
         lease.limit_key = limit.key
-        return not await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))
+        refused, _ = await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))
+        return not refused

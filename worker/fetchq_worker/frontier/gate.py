@@ -12,7 +12,7 @@ from fetchq import FetchqError, FetchRequest
 from fetchq.keys import Keys
 from fetchq.limit_key import deadline_ms_of, host_of, limit_key_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
-from fetchq_worker.engine.admit import Limit
+from fetchq_worker.engine.admit import WILL_NOT_RUN, Limit
 
 from .cooling import FIRST_COOLING_S, MAX_COOLING_S, Cooling
 from .limit_by import ByAddress, ByHost, KeyPolicy, LimitBy, Resolver, agreed_policy
@@ -52,9 +52,8 @@ class FetchGate:
             return UNLIMITED
         deadline = ""
         if request.deadline is not None:
-            if request.deadline <= datetime.now(UTC):
-                return UNLIMITED  # it ends as EXPIRED, and nobody is asked for anything
-            deadline = str(deadline_ms_of(request.deadline))
+            expired = request.deadline <= datetime.now(UTC)  # it ends as EXPIRED, and nobody is asked for anything
+            deadline = WILL_NOT_RUN if expired else str(deadline_ms_of(request.deadline))
         # Behind a proxy it is the proxy that resolves, and here perhaps nothing does.
         key = self.policy.key_of(request.url) if request.proxy is None else host_of(request.url)
         if key is None:

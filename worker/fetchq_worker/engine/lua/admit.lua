@@ -6,10 +6,11 @@
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none), another limit key that it does not count for, but
---     whose cooling-off and pause it heeds ('' none)
+-- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none, '0' it has passed, or the job is aborted: it starts,
+--     comes under no limit, and its place goes to the next), another limit key that it does not count for, but whose
+--     cooling-off and pause it heeds ('' none)
 --
--- Returns the ids that may not start.
+-- Returns {the ids that may not start, ms until a job that waits may be claimed (-1: no later than was known)}.
 --
 -- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
 -- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
@@ -49,9 +50,10 @@ for i = FIRST + 4, #ARGV, WIDTH do
 end
 frontier.load(heeded)
 
-local refused, settled, garbage, starts = {}, {}, {}, {}
+local refused, settled, passed, garbage, starts = {}, {}, {}, {}, {}
 for i = 1, #ids do
-  local id, token, key = ids[i], ARGV[FIRST + (i - 1) * WIDTH + 1], keys[i]
+  local at = FIRST + (i - 1) * WIDTH
+  local id, token, key, deadline = ids[i], ARGV[at + 1], keys[i], ARGV[at + 3]
   local holder, score, expires_at = string.match(records[i] or '', '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
   if holder ~= token then
     refused[#refused + 1] = id
@@ -61,22 +63,29 @@ for i = 1, #ids do
       old.running = math.max(0, old.running - 1)
     end
     local lane, due, had_its_turn = frontier.read_score(tonumber(score) or 0)
-    local other = ARGV[FIRST + (i - 1) * WIDTH + 4]
-    local stood = key
-    if had_its_turn and other ~= '' and frontier.records[other].standing > 0 then
-      stood = other
+    local other, passes, stood = ARGV[at + 4], deadline == '0', key
+    if other ~= '' then
+      local waits = redis.pcall('ZSCORE', frontier.waiting .. other, id)
+      if type(waits) == 'string' or (had_its_turn and frontier.records[other].standing > 0) then
+        stood = other
+      end
+      if not passes and frontier.is_closed(other) then
+        key = other
+      end
     end
-    frontier.record(stood).standing = math.max(0, frontier.record(stood).standing - 1)
-    if other ~= '' and frontier.is_closed(other) then
-      key = other
+    if not passes then
+      frontier.record(stood).standing = math.max(0, frontier.record(stood).standing - 1)
     end
     local record = frontier.record(key)
-    if key ~= other and frontier.room(key, record, 0) > 0 then
+    if passes then
+      frontier.pass(stood, frontier.record(stood), id)
+      passed[#passed + 1] = id
+    elseif key ~= other and frontier.room(key, record, 0) > 0 then
       frontier.start(key, record)
       starts[#starts + 1] = id
       starts[#starts + 1] = key
     else
-      frontier.park(key, record, id, lane, due, ARGV[FIRST + (i - 1) * WIDTH + 3], had_its_turn)
+      frontier.park(key, record, id, lane, due, deadline, had_its_turn)
       refused[#refused + 1] = id
       settled[#settled + 1] = id
       garbage[#garbage + 1] = progress_key .. id
@@ -93,6 +102,9 @@ end
 if #starts > 0 then
   redis.call('HSET', frontier.running, unpack(starts))
 end
+if #passed > 0 then
+  redis.call('HDEL', frontier.running, unpack(passed))
+end
 if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
   redis.call('HDEL', frontier.running, unpack(settled))
@@ -103,4 +115,4 @@ local promoted, nearer = frontier.save()
 if (promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
-return refused
+return {refused, frontier.news()}
