@@ -129,7 +129,7 @@ class FrontierState:
             assert has_turn or record.running > 0, f"{key}: {record}: who is to look at {sorted(ids)}?"
         for job_id, score in self.pending.items():
             is_parked = score >= PARKED
-            is_found = any(job_id in ids for ids in self.waiting.values()) or f"~{job_id}" in self.turns
+            is_found = any(job_id in ids for ids in self.waiting.values()) or f"#{job_id}" in self.turns
             assert not is_parked or is_found, f"{job_id} is parked, and in no queue"
 
     def check_that_nobody_waits_in_vain(self, now_ms: int, reserved: Collection[str] = ()) -> None:
