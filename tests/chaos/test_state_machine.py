@@ -125,14 +125,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def give_back_what_was_never_heard_of(self) -> None:
         token = self.unheard.pop()
-        keys = self.queue.keys
-        given = self.wait(
-            self.queue.scripts.give_back(
-                (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier),
-                (keys.job, keys.retry, keys.in_progress, keys.waiting, token),
-            )
-        )
-        assert given == self.model.give_back_unheard(token)
+        assert self.wait(self.queue.give_back(token)) == self.model.give_back_unheard(token)
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data())

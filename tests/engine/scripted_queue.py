@@ -50,6 +50,8 @@ class Queue:
         self._cancel = load_script(redis, "cancel")
         self._set_limits = load_script(redis, "set_limits")
         self.now_ms = T0
+        self.turn_ms = -1
+        """What the last admission said of the next turn."""
 
     @classmethod
     async def open(cls, redis: ArqRedis) -> Self:
@@ -95,6 +97,11 @@ class Queue:
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
         """Each outcome: id, token, verb, time, marker, result, note; the last ones may be left away."""
+        lost, refused, refusal, _ = await self.commit_whole(*outcomes)
+        return lost, refused, refusal
+
+    async def commit_whole(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes, int]:
+        """The same, with the ms until a job that waited may be claimed."""
         keys = self.keys
         args: list[Any] = [
             self.now_ms, keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done, PUSH_PREFIX_LEN,
@@ -102,10 +109,10 @@ class Queue:
         ]  # fmt: skip
         for outcome in outcomes:
             args += [*outcome, *("", "", "", "")][:7]
-        lost, refused, refusal, _ = await self.scripts.commit(
+        lost, refused, refusal, turn_ms = await self.scripts.commit(
             (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier), args
         )
-        return lost, refused, refusal
+        return lost, refused, refusal, turn_ms
 
     async def enqueue(self, *jobs: tuple[str, str, str, str]) -> list[Any]:
         """Each job: id, due as the script takes it, limit key, lane and deadline."""
@@ -143,7 +150,7 @@ class Queue:
         args: list[Any] = [self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting]
         for job in jobs:
             args += [*job, ""][:4]
-        refused = await self.scripts.admit(
+        refused, self.turn_ms = await self.scripts.admit(
             (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
         )
         return [job_id.decode() for job_id in refused]
@@ -158,6 +165,14 @@ class Queue:
             args += (job_id, token)
         lost: list[bytes] = await self.scripts.renew((keys.pending, keys.leases, keys.lease_ends, *keys.frontier), args)
         return lost
+
+    async def give_back(self, *tokens: str) -> int:
+        keys = self.keys
+        given: int = await self.scripts.give_back(
+            (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier),
+            (self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting, *tokens),
+        )
+        return given
 
     async def keep(self, *, page: int = 100, gap_ms: int = 0) -> int:
         keys = self.keys

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.engine.frontier_state import FrontierState, Record
 from tests.engine.scripted_queue import LEASE_MS, T0, Queue
+
+from fetchq_worker.engine.admit import WILL_NOT_RUN
 
 KEY = "example.org"
 
@@ -223,3 +226,119 @@ async def test_a_rate_that_is_raised_does_not_hold_back_what_the_old_one_would_h
     await queue.set_limits("", "", "", KEY)
     queue.now_ms += 110
     assert await _claim_and_admit(queue, token="w.2") == _ids(3)[1:2]
+
+
+async def _records(queue: Queue) -> dict[str, Record]:
+    return (await FrontierState.read(queue.redis, queue.keys)).records
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("comes_up_by", ["its turn", "its deadline", "an abort"])
+async def test_a_job_that_will_not_be_run_leaves_its_place_to_the_next(queue: Queue, comes_up_by: str) -> None:
+    await _limit(queue, "c=1")
+    await _enqueue(queue, *_ids(2))
+    await _enqueue(queue, "over", note=str(T0 + 5000) if comes_up_by == "its deadline" else "")
+    assert await _claim_and_admit(queue) == _ids(1)
+    if comes_up_by == "its deadline":
+        queue.now_ms += 5000
+    elif comes_up_by == "an abort":
+        await queue.redis.zadd(queue.keys.pending, {"over": 1})
+    else:
+        await queue.finish(_ids(1)[0])
+        await _claim_and_admit(queue, token="w.2")
+        await queue.finish(_ids(2)[1], "w.2")
+    assert (await queue.claim(token="w.3")).ids == ["over"]
+    assert await queue.admit(("over", "w.3", KEY, WILL_NOT_RUN)) == []
+    record = (await _records(queue)).get(KEY, Record())
+    assert (record.standing, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_ends_after_its_lease_leaves_no_job_counted_as_standing(queue: Queue) -> None:
+    await _enqueue(queue, "late")
+    assert await _claim_and_admit(queue) == ["late"]
+    queue.now_ms += LEASE_MS
+    await queue.claim(only=["nothing"])
+    assert (await _records(queue))[KEY].standing == 1
+    await queue.finish("late")
+    assert await _records(queue) == {}
+
+
+@pytest.mark.asyncio
+async def test_a_job_given_back_after_its_lease_is_counted_as_standing_once(queue: Queue) -> None:
+    await _enqueue(queue, "late")
+    assert await _claim_and_admit(queue) == ["late"]
+    queue.now_ms += LEASE_MS
+    await queue.claim(only=["nothing"])
+    await queue.give_back("w.1")
+    assert (await _records(queue))[KEY].standing == 1
+
+
+@pytest.mark.asyncio
+async def test_jobs_whose_waiting_queue_was_deleted_come_back(queue: Queue) -> None:
+    await _limit(queue, "c=1")
+    await _enqueue(queue, *_ids(4))
+    await _enqueue(queue, "other", "others", key="other.example", note="l")
+    assert await _claim_and_admit(queue) == _ids(1)
+    await queue.redis.delete(queue.keys.waiting + KEY)
+    await queue.finish(_ids(1)[0])
+    queue.now_ms += 1000
+    await queue.keep()
+    for number in range(1, 4):
+        assert await _claim_and_admit(queue, token=f"w.{number + 1}") == [_ids(4)[number]]
+        await queue.finish(_ids(4)[number], f"w.{number + 1}")
+    await queue.keep()
+    assert not (await FrontierState.read(queue.redis, queue.keys)).misses_jobs
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("left", ["queues", "nothing"])
+async def test_jobs_come_back_though_somebody_deleted_the_records(queue: Queue, left: str) -> None:
+    keys = queue.keys
+    await _limit(queue, "c=1")
+    await _enqueue(queue, *_ids(3))
+    await queue.redis.delete(keys.hosts, keys.turns)
+    if left == "nothing":
+        await queue.redis.delete(keys.depths, keys.waiting + KEY)
+    for number in range(3):
+        queue.now_ms += 2000
+        await queue.keep()
+        assert await _claim_and_admit(queue, token=f"w.{number}") == [_ids(3)[number]]
+        await queue.finish(_ids(3)[number], f"w.{number}")
+
+
+@pytest.mark.asyncio
+async def test_a_host_whose_jobs_others_have_taken_is_forgotten(queue: Queue) -> None:
+    await _enqueue(queue, "taken")
+    await queue.redis.zrem(queue.keys.pending, "taken")
+    assert (await _records(queue))[KEY].standing == 1
+    await queue.keep()
+    assert await _records(queue) == {}
+
+
+@pytest.mark.asyncio
+async def test_who_starts_a_job_is_told_when_the_next_of_that_host_may_start(queue: Queue) -> None:
+    await _limit(queue, "c=100 r=50000")
+    await _enqueue(queue, *_ids(3))
+    assert await _claim_and_admit(queue) == _ids(1)
+    assert 45 < queue.turn_ms <= 55
+
+
+@pytest.mark.asyncio
+async def test_who_ends_a_job_is_told_when_the_next_of_that_host_may_start(queue: Queue) -> None:
+    await _limit(queue, "c=1 r=50000")
+    await _enqueue(queue, *_ids(3))
+    assert await _claim_and_admit(queue) == _ids(1)
+    assert queue.turn_ms == -1
+    *_, turn_ms = await queue.commit_whole((_ids(1)[0], "w.1", "finish", 1000))
+    assert 45 < turn_ms <= 55
+
+
+@pytest.mark.asyncio
+async def test_a_worker_is_woken_for_a_turn_that_it_could_not_know_of(queue: Queue) -> None:
+    await _limit(queue, "r=50000")
+    await _enqueue(queue, "first")
+    assert await _claim_and_admit(queue) == ["first"]
+    await queue.redis.delete(queue.keys.wake)
+    await _enqueue(queue, *_ids(3))
+    assert await queue.redis.llen(queue.keys.wake) == 1

@@ -9,7 +9,8 @@
 --              running, standing, waiting  how many jobs do;  tat  when the next is due by the rate, in us (GCRA's theoretical
 --              arrival time);  cools_until  ms;  strikes  how many times it had to cool off without a success since;
 --              fails  connections that failed in a row;  delay_ms  the crawl delay that it asks for;  turn  its score in
---              `turns`, 0 for none;  last  what came of its last job
+--              `turns`, 0 for none;  last  what came of its last job.  Under the empty key, while it is there: a queue of waiting
+--              jobs was lost; the ms before which its jobs were parked
 --   limits   hash: limit key, '*.' and a domain, or '*' -> such as 'c=8 r=50000 b=1 d=0 p=1': how many at a time, us between
 --              two starts, burst, ms between two starts at least, paused. What one leaves out, the next wider one says.
 --   turns    sorted set: limit key, or '~' and a job id -> ms at which to look at it
@@ -261,6 +262,13 @@ local function add_waiting(key, order, id)
   return reply
 end
 
+-- Should a key's record have been lost, its queue was not.
+function frontier.count_again_if_lost(key, record)
+  if not record.stored then
+    record.waiting, record.stored = tonumber(redis.pcall('ZCARD', frontier.waiting .. key)) or 0, true
+  end
+end
+
 -- Puts a pending job into its key's own queue. `deadline` is ms since the epoch, '' for none.
 function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
   local order = due
@@ -273,9 +281,7 @@ function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
     order = order + frontier.HEAD_START_MS
   end
   record.waiting = record.waiting + add_waiting(key, string.format('%.0f', order), id)
-  if not record.stored then -- should its record have been lost, its queue was not
-    record.waiting, record.stored = redis.call('ZCARD', frontier.waiting .. key), true
-  end
+  frontier.count_again_if_lost(key, record)
   redis.call('ZADD', frontier.pending, frontier.parked_score(lane, due), id)
   if deadline ~= '' then
     redis.call('ZADD', frontier.turns, deadline, '~' .. id)
@@ -288,12 +294,79 @@ function frontier.defer(id, lane, due)
   redis.call('ZADD', frontier.turns, string.format('%.0f', due), '~' .. id)
 end
 
+-- A job that had its turn will not be run: it stands no more, or never stood if it came up by its deadline or an abort.
+function frontier.pass(key, record, id)
+  local removed = redis.pcall('ZREM', frontier.waiting .. key, id)
+  if removed == 1 then
+    record.waiting = math.max(0, record.waiting - 1)
+  else
+    record.standing = math.max(0, record.standing - 1)
+  end
+end
+
+-- A queue of waiting jobs is not there, which only somebody else can have done: its jobs are parked, and in no queue.
+function frontier.miss_jobs()
+  redis.call('HSET', frontier.hosts, '', string.format('%.0f', frontier.now))
+end
+
+-- Brings back at most `count` of the jobs that were parked before a queue was lost. Which of them wait in other queues is not
+-- known: those are parked again by their next claimer, and are then of a later time, so that this comes to an end.
+function frontier.bring_back(count)
+  local before = tonumber(redis.call('HGET', frontier.hosts, '') or '')
+  if not before then
+    return
+  end
+  for _, lane in ipairs({'', 'h', 'l'}) do
+    local from, to = frontier.parked_score(lane, 0), '(' .. frontier.parked_score(lane, before)
+    local ids = redis.call('ZRANGEBYSCORE', frontier.pending, from, to, 'LIMIT', 0, count)
+    for i = 1, #ids do
+      redis.call('ZADD', frontier.pending, 'XX', frontier.standing_score(lane, frontier.now), ids[i])
+    end
+    frontier.promoted = frontier.promoted + #ids
+    count = count - #ids
+    if count == 0 then
+      return
+    end
+  end
+  redis.call('HDEL', frontier.hosts, '')
+end
+
+-- Corrects some records, picked at random, by what is there: whoever else empties a key, or claims a job, changes no record.
+function frontier.mend(count)
+  local deepest = redis.call('ZRANDMEMBER', frontier.depths, count)
+  frontier.load(deepest)
+  for i = 1, #deepest do
+    local record = frontier.record(deepest[i])
+    local depth = tonumber(redis.pcall('ZCARD', frontier.waiting .. deepest[i])) or 0
+    if depth == 0 then
+      frontier.miss_jobs()
+    end
+    record.waiting, record.depth = depth, -1 -- and `depths` is written anew
+  end
+  local some = redis.call('HRANDFIELD', frontier.hosts, count) or {}
+  frontier.load(some)
+  for i = 1, #some do
+    local record = frontier.records[some[i]]
+    if record.standing > 0 and record.running + record.waiting == 0 then -- should they stand indeed, admission finds out
+      frontier.record(some[i]).standing = 0
+    end
+  end
+  if #deepest == 0 then
+    for _, lane in ipairs({'', 'h', 'l'}) do
+      local from, to = frontier.parked_score(lane, 0), frontier.parked_score(lane, frontier.now - frontier.LOOK_AGAIN_MS)
+      if #redis.call('ZRANGEBYSCORE', frontier.pending, from, to, 'LIMIT', 0, 1) > 0 then
+        frontier.miss_jobs() -- parked, and no queue knows anybody
+      end
+    end
+  end
+end
+
 -- Lets as many of a key's waiting jobs stand as there is room for, and says when to look again.
 function frontier.fill(key, record)
   while record.waiting > 0 do
     local free, at = frontier.room(key, record, record.standing)
     if free == 0 then
-      if at and at ~= record.turn and record.standing == 0 then -- else whoever claims one that stands sees to the rest
+      if at and math.floor(at) ~= record.turn and record.standing == 0 then -- else whoever claims one that stands sees to it
         frontier.soonest = math.min(frontier.soonest or at, at)
       end
       set_turn(key, record, at)
@@ -303,6 +376,7 @@ function frontier.fill(key, record)
     local ids = redis.pcall('ZRANGE', queue, 0, math.min(free, 500) - 1)
     if ids.err or #ids == 0 then
       record.waiting = 0
+      frontier.miss_jobs()
       break
     end
     record.waiting = math.max(0, record.waiting - redis.call('ZREM', queue, unpack(ids)))
@@ -358,6 +432,7 @@ function frontier.take_turns(count)
   frontier.load(keys)
   for i = 1, #keys do
     local record = frontier.record(keys[i])
+    frontier.count_again_if_lost(keys[i], record)
     record.turn, record.standing = 0, 0
     if record.waiting + record.running == 0 then
       record.strikes, record.fails, record.delay = 0, 0, 0 -- long idle
@@ -370,6 +445,14 @@ end
 function frontier.next_turn()
   local head = redis.call('ZRANGE', frontier.turns, 0, 0, 'WITHSCORES')
   return head[2] and math.max(0, tonumber(head[2]) - frontier.now)
+end
+
+-- ms until a job that waited may be claimed, as far as this call has changed that; -1 for no change.
+function frontier.news()
+  if frontier.promoted > 0 then
+    return 0
+  end
+  return frontier.soonest and math.max(0, math.ceil(frontier.soonest - frontier.now)) or -1
 end
 
 -- The runs of these jobs are over, or their leases: their slots are free. `stands` says of those that are pending again that
@@ -386,11 +469,14 @@ function frontier.release(ids, stands, over)
       local key = counted and held[i] or string.sub(held[i], 2)
       keys[i] = key
       local record = frontier.record(key)
+      frontier.count_again_if_lost(key, record)
       if counted then
         record.running = math.max(0, record.running - 1)
       end
-      if stands then
+      if stands and counted then -- else it stands already, since its lease ended
         record.standing = record.standing + 1
+      elseif not (stands or counted) then
+        record.standing = math.max(0, record.standing - 1)
       end
       if over then
         gone[#gone + 1] = ids[i]

@@ -10,12 +10,16 @@ from fetchq.keys import Keys
 from .lease import Lease
 from .scripts import Scripts
 
+WILL_NOT_RUN: Final = "0"
+"""In place of a deadline: the job starts only to end at once, under no limit, and its place goes to the next."""
+
 
 class Gate(Protocol):
     """What the engine is told of limits: to which key those of a job belong. It knows nothing of what a key means."""
 
     def limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str] | None:
-        """The job's limit key (empty: none, it starts at once) and its deadline in ms since the epoch, or empty.
+        """The job's limit key (empty: none, it starts at once) and its deadline in ms since the epoch, or empty;
+        `WILL_NOT_RUN` for one that has passed.
 
         None where it takes time to know: then `wait_limit_of` is asked once the job has a slot.
         """
@@ -34,8 +38,10 @@ class Admission:
         self._gate: Final = gate
         self._decode: Final = decode
 
-    async def admit(self, scripts: Scripts, leases: list[Lease]) -> list[Lease]:
-        """Those of `leases` that are to be started, some of them with `limit_later` set."""
+    async def admit(self, scripts: Scripts, leases: list[Lease]) -> tuple[list[Lease], int]:
+        """Those of `leases` that are to be started, some of them with `limit_later` set; and in how many ms a job that
+        waits may be claimed, if that is news (else -1).
+        """
         args: list[Any] = [*self._head]
         asked = 0
         for lease in leases:
@@ -44,23 +50,24 @@ class Admission:
                 continue
             limit = self._gate.limit_of(*call)
             if limit is None:
-                lease.limit_later = True
+                lease.limit_later = not lease.abort_asked
             elif limit[0]:
                 lease.limit_key = limit[0]
-                args += (lease.key, lease.token, *limit)
+                args += (lease.key, lease.token, limit[0], WILL_NOT_RUN if lease.abort_asked else limit[1])
                 asked += 1
         if not asked:
-            return leases
-        refused = frozenset(await scripts.admit(self._keys, args))
+            return leases, -1
+        reply = await scripts.admit(self._keys, args)
+        refused, turn_ms = frozenset(reply[0]), reply[1]
         if not refused:
-            return leases
+            return leases, turn_ms
         started = []
         for lease in leases:
             if lease.key in refused:
                 lease.job = None  # they know each other, and no collector looks at them
             else:
                 started.append(lease)
-        return started
+        return started, turn_ms
 
     async def wait_admitted(self, scripts: Scripts, lease: Lease) -> bool:
         """Whether a job with `limit_later` may go on, its key having been looked up."""
@@ -72,4 +79,5 @@ class Admission:
         if not key:
             return True
         lease.limit_key = key
-        return not await scripts.admit(self._keys, (*self._head, lease.key, lease.token, key, deadline))
+        refused, _ = await scripts.admit(self._keys, (*self._head, lease.key, lease.token, key, deadline))
+        return not refused

@@ -83,7 +83,9 @@ class Claimer:
             queued, more, wait_ms, passed, jobs = await scripts.claim(self._keys, args, on_sent=on_sent)
             leases = _leases(jobs, token)
             if leases and self._admission is not None:
-                leases = await self._admission.admit(scripts, leases)
+                leases, turn_ms = await self._admission.admit(scripts, leases)
+                if turn_ms >= 0 and not 0 <= wait_ms <= turn_ms:
+                    wait_ms = turn_ms
         except REDIS_ERRORS:
             self._unheard = (*self._unheard, token)[-MAX_UNHEARD:]
             raise
@@ -93,7 +95,7 @@ class Claimer:
 
     async def _give_back(self, script: Script) -> None:
         """A claim whose reply was lost may have taken jobs: nobody runs them, and their leases are long."""
-        count = await script(self._lease_keys, (*self._prefixes, *self._unheard))
+        count = await script(self._lease_keys, ("", *self._prefixes, *self._unheard))
         self._unheard = ()
         if count:
             logger.warning("claim.given_back jobs=%d: the reply of the claim was lost", count)

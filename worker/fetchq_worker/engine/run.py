@@ -102,9 +102,7 @@ class Runner:
             worker.on_run_end(lease)
 
     def call_of(self, lease: Lease) -> tuple[str, Sequence[Any]] | None:
-        """The function and the arguments of a job that is to be run; None for one that will be refused."""
-        if lease.abort_asked:
-            return None
+        """The function and the arguments of a job, aborted or not; None for one that cannot be read."""
         try:
             job = self._decoded(lease)
         except Unrunnable:

@@ -326,10 +326,12 @@ class Worker(arq.worker.Worker):
             self._tender.stop_soon()
 
     def _on_commit(self, next_due_s: float | None) -> None:
-        """A commit has landed; the first of the jobs that it put back is due after `next_due_s`."""
+        """A commit has landed; the first of the jobs that it put back, or made room for, is due after `next_due_s`."""
         if next_due_s is not None:
-            self._next_due_at = min(self._next_due_at, self.loop.time() + next_due_s)
-            self._bell.ring()
+            now = self.loop.time()
+            if next_due_s <= 0 or now + next_due_s < self._next_due_at:
+                self._next_due_at = min(self._next_due_at, now + next_due_s)
+                self._bell.ring()
         elif self.burst or self._waits_for_slots:
             self._bell.ring()
 

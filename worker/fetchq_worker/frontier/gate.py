@@ -9,6 +9,7 @@ from typing import Any, Final
 from fetchq import FetchqError, FetchRequest
 from fetchq.limit_key import limit_key_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
+from fetchq_worker.engine.admit import WILL_NOT_RUN
 
 UNLIMITED: Final = ("", "")
 
@@ -24,7 +25,7 @@ class FetchGate:
         if request.deadline is None:
             return limit_key_of(request), ""
         if request.deadline <= datetime.now(UTC):
-            return UNLIMITED  # it ends as EXPIRED, and nobody is asked for anything
+            return limit_key_of(request), WILL_NOT_RUN  # it ends as EXPIRED, and nobody is asked for anything
         return limit_key_of(request), str(round(request.deadline.timestamp() * 1000))
 
     async def wait_limit_of(self, name: str, args: Sequence[Any]) -> tuple[str, str]:

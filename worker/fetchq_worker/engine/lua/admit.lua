@@ -6,9 +6,10 @@
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  four a job: id, token, limit key, deadline in ms ('' none)
+-- ARGV[6...]  four a job: id, token, limit key, deadline in ms ('' none, '0' it has passed, or the job is aborted: it starts,
+--     comes under no limit, and its place goes to the next)
 --
--- Returns the ids that may not start.
+-- Returns {the ids that may not start, ms until a job that waits may be claimed (-1: no later than was known)}.
 --
 -- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
 -- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
@@ -41,9 +42,10 @@ local records = redis.call('HMGET', leases, unpack(ids))
 local held = redis.call('HMGET', frontier.running, unpack(ids))
 frontier.load(keys)
 
-local refused, settled, garbage, starts = {}, {}, {}, {}
+local refused, settled, passed, garbage, starts = {}, {}, {}, {}, {}
 for i = 1, #ids do
-  local id, token, key = ids[i], ARGV[FIRST + (i - 1) * WIDTH + 1], keys[i]
+  local at = FIRST + (i - 1) * WIDTH
+  local id, token, key, deadline = ids[i], ARGV[at + 1], keys[i], ARGV[at + 3]
   local holder, score, expires_at = string.match(records[i] or '', '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
   if holder ~= token then
     refused[#refused + 1] = id
@@ -53,14 +55,20 @@ for i = 1, #ids do
       old.running = math.max(0, old.running - 1)
     end
     local record = frontier.record(key)
-    record.standing = math.max(0, record.standing - 1)
-    if frontier.room(key, record, 0) > 0 then
+    local passes = deadline == '0'
+    if not passes then
+      record.standing = math.max(0, record.standing - 1)
+    end
+    if passes then
+      frontier.pass(key, record, id)
+      passed[#passed + 1] = id
+    elseif frontier.room(key, record, 0) > 0 then
       frontier.start(key, record)
       starts[#starts + 1] = id
       starts[#starts + 1] = key
     else
       local lane, due, had_its_turn = frontier.read_score(tonumber(score) or 0)
-      frontier.park(key, record, id, lane, due, ARGV[FIRST + (i - 1) * WIDTH + 3], had_its_turn)
+      frontier.park(key, record, id, lane, due, deadline, had_its_turn)
       refused[#refused + 1] = id
       settled[#settled + 1] = id
       garbage[#garbage + 1] = progress_key .. id
@@ -77,6 +85,9 @@ end
 if #starts > 0 then
   redis.call('HSET', frontier.running, unpack(starts))
 end
+if #passed > 0 then
+  redis.call('HDEL', frontier.running, unpack(passed))
+end
 if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
   redis.call('HDEL', frontier.running, unpack(settled))
@@ -87,4 +98,4 @@ local promoted, nearer = frontier.save()
 if (promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
-return refused
+return {refused, frontier.news()}
