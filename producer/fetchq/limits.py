@@ -16,6 +16,8 @@ from .keys import Keys
 from .limit_key import host_of
 from .scripts import load_script
 
+EVERY_OWN_KEY: Final = "key:*"
+"""Under this name stands what holds for every key that requests name themselves."""
 EVERY_HOST: Final = "*"
 """Under this name stands what holds for every host of which nothing narrower says otherwise."""
 DEFAULT_CONCURRENCY: Final = 8
@@ -138,7 +140,7 @@ class Limits:
         return {name: by_name[name] for name in sorted(by_name) if not name.startswith("@")}
 
     async def _change(self, name: str, verb: str, words: str = "") -> Sequence[Any]:
-        wide = name.startswith("*")
+        wide = name.startswith("*") or name == EVERY_OWN_KEY
         reply = await self._run([name, verb, words, *([] if wide else [name])])
         if wide:
             await self._look_again(name)
@@ -151,7 +153,7 @@ class Limits:
             with self._asking():
                 cursor, scored = await self._redis.zscan(self._keys.depths, cursor, count=_KEYS_A_CALL)
             more = cursor != 0
-            waiting = [key for key, _ in scored if name == EVERY_HOST or key.endswith(name[1:].encode())]
+            waiting = [key for key, _ in scored if _is_under(key, name)]
             for start in range(0, len(waiting), _KEYS_A_CALL):
                 await self._run(["", "", "", *waiting[start : start + _KEYS_A_CALL]])
 
@@ -244,10 +246,18 @@ def _limits_of(text: bytes) -> HostLimits:
     )
 
 
+def _is_under(key: bytes, name: str) -> bool:
+    if name == EVERY_OWN_KEY:
+        return key.startswith(b"key:")
+    return name == EVERY_HOST or (key.endswith(name[1:].encode()) and not key.startswith(b"key:"))
+
+
 def _names(name: str) -> Iterator[str]:
     """Under which a host is looked up, the narrowest first."""
     yield name
-    dot = name.find(".")
+    if name.startswith("key:"):
+        yield EVERY_OWN_KEY
+    dot = -1 if name.startswith("key:") else name.find(".")
     for _ in range(_MAX_NAMES - 1):
         if dot < 0:
             break
