@@ -67,7 +67,7 @@ class Client(QueueClient):
         async with Redis.from_url(_settings.redis_url) as redis:
             script = load_script(redis, "enqueue")
             for start in range(0, count, BATCH):
-                batch: list[str | bytes] = [keys.job, keys.result, "", keys.waiting]
+                batch: list[str | bytes] = [keys.job, keys.result, "", keys.waiting, "", ""]
                 for job_id in ids.take(min(BATCH, count - start)):
                     batch += (job_id, payload, "", "", "")
                 await script(keys=[keys.pending, keys.wake, *keys.frontier], args=batch)

@@ -111,6 +111,34 @@ MaxTries = Annotated[
     int,
     typer.Option("--max-tries", metavar="N", help="Attempts in all."),
 ]
+DeadLetters = Annotated[
+    str,
+    typer.Option(
+        "--dead-letters",
+        envvar="FETCHQ_DEAD_LETTERS",
+        metavar="KIND",
+        help="Which failed jobs are kept as dead letters: none; retryable, where another try might help; "
+        "or all, 404s and the like too.",
+    ),
+]
+DeadLetterTTL = Annotated[
+    float,
+    typer.Option(
+        "--dead-letter-ttl-s",
+        envvar="FETCHQ_DEAD_LETTER_TTL_S",
+        metavar="S",
+        help="Seconds that a dead letter is kept: 30 days.",
+    ),
+]
+DeadLetterMax = Annotated[
+    int,
+    typer.Option(
+        "--dead-letter-max",
+        envvar="FETCHQ_DEAD_LETTER_MAX",
+        metavar="N",
+        help="Dead letters that are kept of the queue, the newest.",
+    ),
+]
 Bodies = Annotated[
     str | None,
     typer.Option(

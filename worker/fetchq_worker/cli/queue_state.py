@@ -36,6 +36,8 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """They wait for their time."""
     running: int
     """They are leased to a worker. A stock arq worker takes no lease: what it runs counts as due."""
+    dead: int
+    """Dead letters."""
     paused: bool
     """Whether no worker may start a job."""
     now_ms: int
@@ -61,8 +63,9 @@ async def read_queue_state(settings: Settings, top_hosts: int = 0) -> QueueState
                 pipe.zcount(keys.pending, f"({now_ms}", f"({PARKED}")
                 pipe.zcount(keys.pending, PARKED, "+inf")
                 pipe.hlen(keys.leases)
+                pipe.zcard(keys.dead)
                 pipe.exists(keys.paused)
-                due, later, waiting, running, paused = await pipe.execute()
+                due, later, waiting, running, dead, paused = await pipe.execute()
             workers = await live_workers(redis, keys)
         hosts: tuple[HostState, ...] | msgspec.UnsetType = msgspec.UNSET
         if top_hosts:
@@ -77,6 +80,7 @@ async def read_queue_state(settings: Settings, top_hosts: int = 0) -> QueueState
         waiting=waiting,
         deferred=max(0, later - running),
         running=running,
+        dead=dead,
         paused=paused == 1,
         now_ms=now_ms,
         workers=tuple(workers),
@@ -90,7 +94,7 @@ async def show_queue_state(as_json: bool, top_hosts: int, settings: Settings) ->
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(state) + b"\n")
         return ExitStatus.OK
-    for name in ("redis", "queue", "due", "waiting", "deferred", "running"):
+    for name in ("redis", "queue", "due", "waiting", "deferred", "running", "dead"):
         value = getattr(state, name)
         sys.stdout.write(f"{name:<10}{value:,}\n" if isinstance(value, int) else f"{name:<10}{printable(value)}\n")
     if state.paused:
