@@ -388,7 +388,7 @@ function frontier.fill(key, record)
   while record.waiting > 0 do
     local free, at = frontier.room(key, record, record.standing)
     if free == 0 then
-      if at and math.floor(at) ~= record.turn then
+      if at and math.floor(at) ~= record.turn and record.standing == 0 then -- else whoever claims one that stands sees to it
         frontier.soonest = math.min(frontier.soonest or at, at)
       end
       set_turn(key, record, at)
