@@ -137,7 +137,7 @@ class Simulation:
             await self._add(keys, batch)
 
     async def _add(self, keys: Keys, batch: list[str | bytes | int]) -> None:
-        head = (keys.job, keys.result, self.now_ms, keys.waiting)
+        head = (keys.job, keys.result, self.now_ms, keys.waiting, "", "")
         await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=[*head, *batch])
 
     async def run_until(self, until_ms: int) -> None:
@@ -197,11 +197,11 @@ class Simulation:
             keys.result,
             keys.attempts,
         ]
-        args += [keys.done, PUSH_PREFIX_LEN, keys.waiting]
+        args += [keys.done, PUSH_PREFIX_LEN, keys.waiting, keys.dead_letter, 0, 0]
         for job_id, token in over:
-            args += (job_id, token, "finish", "0", "", b"", "+OK")
+            args += (job_id, token, "finish", "0", "", b"", "+OK", "")
         lost, *_ = await self._scripts.commit(
-            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier), args
+            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier, keys.dead), args
         )
         if lost:
             raise BenchFailure(f"{len(lost)} commits found no lease, {lost[0]!r} first")

@@ -7,6 +7,7 @@ that are no charset at all (`unicode_escape`), and whoever answers a fetch choos
 from __future__ import annotations
 
 import codecs
+from functools import lru_cache
 from typing import Final
 
 import webencodings
@@ -15,6 +16,7 @@ MARKS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16le"), (
 """The encoding standard, "BOM sniff": a mark outranks what the server says."""
 
 
+@lru_cache(256)
 def encoding_of(label: str) -> str | None:
     """The name of the encoding that a label means, such as windows-1252 for `latin1`; None: there is no such label."""
     encoding = webencodings.lookup(label)

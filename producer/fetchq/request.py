@@ -20,6 +20,7 @@ from .fields import (
     check_moment,
     check_name,
     check_seconds,
+    check_unicode,
     check_validator,
     check_whole,
     headers_of,
@@ -30,6 +31,10 @@ from .fields import (
 from .status import FetchStatus
 
 WIRE_VERSION: Final = 1
+"""The latest wire version that this code reads."""
+ADDED_IN: Final[dict[str, int]] = {}
+"""Fields that came after wire version 1, each with the version that it came with. A request that sets one says so in
+`v`, and is left by the workers that do not know it yet (docs/upgrades.md)."""
 
 MAX_RESULT_BODY_BYTES: Final = 64 << 20
 DEFAULT_RESULT_TTL_S: Final = 3600.0
@@ -154,8 +159,8 @@ class FetchRequest(
     """How long the result is kept; 0 keeps none."""
     tags: tuple[str, ...] = ()
     """Names by which jobs can be found and cancelled together."""
-    v: int = WIRE_VERSION
-    """Wire version."""
+    v: int = 1
+    """Wire version: the earliest that knows all that the request asks for. Follows from the fields; absent, it is 1."""
 
     def __post_init__(self) -> None:
         force_setattr(self, "url", normalise_url(self.url))
@@ -184,13 +189,19 @@ class FetchRequest(
         if self.etag is not None or self.last_modified is not None:
             self._check_validators()
         self._check_manner()
-        if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= MAX_KEY_CHARS):
-            raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
+        if self.key is not None:
+            self._check_key(self.key)
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
         if self.tags != ():
             force_setattr(self, "tags", tags_of(self.tags))
-        if type(self.v) is not int or self.v != WIRE_VERSION:
-            raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
+        if type(self.v) is not int or self.v != 1 or ADDED_IN:
+            self._settle_version()
+
+    @staticmethod
+    def _check_key(key: object) -> None:
+        if not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARS):
+            raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
+        check_unicode("key", key)
 
     def _check_manner(self) -> None:
         if (
@@ -233,6 +244,12 @@ class FetchRequest(
         """A request from what `Producer.enqueue` takes: headers as a mapping too, and `json` or `form` for a body."""
         return build_request(url, options)
 
+    def _settle_version(self) -> None:
+        if type(self.v) is not int or not 1 <= self.v <= WIRE_VERSION:
+            raise InvalidRequest("v", f"is a wire version from 1 to {WIRE_VERSION}, not {self.v!r}")
+        later = (since for name, since in ADDED_IN.items() if getattr(self, name) != _DEFAULTS[name])
+        force_setattr(self, "v", max(later, default=1))
+
     @property
     def idempotent(self) -> bool:
         """Whether sending it twice has the effect of sending it once (RFC 9110, section 9.2.2)."""
@@ -244,6 +261,9 @@ class FetchRequest(
 
     def _timeless(self) -> FetchRequest:
         return msgspec.structs.replace(self, not_before=None, delay_s=0.0, deadline=None)
+
+
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(FetchRequest)}
 
 
 class RequestOptions(TypedDict, total=False):

@@ -7,11 +7,13 @@ what a stock arq client or worker takes as `job_serializer` and `job_deserialize
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from .errors import InvalidRequest, JobFailed, NewerWireVersion, WireError
+from .later import with_known_outcomes
 from .request import WIRE_VERSION, FetchRequest
 from .result import FetchResult
 from .status import FetchStatus
@@ -30,21 +32,49 @@ class StoredResult(msgspec.Struct, rename={"function": "f", "args": "a", "succes
     job_id: str = ""
 
 
+class StoredJob(
+    msgspec.Struct, gc=False, rename={"tries": "t", "function": "f", "args": "a", "kwargs": "k", "at_ms": "et"}
+):
+    """A job as arq stores it."""
+
+    function: str
+    args: list[Any]
+    kwargs: dict[Any, Any]
+    at_ms: int
+    tries: int | None = None
+
+
+class EndedJob(msgspec.Struct, gc=False):
+    """A finished job as arq stores it, field by field in arq's order."""
+
+    t: int
+    f: str
+    a: Sequence[Any]
+    k: dict[Any, Any]
+    et: float
+    s: bool
+    r: Any
+    st: int
+    ft: int
+    q: str
+    id: str
+
+
 def _encode_foreign(value: object) -> Any:
     """An exception is written as its type and message; it is never pickled."""
     if isinstance(value, BaseException):
-        message = str(value)
-        if value.__cause__ is not None:
-            message = f"{message}: {value.__cause__}" if message else str(value.__cause__)
-        return {"type": type(value).__name__, "message": message}
+        return as_failure(value)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     raise TypeError(f"a {type(value).__name__} has no form on the wire; use plain values or msgspec structs")
 
 
+UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
+"""What msgspec raises of bytes that it cannot read; a `UnicodeDecodeError` among it, which is no `DecodeError`."""
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_encode_foreign)
 _decoder: Final = msgspec.msgpack.Decoder()
 _stored_decoder: Final = msgspec.msgpack.Decoder(StoredResult)
+_job_decoder: Final = msgspec.msgpack.Decoder(StoredJob)
 _result_decoder: Final = msgspec.msgpack.Decoder(FetchResult)
 
 
@@ -71,6 +101,19 @@ def deserialize(data: bytes) -> dict[str, Any]:
     return value
 
 
+def decode_plain_job(data: bytes) -> StoredJob | None:
+    """What `deserialize` makes of a job, in half the time; None for whatever is unusual, for `deserialize` to judge."""
+    try:
+        return _job_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
+        return None
+
+
+def encode_ended(job: EndedJob) -> bytes:
+    """What `serialize` makes of arq's map of a finished job; raises `TypeError` for a value of no form on the wire."""
+    return _encoder.encode(job)
+
+
 def encode_job(function: str, args: tuple[Any, ...], kwargs: dict[str, Any], enqueue_time_ms: int) -> bytes:
     """A job's payload; raises `TypeError` for an argument that has no form on the wire."""
     return _encoder.encode({"t": None, "f": function, "a": args, "k": kwargs, "et": enqueue_time_ms})
@@ -84,7 +127,7 @@ def decode_request(value: object) -> FetchRequest:
     if isinstance(value, FetchRequest):
         return value
     if isinstance(value, dict):
-        version = value.get("v", WIRE_VERSION)
+        version = value.get("v", 1)
         if type(version) is int and version > WIRE_VERSION:
             raise NewerWireVersion(f"the request is of wire version {version}; this worker reads up to {WIRE_VERSION}")
     try:
@@ -117,11 +160,32 @@ def decode_result(stored: StoredResult, job_id: str) -> FetchResult:
     if stored.success:
         if stored.function != FETCH_FUNCTION:
             raise WireError(f"job {job_id} ran {stored.function!r}, not a fetch: its value is read with value()")
-        result: FetchResult = _decode(_result_decoder, stored.value)
-        return result
+        return _result_of(stored.value)
     failure = as_exception(_decode(_decoder, stored.value))
     status, error = _outcome_of(failure)
     return FetchResult(id=job_id, url=_url_of(stored), status=status, error=error)
+
+
+def _result_of(data: msgspec.Raw) -> FetchResult:
+    try:
+        result: FetchResult = _result_decoder.decode(data)
+    except msgspec.ValidationError:
+        value = with_known_outcomes(_decode(_decoder, data))
+        try:
+            return msgspec.convert(value, FetchResult)
+        except msgspec.ValidationError as problem:
+            raise WireError(_why_not(bytes(data), problem)) from problem
+    except UNREADABLE as problem:
+        raise WireError(_why_not(bytes(data), problem)) from problem
+    return result
+
+
+def as_failure(problem: BaseException) -> dict[str, str]:
+    """An exception as a result holds it: its type, and what it and its cause say."""
+    message = str(problem)
+    if problem.__cause__ is not None:
+        message = f"{message}: {problem.__cause__}" if message else str(problem.__cause__)
+    return {"type": type(problem).__name__, "message": message}
 
 
 def as_exception(value: object) -> JobFailed | asyncio.CancelledError:
@@ -162,7 +226,7 @@ def _is_time(value: object) -> bool:
 def _decode(decoder: Any, data: bytes | msgspec.Raw) -> Any:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as problem:
+    except UNREADABLE as problem:
         raise WireError(_why_not(bytes(data), problem)) from problem
 
 

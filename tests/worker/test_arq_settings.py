@@ -12,6 +12,7 @@ from unittest.mock import AsyncMock
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
+from arq.cron import cron
 from arq.worker import Worker, func, get_kwargs
 from tests.worker.site import Site, answer
 
@@ -21,6 +22,7 @@ from fetchq.keys import PUSH_PREFIX_LEN
 from fetchq.redis_url import RedisAddress
 from fetchq_worker import engine, worker_settings
 from fetchq_worker.arq_settings import FETCH_MAX_TRIES, redis_settings
+from fetchq_worker.cli.run_worker import make_worker
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine.release import Release
 from fetchq_worker.fetch import Fetcher, fetch
@@ -309,3 +311,29 @@ def test_a_failed_fetch_is_a_result_that_a_stock_client_reads() -> None:
     data = wire.serialize({"s": True, "f": "fetch_data", "r": FetchResult(url="http://a/", status=FetchStatus.TIMEOUT)})
 
     assert wire.deserialize(data)["r"] == {"url": "http://a/", "status": "TIMEOUT"}
+
+
+async def _hello(ctx: dict[str, Any]) -> str:
+    await ctx["redis"].enqueue_job("world", _job_id="from-a-coroutine")
+    return "hello"
+
+
+async def _world(ctx: dict[str, Any]) -> str:
+    return "world"
+
+
+@pytest.mark.asyncio
+async def test_what_the_command_enqueues_for_cron_and_for_coroutines_is_of_the_contract(
+    embedded: EmbeddedRedis,
+) -> None:
+    """arq's client pickles unless it is told otherwise, and a pickle is refused."""
+    pool = embedded.client()
+    described = worker_settings([func(_world, name="world")], settings=SETTINGS, redis_pool=None)
+    options = {"burst": True, "poll_delay": 0.01, "handle_signals": False}
+    described.cron_jobs = [cron(_hello, run_at_startup=True, keep_result=60)]  # type: ignore[attr-defined]
+    worker = make_worker(described, pool, **options)
+    await worker.async_run()
+    await worker.close()
+    assert (worker.jobs_complete, worker.jobs_failed) == (2, 0)
+    async with Producer(embedded.client()) as producer:
+        assert await producer.job("from-a-coroutine").value(timeout_s=0) == "world"

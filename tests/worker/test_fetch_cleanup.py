@@ -6,14 +6,16 @@ import asyncio
 import gc
 import os
 import random
+import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from tests.worker.site import Site, Visit, answer
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.fetch.client import MAX_IDLE_HOSTS
+from fetchq_worker.fetch.connector import MAX_IDLE_HOSTS
 
 pytestmark = pytest.mark.asyncio
 
@@ -162,3 +164,54 @@ def _hostile(rng: random.Random, good: bytes) -> Callable[[Visit], Awaitable[Non
             visit.writer.close()
 
     return handle
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "size"),
+    [(False, 1 << 20), (False, 50_000), (True, 1 << 20)],
+    ids=["answered", "answered, within the buffer", "cancelled"],
+)
+async def test_a_request_that_the_server_does_not_take_leaves_no_connection(cancelled: bool, size: int) -> None:
+    """Closing waits for what is still to be written, which here would be for ever."""
+
+    class Narrow(Fetcher):
+        def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
+            connection = super()._open_socket(address)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            return connection
+
+    fetcher = Narrow(user_agent="test/1", allow_net=("127.0.0.1/32",))
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        asked.set()
+        if not cancelled:
+            writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+        await ended.wait()
+        writer.transport.abort()
+
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    server = await asyncio.start_server(refuse, sock=listener)
+    before = _open_files()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    request = FetchRequest(url=url, method="POST", body=bytes(size), read_timeout_s=0.05, retry=ONCE)
+    fetching = asyncio.create_task(fetch({"fetcher": fetcher}, request))
+    try:
+        await asked.wait()
+        if cancelled:
+            await asyncio.sleep(0.1)  # longer than an answer may take: that time begins when the request is out
+            assert not fetching.done()
+            fetching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await fetching
+        else:
+            assert (await fetching).http_status == 413
+        await _until(lambda: _open_files() == before + 1)  # the server's own side
+    finally:
+        ended.set()
+        server.close()
+        await fetcher.aclose()

@@ -61,9 +61,12 @@ def worker_settings(
         "max_jobs": settings.concurrency,
         "job_completion_wait": math.ceil(settings.grace_s),
         "lease_s": settings.lease_s,  # the engine's own; stock arq passes over what it does not know
+        "dead_letter_ttl_s": settings.dead_letter_ttl_s,
+        "dead_letter_max": settings.kept_letters,
         "gate": FetchGate(),
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
+        "log_arguments": False,  # and a request its headers
         "job_serializer": serialize,
         "job_deserializer": deserialize,
     }
@@ -81,12 +84,19 @@ def fetch_function() -> Function:
     return func(fetch_data, name=FETCH_FUNCTION, timeout=FETCH_TIMEOUT_S, max_tries=FETCH_MAX_TRIES)
 
 
+class _DiscreetRedisSettings(RedisSettings):
+    """arq's own, whose `repr` would show the password."""
+
+    def __repr__(self) -> str:
+        return f"RedisSettings({self.unix_socket_path or f'{self.host}:{self.port}'})"
+
+
 def redis_settings(address: RedisAddress) -> RedisSettings:
     """arq's own form of an address; raises `InvalidSetting` for one that arq cannot express."""
     if address.sentinel_username is not None or address.sentinel_password is not None:
         raise InvalidSetting("redis_url (FETCHQ_REDIS_URL): arq's own worker cannot log in to a sentinel")
     host, port = address.hosts[0]
-    return RedisSettings(
+    return _DiscreetRedisSettings(
         host=list(address.hosts) if address.master is not None else host,
         port=port,
         unix_socket_path=address.unix_path,
@@ -107,6 +117,7 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
 def _hooks(settings: Settings, queue: str, theirs: dict[str, Any]) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
         ctx.setdefault("keys", Keys(queue=queue))
+        ctx["dead_letters"] = settings.dead_letters
         ctx["outcomes"] = Counter()  # every job's ctx is a copy of this one; what is counted in it is counted for all
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
         await _run(theirs.get("on_startup"), ctx)

@@ -212,6 +212,8 @@ function frontier.room(key, record, standing)
   end
   local interval_us, burst = pace(record, limits)
   if interval_us > 0 then
+    -- No later than a start at this very moment would leave it: its rate was slower when it was set.
+    record.tat = math.min(record.tat, math.floor(frontier.now_us + burst * interval_us))
     local starts_at = record.tat - (burst - 1) * interval_us
     if starts_at > frontier.now_us then
       return 0, math.ceil(starts_at / 1000)
@@ -544,7 +546,8 @@ function frontier.note(key, note)
   end
 end
 
--- Writes what has changed, after letting whoever has room have it. Returns how many jobs stand now that did not before.
+-- Writes what has changed, after letting whoever has room have it. Returns how many jobs stand now that did not before, and
+-- whether a turn comes before those that idle workers know of: then one of them is to be woken.
 function frontier.save()
   local texts, idle = {}, {}
   for i = 1, #frontier.touched do
@@ -579,5 +582,9 @@ function frontier.save()
   if #idle > 0 then
     redis.call('HDEL', frontier.hosts, unpack(idle))
   end
-  return frontier.promoted
+  if not frontier.soonest then
+    return frontier.promoted, false
+  end
+  local head = redis.call('ZRANGE', frontier.turns, 0, 0, 'WITHSCORES')
+  return frontier.promoted, tonumber(head[2] or 0) == frontier.soonest
 end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
@@ -22,8 +21,7 @@ from .record import RecordUnavailable
 from .redirect import REDIRECT_STATUSES, Hop, next_hop
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
-
+    from .answer import Answer
     from .client import Fetcher
 
 
@@ -40,7 +38,7 @@ class Trail:
         self.started_at = datetime.now(UTC)
         self.hop = hop
         self.redirects: list[Redirect] = []
-        self.head: ClientResponse | CachedHead | None = None
+        self.head: Answer | CachedHead | None = None
         """That of the answer to `hop`."""
         self.body = b""
 
@@ -56,7 +54,7 @@ async def run_attempt(
     context = current_phases.set(phases)
     try:
         extras = extras_of(fetcher, request)
-        async with asyncio.timeout(request.timeout_s):
+        with fetcher.time_limits.limit(request.timeout_s):
             while True:
                 fetcher.guard.check_url(trail.hop.url)
                 if extras is None:
@@ -67,7 +65,7 @@ async def run_attempt(
                     following = follow(trail, trail.head, request.max_redirects)
                     if following is None:
                         trail.body = await (
-                            read_body(cast("ClientResponse", trail.head), request.max_bytes)
+                            read_body(cast("Answer", trail.head), request.max_bytes)
                             if extras is None
                             else extras.read(trail.head)
                         )
@@ -96,7 +94,7 @@ def parse(request: FetchRequest) -> Hop:
     return Hop(request.url, request.method, headers, request.body)
 
 
-def follow(trail: Trail, head: ClientResponse | CachedHead, max_redirects: int) -> Hop | None:
+def follow(trail: Trail, head: Answer | CachedHead, max_redirects: int) -> Hop | None:
     """The hop that this answer sends us to; None: it is the answer.
 
     A redirect without a Location, and any redirect where `max_redirects` is 0, is an answer like any other. Raises
@@ -114,7 +112,7 @@ def follow(trail: Trail, head: ClientResponse | CachedHead, max_redirects: int) 
     return next_hop(trail.hop, head.status, locations[0])
 
 
-def judge(request: FetchRequest, head: ClientResponse | CachedHead) -> Outcome:
+def judge(request: FetchRequest, head: Answer | CachedHead) -> Outcome:
     """What a complete answer amounts to."""
     status = head.status
     if 200 <= status < 300:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import ClientResponse
-
+from .answer import Answer
 from .encoding import ContentDecoder, codings_of
 from .failure import BodyTooLarge
 
@@ -13,15 +12,15 @@ _BREATH_BYTES = 1 << 20
 """How much is decoded before the other fetches of the process get a turn."""
 
 
-async def read_body(response: ClientResponse, max_bytes: int) -> bytes:
+async def read_body(answer: Answer, max_bytes: int) -> bytes:
     """The decoded body; raises `BodyTooLarge` as soon as it passes `max_bytes`, whatever its headers say."""
-    codings = codings_of(response.headers.getall("Content-Encoding", []))
+    codings = codings_of(answer.headers.getall("Content-Encoding", []))
     if codings:
-        return await _read_encoded(response, codings, max_bytes)
-    length = response.content_length
-    if length is not None and length > max_bytes and response.method != "HEAD":
+        return await _read_encoded(answer, codings, max_bytes)
+    length = answer.content_length
+    if length is not None and length > max_bytes and answer.method != "HEAD":
         raise BodyTooLarge
-    stream = response.content
+    stream = answer.content
     body = await stream.readany()
     if len(body) > max_bytes:
         raise BodyTooLarge
@@ -37,11 +36,11 @@ async def read_body(response: ClientResponse, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _read_encoded(response: ClientResponse, codings: tuple[str, ...], max_bytes: int) -> bytes:
+async def _read_encoded(answer: Answer, codings: tuple[str, ...], max_bytes: int) -> bytes:
     decoder = ContentDecoder(codings, max_bytes)
     body = bytearray()
     breathe_at = _BREATH_BYTES
-    while chunk := await response.content.readany():
+    while chunk := await answer.content.readany():
         for piece in decoder.decode(chunk):
             body += piece
             if len(body) > max_bytes:

@@ -9,30 +9,27 @@ import random
 import socket
 import ssl
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest, ConnectionKey
-from aiohttp.connector import Connection
-from multidict import CIMultiDict
-from yarl import URL
 
 from fetchq.keys import Keys
 from fetchq.request import IDEMPOTENT_METHODS
 
+from .answer import Answer
+from .connector import Connector, Target
 from .credentials import Credentials, read_credentials
 from .guard import Guard
 from .phases import current_phases
-from .protocol import ConnectionProtocol
+from .request_head import request_head
 from .resolver import GuardedResolver
 from .robots import Robots
 from .robots_rules import product_token
 from .shelf import Shelf
+from .time_limit import TimeLimits
 from .tls import StampedTLS, TLSContexts
 
 if TYPE_CHECKING:
@@ -41,19 +38,12 @@ if TYPE_CHECKING:
     from .redirect import Hop
     from .route import Route
 
-DNS_CACHE_S: Final = 10
-KEEP_ALIVE_S: Final = 15.0
-MAX_IDLE_HOSTS: Final = 512
-"""Hosts for which idle connections are kept: a crawl of many hosts must not use up the process's file descriptors."""
-MAX_HEADER_LINE_BYTES: Final = 16 << 10
-MAX_HEADER_FIELDS: Final = 256
+MAX_TARGETS: Final = 4096
+"""Origins whose targets are remembered: to make one takes as long as a third of a fetch."""
 
 ACCEPT_ENCODING: Final = "gzip, deflate, br, zstd"
 
 _DEFAULT_KEYS: Final = Keys()
-_PLAIN: Final[dict[str, Any]] = {}
-_NO_AUTO_HEADERS: Final = ("Content-Type",)
-"""A body goes out under the type that its request states, or under none."""
 
 
 class Fetcher:
@@ -96,35 +86,15 @@ class Fetcher:
             "accept-encoding": ACCEPT_ENCODING,
         }
         """What is sent with every request that does not say otherwise."""
-        self._session = self._open_session(self.resolver, self._open_socket, tls)
-        self._proxied: aiohttp.ClientSession | None = None
+        self._own_lines = {name: f"{name.title()}: {value}" for name, value in self.own_headers.items()}
+        self._connector = Connector(self.resolver, self._open_socket, tls)
+        self._proxied: Connector | None = None
+        self.time_limits: Final = TimeLimits(self._connector.loop)
+        self._target_of = lru_cache(MAX_TARGETS)(self._make_target)
 
-    def _open_session(
-        self, resolver: AbstractResolver, open_socket: Callable[[tuple[Any, ...]], socket.socket], tls: ssl.SSLContext
-    ) -> aiohttp.ClientSession:
-        connector = _Connector(
-            resolver=resolver,
-            socket_factory=open_socket,
-            ssl=tls,
-            ttl_dns_cache=DNS_CACHE_S,
-            keepalive_timeout=KEEP_ALIVE_S,
-            limit=0,
-        )
-        session = aiohttp.ClientSession(
-            connector=connector,
-            headers={name.title(): value for name, value in self.own_headers.items()},
-            skip_auto_headers=_NO_AUTO_HEADERS,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            requote_redirect_url=False,
-            max_line_size=MAX_HEADER_LINE_BYTES,
-            max_field_size=MAX_HEADER_LINE_BYTES,
-            max_headers=MAX_HEADER_FIELDS,
-        )
-        # aiohttp's own way of sending again does so on new connections too, where a failure is an attempt's outcome.
-        session._retry_connection = False
-        return session
+    def _make_target(self, origin: str, route: Route | None) -> Target:
+        behind_proxy = route is not None and route.proxy is not None
+        return Target(self._connector_to_proxies() if behind_proxy else self._connector, origin, route)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, redis: Any = None, keys: Keys = _DEFAULT_KEYS) -> Self:
@@ -150,64 +120,67 @@ class Fetcher:
 
     @property
     def closed(self) -> bool:
-        return self._session.closed
+        return self._connector.closed
 
     async def aclose(self) -> None:
         await self.robots.aclose()
-        await self._session.close()
+        await self._connector.close()
         if self._proxied is not None:
             await self._proxied.close()
         await self.resolver.close()
 
     async def send(
         self, hop: Hop, connect_timeout_s: float, read_timeout_s: float, route: Route | None = None
-    ) -> aiohttp.ClientResponse:
+    ) -> Answer:
         """Connect to where the guard allows, send the request, and wait for the head of its answer.
 
-        The body is left in the response, encoded as it came. Raises what `failure.failure_of` translates.
+        The body is left in the answer, encoded as it came. Raises what `failure.failure_of` translates.
         """
         phases = current_phases.get()
-        session, headers, options = self._session, hop.headers, _PLAIN
-        if route is not None:
-            session, headers, options = await self._take(route, hop, connect_timeout_s)
+        url, method, headers = hop.url, hop.method, hop.headers
+        path_at = url.find("/", 8)  # a serialised http URL has a path, and the shortest host ends here
+        target = self._target_of(url[:path_at], route)
+        connector, key = target.connector, target.key
+        if route is not None and route.proxy is not None:
+            await self.resolver.check_behind_proxy(url, connect_timeout_s)
+            login = route.proxy.authorization()
+            if target.prefix and login is not None:
+                headers = (*headers, ("Proxy-Authorization", login))
+        path = target.prefix + url[path_at:].partition("#")[0]
+        head = request_head(method, path, target.host_field, self._own_lines, headers=headers, body=hop.body)
         while True:
+            phases.connecting(target.host)
+            protocol = connector.take_idle(key)
+            if protocol is None:
+                protocol = await connector.open(target, connect_timeout_s)
+            if phases.before_send is not None and not phases.sent:
+                try:
+                    await phases.before_send()
+                except BaseException:
+                    connector.give_back(key, protocol, keep=True)
+                    raise
+            phases.connected()
+            phases.sent = True
             try:
-                response = await session.request(
-                    hop.method,
-                    URL(hop.url, encoded=True),
-                    headers=CIMultiDict(headers) if headers else None,
-                    data=hop.body,
-                    allow_redirects=False,
-                    **options,
-                    timeout=_timeouts(connect_timeout_s, read_timeout_s),
-                )
+                protocol.ask(head, hop.body, read_timeout_s, bodiless=method == "HEAD")
+                answered, content = await protocol.read()
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                connector.give_back(key, protocol, keep=False)
                 # The server may close a pooled connection just as it is used again (RFC 9112, section 9.3.1).
-                if phases.reused and hop.method in IDEMPOTENT_METHODS:
+                if phases.reused and method in IDEMPOTENT_METHODS:
                     continue
                 raise
+            except BaseException:
+                connector.give_back(key, protocol, keep=False)
+                raise
             phases.answered()
-            return response
+            return Answer(method, answered, content, target, protocol)
 
-    async def _take(
-        self, route: Route, hop: Hop, connect_timeout_s: float
-    ) -> tuple[aiohttp.ClientSession, tuple[tuple[str, str], ...], dict[str, Any]]:
-        """The session, the headers and aiohttp's options for one hop along `route`."""
-        options: dict[str, Any] = {} if route.tls is None else {"ssl": route.tls}
-        if route.proxy is None:
-            return self._session, hop.headers, options
-        await self.resolver.check_behind_proxy(hop.url, connect_timeout_s)
+    def _connector_to_proxies(self) -> Connector:
+        """Only proxies are connected to from there, and the worker's own settings name them: no guard is asked."""
         if self._proxied is None:
-            # From here only proxies are connected to, and the worker's own settings name them: no guard is asked.
-            self._proxied = self._open_session(aiohttp.AsyncResolver(), _open_unguarded, self.contexts.context())
-        options["proxy"] = route.proxy.url
-        login = route.proxy.authorization()
-        if login is None:
-            return self._proxied, hop.headers, options
-        if hop.url.startswith("https:"):
-            return self._proxied, hop.headers, {**options, "proxy_headers": {"Proxy-Authorization": login}}
-        # aiohttp logs in only with the first request of a connection; without a tunnel each has to.
-        return self._proxied, (*hop.headers, ("Proxy-Authorization", login)), options
+            self._proxied = Connector(aiohttp.AsyncResolver(), _open_unguarded, self.contexts.context())
+        return self._proxied
 
     def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
         """aiohttp's socket factory: the last place before a connection, and the one that every connection passes."""
@@ -221,40 +194,3 @@ def _open_unguarded(address: tuple[Any, ...]) -> socket.socket:
     family, kind, protocol, _, _ = address
     current_phases.get().resolved()
     return socket.socket(family, kind, protocol)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Stamps the phases of the attempt that connects, and bounds idle connections (aiohttp bounds only busy ones)."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory = cast(partial[ResponseHandler], partial(ConnectionProtocol, loop=self._loop))
-
-    async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
-        phases = current_phases.get()
-        phases.connecting(req.url.raw_host or "")
-        connection = await super().connect(req, traces, timeout)
-        if phases.before_send is not None and not phases.sent:
-            try:
-                await phases.before_send()
-            except BaseException:
-                connection.release()
-                raise
-        protocol = connection.protocol
-        if isinstance(protocol, ConnectionProtocol):
-            protocol.unpark()
-        phases.connected()
-        phases.sent = True
-        return connection
-
-    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        keep = not should_close and len(self._conns) < MAX_IDLE_HOSTS
-        if keep and isinstance(protocol, ConnectionProtocol):
-            keep = protocol.park()
-        super()._release(key, protocol, should_close=not keep)
-
-
-@lru_cache(maxsize=256)
-def _timeouts(connect_s: float, read_s: float) -> aiohttp.ClientTimeout:
-    """No total: an attempt has its own, redirects included."""
-    return aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=read_s)

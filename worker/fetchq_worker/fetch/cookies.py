@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import aiohttp
+from aiohttp._cookie_helpers import parse_set_cookie_headers
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 MAX_COOKIES: Final = 50
@@ -20,14 +22,18 @@ class Cookies:
     def __init__(self) -> None:
         self._jar = aiohttp.CookieJar(unsafe=True)  # unsafe: servers without a name have cookies too
 
-    def take(self, response: aiohttp.ClientResponse) -> None:
-        """Keeps what the answer sets."""
-        for name, morsel in response.cookies.items():
+    def take(self, url: str, headers: CIMultiDictProxy[str]) -> None:
+        """Keeps what the answer to a serialised URL sets."""
+        fields = headers.getall("Set-Cookie", ())
+        if not fields:
+            return
+        origin = URL(url, encoded=True).with_fragment(None)
+        for name, morsel in parse_set_cookie_headers(fields):
             domain = morsel["domain"].strip(".")
-            too_wide = domain != "" and "." not in domain and domain != (response.url.host or "")
+            too_wide = domain != "" and "." not in domain and domain != (origin.host or "")
             if too_wide or len(morsel.OutputString()) > MAX_COOKIE_CHARS or len(self._jar) >= MAX_COOKIES:
                 continue
-            self._jar.update_cookies({name: morsel}, response.url)
+            self._jar.update_cookies({name: morsel}, origin)
 
     def header(self, url: str) -> str | None:
         """The value of the Cookie header for a hop; None: no cookie is for it."""

@@ -17,10 +17,9 @@ from .redirect import Hop, origin_of
 from .route import Route
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
-
     from fetchq import FetchRequest
 
+    from .answer import Answer
     from .client import Fetcher
 
 
@@ -50,7 +49,7 @@ class Extras:
         self._cookies = Cookies() if request.cookies else None
         self._cache = _cache(fetcher, request, self._route)
 
-    async def send(self, hop: Hop) -> ClientResponse | CachedHead:
+    async def send(self, hop: Hop) -> Answer | CachedHead:
         """As `Fetcher.send`, and raises `Refused` for a hop that is not to be made."""
         request, fetcher = self._request, self._fetcher
         if self._credential is not None and origin_of(hop.url) != self._origin:
@@ -62,7 +61,7 @@ class Extras:
         dressed = self._dressed(hop)
         return await (self._forward(dressed) if self._cache is None else self._cache.answer(dressed, self._forward))
 
-    async def read(self, head: ClientResponse | CachedHead) -> bytes:
+    async def read(self, head: Answer | CachedHead) -> bytes:
         """As `read_body`."""
         max_bytes = self._request.max_bytes
         if isinstance(head, CachedHead):
@@ -74,12 +73,12 @@ class Extras:
             await self._cache.store(head, body)
         return body
 
-    async def _forward(self, dressed: Hop) -> ClientResponse:
+    async def _forward(self, dressed: Hop) -> Answer:
         request = self._request
-        response = await self._fetcher.send(dressed, request.connect_timeout_s, request.read_timeout_s, self._route)
+        answer = await self._fetcher.send(dressed, request.connect_timeout_s, request.read_timeout_s, self._route)
         if self._cookies is not None:
-            self._cookies.take(response)
-        return response
+            self._cookies.take(dressed.url, answer.headers)
+        return answer
 
     def _dressed(self, hop: Hop) -> Hop:
         """The hop with what only the wire may see; the one that is recorded stays as it is."""

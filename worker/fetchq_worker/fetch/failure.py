@@ -11,7 +11,7 @@ import ssl
 from typing import Final
 
 import aiohttp
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from fetchq import FetchStatus, InvalidRequest
 
@@ -82,8 +82,10 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
             return FetchStatus.CONNECT_ERROR, f"the proxy answered {problem.status} when asked for a connection"
         case aiohttp.ClientPayloadError():
             return FetchStatus.BAD_RESPONSE, "the body was cut short or is malformed"
-        case aiohttp.ClientResponseError():
+        case HttpProcessingError():
             return _malformed(problem)
+        case aiohttp.ClientResponseError():  # a proxy's answer to CONNECT
+            return _malformed(problem.__cause__)
         case aiohttp.ClientConnectionError() | OSError():
             if answered:
                 return FetchStatus.BAD_RESPONSE, "the connection broke in the middle of the body"
@@ -126,9 +128,9 @@ def _tls(problem: Exception) -> str:
     return "the TLS handshake failed" + (f": {reason.replace('_', ' ').lower()}" if reason else "")
 
 
-def _malformed(problem: aiohttp.ClientResponseError) -> Failure:
-    """aiohttp's parser: the cause's cause is the parser's own exception."""
-    cause = problem.__cause__.__cause__ if problem.__cause__ is not None else None
+def _malformed(problem: BaseException | None) -> Failure:
+    """aiohttp's parser: the cause is the parser's own exception."""
+    cause = None if problem is None else problem.__cause__
     if cause is not None and is_head_too_large(cause):
         return _HEAD_TOO_LARGE
     return FetchStatus.BAD_RESPONSE, "the answer is not well-formed HTTP"

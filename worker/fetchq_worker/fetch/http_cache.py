@@ -8,12 +8,13 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
-from aiohttp import ClientResponse
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from fetchq import FetchStatus
 from fetchq.request import CONDITIONAL_HEADERS
+from fetchq.wire import UNREADABLE
 
+from .answer import Answer
 from .failure import AnswerMalformed, failure_of
 from .freshness import (
     CACHED_METHODS,
@@ -43,7 +44,7 @@ _STANDS_IN_FOR: Final = frozenset(
     {FetchStatus.DNS_ERROR, FetchStatus.CONNECT_ERROR, FetchStatus.TIMEOUT, FetchStatus.BAD_RESPONSE}
 )
 
-Forward = Callable[[Hop], Awaitable[ClientResponse]]
+Forward = Callable[[Hop], Awaitable[Answer]]
 
 
 class _Variants(msgspec.Struct, frozen=True, tag=True):
@@ -90,9 +91,9 @@ class HttpCache:
         self._way = way
         self._defaults = defaults
         self._personal = personal
-        self._open: tuple[Hop, ClientResponse, float, float] | None = None
+        self._open: tuple[Hop, Answer, float, float] | None = None
 
-    async def answer(self, hop: Hop, forward: Forward) -> ClientResponse | CachedHead:
+    async def answer(self, hop: Hop, forward: Forward) -> Answer | CachedHead:
         """The stored answer if it is good, or stands in for a server that fails; else the server's."""
         self._open = None
         asked = _asked(hop)
@@ -120,7 +121,7 @@ class HttpCache:
         self._open = hop, head, now_s, received_s
         return head
 
-    async def store(self, head: ClientResponse, body: bytes) -> None:
+    async def store(self, head: Answer, body: bytes) -> None:
         """Keeps the answer that `answer` gave last, now that its body is there, if it may be kept."""
         if self._open is None or self._open[1] is not head or len(body) > MAX_STORED_BYTES:
             return
@@ -181,7 +182,7 @@ def _validating(hop: Hop, stored: StoredAnswer) -> Hop:
     return msgspec.structs.replace(hop, headers=(*hop.headers, *validators_of(stored)))
 
 
-def _headers_of(head: ClientResponse) -> Headers:
+def _headers_of(head: Answer) -> Headers:
     return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.raw_headers)
 
 
@@ -190,5 +191,5 @@ def _decoded(value: bytes | None) -> _Variants | _Entry | None:
         return None
     try:
         return _decoder.decode(value)
-    except msgspec.DecodeError:  # another version's
+    except UNREADABLE:  # another version's
         return None

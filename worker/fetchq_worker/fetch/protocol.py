@@ -19,6 +19,11 @@ from .failure import AnswerMalformed, HeadTooLarge, is_head_too_large
 MAX_INTERIM_ANSWERS: Final = 64
 """1xx answers before the final one (RFC 9110, section 15.2). One is usual, and a 102 every few seconds is legal."""
 
+MAX_HEADER_LINE_BYTES: Final = 16 << 10
+MAX_HEADER_FIELDS: Final = 256
+
+_JOINED_BYTES: Final = 16 << 10
+"""The longest body of a request that is copied behind its head, so that both go out in one segment."""
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 
 
@@ -27,7 +32,6 @@ class ConnectionProtocol(ResponseHandler):
 
     _parked = False
     """In the pool, with no request under way."""
-    _parsing = False
     _head_awaited = False
     _head_begun = False
     _interim = 0
@@ -39,11 +43,41 @@ class ConnectionProtocol(ResponseHandler):
     def park(self) -> bool:
         """Goes to the pool, if nothing of an answer is left in it; False: it is to be closed."""
         self._parked = True
-        # Inside the parser, which has come to the end of a body, what follows has not been looked at yet.
-        return self._parsing or not self._holds_more()
+        return not self._holds_more()
 
-    def unpark(self) -> None:
+    def ask(self, head: bytes, body: bytes | None, read_timeout_s: float, *, bodiless: bool) -> None:
+        """Sends a request, whose answer is then to be `read`; `bodiless` says that it has no body by its method.
+
+        Over a connection that ends meanwhile nothing is sent, and `read` raises.
+        """
         self._parked = False
+        self.set_response_params(
+            skip_payload=bodiless,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=read_timeout_s,
+            max_line_size=MAX_HEADER_LINE_BYTES,
+            max_field_size=MAX_HEADER_LINE_BYTES,
+            max_headers=MAX_HEADER_FIELDS,
+        )
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if not body:
+            transport.write(head)
+        elif len(body) <= _JOINED_BYTES:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+        if not self._paused:
+            self.start_timeout()
+
+    def resume_writing(self) -> None:
+        """The server has taken most of a long request: its time to answer begins."""
+        super().resume_writing()
+        if self._head_awaited:
+            self.start_timeout()
 
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be sent."""
@@ -70,13 +104,9 @@ class ConnectionProtocol(ResponseHandler):
         self._parse(data)
 
     def _parse(self, data: bytes) -> None:
-        self._parsing = True
         super().data_received(data)
-        self._parsing = False
         if self._interim and self._head_awaited and self._exception is None:
             self._reschedule_timeout()  # which aiohttp drops at an interim answer, taking it for the whole
-        if self._parked and self._holds_more():
-            self.abort()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """The head of an answer has been parsed. Interim ones end here."""
@@ -95,7 +125,14 @@ class ConnectionProtocol(ResponseHandler):
             if self._interim > MAX_INTERIM_ANSWERS:
                 self._refuse(AnswerMalformed(f"more than {MAX_INTERIM_ANSWERS} interim answers"))
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """As aiohttp's, which goes through the parser at every read of a body, paused or not."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def set_exception(self, exc: Any, *cause: BaseException) -> None:
+        if cause and exc.__cause__ is None:
+            exc.__cause__ = cause[0]
         super().set_exception(exc, *cause)
         # The parser lets go of the body in which it found the fault, and whoever reads that would wait for ever.
         if isinstance(exc, HttpProcessingError):

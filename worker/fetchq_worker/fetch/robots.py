@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from fetchq import FetchStatus
+from fetchq.wire import UNREADABLE
 
 from .encoding import ContentDecoder, codings_of
 from .failure import Refused, failure_of
@@ -24,6 +25,7 @@ from .redirect import REDIRECT_STATUSES, Hop, next_hop, origin_of
 from .robots_rules import MAX_ROBOTS_BYTES, RobotsRules, rules_for
 
 if TYPE_CHECKING:
+    from .answer import Answer
     from .client import Fetcher
     from .route import Route
     from .shelf import Shelf
@@ -157,15 +159,15 @@ class Robots:
                 for _ in range(1 + MAX_REDIRECTS):
                     self._fetcher.guard.check_url(hop.url)
                     answered = False
-                    response = await self._fetcher.send(hop, _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, route)
+                    answer = await self._fetcher.send(hop, _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, route)
                     answered = True
                     try:
-                        location = response.headers.get("Location")
-                        if response.status not in REDIRECT_STATUSES or location is None:
-                            return await self._judge(response)
-                        hop = next_hop(hop, response.status, location)
+                        location = answer.headers.get("Location")
+                        if answer.status not in REDIRECT_STATUSES or location is None:
+                            return await self._judge(answer)
+                        hop = next_hop(hop, answer.status, location)
                     finally:
-                        response.release()
+                        answer.release()
                 return _allowed()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             if hop is first:
@@ -178,11 +180,11 @@ class Robots:
             log.info("robots.unreachable", origin=origin, status=failure[0], why=failure[1])
             return _denied(failure[0])
 
-    async def _judge(self, response: aiohttp.ClientResponse) -> RobotsAnswer:
+    async def _judge(self, answer: Answer) -> RobotsAnswer:
         """By the classes of status codes of RFC 9309, section 2.3.1."""
-        status = response.status
+        status = answer.status
         if 200 <= status < 300:
-            text = (await _read(response)).decode("utf-8", "replace")
+            text = (await _read(answer)).decode("utf-8", "replace")
             rules = rules_for(self._token, text) if len(text) <= _THREAD_CHARS else await _reduced(self._token, text)
             return RobotsAnswer(until_s=time.time() + RULES_TTL_S, rules=rules)
         if status >= 500:
@@ -210,7 +212,7 @@ def _decoded(value: bytes | None) -> RobotsAnswer | None:
         return None
     try:
         return _decoder.decode(value)
-    except msgspec.DecodeError:  # somebody else's bytes
+    except UNREADABLE:  # somebody else's bytes
         return None
 
 
@@ -222,12 +224,12 @@ async def _parsed(rules: str) -> RobotsRules:
     return await asyncio.to_thread(RobotsRules, rules)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: Answer) -> bytes:
     """The decoded body up to `MAX_ROBOTS_BYTES`; what comes after is left unread."""
-    codings = codings_of(response.headers.getall("Content-Encoding", []))
+    codings = codings_of(answer.headers.getall("Content-Encoding", []))
     decoder = ContentDecoder(codings, MAX_ROBOTS_BYTES) if codings else None
     body = bytearray()
-    while chunk := await response.content.readany():
+    while chunk := await answer.content.readany():
         for piece in (chunk,) if decoder is None else decoder.decode(chunk):
             body += piece
             if len(body) >= MAX_ROBOTS_BYTES:

@@ -1,0 +1,138 @@
+"""`python -m bench.fetch_cost`: what one fetch of 2 KB costs in CPU time, by how it is asked for.
+
+In turn: a loop of bare aiohttp, `fetch` awaited in place, and fetches that a worker takes from a queue. Each number is
+the least of several rounds, as what disturbs one only ever adds; nginx and Redis run in processes of their own and are
+not in it. A fetch through the queue takes its part of the worker's start-up too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import process_time
+from typing import Any, Final
+
+import uvloop
+from arq.worker import get_kwargs
+
+from fetchq import FetchRequest, Producer
+from fetchq_worker.arq_settings import worker_settings
+from fetchq_worker.engine import Worker
+from fetchq_worker.fetch import Fetcher, fetch
+from fetchq_worker.process import settle_in
+from fetchq_worker.settings import Settings
+
+from .adapters import jobs
+from .failure import BenchFailure
+from .redis_server import RedisServer, redis_server
+from .site import BODIES, nginx_site
+
+FETCHES: Final = 5_000
+CONCURRENCY: Final = 100
+ROUNDS: Final = 15
+PAGE: Final = "2k"
+
+Spend = Callable[[str], Awaitable[float]]
+"""Makes `FETCHES` fetches of a URL, and says how many seconds of CPU time they took."""
+
+
+async def spend_bare(url: str) -> float:
+    """A loop of aiohttp, with nothing around it."""
+    async with jobs.new_session() as session:
+
+        async def one() -> None:
+            answer = await jobs.fetch(session, url)
+            if len(answer["body"]) != BODIES[PAGE]:
+                raise BenchFailure("the bare loop got another body than it asked for")
+
+        return await _spend(one)
+
+
+async def spend_in_place(url: str) -> float:
+    """`fetch` awaited: the contract, the guard and the client, without a queue."""
+    async with Fetcher(user_agent="fetchq-bench/1", allow_net=("127.0.0.1/32",)) as fetcher:
+        context = {"fetcher": fetcher}
+
+        async def one() -> None:
+            result = await fetch(context, FetchRequest(url=url))
+            if not result.ok or result.body_size != BODIES[PAGE]:
+                raise BenchFailure(f"a fetch ended as {result.status}: {result.error}")
+
+        return await _spend(one)
+
+
+async def _spend(one: Callable[[], Awaitable[None]]) -> float:
+    async def run() -> None:
+        for _ in range(FETCHES // CONCURRENCY):
+            await one()
+
+    await asyncio.gather(*(one() for _ in range(CONCURRENCY)))  # connections are made before the clock starts
+    began = process_time()
+    await asyncio.gather(*(run() for _ in range(CONCURRENCY)))
+    return process_time() - began
+
+
+async def spend_queued(server: RedisServer, url: str) -> float:
+    """A worker in this process drains a queue."""
+    await server.empty()
+    redis_url = f"redis://127.0.0.1:{server.port}"
+    async with Producer.from_url(redis_url) as producer:
+        await producer.limits.set("*", concurrency=CONCURRENCY)  # all of them go to one host
+        await producer.enqueue_many(url for _ in range(FETCHES))
+    settings = Settings(redis_url=redis_url, concurrency=CONCURRENCY, allow_net=("127.0.0.1/32",))
+    options: dict[str, Any] = get_kwargs(worker_settings(settings=settings))
+    worker = Worker(**{**options, "burst": True, "handle_signals": False})
+    try:
+        began = process_time()
+        await worker.async_run()
+        spent = process_time() - began
+    finally:
+        await worker.close()
+    if worker.jobs_complete != FETCHES or worker.jobs_failed or worker.jobs_retried:
+        raise BenchFailure(f"{worker.jobs_complete} jobs of {FETCHES} were completed")
+    return spent
+
+
+async def measure(rounds: int) -> dict[str, float]:
+    """CPU microseconds of a fetch, by the way it is asked for; the least of `rounds`, which take turns."""
+    least: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="fetchq-fetch-cost-") as name:
+        folder = Path(name)
+        async with redis_server(folder) as server, nginx_site(folder) as site:
+            url = site.url(PAGE)
+            ways: dict[str, Spend] = {
+                "bare aiohttp": spend_bare,
+                "fetch, awaited in place": spend_in_place,
+                "fetch, through the queue": lambda url: spend_queued(server, url),
+            }
+            for way in ways.values():  # caches are filled, and what is loaded by then is out of the collector's sight
+                await way(url)
+            settle_in()
+            for _ in range(rounds):
+                for what, way in ways.items():
+                    us = await way(url) / FETCHES * 1e6
+                    least[what] = min(us, least.get(what, us))
+    return least
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.fetch_cost", description="CPU time of one fetch of 2 KB.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each way is measured")
+    given = parser.parse_args()
+    try:
+        least = uvloop.run(measure(max(1, given.rounds)))
+    except BenchFailure as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    bare = least["bare aiohttp"]
+    for what, us in least.items():
+        print(f"{us:8.1f} us  {us / bare:5.2f} of bare aiohttp  {what}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

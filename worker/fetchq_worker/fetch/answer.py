@@ -1,0 +1,48 @@
+"""An answer whose head has come, and whose body is to be read."""
+
+from __future__ import annotations
+
+from aiohttp import StreamReader
+from aiohttp.http_parser import RawResponseMessage
+from multidict import CIMultiDictProxy
+
+from .connector import Target
+from .protocol import ConnectionProtocol
+
+
+class Answer:
+    """The head, the body's stream, encoded as it came, and the connection, which goes back by `release`."""
+
+    __slots__ = ("_protocol", "_target", "content", "headers", "method", "raw_headers", "status")
+
+    def __init__(
+        self,
+        method: str,
+        head: RawResponseMessage,
+        content: StreamReader,
+        target: Target,
+        protocol: ConnectionProtocol,
+    ) -> None:
+        self.method = method
+        self.status: int = head.code
+        self.headers: CIMultiDictProxy[str] = head.headers
+        self.raw_headers: tuple[tuple[bytes, bytes], ...] = head.raw_headers
+        self.content = content
+        self._target = target
+        self._protocol: ConnectionProtocol | None = protocol
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status} to {self.method} from {self._target!r}>"
+
+    @property
+    def content_length(self) -> int | None:
+        """As the head states it; None where it does not."""
+        length = self.headers.get("Content-Length")
+        return None if length is None else int(length)
+
+    def release(self) -> None:
+        """Puts the connection back if the body came to its end, read or not, and closes it otherwise."""
+        protocol = self._protocol
+        if protocol is not None:
+            self._protocol = None
+            self._target.connector.give_back(self._target.key, protocol, keep=self.content.is_eof())
