@@ -133,7 +133,7 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
 
             await wait_until(lambda: bool(admin.exists("fetchq:workers:arq:queue")))
             assert await check_worker(settings) == 0
-            assert await show_queue_state(True, settings) == 0
+            assert await show_queue_state(True, 10, settings) == 0
             admin.script_flush()
             assert (await (await producer.enqueue(page)).result(timeout_s=20)).ok
 
