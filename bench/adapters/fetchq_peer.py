@@ -13,6 +13,7 @@ from bench.adapters.settings import read_settings
 from fetchq import FetchResult, Producer
 from fetchq.job import FetchJob, Job
 from fetchq.job_id import JobIds
+from fetchq.limits import MAX_CONCURRENCY
 from fetchq.scripts import load_script
 from fetchq.wire import encode_job
 
@@ -30,7 +31,11 @@ class Client(QueueClient):
 
     async def open(self) -> None:
         self._producer = Producer.from_url(_settings.redis_url)
-        await self._producer.ping()
+        await self.reset()
+
+    async def reset(self) -> None:
+        """Every fetch of the bench goes to one host, and no peer knows a limit for one: ours is out of the way."""
+        await self._producer.limits.set("*", concurrency=MAX_CONCURRENCY)
 
     async def close(self) -> None:
         await self._producer.aclose()
@@ -62,10 +67,10 @@ class Client(QueueClient):
         async with Redis.from_url(_settings.redis_url) as redis:
             script = load_script(redis, "enqueue")
             for start in range(0, count, BATCH):
-                batch: list[str | bytes] = [keys.job, keys.result, ""]
+                batch: list[str | bytes] = [keys.job, keys.result, "", keys.waiting, "", ""]
                 for job_id in ids.take(min(BATCH, count - start)):
-                    batch += (job_id, payload, "")
-                await script(keys=[keys.pending, keys.wake], args=batch)
+                    batch += (job_id, payload, "", "", "")
+                await script(keys=[keys.pending, keys.wake, *keys.frontier], args=batch)
 
 
 async def empty(_ctx: dict[Any, Any]) -> None:

@@ -74,14 +74,21 @@ def _check_lines(out: Path, count: int) -> None:
 
 
 async def _fetchq_fetch(stage: Stage, count: int, *, redis: bool) -> Ran:
+    """All URLs are of one host: its limit is the whole concurrency, as it is for Scrapy."""
     urls = _write_urls(stage, count)
     out = stage.folder / "fetched.jsonl"
     out.unlink(missing_ok=True)
-    command: list[str | Path] = [python_of(FETCHQ).parent / "fetchq", "fetch", "--from", urls, "--out", out]
-    command += ["--concurrency", str(stage.options.concurrency), "--allow-net", "127.0.0.1/32"]
+    fetchq, concurrency = python_of(FETCHQ).parent / "fetchq", str(stage.options.concurrency)
+    command: list[str | Path] = [fetchq, "fetch", "--from", urls, "--out", out]
+    command += ["--concurrency", concurrency, "--allow-net", "127.0.0.1/32"]
     if redis:
         await stage.server.empty()
-        command += ["--redis", f"redis://127.0.0.1:{stage.server.port}"]
+        there = ("--redis", f"redis://127.0.0.1:{stage.server.port}")
+        limit: list[str | Path] = [fetchq, "limits", "set", "*", "--concurrency", concurrency, *there]
+        await run("fetchq-limits", limit, stage.folder, timeout_s=30.0, env={})
+        command += there
+    else:
+        command += ["--per-host", concurrency]
     ran = await _run("fetchq-fetch", command, stage.folder, {}, CRAWL_S * max(1, count / 10_000))
     _check_lines(out, count)
     return ran

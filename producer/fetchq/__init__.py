@@ -5,8 +5,11 @@ async with Producer.from_url("redis://localhost:6379") as producer:
     result = await job.result(timeout_s=30)
 """
 
+from .dead_letter import DeadLetter, RetryOutcome
 from .errors import (
     FETCH_ERRORS,
+    DeadLetterNotFound,
+    DurabilityRefused,
     FetchError,
     FetchqError,
     InvalidRedisURL,
@@ -15,17 +18,23 @@ from .errors import (
     JobNotFound,
     KeyConflict,
     NewerWireVersion,
+    NotDurable,
+    QueueFull,
+    RedisFull,
     RedisRefused,
     RedisUnavailable,
     ResultTimeout,
     WireError,
 )
+from .hosts import HostState
 from .job import CancelOutcome, FetchJob, Job, JobStatus
+from .limits import HostLimits
 from .producer import Producer
 from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
 from .status import FetchStatus
 from .sync import SyncFetchJob, SyncJob, SyncProducer
+from .write_policy import Durability, WhenFull, WritePolicy
 
 __version__ = "0.1.0"
 
@@ -33,12 +42,18 @@ __all__ = [
     "FETCH_ERRORS",
     "Attempt",
     "CancelOutcome",
+    "DeadLetter",
+    "DeadLetterNotFound",
+    "Durability",
+    "DurabilityRefused",
     "FetchError",
     "FetchJob",
     "FetchRequest",
     "FetchResult",
     "FetchStatus",
     "FetchqError",
+    "HostLimits",
+    "HostState",
     "InvalidRedisURL",
     "InvalidRequest",
     "Job",
@@ -47,16 +62,22 @@ __all__ = [
     "JobStatus",
     "KeyConflict",
     "NewerWireVersion",
+    "NotDurable",
     "Producer",
+    "QueueFull",
     "Redirect",
+    "RedisFull",
     "RedisRefused",
     "RedisUnavailable",
     "ResultTimeout",
+    "RetryOutcome",
     "RetryPolicy",
     "SyncFetchJob",
     "SyncJob",
     "SyncProducer",
     "Timing",
+    "WhenFull",
     "WireError",
+    "WritePolicy",
     "__version__",
 ]

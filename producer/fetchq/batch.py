@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,4 +83,6 @@ def jobs_of(
         return outcome
     if problem is not None and isinstance(outcome, Exception):
         problem.add_note(f"fetchq: the batch under way failed too: {outcome}")
-    return outcome.enqueued if isinstance(outcome, FetchqError) else ()
+    if isinstance(outcome, FetchqError | asyncio.CancelledError):  # a cancellation takes the attribute too
+        return getattr(outcome, "enqueued", ())
+    return ()

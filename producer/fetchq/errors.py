@@ -4,10 +4,15 @@ FetchqError
 ├── InvalidRequest (ValueError)      the request was refused where it was made; nothing reached Redis
 ├── InvalidRedisURL (ValueError)     the address of Redis cannot be understood
 ├── RedisUnavailable (ConnectionError)  Redis cannot be reached, or went away
-├── RedisRefused                     Redis answered, and said no: no memory, no permission, a key of another type
+├── RedisRefused                     Redis answered, and said no: no permission, a key of another type
+│   └── RedisFull (also QueueFull)   ... for want of memory
+├── QueueFull                        no room for more jobs; those that found room are the error's `enqueued`
+├── NotDurable                       the jobs are on the queue, but not known to be as durable as was asked for
+├── DurabilityRefused                this Redis cannot promise the durability that was asked for; nothing was enqueued
 ├── RedisEvicts                      Redis is set up to drop keys when it is full, and jobs are keys
 ├── KeyConflict                      the idempotency key belongs to a different request
 ├── JobNotFound                      no such job: never enqueued, or its result is past its time
+├── DeadLetterNotFound               no dead letter under this id
 ├── ResultTimeout (TimeoutError)     the result did not come within `timeout_s`; the job goes on
 ├── WireError (ValueError)           bytes from Redis that are not of this contract
 │   └── NewerWireVersion             ... but of a later one
@@ -30,7 +35,7 @@ class FetchqError(Exception):
     """The root of the tree: all that fetchq raises on purpose."""
 
     enqueued: tuple[Any, ...] = ()
-    """Out of `enqueue_many`: the jobs that were put on the queue before the error, of the kind that it gives."""
+    """Out of an enqueue: the jobs that are on the queue all the same, of the kind that it gives."""
 
 
 class InvalidRequest(FetchqError, ValueError):
@@ -57,6 +62,33 @@ class RedisRefused(FetchqError):
     """Redis answered with an error: out of memory, no permission, or a key that holds something else."""
 
 
+class QueueFull(FetchqError):
+    """There is no room for more jobs: the queue holds `max_queued`, or Redis is short of memory. Try again later."""
+
+
+class RedisFull(QueueFull, RedisRefused):
+    """Redis has reached its `maxmemory`, or comes too near to it."""
+
+
+class NotDurable(FetchqError):
+    """Jobs that are on the queue, and that workers may run, but that are not known to be as durable as was asked for.
+
+    They are the last of `enqueued`; `unconfirmed` are their ids. What was acknowledged before them is durable. Enqueued
+    again without an idempotency key, such a job is there twice.
+    """
+
+    def __init__(self, sentence: str, unconfirmed: tuple[str, ...]) -> None:
+        super().__init__(sentence)
+        self.unconfirmed = unconfirmed
+
+    def __reduce__(self) -> tuple[type[NotDurable], tuple[str, tuple[str, ...]]]:
+        return type(self), (str(self), self.unconfirmed)
+
+
+class DurabilityRefused(FetchqError):
+    """This Redis cannot promise the durability that was asked for. The sentence says why; nothing was enqueued."""
+
+
 class RedisEvicts(FetchqError):
     """Redis has a `maxmemory-policy` that drops keys when memory is short. Jobs are keys, so no worker starts on it."""
 
@@ -81,6 +113,17 @@ class JobNotFound(FetchqError, LookupError):
         self.job_id = job_id
 
     def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
+        return type(self), (self.job_id,)
+
+
+class DeadLetterNotFound(FetchqError, LookupError):
+    """There is no dead letter under this id: the job has not failed for good, was retried, or is past its time."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no dead letter under id {job_id!r}: the job has not died, was retried, or is past its time")
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[type[DeadLetterNotFound], tuple[str]]:
         return type(self), (self.job_id,)
 
 

@@ -97,9 +97,24 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:keeper:{self.queue}"
 
     @property
+    def dead(self) -> str:
+        """Sorted set: ids of the dead letters by the ms at which they ended."""
+        return f"{self.namespace}fetchq:dead:{self.queue}"
+
+    @property
+    def dead_letter(self) -> str:
+        """String with a TTL: what is kept of a job that failed for good (docs/job-contract.md)."""
+        return f"{self.namespace}fetchq:dead-letter:"
+
+    @property
     def wake(self) -> str:
         """List of at most a few tokens: each wakes one idle worker."""
         return f"{self.namespace}fetchq:wake:{self.queue}"
+
+    @property
+    def fence(self) -> str:
+        """String with a TTL: written so that what was there before it can be waited for to be durable."""
+        return f"{self.namespace}fetchq:fence:{self.queue}"
 
     @property
     def hosts(self) -> str:

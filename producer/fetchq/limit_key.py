@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from .request import FetchRequest
+
+PARKED: Final = 2**52
+"""From this score on a pending job waits in the queue of its limit key (`lua/frontier.lua`)."""
 
 
 def host_of(url: str) -> str:

@@ -14,21 +14,32 @@ from redis.asyncio import Redis
 
 from . import wire
 from .batch import BATCH_JOBS, abatches, jobs_of, tell_enqueued
-from .errors import FetchqError, InvalidRequest, KeyConflict
+from .cancelling import cancelled, chooser, host_to_cancel
+from .dead import DeadLetters
+from .errors import FetchqError, InvalidRequest, KeyConflict, RedisUnavailable
+from .fields import check_whole
+from .hosts import HostState, read_hosts
 from .job import CancelOutcome, FetchJob, Job, JobStatus
 from .job_id import JobIds, check_id, id_for_key
 from .keys import DEFAULT_QUEUE, PUSH_PREFIX_LEN, Keys
 from .limit_key import lane_and_deadline_of, limit_key_of
-from .redis_errors import CONNECTION_ERRORS, translated
+from .limits import Limits
+from .queue_writer import Put, QueueWriter
+from .redis_errors import translated
 from .redis_url import DEFAULT_URL, RedisAddress, connect
-from .request import DEFAULT_RESULT_TTL_S, FetchRequest, RequestOptions, build_request
+from .request import FetchRequest, RequestOptions, build_request
 from .result import FetchResult
 from .results import LOOK_BATCH, Results
 from .schedule import check_schedule, due_of
 from .scripts import load_script
+from .write_policy import WriteOptions, WritePolicy
 
 if TYPE_CHECKING:
     from .sync import SyncFetchJob
+
+WAKE_CAP: Final = 8
+"""How many tokens the wake list holds at most, as in `lua/enqueue.lua`."""
+MAX_TOP: Final = 1000
 
 _CANCEL_OUTCOMES: Final = (
     CancelOutcome.NOT_FOUND,
@@ -46,12 +57,18 @@ class Producer:
             result = await job.result(timeout_s=30)
 
     Raises `RedisUnavailable` where Redis cannot be reached and `RedisRefused` where it says no.
+
+    `options` are the fields of `WritePolicy`: how durable what it enqueues is to be before it is acknowledged
+    (`durability`), and what it does where there is no room for more (`max_queued`, `when_full`). They hold for
+    enqueueing alone: cancelling is neither waited for nor held back.
     """
 
-    def __init__(self, redis: Redis, *, queue: str = DEFAULT_QUEUE, namespace: str = "") -> None:
+    def __init__(
+        self, redis: Redis, *, queue: str = DEFAULT_QUEUE, namespace: str = "", **options: Unpack[WriteOptions]
+    ) -> None:
         """On a client of yours (an `ArqRedis` too), which stays open when the producer is closed.
 
-        `queue` and `namespace` are those of the workers.
+        `queue` and `namespace` are those of the workers. Raises `InvalidRequest` for an option that cannot be.
         """
         if redis.connection_pool.connection_kwargs.get("decode_responses"):
             raise FetchqError("the Redis client has decode_responses=True; jobs are bytes, so it must be without")
@@ -60,16 +77,24 @@ class Producer:
         self._closed = False
         self.keys: Final = Keys(queue=queue, namespace=namespace)
         self.results: Final = Results(redis, self.keys)
+        self.dead: Final = DeadLetters(self, redis)
+        self.limits: Final = Limits(redis, self.keys, self._asking)
+        """Those of hosts."""
         self._ids = JobIds()
-        self._enqueue = load_script(redis, "enqueue")
+        self._writer = QueueWriter(redis, self.keys, WritePolicy.of(options))
         self._cancel = load_script(redis, "cancel")
 
     @classmethod
     def from_url(
-        cls, url: str | RedisAddress = DEFAULT_URL, *, queue: str = DEFAULT_QUEUE, namespace: str = ""
+        cls,
+        url: str | RedisAddress = DEFAULT_URL,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        namespace: str = "",
+        **options: Unpack[WriteOptions],
     ) -> Self:
         """With a client of its own, closed with it. Nothing is sent yet. Raises `InvalidRedisURL`."""
-        producer = cls(connect(url), queue=queue, namespace=namespace)
+        producer = cls(connect(url), queue=queue, namespace=namespace, **options)
         producer._owned = True
         return producer
 
@@ -85,6 +110,7 @@ class Producer:
         """Closes what the producer opened, and refuses whatever is asked of it after that. Jobs go on."""
         self._closed = True
         try:
+            await self._writer.aclose()
             await self.results.aclose()
         finally:
             if self._owned:
@@ -96,10 +122,11 @@ class Producer:
             await self._redis.ping()
 
     async def enqueue(self, request: str | FetchRequest, **options: Unpack[RequestOptions]) -> FetchJob:
-        """Puts one fetch on the queue; when this returns, it is there.
+        """Puts one fetch on the queue; when this returns, it is there, as durably as the producer's policy says.
 
-        `options` are the fields of `FetchRequest`. Raises `InvalidRequest`, and then nothing has reached Redis; and
-        `KeyConflict`.
+        `options` are the fields of `FetchRequest`. Raises `InvalidRequest`, and then nothing has reached Redis;
+        `KeyConflict`; `QueueFull` where there is no room for it; `DurabilityRefused` before it is written, and
+        `NotDurable` when it was.
         """
         made = build_request(request, options)
         check_schedule(made)
@@ -112,7 +139,8 @@ class Producer:
 
         An error stops it where it stands: of a request, of Redis, or of the iterable itself. The jobs that were put on
         the queue before are then the error's `enqueued`, whatever its class. A batch that is under way is waited for;
-        only a cancellation gives it up, and then its jobs may or may not be there.
+        only a cancellation gives it up, and then its jobs may or may not be there. Where there is room for a part of a
+        batch, that part is taken. Of the iterable, no more is read ahead than the batch under way and the one after it.
         """
         jobs: list[FetchJob] = []
         under_way: list[asyncio.Task[list[FetchJob]]] = []  # at most one, while the next batch is being made
@@ -146,7 +174,10 @@ class Producer:
         except (TypeError, ValueError, OverflowError, RecursionError) as problem:
             raise InvalidRequest("arguments", str(problem)) from problem
         job_id = self._ids.take(1)[0]
-        await self._run_enqueue([job_id, payload, "", "", ""])
+        put = await self._run_enqueue([(job_id, payload, "", "", "")])
+        if put.problem is not None:
+            put.problem.enqueued = (Job(self, job_id),) * put.arrived  # type: ignore[union-attr]  # a cancellation takes it too
+            raise put.problem
         return Job(self, job_id)
 
     def job(self, job_id: str) -> FetchJob:
@@ -184,23 +215,63 @@ class Producer:
             outcomes += await self._cancel_batch(batch, await self._payloads(batch))
         return outcomes
 
-    async def cancel_all(self, *, tag: str | None = None) -> AsyncGenerator[dict[CancelOutcome, int], None]:
-        """Ends every job of the queue, or every fetch with the tag, in batches; gives each batch's count.
+    async def cancel_all(
+        self, *, tag: str | None = None, host: str | None = None
+    ) -> AsyncGenerator[dict[CancelOutcome, int], None]:
+        """Ends every job of the queue, or every fetch with the tag and of the host, in batches; gives each one's count.
 
-        What is enqueued meanwhile may or may not be among them.
+        Those that wait in the host's own queue go first. What is enqueued meanwhile may or may not be among them.
+        Raises `InvalidRequest` for what is no host.
         """
+        host = None if host is None else host_to_cancel(host)
+        is_chosen = chooser(tag=tag, host=host)
+        async with contextlib.aclosing(self._all_ids(host)) as batches:
+            async for ids in batches:
+                payloads = await self._payloads(ids)
+                chosen = [pair for pair in zip(ids, payloads, strict=True) if is_chosen(pair[1])]
+                if chosen:
+                    outcomes = await self._cancel_batch([one for one, _ in chosen], [one for _, one in chosen])
+                    yield dict(Counter(outcomes))
+
+    async def _all_ids(self, first_of: str | None) -> AsyncGenerator[list[str], None]:
+        """The ids of the whole queue in batches, those that wait for the host `first_of` first. Some may come twice."""
+        queue, passed = f"{self.keys.waiting}{first_of}", 0
+        while first_of is not None:
+            with self._asking():
+                waiting = await self._redis.zrange(queue, passed, passed + BATCH_JOBS - 1)
+            if not waiting:
+                break
+            yield [_text(job_id) for job_id in waiting]
+            with self._asking():
+                left = await self._redis.zmscore(queue, waiting)
+            passed += sum(place is not None for place in left)  # those that were cancelled have made room
         cursor, more = 0, True
         while more:
             with self._asking():
                 cursor, scored = await self._redis.zscan(self.keys.pending, cursor, count=BATCH_JOBS)
             more = cursor != 0
-            ids = [job_id.decode("utf-8", "surrogateescape") for job_id, _ in scored]
-            payloads = await self._payloads(ids)
-            if tag is not None:
-                chosen = [i for i, payload in enumerate(payloads) if tag in _tags(payload)]
-                ids, payloads = [ids[i] for i in chosen], [payloads[i] for i in chosen]
-            if ids:
-                yield dict(Counter(await self._cancel_batch(ids, payloads)))
+            if scored:
+                yield [_text(job_id) for job_id, _ in scored]
+
+    async def pause(self) -> None:
+        """From now on no worker of this queue starts a job. Those that run go on; more can be enqueued."""
+        with self._asking():
+            await self._redis.set(self.keys.paused, "1")
+
+    async def resume(self) -> None:
+        """Ends a pause of the queue; idle workers hear of it at once."""
+        with self._asking():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.delete(self.keys.paused)
+                pipe.rpush(self.keys.wake, *["1"] * WAKE_CAP)
+                pipe.ltrim(self.keys.wake, 0, WAKE_CAP - 1)
+                await pipe.execute()
+
+    async def hosts(self, *, top: int = 10) -> list[HostState]:
+        """The hosts with most waiting jobs, those that cool off, and some of those that only run: `top` of each."""
+        check_whole("top", top, 1, MAX_TOP)
+        with self._asking():
+            return await read_hosts(self._redis, self.keys, self.limits, top)
 
     async def as_completed(
         self, jobs: Iterable[FetchJob], *, timeout_s: float | None = None
@@ -268,42 +339,47 @@ class Producer:
         now_ms = _now_ms()
         queue = self.keys.queue
         ids = self._ids.take(len(requests))
-        args: list[str | bytes] = []
+        args: list[tuple[str | bytes, ...]] = []
         for i, request in enumerate(requests):
             if request.key is not None:
                 ids[i] = id_for_key(request.key, queue)
             payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms)
-            args += (ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request))
-        taken = await self._run_enqueue(args)
-        jobs = [FetchJob(self, job_id) for job_id in ids]
+            args.append((ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
+        put = await self._run_enqueue(args)
+        jobs = [FetchJob(self, job_id) for job_id in ids[: put.arrived]]
         conflicts = [
-            KeyConflict(request.key, ids[place - 1])
-            for place, holder in zip(taken[::2], taken[1::2], strict=True)
-            if (request := requests[place - 1]).key is not None and not _holds(holder, request)
+            KeyConflict(request.key, ids[place])
+            for place, holder in put.taken
+            if (request := requests[place]).key is not None and not _holds(holder, request)
         ]
-        if conflicts:
+        problem: Any = put.problem
+        if conflicts and not isinstance(problem, asyncio.CancelledError):
+            if problem is not None:
+                conflicts[0].add_note(f"fetchq: and the batch was not taken whole: {problem}")
+            problem = conflicts[0]
+        if problem is not None:
             refused = {conflict.job_id for conflict in conflicts}
-            conflicts[0].enqueued = tuple(job for job in jobs if job.id not in refused)
-            raise conflicts[0]
+            problem.enqueued = tuple(job for job in jobs if job.id not in refused)
+            raise problem
         return jobs
 
-    async def _run_enqueue(self, jobs: list[Any]) -> list[Any]:
+    async def _run_enqueue(self, jobs: Sequence[tuple[str | bytes, ...]]) -> Put:
+        self._check_open()
         keys = [self.keys.pending, self.keys.wake, *self.keys.frontier]
-        args = [self.keys.job, self.keys.result, "", self.keys.waiting, *jobs]
-        with self._asking():
-            try:
-                reply: list[Any] = await self._enqueue(keys=keys, args=args)
-            except CONNECTION_ERRORS:  # the connection may have been a stale one; the ids make a second try safe
-                if self._closed:  # meanwhile: nobody would close another connection
-                    raise
-                reply = await self._enqueue(keys=keys, args=args)
-        return reply
+        head = [self.keys.job, self.keys.result, "", self.keys.waiting]
+        put = await self._writer.put(keys, head, jobs)
+        if not isinstance(put.problem, RedisUnavailable | asyncio.CancelledError):
+            self.results.reached()
+        return put
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FetchqError("the producer is closed")
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
-        """Around every command to Redis."""
-        if self._closed:
-            raise FetchqError("the producer is closed")
+        """Around every command to Redis but those that enqueue."""
+        self._check_open()
         with translated(self._redis):
             yield
         self.results.reached()
@@ -317,10 +393,14 @@ class Producer:
         args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
         args += (PUSH_PREFIX_LEN, "", keys.waiting)
         for job_id, payload in zip(job_ids, payloads, strict=True):
-            args += (job_id, *_cancelled(job_id, payload, keys.queue))
+            args += (job_id, *cancelled(job_id, payload, keys.queue))
         with self._asking():
             codes = await self._cancel(keys=[keys.pending, keys.abort, keys.leases, *keys.frontier], args=args)
         return [_CANCEL_OUTCOMES[code] for code in codes]
+
+
+def _text(job_id: bytes) -> str:
+    return job_id.decode("utf-8", "surrogateescape")
 
 
 def _now_ms() -> int:
@@ -334,29 +414,3 @@ def _holds(holder: bytes, request: FetchRequest) -> bool:
         return wire.decode_request(held).same_work(request)
     except (FetchqError, KeyError, TypeError, ValueError):  # of another version or another client: not the same
         return False
-
-
-def _tags(payload: bytes | None) -> Sequence[str]:
-    """The tags of a waiting fetch; a job of any other kind has none."""
-    try:
-        [request] = wire.deserialize(payload or b"")["a"]
-        tags = request.get("tags", ())
-    except (FetchqError, ValueError, AttributeError):
-        return ()
-    return tags if isinstance(tags, list) else ()
-
-
-def _cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int, str]:
-    """The result of a job that is cancelled before it ran, the result's life in ms, and the job's limit key."""
-    job: dict[str, Any] = {"f": "<unknown>", "a": [], "k": {}, "et": _now_ms()}
-    ttl_s, limit_key = DEFAULT_RESULT_TTL_S, ""
-    if payload is not None:
-        try:
-            job = wire.deserialize(payload)
-            request = wire.decode_request(job["a"][0])
-            ttl_s, limit_key = request.result_ttl_s, limit_key_of(request)
-        except (FetchqError, LookupError):  # a call of another coroutine, or no job at all: it can be cancelled too
-            pass
-    now_ms = _now_ms()
-    ended = {"t": 0, "s": False, "r": asyncio.CancelledError(), "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
-    return wire.serialize({**job, **ended}), round(ttl_s * 1000), limit_key

@@ -19,7 +19,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .errors import RedisRefused, RedisUnavailable
+from .errors import RedisFull, RedisRefused, RedisUnavailable
 
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a lost or missing connection raises; the command may or may not have been carried out."""
@@ -51,7 +51,7 @@ def translation(redis: Redis, problem: Exception) -> RedisUnavailable | RedisRef
     if isinstance(problem, CONNECTION_ERRORS):
         return RedisUnavailable(f"Redis at {place} cannot be reached: {problem or 'no answer'}")
     if isinstance(problem, OutOfMemoryError):
-        return RedisRefused(f"Redis at {place} is full: it has reached its maxmemory")
+        return RedisFull(f"Redis at {place} is full: it has reached its maxmemory")
     if isinstance(problem, ResponseError):
         return RedisRefused(f"Redis at {place} refused: {problem}")
     return RedisUnavailable(f"Redis at {place} failed: {problem}")

@@ -14,12 +14,16 @@ from weakref import WeakSet
 
 from .batch import batches, jobs_of, tell_enqueued
 from .errors import FetchqError
+from .hosts import HostState
 from .job import CancelOutcome, FetchJob, Job, JobStatus
 from .keys import DEFAULT_QUEUE
 from .producer import Producer
 from .redis_url import DEFAULT_URL, RedisAddress
 from .request import FetchRequest, RequestOptions
 from .result import FetchResult
+from .sync_dead import SyncDeadLetters
+from .sync_limits import SyncLimits
+from .write_policy import WriteOptions, WritePolicy
 
 T = TypeVar("T")
 
@@ -35,23 +39,37 @@ class SyncProducer:
     """
 
     def __init__(
-        self, url: str | RedisAddress = DEFAULT_URL, *, queue: str = DEFAULT_QUEUE, namespace: str = ""
+        self,
+        url: str | RedisAddress = DEFAULT_URL,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        namespace: str = "",
+        **options: Unpack[WriteOptions],
     ) -> None:
-        """Raises `InvalidRedisURL`; nothing is sent yet."""
+        """Raises `InvalidRedisURL`, and `InvalidRequest` as `Producer` does; nothing is sent yet."""
+        WritePolicy.of(options)
         self._address: Final = url if isinstance(url, RedisAddress) else RedisAddress.parse(url)
         self._queue = queue
         self._namespace = namespace
+        self._options: Final = options
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
         self._closed = False
+        self.dead: Final = SyncDeadLetters(self)
+        self.limits: Final = SyncLimits(self)
         _living.add(self)
 
     @classmethod
     def from_url(
-        cls, url: str | RedisAddress = DEFAULT_URL, *, queue: str = DEFAULT_QUEUE, namespace: str = ""
+        cls,
+        url: str | RedisAddress = DEFAULT_URL,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        namespace: str = "",
+        **options: Unpack[WriteOptions],
     ) -> Self:
         """As `Producer.from_url`."""
-        return cls(url, queue=queue, namespace=namespace)
+        return cls(url, queue=queue, namespace=namespace, **options)
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +94,11 @@ class SyncProducer:
     def enqueue(self, request: str | FetchRequest, **options: Unpack[RequestOptions]) -> SyncFetchJob:
         """As `Producer.enqueue`."""
         engine = self._started()
-        return SyncFetchJob(self, engine.call(engine.producer.enqueue(request, **options)).id)
+        try:
+            return SyncFetchJob(self, engine.call(engine.producer.enqueue(request, **options)).id)
+        except FetchqError as problem:
+            problem.enqueued = tuple(SyncFetchJob(self, job.id) for job in problem.enqueued)
+            raise
 
     def enqueue_many(self, requests: Iterable[str | FetchRequest]) -> list[SyncFetchJob]:
         """As `Producer.enqueue_many`. The iterable is read in the caller's thread."""
@@ -105,7 +127,11 @@ class SyncProducer:
     def enqueue_call(self, function: str, *args: Any, **kwargs: Any) -> SyncJob:
         """As `Producer.enqueue_call`."""
         engine = self._started()
-        return SyncJob(self, engine.call(engine.producer.enqueue_call(function, *args, **kwargs)).id)
+        try:
+            return SyncJob(self, engine.call(engine.producer.enqueue_call(function, *args, **kwargs)).id)
+        except FetchqError as problem:
+            problem.enqueued = tuple(SyncJob(self, job.id) for job in problem.enqueued)
+            raise
 
     def job(self, job_id: str) -> SyncFetchJob:
         """As `Producer.job`."""
@@ -121,10 +147,25 @@ class SyncProducer:
         engine = self._started()
         return engine.call(engine.producer.cancel_many(job_ids))
 
-    def cancel_all(self, *, tag: str | None = None) -> Iterator[dict[CancelOutcome, int]]:
+    def cancel_all(self, *, tag: str | None = None, host: str | None = None) -> Iterator[dict[CancelOutcome, int]]:
         """As `Producer.cancel_all`."""
         engine = self._started()
-        return engine.each(engine.producer.cancel_all(tag=tag))
+        return engine.each(engine.producer.cancel_all(tag=tag, host=host))
+
+    def pause(self) -> None:
+        """As `Producer.pause`."""
+        engine = self._started()
+        engine.call(engine.producer.pause())
+
+    def resume(self) -> None:
+        """As `Producer.resume`."""
+        engine = self._started()
+        engine.call(engine.producer.resume())
+
+    def hosts(self, *, top: int = 10) -> list[HostState]:
+        """As `Producer.hosts`."""
+        engine = self._started()
+        return engine.call(engine.producer.hosts(top=top))
 
     def as_completed(self, jobs: Iterable[SyncFetchJob], *, timeout_s: float | None = None) -> Iterator[FetchResult]:
         """As `Producer.as_completed`."""
@@ -137,7 +178,7 @@ class SyncProducer:
             if self._closed:
                 raise FetchqError("the producer is closed")
             if self._engine is None:
-                self._engine = _Engine(self._address, self._queue, self._namespace)
+                self._engine = _Engine(self._address, self._queue, self._namespace, self._options)
             return self._engine
 
     def _begin_anew(self) -> None:
@@ -194,8 +235,8 @@ class SyncFetchJob(SyncJob):
 class _Engine:
     """An event loop in a thread, and the producer that lives in it."""
 
-    def __init__(self, address: RedisAddress, queue: str, namespace: str) -> None:
-        self.producer: Final = Producer.from_url(address, queue=queue, namespace=namespace)
+    def __init__(self, address: RedisAddress, queue: str, namespace: str, options: WriteOptions) -> None:
+        self.producer: Final = Producer.from_url(address, queue=queue, namespace=namespace, **options)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fetchq-producer", daemon=True)
         self._gate = threading.Lock()  # nothing is handed to a loop that is being stopped

@@ -7,6 +7,7 @@ what a stock arq client or worker takes as `job_serializer` and `job_deserialize
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -30,13 +31,38 @@ class StoredResult(msgspec.Struct, rename={"function": "f", "args": "a", "succes
     job_id: str = ""
 
 
+class StoredJob(
+    msgspec.Struct, gc=False, rename={"tries": "t", "function": "f", "args": "a", "kwargs": "k", "at_ms": "et"}
+):
+    """A job as arq stores it."""
+
+    function: str
+    args: list[Any]
+    kwargs: dict[Any, Any]
+    at_ms: int
+    tries: int | None = None
+
+
+class EndedJob(msgspec.Struct, gc=False):
+    """A finished job as arq stores it, field by field in arq's order."""
+
+    t: int
+    f: str
+    a: Sequence[Any]
+    k: dict[Any, Any]
+    et: float
+    s: bool
+    r: Any
+    st: int
+    ft: int
+    q: str
+    id: str
+
+
 def _encode_foreign(value: object) -> Any:
     """An exception is written as its type and message; it is never pickled."""
     if isinstance(value, BaseException):
-        message = str(value)
-        if value.__cause__ is not None:
-            message = f"{message}: {value.__cause__}" if message else str(value.__cause__)
-        return {"type": type(value).__name__, "message": message}
+        return as_failure(value)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
     raise TypeError(f"a {type(value).__name__} has no form on the wire; use plain values or msgspec structs")
@@ -45,6 +71,7 @@ def _encode_foreign(value: object) -> Any:
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_encode_foreign)
 _decoder: Final = msgspec.msgpack.Decoder()
 _stored_decoder: Final = msgspec.msgpack.Decoder(StoredResult)
+_job_decoder: Final = msgspec.msgpack.Decoder(StoredJob)
 _result_decoder: Final = msgspec.msgpack.Decoder(FetchResult)
 
 
@@ -69,6 +96,19 @@ def deserialize(data: bytes) -> dict[str, Any]:
         raise WireError("not a job of this contract: 'a' is a list, 'k' a map, 'et' the time in ms")
     value.setdefault("t", None)
     return value
+
+
+def decode_plain_job(data: bytes) -> StoredJob | None:
+    """What `deserialize` makes of a job, in half the time; None for whatever is unusual, for `deserialize` to judge."""
+    try:
+        return _job_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
+        return None
+
+
+def encode_ended(job: EndedJob) -> bytes:
+    """What `serialize` makes of arq's map of a finished job; raises `TypeError` for a value of no form on the wire."""
+    return _encoder.encode(job)
 
 
 def encode_job(function: str, args: tuple[Any, ...], kwargs: dict[str, Any], enqueue_time_ms: int) -> bytes:
@@ -122,6 +162,14 @@ def decode_result(stored: StoredResult, job_id: str) -> FetchResult:
     failure = as_exception(_decode(_decoder, stored.value))
     status, error = _outcome_of(failure)
     return FetchResult(id=job_id, url=_url_of(stored), status=status, error=error)
+
+
+def as_failure(problem: BaseException) -> dict[str, str]:
+    """An exception as a result holds it: its type, and what it and its cause say."""
+    message = str(problem)
+    if problem.__cause__ is not None:
+        message = f"{message}: {problem.__cause__}" if message else str(problem.__cause__)
+    return {"type": type(problem).__name__, "message": message}
 
 
 def as_exception(value: object) -> JobFailed | asyncio.CancelledError:

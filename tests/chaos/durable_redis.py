@@ -26,13 +26,14 @@ def free_port() -> int:
 class DurableRedis(RedisServer):
     """`appendfsync` is `always` or `everysec`. It listens on a TCP port of loopback too."""
 
-    def __init__(self, appendfsync: str = "always", *options: str) -> None:
+    def __init__(self, appendfsync: str = "always", *options: str, binary: str | None = None) -> None:
         self.appendfsync = appendfsync
         self.port = free_port()
         self._sizes: deque[tuple[float, Path, int]] = deque()
         super().__init__(
             *("--appendonly", "yes", "--appendfsync", appendfsync, "--auto-aof-rewrite-percentage", "0"),
             *("--enable-debug-command", "yes", "--bind", "127.0.0.1", "--port", str(self.port), *options),
+            binary=binary,
         )
 
     @property

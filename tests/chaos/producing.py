@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from fetchq import FetchqError, FetchRequest, Job, Producer
+from fetchq import Durability, FetchqError, FetchRequest, Job, NotDurable, Producer
 
 CALLS_AT_A_TIME: Final = 45
 FETCHES_AT_A_TIME: Final = 5
@@ -40,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
     """A `mark` job waits for up to so long."""
     max_queued: int
     """No more is enqueued while so many jobs are pending or running."""
+    durability: Durability = Durability.MEMORY
 
 
 class Producing:
@@ -56,7 +57,7 @@ class Producing:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
         plan = self._plan
         number = plan.first
-        async with Producer.from_url(plan.redis_url) as producer:
+        async with Producer.from_url(plan.redis_url, durability=plan.durability) as producer:
             while self._noted < plan.count and not self._stop.is_set():
                 try:
                     if await producer._redis.zcard(producer.keys.pending) < plan.max_queued:
@@ -78,7 +79,8 @@ class Producing:
         try:
             jobs: Sequence[Job] = await producer.enqueue_many(requests)
         except FetchqError as problem:
-            jobs = [job for job in problem.enqueued if isinstance(job, Job)]
+            doubtful = problem.unconfirmed if isinstance(problem, NotDurable) else ()
+            jobs = [job for job in problem.enqueued if isinstance(job, Job) and job.id not in doubtful]
         self._note(list(zip(fetches, jobs, strict=False)), "fetch")
 
     async def _call(self, producer: Producer, number: int) -> None:

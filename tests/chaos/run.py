@@ -81,7 +81,7 @@ class Outcome(msgspec.Struct):
             (verdict.double_commits, "results were written over another"),
             (verdict.stale_commits, "results were written by runs that did not hold the lease"),
             (verdict.unexplained_runs, "runs have no claim of their own"),
-            (0 if self.scenario.may_lose else verdict.left_behind, "keys were left behind"),
+            (0 if self.scenario.rolls_back else verdict.left_behind, "keys were left behind"),
         ):
             if count:
                 found.append(f"{count} {what}")
@@ -116,7 +116,7 @@ async def run(scenario: Scenario, *, seed: str, jobs: int, fault_every_s: float,
         history = History(Keys()).read(read_append_only_file(arena.redis.history_folder))
         async with connect(arena.redis.url) as redis:
             verdict = await judge(
-                redis, acknowledged, history, read_runs(folder), site.requests, rolled_back=scenario.may_lose
+                redis, acknowledged, history, read_runs(folder), site.requests, rolled_back=scenario.rolls_back
             )
     outcome = Outcome(
         scenario=scenario,
@@ -169,6 +169,7 @@ async def _arena(
             seed=0,
             max_wait_s=MAX_WAIT_S,
             max_queued=MAX_QUEUED,
+            durability=scenario.asked,
         )
         producers = Producers(plan, folder, size=PRODUCERS, rng=random.Random(rng.random()))
         producer = await stack.enter_async_context(Producer.from_url(url))

@@ -9,6 +9,8 @@ import msgspec
 from tests.chaos import faults
 from tests.chaos.faults import Fault
 
+import fetchq
+
 
 class Durability(StrEnum):
     """How much of what Redis has acknowledged it still knows after the fault."""
@@ -27,11 +29,18 @@ class Scenario(msgspec.Struct, frozen=True):
     durability: Durability = Durability.ALWAYS
     strikes: int | None = 2
     """How often; None for as long as the producers are at work."""
+    asked: fetchq.Durability = fetchq.Durability.MEMORY
+    """What the producers ask for before they take a job for acknowledged."""
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether Redis itself may forget what it did last."""
+        return self.durability is not Durability.ALWAYS
 
     @property
     def may_lose(self) -> bool:
-        """Whether Redis itself may forget what it acknowledged: the loss is counted, and breaks no promise of ours."""
-        return self.durability is not Durability.ALWAYS
+        """Whether acknowledged jobs may be among that: the loss is counted, and breaks no promise of ours."""
+        return self.rolls_back and self.asked is fetchq.Durability.MEMORY
 
 
 def _alone(fault: Fault) -> Scenario:
@@ -45,9 +54,13 @@ MIXED: Final = Scenario(
 )
 EVERYSEC: Final = Scenario("power_cut_everysec", (faults.restart_redis,), Durability.EVERYSEC)
 FAILOVER: Final = Scenario("fail_over", (faults.fail_over,), Durability.SENTINEL, strikes=1)
+FAILOVER_REPLICATED: Final = Scenario(
+    "fail_over_replicated", (faults.fail_over,), Durability.SENTINEL, strikes=1, asked=fetchq.Durability.REPLICATED
+)
 ALONE: Final = (
     *(_alone(fault) for fault in (*faults.WORKER_FAULTS, *faults.NETWORK_FAULTS, *faults.REDIS_FAULTS)),
     _alone(faults.kill_producer),
     EVERYSEC,
     FAILOVER,
+    FAILOVER_REPLICATED,
 )

@@ -6,12 +6,14 @@ import secrets
 
 import pytest
 from tests.chaos.run import run
-from tests.chaos.scenarios import EVERYSEC, FAILOVER, MIXED, Scenario
+from tests.chaos.scenarios import EVERYSEC, FAILOVER, FAILOVER_REPLICATED, MIXED, Scenario
 
 pytestmark = pytest.mark.asyncio
 
 
-@pytest.mark.parametrize("scenario", [MIXED, EVERYSEC, FAILOVER], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(
+    "scenario", [MIXED, EVERYSEC, FAILOVER, FAILOVER_REPLICATED], ids=lambda scenario: scenario.name
+)
 async def test_no_acknowledged_job_is_lost_or_finished_twice_under_faults(scenario: Scenario) -> None:
     seed = secrets.token_hex(4)
     outcome = await run(scenario, seed=seed, jobs=12_000 if scenario is MIXED else 5_000, fault_every_s=1.0)

@@ -136,7 +136,7 @@ async def test_a_mark_of_nobodys_holds_its_job_back_and_no_other_until_it_is_gon
             assert await held.value(timeout_s=10) == "done"
 
 
-@pytest.mark.parametrize("name", ["pending", "leases", "lease_ends", "abort", "wake", "keeper", "workers"])
+@pytest.mark.parametrize("name", ["pending", "leases", "lease_ends", "abort", "wake", "keeper", "workers", "dead"])
 async def test_a_key_of_the_queue_with_rubbish_in_it_stops_the_worker_until_it_is_mended_and_no_longer(
     redis: ArqRedis, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:

@@ -184,6 +184,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         job.stock_until_ms = self.model.now_ms + LEASE_MS
         job.tries += 1
+        job.was_stocks = True
         keys = self.queue.keys
         self.wait(self.queue.redis.set(keys.in_progress + job.id, "1", px=LEASE_MS))
         self.wait(self.queue.redis.incr(keys.retry + job.id))

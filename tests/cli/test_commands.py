@@ -385,3 +385,39 @@ def test_every_setting_has_a_flag_with_its_variable() -> None:
     [worker] = [c for n, c in typer.main.get_command(app).commands.items() if n == "worker"]  # type: ignore[attr-defined]  # it is a group
     variables = {parameter.envvar for parameter in worker.params}
     assert {f"FETCHQ_{field.name.upper()}" for field in msgspec.structs.fields(Settings)} <= variables
+
+
+def test_a_full_queue_ends_an_enqueue_that_prints_what_it_took(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    urls = [f"http://127.0.0.1/{n}" for n in range(5)]
+    full = fetchq.run("enqueue", *urls, "--max-queued", "3", environ=at(redis_server))
+    assert (full.returncode, full.stderr) == (1, "fetchq: the queue arq:queue holds 3 jobs, and max_queued is 3\n")
+    ids = full.stdout.split()
+    assert len(ids) == 3
+    waiting = fetchq.start("enqueue", *urls[3:], "--max-queued", "3", "--when-full", "wait", environ=at(redis_server))
+    assert fetchq.run("cancel", *ids[:2], environ=at(redis_server)).returncode == 0
+    out, _ = waiting.communicate(timeout=PATIENCE_S)
+    assert (waiting.returncode, len(out.split())) == (0, 2)
+    late = fetchq.run(
+        *("enqueue", urls[0], "--max-queued", "3", "--when-full", "wait", "--full-timeout-s", "0.1"),
+        environ=at(redis_server),
+    )
+    assert (late.returncode, late.stdout) == (1, "")
+
+
+def test_a_durability_that_is_not_to_be_had_is_told_of_with_what_became_of_the_jobs(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    url = "http://127.0.0.1/"
+    refused = fetchq.run("enqueue", url, "--durability", "fsync", environ=at(redis_server))
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "cannot promise durability='fsync'" in refused.stderr
+    doubtful = fetchq.run(
+        "enqueue", url, "--durability", "replicated", "--durable-timeout-s", "0.2", environ=at(redis_server)
+    )
+    assert doubtful.returncode == 1
+    assert f"job {doubtful.stdout.strip()} is on the queue, but not known to be durable" in doubtful.stderr
+    wrong = fetchq.run("enqueue", url, "--durability", "disk", environ=at(redis_server))
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "fetchq: durability: takes memory, fsync or replicated, not 'disk'\n",
+    )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from arq.connections import ArqRedis
 
+from fetchq import wire
 from fetchq.keys import PUSH_PREFIX_LEN, Keys
 from fetchq.scripts import load_script
 from fetchq_worker.engine.scripts import Scripts
@@ -48,7 +49,10 @@ class Queue:
         self.keys = Keys()
         self._enqueue = load_script(redis, "enqueue")
         self._cancel = load_script(redis, "cancel")
+        self._set_limits = load_script(redis, "set_limits")
         self.now_ms = T0
+        self.letter_ttl_ms = DAY_MS
+        self.letter_max = 1000
 
     @classmethod
     async def open(cls, redis: ArqRedis) -> Self:
@@ -93,27 +97,41 @@ class Queue:
         return Claim(queued, more == 1, wait_ms, passed, jobs)
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
-        """Each outcome: id, token, verb, time, marker, result, note; the last ones may be left away."""
+        """Each outcome: id, token, verb, time, marker, result, note, letter; the last ones may be left away."""
         keys = self.keys
         args: list[Any] = [
             self.now_ms, keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done, PUSH_PREFIX_LEN,
-            keys.waiting,
+            keys.waiting, keys.dead_letter, self.letter_ttl_ms, self.letter_max,
         ]  # fmt: skip
         for outcome in outcomes:
-            args += [*outcome, *("", "", "", "")][:7]
+            args += [*outcome, *("", "", "", "", "")][:8]
         lost, refused, refusal, _ = await self.scripts.commit(
-            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier), args
+            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier, keys.dead), args
         )
         return lost, refused, refusal
 
     async def enqueue(self, *jobs: tuple[str, str, str, str]) -> list[Any]:
         """Each job: id, due as the script takes it, limit key, lane and deadline."""
         keys = self.keys
-        args: list[Any] = [keys.job, keys.result, self.now_ms, keys.waiting]
+        args: list[Any] = [keys.job, keys.result, self.now_ms, keys.waiting, "", ""]
         for job_id, due, limit_key, note in jobs:
             args += (job_id, b"payload", due, limit_key, note)
-        taken: list[Any] = await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=args)
-        return taken
+        taken, *_ = await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=args)
+        return list(taken)
+
+    async def set_limits(self, name: str, verb: str, words: str = "", *looked_at: str) -> list[Any]:
+        """Changes the limits of `name`, and looks again at the keys `looked_at`."""
+        keys = self.keys
+        reply: list[Any] = await self._set_limits(
+            keys=[keys.pending, keys.wake, *keys.frontier],
+            args=[self.now_ms, keys.waiting, name, verb, words, *looked_at],
+        )
+        return reply
+
+    async def tokens(self) -> int:
+        """How many idle workers are being woken."""
+        count: int = await self.redis.llen(self.keys.wake)
+        return count
 
     async def cancel(self, job_id: str, limit_key: str = "") -> int:
         keys = self.keys
@@ -135,6 +153,17 @@ class Queue:
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
         return await self.commit((job_id, token, "finish", 3_600_000, "", result))
+
+    async def bury(self, job_id: str, token: str = "w.1", said: dict[str, Any] | None = None) -> tuple[Any, ...]:
+        """Finishes a job that is claimed, with a dead letter that says `said`."""
+        failed = {"f": "work", "t": 1, "s": False, "r": {"type": "ValueError", "message": "no"}}
+        letter = wire.serialize(failed if said is None else said)
+        return await self.commit((job_id, token, "finish", 3_600_000, "", "failed", "", letter))
+
+    async def trim_dead(self, *, most_a_call: int = 100) -> int:
+        args = (self.now_ms, self.keys.dead_letter, self.letter_ttl_ms, self.letter_max, most_a_call)
+        trimmed: int = await self.scripts.trim_dead((self.keys.dead,), args)
+        return trimmed
 
     async def renew(self, *held: tuple[str, str]) -> list[bytes]:
         keys = self.keys

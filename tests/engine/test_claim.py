@@ -54,6 +54,39 @@ async def test_a_dead_workers_job_is_next_although_100000_overdue_ones_wait(queu
 
 
 @pytest.mark.asyncio
+async def test_starts_of_which_no_outcome_came_are_counted_one_by_one(queue: Queue) -> None:
+    await queue.add("a")
+    for start in range(1, 5):
+        claim = await queue.claim(token=f"dead.{start}")
+        assert [job.tries for job in claim.jobs] == [start]
+        await queue.forget_in_progress("a")
+        queue.now_ms += LEASE_MS
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_goes_on_after_its_leases_end_is_one_try(queue: Queue) -> None:
+    await queue.add("a")
+    await queue.claim()
+    await queue.forget_in_progress("a")
+    queue.now_ms += LEASE_MS
+    await queue.claim(0, token="w.2")
+    assert await queue.renew(("a", "w.1")) == []
+    await queue.commit(("a", "w.1", "retry"))
+    assert [job.tries for job in (await queue.claim(token="w.3")).jobs] == [2]
+
+
+@pytest.mark.asyncio
+async def test_a_dead_workers_try_is_written_down_for_a_stock_worker(queue: Queue) -> None:
+    await queue.add("a")
+    await queue.claim()
+    assert await queue.tries("a") == 0
+    await queue.forget_in_progress("a")
+    queue.now_ms += LEASE_MS
+    await queue.claim(0, token="w.2")
+    assert await queue.tries("a") == 1
+
+
+@pytest.mark.asyncio
 async def test_a_lease_that_has_not_ended_is_nobody_elses(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim(token="one.1")

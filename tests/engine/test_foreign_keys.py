@@ -62,6 +62,20 @@ async def test_a_count_of_tries_that_is_none_begins_anew(queue: Queue, count: st
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("dies", [False, True])
+async def test_tries_are_counted_although_the_key_of_the_count_held_another_type(queue: Queue, dies: bool) -> None:
+    await queue.add("a")
+    await queue.redis.hset(queue.keys.retry + "a", "not", "a count")
+    for start in range(1, 4):
+        assert [job.tries for job in (await queue.claim(token=f"w.{start}")).jobs] == [start]
+        if dies:
+            await queue.forget_in_progress("a")
+            queue.now_ms += LEASE_MS
+        else:
+            await queue.commit(("a", f"w.{start}", "retry"))
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("name", ["pending", "leases", "lease_ends", "abort", "wake"])
 async def test_a_claim_that_fails_on_a_key_of_the_queue_has_taken_no_job(queue: Queue, name: str) -> None:
     """Jobs that were claimed by a call that fails would run only when their leases end, and count a try each time."""

@@ -181,3 +181,45 @@ async def test_a_paused_queue_gives_nothing_out(queue: Queue) -> None:
     assert (await queue.claim()).ids == []
     await queue.redis.delete(queue.keys.paused)
     assert (await queue.claim()).ids == ["job"]
+
+
+@pytest.mark.asyncio
+async def test_an_idle_worker_is_woken_where_a_job_gets_a_turn_before_those_that_it_knows_of(queue: Queue) -> None:
+    await _limit(queue, "c=100 r=50000")
+    await _enqueue(queue, "first")
+    assert await _claim_and_admit(queue) == ["first"]
+    assert await queue.tokens() == 0
+    await _enqueue(queue, "second")
+    assert await queue.tokens() == 1
+    assert 45 < (await queue.claim()).wait_ms <= 55
+    await _enqueue(queue, "third")
+    assert await queue.tokens() == 0
+
+
+@pytest.mark.asyncio
+async def test_who_starts_a_job_of_a_host_with_a_rate_wakes_a_worker_for_the_next(queue: Queue) -> None:
+    await _limit(queue, "c=100 r=50000")
+    await _enqueue(queue, "first", "second")
+    assert await _claim_and_admit(queue) == ["first"]
+    assert await queue.tokens() == 1
+
+
+@pytest.mark.asyncio
+async def test_who_finishes_a_job_of_a_host_with_a_rate_wakes_a_worker_for_the_next(queue: Queue) -> None:
+    await _limit(queue, "c=1 r=50000")
+    await _enqueue(queue, "first", "second")
+    assert await _claim_and_admit(queue) == ["first"]
+    assert await queue.tokens() == 0
+    await queue.finish("first")
+    assert await queue.tokens() == 1
+
+
+@pytest.mark.asyncio
+async def test_a_rate_that_is_raised_does_not_hold_back_what_the_old_one_would_have(queue: Queue) -> None:
+    await _limit(queue, "r=3600000000")
+    await _enqueue(queue, *_ids(3))
+    assert await _claim_and_admit(queue) == _ids(3)[:1]
+    await _limit(queue, "r=100000")
+    await queue.set_limits("", "", "", KEY)
+    queue.now_ms += 110
+    assert await _claim_and_admit(queue, token="w.2") == _ids(3)[1:2]

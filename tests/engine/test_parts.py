@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fetchq.keys import Keys
 from fetchq_worker.engine.commit import FULL_BATCH, Committer, Outcome, Verb
+from fetchq_worker.engine.dead import DeadLetters
 from fetchq_worker.engine.deadline import Deadlines
 from fetchq_worker.engine.ending import wait_ended
 from fetchq_worker.engine.lease import Lease
@@ -21,7 +22,7 @@ from fetchq_worker.engine.wake import Bell
 
 pytestmark = pytest.mark.asyncio
 
-FIELDS_BEFORE_JOBS, FIELDS_A_JOB = 9, 7
+FIELDS_BEFORE_JOBS, FIELDS_A_JOB = 12, 8
 
 
 def lease(number: int = 0) -> Lease:
@@ -52,7 +53,8 @@ def link() -> Link:
 
 @pytest_asyncio.fixture
 async def committer(link: Link) -> AsyncIterator[Committer]:
-    committer = Committer(Keys(), delay_s=0.05, on_commit=lambda next_due_s: None)
+    dead = DeadLetters(Keys(), ttl_s=60, most=0)
+    committer = Committer(Keys(), dead, delay_s=0.05, on_commit=lambda next_due_s: None)
     committer.use(link)  # type: ignore[arg-type]
     yield committer
     await committer.aclose()

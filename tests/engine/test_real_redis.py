@@ -307,3 +307,37 @@ async def test_scores_of_running_jobs_stay_exact(real_redis: ArqRedis) -> None:
 
 async def _is_empty(redis: ArqRedis, key: str) -> bool:
     return not await redis.exists(key)
+
+
+async def test_a_running_jobs_lease_is_found_without_a_search(durable_server: RedisServer, durable: ArqRedis) -> None:
+    may_end = asyncio.Event()
+
+    async def work(ctx: Any) -> None:
+        await may_end.wait()
+
+    await durable.enqueue_job("work")
+    worker = worker_on(durable_server, [func(work, name="work")])
+    async with running(worker), asyncio.timeout(30):
+        await wait_until(lambda: worker.running_count == 1)
+        redis: Any = durable
+        assert await redis.object("encoding", worker.keys.leases) == b"hashtable"
+        may_end.set()
+
+
+@pytest.mark.parametrize("how", ["closed", "spoken on"])
+async def test_a_connection_that_is_not_fit_for_a_call_is_replaced_before_it(
+    durable_server: RedisServer, durable: ArqRedis, how: str
+) -> None:
+    queue = await Queue.open(durable)
+    await queue.add("a")
+    pool: Any = durable.connection_pool  # redis-py types none of this
+    (connection,) = pool._available_connections
+    if how == "closed":
+        killer = connect(durable_server.url, redis_class=ArqRedis)
+        await killer.client_kill_filter(_type="normal", skipme=True)
+        await wait_until(connection._reader.at_eof)
+        await killer.aclose()
+    else:
+        await connection.send_command("PING")
+        await wait_until(lambda: len(connection._reader._buffer) > 0)
+    assert (await queue.claim()).ids == ["a"]

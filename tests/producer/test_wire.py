@@ -36,6 +36,50 @@ def test_a_result_read_by_a_stock_client_and_by_ours_is_the_same() -> None:
     assert wire.decode_result(wire.decode_stored(stored), "j") == result
 
 
+_PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "t": st.none() | st.integers(0, 3) | _PLAIN,
+            "f": st.text(max_size=3) | _PLAIN,
+            "a": st.lists(_PLAIN, max_size=3) | _PLAIN,
+            "k": st.dictionaries(st.text(max_size=3), _PLAIN, max_size=3) | _PLAIN,
+            "et": st.integers(0, 1 << 54) | _PLAIN,
+            "s": _PLAIN,
+        },
+    )
+)
+def test_a_plain_job_is_read_as_the_map_that_arq_is_given(value: dict[str, Any]) -> None:
+    data = msgspec.msgpack.encode(value)
+    plain = wire.decode_plain_job(data)
+    try:
+        given_to_arq = wire.deserialize(data)
+    except WireError:
+        assert plain is None or not 0 <= plain.at_ms < 1 << 53
+    else:
+        known = "s" in value or type(given_to_arq["t"]) not in (int, type(None))
+        assert plain is not None or known
+        if plain is not None:
+            read = plain.function, plain.args, plain.kwargs, plain.at_ms, plain.tries
+            assert read == tuple(given_to_arq.get(name) for name in ("f", "a", "k", "et", "t"))
+
+
+@given(st.booleans(), _PLAIN, st.lists(_PLAIN, max_size=2))
+def test_a_finished_job_is_written_as_arq_writes_its_map(success: bool, value: Any, args: list[Any]) -> None:
+    ours = wire.encode_ended(wire.EndedJob(1, "f", args, {"k": 1}, 2, success, value, 3, 4, "q", "j"))
+    theirs = serialize_result(
+        "f", tuple(args), {"k": 1}, 1, 2, success, value, 3, 4, "r", "q", "j", serializer=wire.serialize
+    )
+    assert ours == theirs
+
+
 class _Trap:
     def __reduce__(self) -> Any:
         return os.mkdir, ("pickle-was-executed",)

@@ -61,6 +61,8 @@ def worker_settings(
         "max_jobs": settings.concurrency,
         "job_completion_wait": math.ceil(settings.grace_s),
         "lease_s": settings.lease_s,  # the engine's own; stock arq passes over what it does not know
+        "dead_letter_ttl_s": settings.dead_letter_ttl_s,
+        "dead_letter_max": settings.kept_letters,
         "gate": FetchGate(),
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
@@ -107,6 +109,7 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
 def _hooks(settings: Settings, queue: str, theirs: dict[str, Any]) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
         ctx.setdefault("keys", Keys(queue=queue))
+        ctx["dead_letters"] = settings.dead_letters
         ctx["outcomes"] = Counter()  # every job's ctx is a copy of this one; what is counted in it is counted for all
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
         await _run(theirs.get("on_startup"), ctx)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -21,6 +22,17 @@ LISTS: Final = ("allow_net", "allow_port")
 
 class InvalidSetting(FetchqError, ValueError):
     """A setting that cannot be used. The sentence names it as the operator wrote it."""
+
+
+class DeadLetterKind(StrEnum):
+    """Which of the jobs that failed are kept as dead letters."""
+
+    NONE = "none"
+    RETRYABLE = "retryable"
+    """Those that might end well another time: failures worth a retry that had none left, and what was no fault of the
+    web's (WORKER_LOST, INVALID_JOB, INTERNAL_ERROR)."""
+    ALL = "all"
+    """404s and the like too: every failure but what was cancelled."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +74,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         Meta(ge=0, le=1 << 40, description="Bytes of Redis that what workers cache for each other may take."),
     ] = 64 << 20
+    dead_letters: Annotated[
+        DeadLetterKind, Meta(description="Which failed jobs are kept as dead letters: none, retryable or all.")
+    ] = DeadLetterKind.RETRYABLE
+    dead_letter_ttl_s: Annotated[
+        float, Meta(ge=1, le=10 * 366 * 86_400, description="Seconds that a dead letter is kept.")
+    ] = 30 * 86_400.0
+    dead_letter_max: Annotated[
+        int, Meta(ge=0, le=100_000_000, description="Dead letters that are kept of a queue, the newest.")
+    ] = 1_000_000
 
     def __post_init__(self) -> None:
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
@@ -71,6 +92,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 ipaddress.ip_network(cidr)
             except ValueError as problem:
                 raise InvalidSetting(f"allow_net (FETCHQ_ALLOW_NET, --allow-net): {problem}") from problem
+
+    @property
+    def kept_letters(self) -> int:
+        """How many dead letters there may be; 0 where none are wanted."""
+        return 0 if self.dead_letters is DeadLetterKind.NONE else self.dead_letter_max
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:

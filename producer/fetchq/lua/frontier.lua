@@ -91,7 +91,7 @@ function frontier.open(first, waiting_prefix, pending, now_us)
   frontier.now_us, frontier.now = now_us, math.floor(now_us / 1000)
   frontier.any_limits = redis.call('HLEN', frontier.limits) > 0
   frontier.records, frontier.touched, frontier.known_limits = {}, {}, {}
-  frontier.promoted = 0
+  frontier.promoted, frontier.soonest = 0, nil
   redis.call('HLEN', frontier.hosts)
   redis.call('ZCARD', frontier.turns)
   redis.call('ZCARD', frontier.depths)
@@ -210,6 +210,8 @@ function frontier.room(key, record, standing)
   end
   local interval_us, burst = pace(record, limits)
   if interval_us > 0 then
+    -- No later than a start at this very moment would leave it: its rate was slower when it was set.
+    record.tat = math.min(record.tat, math.floor(frontier.now_us + burst * interval_us))
     local starts_at = record.tat - (burst - 1) * interval_us
     if starts_at > frontier.now_us then
       return 0, math.ceil(starts_at / 1000)
@@ -291,6 +293,9 @@ function frontier.fill(key, record)
   while record.waiting > 0 do
     local free, at = frontier.room(key, record, record.standing)
     if free == 0 then
+      if at and at ~= record.turn then
+        frontier.soonest = math.min(frontier.soonest or at, at)
+      end
       set_turn(key, record, at)
       return
     end
@@ -429,7 +434,8 @@ function frontier.note(key, note)
   end
 end
 
--- Writes what has changed, after letting whoever has room have it. Returns how many jobs stand now that did not before.
+-- Writes what has changed, after letting whoever has room have it. Returns how many jobs stand now that did not before, and
+-- whether a turn comes before those that idle workers know of: then one of them is to be woken.
 function frontier.save()
   local texts, idle = {}, {}
   for i = 1, #frontier.touched do
@@ -464,5 +470,9 @@ function frontier.save()
   if #idle > 0 then
     redis.call('HDEL', frontier.hosts, unpack(idle))
   end
-  return frontier.promoted
+  if not frontier.soonest then
+    return frontier.promoted, false
+  end
+  local head = redis.call('ZRANGE', frontier.turns, 0, 0, 'WITHSCORES')
+  return frontier.promoted, tonumber(head[2] or 0) == frontier.soonest
 end

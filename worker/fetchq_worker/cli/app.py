@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from .dead_app import app as dead_app
+from .limits_app import app as limits_app
 from .options import (
     AllowNet,
     AllowPort,
@@ -19,10 +21,14 @@ from .options import (
     Cookies,
     Credential,
     CredentialsFile,
+    DeadLetterMax,
+    DeadLetters,
+    DeadLetterTTL,
     FromFile,
     MaxBytes,
     MaxTries,
     OwnRedis,
+    PerHost,
     Proxy,
     Queue,
     Redis,
@@ -31,6 +37,7 @@ from .options import (
     Urls,
     UserAgent,
 )
+from .queue_app import app as queue_app
 
 app = typer.Typer(
     name="fetchq",
@@ -40,6 +47,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
+app.add_typer(dead_app, name="dead")
+
+app.add_typer(queue_app)
+app.add_typer(limits_app, name="limits")
 
 
 def main() -> None:
@@ -85,6 +96,7 @@ def fetch(
     ] = False,
     bodies: Bodies = None,
     concurrency: Concurrency = 100,
+    per_host: PerHost = None,
     timeout: Timeout = 30.0,
     max_bytes: MaxBytes = 4_194_304,
     max_tries: MaxTries = 3,
@@ -117,6 +129,7 @@ def fetch(
         resume=resume,
         bodies=bodies,
         embedded=redis_url is None,
+        per_host=per_host,
         limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
         manner=FetchManner(robots=not no_robots, credential=credential, proxy=proxy, cookies=cookies),
     )
@@ -163,6 +176,9 @@ def worker(
             help="Bytes of Redis that what workers cache for each other may take.",
         ),
     ] = 67_108_864,
+    dead_letters: DeadLetters = "retryable",
+    dead_letter_ttl_s: DeadLetterTTL = 2_592_000.0,
+    dead_letter_max: DeadLetterMax = 1_000_000,
     grace_s: Annotated[
         float,
         typer.Option(
@@ -232,6 +248,9 @@ def worker(
         tls_ca_file=tls_ca_file,
         allow_unverified_tls=allow_unverified_tls,
         cache_max_bytes=cache_max_bytes,
+        dead_letters=dead_letters,
+        dead_letter_ttl_s=dead_letter_ttl_s,
+        dead_letter_max=dead_letter_max,
         grace_s=grace_s,
         lease_s=lease_s,
         processes=processes,
@@ -302,6 +321,40 @@ def enqueue(
         list[str] | None,
         typer.Option("--tag", metavar="TAG", help="A name to cancel it by; can be repeated."),
     ] = None,
+    durability: Annotated[
+        str,
+        typer.Option(
+            "--durability",
+            metavar="memory|fsync|replicated",
+            help="What must hold the jobs before their ids are printed.",
+        ),
+    ] = "memory",
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            "--replicas", metavar="N", help="How many, with --durability replicated.", show_default="1", min=1
+        ),
+    ] = None,
+    durable_timeout_s: Annotated[
+        float,
+        typer.Option("--durable-timeout-s", metavar="S", help="How long the disk or the replicas may take."),
+    ] = 5.0,
+    max_queued: Annotated[
+        int | None,
+        typer.Option("--max-queued", metavar="N", help="Add no job to a queue that holds so many.", min=1),
+    ] = None,
+    when_full: Annotated[
+        str,
+        typer.Option("--when-full", metavar="refuse|wait", help="What to do where there is no room."),
+    ] = "refuse",
+    full_timeout_s: Annotated[
+        float,
+        typer.Option("--full-timeout-s", metavar="S", help="How long to wait for room; again after each that was had."),
+    ] = 60.0,
+    max_memory: Annotated[
+        float,
+        typer.Option("--max-memory", metavar="SHARE", help="The share of Redis's maxmemory at which there is no room."),
+    ] = 0.95,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
 ) -> None:
@@ -335,7 +388,16 @@ def enqueue(
         result_ttl_s=result_ttl_s,
         tags=tag or (),
     )
-    _run(command, urls or (), from_file, options, redis_url=redis_url, queue=queue)
+    writing = {
+        "durability": durability,
+        "replicas": replicas,
+        "durable_timeout_s": durable_timeout_s,
+        "max_queued": max_queued,
+        "when_full": when_full,
+        "full_timeout_s": full_timeout_s,
+        "max_memory": max_memory,
+    }
+    _run(command, urls or (), from_file, options, writing, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -366,6 +428,7 @@ def result(
 def cancel(
     job_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
     tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="All fetches with this tag.")] = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="All fetches from this host.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All jobs of the queue.")] = False,
     redis_url: Redis = "redis://localhost:6379",
     queue: Queue = "arq:queue",
@@ -373,19 +436,7 @@ def cancel(
     """Cancel jobs by ID, as enqueue printed it, or many at once; print what came of each, or how many there were."""
     from .jobs import cancel as command
 
-    _run(command, job_ids or (), tag, everything, redis_url=redis_url, queue=queue)
-
-
-@app.command()
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
-) -> None:
-    """Show how many jobs are due, deferred and running."""
-    from .queue_state import show_queue_state as command
-
-    _run(command, as_json, redis_url=redis_url, queue=queue)
+    _run(command, job_ids or (), tag, host, everything, redis_url=redis_url, queue=queue)
 
 
 def _on_command_line(context: typer.Context) -> dict[str, Any]:

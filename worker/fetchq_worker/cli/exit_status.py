@@ -10,7 +10,15 @@ from typing import Final
 
 from redis.exceptions import AuthenticationError, OutOfMemoryError, ResponseError
 
-from fetchq import FetchqError, InvalidRedisURL, InvalidRequest, RedisRefused, RedisUnavailable
+from fetchq import (
+    DurabilityRefused,
+    FetchqError,
+    InvalidRedisURL,
+    InvalidRequest,
+    RedisFull,
+    RedisRefused,
+    RedisUnavailable,
+)
 from fetchq.errors import RedisEvicts
 from fetchq_worker.settings import InvalidSetting
 
@@ -18,7 +26,7 @@ from fetchq_worker.settings import InvalidSetting
 class ExitStatus(IntEnum):
     OK = 0
     FAILED = 1
-    """Some fetch failed, or what was asked for is not there."""
+    """Some fetch failed, what was asked for is not there, or not all was put on the queue."""
     USAGE = 2
     NO_REDIS = 3
     """There is no Redis, or it cannot serve: it refuses, it is full, or it is set up to drop jobs."""
@@ -60,7 +68,7 @@ def failure_of(problem: FetchqError) -> CommandFailed:
     """The end of a command that `problem` stopped."""
     if isinstance(problem, CommandFailed):
         return problem
-    if isinstance(problem, RedisUnavailable | RedisRefused | RedisEvicts):
+    if isinstance(problem, RedisUnavailable | RedisRefused | RedisEvicts | DurabilityRefused):
         advice = _redis_advice(problem)
         what = str(problem).rstrip(".")
         return CommandFailed(f"{what}; {advice}" if advice else what, ExitStatus.NO_REDIS)
@@ -68,12 +76,16 @@ def failure_of(problem: FetchqError) -> CommandFailed:
     return CommandFailed(str(problem), ExitStatus.USAGE if wrong_usage else ExitStatus.FAILED)
 
 
-def _redis_advice(problem: RedisUnavailable | RedisRefused | RedisEvicts) -> str:
+def _redis_advice(problem: FetchqError) -> str:
     """What to do about it; nothing where the sentence says so itself."""
+    if isinstance(problem, RedisFull):
+        return "let workers drain it, or give it more memory"
+    if isinstance(problem, DurabilityRefused):
+        return ""
     causes = tuple(_causes(problem))
     if any(isinstance(cause, AuthenticationError) for cause in causes):
         return "give its user name and password with --redis or FETCHQ_REDIS_URL, as in redis://user:password@host"
-    if any(isinstance(cause, OutOfMemoryError) for cause in causes):
+    if any(isinstance(cause, OutOfMemoryError) for cause in causes):  # met by a command, or a worker's own script
         return "let workers drain it, or give it more memory"
     if any(isinstance(cause, ResponseError) for cause in causes):
         return "see whether --redis or FETCHQ_REDIS_URL names the right one"

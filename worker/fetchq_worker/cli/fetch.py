@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 
 from fetchq import RedisUnavailable
+from fetchq.limits import EVERY_HOST
 from fetchq.redis_errors import translated
 from fetchq_worker.settings import Settings
 
@@ -42,6 +43,8 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
     bodies: str | None = None
     embedded: bool = True
     """Whether Redis is inside the process."""
+    per_host: int | None = None
+    """Fetches of one host at a time; only where Redis is inside the process, as others would have to obey it too."""
     limits: FetchLimits = FetchLimits()
     manner: FetchManner = FetchManner()
 
@@ -58,11 +61,16 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
         raise CommandFailed("name some URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
     if options.resume and options.out_path is None:
         raise CommandFailed("--resume needs --out FILE, the file to go on with", ExitStatus.USAGE)
+    if options.per_host is not None and not options.embedded:
+        sentence = "--per-host would bind all who use that Redis; say so with fetchq limits set '*' --concurrency N"
+        raise CommandFailed(sentence, ExitStatus.USAGE)
     intake = Intake(options.limits, options.manner)
     bodies = BodyFolder(Path(options.bodies)) if options.bodies is not None else None
     sink = _open_sink(options, intake)
     try:
         async with in_process(settings, embedded=options.embedded) as here:
+            if options.per_host is not None:
+                await here.producer.limits.set(EVERY_HOST, concurrency=options.per_host)
             run = FetchRun(here.producer, here.redis, intake, sink, bodies=bodies, concurrency=settings.concurrency)
             status = await _fetch_all(run, here, options, intake)
             return ExitStatus.FAILED if status is ExitStatus.OK and intake.failed_before else status

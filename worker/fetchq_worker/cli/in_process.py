@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
+import msgspec
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
@@ -17,7 +18,7 @@ from fetchq.redis_url import connect
 from fetchq_worker.arq_settings import worker_settings
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine import Worker
-from fetchq_worker.settings import Settings
+from fetchq_worker.settings import DeadLetterKind, Settings
 
 from .redis_client import REPLY_S, wait_for_answer
 from .run_worker import make_worker
@@ -54,6 +55,8 @@ async def in_process(settings: Settings, *, embedded: bool) -> AsyncIterator[InP
     Raises `RedisUnavailable`.
     """
     server = EmbeddedRedis() if embedded else None
+    if embedded:  # nobody could ever look at them
+        settings = msgspec.structs.replace(settings, dead_letters=DeadLetterKind.NONE)
 
     def client() -> ArqRedis:
         if server is not None:

@@ -17,12 +17,15 @@ from fetchq import (
     CancelOutcome,
     FetchRequest,
     InvalidRequest,
+    Job,
     JobNotFound,
     Producer,
     ResultTimeout,
     RetryPolicy,
     WireError,
+    WritePolicy,
 )
+from fetchq.write_policy import WriteOptions
 from fetchq_worker.settings import Settings
 
 from .exit_status import CommandFailed, ExitStatus
@@ -73,9 +76,10 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def enqueue(
-    urls: Sequence[str], from_file: str | None, options: EnqueueOptions, settings: Settings
+    urls: Sequence[str], from_file: str | None, options: EnqueueOptions, writing: WriteOptions, settings: Settings
 ) -> ExitStatus:
     """Prints a job id a line. A bad URL among `urls` is an `InvalidRequest`, and nothing is enqueued."""
+    WritePolicy.of(writing)  # before Redis is asked anything
     if not urls and from_file is None:
         raise CommandFailed("name some URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
     if options.key is not None and (len(urls) != 1 or from_file is not None):
@@ -84,7 +88,7 @@ async def enqueue(
     FetchRequest.of("http://localhost/", **fields)  # the options, before the first line of a file
     requests = [FetchRequest.of(url, **fields) for url in urls]
     complaints = 0
-    async with reached_producer(settings) as producer:
+    async with reached_producer(settings, **writing) as producer:
         await _enqueue(producer, requests)
         if from_file is not None:
             async with contextlib.aclosing(read_lines(from_file)) as batches:
@@ -128,12 +132,15 @@ async def show_result(
     return ExitStatus.OK
 
 
-async def cancel(job_ids: Sequence[str], tag: str | None, everything: bool, settings: Settings) -> ExitStatus:
+async def cancel(
+    job_ids: Sequence[str], tag: str | None, host: str | None, everything: bool, settings: Settings
+) -> ExitStatus:
     """Prints what came of each, a line a job; of many at once, how many there were."""
-    if (bool(job_ids), tag is not None, everything).count(True) != 1:
-        raise CommandFailed("name the jobs by their ids, or by --tag TAG, or all of them by --all", ExitStatus.USAGE)
+    if (bool(job_ids), tag is not None or host is not None, everything).count(True) != 1:
+        sentence = "name the jobs by their ids, or by --tag TAG or --host HOST, or all of them by --all"
+        raise CommandFailed(sentence, ExitStatus.USAGE)
     if not job_ids:
-        return await _cancel_all(tag, settings)
+        return await _cancel_all(tag, host, settings)
     async with reached_producer(settings) as producer:
         outcomes = await producer.cancel_many(job_ids)
     for job_id, outcome in zip(job_ids, outcomes, strict=True):
@@ -143,11 +150,11 @@ async def cancel(job_ids: Sequence[str], tag: str | None, everything: bool, sett
     return ExitStatus.OK
 
 
-async def _cancel_all(tag: str | None, settings: Settings) -> ExitStatus:
+async def _cancel_all(tag: str | None, host: str | None, settings: Settings) -> ExitStatus:
     total: Counter[CancelOutcome] = Counter()
     seen_at = time.monotonic()
     async with reached_producer(settings) as producer:
-        async for counts in producer.cancel_all(tag=tag):
+        async for counts in producer.cancel_all(tag=tag, host=host):
             total.update(counts)
             if time.monotonic() - seen_at >= PROGRESS_S:
                 seen_at = time.monotonic()
@@ -159,9 +166,15 @@ async def _cancel_all(tag: str | None, settings: Settings) -> ExitStatus:
 
 async def _enqueue(producer: Producer, requests: Sequence[FetchRequest]) -> None:
     for start in range(0, len(requests), ENQUEUE_BATCH):
-        jobs = await producer.enqueue_many(requests[start : start + ENQUEUE_BATCH])
-        sys.stdout.write("".join(f"{job.id}\n" for job in jobs))
-        sys.stdout.flush()
+        jobs: Sequence[Job] = ()
+        try:
+            jobs = await producer.enqueue_many(requests[start : start + ENQUEUE_BATCH])
+        except BaseException as problem:
+            jobs = getattr(problem, "enqueued", ())
+            raise
+        finally:
+            sys.stdout.write("".join(f"{job.id}\n" for job in jobs))
+            sys.stdout.flush()
 
 
 def _fields(options: EnqueueOptions) -> dict[str, Any]:

@@ -29,6 +29,15 @@ Concurrency = Annotated[
     int,
     typer.Option("--concurrency", "-c", envvar="FETCHQ_CONCURRENCY", metavar="N", help="Fetches at a time."),
 ]
+PerHost = Annotated[
+    int | None,
+    typer.Option(
+        "--per-host",
+        metavar="N",
+        help="Fetches of one host at a time, where Redis is inside the process.",
+        show_default="8",
+    ),
+]
 AllowNet = Annotated[
     list[str] | None,
     typer.Option(
@@ -101,6 +110,34 @@ MaxBytes = Annotated[
 MaxTries = Annotated[
     int,
     typer.Option("--max-tries", metavar="N", help="Attempts in all."),
+]
+DeadLetters = Annotated[
+    str,
+    typer.Option(
+        "--dead-letters",
+        envvar="FETCHQ_DEAD_LETTERS",
+        metavar="KIND",
+        help="Which failed jobs are kept as dead letters: none; retryable, where another try might help; "
+        "or all, 404s and the like too.",
+    ),
+]
+DeadLetterTTL = Annotated[
+    float,
+    typer.Option(
+        "--dead-letter-ttl-s",
+        envvar="FETCHQ_DEAD_LETTER_TTL_S",
+        metavar="S",
+        help="Seconds that a dead letter is kept: 30 days.",
+    ),
+]
+DeadLetterMax = Annotated[
+    int,
+    typer.Option(
+        "--dead-letter-max",
+        envvar="FETCHQ_DEAD_LETTER_MAX",
+        metavar="N",
+        help="Dead letters that are kept of the queue, the newest.",
+    ),
 ]
 Bodies = Annotated[
     str | None,

@@ -9,17 +9,25 @@ from typing import Final, Protocol
 from rich import progress as rich_progress
 from rich.console import Console
 
-from .summary import Summary
-
 BAR_INTERVAL_S: Final = 0.2
 LINE_INTERVAL_S: Final = 5.0
+
+
+class Counts(Protocol):
+    """How far a run has come."""
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def failed(self) -> int: ...
 
 
 class Progress(Protocol):
     interval_s: float
     """How often `show` is to be called."""
 
-    def show(self, summary: Summary, total: int | None) -> None:
+    def show(self, summary: Counts, total: int | None) -> None:
         """`total`: how many there will be at most, None while that is not known."""
 
     def close(self) -> None: ...
@@ -50,7 +58,7 @@ class BarProgress:
         self._started_s = time.monotonic()
         self._bar.start()
 
-    def show(self, summary: Summary, total: int | None) -> None:
+    def show(self, summary: Counts, total: int | None) -> None:
         text = _counts(summary, total, time.monotonic() - self._started_s)
         self._bar.update(self._task, completed=summary.done, total=total, description=text)
         self._bar.refresh()
@@ -67,7 +75,7 @@ class LineProgress:
     def __init__(self) -> None:
         self._started_s = time.monotonic()
 
-    def show(self, summary: Summary, total: int | None) -> None:
+    def show(self, summary: Counts, total: int | None) -> None:
         elapsed_s = time.monotonic() - self._started_s
         if elapsed_s >= self.interval_s:
             sys.stderr.write(f"fetchq: {_counts(summary, total, elapsed_s)}\n")
@@ -77,7 +85,7 @@ class LineProgress:
         """There is nothing to put away."""
 
 
-def _counts(summary: Summary, total: int | None, elapsed_s: float) -> str:
+def _counts(summary: Counts, total: int | None, elapsed_s: float) -> str:
     of = "" if total is None else f" of {total:,}"
     failed = f", {summary.failed:,} failed" if summary.failed else ""
     return f"{summary.done:,}{of} done{failed}, {summary.done / max(elapsed_s, 1e-3):,.0f}/s"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Unpack
 
 from redis.asyncio import Redis
 
 from fetchq import Producer, RedisUnavailable
 from fetchq.redis_errors import place_of, translated
 from fetchq.redis_url import connect
+from fetchq.write_policy import WriteOptions
 from fetchq_worker.settings import Settings
 
 ANSWER_S: Final = 5.0
@@ -31,12 +32,14 @@ async def wait_for_answer(redis: Redis, timeout_s: float = ANSWER_S) -> None:
 
 
 @asynccontextmanager
-async def reached_producer(settings: Settings, *, answer_s: float = ANSWER_S) -> AsyncIterator[Producer]:
+async def reached_producer(
+    settings: Settings, *, answer_s: float = ANSWER_S, **options: Unpack[WriteOptions]
+) -> AsyncIterator[Producer]:
     """A producer on a Redis that has answered; raises `RedisUnavailable` or `RedisRefused`."""
     redis: Redis = connect(settings.redis_url, socket_timeout_s=REPLY_S)
     try:
         await wait_for_answer(redis, answer_s)
-        async with Producer(redis, queue=settings.queue) as producer:
+        async with Producer(redis, queue=settings.queue, **options) as producer:
             yield producer
     finally:
         await redis.aclose()

@@ -37,6 +37,7 @@ _OPTION_OF: Final = {
     "concurrency": "max_jobs",
     "grace_s": "job_completion_wait",
     "lease_s": "lease_s",
+    "dead_letter_ttl_s": "dead_letter_ttl_s",
 }
 """What a flag is called among the worker's own arguments."""
 
@@ -66,6 +67,8 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
         settings_class = load_settings_class(settings_name)
         address = _address_of(settings_class, settings, given="redis_url" in flags)
         options |= {_OPTION_OF[name]: getattr(settings, name) for name in flags if name in _OPTION_OF}
+        if "dead_letters" in flags or "dead_letter_max" in flags:
+            options["dead_letter_max"] = settings.kept_letters
     if "job_completion_wait" in options:
         options["job_completion_wait"] = math.ceil(options["job_completion_wait"])
     redis = connect(address, redis_class=ArqRedis)

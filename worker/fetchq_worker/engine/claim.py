@@ -23,6 +23,9 @@ MAX_UNHEARD: Final = 64
 
 LANES: Final = (*("hdl",) * 12, *("dhl",) * 3, "lhd")
 """In which order a claim looks at the lanes, call by call: one in four leaves the first place to another lane."""
+COUNTER_DIGITS: Final = 24
+"""So many that no lease's record is as short as 64 bytes: of shorter ones Redis makes a list, and goes through it from
+the beginning for each job that is claimed or committed (redis.conf, `hash-max-listpack-value`)."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +78,7 @@ class Claimer:
         if self._unheard:
             await self._give_back(scripts.give_back)
         self._calls += 1
-        token = f"{self._worker_id}.{self._calls:x}"
+        token = f"{self._worker_id}.{self._calls:0{COUNTER_DIGITS}x}"
         try:
             passed = 0 if only else self._passed
             lanes = LANES[self._calls % len(LANES)]

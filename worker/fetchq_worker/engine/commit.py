@@ -13,6 +13,7 @@ import msgspec
 
 from fetchq.keys import PUSH_PREFIX_LEN, Keys
 
+from .dead import DeadLetters
 from .ending import wait_ended
 from .lease import Lease
 from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Script
@@ -20,7 +21,7 @@ from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Script
 logger = logging.getLogger("fetchq.engine")
 
 MAX_COMMIT_BYTES: Final = 8 << 20
-"""Results that one call carries, at most; a larger one goes alone."""
+"""Results and letters that one call writes, at most; a larger one goes alone."""
 FULL_BATCH: Final = 256
 """A batch of so many goes out without waiting for more."""
 FIRST_BACKOFF_S: Final = 0.05
@@ -56,8 +57,12 @@ class Outcome(msgspec.Struct, eq=False, gc=False):
     """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
     note: str = ""
     """What the run says of its limit key: `+` well, `-` not reached, `=` neither; then a word for people."""
+    letter: bytes = b""
+    """What the dead letter of a job that ends here is to say; empty: it has none."""
     landed: asyncio.Future[None] | None = None
     """Set by who waits for the commit; done when it is in Redis."""
+    size_bytes: int = 0
+    """What it is to Redis, as the committer finds: the result, and a letter with its copy of the payload."""
 
 
 class Committer:
@@ -67,12 +72,15 @@ class Committer:
     committer is `stalled`, or when much is waiting.
     """
 
-    def __init__(self, keys: Keys, *, delay_s: float, on_commit: Callable[[float | None], None]) -> None:
+    def __init__(
+        self, keys: Keys, dead: DeadLetters, *, delay_s: float, on_commit: Callable[[float | None], None]
+    ) -> None:
         """`on_commit` is called after each commit, with the seconds until the first of the jobs put back is due."""
         own = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
-        self._redis_keys: Final = (*own, *keys.frontier)
+        self._redis_keys: Final = (*own, *keys.frontier, keys.dead)
         prefixes = (keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done)
-        self._head: Final = ("", *prefixes, PUSH_PREFIX_LEN, keys.waiting)
+        letters = (keys.dead_letter, dead.ttl_ms, dead.most)
+        self._head: Final = ("", *prefixes, PUSH_PREFIX_LEN, keys.waiting, *letters)
         self._delay_s: Final = delay_s
         self._on_commit: Final = on_commit
         self._waiting: deque[Outcome] = deque()
@@ -94,8 +102,11 @@ class Committer:
 
     def add(self, outcome: Outcome, *, now: bool = False) -> None:
         """Takes an outcome in; it is committed within the delay, or `now` as soon as the loop turns."""
+        outcome.size_bytes = len(outcome.result)
+        if outcome.letter:
+            outcome.size_bytes += len(outcome.letter) + outcome.lease.payload_bytes
         self._waiting.append(outcome)
-        self.waiting_bytes += len(outcome.result)
+        self.waiting_bytes += outcome.size_bytes
         if self._sender is not None:
             return
         if now or len(self._waiting) >= FULL_BATCH or self.waiting_bytes >= MAX_COMMIT_BYTES:
@@ -161,7 +172,7 @@ class Committer:
         batch: list[Outcome] = []
         size = 0
         while self._waiting and len(batch) < MAX_JOBS_A_CALL:
-            size += len(self._waiting[0].result)
+            size += self._waiting[0].size_bytes
             if batch and size > MAX_COMMIT_BYTES:
                 break
             batch.append(self._waiting.popleft())
@@ -182,7 +193,7 @@ class Committer:
             else:
                 time = "" if outcome.defer_ms is None else outcome.defer_ms
             marker = "" if outcome.marker_ms is None else outcome.marker_ms
-            args += (lease.key, lease.token, outcome.verb, time, marker, outcome.result, outcome.note)
+            args += (lease.key, lease.token, outcome.verb, time, marker, outcome.result, outcome.note, outcome.letter)
         lost, refused, refusal, promoted = await script(self._redis_keys, args)
         if lost:
             # After a call that broke, the first of two equal commits may have landed, and this one finds no lease.
@@ -197,7 +208,7 @@ class Committer:
         for outcome in batch:
             if left and outcome in left:
                 continue
-            self.waiting_bytes -= len(outcome.result)
+            self.waiting_bytes -= outcome.size_bytes
             if outcome.verb not in _LAST:
                 due_ms = outcome.defer_ms or 0
                 next_due_ms = due_ms if next_due_ms is None else min(next_due_ms, due_ms)

@@ -47,9 +47,12 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     """What its limits belong to, once that is known."""
     limit_later: bool = False
     """Its limit key takes time to find out: that is done in its slot."""
+    payload_bytes: int = 0
+    """How long the payload is, or was."""
 
     def __post_init__(self) -> None:
         self.id = self.key.decode("utf-8", "replace")
+        self.payload_bytes = len(self.payload or b"")
 
     def __repr__(self) -> str:
         return f"<Lease {self.id} token={self.token} try={self.tries} running={self.running} lost={self.lost}>"

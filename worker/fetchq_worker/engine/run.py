@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import arq.worker
@@ -16,7 +18,10 @@ from arq.typing import StartupShutdown
 from arq.utils import args_to_string, ms_to_datetime, truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
+from fetchq.wire import EndedJob, decode_plain_job, deserialize, encode_ended, serialize
+
 from .commit import Outcome, Verb
+from .dead import LETTER
 from .deadline import Deadlines
 from .lease import Lease
 from .release import Release
@@ -32,6 +37,8 @@ MAX_RESULT_BYTES: Final = 256 << 20
 """Redis refuses values from 512 MB, by closing the connection on everything else that is sent with them."""
 RETRY_TTL_S: Final = 88400
 MAX_TTL_MS: Final = 1 << 52
+END_OF_TIME_MS: Final = 1 << 47
+"""Some 4000 years: datetime goes no further."""
 
 _SEQUENCE: Final = (tuple, list)
 _NUMBER: Final = (int, float)
@@ -80,9 +87,11 @@ class Runner:
                 if lease.limit_later and not await worker.admit_late(lease):
                     return
                 function = self._resolve(job)
-                await self._count_try(job)
+                if job.tries != lease.tries:
+                    await self._count_try(job)
                 outcome = await self._perform(job, function)
-                await self._call_hook(worker.on_job_end, job)
+                if worker.on_job_end is not None:
+                    await self._call_hook(worker.on_job_end, job)
             except Unrunnable as problem:
                 job = problem.job
                 outcome = self._refuse(job, problem.reason, problem.verb)
@@ -130,12 +139,17 @@ class Runner:
         if payload is None:
             logger.warning("job %s expired", lease.id)
             raise Unrunnable(job, JobExecutionFailed("job expired"), Verb.MISSING)
-        try:
-            decoded = deserialize_job_raw(payload, deserializer=self._worker.job_deserializer)
-            job.name, job.args, job.kwargs, own_try, job.enqueue_time_ms = _checked(decoded)
-        except DeserializationError as problem:
-            logger.exception("deserializing job %s failed", lease.id)
-            raise Unrunnable(job, problem) from problem
+        plain = decode_plain_job(payload) if self._worker.job_deserializer is deserialize else None
+        if plain is not None and 0 <= plain.at_ms < END_OF_TIME_MS:
+            job.name, job.args, job.kwargs = plain.function, plain.args, plain.kwargs  # type: ignore[assignment]
+            job.enqueue_time_ms, own_try = plain.at_ms, plain.tries or 0
+        else:
+            try:
+                decoded = deserialize_job_raw(payload, deserializer=self._worker.job_deserializer)
+                job.name, job.args, job.kwargs, own_try, job.enqueue_time_ms = _checked(decoded)
+            except DeserializationError as problem:
+                logger.exception("deserializing job %s failed", lease.id)
+                raise Unrunnable(job, problem) from problem
         job.tries = max(job.tries, own_try)
         return job
 
@@ -162,8 +176,6 @@ class Runner:
 
     async def _count_try(self, job: Job) -> None:
         """A client can say that its job has had tries already (`_job_try`); the count goes on from there."""
-        if job.tries == job.lease.tries:
-            return
         try:
             await self._worker.pool.setex(self._worker.keys.retry + job.lease.id, RETRY_TTL_S, str(job.tries))
         except REDIS_ERRORS as problem:
@@ -179,7 +191,7 @@ class Runner:
             **worker.ctx,
             "job_id": lease.id,
             "job_try": job.tries,
-            "enqueue_time": ms_to_datetime(job.enqueue_time_ms),
+            "enqueue_time": _to_datetime(job.enqueue_time_ms),
             "score": lease.score,
             "lease_token": lease.token,
         }
@@ -254,7 +266,10 @@ class Runner:
         """The job is over, and `value` is what its coroutine returned or raised."""
         ttl_ms = self._result_ttl_ms(job, function)
         result = b"" if ttl_ms == 0 else self._serialized(job, success, value)
-        return Outcome(job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms)
+        letter = self._letter(job, success, value)
+        return Outcome(
+            job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms, letter=letter
+        )
 
     def _refuse(self, job: Job, reason: BaseException, verb: Verb) -> Outcome:
         """The job is over without a run, and `reason` is why."""
@@ -262,7 +277,14 @@ class Runner:
         worker.jobs_failed += 1
         ttl_ms = None if worker.keep_result_forever else _to_ttl_ms(worker.keep_result_s)
         result = b"" if ttl_ms == 0 else self._serialized(job, False, reason)
-        return Outcome(job.lease, verb, result=result, result_ttl_ms=ttl_ms)
+        return Outcome(job.lease, verb, result=result, result_ttl_ms=ttl_ms, letter=self._letter(job, False, reason))
+
+    def _letter(self, job: Job, success: bool, value: Any) -> bytes:
+        """What the job's dead letter says; empty if it has none: it went well, or somebody wanted its end."""
+        dead = self._worker.dead
+        if success:
+            return dead.said_of_return(job, _now_ms()) if job.ctx and LETTER in job.ctx else b""
+        return b"" if isinstance(value, asyncio.CancelledError) else dead.said_of_failure(job, value, _now_ms())
 
     def _result_ttl_ms(self, job: Job, function: Function | CronJob) -> int | None:
         """How long the result is kept: as the job itself said, or its function, or the worker. None: for ever."""
@@ -277,22 +299,7 @@ class Runner:
 
     def _serialized(self, job: Job, success: bool, value: Any) -> bytes:
         """The result as it is stored; empty if not even its failure can be written."""
-        worker, lease = self._worker, job.lease
-        data: object = serialize_result(
-            job.name,
-            job.args,
-            job.kwargs,
-            job.tries,
-            job.enqueue_time_ms,
-            success,
-            value,
-            job.start_ms,
-            _now_ms(),
-            job.ref or lease.id,
-            worker.queue_name,
-            lease.id,
-            serializer=worker.job_serializer,
-        )
+        data = self._encoded(job, success, value)
         if isinstance(data, str):
             data = data.encode()
         elif not isinstance(data, bytes):
@@ -306,9 +313,47 @@ class Runner:
             return self._serialized(job, False, problem)
         return data
 
-    async def _call_hook(self, hook: StartupShutdown | None, job: Job) -> None:
+    def _encoded(self, job: Job, success: bool, value: Any) -> object:
+        """What the serializer makes of the result, or of the news that it can make nothing of it."""
+        worker, ended_ms = self._worker, _now_ms()
+        if worker.job_serializer is serialize:
+            try:
+                return encode_ended(
+                    EndedJob(
+                        job.tries,
+                        job.name,
+                        job.args,
+                        job.kwargs,
+                        job.enqueue_time_ms,
+                        success,
+                        value,
+                        job.start_ms,
+                        ended_ms,
+                        worker.queue_name,
+                        job.lease.id,
+                    )
+                )
+            except Exception as problem:  # noqa: BLE001 - a value may raise anything; arq's way, next, logs and stores that
+                logger.debug("job %s: %s", job.ref, problem)
+        return serialize_result(
+            job.name,
+            job.args,
+            job.kwargs,
+            job.tries,
+            job.enqueue_time_ms,
+            success,
+            value,
+            job.start_ms,
+            ended_ms,
+            job.ref or job.lease.id,
+            worker.queue_name,
+            job.lease.id,
+            serializer=worker.job_serializer,
+        )
+
+    async def _call_hook(self, hook: StartupShutdown, job: Job) -> None:
         """Calls a hook of the user's. What it raises is logged: the job has ended as it has ended."""
-        if hook is None or job.ctx is None:
+        if job.ctx is None:
             return
         try:
             await hook(job.ctx)
@@ -326,6 +371,12 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
+@lru_cache(maxsize=16)
+def _to_datetime(ms: int) -> datetime:
+    """As arq's own. The jobs of a batch were enqueued at one moment."""
+    return ms_to_datetime(ms)
+
+
 def _took_s(job: Job) -> float:
     return (_now_ms() - job.start_ms) / 1000
 
@@ -339,12 +390,13 @@ def _checked(decoded: tuple[Any, ...]) -> tuple[str, tuple[Any, ...], dict[str, 
         and isinstance(kwargs, dict)
         and (own_try is None or isinstance(own_try, int))
         and isinstance(enqueue_time_ms, _NUMBER)
-        and 0 <= enqueue_time_ms < 1 << 47  # some 4000 years: datetime goes no further
+        and 0 <= enqueue_time_ms < END_OF_TIME_MS
     ):
         return name, args, kwargs, own_try or 0, enqueue_time_ms  # type: ignore[return-value]  # a list is as good
     raise DeserializationError("unable to deserialize job")
 
 
+@lru_cache(maxsize=64)
 def _to_ttl_ms(seconds: float | None) -> int:
     if seconds is None or not seconds > 0:
         return 0

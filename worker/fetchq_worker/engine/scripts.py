@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Self
 
 import hiredis
+from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -61,7 +62,7 @@ class Script:
         """
         redis = self._redis
         pool = redis.connection_pool
-        connection = await pool.get_connection()
+        connection = _ready_connection(pool) or await pool.get_connection()
 
         async def once() -> Any:
             await connection.send_packed_command(command)
@@ -75,6 +76,25 @@ class Script:
             )
         finally:
             await pool.release(connection)
+
+
+def _ready_connection(pool: Any) -> Any:
+    """One that waits in the pool, open and with nothing to read; None: the pool is to find or mend one.
+
+    The pool's own look at it is a read that times out. That takes a turn of the loop, and with jobs to run the turn may
+    be a long one, in which Redis has nothing to do. (redis-py types none of what is asked here.)
+    """
+    if not pool._available_connections:
+        return None
+    last = pool._available_connections[-1]
+    stream, parser = last._reader, last._parser
+    if not (isinstance(last._reader, asyncio.StreamReader) and isinstance(last._parser, _AsyncHiredisParser)):
+        return None
+    if not last.is_connected or stream.at_eof() or stream.exception() is not None:
+        return None
+    if stream._buffer or parser._reader is None or parser._reader.has_data():
+        return None
+    return pool.get_available_connection()
 
 
 class Scripts:
@@ -93,6 +113,7 @@ class Scripts:
         self.renew: Final = script("renew", tend_timeout_s)
         self.aborts: Final = script("aborts", tend_timeout_s)
         self.keep: Final = script("keep", tend_timeout_s)
+        self.trim_dead: Final = script("trim_dead", tend_timeout_s)
         self.presence: Final = script("presence", tend_timeout_s)
         self.pass_wake: Final = script("pass_wake", tend_timeout_s)
 

@@ -23,7 +23,7 @@ AGAIN_S: Final = 1.0
 
 
 class Tender:
-    """Renews the leases of one worker, says that it is alive, and keeps the payloads of what waits."""
+    """Renews the leases of one worker, says that it is alive, keeps what waits, and trims the dead letters."""
 
     def __init__(self, worker: Worker, *, every_s: float) -> None:
         self._worker = worker
@@ -87,3 +87,4 @@ class Tender:
         await self._presence.beat(scripts.presence, record)
         if not first:  # a worker that is there for a moment only (burst) leaves the queue to others
             await self._keeper.walk(scripts.keep)
+            await worker.dead.trim(scripts.trim_dead)

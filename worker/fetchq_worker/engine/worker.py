@@ -22,6 +22,7 @@ from .aborts import Aborts
 from .admit import Admission, Gate
 from .claim import Claim, Claimer
 from .commit import Committer
+from .dead import DEFAULT_TTL_S, DeadLetters
 from .ending import insist_on_end, raise_if_cancelled
 from .lease import Lease, Leases
 from .run import Runner
@@ -51,6 +52,8 @@ class Worker(arq.worker.Worker):
     :param renew_s: how often leases are renewed; a third of `lease_s` by default
     :param namespace: what stands in front of every key name, such as a hash tag
     :param commit_ms: how long a finished job may wait for others to be committed with
+    :param dead_letter_ttl_s: how long a job that failed for good is kept as a dead letter
+    :param dead_letter_max: how many of them are kept, the newest; none by default, as with arq
     :param gate: says to what a job's limits belong; without one, jobs have none
     """
 
@@ -62,6 +65,8 @@ class Worker(arq.worker.Worker):
         renew_s: float | None = None,
         namespace: str = "",
         commit_ms: float = 2.0,
+        dead_letter_ttl_s: float = DEFAULT_TTL_S,
+        dead_letter_max: int = 0,
         gate: Gate | None = None,
         **arq_arguments: Any,
     ) -> None:
@@ -84,7 +89,8 @@ class Worker(arq.worker.Worker):
         self.renew_s: Final = renew_s
         lease_ms = max(1, round(lease_s * 1000))
         self.leases: Final = Leases(self.keys, lease_ms=lease_ms)
-        self.committer: Final = Committer(self.keys, delay_s=commit_ms / 1000, on_commit=self._on_commit)
+        self.dead: Final = DeadLetters(self.keys, ttl_s=dead_letter_ttl_s, most=dead_letter_max)
+        self.committer: Final = Committer(self.keys, self.dead, delay_s=commit_ms / 1000, on_commit=self._on_commit)
         self.running_count = 0
         """How many runs hold a slot: more than `tasks` has if a job's old run is still ending beside its new one."""
         self.stopping = False

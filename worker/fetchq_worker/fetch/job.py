@@ -19,11 +19,13 @@ from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidReque
 from fetchq.fields import MAX_URL_CHARS
 from fetchq.keys import Keys
 from fetchq.wire import FETCH_FUNCTION, decode_request
+from fetchq_worker.engine.dead import LETTER
 from fetchq_worker.engine.release import Release
-from fetchq_worker.settings import Settings
+from fetchq_worker.settings import DeadLetterKind, Settings
 
 from .attempt import run_attempt
 from .client import Fetcher
+from .dead import is_dead, letter_of
 from .log import log, standard_log
 from .phases import Phases
 from .record import AttemptRecord, RecordUnavailable, load_record, save_record
@@ -51,7 +53,7 @@ async def fetch_data(
     if request is None or more or named:
         count = len(more) + len(named) + (request is not None)
         broken = InvalidRequest("request", f"{FETCH_FUNCTION} takes one argument, not {count}")
-        return _finished(ctx, refused(ctx.get("job_id", ""), request, broken))
+        return _kept(ctx, None, _finished(ctx, refused(ctx.get("job_id", ""), request, broken)))
     if "job_id" not in ctx:
         return await fetch(ctx, request)
     job_id: str = ctx["job_id"]
@@ -60,19 +62,19 @@ async def fetch_data(
     except NewerWireVersion as newer:
         raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
     except InvalidRequest as broken:
-        return _finished(ctx, refused(job_id, request, broken))
+        return _kept(ctx, None, _finished(ctx, refused(job_id, request, broken)))
     ctx["result_ttl_s"] = wanted.result_ttl_s
     try:
         record = await _record_of(ctx, wanted)
         ended = end_unrun(wanted, record, job_id, datetime.now(UTC))
         if ended is not None:
-            return _finished(ctx, ended)
+            return _kept(ctx, wanted, _finished(ctx, ended))
         wanted = _with_idempotency_key(wanted, job_id)
         shared: Fetcher | None = ctx.get("fetcher")
         if shared is not None:
-            return await _run_once(ctx, shared, wanted, record)
+            return _kept(ctx, wanted, await _run_once(ctx, shared, wanted, record))
         async with _own_fetcher(ctx) as fetcher:
-            return await _run_once(ctx, fetcher, wanted, record)
+            return _kept(ctx, wanted, await _run_once(ctx, fetcher, wanted, record))
     except RecordUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
     except asyncio.CancelledError:
@@ -274,6 +276,13 @@ def _retried(result: FetchResult, delay_s: float) -> None:
             attempt=len(result.attempts),
             delay_s=round(delay_s, 3),
         )
+
+
+def _kept(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult) -> FetchResult:
+    """The result; and for a job that failed for good, what the engine is to keep of it."""
+    if is_dead(ctx.get("dead_letters", DeadLetterKind.RETRYABLE), request, result):
+        ctx[LETTER] = letter_of(result)
+    return result
 
 
 def _finished(ctx: dict[str, Any], result: FetchResult) -> FetchResult:

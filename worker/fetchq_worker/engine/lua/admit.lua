@@ -83,7 +83,8 @@ if #settled > 0 then
   redis.call('ZREM', lease_ends, unpack(settled))
   redis.call('DEL', unpack(garbage))
 end
-if frontier.save() > 0 and wakes == 0 then
+local promoted, nearer = frontier.save()
+if (promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
 return refused

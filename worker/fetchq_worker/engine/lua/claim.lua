@@ -23,8 +23,9 @@
 --
 -- Atomic, since a job must not be taken twice, and its lease, its in-progress key (which tells stock workers to leave
 -- it) and its place in the queue must change as one. Nothing here fails for keys of one job that hold the wrong type:
--- MGET reads those as nil and SET replaces them, so that one bad job harms no other. It runs in a Redis that is full,
--- since claiming is how that drains.
+-- MGET reads those as nil and SET replaces them, so that one bad job harms no other. A job's first try stands in its lease
+-- record only: its retry key is written where that is not enough, for a second try and for stock workers. It runs in a
+-- Redis that is full, since claiming is how that drains.
 
 --#include frontier
 
@@ -40,14 +41,10 @@ local token, want, max_bytes = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local passed, default_life_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_key, retry_key, progress_key = ARGV[9], ARGV[10], ARGV[11]
 
-local now_us
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[1]) * 1000
-end
-local now = math.floor(now_us / 1000)
+local time = redis.call('TIME')
+local clock_us = time[1] * 1000000 + time[2]
+local now_us = ARGV[1] == '' and clock_us or tonumber(ARGV[1]) * 1000
+local clock, now = math.floor(clock_us / 1000), math.floor(now_us / 1000)
 
 local function ms(number)
   return string.format('%.0f', number)
@@ -82,6 +79,7 @@ local function restore_ended()
   local records = redis.call('HMGET', leases, unpack(ended))
   local again, over = {}, {}
   local progress = redis.call('MGET', unpack(prefixed(progress_key, ended)))
+  local tries = redis.call('MGET', unpack(prefixed(retry_key, ended)))
   for i = 1, #ended do
     local id, holder, _, score = ended[i], read(records[i])
     if holder then
@@ -92,6 +90,9 @@ local function restore_ended()
       else
         redis.call('ZADD', pending, 'XX', score, id)
         again[#again + 1] = id
+        if not tries[i] then
+          redis.call('SET', retry_key .. id, '1', 'EX', RETRY_TTL_S) -- for a stock worker, should one be next
+        end
       end
     end
   end
@@ -107,6 +108,7 @@ frontier.open(7, ARGV[12], pending, now_us)
 
 local look_at_aborts = ARGV[8] == '1' and redis.call('ZCARD', abort) > 0
 local lease_end = ms(now + tonumber(ARGV[3])) -- numbers go to Redis as strings: it formats them at great length
+local progress_end = ms(clock + tonumber(ARGV[3])) -- given in ms from now, Redis would rewrite the command for each job
 local lease_head = token .. '|' .. lease_end .. '|'
 local jobs, taken, bytes = {}, 0, 0
 
@@ -134,7 +136,7 @@ local function take(page)
   local records = redis.call('HMGET', leases, unpack(ids))
   local progress_keys = prefixed(progress_key, ids)
   local progress = redis.call('MGET', unpack(progress_keys))
-  local free, free_progress_keys, scores, limits, left = {}, {}, {}, {}, 0
+  local free, free_progress_keys, scores, limits, started, left = {}, {}, {}, {}, {}, 0
   for i = 1, #ids do
     if #free == want - taken then
       break
@@ -150,6 +152,7 @@ local function take(page)
       free_progress_keys[#free] = progress_keys[i]
       scores[#free] = (holder and tonumber(score) == tonumber(its_end)) and original or score
       limits[#free] = expires_at
+      started[#free] = holder ~= nil
     end
   end
   if #free == 0 then
@@ -166,13 +169,18 @@ local function take(page)
     local id, payload, score = free[i], payloads[i], scores[i]
     local tried = tries[i] and tonumber(tries[i]) or 0
     local try = (tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
+    if try == 1 and started[i] then -- the first try is not written down but by its lease, which ended
+      try = 2
+    end
     local expires_at = limits[i] or ''
     if payload then
       bytes = bytes + #payload
       expires_at = keep_payload(payload_keys[i], score, expires_at)
     end
-    redis.call('SET', retry_keys[i], try == 1 and '1' or ms(try), 'EX', RETRY_TTL_S)
-    redis.call('SET', free_progress_keys[i], token, 'PX', ARGV[3])
+    if try > 1 or tries[i] then
+      redis.call('SET', retry_keys[i], ms(try), 'EX', RETRY_TTL_S)
+    end
+    redis.call('SET', free_progress_keys[i], token, 'PXAT', progress_end)
     moved = i
     lease_args[2 * i - 1] = id
     lease_args[2 * i] = lease_head .. score .. '|' .. expires_at
