@@ -20,12 +20,7 @@ class ModelLease:
 class ModelJob:
     id: str
     score_ms: int
-    starts: int = 0
-    """How often it was started, those starts not counted that were given back."""
     tries: int = 0
-    """What its retry key says: not yet a first start whose lease still tells of it."""
-    was_stocks: bool = False
-    """A stock worker has run it. One that takes a dead worker's job does not know of a first start."""
     lease: ModelLease | None = None
     stock_until_ms: int | None = None
     """A stock worker has its mark on the job until then."""
@@ -69,13 +64,10 @@ class Model:
                 continue
             else:
                 score_ms = lease.original_ms if lease is not None and job.score_ms == lease.end_ms else job.score_ms
-                start = max(job.tries, 0 if lease is None else 1) + 1
-                job.starts += 1
-                assert job.was_stocks or start == job.starts, job
-                job.tries = start if start > 1 else 0
+                job.tries += 1
                 job.lease = ModelLease(token, self.now_ms + LEASE_MS, score_ms)
                 job.score_ms = job.mark_until_ms = self.now_ms + LEASE_MS
-                taken.append((job.id, score_ms, start))
+                taken.append((job.id, score_ms, job.tries))
         return taken
 
     def _end_leases(self) -> None:
@@ -87,7 +79,6 @@ class Model:
                     job.lease = None
                 else:
                     job.score_ms = lease.original_ms
-                    job.tries = max(job.tries, 1)
 
     def _held(self, job: ModelJob, token: str) -> ModelLease | None:
         """The lease that the token stands for. One that a stock worker has taken over is forgotten by the look."""
@@ -119,8 +110,7 @@ class Model:
         if lease is None:
             return False
         job.score_ms = lease.original_ms if defer_ms is None else self.now_ms + defer_ms
-        job.starts -= not counted
-        job.tries = max(job.tries, 1) if counted else max(0, job.tries - 1)
+        job.tries -= not counted
         job.lease = job.mark_until_ms = None
         return True
 
@@ -130,7 +120,6 @@ class Model:
         for job in held:
             assert job.lease is not None
             job.score_ms = job.lease.original_ms
-            job.starts -= 1
             job.tries = max(0, job.tries - 1)
             job.lease = job.mark_until_ms = None
         return len(held)
