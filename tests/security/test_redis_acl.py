@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
@@ -358,3 +359,19 @@ async def test_a_producer_of_replicated_writes_may_ask_about_them_and_another_ma
         with pytest.raises(NotDurable, match="0 of 1 replicas"):
             await producer.enqueue("https://example.org/")
     assert refusals(admin) == []
+
+
+def test_every_script_is_one_of_a_roles() -> None:
+    root = Path(__file__).parents[2]
+    scripts = {
+        (".".join(path.relative_to(folder).parts[:-2]), path.stem)
+        for folder in (root / "producer", root / "worker")
+        for path in folder.glob("fetchq*/**/lua/*.lua")
+    }
+    covered = {
+        (package, name)
+        for package, name in scripts
+        for rights in RIGHTS.values()
+        if package in rights.scripts and fnmatchcase(name, rights.scripts[package])
+    }
+    assert scripts - covered == {("fetchq", "frontier")}, "it stands inside others"
