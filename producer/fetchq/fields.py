@@ -18,6 +18,7 @@ MAX_REQUEST_BODY_BYTES: Final = 1 << 20
 MAX_TAGS: Final = 16
 MAX_TAG_CHARS: Final = 64
 MAX_VALIDATOR_CHARS: Final = 1024
+MAX_LIMIT_KEY_CHARS: Final = 200
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.6.2."""
@@ -162,6 +163,11 @@ def check_flag(field: str, value: object) -> None:
 def check_name(field: str, value: object) -> None:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise InvalidRequest(field, "takes a name of 1 to 64 letters, digits, dots, dashes and underscores")
+
+
+def check_limit_key(field: str, value: object) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_LIMIT_KEY_CHARS or not value.isprintable():
+        raise InvalidRequest(field, f"takes 1 to {MAX_LIMIT_KEY_CHARS} printable characters")
 
 
 def check_moment(field: str, value: object) -> None:

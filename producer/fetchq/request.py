@@ -17,6 +17,7 @@ from .errors import InvalidRequest
 from .fields import (
     check_body,
     check_flag,
+    check_limit_key,
     check_moment,
     check_name,
     check_seconds,
@@ -28,6 +29,7 @@ from .fields import (
     normalise_url,
     tags_of,
 )
+from .priority import Priority
 from .status import FetchStatus
 
 WIRE_VERSION: Final = 1
@@ -137,6 +139,10 @@ class FetchRequest(
     deadline: datetime | None = None
     """With a time zone. A job that could not start before it ends as EXPIRED; no retry starts after it. One that has
     passed, or that comes before the job is due, is refused when it is enqueued."""
+    priority: Priority = Priority.DEFAULT
+    """The lane in which the job waits, in its host's queue too. A plain string such as "high" is taken."""
+    limit_key: str | None = None
+    """What the job's limits belong to in place of its host, such as a tenant: 1 to 200 printable characters."""
     etag: str | None = None
     """The ETag of a copy at hand, as it came: if it still holds, the fetch ends as NOT_MODIFIED, without a body."""
     last_modified: str | None = None
@@ -177,15 +183,11 @@ class FetchRequest(
         check_whole("max_redirects", self.max_redirects, 0, 100)
         if type(self.retry) is not RetryPolicy:
             raise InvalidRequest("retry", f"takes a RetryPolicy, not {type(self.retry).__name__}")
-        if self.not_before is not None:
-            check_moment("not_before", self.not_before)
-            if self.delay_s:
-                raise InvalidRequest("delay_s", "goes with not_before only one at a time")
         check_seconds("delay_s", self.delay_s, 0.0, MAX_WAIT_S)
-        if self.deadline is not None:
-            check_moment("deadline", self.deadline)
-            if self.not_before is not None and self.not_before > self.deadline:
-                raise InvalidRequest("not_before", "is after the deadline: the job would expire before it is due")
+        if self.not_before is not None or self.deadline is not None:
+            self._check_moments()
+        if self.priority is not Priority.DEFAULT or self.limit_key is not None:
+            self._check_place()
         if self.etag is not None or self.last_modified is not None:
             self._check_validators()
         self._check_manner()
@@ -230,6 +232,22 @@ class FetchRequest(
         if self.proxy is not None:
             check_name("proxy", self.proxy)
 
+    def _check_moments(self) -> None:
+        if self.not_before is not None:
+            check_moment("not_before", self.not_before)
+            if self.delay_s:
+                raise InvalidRequest("delay_s", "goes with not_before only one at a time")
+        if self.deadline is not None:
+            check_moment("deadline", self.deadline)
+            if self.not_before is not None and self.not_before > self.deadline:
+                raise InvalidRequest("not_before", "is after the deadline: the job would expire before it is due")
+
+    def _check_place(self) -> None:
+        if type(self.priority) is not Priority:
+            force_setattr(self, "priority", _priority_of(self.priority))
+        if self.limit_key is not None:
+            check_limit_key("limit_key", self.limit_key)
+
     def _check_validators(self) -> None:
         check_validator("etag", self.etag)
         check_validator("last_modified", self.last_modified)
@@ -260,7 +278,14 @@ class FetchRequest(
         return self._timeless() == other._timeless()
 
     def _timeless(self) -> FetchRequest:
-        return msgspec.structs.replace(self, not_before=None, delay_s=0.0, deadline=None)
+        return msgspec.structs.replace(self, not_before=None, delay_s=0.0, deadline=None, priority=Priority.DEFAULT)
+
+
+def _priority_of(value: object) -> Priority:
+    try:
+        return Priority(value)  # type: ignore[arg-type]  # what is none raises
+    except ValueError as problem:
+        raise InvalidRequest("priority", f"takes {', '.join(Priority)}, not {value!r}") from problem
 
 
 _DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(FetchRequest)}
@@ -288,6 +313,8 @@ class RequestOptions(TypedDict, total=False):
     not_before: datetime | None
     delay_s: float
     deadline: datetime | None
+    priority: Priority | str
+    limit_key: str | None
     etag: str | None
     last_modified: str | None
     credential: str | None

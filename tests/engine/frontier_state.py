@@ -107,7 +107,7 @@ class FrontierState:
     def check_counters(self, now_ms: int) -> None:
         """Fails unless the records say how many run and wait, and every index agrees with them."""
         assert not self.misses_jobs, "a queue was taken for lost"
-        counted = Counter(key for key in self.running.values() if not key.startswith(("-", "#")))
+        counted = Counter(key for key in self.running.values() if not key.startswith("#"))
         for key in self.records.keys() | self.waiting.keys() | counted.keys() | self.depths.keys():
             record = self.record(key)
             assert record.running == counted[key], f"{key}: {record} but {counted[key]} run"
@@ -117,7 +117,7 @@ class FrontierState:
             assert self.cooling.get(key, 0) == record.cools_until_ms, f"{key}: {record} in cooling by {self.cooling}"
         for key in self.turns.keys() - self.records.keys():  # who changes limits asks for a look, needed or not
             is_asked_for = self.turns[key] <= now_ms
-            assert is_asked_for or key.startswith(("~", "#")), f"a turn of {key}, of which there is no record"
+            assert is_asked_for or key.startswith("#"), f"a turn of {key}, of which there is no record"
 
     def check_that_whoever_waits_is_looked_at(self) -> None:
         """Fails where jobs wait for a key that has neither a turn nor a run whose end would give them one."""
@@ -129,9 +129,7 @@ class FrontierState:
             assert has_turn or record.running > 0, f"{key}: {record}: who is to look at {sorted(ids)}?"
         for job_id, score in self.pending.items():
             is_parked = score >= PARKED
-            is_found = (
-                any(job_id in ids for ids in self.waiting.values()) or {f"~{job_id}", f"#{job_id}"} & self.turns.keys()
-            )
+            is_found = any(job_id in ids for ids in self.waiting.values()) or f"#{job_id}" in self.turns
             assert not is_parked or is_found, f"{job_id} is parked, and in no queue"
 
     def check_that_nobody_waits_in_vain(self, now_ms: int, reserved: Collection[str] = ()) -> None:

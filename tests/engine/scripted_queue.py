@@ -11,7 +11,7 @@ from arq.connections import ArqRedis
 from fetchq import wire
 from fetchq.keys import PUSH_PREFIX_LEN, Keys
 from fetchq.scripts import load_script
-from fetchq_worker.engine.scripts import Scripts
+from fetchq_worker.engine.scripts import Script, Scripts
 
 T0 = 1_800_000_000_000
 """The first moment of every test, in ms since the epoch."""
@@ -148,11 +148,14 @@ class Queue:
         return int(answer)
 
     async def admit(self, *jobs: Sequence[Any]) -> list[str]:
-        """Each job: id, token, limit key, and the deadline in ms if it has one. Gives those that may not start."""
+        """Each job: id, token, limit key; and, if it has them, its deadline in ms and another key that it heeds.
+
+        Gives those that may not start.
+        """
         keys = self.keys
         args: list[Any] = [self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting]
         for job in jobs:
-            args += [*job, ""][:4]
+            args += [*job, "", ""][:5]
         refused, self.turn_ms = await self.scripts.admit(
             (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
         )
@@ -160,6 +163,13 @@ class Queue:
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
         return await self.commit((job_id, token, "finish", 3_600_000, "", result))
+
+    async def cool(self, key: str, for_ms: int | str = "", *, first_ms: int = 60_000, most_ms: int = DAY_MS) -> int:
+        """In how many ms the cooling-off ends that begins now."""
+        script = Script(self.redis, "cool", flags=False, timeout_s=60, package="fetchq_worker.frontier")
+        keys = (self.keys.pending, self.keys.wake, *self.keys.frontier)
+        left_ms: int = await script(keys, (self.now_ms, self.keys.waiting, key, for_ms, first_ms, most_ms))
+        return left_ms
 
     async def bury(self, job_id: str, token: str = "w.1", said: dict[str, Any] | None = None) -> tuple[Any, ...]:
         """Finishes a job that is claimed, with a dead letter that says `said`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -12,9 +13,24 @@ import pytest
 from tests.cli.conftest import Fetchq, Site
 from tests.security.tls_redis import HOST, Papers, TLSRedis
 
-from fetchq import FetchStatus, InvalidRedisURL, Producer, RedisRefused, SyncProducer
+from fetchq import FetchStatus, InvalidRedisURL, Producer, RedisRefused, RedisUnavailable, SyncProducer
 
-pytest_plugins = ["tests.cli.conftest"]
+
+@pytest.fixture
+def fetchq(tmp_path: Path) -> Iterator[Fetchq]:
+    command = Fetchq(tmp_path)
+    yield command
+    command.close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +81,9 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
     ("an authority that is none", {"ssl_ca_certs": "key"}, "no certificate or crl found"),
 ]
 
+SERVERS_VERDICT = ("certificate required", "unknown ca")
+"""TLS 1.3 ends a client's handshake before the server has looked at its certificate (RFC 8446, section 2): the server's
+alert comes later, and a command that is sent meanwhile can find the connection gone before the alert is read."""
 COMMANDS = cycle((("status",), ("worker", "--burst"), ("enqueue", "https://example.org/"), ("worker", "--check")))
 
 
@@ -83,6 +102,8 @@ def test_a_certificate_that_will_not_do_is_told_in_one_sentence_with_status_3(
     ended = fetchq.run(*next(COMMANDS), "--redis", url)
     assert ended.returncode == 3, ended.stderr
     [sentence] = ended.stderr.strip().splitlines()
+    if says in SERVERS_VERDICT and "cannot be reached" in sentence:
+        return
     assert sentence.startswith(f"fetchq: no TLS with Redis at localhost:{server.port}: ")
     assert says in sentence
 
@@ -113,17 +134,18 @@ def test_tls_spoken_to_a_server_without_it_and_the_reverse_are_told(
     assert len(plain.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("changed", [case[1] for case in WRONG], ids=[case[0] for case in WRONG])
+@pytest.mark.parametrize(("changed", "says"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
 def test_the_libraries_refuse_what_the_command_refuses(
-    server: TLSRedis, papers: Papers, changed: dict[str, str | None]
+    server: TLSRedis, papers: Papers, changed: dict[str, str | None], says: str
 ) -> None:
+    refusal = "cannot be reached|no TLS with Redis" if says in SERVERS_VERDICT else "no TLS with Redis"
     url = _wrong_url(server, papers, changed)
 
     async def ask() -> None:
         async with Producer.from_url(url) as producer:
             await producer.ping()
 
-    with pytest.raises(RedisRefused, match="no TLS with Redis"):
+    with pytest.raises((RedisRefused, RedisUnavailable), match=refusal):
         asyncio.run(ask())
-    with SyncProducer.from_url(url) as sync, pytest.raises(RedisRefused, match="no TLS with Redis"):
+    with SyncProducer.from_url(url) as sync, pytest.raises((RedisRefused, RedisUnavailable), match=refusal):
         sync.enqueue("https://example.org/")

@@ -130,7 +130,9 @@ async def test_a_retried_job_is_tried_again_and_leaves_no_key_but_its_result(
     result = await job.result(timeout_s=5)
     assert [attempt.http_status for attempt in result.attempts] == [503, 503, 200]
     assert worker.jobs_retried == 2
-    assert [key for key in await redis.keys("*") if b"wake" not in key] == [f"arq:result:{job.id}".encode()]
+    # Neither of these workers has a gate: what the producer noted of the host is left for those that have one.
+    left = [key for key in await redis.keys("*") if b"wake" not in key and b"fetchq:hosts" not in key]
+    assert left == [f"arq:result:{job.id}".encode()]
 
 
 @pytest.mark.asyncio

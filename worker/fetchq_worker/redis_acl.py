@@ -19,6 +19,7 @@ import msgspec
 from fetchq import InvalidRequest
 from fetchq.keys import Keys
 from fetchq.scripts import script_source
+from fetchq.write_policy import Durability
 
 
 class Role(StrEnum):
@@ -29,7 +30,7 @@ class Role(StrEnum):
     WORKER = "worker"
     """Runs the jobs, and shows how the queue stands."""
     OPERATOR = "operator"
-    """Reads, retries and purges dead letters."""
+    """Looks after dead letters, limits of hosts and pauses."""
 
 
 class Access(StrEnum):
@@ -65,9 +66,12 @@ _FRONTIER: Final = dict.fromkeys(
 
 RIGHTS: Final = {
     Role.PRODUCER: _Rights(
+        # INFO, here and below, is the one command that Redis calls dangerous: it tells of the whole server. Without it
+        # a producer cannot see that memory runs short before it has, nor a worker refuse a server that drops jobs then.
         commands=_TALK
-        | {"multi", "exec", "exists", "mget", "subscribe", "unlink", "unsubscribe", "zmscore", "zscan", "zscore"},
-        scripts={"fetchq": "[!d]*"},  # enqueue, cancel
+        | {"info", "multi", "exec", "exists", "mget", "subscribe", "unsubscribe"}
+        | {"unlink", "zcard", "zmscore", "zrange", "zscan", "zscore"},
+        scripts={"fetchq": "[ec]*"},  # enqueue, cancel
         keys={
             "pending": Access.BOTH,
             "job": Access.BOTH,
@@ -84,21 +88,22 @@ RIGHTS: Final = {
     ),
     Role.WORKER: _Rights(
         commands=_TALK
-        # INFO is the one command here that Redis calls dangerous: it tells of the whole server. Without it a worker
-        # runs, but cannot refuse a server that drops jobs when its memory is short.
         | {"info", "dbsize"}
         | {"eval", "multi", "exec"}
         | {"blpop", "zcard", "zrem", "del", "get", "set", "setex"}  # at work
         | {"psetex"}  # arq's health check
         | {"watch", "unwatch", "exists", "zadd"}  # arq's enqueue_job, for cron jobs and out of coroutines
-        | {"zcount", "hlen", "zrange", "mget"},  # `fetchq status`, `fetchq worker --check`
-        scripts={"fetchq_worker.engine": "*", "fetchq_worker.fetch": "*"},
+        | {"zcount", "hlen", "zrange", "mget", "zrevrange", "hscan", "hmget"},  # `status`, `worker --check`
+        scripts={"fetchq_worker.engine": "*", "fetchq_worker.fetch": "*", "fetchq_worker.frontier": "*"},
         keys=dict.fromkeys(_ALL_KEYS, Access.BOTH),
         channels=_CHANNELS,
     ),
     Role.OPERATOR: _Rights(
-        commands=_TALK | {"zcard", "zmscore", "zrangebyscore", "zrevrangebyscore"},
-        scripts={"fetchq": "dead_*"},
+        commands=_TALK
+        | {"zcard", "zmscore", "zrangebyscore", "zrevrangebyscore"}  # dead letters
+        | {"hgetall", "hmget", "hscan", "zrevrange", "zscan"}  # limits and hosts
+        | {"multi", "exec", "set", "del", "rpush", "ltrim"},  # pause and resume
+        scripts={"fetchq": "[!ecf]*"},  # dead_..., set_limits
         keys={
             "dead": Access.BOTH,
             "dead_letter": Access.BOTH,
@@ -108,11 +113,20 @@ RIGHTS: Final = {
             "retry": Access.WRITE,
             "attempts": Access.WRITE,
             "wake": Access.BOTH,
+            "paused": Access.BOTH,
             **_FRONTIER,
         },
         channels=(),
     ),
 }
+
+DURABLE: Final = {
+    Durability.MEMORY: frozenset[str](),
+    Durability.FSYNC: frozenset({"eval", "set", "waitaof"}),
+    Durability.REPLICATED: frozenset({"eval", "set", "wait"}),
+}
+"""What a producer sends besides where its writes are to be durable. WAITAOF is of Redis 7.2; before, `fsync` reads the
+server's settings, by CONFIG GET, which no rule of ours gives."""
 
 _CALL: Final = re.compile(r"redis\.p?call\(([^,)]+)")
 _COMMAND: Final = re.compile(r"'([A-Z]+)'")
@@ -120,7 +134,7 @@ _NOT_IN_A_RULE: Final = re.compile(r"[\s\"'\x00-\x1f\x7f]")
 """What neither a pattern nor a line of redis-cli can hold; `?` in a pattern stands for any one character."""
 
 
-def acl_rule(user: str, roles: Collection[Role], keys: Keys) -> str:
+def acl_rule(user: str, roles: Collection[Role], keys: Keys, durability: Durability = Durability.MEMORY) -> str:
     """The command that gives `user` the rights of `roles` on one queue, and takes all others from it.
 
     Its passwords stay as they are; a new user has none, and so cannot log in yet. Raises `InvalidRequest`.
@@ -128,8 +142,11 @@ def acl_rule(user: str, roles: Collection[Role], keys: Keys) -> str:
     if not user or _NOT_IN_A_RULE.search(user):
         raise InvalidRequest("user", "takes a name without blanks and quotes")
     rights = [RIGHTS[role] for role in sorted(roles)]
-    commands = sorted({command for role in roles for command in RIGHTS[role].commands | script_commands(role)})
+    commands = {command for role in roles for command in RIGHTS[role].commands | script_commands(role)}
     wanted: dict[str, set[Access]] = {}
+    if Role.PRODUCER in roles and durability is not Durability.MEMORY:
+        commands |= DURABLE[durability]
+        wanted["fence"] = {Access.BOTH}
     for one in rights:
         for name, access in one.keys.items():
             wanted.setdefault(name, set()).add(access)
@@ -138,7 +155,7 @@ def acl_rule(user: str, roles: Collection[Role], keys: Keys) -> str:
     ]
     channels = sorted({f"&{_pattern(keys, name)}" for one in rights for name in one.channels})
     rule = ["on", "clearselectors", "resetkeys", *patterns, "resetchannels", *channels]
-    return " ".join(["ACL SETUSER", user, *rule, "-@all", *(f"+{command}" for command in commands)])
+    return " ".join(["ACL SETUSER", user, *rule, "-@all", *(f"+{command}" for command in sorted(commands))])
 
 
 def script_commands(role: Role) -> frozenset[str]:

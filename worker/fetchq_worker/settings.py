@@ -15,6 +15,9 @@ from fetchq import FetchqError, InvalidRedisURL, __version__
 from fetchq.keys import DEFAULT_QUEUE
 from fetchq.redis_url import DEFAULT_URL, RedisAddress
 
+from .frontier.cooling import FIRST_COOLING_S, MAX_COOLING_S
+from .frontier.limit_by import LimitBy
+
 ENV_PREFIX: Final = "FETCHQ_"
 LISTS: Final = ("allow_net", "allow_port")
 """The settings with several values: in the environment, and within one flag, commas or blanks stand between them."""
@@ -83,6 +86,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dead_letter_max: Annotated[
         int, Meta(ge=0, le=100_000_000, description="Dead letters that are kept of a queue, the newest.")
     ] = 1_000_000
+
+    limit_by: Annotated[
+        LimitBy,
+        Meta(description="What limits belong to: host, domain, address; queue: as the queue's other workers say."),
+    ] = LimitBy.QUEUE
+    cooling_s: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="Seconds that a host is left alone after a 429 or 503 that asks for none."),
+    ] = FIRST_COOLING_S
+    max_cooling_s: Annotated[
+        float,
+        Meta(ge=0, le=7 * 86_400, description="Seconds that a host is left alone at most, whatever it asks for."),
+    ] = MAX_COOLING_S
+    circuit_breaker: Annotated[
+        bool, Meta(description="Whether a host to which connections fail is left alone for a while.")
+    ] = True
 
     def __post_init__(self) -> None:
         if not self.user_agent.isascii() or not self.user_agent.isprintable():

@@ -60,6 +60,8 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     cookies: bool = False
     cache: bool = False
     verify_tls: bool = True
+    priority: str = "default"
+    limit_key: str | None = None
     robots: bool = False
     etag: str | None = None
     last_modified: str | None = None
@@ -196,6 +198,8 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "cookies": options.cookies,
         "cache": options.cache,
         "verify_tls": options.verify_tls,
+        "priority": options.priority,
+        "limit_key": options.limit_key,
         "robots": options.robots,
         "etag": options.etag,
         "last_modified": options.last_modified,

@@ -191,6 +191,8 @@ class Runner:
             "job_try": job.tries,
             "enqueue_time": _to_datetime(job.enqueue_time_ms),
             "score": lease.score,
+            "limit_key": lease.limit_key,
+            "had_its_turn": lease.had_its_turn,
             "lease_token": lease.token,
         }
         if lease.lost:

@@ -139,6 +139,8 @@ class Worker(arq.worker.Worker):
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         await check_server(self.pool)
         self.ctx["redis"] = self.pool
+        if self._admission is not None:
+            await self._admission.open(self.pool)
         if self.on_startup:
             await self.on_startup(self.ctx)
         self.in_main = True
