@@ -177,7 +177,7 @@ class Simulation:
             ids = [flat[i].decode() for i in range(0, len(flat), 5)]
             args: list[str | int] = [self.now_ms, *prefixes]
             for job_id in ids:
-                args += (job_id, token, f"h{job_id.split('.')[0]}.example", "")
+                args += (job_id, token, f"h{job_id.split('.')[0]}.example", "", "")
             refused, turn_ms = await self._scripts.admit(
                 (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
             )
