@@ -171,11 +171,13 @@ class Simulation:
                 (self.now_ms, token, LEASE_MS, count, MAX_BYTES, 0, LIFE_MS, "", *prefixes, "hdl"),
             )
             if not flat:
+                if wait_ms == 0:
+                    continue  # as a worker does: a claim takes so many turns, and more have come
                 return int(wait_ms)
             ids = [flat[i].decode() for i in range(0, len(flat), 5)]
             args: list[str | int] = [self.now_ms, *prefixes]
             for job_id in ids:
-                args += (job_id, token, f"h{job_id.split('.')[0]}.example", "")
+                args += (job_id, token, f"h{job_id.split('.')[0]}.example", "", "")
             refused, turn_ms = await self._scripts.admit(
                 (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
             )
@@ -183,8 +185,9 @@ class Simulation:
             for job_id in ids:
                 if job_id not in refused_ids:
                     fleet.start(job_id, token, self.now_ms)
-            if not more:
-                return int(turn_ms if turn_ms >= 0 and not 0 <= wait_ms < turn_ms else wait_ms)
+            next_ms = turn_ms if turn_ms >= 0 and not 0 <= wait_ms < turn_ms else wait_ms
+            if not more and next_ms != 0:
+                return int(next_ms)
         return -1
 
     async def _commit(self, over: list[tuple[str, str]]) -> None:
