@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos conformance conformance-http hostile bench profile security lint types format wheels clean
+.PHONY: help setup demo test chaos conformance conformance-http hostile fuzz bench profile security lint types format wheels clean
 
 help: ## what there is to run
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -39,6 +39,9 @@ conformance-http: setup ## fetch from httpbin, broken servers and bad TLS, and p
 hostile: setup ## ten thousand broken answers; fails if memory, descriptors or tasks grew
 	@$(BIN)/python -m tests.conformance_http.hostile
 
+fuzz: ## every decoder under atheris, in an environment of its own: SECONDS=60 each, ONLY=job,result narrows it
+	@$(PYTHON) -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
+
 bench: setup ## fetchq beside its peers: ONLY=empty,fetch_2k PEERS=fetchq,arq ROUNDS=3 narrow it
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
@@ -65,4 +68,4 @@ wheels: setup ## build both distributions into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist worker
 
 clean: ## remove what setup and the tests made
-	rm -rf $(VENV) .bench .conformance dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench .conformance .fuzz dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

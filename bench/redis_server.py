@@ -54,6 +54,13 @@ class RedisServer:
             cpu_s=float(info["used_cpu_user"]) + float(info["used_cpu_sys"]),
         )
 
+    async def ask(self, *command: str | int) -> Any:
+        """One command's answer."""
+        pipe = self.client.pipeline(transaction=False)
+        pipe.execute_command(*command)
+        [answer] = await pipe.execute()
+        return answer
+
     async def total(self, commands: list[list[str]]) -> int:
         """The sum of some commands' integers, asked in one round trip."""
         pipe = self.client.pipeline(transaction=False)

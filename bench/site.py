@@ -30,7 +30,8 @@ pid {folder}/nginx.pid;
 error_log {folder}/nginx-errors.log warn;
 events {{ worker_connections 8192; }}
 http {{
-    access_log off;
+    log_format starts '$msec $request_time $status $host';
+    access_log {access_log};
     sendfile on;
     tcp_nopush on;
     keepalive_requests 1000000000;
@@ -43,19 +44,44 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen {address}:{port} backlog=4096;
+        allow 127.0.0.0/8;
+        deny all;
         root {folder}/pages;
-        location = /served {{ stub_status; }}
+        location = /served {{ stub_status; access_log off; }}
+        location = /too-many {{ add_header Retry-After {retry_after_s} always; return 429; }}
     }}
 }}
 """
 
 
+RETRY_AFTER_S: Final = 5
+"""What `/too-many` asks for with its 429."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One line of the site's log."""
+
+    at_s: float
+    """When it came in, in seconds since the epoch."""
+    status: int
+    host: str
+
+
 class Site(msgspec.Struct, frozen=True):
     port: int
+    log: Path | None = None
 
-    def url(self, page: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{page}"
+    def requests(self) -> list[Request]:
+        """All so far, in the order in which they came in; the site has to have been told to log."""
+        if self.log is None:
+            raise BenchFailure("the site keeps no log")
+        lines = (line.split() for line in self.log.read_text().splitlines())
+        found = [Request(float(at) - float(took), int(status), host) for at, took, status, host in lines]
+        return sorted(found, key=lambda request: request.at_s)
+
+    def url(self, page: str, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}/{page}"
 
     async def served(self) -> int:
         """Requests answered since the start, by nginx's own count."""
@@ -87,17 +113,31 @@ async def nginx_version(folder: Path) -> str:
 
 
 @contextlib.asynccontextmanager
-async def nginx_site(folder: Path, *, keep_alive: bool = True) -> AsyncIterator[Site]:
-    """Started, answering, and stopped at the end."""
+async def nginx_site(
+    folder: Path, *, keep_alive: bool = True, all_loopback: bool = False, logs: bool = False
+) -> AsyncIterator[Site]:
+    """Started, answering, and stopped at the end.
+
+    `all_loopback`: at every address in 127.0.0.0/8, each of which is a host of its own. `logs`: see `Site.requests`.
+    """
     binary = _binary()
     pages = folder / "pages"
     pages.mkdir(parents=True)
     folder.chmod(0o755)  # nginx, started by root, reads the pages as another user
     for page, size in BODIES.items():
         (pages / page).write_text(("fetchq " * (size // 7 + 1))[:size])
-    site = Site(free_port())
+    site = Site(free_port(), folder / "requests.log" if logs else None)
     config = folder / "nginx.conf"
-    config.write_text(_CONFIG.format(folder=folder, port=site.port, keep_alive_s=300 if keep_alive else 0))
+    config.write_text(
+        _CONFIG.format(
+            folder=folder,
+            address="0.0.0.0" if all_loopback else "127.0.0.1",
+            port=site.port,
+            keep_alive_s=300 if keep_alive else 0,
+            access_log=f"{site.log} starts" if logs else "off",
+            retry_after_s=RETRY_AFTER_S,
+        )
+    )
     (folder / "nginx-errors.log").touch()
     async with Child("nginx", [binary, "-c", config, "-p", folder, "-e", folder / "nginx-errors.log"], folder) as child:
         await _wait_answers(site, child)

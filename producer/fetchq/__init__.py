@@ -29,6 +29,7 @@ from .errors import (
 from .hosts import HostState
 from .job import CancelOutcome, FetchJob, Job, JobStatus
 from .limits import HostLimits
+from .priority import Priority
 from .producer import Producer
 from .request import FetchRequest, RetryPolicy
 from .result import Attempt, FetchResult, Redirect, Timing
@@ -63,6 +64,7 @@ __all__ = [
     "KeyConflict",
     "NewerWireVersion",
     "NotDurable",
+    "Priority",
     "Producer",
     "QueueFull",
     "Redirect",

@@ -18,6 +18,7 @@ MAX_REQUEST_BODY_BYTES: Final = 1 << 20
 MAX_TAGS: Final = 16
 MAX_TAG_CHARS: Final = 64
 MAX_VALIDATOR_CHARS: Final = 1024
+MAX_LIMIT_KEY_CHARS: Final = 200
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.6.2."""
@@ -63,7 +64,9 @@ def normalise_url(url: str) -> str:
 
 
 def _shown(url: str) -> str:
-    """The URL as it may be shown to a person: short, and with nothing that a terminal would act on."""
+    """The URL as it may be shown to a person: short, with nothing that a terminal would act on, and no password."""
+    if "@" in url:
+        url = f"***@{url.rpartition('@')[2]}"
     return repr(url if len(url) <= 80 else f"{url[:77]}...")
 
 
@@ -124,7 +127,18 @@ def tags_of(tags: object) -> tuple[str, ...]:
     names = tuple(tags)
     if len(names) > MAX_TAGS or not all(isinstance(name, str) and 0 < len(name) <= MAX_TAG_CHARS for name in names):
         raise InvalidRequest("tags", f"takes at most {MAX_TAGS} names of 1 to {MAX_TAG_CHARS} characters")
+    for name in names:
+        check_unicode("tags", name)
     return names
+
+
+def check_unicode(field: str, text: str) -> None:
+    """Refuses lone surrogates, which have no form on the wire: a command line has them for bytes that are not UTF-8."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as problem:
+            raise InvalidRequest(field, "holds text that is not valid Unicode") from problem
 
 
 def check_seconds(field: str, value: object, low: float, high: float) -> None:
@@ -149,6 +163,11 @@ def check_flag(field: str, value: object) -> None:
 def check_name(field: str, value: object) -> None:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise InvalidRequest(field, "takes a name of 1 to 64 letters, digits, dots, dashes and underscores")
+
+
+def check_limit_key(field: str, value: object) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_LIMIT_KEY_CHARS or not value.isprintable():
+        raise InvalidRequest(field, f"takes 1 to {MAX_LIMIT_KEY_CHARS} printable characters")
 
 
 def check_moment(field: str, value: object) -> None:

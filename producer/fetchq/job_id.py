@@ -13,6 +13,7 @@ from os import urandom
 from typing import Final
 
 from .errors import InvalidRequest
+from .fields import check_unicode
 from .keys import PUSH_PREFIX_LEN
 
 _TAIL_LEN: Final = 12
@@ -42,11 +43,7 @@ def check_id(job_id: object) -> None:
     """Any text can be a job's id; raises `InvalidRequest` for what is none."""
     if not isinstance(job_id, str):
         raise InvalidRequest("job_id", f"takes a string, not {type(job_id).__name__}")
-    if not job_id.isascii():
-        try:
-            job_id.encode()
-        except UnicodeEncodeError as problem:
-            raise InvalidRequest("job_id", "holds text that is not valid Unicode") from problem
+    check_unicode("job_id", job_id)
 
 
 def _base32(data: bytes) -> str:

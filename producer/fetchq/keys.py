@@ -128,7 +128,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def turns(self) -> str:
-        """Sorted set: limit keys, and `~` with a job id, by the ms at which they are to be looked at."""
+        """Sorted set: limit keys, and `#` with a job id, by the ms at which they are to be looked at."""
         return f"{self.namespace}fetchq:turns:{self.queue}"
 
     @property

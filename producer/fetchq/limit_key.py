@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
+from .priority import Priority
 from .request import FetchRequest
+
+KEY_PREFIX: Final = "key:"
+"""In front of a limit key that a request names. No host has a colon in this place."""
+
+BY_FIELD: Final = "@by"
+"""Field of the limits: what they belong to where a request names nothing, if that is not the host. No host has an @."""
+
+_LANES: Final = {Priority.HIGH: "h", Priority.DEFAULT: "", Priority.LOW: "l"}
 
 PARKED: Final = 2**52
 """From this score on a pending job waits in the queue of its limit key (`lua/frontier.lua`)."""
 
 
 def host_of(url: str) -> str:
-    """The host in a URL that ada has serialised: `https://[::1]:8080/` -> `[::1]`.
+    """The host in a URL that ada has serialised: `https://[::1]:8080/` -> `[::1]`, `http://a.example./` -> `a.example`.
 
     Only of such a URL (WHATWG URL, section 4.5): scheme and host are in lower case, there is no user name, and a path.
     """
@@ -20,16 +30,21 @@ def host_of(url: str) -> str:
     if authority.endswith("]"):
         return authority
     host, colon, _ = authority.rpartition(":")
-    return host if colon else authority
+    host = host if colon else authority
+    return host.removesuffix(".") or host
 
 
 def limit_key_of(request: FetchRequest) -> str:
     """The key under which a request is limited, as far as the request tells."""
-    return host_of(request.url)
+    return host_of(request.url) if request.limit_key is None else f"{KEY_PREFIX}{request.limit_key}"
 
 
 def lane_and_deadline_of(request: FetchRequest) -> str:
     """The lane (`h`, `l`, or nothing for the default one) and the deadline in ms, as `lua/enqueue.lua` takes them."""
-    if request.deadline is None:
-        return ""
-    return str(round(request.deadline.timestamp() * 1000))
+    lane = _LANES[request.priority]
+    return lane if request.deadline is None else f"{lane}{deadline_ms_of(request.deadline)}"
+
+
+def deadline_ms_of(deadline: datetime) -> int:
+    """A deadline in ms since the epoch."""
+    return round(deadline.timestamp() * 1000)

@@ -11,13 +11,15 @@ import msgspec
 from redis.asyncio import Redis
 
 from .errors import InvalidRequest
-from .fields import check_seconds, check_whole, normalise_url
+from .fields import check_limit_key, check_seconds, check_whole, normalise_url
 from .keys import Keys
-from .limit_key import host_of
+from .limit_key import KEY_PREFIX, host_of
 from .scripts import load_script
 
 EVERY_HOST: Final = "*"
 """Under this name stands what holds for every host of which nothing narrower says otherwise."""
+EVERY_OWN_KEY: Final = f"{KEY_PREFIX}*"
+"""The same for every `limit_key` that requests name."""
 DEFAULT_CONCURRENCY: Final = 8
 """Of a host of which nobody has said anything (`lua/frontier.lua`)."""
 NO_RATE: Final = "none"
@@ -33,7 +35,6 @@ _MAX_NAMES: Final = 12
 _UNITS_US: Final = {"s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "d": 86_400 * 10**6}
 _MAX_INTERVAL_US: Final = 31 * _UNITS_US["d"]
 _RATE: Final = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?) ?/ ?([a-z]{1,3})")
-_OWN_KEY: Final = re.compile(r"key:[!-~ ]{1,200}")
 _SAID: Final = re.compile(r"([crbdp])=([0-9]{1,16})")
 
 
@@ -138,7 +139,7 @@ class Limits:
         return {name: by_name[name] for name in sorted(by_name) if not name.startswith("@")}
 
     async def _change(self, name: str, verb: str, words: str = "") -> Sequence[Any]:
-        wide = name.startswith("*")
+        wide = name.startswith("*") or name == EVERY_OWN_KEY
         reply = await self._run([name, verb, words, *([] if wide else [name])])
         if wide:
             await self._look_again(name)
@@ -151,7 +152,7 @@ class Limits:
             with self._asking():
                 cursor, scored = await self._redis.zscan(self._keys.depths, cursor, count=_KEYS_A_CALL)
             more = cursor != 0
-            waiting = [key for key, _ in scored if name == EVERY_HOST or key.endswith(name[1:].encode())]
+            waiting = [key for key, _ in scored if _covers(name, key)]
             for start in range(0, len(waiting), _KEYS_A_CALL):
                 await self._run(["", "", "", *waiting[start : start + _KEYS_A_CALL]])
 
@@ -169,8 +170,11 @@ def name_of(host: str) -> str:
     if not isinstance(host, str):
         raise InvalidRequest("host", f"takes a string, not {type(host).__name__}")
     name = host.strip()
-    if name == EVERY_HOST or _OWN_KEY.fullmatch(name):
+    if name == EVERY_HOST:
         return name
+    if host.startswith(KEY_PREFIX):
+        check_limit_key("host", host.removeprefix(KEY_PREFIX))
+        return host
     if name.startswith("*."):
         return f"*.{_host(name[2:], host)}"
     return _host(name, host)
@@ -244,10 +248,21 @@ def _limits_of(text: bytes) -> HostLimits:
     )
 
 
+def _covers(name: str, key: bytes) -> bool:
+    """Whether a wide name is one under which a limit key is looked up."""
+    own = key.startswith(KEY_PREFIX.encode())
+    if name == EVERY_OWN_KEY:
+        return own
+    return name == EVERY_HOST or (not own and key.endswith(name[1:].encode()))
+
+
 def _names(name: str) -> Iterator[str]:
     """Under which a host is looked up, the narrowest first."""
     yield name
-    dot = name.find(".")
+    own = name.startswith(KEY_PREFIX)
+    if own and name != EVERY_OWN_KEY:
+        yield EVERY_OWN_KEY
+    dot = -1 if own else name.find(".")
     for _ in range(_MAX_NAMES - 1):
         if dot < 0:
             break

@@ -16,7 +16,7 @@ from . import wire
 from .batch import BATCH_JOBS, abatches, jobs_of, tell_enqueued
 from .cancelling import cancelled, chooser, host_to_cancel
 from .dead import DeadLetters
-from .errors import FetchqError, InvalidRequest, KeyConflict, RedisUnavailable
+from .errors import FetchqError, InvalidRequest, KeyConflict, RedisUnavailable, WireError
 from .fields import check_whole
 from .hosts import HostState, read_hosts
 from .job import CancelOutcome, FetchJob, Job, JobStatus
@@ -279,8 +279,8 @@ class Producer:
         """The results of `jobs` in the order in which they come.
 
         Raises `ResultTimeout` if they have not all come after `timeout_s`; 0 gives those that are there now. Jobs that
-        have no result and never will have one are passed over, and the first of them raises its `JobNotFound` at the
-        end. Raises `RedisUnavailable` as `FetchJob.result` does.
+        have no result and never will have one are passed over, and so are results that cannot be read: the first of
+        them raises its `JobNotFound` or `WireError` at the end. Raises `RedisUnavailable` as `FetchJob.result` does.
         """
         ids = list(dict.fromkeys(job.id for job in jobs))
         if timeout_s is not None and timeout_s <= 0:
@@ -307,9 +307,13 @@ class Producer:
                 self.results.unwatch(job_id)
                 failure = settled.exception()
                 if failure is None:
-                    yield wire.decode_result(wire.decode_stored(settled.result()), job_id)
-                else:
-                    missing = missing or failure
+                    try:
+                        result = wire.decode_result(wire.decode_stored(settled.result()), job_id)
+                    except WireError as problem:
+                        failure = problem
+                    else:
+                        yield result
+                missing = missing or failure
         finally:
             for job_id in left:
                 self.results.unwatch(job_id)
@@ -324,7 +328,12 @@ class Producer:
             batch = ids[start : start + LOOK_BATCH]
             for job_id, found in zip(batch, await self.results.look(batch), strict=True):
                 if isinstance(found, bytes):
-                    yield wire.decode_result(wire.decode_stored(found), job_id)
+                    try:
+                        result = wire.decode_result(wire.decode_stored(found), job_id)
+                    except WireError as problem:
+                        missing = missing or problem
+                        continue
+                    yield result
                 elif found is None:
                     unfinished += 1
                 else:

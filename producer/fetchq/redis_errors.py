@@ -76,6 +76,8 @@ def _tls_fault(problem: BaseException | None) -> str | None:
             return problem.verify_message
         # A TLS connection that ended is a connection that ended.
         if isinstance(problem, ssl.SSLError) and not isinstance(problem, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            if "PEM lib" in str(problem):
+                return "a file of our certificate or its key is not in PEM"
             return (problem.reason or str(problem)).replace("_", " ").lower()
         problem = problem.__cause__ or problem.__context__
     return None

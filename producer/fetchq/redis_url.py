@@ -133,6 +133,9 @@ def connect(
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_S,
         "retry": Retry(NoBackoff(), 0),
+        # redis-py's name and version by CLIENT SETINFO: two more commands a connection, and rights to have for them.
+        "lib_name": None,
+        "lib_version": None,
     }
     tls: dict[str, Any] = {}
     if address.tls:

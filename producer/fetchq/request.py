@@ -17,9 +17,11 @@ from .errors import InvalidRequest
 from .fields import (
     check_body,
     check_flag,
+    check_limit_key,
     check_moment,
     check_name,
     check_seconds,
+    check_unicode,
     check_validator,
     check_whole,
     headers_of,
@@ -27,9 +29,14 @@ from .fields import (
     normalise_url,
     tags_of,
 )
+from .priority import Priority
 from .status import FetchStatus
 
 WIRE_VERSION: Final = 1
+"""The latest wire version that this code reads."""
+ADDED_IN: Final[dict[str, int]] = {}
+"""Fields that came after wire version 1, each with the version that it came with. A request that sets one says so in
+`v`, and is left by the workers that do not know it yet (docs/upgrades.md)."""
 
 MAX_RESULT_BODY_BYTES: Final = 64 << 20
 DEFAULT_RESULT_TTL_S: Final = 3600.0
@@ -132,6 +139,10 @@ class FetchRequest(
     deadline: datetime | None = None
     """With a time zone. A job that could not start before it ends as EXPIRED; no retry starts after it. One that has
     passed, or that comes before the job is due, is refused when it is enqueued."""
+    priority: Priority = Priority.DEFAULT
+    """The lane in which the job waits, in its host's queue too. A plain string such as "high" is taken."""
+    limit_key: str | None = None
+    """What the job's limits belong to in place of its host, such as a tenant: 1 to 200 printable characters."""
     etag: str | None = None
     """The ETag of a copy at hand, as it came: if it still holds, the fetch ends as NOT_MODIFIED, without a body."""
     last_modified: str | None = None
@@ -154,8 +165,8 @@ class FetchRequest(
     """How long the result is kept; 0 keeps none."""
     tags: tuple[str, ...] = ()
     """Names by which jobs can be found and cancelled together."""
-    v: int = WIRE_VERSION
-    """Wire version."""
+    v: int = 1
+    """Wire version: the earliest that knows all that the request asks for. Follows from the fields; absent, it is 1."""
 
     def __post_init__(self) -> None:
         force_setattr(self, "url", normalise_url(self.url))
@@ -172,25 +183,27 @@ class FetchRequest(
         check_whole("max_redirects", self.max_redirects, 0, 100)
         if type(self.retry) is not RetryPolicy:
             raise InvalidRequest("retry", f"takes a RetryPolicy, not {type(self.retry).__name__}")
-        if self.not_before is not None:
-            check_moment("not_before", self.not_before)
-            if self.delay_s:
-                raise InvalidRequest("delay_s", "goes with not_before only one at a time")
         check_seconds("delay_s", self.delay_s, 0.0, MAX_WAIT_S)
-        if self.deadline is not None:
-            check_moment("deadline", self.deadline)
-            if self.not_before is not None and self.not_before > self.deadline:
-                raise InvalidRequest("not_before", "is after the deadline: the job would expire before it is due")
+        if self.not_before is not None or self.deadline is not None:
+            self._check_moments()
+        if self.priority is not Priority.DEFAULT or self.limit_key is not None:
+            self._check_place()
         if self.etag is not None or self.last_modified is not None:
             self._check_validators()
         self._check_manner()
-        if self.key is not None and not (isinstance(self.key, str) and 0 < len(self.key) <= MAX_KEY_CHARS):
-            raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
+        if self.key is not None:
+            self._check_key(self.key)
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
         if self.tags != ():
             force_setattr(self, "tags", tags_of(self.tags))
-        if type(self.v) is not int or self.v != WIRE_VERSION:
-            raise InvalidRequest("v", f"this is wire version {WIRE_VERSION}, not {self.v!r}")
+        if type(self.v) is not int or self.v != 1 or ADDED_IN:
+            self._settle_version()
+
+    @staticmethod
+    def _check_key(key: object) -> None:
+        if not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_CHARS):
+            raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
+        check_unicode("key", key)
 
     def _check_manner(self) -> None:
         if (
@@ -219,6 +232,22 @@ class FetchRequest(
         if self.proxy is not None:
             check_name("proxy", self.proxy)
 
+    def _check_moments(self) -> None:
+        if self.not_before is not None:
+            check_moment("not_before", self.not_before)
+            if self.delay_s:
+                raise InvalidRequest("delay_s", "goes with not_before only one at a time")
+        if self.deadline is not None:
+            check_moment("deadline", self.deadline)
+            if self.not_before is not None and self.not_before > self.deadline:
+                raise InvalidRequest("not_before", "is after the deadline: the job would expire before it is due")
+
+    def _check_place(self) -> None:
+        if type(self.priority) is not Priority:
+            force_setattr(self, "priority", _priority_of(self.priority))
+        if self.limit_key is not None:
+            check_limit_key("limit_key", self.limit_key)
+
     def _check_validators(self) -> None:
         check_validator("etag", self.etag)
         check_validator("last_modified", self.last_modified)
@@ -233,6 +262,12 @@ class FetchRequest(
         """A request from what `Producer.enqueue` takes: headers as a mapping too, and `json` or `form` for a body."""
         return build_request(url, options)
 
+    def _settle_version(self) -> None:
+        if type(self.v) is not int or not 1 <= self.v <= WIRE_VERSION:
+            raise InvalidRequest("v", f"is a wire version from 1 to {WIRE_VERSION}, not {self.v!r}")
+        later = (since for name, since in ADDED_IN.items() if getattr(self, name) != _DEFAULTS[name])
+        force_setattr(self, "v", max(later, default=1))
+
     @property
     def idempotent(self) -> bool:
         """Whether sending it twice has the effect of sending it once (RFC 9110, section 9.2.2)."""
@@ -243,7 +278,17 @@ class FetchRequest(
         return self._timeless() == other._timeless()
 
     def _timeless(self) -> FetchRequest:
-        return msgspec.structs.replace(self, not_before=None, delay_s=0.0, deadline=None)
+        return msgspec.structs.replace(self, not_before=None, delay_s=0.0, deadline=None, priority=Priority.DEFAULT)
+
+
+def _priority_of(value: object) -> Priority:
+    try:
+        return Priority(value)  # type: ignore[arg-type]  # what is none raises
+    except ValueError as problem:
+        raise InvalidRequest("priority", f"takes {', '.join(Priority)}, not {value!r}") from problem
+
+
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(FetchRequest)}
 
 
 class RequestOptions(TypedDict, total=False):
@@ -268,6 +313,8 @@ class RequestOptions(TypedDict, total=False):
     not_before: datetime | None
     delay_s: float
     deadline: datetime | None
+    priority: Priority | str
+    limit_key: str | None
     etag: str | None
     last_modified: str | None
     credential: str | None

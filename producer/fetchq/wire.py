@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from .errors import InvalidRequest, JobFailed, NewerWireVersion, WireError
+from .later import with_known_outcomes
 from .request import WIRE_VERSION, FetchRequest
 from .result import FetchResult
 from .status import FetchStatus
@@ -68,6 +69,8 @@ def _encode_foreign(value: object) -> Any:
     raise TypeError(f"a {type(value).__name__} has no form on the wire; use plain values or msgspec structs")
 
 
+UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
+"""What msgspec raises of bytes that it cannot read; a `UnicodeDecodeError` among it, which is no `DecodeError`."""
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_encode_foreign)
 _decoder: Final = msgspec.msgpack.Decoder()
 _stored_decoder: Final = msgspec.msgpack.Decoder(StoredResult)
@@ -124,7 +127,7 @@ def decode_request(value: object) -> FetchRequest:
     if isinstance(value, FetchRequest):
         return value
     if isinstance(value, dict):
-        version = value.get("v", WIRE_VERSION)
+        version = value.get("v", 1)
         if type(version) is int and version > WIRE_VERSION:
             raise NewerWireVersion(f"the request is of wire version {version}; this worker reads up to {WIRE_VERSION}")
     try:
@@ -157,11 +160,24 @@ def decode_result(stored: StoredResult, job_id: str) -> FetchResult:
     if stored.success:
         if stored.function != FETCH_FUNCTION:
             raise WireError(f"job {job_id} ran {stored.function!r}, not a fetch: its value is read with value()")
-        result: FetchResult = _decode(_result_decoder, stored.value)
-        return result
+        return _result_of(stored.value)
     failure = as_exception(_decode(_decoder, stored.value))
     status, error = _outcome_of(failure)
     return FetchResult(id=job_id, url=_url_of(stored), status=status, error=error)
+
+
+def _result_of(data: msgspec.Raw) -> FetchResult:
+    try:
+        result: FetchResult = _result_decoder.decode(data)
+    except msgspec.ValidationError:
+        value = with_known_outcomes(_decode(_decoder, data))
+        try:
+            return msgspec.convert(value, FetchResult)
+        except msgspec.ValidationError as problem:
+            raise WireError(_why_not(bytes(data), problem)) from problem
+    except UNREADABLE as problem:
+        raise WireError(_why_not(bytes(data), problem)) from problem
+    return result
 
 
 def as_failure(problem: BaseException) -> dict[str, str]:
@@ -210,7 +226,7 @@ def _is_time(value: object) -> bool:
 def _decode(decoder: Any, data: bytes | msgspec.Raw) -> Any:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as problem:
+    except UNREADABLE as problem:
         raise WireError(_why_not(bytes(data), problem)) from problem
 
 

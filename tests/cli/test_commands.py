@@ -10,11 +10,12 @@ import sys
 import msgspec
 import pytest
 import typer.main
+from redis import Redis as RedisClient
 from tests.cli.conftest import PATIENCE_S, Fetchq, Site, jobs_of, wait_until
 from tests.redis_server import RedisServer
 
 from fetchq import FetchRequest
-from fetchq.keys import DEFAULT_QUEUE
+from fetchq.keys import DEFAULT_QUEUE, Keys
 from fetchq_worker.cli.app import app
 from fetchq_worker.settings import Settings
 
@@ -120,6 +121,17 @@ def test_a_request_carries_method_headers_and_body(fetchq: Fetchq, redis_server:
     )
     same = ("--method", "POST", "--header", "X-One:1", "--key", "k", "--body-file", "-")
     assert fetchq.run("enqueue", "http://127.0.0.1/", *same, stdin="größe", environ=at(redis_server)).returncode == 0
+
+
+def test_a_job_goes_into_its_lane_and_under_its_limit_key(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    with RedisClient.from_url(redis_server.url) as redis:
+        redis.hset(Keys().limits, "key:tenant-a", "p=1")
+        arguments = ("--priority", "high", "--limit-key", "tenant-a")
+        [job_id] = fetchq.run("enqueue", "http://127.0.0.1/", *arguments, environ=at(redis_server)).stdout.split()
+        assert redis.zrange(f"{Keys().waiting}key:tenant-a", 0, -1) == [job_id.encode()]
+    refused = fetchq.run("enqueue", "http://127.0.0.1/", "--priority", "urgent", environ=at(redis_server))
+    assert refused.returncode == 2
+    assert "takes high, default, low" in refused.stderr
 
 
 def test_a_body_can_be_json_as_it_is_typed_or_the_fields_of_a_form(fetchq: Fetchq, redis_server: RedisServer) -> None:

@@ -11,7 +11,7 @@ from arq.connections import ArqRedis
 from fetchq import wire
 from fetchq.keys import PUSH_PREFIX_LEN, Keys
 from fetchq.scripts import load_script
-from fetchq_worker.engine.scripts import Scripts
+from fetchq_worker.engine.scripts import Script, Scripts
 
 T0 = 1_800_000_000_000
 """The first moment of every test, in ms since the epoch."""
@@ -53,6 +53,8 @@ class Queue:
         self.now_ms = T0
         self.letter_ttl_ms = DAY_MS
         self.letter_max = 1000
+        self.turn_ms = -1
+        """What the last admission said of the next turn."""
 
     @classmethod
     async def open(cls, redis: ArqRedis) -> Self:
@@ -98,6 +100,11 @@ class Queue:
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
         """Each outcome: id, token, verb, time, marker, result, note, letter; the last ones may be left away."""
+        lost, refused, refusal, _ = await self.commit_whole(*outcomes)
+        return lost, refused, refusal
+
+    async def commit_whole(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes, int]:
+        """The same, with the ms until a job that waited may be claimed."""
         keys = self.keys
         args: list[Any] = [
             self.now_ms, keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done, PUSH_PREFIX_LEN,
@@ -105,10 +112,10 @@ class Queue:
         ]  # fmt: skip
         for outcome in outcomes:
             args += [*outcome, *("", "", "", "", "")][:8]
-        lost, refused, refusal, _ = await self.scripts.commit(
+        lost, refused, refusal, turn_ms = await self.scripts.commit(
             (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier, keys.dead), args
         )
-        return lost, refused, refusal
+        return lost, refused, refusal, turn_ms
 
     async def enqueue(self, *jobs: tuple[str, str, str, str]) -> list[Any]:
         """Each job: id, due as the script takes it, limit key, lane and deadline."""
@@ -141,18 +148,28 @@ class Queue:
         return int(answer)
 
     async def admit(self, *jobs: Sequence[Any]) -> list[str]:
-        """Each job: id, token, limit key, and the deadline in ms if it has one. Gives those that may not start."""
+        """Each job: id, token, limit key; and, if it has them, its deadline in ms and another key that it heeds.
+
+        Gives those that may not start.
+        """
         keys = self.keys
         args: list[Any] = [self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting]
         for job in jobs:
-            args += [*job, ""][:4]
-        refused = await self.scripts.admit(
+            args += [*job, "", ""][:5]
+        refused, self.turn_ms = await self.scripts.admit(
             (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
         )
         return [job_id.decode() for job_id in refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
         return await self.commit((job_id, token, "finish", 3_600_000, "", result))
+
+    async def cool(self, key: str, for_ms: int | str = "", *, first_ms: int = 60_000, most_ms: int = DAY_MS) -> int:
+        """In how many ms the cooling-off ends that begins now."""
+        script = Script(self.redis, "cool", flags=False, timeout_s=60, package="fetchq_worker.frontier")
+        keys = (self.keys.pending, self.keys.wake, *self.keys.frontier)
+        left_ms: int = await script(keys, (self.now_ms, self.keys.waiting, key, for_ms, first_ms, most_ms))
+        return left_ms
 
     async def bury(self, job_id: str, token: str = "w.1", said: dict[str, Any] | None = None) -> tuple[Any, ...]:
         """Finishes a job that is claimed, with a dead letter that says `said`."""
@@ -172,6 +189,14 @@ class Queue:
             args += (job_id, token)
         lost: list[bytes] = await self.scripts.renew((keys.pending, keys.leases, keys.lease_ends, *keys.frontier), args)
         return lost
+
+    async def give_back(self, *tokens: str) -> int:
+        keys = self.keys
+        given: int = await self.scripts.give_back(
+            (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier),
+            (self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting, *tokens),
+        )
+        return given
 
     async def keep(self, *, page: int = 100, gap_ms: int = 0) -> int:
         keys = self.keys

@@ -122,11 +122,7 @@ async def test_a_claim_whose_reply_was_lost_is_given_back_beside_keys_of_the_wro
     await queue.redis.delete(key)
     await queue.redis.rpush(key, "not what belongs here")
     await queue.redis.hset(queue.keys.leases, "worse", b"w.1|nan|nan|x")
-    keys = queue.keys
-    await queue.scripts.give_back(
-        (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier),
-        (keys.job, keys.retry, keys.in_progress, keys.waiting, "w.1"),
-    )
+    await queue.give_back("w.1")
     assert (await queue.claim(token="w.2")).ids == ["bad", "good"]
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.engine.frontier_state import FrontierState, Record
 from tests.engine.scripted_queue import LEASE_MS, T0, Queue
+
+from fetchq.scripts import script_source
+from fetchq_worker.engine.admit import WILL_NOT_RUN
+from fetchq_worker.engine.score import read_score
 
 KEY = "example.org"
 
@@ -183,6 +188,196 @@ async def test_a_paused_queue_gives_nothing_out(queue: Queue) -> None:
     assert (await queue.claim()).ids == ["job"]
 
 
+@pytest.mark.parametrize("host", ["-leading-hyphen.example", "~tilde.example"])
+@pytest.mark.asyncio
+async def test_a_host_may_begin_with_a_hyphen_or_a_tilde(queue: Queue, host: str) -> None:
+    await _limit(queue, "c=1 r=50000", host)
+    await _enqueue(queue, *_ids(2), key=host)
+    assert await _claim_and_admit(queue, key=host) == _ids(2)[:1]
+    await queue.finish(_ids(2)[0])
+    queue.now_ms += 100
+    assert await _claim_and_admit(queue, key=host, token="w.2") == _ids(2)[1:]
+    await queue.finish(_ids(2)[1], "w.2")
+    assert not await queue.redis.exists(queue.keys.running)
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_requests_name_comes_under_no_limit_of_a_domain(queue: Queue) -> None:
+    await _limit(queue, "c=1", "*.example.org")
+    await _limit(queue, "c=2", "key:*")
+    await _enqueue(queue, *_ids(4), key="key:a.example.org")
+    assert await _claim_and_admit(queue, key="key:a.example.org") == _ids(2)
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_cools_off_starts_nothing_until_its_time_and_then_one_at_a_time(queue: Queue) -> None:
+    await _enqueue(queue, *_ids(20))
+    started = await _claim_and_admit(queue)
+    assert await queue.cool(KEY, 5000) == 5000
+    await queue.finish(started[0])
+    assert await _claim_and_admit(queue, token="w.2") == []
+    queue.now_ms += 4999
+    assert (await queue.claim(token="w.3")).wait_ms == 1
+    for job_id in started[1:]:
+        await queue.commit((job_id, "w.1", "finish", 1000, "", "x", "=HTTP_ERROR 429"))
+    queue.now_ms += 1
+    [probe] = await _claim_and_admit(queue, token="w.4")
+    await queue.commit((probe, "w.4", "finish", 1000, "", "x", "+OK"))
+    assert len(await _claim_and_admit(queue, token="w.5")) == 8
+    assert not await queue.redis.exists(queue.keys.cooling)
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_is_claimed_while_its_key_begins_to_cool_off_is_parked(queue: Queue) -> None:
+    await _enqueue(queue, "job")
+    assert (await queue.claim()).ids == ["job"]
+    await queue.cool(KEY, 5000)
+    assert await queue.admit(("job", "w.1", KEY)) == ["job"]
+    assert await queue.tries("job") == 0
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_asks_again_without_a_success_cools_off_twice_as_long_up_to_the_most(queue: Queue) -> None:
+    lasted = []
+    for _ in range(6):
+        lasted.append(await queue.cool(KEY, first_ms=1000, most_ms=10_000))
+        assert await queue.cool(KEY, first_ms=1000, most_ms=10_000) <= lasted[-1] * 1.5, "that was no further strike"
+        queue.now_ms += 20_000
+    assert all(0.8 * 1000 * 2**n <= ms <= 1.2 * 1000 * 2**n for n, ms in enumerate(lasted[:3]))
+    assert lasted[4:] == [10_000, 10_000]
+
+
+@pytest.mark.asyncio
+async def test_a_crawl_delay_comes_with_a_note_and_is_bounded(queue: Queue) -> None:
+    await _enqueue(queue, *_ids(4))
+    started = await _claim_and_admit(queue, 2)
+    await queue.commit((started[0], "w.1", "finish", 1000, "", "x", "+HTTP_ERROR 404 d=2000"))
+    assert (await queue.redis.hget(queue.keys.hosts, KEY)).decode().endswith(" 2000 0 HTTP_ERROR 404")
+    await queue.commit((started[1], "w.1", "finish", 1000, "", "x", "+OK"))
+    assert await _claim_and_admit(queue, token="w.2") == _ids(4)[2:3]
+    await queue.finish(_ids(4)[2], "w.2")
+    queue.now_ms += 1999
+    assert await _claim_and_admit(queue, token="w.3") == []
+    queue.now_ms += 1
+    assert await _claim_and_admit(queue, token="w.4") == _ids(4)[3:]
+    await queue.commit((_ids(4)[3], "w.4", "finish", 1000, "", "x", f"+OK d={10**12}"))
+    assert b" 3600000 " in await queue.redis.hget(queue.keys.hosts, KEY)
+
+
+@pytest.mark.asyncio
+async def test_the_jobs_of_a_host_that_stays_away_come_to_their_ends_at_a_slow_pace(queue: Queue) -> None:
+    """Not one by one for ever: after so many failures nobody is waiting for it to come back."""
+    count = 200
+    await _enqueue(queue, *_ids(count))
+    minutes, ended, turn = 0, 0, 0
+    while ended < count:
+        turn += 1
+        started = await _claim_and_admit(queue, 20, token=f"w.{turn}")
+        for job_id in started:
+            await queue.commit((job_id, f"w.{turn}", "finish", 1000, "", "x", "-CONNECT_ERROR"))
+        ended += len(started)
+        queue.now_ms += 1000
+        minutes = turn // 60
+        assert minutes < 20, ended
+    assert minutes >= 4, "and not all at once"
+
+
+@pytest.mark.asyncio
+async def test_a_job_under_a_key_of_its_own_heeds_its_host_without_counting_for_it(queue: Queue) -> None:
+    await _limit(queue, "c=1")
+    for number in range(3):
+        await _enqueue(queue, f"job{number}", key=f"key:{number}")
+    assert (await queue.claim(1)).ids == ["job0"]
+    assert await queue.admit(("job0", "w.1", "key:0", "", KEY)) == []
+    await queue.cool(KEY, 5000)
+    assert (await queue.claim(token="w.2")).ids == ["job1", "job2"]
+    refused = await queue.admit(("job1", "w.2", "key:1", "", KEY), ("job2", "w.2", "key:2", "", KEY))
+    assert refused == ["job1", "job2"]
+    queue.now_ms += 5000
+    started = []
+    for turn in range(3, 6):
+        for job_id in (await queue.claim(token=f"w.{turn}")).ids:
+            key = f"key:{job_id[-1]}"
+            assert await queue.admit((job_id, f"w.{turn}", key, "", KEY)) == []
+            started.append(job_id)
+            await queue.finish(job_id, f"w.{turn}")
+    assert started == ["job1", "job2"]
+    await queue.finish("job0")
+    queue.now_ms += 600_000
+    await queue.claim(token="w.9")
+    assert not await queue.redis.exists(queue.keys.hosts)
+
+
+@pytest.mark.asyncio
+async def test_a_producer_does_not_put_jobs_under_their_host_where_limits_belong_to_something_else(
+    queue: Queue,
+) -> None:
+    await _limit(queue, "domain", "@by")
+    await _limit(queue, "p=1", "*")
+    await _enqueue(queue, "host")
+    await _enqueue(queue, "own", key="key:own")
+    assert (await queue.claim()).ids == ["host"]
+    assert await queue.redis.zrange(f"{queue.keys.waiting}key:own", 0, -1) == [b"own"]
+
+
+@pytest.mark.asyncio
+async def test_a_retried_job_of_a_lane_stays_in_it(queue: Queue) -> None:
+    await _enqueue(queue, "high", note="h")
+    await _enqueue(queue, "low", key="low.example", note="l")
+    claim = await queue.claim()
+    assert claim.ids == ["high", "low"]
+    await queue.commit(*[(job_id, "w.1", "retry", 1000, "", "") for job_id in claim.ids])
+    queue.now_ms += 1000
+    await _enqueue(queue, "default", key="default.example")
+    assert [(await queue.claim(1, token=f"w.{n}")).ids for n in (2, 3, 4)] == [["high"], ["default"], ["low"]]
+
+
+@pytest.mark.asyncio
+async def test_a_record_of_jobs_that_stock_workers_took_is_forgotten(queue: Queue) -> None:
+    await _enqueue(queue, *_ids(3))
+    await _enqueue(queue, "there", key="other.example")
+    await queue.redis.zrem(queue.keys.pending, *_ids(3))
+    await queue.keep()
+    queue.now_ms += 60_000
+    assert (await queue.claim()).ids == ["there"]
+    assert await queue.admit(("there", "w.1", "other.example")) == []
+    await queue.finish("there")
+    assert not await queue.redis.exists(queue.keys.hosts)
+    assert not await queue.redis.exists(queue.keys.turns)
+
+
+_PLACES = """
+local score = {}
+for i = 1, #ARGV, 3 do
+  score[#score + 1] = frontier[ARGV[i] .. '_score'](ARGV[i + 1], tonumber(ARGV[i + 2]))
+end
+local read = {}
+for i = 1, #score do
+  local lane, due, had_its_turn = frontier.read_score(tonumber(score[i]))
+  read[i] = {score[i], lane, string.format('%.1f', due), had_its_turn and 1 or 0}
+end
+return read
+"""
+
+
+@pytest.mark.asyncio
+async def test_python_reads_a_score_as_the_scripts_write_and_read_it(queue: Queue) -> None:
+    args = []
+    for lane in ("", "h", "l"):
+        for due in (0, 1, T0, T0 - 0.5, 2**46 + 0.5):
+            args += ["standing", lane, repr(due), "parked", lane, repr(due)]
+    places = await queue.redis.eval(script_source("frontier") + _PLACES, 0, *args)
+    assert len(places) == len(args) / 3
+    for score, lane, due, had_its_turn in places:
+        place = read_score(float(score))
+        assert place == (lane.decode(), int(float(due)), had_its_turn == 1), score
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan"), 1e300])
+def test_a_score_that_is_none_is_due(number: float) -> None:
+    assert read_score(number) == ("", 0, False)
+
+
 @pytest.mark.asyncio
 async def test_an_idle_worker_is_woken_where_a_job_gets_a_turn_before_those_that_it_knows_of(queue: Queue) -> None:
     await _limit(queue, "c=100 r=50000")
@@ -223,3 +418,119 @@ async def test_a_rate_that_is_raised_does_not_hold_back_what_the_old_one_would_h
     await queue.set_limits("", "", "", KEY)
     queue.now_ms += 110
     assert await _claim_and_admit(queue, token="w.2") == _ids(3)[1:2]
+
+
+async def _records(queue: Queue) -> dict[str, Record]:
+    return (await FrontierState.read(queue.redis, queue.keys)).records
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("comes_up_by", ["its turn", "its deadline", "an abort"])
+async def test_a_job_that_will_not_be_run_leaves_its_place_to_the_next(queue: Queue, comes_up_by: str) -> None:
+    await _limit(queue, "c=1")
+    await _enqueue(queue, *_ids(2))
+    await _enqueue(queue, "over", note=str(T0 + 5000) if comes_up_by == "its deadline" else "")
+    assert await _claim_and_admit(queue) == _ids(1)
+    if comes_up_by == "its deadline":
+        queue.now_ms += 5000
+    elif comes_up_by == "an abort":
+        await queue.redis.zadd(queue.keys.pending, {"over": 1})
+    else:
+        await queue.finish(_ids(1)[0])
+        await _claim_and_admit(queue, token="w.2")
+        await queue.finish(_ids(2)[1], "w.2")
+    assert (await queue.claim(token="w.3")).ids == ["over"]
+    assert await queue.admit(("over", "w.3", KEY, WILL_NOT_RUN)) == []
+    record = (await _records(queue)).get(KEY, Record())
+    assert (record.standing, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_ends_after_its_lease_leaves_no_job_counted_as_standing(queue: Queue) -> None:
+    await _enqueue(queue, "late")
+    assert await _claim_and_admit(queue) == ["late"]
+    queue.now_ms += LEASE_MS
+    await queue.claim(only=["nothing"])
+    assert (await _records(queue))[KEY].standing == 1
+    await queue.finish("late")
+    assert await _records(queue) == {}
+
+
+@pytest.mark.asyncio
+async def test_a_job_given_back_after_its_lease_is_counted_as_standing_once(queue: Queue) -> None:
+    await _enqueue(queue, "late")
+    assert await _claim_and_admit(queue) == ["late"]
+    queue.now_ms += LEASE_MS
+    await queue.claim(only=["nothing"])
+    await queue.give_back("w.1")
+    assert (await _records(queue))[KEY].standing == 1
+
+
+@pytest.mark.asyncio
+async def test_jobs_whose_waiting_queue_was_deleted_come_back(queue: Queue) -> None:
+    await _limit(queue, "c=1")
+    await _enqueue(queue, *_ids(4))
+    await _enqueue(queue, "other", "others", key="other.example", note="l")
+    assert await _claim_and_admit(queue) == _ids(1)
+    await queue.redis.delete(queue.keys.waiting + KEY)
+    await queue.finish(_ids(1)[0])
+    queue.now_ms += 1000
+    await queue.keep()
+    for number in range(1, 4):
+        assert await _claim_and_admit(queue, token=f"w.{number + 1}") == [_ids(4)[number]]
+        await queue.finish(_ids(4)[number], f"w.{number + 1}")
+    await queue.keep()
+    assert not (await FrontierState.read(queue.redis, queue.keys)).misses_jobs
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("left", ["queues", "nothing"])
+async def test_jobs_come_back_though_somebody_deleted_the_records(queue: Queue, left: str) -> None:
+    keys = queue.keys
+    await _limit(queue, "c=1")
+    await _enqueue(queue, *_ids(3))
+    await queue.redis.delete(keys.hosts, keys.turns)
+    if left == "nothing":
+        await queue.redis.delete(keys.depths, keys.waiting + KEY)
+    for number in range(3):
+        queue.now_ms += 2000
+        await queue.keep()
+        assert await _claim_and_admit(queue, token=f"w.{number}") == [_ids(3)[number]]
+        await queue.finish(_ids(3)[number], f"w.{number}")
+
+
+@pytest.mark.asyncio
+async def test_a_host_whose_jobs_others_have_taken_is_forgotten(queue: Queue) -> None:
+    await _enqueue(queue, "taken")
+    await queue.redis.zrem(queue.keys.pending, "taken")
+    assert (await _records(queue))[KEY].standing == 1
+    await queue.keep()
+    assert await _records(queue) == {}
+
+
+@pytest.mark.asyncio
+async def test_who_starts_a_job_is_told_when_the_next_of_that_host_may_start(queue: Queue) -> None:
+    await _limit(queue, "c=100 r=50000")
+    await _enqueue(queue, *_ids(3))
+    assert await _claim_and_admit(queue) == _ids(1)
+    assert 45 < queue.turn_ms <= 55
+
+
+@pytest.mark.asyncio
+async def test_who_ends_a_job_is_told_when_the_next_of_that_host_may_start(queue: Queue) -> None:
+    await _limit(queue, "c=1 r=50000")
+    await _enqueue(queue, *_ids(3))
+    assert await _claim_and_admit(queue) == _ids(1)
+    assert queue.turn_ms == -1
+    *_, turn_ms = await queue.commit_whole((_ids(1)[0], "w.1", "finish", 1000))
+    assert 45 < turn_ms <= 55
+
+
+@pytest.mark.asyncio
+async def test_a_worker_is_woken_for_a_turn_that_it_could_not_know_of(queue: Queue) -> None:
+    await _limit(queue, "r=50000")
+    await _enqueue(queue, "first")
+    assert await _claim_and_admit(queue) == ["first"]
+    await queue.redis.delete(queue.keys.wake)
+    await _enqueue(queue, *_ids(3))
+    assert await queue.redis.llen(queue.keys.wake) == 1

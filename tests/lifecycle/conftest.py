@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
@@ -20,7 +21,10 @@ from fetchq_worker.engine import Worker
 from fetchq_worker.settings import Settings
 
 NewClient = Callable[[], ArqRedis]
-Working = Callable[[], AbstractAsyncContextManager[Worker]]
+
+
+class Working(Protocol):
+    def __call__(self, **settings: Any) -> AbstractAsyncContextManager[Worker]: ...
 
 
 @pytest.fixture(params=["embedded", "server"])
@@ -58,8 +62,8 @@ def working(new_client: NewClient) -> Working:
     """A worker at work, as `fetchq worker` makes it, for as long as the block lasts."""
 
     @asynccontextmanager
-    async def working() -> AsyncIterator[Worker]:
-        settings = Settings(allow_net=("127.0.0.0/8", "::1/128"), concurrency=10)
+    async def working(**given: Any) -> AsyncIterator[Worker]:
+        settings = Settings(**{"allow_net": ("127.0.0.0/8", "::1/128"), "concurrency": 10, "cooling_s": 0, **given})
         options = {"handle_signals": False, "job_completion_wait": 0, "lease_s": 1.0}
         worker = make_worker(worker_settings(settings=settings, redis_pool=None), new_client(), **options)
         async with running(worker):

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetchq import FetchRequest, FetchStatus, InvalidRequest, Producer, RetryPolicy, wire
+from fetchq import FetchRequest, FetchStatus, InvalidRequest, Priority, Producer, RetryPolicy, wire
+from fetchq.limit_key import lane_and_deadline_of, limit_key_of
 from fetchq.request import build_request
 
 URL = "https://example.org/"
@@ -33,6 +34,14 @@ URL = "https://example.org/"
         ("url", "http://x/" + "\u00e4" * 9_000, "once escaped"),
         ("url", b"http://x/", "takes a string"),
         ("url", None, "takes a string"),
+        ("priority", "urgent", "takes high, default, low"),
+        ("priority", None, "takes high, default, low"),
+        ("priority", ["high"], "takes high, default, low"),
+        ("limit_key", "", "1 to 200 printable"),
+        ("limit_key", "a" * 201, "1 to 200 printable"),
+        ("limit_key", "a\nb", "1 to 200 printable"),
+        ("limit_key", "\ud800", "1 to 200 printable"),
+        ("limit_key", b"a", "1 to 200 printable"),
         ("method", "GE T", "not an HTTP method"),
         ("method", "", "not an HTTP method"),
         ("method", 5, "not an HTTP method"),
@@ -275,3 +284,33 @@ def test_a_deadline_that_has_passed_can_still_be_read_by_a_worker_and_one_before
     with pytest.raises(InvalidRequest, match="not_before: is after the deadline"):
         FetchRequest(url="http://h/", deadline=past, not_before=past + timedelta(seconds=1))
     FetchRequest(url="http://h/", deadline=past, not_before=past)
+
+
+def test_a_priority_may_be_its_plain_name_and_the_default_is_not_written() -> None:
+    request = FetchRequest.of(URL, priority="high")
+    assert request.priority is Priority.HIGH
+    assert msgspec.to_builtins(request) == {"url": URL, "priority": "high"}
+    assert msgspec.to_builtins(FetchRequest.of(URL, priority="default")) == {"url": URL}
+    assert wire.decode_request({"url": URL, "priority": "low"}).priority is Priority.LOW
+
+
+def test_a_priority_says_when_and_not_what() -> None:
+    request = FetchRequest(url=URL, limit_key="tenant")
+    assert request.same_work(FetchRequest(url=URL, limit_key="tenant", priority=Priority.LOW))
+    assert not request.same_work(FetchRequest(url=URL))
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "lane"),
+    [
+        ({}, "example.org", ""),
+        ({"priority": "high"}, "example.org", "h"),
+        ({"priority": "low", "deadline": datetime(2030, 1, 1, tzinfo=UTC)}, "example.org", "l1893456000000"),
+        ({"deadline": datetime(2030, 1, 1, tzinfo=UTC)}, "example.org", "1893456000000"),
+        ({"limit_key": "example.org"}, "key:example.org", ""),
+    ],
+)
+def test_a_request_tells_its_limit_key_its_lane_and_its_deadline(options: Any, key: str, lane: str) -> None:
+    request = FetchRequest.of(URL, **options)
+    assert limit_key_of(request) == key
+    assert lane_and_deadline_of(request) == lane

@@ -160,7 +160,7 @@ def test_an_error_of_the_callers_iterable_says_what_was_put_on_the_queue_before_
         producer.enqueue_many(requests())
     jobs = problem.value.enqueued  # type: ignore[attr-defined]  # enqueue_many sets it
     assert len(jobs) == count // 1000 * 1000
-    assert jobs[-1].status() is not JobStatus.NOT_FOUND
+    assert jobs[-1].status() in (JobStatus.QUEUED, JobStatus.DEFERRED)
     assert f"{len(jobs)} jobs were put on the queue" in problem.value.__notes__[0]
 
 

@@ -21,6 +21,7 @@ from fetchq.redis_url import CONNECT_TIMEOUT_S, RedisAddress
 from fetchq.wire import FETCH_FUNCTION, deserialize, serialize
 
 from .fetch.client import Fetcher
+from .fetch.courtesy import Courtesy
 from .fetch.job import fetch_data
 from .frontier.gate import FetchGate
 from .settings import InvalidSetting, Settings
@@ -56,6 +57,7 @@ def worker_settings(
     if unknown:
         raise InvalidSetting(f"{min(unknown)} is not an option of arq's worker")
     settings = Settings.from_env() if settings is None else settings
+    gate = FetchGate(settings.limit_by, cooling_s=settings.cooling_s, max_cooling_s=settings.max_cooling_s)
     attributes: dict[str, Any] = {
         "queue_name": settings.queue,
         "max_jobs": settings.concurrency,
@@ -63,16 +65,17 @@ def worker_settings(
         "lease_s": settings.lease_s,  # the engine's own; stock arq passes over what it does not know
         "dead_letter_ttl_s": settings.dead_letter_ttl_s,
         "dead_letter_max": settings.kept_letters,
-        "gate": FetchGate(),
+        "gate": gate,
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
+        "log_arguments": False,  # and a request its headers
         "job_serializer": serialize,
         "job_deserializer": deserialize,
     }
     if "redis_pool" not in arq_options and "redis_settings" not in arq_options:
         attributes["redis_settings"] = redis_settings(RedisAddress.parse(settings.redis_url))
     attributes |= arq_options
-    attributes |= _hooks(settings, attributes["queue_name"], arq_options)
+    attributes |= _hooks(settings, gate, attributes["queue_name"], arq_options)
     attributes["functions"] = [fetch_function(), *functions]
     attributes["cron_jobs"] = cron_jobs
     return type("WorkerSettings", (), attributes)
@@ -83,12 +86,19 @@ def fetch_function() -> Function:
     return func(fetch_data, name=FETCH_FUNCTION, timeout=FETCH_TIMEOUT_S, max_tries=FETCH_MAX_TRIES)
 
 
+class _DiscreetRedisSettings(RedisSettings):
+    """arq's own, whose `repr` would show the password."""
+
+    def __repr__(self) -> str:
+        return f"RedisSettings({self.unix_socket_path or f'{self.host}:{self.port}'})"
+
+
 def redis_settings(address: RedisAddress) -> RedisSettings:
     """arq's own form of an address; raises `InvalidSetting` for one that arq cannot express."""
     if address.sentinel_username is not None or address.sentinel_password is not None:
         raise InvalidSetting("redis_url (FETCHQ_REDIS_URL): arq's own worker cannot log in to a sentinel")
     host, port = address.hosts[0]
-    return RedisSettings(
+    return _DiscreetRedisSettings(
         host=list(address.hosts) if address.master is not None else host,
         port=port,
         unix_socket_path=address.unix_path,
@@ -106,12 +116,15 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
     )
 
 
-def _hooks(settings: Settings, queue: str, theirs: dict[str, Any]) -> dict[str, Hook]:
+def _hooks(settings: Settings, gate: FetchGate, queue: str, theirs: dict[str, Any]) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
         ctx.setdefault("keys", Keys(queue=queue))
         ctx["dead_letters"] = settings.dead_letters
         ctx["outcomes"] = Counter()  # every job's ctx is a copy of this one; what is counted in it is counted for all
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
+        if gate.cooling is not None:
+            gate.use(ctx["fetcher"].resolver)
+            ctx["courtesy"] = Courtesy(gate.cooling, gate.policy, breaks=settings.circuit_breaker)
         await _run(theirs.get("on_startup"), ctx)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:

@@ -11,9 +11,12 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from fetchq import FetchqError, __version__
+from fetchq import FetchqError, InvalidRedisURL, __version__
 from fetchq.keys import DEFAULT_QUEUE
-from fetchq.redis_url import DEFAULT_URL
+from fetchq.redis_url import DEFAULT_URL, RedisAddress
+
+from .frontier.cooling import FIRST_COOLING_S, MAX_COOLING_S
+from .frontier.limit_by import LimitBy
 
 ENV_PREFIX: Final = "FETCHQ_"
 LISTS: Final = ("allow_net", "allow_port")
@@ -84,6 +87,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=0, le=100_000_000, description="Dead letters that are kept of a queue, the newest.")
     ] = 1_000_000
 
+    limit_by: Annotated[
+        LimitBy,
+        Meta(description="What limits belong to: host, domain, address; queue: as the queue's other workers say."),
+    ] = LimitBy.QUEUE
+    cooling_s: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="Seconds that a host is left alone after a 429 or 503 that asks for none."),
+    ] = FIRST_COOLING_S
+    max_cooling_s: Annotated[
+        float,
+        Meta(ge=0, le=7 * 86_400, description="Seconds that a host is left alone at most, whatever it asks for."),
+    ] = MAX_COOLING_S
+    circuit_breaker: Annotated[
+        bool, Meta(description="Whether a host to which connections fail is left alone for a while.")
+    ] = True
+
     def __post_init__(self) -> None:
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
             raise InvalidSetting("user_agent (FETCHQ_USER_AGENT) takes printable ASCII characters")
@@ -92,6 +111,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 ipaddress.ip_network(cidr)
             except ValueError as problem:
                 raise InvalidSetting(f"allow_net (FETCHQ_ALLOW_NET, --allow-net): {problem}") from problem
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Field by field; the address of Redis without its password."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        return list({**shown, "redis_url": _without_password(self.redis_url)}.items())
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     @property
     def kept_letters(self) -> int:
@@ -114,6 +141,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if isinstance(problem.__cause__, InvalidSetting):
                 raise problem.__cause__ from None
             raise InvalidSetting(_as_written(str(problem))) from None
+        except UnicodeError:  # bytes of the environment that are not UTF-8
+            raise InvalidSetting(_not_utf8(values)) from None
+
+
+def _not_utf8(values: Mapping[str, Any]) -> str:
+    for name, value in values.items():
+        try:
+            str(value).encode()
+        except UnicodeError:
+            return f"{name} ({ENV_PREFIX}{name.upper()}): is not UTF-8"
+    return "a setting is not UTF-8"
+
+
+def _without_password(redis_url: str) -> str:
+    try:
+        return str(RedisAddress.parse(redis_url))
+    except InvalidRedisURL:
+        return "..."
 
 
 def split_list(text: str) -> list[str]:

@@ -95,15 +95,16 @@ end
 
 local limit_keys = {}
 for i = FIRST, #ARGV, WIDTH do
-  if ARGV[i + 3] ~= '' then
-    limit_keys[#limit_keys + 1] = ARGV[i + 3]
+  local key = frontier.told(ARGV[i + 3])
+  if key ~= '' then
+    limit_keys[#limit_keys + 1] = key
   end
 end
 frontier.load(limit_keys)
 
 local outcomes = {}
 for i = FIRST, #ARGV, WIDTH do
-  outcomes[#outcomes + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+  outcomes[#outcomes + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], frontier.told(ARGV[i + 3]), ARGV[i + 4])
 end
 soon = soon + frontier.save()
 for _ = wakes + 1, math.min(WAKE_CAP, soon) do

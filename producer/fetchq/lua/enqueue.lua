@@ -59,8 +59,9 @@ end
 
 local limit_keys = {}
 for i = FIRST, #ARGV, WIDTH do
-  if ARGV[i + 3] ~= '' then
-    limit_keys[#limit_keys + 1] = ARGV[i + 3]
+  local key = frontier.told(ARGV[i + 3])
+  if key ~= '' then
+    limit_keys[#limit_keys + 1] = key
   end
 end
 frontier.load(limit_keys)
@@ -68,7 +69,7 @@ frontier.load(limit_keys)
 local cap = tonumber(ARGV[5])
 local taken, scores, soon, stopped = {}, {}, 0, 0
 for i = FIRST, #ARGV, WIDTH do
-  local id, due, key, note = ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local id, due, key, note = ARGV[i], ARGV[i + 2], frontier.told(ARGV[i + 3]), ARGV[i + 4]
   local job_key, result_key = ARGV[1] .. id, ARGV[2] .. id
   local place = (i - FIRST) / WIDTH + 1
   if redis.call('EXISTS', job_key, result_key) > 0 then

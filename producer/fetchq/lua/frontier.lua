@@ -9,12 +9,15 @@
 --              running, standing, waiting  how many jobs do;  tat  when the next is due by the rate, in us (GCRA's theoretical
 --              arrival time);  cools_until  ms;  strikes  how many times it had to cool off without a success since;
 --              fails  connections that failed in a row;  delay_ms  the crawl delay that it asks for;  turn  its score in
---              `turns`, 0 for none;  last  what came of its last job
---   limits   hash: limit key, '*.' and a domain, or '*' -> such as 'c=8 r=50000 b=1 d=0 p=1': how many at a time, us between
---              two starts, burst, ms between two starts at least, paused. What one leaves out, the next wider one says.
---   turns    sorted set: limit key, or '~' and a job id -> ms at which to look at it
+--              `turns`, 0 for none;  last  what came of its last job.  Under the empty key, while it is there: a queue of waiting
+--              jobs was lost; the ms before which its jobs were parked
+--   limits   hash: limit key, '*.' and a domain, 'key:*' (all that requests name) or '*' -> such as 'c=8 r=50000 b=1 d=0 p=1':
+--              how many at a time, us between two starts, burst, ms between two starts at least, paused. What one leaves out,
+--              the next wider one says. '@by' -> what limit keys are, if not hosts: domain, address
+--   turns    sorted set: limit key, or '#' and a job id -> ms at which to look at it
 --   depths   sorted set: limit key -> how many jobs wait      cooling  sorted set: limit key -> ms at which it ends
---   running  hash: job id -> limit key; with '-' in front, the lease has ended and the run is not counted
+--   running  hash: job id -> limit key; with '#' in front, the lease has ended and the run is not counted
+-- No host begins with '#' (WHATWG URL, section 3.5, forbids it in one); there are some that begin with '-' or '~'.
 --
 -- Rates follow GCRA (ITU-T I.371): one number a key, no window to clean up. Time is Redis's own.
 
@@ -27,8 +30,11 @@ local frontier = {
   CATCH_UP_US = 20000, -- how much of its delay a start may make up for
   FAILS = 5, -- connections that fail in a row before the key cools off
   FIRST_BREAK_MS = 10000,
+  MAX_BREAK_MS = 60000,
+  GONE = 20, -- connections that fail in a row before nobody waits for the key any more: its jobs come to their own ends
   FIRST_COOLING_MS = 60000,
   MAX_COOLING_MS = 86400000,
+  MAX_DELAY_MS = 3600000, -- of a crawl delay
   REMEMBER_MS = 600000,
   REMEMBER_DELAY_MS = 3600000,
 }
@@ -111,6 +117,9 @@ function frontier.limits_of(key)
   end
   local names = {key}
   local dot = string.find(key, '.', 1, true)
+  if string.sub(key, 1, 4) == 'key:' then -- one that a request names is no host, whatever it looks like
+    names[2], dot = 'key:*', nil
+  end
   while dot and #names < 12 do
     names[#names + 1] = '*' .. string.sub(key, dot)
     dot = string.find(key, '.', dot + 1, true)
@@ -130,6 +139,15 @@ function frontier.limits_of(key)
   limits.c = limits.c or frontier.DEFAULT_CONCURRENCY
   frontier.known_limits[key] = limits
   return limits
+end
+
+-- The limit key that a producer tells of a job. Where limits belong to something else than the host it cannot know the key:
+-- the first claimer finds it out.
+function frontier.told(key)
+  if not frontier.by then
+    frontier.by = frontier.any_limits and redis.call('HGET', frontier.limits, '@by') or 'host'
+  end
+  return (frontier.by == 'host' or string.sub(key, 1, 4) == 'key:') and key or ''
 end
 
 local function read_record(text)
@@ -190,6 +208,11 @@ local function pace(record, limits)
   return rate_us, 1, math.min(rate_us / 2, frontier.CATCH_UP_US)
 end
 
+-- Whether a key, of those that are loaded, is paused or cools off: even jobs that do not count for it are not to start.
+function frontier.is_closed(key)
+  return frontier.records[key].cools_until > frontier.now or frontier.limits_of(key).p == 1
+end
+
 -- How many more jobs of this key may stand (or start, of those that `stand` are told 0) now; if none, the ms at which to
 -- look again (nil: at a release).
 function frontier.room(key, record, standing)
@@ -201,8 +224,8 @@ function frontier.room(key, record, standing)
     return 0, record.cools_until
   end
   local at_a_time = limits.c
-  if record.strikes > 0 then
-    at_a_time = 1 -- half open: one finds out whether it is well again
+  if record.strikes > 0 and record.fails < frontier.GONE then
+    at_a_time = math.min(at_a_time, 1) -- half open: one finds out whether it is well again
   end
   local free = at_a_time - record.running - standing
   if free <= 0 then
@@ -261,6 +284,13 @@ local function add_waiting(key, order, id)
   return reply
 end
 
+-- Should a key's record have been lost, its queue was not.
+function frontier.count_again_if_lost(key, record)
+  if not record.stored then
+    record.waiting, record.stored = tonumber(redis.pcall('ZCARD', frontier.waiting .. key)) or 0, true
+  end
+end
+
 -- Puts a pending job into its key's own queue. `deadline` is ms since the epoch, '' for none.
 function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
   local order = due
@@ -273,19 +303,84 @@ function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
     order = order + frontier.HEAD_START_MS
   end
   record.waiting = record.waiting + add_waiting(key, string.format('%.0f', order), id)
-  if not record.stored then -- should its record have been lost, its queue was not
-    record.waiting, record.stored = redis.call('ZCARD', frontier.waiting .. key), true
-  end
+  frontier.count_again_if_lost(key, record)
   redis.call('ZADD', frontier.pending, frontier.parked_score(lane, due), id)
   if deadline ~= '' then
-    redis.call('ZADD', frontier.turns, deadline, '~' .. id)
+    redis.call('ZADD', frontier.turns, deadline, '#' .. id)
   end
 end
 
 -- Puts a job whose lane is not the default's aside until it is due: among the others it would stand in their lane.
 function frontier.defer(id, lane, due)
   redis.call('ZADD', frontier.pending, frontier.parked_score(lane, due), id)
-  redis.call('ZADD', frontier.turns, string.format('%.0f', due), '~' .. id)
+  redis.call('ZADD', frontier.turns, string.format('%.0f', due), '#' .. id)
+end
+
+-- A job that had its turn will not be run: it stands no more, or never stood if it came up by its deadline or an abort.
+function frontier.pass(key, record, id)
+  local removed = redis.pcall('ZREM', frontier.waiting .. key, id)
+  if removed == 1 then
+    record.waiting = math.max(0, record.waiting - 1)
+  else
+    record.standing = math.max(0, record.standing - 1)
+  end
+end
+
+-- A queue of waiting jobs is not there, which only somebody else can have done: its jobs are parked, and in no queue.
+function frontier.miss_jobs()
+  redis.call('HSET', frontier.hosts, '', string.format('%.0f', frontier.now))
+end
+
+-- Brings back at most `count` of the jobs that were parked before a queue was lost. Which of them wait in other queues is not
+-- known: those are parked again by their next claimer, and are then of a later time, so that this comes to an end.
+function frontier.bring_back(count)
+  local before = tonumber(redis.call('HGET', frontier.hosts, '') or '')
+  if not before then
+    return
+  end
+  for _, lane in ipairs({'', 'h', 'l'}) do
+    local from, to = frontier.parked_score(lane, 0), '(' .. frontier.parked_score(lane, before)
+    local ids = redis.call('ZRANGEBYSCORE', frontier.pending, from, to, 'LIMIT', 0, count)
+    for i = 1, #ids do
+      redis.call('ZADD', frontier.pending, 'XX', frontier.standing_score(lane, frontier.now), ids[i])
+    end
+    frontier.promoted = frontier.promoted + #ids
+    count = count - #ids
+    if count == 0 then
+      return
+    end
+  end
+  redis.call('HDEL', frontier.hosts, '')
+end
+
+-- Corrects some records, picked at random, by what is there: whoever else empties a key, or claims a job, changes no record.
+function frontier.mend(count)
+  local deepest = redis.call('ZRANDMEMBER', frontier.depths, count)
+  frontier.load(deepest)
+  for i = 1, #deepest do
+    local record = frontier.record(deepest[i])
+    local depth = tonumber(redis.pcall('ZCARD', frontier.waiting .. deepest[i])) or 0
+    if depth == 0 then
+      frontier.miss_jobs()
+    end
+    record.waiting, record.depth = depth, -1 -- and `depths` is written anew
+  end
+  local some = redis.call('HRANDFIELD', frontier.hosts, count) or {}
+  frontier.load(some)
+  for i = 1, #some do
+    local record = frontier.records[some[i]]
+    if record.standing > 0 and record.running + record.waiting == 0 then -- should they stand indeed, admission finds out
+      frontier.record(some[i]).standing = 0
+    end
+  end
+  if #deepest == 0 then
+    for _, lane in ipairs({'', 'h', 'l'}) do
+      local from, to = frontier.parked_score(lane, 0), frontier.parked_score(lane, frontier.now - frontier.LOOK_AGAIN_MS)
+      if #redis.call('ZRANGEBYSCORE', frontier.pending, from, to, 'LIMIT', 0, 1) > 0 then
+        frontier.miss_jobs() -- parked, and no queue knows anybody
+      end
+    end
+  end
 end
 
 -- Lets as many of a key's waiting jobs stand as there is room for, and says when to look again.
@@ -293,7 +388,7 @@ function frontier.fill(key, record)
   while record.waiting > 0 do
     local free, at = frontier.room(key, record, record.standing)
     if free == 0 then
-      if at and at ~= record.turn then
+      if at and math.floor(at) ~= record.turn then
         frontier.soonest = math.min(frontier.soonest or at, at)
       end
       set_turn(key, record, at)
@@ -303,6 +398,7 @@ function frontier.fill(key, record)
     local ids = redis.pcall('ZRANGE', queue, 0, math.min(free, 500) - 1)
     if ids.err or #ids == 0 then
       record.waiting = 0
+      frontier.miss_jobs()
       break
     end
     record.waiting = math.max(0, record.waiting - redis.call('ZREM', queue, unpack(ids)))
@@ -343,7 +439,7 @@ function frontier.take_turns(count)
   redis.call('ZREM', frontier.turns, unpack(due))
   local keys = {}
   for i = 1, #due do
-    if string.sub(due[i], 1, 1) == '~' then
+    if string.sub(due[i], 1, 1) == '#' then
       local id = string.sub(due[i], 2)
       local score = tonumber(redis.call('ZSCORE', frontier.pending, id) or 0)
       if score >= frontier.PARKED then
@@ -358,6 +454,7 @@ function frontier.take_turns(count)
   frontier.load(keys)
   for i = 1, #keys do
     local record = frontier.record(keys[i])
+    frontier.count_again_if_lost(keys[i], record)
     record.turn, record.standing = 0, 0
     if record.waiting + record.running == 0 then
       record.strikes, record.fails, record.delay = 0, 0, 0 -- long idle
@@ -372,6 +469,14 @@ function frontier.next_turn()
   return head[2] and math.max(0, tonumber(head[2]) - frontier.now)
 end
 
+-- ms until a job that waited may be claimed, as far as this call has changed that; -1 for no change.
+function frontier.news()
+  if frontier.promoted > 0 then
+    return 0
+  end
+  return frontier.soonest and math.max(0, math.ceil(frontier.soonest - frontier.now)) or -1
+end
+
 -- The runs of these jobs are over, or their leases: their slots are free. `stands` says of those that are pending again that
 -- they stand there; `over` that nothing is to be remembered of the run. Returns the limit key of each, or false.
 function frontier.release(ids, stands, over)
@@ -382,20 +487,23 @@ function frontier.release(ids, stands, over)
   local keys, gone = {}, {}
   for i = 1, #ids do
     if held[i] then
-      local counted = string.sub(held[i], 1, 1) ~= '-'
+      local counted = string.sub(held[i], 1, 1) ~= '#'
       local key = counted and held[i] or string.sub(held[i], 2)
       keys[i] = key
       local record = frontier.record(key)
+      frontier.count_again_if_lost(key, record)
       if counted then
         record.running = math.max(0, record.running - 1)
       end
-      if stands then
+      if stands and counted then -- else it stands already, since its lease ended
         record.standing = record.standing + 1
+      elseif not (stands or counted) then
+        record.standing = math.max(0, record.standing - 1)
       end
       if over then
         gone[#gone + 1] = ids[i]
       elseif counted then
-        redis.call('HSET', frontier.running, ids[i], '-' .. key)
+        redis.call('HSET', frontier.running, ids[i], '#' .. key)
       end
     else
       keys[i] = false
@@ -407,29 +515,37 @@ function frontier.release(ids, stands, over)
   return keys
 end
 
--- The key is left in peace: for `for_ms`, as its server asked, or for `first_ms` and each time twice as long.
-function frontier.cool(key, record, for_ms, first_ms)
+-- The key is left in peace: for `for_ms`, as its server asked, or for `first_ms` and each time twice as long; never for more
+-- than `most_ms`.
+function frontier.cool(key, record, for_ms, first_ms, most_ms)
   if record.cools_until <= frontier.now then -- what else was under way when it began is no further strike
     record.strikes = math.min(record.strikes + 1, 32)
   end
   if not for_ms then
     local jitter = 0.8 + 0.4 * (frontier.now_us % 1000) / 1000
-    for_ms = math.min(first_ms * 2 ^ (record.strikes - 1), frontier.MAX_COOLING_MS) * jitter
+    for_ms = first_ms * 2 ^ (record.strikes - 1) * jitter
   end
+  for_ms = math.min(for_ms, most_ms or frontier.MAX_COOLING_MS)
   record.cools_until = math.max(record.cools_until, math.floor(frontier.now + for_ms))
   redis.call('ZADD', frontier.cooling, string.format('%.0f', record.cools_until), key)
 end
 
--- What came of a job: '+' its key is well, '-' a connection to it failed, '=' neither; and a word for people.
+-- What came of a job: '+' its key is well, '-' a connection to it failed, '=' neither; a word for people; and, if the key's
+-- robots.txt was asked, ' d=' and the ms between two fetches that it wants.
 function frontier.note(key, note)
   local record, sign = frontier.record(key), string.sub(note, 1, 1)
-  record.last = string.sub(note, 2)
+  local word, delay = string.match(note, '^.(.-) d=(%d+)$')
+  record.last = word or string.sub(note, 2)
+  if delay then
+    record.delay = math.min(tonumber(delay), frontier.MAX_DELAY_MS)
+  end
   if sign == '+' and record.cools_until <= frontier.now then
     record.strikes, record.fails = 0, 0
   elseif sign == '-' then
     record.fails = record.fails + 1
     if record.fails >= frontier.FAILS or record.strikes > 0 then
-      frontier.cool(key, record, nil, frontier.FIRST_BREAK_MS)
+      local doubles = record.fails < frontier.GONE
+      frontier.cool(key, record, not doubles and frontier.FIRST_BREAK_MS or nil, frontier.FIRST_BREAK_MS, frontier.MAX_BREAK_MS)
     end
   end
 end

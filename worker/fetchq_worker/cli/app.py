@@ -25,10 +25,12 @@ from .options import (
     DeadLetters,
     DeadLetterTTL,
     FromFile,
+    LimitKey,
     MaxBytes,
     MaxTries,
     OwnRedis,
     PerHost,
+    PriorityOption,
     Proxy,
     Queue,
     Redis,
@@ -108,6 +110,7 @@ def fetch(
     cookies: Cookies = False,
     credentials_file: CredentialsFile = "",
     tls_ca_file: TLSCAFile = "",
+    priority: PriorityOption = "default",
     no_robots: Annotated[bool, typer.Option("--no-robots", help="Fetch what a robots.txt forbids, too.")] = False,
     redis_url: OwnRedis = None,
     queue: Queue = "arq:queue",
@@ -131,7 +134,9 @@ def fetch(
         embedded=redis_url is None,
         per_host=per_host,
         limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
-        manner=FetchManner(robots=not no_robots, credential=credential, proxy=proxy, cookies=cookies),
+        manner=FetchManner(
+            robots=not no_robots, credential=credential, proxy=proxy, cookies=cookies, priority=priority
+        ),
     )
     _run(
         command,
@@ -176,6 +181,41 @@ def worker(
             help="Bytes of Redis that what workers cache for each other may take.",
         ),
     ] = 67_108_864,
+    limit_by: Annotated[
+        str,
+        typer.Option(
+            "--limit-by",
+            envvar="FETCHQ_LIMIT_BY",
+            metavar="WHAT",
+            help="What limits belong to: host, domain or address; queue: as the queue's other workers say.",
+        ),
+    ] = "queue",
+    cooling_s: Annotated[
+        float,
+        typer.Option(
+            "--cooling-s",
+            envvar="FETCHQ_COOLING_S",
+            metavar="S",
+            help="How long a host is left alone after a 429 or 503 that does not say; twice as long each time.",
+        ),
+    ] = 60.0,
+    max_cooling_s: Annotated[
+        float,
+        typer.Option(
+            "--max-cooling-s",
+            envvar="FETCHQ_MAX_COOLING_S",
+            metavar="S",
+            help="How long a host is left alone at most, whatever it asks for.",
+        ),
+    ] = 86_400.0,
+    circuit_breaker: Annotated[
+        bool,
+        typer.Option(
+            "--circuit-breaker/--no-circuit-breaker",
+            envvar="FETCHQ_CIRCUIT_BREAKER",
+            help="Leave a host alone for a while to which connections fail.",
+        ),
+    ] = True,
     dead_letters: DeadLetters = "retryable",
     dead_letter_ttl_s: DeadLetterTTL = 2_592_000.0,
     dead_letter_max: DeadLetterMax = 1_000_000,
@@ -248,6 +288,10 @@ def worker(
         tls_ca_file=tls_ca_file,
         allow_unverified_tls=allow_unverified_tls,
         cache_max_bytes=cache_max_bytes,
+        limit_by=limit_by,
+        cooling_s=cooling_s,
+        max_cooling_s=max_cooling_s,
+        circuit_breaker=circuit_breaker,
         dead_letters=dead_letters,
         dead_letter_ttl_s=dead_letter_ttl_s,
         dead_letter_max=dead_letter_max,
@@ -287,6 +331,8 @@ def enqueue(
     no_verify_tls: Annotated[
         bool, typer.Option("--no-verify-tls", help="Trust any certificate, where the worker allows that.")
     ] = False,
+    priority: PriorityOption = "default",
+    limit_key: LimitKey = None,
     robots: Annotated[bool, typer.Option("--robots", help="Ask each origin's robots.txt first.")] = False,
     etag: Annotated[
         str | None,
@@ -374,6 +420,8 @@ def enqueue(
         cookies=cookies,
         cache=cache,
         verify_tls=not no_verify_tls,
+        priority=priority,
+        limit_key=limit_key,
         robots=robots,
         etag=etag,
         last_modified=last_modified,
@@ -437,6 +485,33 @@ def cancel(
     from .jobs import cancel as command
 
     _run(command, job_ids or (), tag, host, everything, redis_url=redis_url, queue=queue)
+
+
+@app.command()
+def acl(
+    roles: Annotated[list[str] | None, typer.Argument(metavar="[producer] [worker] [operator]", hidden=True)] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user",
+            metavar="NAME",
+            help="One Redis user with all of these rights.",
+            show_default="one a role: fetchq-producer, ...",
+        ),
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", metavar="TEXT", help="What stands in front of every key name.")
+    ] = "",
+    durability: Annotated[
+        str,
+        typer.Option("--durability", metavar="LEVEL", help="What producers ask of their writes: fsync, replicated."),
+    ] = "memory",
+    queue: Queue = "arq:queue",
+) -> None:
+    """Print the least rights that Redis users need as producer, worker or operator, as ACL commands for redis-cli."""
+    from .acl import show_acl as command
+
+    _run(command, roles or (), user, namespace, durability, queue=queue)
 
 
 def _on_command_line(context: typer.Context) -> dict[str, Any]:

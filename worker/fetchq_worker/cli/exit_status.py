@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
-from redis.exceptions import AuthenticationError, OutOfMemoryError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ResponseError
 
 from fetchq import (
     DurabilityRefused,
@@ -85,6 +85,8 @@ def _redis_advice(problem: FetchqError) -> str:
     causes = tuple(_causes(problem))
     if any(isinstance(cause, AuthenticationError) for cause in causes):
         return "give its user name and password with --redis or FETCHQ_REDIS_URL, as in redis://user:password@host"
+    if any(isinstance(cause, NoPermissionError) for cause in causes):
+        return "give its user the rights that `fetchq acl` prints"
     if any(isinstance(cause, OutOfMemoryError) for cause in causes):  # met by a command, or a worker's own script
         return "let workers drain it, or give it more memory"
     if any(isinstance(cause, ResponseError) for cause in causes):

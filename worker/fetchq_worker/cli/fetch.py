@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from rich.console import Console
@@ -23,13 +24,16 @@ from fetchq_worker.settings import Settings
 from .exit_status import CommandFailed, ExitStatus
 from .fetch_run import FetchRun
 from .in_process import InProcess, in_process
-from .intake import FetchLimits, FetchManner, Intake
+from .intake import MAX_RETRY_AFTER_S, FetchLimits, FetchManner, Intake
 from .logs import configure_logs
 from .progress import Progress, make_progress
 from .result_file import LineSink, ResultFile, StdoutLines
 from .result_line import BodyFolder
 from .run import on_stop_signal, say
 from .url_lines import count_lines, read_lines
+
+FIRST_COOLING_S: Final = 1.0
+"""As the first wait before a retry."""
 
 
 class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +72,7 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
     bodies = BodyFolder(Path(options.bodies)) if options.bodies is not None else None
     sink = _open_sink(options, intake)
     try:
-        async with in_process(settings, embedded=options.embedded) as here:
+        async with in_process(_for_a_terminal(settings), embedded=options.embedded) as here:
             if options.per_host is not None:
                 await here.producer.limits.set(EVERY_HOST, concurrency=options.per_host)
             run = FetchRun(here.producer, here.redis, intake, sink, bodies=bodies, concurrency=settings.concurrency)
@@ -76,6 +80,13 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
             return ExitStatus.FAILED if status is ExitStatus.OK and intake.failed_before else status
     finally:
         sink.close()
+
+
+def _for_a_terminal(settings: Settings) -> Settings:
+    """A host that is busy is left alone for moments only, one that is gone not at all: somebody waits for the end."""
+    return msgspec.structs.replace(
+        settings, cooling_s=FIRST_COOLING_S, max_cooling_s=MAX_RETRY_AFTER_S, circuit_breaker=False
+    )
 
 
 def _open_sink(options: FetchOptions, intake: Intake) -> LineSink:

@@ -37,6 +37,7 @@ class FetchManner(NamedTuple):
     credential: str | None = None
     proxy: str | None = None
     cookies: bool = False
+    priority: str = "default"
 
 
 _PLAIN: Final = FetchManner()

@@ -25,6 +25,7 @@ from fetchq import (
     WireError,
     WritePolicy,
 )
+from fetchq.wire import UNREADABLE
 from fetchq.write_policy import WriteOptions
 from fetchq_worker.settings import Settings
 
@@ -59,6 +60,8 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     cookies: bool = False
     cache: bool = False
     verify_tls: bool = True
+    priority: str = "default"
+    limit_key: str | None = None
     robots: bool = False
     etag: str | None = None
     last_modified: str | None = None
@@ -195,6 +198,8 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "cookies": options.cookies,
         "cache": options.cache,
         "verify_tls": options.verify_tls,
+        "priority": options.priority,
+        "limit_key": options.limit_key,
         "robots": options.robots,
         "etag": options.etag,
         "last_modified": options.last_modified,
@@ -233,7 +238,7 @@ def _json(text: str | None) -> msgspec.Raw | None:
         return None
     try:
         msgspec.json.decode(text)
-    except msgspec.DecodeError as problem:
+    except UNREADABLE as problem:
         raise CommandFailed(f"--json takes JSON: {problem}", ExitStatus.USAGE) from problem
     return msgspec.Raw(text.encode())
 

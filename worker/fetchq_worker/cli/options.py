@@ -94,6 +94,19 @@ Proxy = Annotated[
     str | None,
     typer.Option("--proxy", metavar="NAME", help="A proxy of the worker's to go through."),
 ]
+PriorityOption = Annotated[
+    str,
+    typer.Option("--priority", metavar="LANE", help="high, default or low: which jobs go first."),
+]
+LimitKey = Annotated[
+    str | None,
+    typer.Option(
+        "--limit-key",
+        metavar="TEXT",
+        help="What the limits belong to, such as a tenant.",
+        show_default="the host of each URL",
+    ),
+]
 Cookies = Annotated[bool, typer.Option("--cookies", help="Send along the cookies that redirects set.")]
 FromFile = Annotated[
     str | None,

@@ -12,6 +12,7 @@ from typing import Final, Protocol, Self
 import msgspec
 
 from fetchq import FetchStatus
+from fetchq.wire import UNREADABLE
 
 from .exit_status import CommandFailed, ExitStatus, cannot_write
 
@@ -111,7 +112,7 @@ class ResultFile:
                     break
                 try:
                     yield msgspec.json.decode(line, type=WrittenLine)
-                except msgspec.DecodeError as problem:
+                except UNREADABLE as problem:
                     raise self._foreign(number) from problem
                 end += len(line)
         if end != self._end:

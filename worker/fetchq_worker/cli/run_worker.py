@@ -21,4 +21,10 @@ def make_worker(settings_class: type, redis_pool: ArqRedis, **options: Any) -> W
     described = {name: value for name, value in vars(settings_class).items() if name in _OPTIONS}
     for name in _REDIS_OPTIONS:
         described.pop(name, None)
-    return Worker(redis_pool=redis_pool, **{**described, **options})
+    worker = Worker(redis_pool=redis_pool, **{**described, **options})
+    # As arq's create_pool makes it: with cron jobs, and by ctx["redis"], jobs are enqueued on this very pool.
+    redis_pool.job_serializer = worker.job_serializer
+    redis_pool.job_deserializer = worker.job_deserializer
+    redis_pool.default_queue_name = worker.queue_name
+    redis_pool.expires_extra_ms = worker.expires_extra_ms
+    return worker

@@ -12,6 +12,7 @@ from fetchq.keys import Keys
 
 from .admit import Admission
 from .lease import Lease
+from .score import read_score
 from .scripts import REDIS_ERRORS, Script, Scripts
 
 logger = logging.getLogger("fetchq.engine")
@@ -20,6 +21,9 @@ MAX_CLAIM_BYTES: Final = 16 << 20
 """Payloads that one claim brings, at most: one more job may go over it."""
 
 MAX_UNHEARD: Final = 64
+
+_PARKED_DIGITS: Final = 16
+"""Scores of so many digits are of parked jobs."""
 
 LANES: Final = (*("hdl",) * 12, *("dhl",) * 3, "lhd")
 """In which order a claim looks at the lanes, call by call: one in four leaves the first place to another lane."""
@@ -86,7 +90,9 @@ class Claimer:
             queued, more, wait_ms, passed, jobs = await scripts.claim(self._keys, args, on_sent=on_sent)
             leases = _leases(jobs, token)
             if leases and self._admission is not None:
-                leases = await self._admission.admit(scripts, leases)
+                leases, turn_ms = await self._admission.admit(scripts, leases)
+                if turn_ms >= 0 and not 0 <= wait_ms <= turn_ms:
+                    wait_ms = turn_ms
         except REDIS_ERRORS:
             self._unheard = (*self._unheard, token)[-MAX_UNHEARD:]
             raise
@@ -96,7 +102,7 @@ class Claimer:
 
     async def _give_back(self, script: Script) -> None:
         """A claim whose reply was lost may have taken jobs: nobody runs them, and their leases are long."""
-        count = await script(self._lease_keys, (*self._prefixes, *self._unheard))
+        count = await script(self._lease_keys, ("", *self._prefixes, *self._unheard))
         self._unheard = ()
         if count:
             logger.warning("claim.given_back jobs=%d: the reply of the claim was lost", count)
@@ -104,15 +110,16 @@ class Claimer:
 
 def _leases(jobs: list[Any], token: str) -> list[Lease]:
     fields = iter(jobs)
-    return [
-        Lease(key, token, payload, _whole(score), tries, aborted == 1)
-        for key, payload, score, tries, aborted in zip(fields, fields, fields, fields, fields, strict=True)
-    ]
+    leases = []
+    for key, payload, score, tries, aborted in zip(fields, fields, fields, fields, fields, strict=True):
+        due_ms, had_its_turn = _due_ms(score)
+        leases.append(Lease(key, token, payload, due_ms, tries, aborted == 1, had_its_turn=had_its_turn))
+    return leases
 
 
-def _whole(score: bytes) -> int:
-    try:
-        return int(score)
-    except ValueError:  # a fraction, or an infinity that somebody's script left there
-        number = float(score)
-        return int(number) if abs(number) < 1 << 53 else 0
+def _due_ms(score: bytes) -> tuple[int, bool]:
+    """When the job was due, and whether it has waited for its limits since."""
+    if score.isdigit() and len(score) < _PARKED_DIGITS:
+        return int(score), False  # as nearly all are
+    place = read_score(float(score))
+    return place.due_ms, place.had_its_turn

@@ -75,7 +75,7 @@ class Committer:
     def __init__(
         self, keys: Keys, dead: DeadLetters, *, delay_s: float, on_commit: Callable[[float | None], None]
     ) -> None:
-        """`on_commit` is called after each commit, with the seconds until the first of the jobs put back is due."""
+        """`on_commit` is called after each commit, with the seconds until a job may be due earlier than was known."""
         own = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
         self._redis_keys: Final = (*own, *keys.frontier, keys.dead)
         prefixes = (keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done)
@@ -203,17 +203,16 @@ class Committer:
                 time = "" if outcome.defer_ms is None else outcome.defer_ms
             marker = "" if outcome.marker_ms is None else outcome.marker_ms
             args += (lease.key, lease.token, outcome.verb, time, marker, outcome.result, outcome.note, outcome.letter)
-        lost, refused, refusal, promoted = await script(self._redis_keys, args)
+        lost, refused, refusal, turn_ms = await script(self._redis_keys, args)
         if lost:
             # After a call that broke, the first of two equal commits may have landed, and this one finds no lease.
             level = logging.INFO if self.stalled else logging.WARNING
             logger.log(level, "commit.lost jobs=%d first=%r: their leases are not this worker's", len(lost), lost[0])
         left = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []
-        self._settle(batch, left, promoted)
+        self._settle(batch, left, None if turn_ms < 0 else turn_ms)
         return left, refusal.decode("utf-8", "replace")
 
-    def _settle(self, batch: list[Outcome], left: list[Outcome], promoted: int) -> None:
-        next_due_ms: int | None = 0 if promoted else None
+    def _settle(self, batch: list[Outcome], left: list[Outcome], next_due_ms: int | None) -> None:
         for outcome in batch:
             if left and outcome in left:
                 continue

@@ -27,11 +27,13 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     payload: bytes | None
     """None: it is gone from Redis, is not a string there, or has been decoded."""
     score: int
-    """When the job was due, in ms since the epoch."""
+    """When the job was due, in ms since the epoch; if `had_its_turn`, when that came."""
     tries: int
     """Which start of the job this is, from 1."""
     abort_asked: bool = False
     """Somebody asked for the job to be cancelled."""
+    had_its_turn: bool = False
+    """It has waited in the queue of its limit key."""
     id: str = ""
     """The job's id for people and contexts."""
     lost: bool = False

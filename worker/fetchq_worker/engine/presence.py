@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from fetchq import __version__
 from fetchq.keys import Keys
+from fetchq.wire import UNREADABLE
 
 from .scripts import REDIS_ERRORS, Script
 
@@ -84,9 +85,15 @@ async def live_workers(redis: Redis, keys: Keys) -> list[WorkerRecord]:
     beats = await redis.zrange(keys.workers, 0, -1, withscores=True)
     if not beats:
         return []
-    records = await redis.mget([keys.worker + worker_id.decode() for worker_id, _ in beats])
-    return [
-        msgspec.structs.replace(msgspec.json.decode(data, type=WorkerRecord), heartbeat_ms=int(at))
-        for data, (_, at) in zip(records, beats, strict=True)
-        if data is not None
-    ]
+    prefix = keys.worker.encode()
+    records = await redis.mget([prefix + worker_id for worker_id, _ in beats])
+    known = ((decode_record(data), at) for data, (_, at) in zip(records, beats, strict=True) if data is not None)
+    return [msgspec.structs.replace(record, heartbeat_ms=int(at)) for record, at in known if record is not None]
+
+
+def decode_record(data: bytes) -> WorkerRecord | None:
+    """What a worker says of itself; None for what no worker says."""
+    try:
+        return msgspec.json.decode(data, type=WorkerRecord)
+    except UNREADABLE:
+        return None

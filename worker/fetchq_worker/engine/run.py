@@ -111,9 +111,7 @@ class Runner:
             worker.on_run_end(lease)
 
     def call_of(self, lease: Lease) -> tuple[str, Sequence[Any]] | None:
-        """The function and the arguments of a job that is to be run; None for one that will be refused."""
-        if lease.abort_asked:
-            return None
+        """The function and the arguments of a job, aborted or not; None for one that cannot be read."""
         try:
             job = self._decoded(lease)
         except Unrunnable:
@@ -193,6 +191,8 @@ class Runner:
             "job_try": job.tries,
             "enqueue_time": _to_datetime(job.enqueue_time_ms),
             "score": lease.score,
+            "limit_key": lease.limit_key,
+            "had_its_turn": lease.had_its_turn,
             "lease_token": lease.token,
         }
         if lease.lost:
@@ -227,7 +227,8 @@ class Runner:
         if job.start_ms - job.lease.score > 1200:
             extra += f" delayed={(job.start_ms - job.lease.score) / 1000:0.2f}s"
         waited_s = (job.start_ms - job.enqueue_time_ms) / 1000
-        logger.info("%6.2fs → %s(%s)%s", waited_s, job.ref, args_to_string(job.args, job.kwargs), extra)
+        shown = args_to_string(job.args, job.kwargs) if self._worker.log_arguments else "..."
+        logger.info("%6.2fs → %s(%s)%s", waited_s, job.ref, shown, extra)
 
     def _judge(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome | None:
         """What becomes of a job whose coroutine (or start hook) raised."""

@@ -36,8 +36,10 @@ class Script:
     A call that takes longer than `timeout_s` is given up, and its connection with it: a `TimeoutError`.
     """
 
-    def __init__(self, redis: Redis, name: str, *, flags: bool, timeout_s: float) -> None:
-        source = script_source(name, "fetchq_worker.engine")
+    def __init__(
+        self, redis: Redis, name: str, *, flags: bool, timeout_s: float, package: str = "fetchq_worker.engine"
+    ) -> None:
+        source = script_source(name, package)
         if not flags:
             source = source.removeprefix(_FLAGS)
         self._redis = redis
@@ -76,6 +78,19 @@ class Script:
             )
         finally:
             await pool.release(connection)
+
+
+async def takes_flags(redis: Redis, timeout_s: float) -> bool:
+    """Whether the server knows flags in a script's first line (Redis 7)."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            execute: Callable[..., Awaitable[Any]] = redis.execute_command
+            await execute("EVAL", f"{_FLAGS}return 1", 0)
+    except TimeoutError as problem:
+        raise RedisTimeoutError(f"no answer within {timeout_s:g} s") from problem
+    except ResponseError:
+        return False
+    return True
 
 
 def _ready_connection(pool: Any) -> Any:
@@ -123,13 +138,5 @@ class Scripts:
 
         `tend_timeout_s` is for those that keep leases alive: there must be time for another try before a lease ends.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                execute: Callable[..., Awaitable[Any]] = redis.execute_command
-                await execute("EVAL", f"{_FLAGS}return 1", 0)
-            flags = True
-        except TimeoutError as problem:
-            raise RedisTimeoutError(f"no answer within {timeout_s:g} s") from problem
-        except ResponseError:
-            flags = False
+        flags = await takes_flags(redis, timeout_s)
         return cls(redis, flags=flags, timeout_s=timeout_s, tend_timeout_s=tend_timeout_s)

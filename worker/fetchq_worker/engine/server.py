@@ -6,7 +6,7 @@ import logging
 
 from arq.connections import log_redis_info
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from fetchq.errors import RedisEvicts
 
@@ -29,3 +29,8 @@ async def check_server(redis: Redis) -> None:
         raise RedisEvicts(
             f"Redis has maxmemory-policy {policy}, which drops jobs when memory is short: set it to noeviction"
         )
+
+
+def lacks_rights(problem: Exception) -> bool:
+    """Whether Redis refused a command for the rights of its user (ACL); within a script it says so in words alone."""
+    return isinstance(problem, NoPermissionError) or "user executing the script can't" in str(problem)

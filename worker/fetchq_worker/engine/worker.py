@@ -27,7 +27,7 @@ from .ending import insist_on_end, raise_if_cancelled
 from .lease import Lease, Leases
 from .run import Runner
 from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
-from .server import check_server
+from .server import check_server, lacks_rights
 from .stop import drain
 from .tend import Tender
 from .wake import Bell, Waker
@@ -52,6 +52,7 @@ class Worker(arq.worker.Worker):
     :param renew_s: how often leases are renewed; a third of `lease_s` by default
     :param namespace: what stands in front of every key name, such as a hash tag
     :param commit_ms: how long a finished job may wait for others to be committed with
+    :param log_arguments: whether the line that says that a job starts shows its arguments
     :param dead_letter_ttl_s: how long a job that failed for good is kept as a dead letter
     :param dead_letter_max: how many of them are kept, the newest; none by default, as with arq
     :param gate: says to what a job's limits belong; without one, jobs have none
@@ -65,6 +66,7 @@ class Worker(arq.worker.Worker):
         renew_s: float | None = None,
         namespace: str = "",
         commit_ms: float = 2.0,
+        log_arguments: bool = True,
         dead_letter_ttl_s: float = DEFAULT_TTL_S,
         dead_letter_max: int = 0,
         gate: Gate | None = None,
@@ -85,6 +87,7 @@ class Worker(arq.worker.Worker):
         if arq_arguments.get("health_check_key") is None:
             self.health_check_key = self.keys.health
         self.id: Final = token_hex(6)
+        self.log_arguments: Final = log_arguments
         self.lease_s: Final = lease_s
         self.renew_s: Final = renew_s
         lease_ms = max(1, round(lease_s * 1000))
@@ -136,6 +139,8 @@ class Worker(arq.worker.Worker):
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         await check_server(self.pool)
         self.ctx["redis"] = self.pool
+        if self._admission is not None:
+            await self._admission.open(self.pool)
         if self.on_startup:
             await self.on_startup(self.ctx)
         self.in_main = True
@@ -169,6 +174,7 @@ class Worker(arq.worker.Worker):
         return self._scripts
 
     async def _work(self, scripts: Scripts) -> None:
+        served = False
         while not (self.stopping or self._closing):
             raise_if_cancelled()
             try:
@@ -176,8 +182,11 @@ class Worker(arq.worker.Worker):
                 if self.burst and await self._burst_is_over():
                     return
             except REDIS_ERRORS as problem:
+                if not served and lacks_rights(problem):
+                    raise  # an operator's mistake, which waiting does not mend
                 await self._back_off(problem)
                 continue
+            served = True
             self._note_redis_is_there()
             await self._wait_for_work(scripts)
 
@@ -332,10 +341,12 @@ class Worker(arq.worker.Worker):
             self._tender.stop_soon()
 
     def _on_commit(self, next_due_s: float | None) -> None:
-        """A commit has landed; the first of the jobs that it put back is due after `next_due_s`."""
+        """A commit has landed; the first of the jobs that it put back, or made room for, is due after `next_due_s`."""
         if next_due_s is not None:
-            self._next_due_at = min(self._next_due_at, self.loop.time() + next_due_s)
-            self._bell.ring()
+            now = self.loop.time()
+            if next_due_s <= 0 or now + next_due_s < self._next_due_at:
+                self._next_due_at = min(self._next_due_at, now + next_due_s)
+                self._bell.ring()
         elif self.burst or self._waits_for_slots:
             self._bell.ring()
 

@@ -62,6 +62,8 @@ async def run_attempt(
                 else:
                     trail.head = await extras.send(trail.hop)
                 try:
+                    if phases.heed is not None and not isinstance(trail.head, CachedHead):
+                        await phases.heed(trail.hop.url, trail.head.status, trail.head.headers)
                     following = follow(trail, trail.head, request.max_redirects)
                     if following is None:
                         trail.body = await (

@@ -12,6 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from fetchq import FetchStatus
 from fetchq.request import CONDITIONAL_HEADERS
+from fetchq.wire import UNREADABLE
 
 from .answer import Answer
 from .failure import AnswerMalformed, failure_of
@@ -190,5 +191,5 @@ def _decoded(value: bytes | None) -> _Variants | _Entry | None:
         return None
     try:
         return _decoder.decode(value)
-    except msgspec.DecodeError:  # another version's
+    except UNREADABLE:  # another version's
         return None

@@ -25,6 +25,7 @@ from fetchq_worker.settings import DeadLetterKind, Settings
 
 from .attempt import run_attempt
 from .client import Fetcher
+from .courtesy import Courtesy
 from .dead import is_dead, letter_of
 from .log import log, standard_log
 from .phases import Phases
@@ -119,11 +120,18 @@ async def _run_once(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest
     """The job's one attempt; raises `Retry` if another is to follow."""
     job_id: str = ctx["job_id"]
     if record.queued_s is None:
-        record = msgspec.structs.replace(record, queued_s=_waited_s(ctx))
-    phases = Phases(None if _may_repeat(request) else partial(_mark_sending, ctx, record))
+        record = msgspec.structs.replace(record, queued_s=_waited_s(ctx, request))
+    courtesy: Courtesy | None = ctx.get("courtesy") if ctx.get("limit_key") else None
+    phases = Phases(
+        None if _may_repeat(request) else partial(_mark_sending, ctx, record),
+        None if courtesy is None else partial(courtesy.heed, request),
+    )
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
+    crawl_delay_s = None
     if request.robots:
-        ctx["crawl_delay_s"] = fetcher.robots.crawl_delay_s(request.url)  # for whoever schedules the host's next fetch
+        ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
+    if courtesy is not None:
+        ctx["limit_note"] = courtesy.note_of(request, result, phases, crawl_delay_s)
     result = _with_history(result, record)
     delay_s = _delay_after(fetcher, request, result, phases)
     if delay_s is None:
@@ -204,10 +212,23 @@ def _may_repeat(request: FetchRequest) -> bool:
     return request.idempotent or request.repeat_unsafe
 
 
-def _waited_s(ctx: dict[str, Any]) -> float | None:
-    """From the time at which the job was due, its score in ms, by clocks that may differ."""
-    score = ctx.get("score")
-    return None if score is None else max(0.0, time() - score / 1000)
+def _waited_s(ctx: dict[str, Any], request: FetchRequest) -> float | None:
+    """From the time at which the job was due, by clocks that may differ.
+
+    That is its score in ms. One that waited in its host's queue has the time of its turn there; of such a job the
+    producer's clock and the request tell. What only a stock client knew (`_defer_by`) is then counted as waiting.
+    """
+    score: float | None = ctx.get("score")
+    if score is None:
+        return None
+    due_s = score / 1000
+    enqueued: datetime | None = ctx.get("enqueue_time")
+    if ctx.get("had_its_turn") and enqueued is not None:
+        asked_s = enqueued.timestamp() + request.delay_s
+        if request.not_before is not None:
+            asked_s = max(asked_s, request.not_before.timestamp())
+        due_s = min(due_s, asked_s)
+    return max(0.0, time() - due_s)
 
 
 def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:

@@ -7,7 +7,7 @@ the attempt that runs in their context instead.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from time import monotonic
 from typing import Final
@@ -18,6 +18,9 @@ from .guard import is_address
 
 BeforeSend = Callable[[], Awaitable[None]]
 """Awaited once, when the first connection stands and before the first byte of the request is written."""
+
+Heed = Callable[[str, int, Mapping[str, str]], Awaitable[None]]
+"""Awaited with URL, status and headers of each answer, before its body is read."""
 
 
 class Phases:
@@ -34,16 +37,18 @@ class Phases:
         "connect_s",
         "dns_s",
         "first_byte_s",
+        "heed",
         "reused",
         "sent",
         "tls_s",
     )
 
-    def __init__(self, before_send: BeforeSend | None = None) -> None:
+    def __init__(self, before_send: BeforeSend | None = None, heed: Heed | None = None) -> None:
         self._began = self._hop_began = self._head_wait_began = monotonic()
         self._socket_at = self._tls_at = 0.0
         self._host = ""
         self.before_send = before_send
+        self.heed = heed
         self.dns_s: float | None = None
         self.connect_s: float | None = None
         self.tls_s: float | None = None

@@ -11,6 +11,8 @@ import msgspec
 from redis.exceptions import RedisError
 
 from fetchq import Attempt, FetchqError, FetchStatus
+from fetchq.later import with_known_outcomes
+from fetchq.wire import UNREADABLE
 
 RECORD_TTL_S: Final = 30 * 86_400
 """A stop against leaks: longer than any wait between two attempts."""
@@ -45,12 +47,24 @@ async def load_record(redis: Any, key: str) -> AttemptRecord:
         data = await redis.get(key)
     except (RedisError, OSError) as problem:
         raise RecordUnavailable("the record of attempts could not be read") from problem
-    if data is None:
-        return AttemptRecord()
+    return AttemptRecord() if data is None else decode_record(data)
+
+
+def decode_record(data: bytes) -> AttemptRecord:
+    """A record, whatever the bytes are: somebody else's tell of no attempts, nor whether a request was sent."""
     try:
         return _decoder.decode(data)
-    except msgspec.DecodeError:
-        # Somebody else's bytes: the attempts are lost, and whether a request was sent cannot be known.
+    except msgspec.ValidationError:
+        return _of_another_version(data)
+    except UNREADABLE:
+        return AttemptRecord(sending=True)
+
+
+def _of_another_version(data: bytes) -> AttemptRecord:
+    """What a later version's worker wrote before the job came to this one."""
+    try:
+        return msgspec.convert(with_known_outcomes(msgspec.msgpack.decode(data)), AttemptRecord)
+    except UNREADABLE:
         return AttemptRecord(sending=True)
 
 

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from fetchq import FetchStatus
+from fetchq.wire import UNREADABLE
 
 from .encoding import ContentDecoder, codings_of
 from .failure import Refused, failure_of
@@ -211,7 +212,7 @@ def _decoded(value: bytes | None) -> RobotsAnswer | None:
         return None
     try:
         return _decoder.decode(value)
-    except msgspec.DecodeError:  # somebody else's bytes
+    except UNREADABLE:  # somebody else's bytes
         return None
 
 

@@ -21,7 +21,7 @@
 --
 -- Returns {ids of which another owner holds the job or nobody any more: nothing of theirs was changed,
 --          ids whose result or letter Redis would not store: they keep their lease, error of the last of these or '',
---          how many jobs that waited for their limit key may be claimed now}.
+--          ms until a job that waited for its limit key may be claimed, if that has changed (-1: not)}.
 --
 -- Atomic, since only the run whose token the lease holds may change anything, and a job must not be removed before its
 -- result and its letter are there. The letter is made here, where the payload stands, which need not travel again.
@@ -286,4 +286,4 @@ end
 if (due_again or promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
-return {lost, refused, refusal, promoted}
+return {lost, refused, refusal, frontier.news()}

@@ -3,8 +3,9 @@
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
--- ARGV[1..4]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[5...]  the tokens of those calls
+-- ARGV[1]  now in ms, for tests; '' for Redis's own clock
+-- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
+-- ARGV[6...]  the tokens of those calls
 --
 -- Returns how many jobs were given back. Atomic, since they must not be claimed in between. It looks at every lease of the
 -- queue, of which there are as many as jobs running; it is called after a connection broke, and not otherwise.
@@ -14,15 +15,21 @@
 local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local unheard = {}
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   unheard[ARGV[i]] = true
 end
 
 -- Fails while nothing has changed yet where a key of the whole queue holds a wrong type.
 local wakes = redis.call('LLEN', wake)
 redis.call('ZCARD', lease_ends)
-local time = redis.call('TIME')
-frontier.open(5, ARGV[4], pending, time[1] * 1000000 + time[2])
+local now_us
+if ARGV[1] == '' then
+  local time = redis.call('TIME')
+  now_us = time[1] * 1000000 + time[2]
+else
+  now_us = tonumber(ARGV[1]) * 1000
+end
+frontier.open(5, ARGV[5], pending, now_us)
 
 local given = {}
 local held = redis.call('HGETALL', leases)
@@ -33,15 +40,15 @@ for i = 1, #held, 2 do
     redis.call('ZADD', pending, 'XX', score, id)
     redis.call('ZREM', lease_ends, id)
     redis.call('HDEL', leases, id)
-    if redis.pcall('GET', ARGV[3] .. id) == token then
-      redis.call('DEL', ARGV[3] .. id)
+    if redis.pcall('GET', ARGV[4] .. id) == token then
+      redis.call('DEL', ARGV[4] .. id)
     end
     if expires_at ~= '' then
-      redis.pcall('PEXPIREAT', ARGV[1] .. id, expires_at)
+      redis.pcall('PEXPIREAT', ARGV[2] .. id, expires_at)
     end
-    local left = redis.pcall('DECR', ARGV[2] .. id)
+    local left = redis.pcall('DECR', ARGV[3] .. id)
     if type(left) ~= 'number' or left <= 0 then
-      redis.call('DEL', ARGV[2] .. id)
+      redis.call('DEL', ARGV[3] .. id)
     end
     given[#given + 1] = id
   end

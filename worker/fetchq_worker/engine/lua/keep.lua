@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Goes over one page of the queue, so that no job that waits long loses its payload and no lease outlives its job.
+-- Goes over one page of the queue, so that no job that waits long loses its payload and no lease outlives its job; and mends
+-- what others have broken of the frontier.
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|...
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  cursor: string, how far the last call came and when
@@ -20,6 +21,7 @@
 --#include frontier
 
 local LEASES_LOOKED_AT = 50
+local RECORDS_LOOKED_AT = 50
 local DEFAULT_LIFE_TOLERANCE_MS = 600000
 
 local pending, leases, lease_ends, cursor = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -75,5 +77,7 @@ for i = 1, #running do
   end
 end
 frontier.release(unheld, false, true)
+frontier.mend(RECORDS_LOOKED_AT)
+frontier.bring_back(size)
 frontier.save()
 return kept

@@ -54,7 +54,7 @@ for i = 1, #ids do
     renewed[#renewed + 1] = token .. '|' .. lease_end .. rest
     ends[#ends + 1] = lease_end
     ends[#ends + 1] = id
-    if held[i] and string.sub(held[i], 1, 1) == '-' then -- its lease had ended: it runs, and counts, again
+    if held[i] and string.sub(held[i], 1, 1) == '#' then -- its lease had ended: it runs, and counts, again
       local record = frontier.record(string.sub(held[i], 2))
       record.running, record.standing = record.running + 1, math.max(0, record.standing - 1)
       redis.call('HSET', frontier.running, ids[i], string.sub(held[i], 2))

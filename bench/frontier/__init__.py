@@ -1,0 +1,1 @@
+"""The frontier's promises in numbers: `python -m bench.frontier`."""

@@ -1,0 +1,98 @@
+"""The jobs of these measures, and what became of them, as their stored results tell."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from bench.failure import BenchFailure
+from bench.processes import Child
+from bench.redis_server import RedisServer
+from bench.site import Site
+from fetchq import FetchRequest, Producer
+from fetchq.job import FetchJob
+from fetchq.wire import deserialize
+
+READ: Final = 1_000
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A finished job, in seconds since the epoch."""
+
+    enqueued_s: float
+    started_s: float
+    finished_s: float
+
+    @property
+    def wait_s(self) -> float:
+        return self.started_s - self.enqueued_s
+
+
+def hosts(count: int) -> list[str]:
+    """So many addresses on loopback, each a host to the frontier."""
+    return [f"127.{1 + number // 60_000}.{number % 60_000 // 250}.{1 + number % 250}" for number in range(count)]
+
+
+def requests_of(site: Site, names: Sequence[str], count: int) -> list[FetchRequest]:
+    """`count` fetches, in turn from each host."""
+    return [FetchRequest(url=site.url("2k", names[number % len(names)])) for number in range(count)]
+
+
+async def enqueue_evenly(producer: Producer, requests: Iterable[FetchRequest], per_s: float) -> list[FetchJob]:
+    """Enqueues at an even rate, ten times a second at least."""
+    waiting = list(requests)
+    jobs: list[FetchJob] = []
+    began = time.monotonic()
+    while waiting:
+        due = round((time.monotonic() - began) * per_s) + 1 - len(jobs)
+        if due > 0:
+            batch, waiting = waiting[:due], waiting[due:]
+            jobs += await producer.enqueue_many(batch)
+        await asyncio.sleep(0.01)  # the rate is what is measured with
+    return jobs
+
+
+async def wait_finished(
+    server: RedisServer, jobs: Sequence[FetchJob], workers: Sequence[Child], timeout_s: float
+) -> None:
+    """Until each has a result; raises `BenchFailure` if that takes too long, or a worker ends."""
+    left = [job.id for job in jobs]
+    until = time.monotonic() + timeout_s
+    while left:
+        for worker in workers:
+            worker.check()
+        if time.monotonic() > until:
+            raise BenchFailure(f"{len(left)} of {len(jobs)} jobs were not finished within {timeout_s:g} s")
+        answers = await server.client.exists(*[f"arq:result:{job_id}" for job_id in left[:READ]])
+        if answers == len(left[:READ]):
+            left = left[READ:]
+        else:
+            await asyncio.sleep(0.05)  # results of many jobs are looked for in one call, not waited for one by one
+
+
+async def runs_of(server: RedisServer, jobs: Sequence[FetchJob]) -> list[Run]:
+    """What the results say, in the order in which the jobs ended."""
+    runs = []
+    for start in range(0, len(jobs), READ):
+        stored: list[Any] = await server.client.mget([f"arq:result:{job.id}" for job in jobs[start : start + READ]])
+        for data in stored:
+            result = deserialize(data)
+            if not result["s"] or result["r"]["status"] != "OK":
+                raise BenchFailure(f"a fetch failed: {result['r']!r}")
+            runs.append(Run(result["et"] / 1000, result["st"] / 1000, result["ft"] / 1000))
+    return sorted(runs, key=lambda run: run.finished_s)
+
+
+def rate_of(runs: Sequence[Run]) -> float:
+    """Jobs per second between the first twentieth and the last, where start and end do not show."""
+    first, last = len(runs) // 20, len(runs) - 1 - len(runs) // 20
+    return (last - first) / (runs[last].finished_s - runs[first].finished_s)
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

@@ -1,0 +1,75 @@
+"""The workers of these measures: real processes, with the frontier as it comes, or without a gate."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from bench.processes import Child
+from bench.redis_server import RedisServer
+
+CONCURRENCY: Final = 100
+LOOPBACK: Final = "127.0.0.0/8"
+
+
+@contextlib.asynccontextmanager
+async def fetchq_worker(server: RedisServer, folder: Path, name: str, *, processes: int = 1) -> AsyncIterator[Child]:
+    """`fetchq worker`, as an operator starts it."""
+    command: list[str | Path] = [
+        Path(sys.executable).parent / "fetchq",
+        "worker",
+        "--redis",
+        f"redis://127.0.0.1:{server.port}",
+    ]
+    command += ["--allow-net", LOOPBACK, "--grace-s", "0.5", "--processes", str(processes)]
+    async with Child(name, [*command, "--concurrency", str(CONCURRENCY)], folder) as child:
+        yield child
+
+
+@contextlib.asynccontextmanager
+async def bare_worker(server: RedisServer, folder: Path, name: str, *, gate: bool) -> AsyncIterator[Child]:
+    """One process, made in the same way with the gate and without."""
+    env = {
+        "FETCHQ_REDIS_URL": f"redis://127.0.0.1:{server.port}",
+        "FETCHQ_ALLOW_NET": LOOPBACK,
+        "FETCHQ_GRACE_S": "0.5",
+    }
+    env |= {"FETCHQ_CONCURRENCY": str(CONCURRENCY)}
+    command: list[str | Path] = [sys.executable, "-m", "bench.frontier.workers", "gate" if gate else "no-gate"]
+    async with Child(name, command, folder, env=env) as child:
+        yield child
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far (proc(5), fields 14 and 15 of stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def work(gate: bool) -> None:
+    import asyncio
+    from typing import Any
+
+    import uvloop
+    from arq.worker import get_kwargs
+
+    from fetchq_worker.arq_settings import worker_settings
+    from fetchq_worker.engine import Worker
+    from fetchq_worker.process import settle_in
+
+    options: dict[str, Any] = get_kwargs(worker_settings())
+    if not gate:
+        options["gate"] = None
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    worker = Worker(**options)
+    settle_in()  # as `fetchq worker` does
+    worker.run()
+
+
+if __name__ == "__main__":
+    work(sys.argv[1] == "gate")
