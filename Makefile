@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos conformance conformance-http hostile fuzz bench profile security lint types format wheels clean
+.PHONY: help setup demo test chaos conformance conformance-http hostile fuzz bench frontier frontier-sim profile security lint types format wheels clean
 
 help: ## what there is to run
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -44,6 +44,12 @@ fuzz: ## every decoder under atheris, in an environment of its own: SECONDS=60 e
 
 bench: setup ## fetchq beside its peers: ONLY=empty,fetch_2k PEERS=fetchq,arq ROUNDS=3 narrow it
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+frontier: setup ## the frontier's promises in numbers: ONLY=others,rate,cost,cooling,memory narrows it
+	@$(BIN)/python -m bench.frontier $(if $(ONLY),--only $(ONLY))
+
+frontier-sim: setup ## the frontier's schedule under a simulated clock: HOSTS=1000000 for a million
+	@$(BIN)/python -m bench.frontier_sim $(if $(HOSTS),--hosts $(HOSTS))
 
 profile: setup ## where the microseconds of one fetch job go
 	@$(BIN)/python -m bench.profile

@@ -81,7 +81,7 @@ async def spend_queued(server: RedisServer, url: str) -> float:
     await server.empty()
     redis_url = f"redis://127.0.0.1:{server.port}"
     async with Producer.from_url(redis_url) as producer:
-        await producer.limits.set("*", concurrency=CONCURRENCY)  # all of them go to one host
+        await producer.limits.set("*", concurrency=FETCHES)  # all of them go to one host, and none is to wait for it
         await producer.enqueue_many(url for _ in range(FETCHES))
     settings = Settings(redis_url=redis_url, concurrency=CONCURRENCY, allow_net=("127.0.0.1/32",))
     options: dict[str, Any] = get_kwargs(worker_settings(settings=settings))

@@ -28,7 +28,7 @@ MAX_CONCURRENCY: Final = 100_000
 MAX_BURST: Final = 100_000
 MAX_DELAY_S: Final = 86_400.0
 MAX_NAME_CHARS: Final = 255
-_KEYS_A_CALL: Final = 500
+_KEYS_A_CALL: Final = 100
 _MAX_NAMES: Final = 12
 """How many names a host is looked up under before `*`, as in `lua/frontier.lua`."""
 

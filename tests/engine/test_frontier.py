@@ -534,3 +534,24 @@ async def test_a_worker_is_woken_for_a_turn_that_it_could_not_know_of(queue: Que
     await queue.redis.delete(queue.keys.wake)
     await _enqueue(queue, *_ids(3))
     assert await queue.redis.llen(queue.keys.wake) == 1
+
+
+@pytest.mark.asyncio
+async def test_no_more_jobs_of_a_host_stand_because_those_that_do_wait_long_for_a_worker(queue: Queue) -> None:
+    await _limit(queue, "c=1")
+    await _enqueue(queue, "before", key="other.example")
+    await _enqueue(queue, *_ids(3))
+    for _ in range(5):
+        queue.now_ms += 2000
+        await queue.claim(only=["nothing"])  # any claim looks at those whose time has come
+    assert (await queue.claim()).ids == ["before", *_ids(1)]
+
+
+@pytest.mark.asyncio
+async def test_a_host_whose_standing_job_somebody_else_took_goes_on_with_the_next(queue: Queue) -> None:
+    await _limit(queue, "c=1")
+    await _enqueue(queue, *_ids(2))
+    await queue.redis.zrem(queue.keys.pending, _ids(1)[0])
+    assert (await queue.claim()).ids == []
+    queue.now_ms += 1000
+    assert (await queue.claim()).ids == _ids(2)[1:]

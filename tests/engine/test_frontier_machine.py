@@ -300,16 +300,11 @@ class FrontierMachine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from([*KEYS, "*.example"]), text=st.sampled_from(LIMITS))
     def set_limits(self, key: str, text: str) -> None:
-        redis, keys = self.queue.redis, self.queue.keys
+        self.wait(self.queue.set_limits(key, "clear", "", *KEYS))
         if text:
-            self.wait(redis.hset(keys.limits, key, text))
-        else:
-            self.wait(redis.hdel(keys.limits, key))
+            self.wait(self.queue.set_limits(key, "set", text, *KEYS))
         self.limits[key] = text
-        for concerned in KEYS:
-            self.starts.pop(concerned, None)
-            if self.wait(redis.zscore(keys.depths, concerned)) is not None:
-                self.wait(redis.zadd(keys.turns, {concerned: self.now_ms}))
+        self.starts.clear()
 
     @rule()
     def pause_or_resume_the_queue(self) -> None:

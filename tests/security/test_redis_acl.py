@@ -163,15 +163,18 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
                 assert await operator.dead.retry_many([lost.id]) == ["retried"]
                 await wait_until(lambda: admin.zscore("fetchq:dead:arq:queue", lost.id) is not None)
                 assert await operator.dead.purge_many([lost.id]) == [True]
-                await operator.limits.set("*", concurrency=3)
-                await operator.limits.set("127.0.0.1", rate="1000/s")
-                assert (await operator.limits.get("127.0.0.1")).concurrency == 3
-                assert set(await operator.limits.show()) == {"*", "127.0.0.1"}
-                await operator.limits.clear("*")
-                await operator.hosts()
-                await operator.pause()
-                await operator.resume()
                 assert sum([count async for count in operator.dead.purge_all()]) == 1
+                await operator.limits.pause("example.org")
+                await producer.enqueue("http://example.org/")
+                assert [state.host for state in await operator.hosts()] == ["example.org"]
+                assert await show_queue_state(True, 10, settings) == 0
+                await operator.limits.set("*", concurrency=3, rate="5/s")
+                assert (await operator.limits.get("example.org")).paused
+                assert list(await operator.limits.show()) == ["*", "example.org"]
+                await operator.pause()
+                await operator.limits.resume("example.org")
+                assert await operator.limits.clear("*")
+                await operator.resume()
         for role in (Role.PRODUCER, Role.OPERATOR):
             async with Producer.from_url(user_url(redis_server, role, database=1)) as elsewhere:
                 await elsewhere.ping()

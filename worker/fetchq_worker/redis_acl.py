@@ -93,7 +93,7 @@ RIGHTS: Final = {
         | {"blpop", "zcard", "zrem", "del", "get", "set", "setex"}  # at work
         | {"psetex"}  # arq's health check
         | {"watch", "unwatch", "exists", "zadd"}  # arq's enqueue_job, for cron jobs and out of coroutines
-        | {"zcount", "hlen", "zrange", "mget", "zrevrange", "hscan", "hmget"},  # `fetchq status`, `fetchq worker --check`
+        | {"zcount", "hlen", "zrange", "mget", "zrevrange", "hscan", "hmget"},  # `status`, `worker --check`
         scripts={"fetchq_worker.engine": "*", "fetchq_worker.fetch": "*", "fetchq_worker.frontier": "*"},
         keys=dict.fromkeys(_ALL_KEYS, Access.BOTH),
         channels=_CHANNELS,

@@ -26,6 +26,7 @@ local frontier = {
   HEAD_START_MS = 600000, -- of a lane over the next one, within a host: low waits longer, and never for ever
   DEFAULT_CONCURRENCY = 8,
   LOOK_AGAIN_MS = 1000, -- should jobs that stood be taken by somebody who knows no frontier
+  MAX_LOOK_AGAIN_MS = 60000,
   PACE = 1.03, -- a little slower than the rate: what the network delays must not arrive as a burst
   CATCH_UP_US = 20000, -- how much of its delay a start may make up for
   FAILS = 5, -- connections that fail in a row before the key cools off
@@ -214,7 +215,7 @@ function frontier.is_closed(key)
 end
 
 -- How many more jobs of this key may stand (or start, of those that `stand` are told 0) now; if none, the ms at which to
--- look again (nil: at a release).
+-- look again (nil: at a release), and whether that is no turn, but a look whether those that stand still do.
 function frontier.room(key, record, standing)
   local limits = frontier.limits_of(key)
   if limits.p == 1 then
@@ -229,7 +230,7 @@ function frontier.room(key, record, standing)
   end
   local free = at_a_time - record.running - standing
   if free <= 0 then
-    return 0, standing > 0 and frontier.now + frontier.LOOK_AGAIN_MS or nil
+    return 0, standing > 0 and frontier.now + frontier.LOOK_AGAIN_MS or nil, true
   end
   local interval_us, burst = pace(record, limits)
   if interval_us > 0 then
@@ -241,7 +242,7 @@ function frontier.room(key, record, standing)
     end
     local permitted = math.min(burst, math.floor((frontier.now_us - starts_at) / interval_us) + 1) - standing
     if permitted <= 0 then
-      return 0, frontier.now + frontier.LOOK_AGAIN_MS
+      return 0, frontier.now + frontier.LOOK_AGAIN_MS, true
     end
     free = math.min(free, permitted)
   end
@@ -369,7 +370,7 @@ function frontier.mend(count)
   frontier.load(some)
   for i = 1, #some do
     local record = frontier.records[some[i]]
-    if record.standing > 0 and record.running + record.waiting == 0 then -- should they stand indeed, admission finds out
+    if record.standing > 0 and record.running == 0 then -- should they stand indeed, admission finds out
       frontier.record(some[i]).standing = 0
     end
   end
@@ -386,9 +387,11 @@ end
 -- Lets as many of a key's waiting jobs stand as there is room for, and says when to look again.
 function frontier.fill(key, record)
   while record.waiting > 0 do
-    local free, at = frontier.room(key, record, record.standing)
+    local free, at, looks = frontier.room(key, record, record.standing)
     if free == 0 then
-      if at and math.floor(at) ~= record.turn then
+      if at and looks then
+        at = math.max(at, record.look_at or 0)
+      elseif at and math.floor(at) ~= record.turn then
         frontier.soonest = math.min(frontier.soonest or at, at)
       end
       set_turn(key, record, at)
@@ -430,6 +433,20 @@ function frontier.fill(key, record)
   set_turn(key, record, at)
 end
 
+-- When the job that has been due longest became due; `now` if none is.
+local function oldest_due()
+  local oldest = frontier.now
+  for _, lane in ipairs({'', 'h', 'l'}) do
+    local from, to = frontier.range(lane, frontier.now)
+    local head = redis.call('ZRANGEBYSCORE', frontier.pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
+    if head[2] then
+      local _, due = frontier.read_score(tonumber(head[2]))
+      oldest = math.min(oldest, due)
+    end
+  end
+  return oldest
+end
+
 -- Looks at those whose time has come, at most `count` of them.
 function frontier.take_turns(count)
   local due = redis.call('ZRANGEBYSCORE', frontier.turns, '-inf', string.format('%.0f', frontier.now), 'LIMIT', 0, count)
@@ -452,10 +469,19 @@ function frontier.take_turns(count)
     end
   end
   frontier.load(keys)
+  local oldest
   for i = 1, #keys do
     local record = frontier.record(keys[i])
     frontier.count_again_if_lost(keys[i], record)
-    record.turn, record.standing = 0, 0
+    if record.standing > 0 then
+      oldest = oldest or oldest_due()
+      if oldest <= record.turn - frontier.LOOK_AGAIN_MS then -- what came before them stands too: there are no free workers
+        record.look_at = frontier.now + math.min(frontier.now - oldest, frontier.MAX_LOOK_AGAIN_MS)
+      else
+        record.standing = 0
+      end
+    end
+    record.turn = 0
     if record.waiting + record.running == 0 then
       record.strikes, record.fails, record.delay = 0, 0, 0 -- long idle
     end
