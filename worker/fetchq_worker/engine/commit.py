@@ -69,7 +69,7 @@ class Committer:
     """Collects outcomes and commits them together, `delay_s` after the first at the latest.
 
     While Redis is away they wait here. How many may wait is for the worker to bound: it claims no more while the
-    committer is `stalled`, or when much is waiting.
+    committer says that `claims_wait`, or when much is waiting.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Committer:
         self._sender: asyncio.Task[None] | None = None
         self._script: Script | None = None
         self.waiting_bytes = 0
+        self._claims_wait_until = 0.0
         self.stalled = False
         """The last call failed. Until one succeeds, claiming could take this worker's own finished jobs again."""
 
@@ -96,6 +97,14 @@ class Committer:
     def backlog(self) -> int:
         """How many outcomes are not committed yet."""
         return len(self._waiting) + self._in_flight
+
+    @property
+    def claims_wait(self) -> bool:
+        """Whether a claim could take finished work: this worker's, or, just after an outage, that of others.
+
+        Their commits are tried again within `MAX_BACKOFF_S`; an outage may have been longer than their leases.
+        """
+        return self.stalled or asyncio.get_running_loop().time() < self._claims_wait_until
 
     def use(self, script: Script) -> None:
         self._script = script
@@ -221,4 +230,5 @@ class Committer:
             logger.warning("commit.waits jobs=%d: %s", self.backlog, problem)
         elif self.stalled and not problem:
             logger.warning("commit.resumed")
+            self._claims_wait_until = asyncio.get_running_loop().time() + MAX_BACKOFF_S
         self.stalled = bool(problem)

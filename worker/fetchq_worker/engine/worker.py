@@ -256,7 +256,7 @@ class Worker(arq.worker.Worker):
 
     def _claim_count(self) -> int:
         """How many jobs to ask for now."""
-        if not self.allow_pick_jobs or self.stopping or self.committer.stalled:
+        if not self.allow_pick_jobs or self.stopping or self.committer.claims_wait:
             return 0
         if self.committer.waiting_bytes > MAX_UNCOMMITTED_BYTES or self.committer.backlog > 2 * self.max_jobs + 1000:
             return 0
