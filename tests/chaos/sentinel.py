@@ -16,6 +16,7 @@ from tests.redis_server import needed_binary
 
 NAME: Final = "chaos"
 DOWN_AFTER_MS: Final = 500
+CATCH_UP_MS: Final = 15_000
 
 
 class SentinelCluster:
@@ -55,8 +56,17 @@ class SentinelCluster:
                 await asyncio.sleep(0.05)
 
     async def fail_over(self) -> None:
-        """Kills the master, waits for the sentinel's choice, and brings the old master back."""
+        """Kills the master, waits for the sentinel's choice, and brings the old master back.
+
+        What the master had when this was called, the replica has when it is killed: however far behind a busy disk
+        lets a replica fall, Redis's own window is then no wider than this call.
+        """
         old, new = self.master, self.replica
+        async with Redis.from_url(old.url, socket_timeout=20) as master:
+            await master.set("fence", "1")  # WAIT is for the writes of its own connection
+            await master.delete("fence")
+            if await master.wait(1, CATCH_UP_MS) < 1:
+                raise TimeoutError(f"the replica was not there within {CATCH_UP_MS} ms")
         await asyncio.to_thread(old.stop)
         async with asyncio.timeout(30), self._sentinel() as sentinel:
             while True:
