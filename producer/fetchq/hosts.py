@@ -56,7 +56,7 @@ async def read_hosts(redis: Redis, keys: Keys, limits: Limits, top: int) -> list
         (seconds, micros), deepest, cooling, (_, held) = await pipe.execute()
     now_ms = seconds * 1000 + micros / 1000
     # With a mark in front, the lease has ended and the run is not counted.
-    running = Counter(key for key in held.values() if not key.startswith((b"-", b"#")))
+    running = Counter(key for key in held.values() if not key.startswith(b"#"))
     names = list(dict.fromkeys([*deepest, *cooling, *(key for key, _ in running.most_common(top))]))
     if not names:
         return []

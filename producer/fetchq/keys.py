@@ -143,7 +143,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def running(self) -> str:
-        """Hash: the limit key of each running job, by job id."""
+        """Hash: the limit key of each running job, by job id; with `#` in front, its lease has ended."""
         return f"{self.namespace}fetchq:running:{self.queue}"
 
     @property

@@ -140,7 +140,7 @@ def test_a_file_with_results_is_not_overwritten(fetchq: Fetchq, site: Site) -> N
 def test_a_run_that_was_killed_goes_on_where_it_was(fetchq: Fetchq, site: Site) -> None:
     urls = [f"{site.url}/page/{n}" for n in range(150)] + [f"{site.url}/gate/{n}" for n in range(150)]
     (fetchq.folder / "urls.txt").write_text("\n".join(urls))
-    arguments = ("fetch", "--from", "urls.txt", "--out", "out.jsonl", "--concurrency", "200")
+    arguments = ("fetch", "--from", "urls.txt", "--out", "out.jsonl", "--concurrency", "200", "--per-host", "200")
     out = fetchq.folder / "out.jsonl"
     process = fetchq.start(*arguments)
     wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 100, "a hundred lines")
@@ -165,14 +165,14 @@ def test_ctrl_c_leaves_a_valid_file_and_says_how_to_go_on(
 ) -> None:
     urls = [f"{site.url}/page/{n}" for n in range(50)] + [f"{site.url}/gate/{n}" for n in range(50)]
     (fetchq.folder / "urls.txt").write_text("\n".join(urls))
-    process = fetchq.start("fetch", "--from", "urls.txt", "--out", "out.jsonl")
+    process = fetchq.start("fetch", "--from", "urls.txt", "--out", "out.jsonl", "--per-host", "100")
     out = fetchq.folder / "out.jsonl"
     wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") == 50, "fifty lines")
     process.send_signal(signum)
     _, err = process.communicate(timeout=20)
     assert process.returncode == status
     assert "Traceback" not in err
-    assert "fetchq fetch --from urls.txt --out out.jsonl --resume" in err
+    assert "fetchq fetch --from urls.txt --out out.jsonl --per-host 100 --resume" in err
     assert "50 done" in err
     assert {line["url"] for line in read_lines(out)} == set(urls[:50])
 
@@ -242,7 +242,7 @@ def test_ctrl_c_takes_the_rest_off_a_redis_that_is_shared(
     (fetchq.folder / "urls.txt").write_text("\n".join(f"{site.url}/gate/{n}" for n in range(50)))
     arguments = ("--from", "urls.txt", "--out", "out.jsonl", "--redis", redis_server.url, "--concurrency", "10")
     process = fetchq.start("fetch", *arguments)
-    wait_until(lambda: sum(site.hits.values()) >= 10, "ten fetches that wait")
+    wait_until(lambda: sum(site.hits.values()) >= 8, "as many fetches as a host may have")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 130

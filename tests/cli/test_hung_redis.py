@@ -43,6 +43,7 @@ def test_ctrl_c_ends_a_fetch_whose_redis_hangs_soon_and_without_noise(
 ) -> None:
     urls = [f"{site.url}/page/{n}" for n in range(50)] + [f"{site.url}/gate/{n}" for n in range(50)]
     (fetchq.folder / "urls.txt").write_text("\n".join(urls))
+    fetchq.run("limits", "set", "*", "--concurrency", "100", "--redis", own_redis_server.url)
     process = fetchq.start("fetch", "--from", "urls.txt", "--out", "out.jsonl", "--redis", own_redis_server.url)
     out = fetchq.folder / "out.jsonl"
     wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") == 50, "fifty lines")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .options import Queue, Redis
+from .start import start
 
 app = typer.Typer(
     help="Look at the jobs that failed for good, run them again, or throw them away.",
@@ -46,7 +47,7 @@ def list_(
     from .dead import list_letters as command
 
     wanted = _wanted(status, host, tag, older_than, newer_than)
-    _run(command, wanted, limit, as_json, redis_url=redis_url, queue=queue)
+    start(command, wanted, limit, as_json, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -62,7 +63,7 @@ def show(
     """Print all that is kept of the job ID as JSON: its request, its attempts and its error."""
     from .dead import show_letter as command
 
-    _run(command, job_id, secrets, payload, redis_url=redis_url, queue=queue)
+    start(command, job_id, secrets, payload, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -85,7 +86,7 @@ def retry(
     from .dead import retry as command
 
     wanted = _wanted(status, host, tag, older_than, newer_than)
-    _run(command, job_ids or (), wanted, everything, redis_url=redis_url, queue=queue)
+    start(command, job_ids or (), wanted, everything, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -104,7 +105,7 @@ def purge(
     from .dead import purge as command
 
     wanted = _wanted(status, host, tag, older_than, newer_than)
-    _run(command, job_ids or (), wanted, everything, redis_url=redis_url, queue=queue)
+    start(command, job_ids or (), wanted, everything, redis_url=redis_url, queue=queue)
 
 
 def _wanted(
@@ -113,9 +114,3 @@ def _wanted(
     """The filters that were given, as they were typed."""
     given = {"status": status, "host": host, "tag": tag, "older_than": older_than, "newer_than": newer_than}
     return {name: text for name, text in given.items() if text is not None}
-
-
-def _run(command: Any, *arguments: Any, **flags: Any) -> None:
-    from .run import run_with_settings
-
-    raise typer.Exit(run_with_settings(command, *arguments, **flags))

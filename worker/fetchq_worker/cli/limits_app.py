@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .options import Queue, Redis
+from .start import start
 
 app = typer.Typer(
     help="Say how fast each host may be fetched from, by all workers together; or pause it.",
@@ -47,7 +48,7 @@ def set_(
     from .limits import set_limits as command
 
     wanted = HostLimits(concurrency=concurrency, rate=rate, burst=burst, min_delay_s=min_delay)
-    _run(command, host, wanted, redis_url=redis_url, queue=queue)
+    start(command, host, wanted, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -60,7 +61,7 @@ def show(
     """Show what holds for HOST, whoever says it; without one, all that was set."""
     from .limits import show_limits as command
 
-    _run(command, host, as_json, redis_url=redis_url, queue=queue)
+    start(command, host, as_json, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -68,7 +69,7 @@ def clear(host: Host, redis_url: Redis = "redis://localhost:6379", queue: Queue 
     """Forget all that was set for HOST, a pause too. Exit status 1 if that was nothing."""
     from .limits import clear_limits as command
 
-    _run(command, host, redis_url=redis_url, queue=queue)
+    start(command, host, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -76,7 +77,7 @@ def pause(host: Host, redis_url: Redis = "redis://localhost:6379", queue: Queue 
     """Let no more jobs of HOST start. What runs goes on; the others wait."""
     from .limits import pause_host as command
 
-    _run(command, host, redis_url=redis_url, queue=queue)
+    start(command, host, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -84,10 +85,4 @@ def resume(host: Host, redis_url: Redis = "redis://localhost:6379", queue: Queue
     """Let jobs of HOST start again."""
     from .limits import resume_host as command
 
-    _run(command, host, redis_url=redis_url, queue=queue)
-
-
-def _run(command: Any, *arguments: Any, **flags: Any) -> None:
-    from .run import run_with_settings
-
-    raise typer.Exit(run_with_settings(command, *arguments, **flags))
+    start(command, host, redis_url=redis_url, queue=queue)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .options import Queue, Redis
+from .start import start
 
-app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
@@ -24,7 +25,7 @@ def status(
     """Show how many jobs are due, waiting for their host, deferred and running."""
     from .queue_state import show_queue_state as command
 
-    _run(command, as_json, top if hosts else 0, redis_url=redis_url, queue=queue)
+    start(command, as_json, top if hosts else 0, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -32,7 +33,7 @@ def pause(redis_url: Redis = "redis://localhost:6379", queue: Queue = "arq:queue
     """Let no worker start a job of the queue. What runs goes on; more can be enqueued."""
     from .queue_state import pause_queue as command
 
-    _run(command, redis_url=redis_url, queue=queue)
+    start(command, redis_url=redis_url, queue=queue)
 
 
 @app.command()
@@ -40,10 +41,4 @@ def resume(redis_url: Redis = "redis://localhost:6379", queue: Queue = "arq:queu
     """Let jobs of the queue start again."""
     from .queue_state import resume_queue as command
 
-    _run(command, redis_url=redis_url, queue=queue)
-
-
-def _run(command: Any, *arguments: Any, **flags: Any) -> None:
-    from .run import run_with_settings
-
-    raise typer.Exit(run_with_settings(command, *arguments, **flags))
+    start(command, redis_url=redis_url, queue=queue)
