@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos conformance conformance-http hostile fuzz bench frontier frontier-sim profile security lint types format wheels clean
+.PHONY: help setup demo test chaos soak conformance conformance-http hostile fuzz bench frontier frontier-sim profile security lint types format wheels clean
 
 help: ## what there is to run
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -29,6 +29,9 @@ test: setup ## run every test
 
 chaos: setup ## kill, cut and stall all there is, and look for lost jobs: RUNS=10 JOBS=100000 FAULT_EVERY_S=2 SEED=... ONLY=...
 	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULT_EVERY_S),--fault-every-s $(FAULT_EVERY_S)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
+
+soak: setup ## a day's worth of jobs in a row; fails if a key is left or memory grew: JOBS=10000000
+	@$(BIN)/python -m tests.chaos.soak $(if $(JOBS),--jobs $(JOBS))
 
 conformance: setup ## run arq's own test-suite with fetchq's engine in its worker's place
 	@$(BIN)/python -m tests.conformance $(if $(WORKER),--worker $(WORKER))

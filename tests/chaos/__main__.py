@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.chaos import report
-from tests.chaos.run import Outcome, run
+from tests.chaos.run import HOST_LIMIT, Outcome, run
 from tests.chaos.scenarios import ALONE, MIXED, Scenario
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -35,7 +35,9 @@ def main() -> int:
     if unknown := set(only) - set(names):
         parser.error(f"there is no {min(unknown)!r}")
     chosen = [scenario for scenario in (*ALONE, *[MIXED] * given.runs) if not only or scenario.name in only]
-    print(f"chaos: {len(chosen)} runs, SEED={given.seed}", flush=True)
+    print(
+        f"chaos: {len(chosen)} runs, SEED={given.seed}, at most {HOST_LIMIT} fetches of the host at a time", flush=True
+    )
     outcomes = asyncio.run(_run_all(chosen, given))
     table = report.markdown(outcomes)
     print(f"\n{table}")

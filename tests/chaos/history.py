@@ -28,6 +28,15 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     value: bytes
 
 
+class Hold(msgspec.Struct, gc=False):
+    """For how long a claim gave its job to a run, in ms since the epoch by Redis's clock."""
+
+    first_end_ms: int
+    """The end of the lease as it was claimed."""
+    end_ms: int
+    """Its end after the last renewal, or when the run was finished, whichever was first."""
+
+
 class History:
     """Claims and commits of every job, by its id."""
 
@@ -38,6 +47,8 @@ class History:
         self._results: set[bytes] = set()
         self.claims: dict[bytes, list[bytes]] = {}
         """Tokens, in order."""
+        self.holds: dict[bytes, list[Hold]] = {}
+        """One for each claim."""
         self.commits: dict[bytes, list[Commit]] = {}
         self.double_commits: list[bytes] = []
         """Ids of jobs whose result was written while another was there."""
@@ -49,7 +60,8 @@ class History:
             match command[0].upper():
                 case b"HSET" if command[1] == self._leases_key:
                     for job_id, record in zip(command[2::2], command[3::2], strict=True):
-                        self._note_lease(job_id, record.partition(b"|")[0])
+                        token, end_ms = record.split(b"|", 2)[:2]
+                        self._note_lease(job_id, token, int(end_ms))
                 case b"HDEL" if command[1] == self._leases_key:
                     for job_id in command[2:]:
                         self._holders.pop(job_id, None)
@@ -61,10 +73,12 @@ class History:
                             self._results.discard(key.removeprefix(self._result_prefix))
         return self
 
-    def _note_lease(self, job_id: bytes, token: bytes) -> None:
+    def _note_lease(self, job_id: bytes, token: bytes, end_ms: int) -> None:
         holder = self._holders.get(job_id)
         if token == holder:
-            return  # renewed
+            self.holds[job_id][-1].end_ms = end_ms
+            return
+        self.holds.setdefault(job_id, []).append(Hold(end_ms, end_ms))
         self._holders[job_id] = token
         earlier = self.claims.setdefault(job_id, [])
         if earlier:
@@ -75,7 +89,19 @@ class History:
         if job_id in self._results:
             self.double_commits.append(job_id)
         self._results.add(job_id)
+        if job_id in self._holders:
+            hold = self.holds[job_id][-1]
+            hold.end_ms = min(hold.end_ms, _finished_at_ms(value) or hold.end_ms)
         self.commits.setdefault(job_id, []).append(Commit(self._holders.get(job_id), value))
+
+
+def _finished_at_ms(value: bytes) -> int | None:
+    """When the run of a result was finished; None for what is no result."""
+    try:
+        at_ms = msgspec.msgpack.decode(value)["ft"]
+    except (msgspec.MsgspecError, LookupError, TypeError):
+        return None
+    return at_ms if isinstance(at_ms, int) else None
 
 
 def read_append_only_file(folder: Path) -> Iterator[list[bytes]]:

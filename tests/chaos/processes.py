@@ -33,14 +33,22 @@ class Fleet:
     """So many `fetchq worker` processes. One that is killed is replaced at once, as a supervisor does."""
 
     def __init__(
-        self, redis_url: str, folder: Path, *, size: int, concurrency: int, lease_s: float, rng: random.Random
+        self,
+        redis_url: str,
+        folder: Path,
+        *,
+        size: int,
+        concurrency: int,
+        lease_s: float,
+        rng: random.Random,
+        settings: str = "tests.chaos.coroutines:Settings",
     ) -> None:
         self._folder = folder
         self._size = size
         self._rng = rng
         self._command = (
             *(str(Path(sys.executable).with_name("fetchq")), "worker", "--redis", redis_url),
-            *("--settings", "tests.chaos.coroutines:Settings", "--concurrency", str(concurrency)),
+            *("--settings", settings, "--concurrency", str(concurrency)),
             *("--lease-s", str(lease_s), "--grace-s", str(GRACE_S), "--allow-net", "127.0.0.0/8"),
         )
         self._env = {**os.environ, RUNS_FOLDER_ENV: str(folder), "PYTHONUNBUFFERED": "1"}
@@ -63,6 +71,11 @@ class Fleet:
             )
         self._workers.append(process)
         self._started_at[process.pid] = time.monotonic()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the workers that run, in the order of their starts."""
+        return [worker.pid for worker in self._workers]
 
     async def pick(self) -> Process:
         """A worker by lot."""

@@ -12,7 +12,7 @@ BEGIN: Final = "<!-- chaos: begin -->"
 END: Final = "<!-- chaos: end -->"
 COLUMNS: Final = (
     "fault", "strikes", "jobs", "finished", "queued", "LOST", "double commits", "stale commits", "runs twice",
-    "unexplained", "90 % again after",
+    "unexplained", "most at once", "over the limit", "over past lease", "90 % again after",
 )  # fmt: skip
 
 
@@ -31,6 +31,9 @@ def row(outcome: Outcome) -> tuple[str, ...]:
         f"{verdict.stale_commits:,}",
         f"{verdict.duplicate_runs:,}",
         f"{verdict.unexplained_runs:,}",
+        f"{verdict.most_open:,}",
+        f"{verdict.over_limit:,}",
+        f"{verdict.over_past_lease:,}",
         recovery,
     )
 

@@ -22,7 +22,7 @@ from tests.chaos.producing import Plan
 from tests.chaos.proxy import Proxy
 from tests.chaos.scenarios import Durability, Scenario
 from tests.chaos.sentinel import SentinelCluster
-from tests.chaos.site import CountingSite
+from tests.chaos.site import HOST, CountingSite
 from tests.chaos.verdict import Verdict, judge, read_runs, recovery_s
 
 from fetchq import Producer
@@ -31,6 +31,9 @@ from fetchq.redis_url import connect
 
 WORKERS: Final = 3
 CONCURRENCY: Final = 40
+HOST_LIMIT: Final = WORKERS * CONCURRENCY // 4
+"""Fetches of the one host at a time, by all workers: fifteen times what they need on the average, and yet what a burst
+after a fault comes up against."""
 PRODUCERS: Final = 2
 MAX_QUEUED: Final = 3000
 MAX_WAIT_S: Final = 0.2
@@ -81,6 +84,7 @@ class Outcome(msgspec.Struct):
             (verdict.double_commits, "results were written over another"),
             (verdict.stale_commits, "results were written by runs that did not hold the lease"),
             (verdict.unexplained_runs, "runs have no claim of their own"),
+            (verdict.over_limit, "runs were over the host's limit"),
             (0 if self.scenario.rolls_back else verdict.left_behind, "keys were left behind"),
         ):
             if count:
@@ -116,7 +120,13 @@ async def run(scenario: Scenario, *, seed: str, jobs: int, fault_every_s: float,
         history = History(Keys()).read(read_append_only_file(arena.redis.history_folder))
         async with connect(arena.redis.url) as redis:
             verdict = await judge(
-                redis, acknowledged, history, read_runs(folder), site.requests, rolled_back=scenario.rolls_back
+                redis,
+                acknowledged,
+                history,
+                read_runs(folder),
+                site,
+                lease_s=lease_s,
+                rolled_back=scenario.rolls_back,
             )
     outcome = Outcome(
         scenario=scenario,
@@ -149,7 +159,7 @@ async def _arena(
         else:
             redis = DurableRedis(scenario.durability)
             stack.callback(redis.remove)
-        site = await stack.enter_async_context(CountingSite(wait_s=0.02))
+        site = await stack.enter_async_context(CountingSite(wait_s=0.02, limit=HOST_LIMIT))
         proxy = await stack.enter_async_context(Proxy(redis.port))
         url = cluster.url if cluster else redis.tcp_url
         fleet = Fleet(
@@ -173,6 +183,7 @@ async def _arena(
         )
         producers = Producers(plan, folder, size=PRODUCERS, rng=random.Random(rng.random()))
         producer = await stack.enter_async_context(Producer.from_url(url))
+        await producer.limits.set(HOST, concurrency=HOST_LIMIT)
         admin: Redis = await stack.enter_async_context(connect(redis.url))
         stack.push_async_callback(fleet.stop)
         stack.push_async_callback(producers.stop)

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from typing import Self
+from typing import Final, Self
 
+import msgspec
 from aiohttp import web
+
+HOST: Final = "127.0.0.1"
+
+
+class Crowd(msgspec.Struct, frozen=True, gc=False):
+    """What was open when a request came that was one too many."""
+
+    at_ms: int
+    numbers: tuple[int, ...]
+    """One for each open request, the new one's last."""
 
 
 class CountingSite:
-    """`/<number>` waits a moment and answers `{"number": ..., "run": ...}`."""
+    """`/<number>` waits a moment and answers `{"number": ..., "run": ...}`.
 
-    def __init__(self, *, wait_s: float) -> None:
+    A request is open until its answer is made or its client has gone. `limit` is how many of them may be at a time.
+    """
+
+    def __init__(self, *, wait_s: float, limit: int) -> None:
         self._wait_s = wait_s
+        self.limit: Final = limit
+        self._open: dict[int, int] = {}
+        self.most_open = 0
+        """The most that were open at a time."""
+        self.crowds: list[Crowd] = []
+        """In the order of time."""
         self._runs = 0
         self.requests: Counter[int] = Counter()
         """How many requests came for each number."""
@@ -23,11 +44,11 @@ class CountingSite:
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/{number}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, HOST, 0)
         await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.url = f"http://{HOST}:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -39,5 +60,12 @@ class CountingSite:
         self.requests[number] += 1
         self._runs += 1
         run = self._runs
-        await asyncio.sleep(self._wait_s)
+        self._open[run] = number
+        self.most_open = max(self.most_open, len(self._open))
+        if len(self._open) > self.limit:
+            self.crowds.append(Crowd(time.time_ns() // 1_000_000, tuple(self._open.values())))
+        try:
+            await asyncio.sleep(self._wait_s)
+        finally:
+            del self._open[run]
         return web.json_response({"number": number, "run": run})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
+import aiohttp
+import msgspec
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
@@ -14,6 +15,7 @@ from tests.chaos.history import History, read_append_only_file
 from tests.chaos.processes import Acknowledged
 from tests.chaos.run import Outcome, Strike
 from tests.chaos.scenarios import EVERYSEC, MIXED, Scenario
+from tests.chaos.site import CountingSite, Crowd
 from tests.chaos.verdict import Verdict, judge, recovery_s
 from tests.engine.scripted_queue import LEASE_MS, Queue
 
@@ -43,16 +45,30 @@ async def queue(server: DurableRedis) -> AsyncIterator[Queue]:
     await client.aclose()
 
 
-async def verdict_on(server: DurableRedis, jobs: int, *runs: tuple[str, str], requests: int = 0) -> Verdict:
+async def verdict_on(
+    server: DurableRedis,
+    jobs: int,
+    *runs: tuple[str, str],
+    requests: int = 0,
+    crowds: Sequence[Crowd] = (),
+    rolled_back: bool = False,
+) -> Verdict:
+    """`crowds` came up against a limit of one."""
     history = History(Keys()).read(read_append_only_file(server.history_folder))
     acknowledged = [Acknowledged(number, b"job%d" % number, "mark") for number in range(jobs)]
-    counted: Counter[int] = Counter()
-    if requests:
+    site = CountingSite(wait_s=0, limit=1)
+    site.crowds.extend(crowds)
+    if requests or crowds:
         acknowledged = [Acknowledged(number, b"job%d" % number, "fetch") for number in range(jobs)]
-        counted[0] = requests
+        site.requests[0] = requests
     noted = [(token.encode(), job_id.encode()) for token, job_id in runs]
     async with connect(server.url) as redis:
-        return await judge(redis, acknowledged, history, noted, counted, rolled_back=False)
+        return await judge(redis, acknowledged, history, noted, site, lease_s=LEASE_MS / 1000, rolled_back=rolled_back)
+
+
+async def finish_at(queue: Queue, number: int, token: str, at_ms: int) -> None:
+    result = msgspec.msgpack.encode({**msgspec.msgpack.decode(result_of(token, number)), "ft": at_ms})
+    assert await queue.commit((f"job{number}", token, "finish", 60_000, "", result)) == ([], [], b"")
 
 
 async def finish(queue: Queue, number: int, token: str, *, says: str = "") -> None:
@@ -124,6 +140,56 @@ async def test_a_second_run_is_explained_by_a_second_claim_alone(server: Durable
     assert (made_up.duplicate_runs, made_up.unexplained_runs) == (1, 1)
     fetched = await verdict_on(server, 1, requests=3)
     assert (fetched.runs, fetched.duplicate_runs, fetched.unexplained_runs) == (3, 2, 1)
+
+
+async def test_two_runs_that_hold_their_leases_are_over_a_limit_of_one(server: DurableRedis, queue: Queue) -> None:
+    await queue.add("job0", "job1")
+    await queue.claim(2)
+    crowd = Crowd(queue.now_ms + 1, (0, 1))
+    over = await verdict_on(server, 2, crowds=[crowd])
+    assert (over.over_limit, over.over_past_lease) == (1, 0)
+
+
+async def test_a_run_whose_lease_had_ended_explains_one_beyond_the_limit(server: DurableRedis, queue: Queue) -> None:
+    await queue.add("job0", "job1")
+    began_ms = queue.now_ms
+    await queue.claim(1)
+    await queue.forget_in_progress("job0")
+    queue.now_ms += 2 * LEASE_MS
+    await queue.claim(2, token="w.2")
+    assert queue.now_ms > began_ms + LEASE_MS
+    await finish_at(queue, 0, "w.2", queue.now_ms + 5)
+    both, late = Crowd(queue.now_ms + 1, (0, 1)), Crowd(queue.now_ms + 6, (0, 1))
+    twice = Crowd(queue.now_ms + 1, (0, 0))
+    ended = Crowd(began_ms + LEASE_MS + 1, (0, 0))
+    verdict = await verdict_on(server, 2, crowds=[both, late, twice, ended])
+    assert (verdict.over_limit, verdict.over_past_lease) == (1, 3)
+
+
+async def test_a_run_that_nobody_claimed_is_excused_only_where_redis_may_forget(
+    server: DurableRedis, queue: Queue
+) -> None:
+    await queue.add("job0", "job1")
+    await queue.claim(1)
+    crowd = Crowd(queue.now_ms + 1, (0, 1))
+    never = await verdict_on(server, 2, crowds=[crowd])
+    assert (never.over_limit, never.over_past_lease) == (1, 0)
+    forgotten = await verdict_on(server, 2, crowds=[crowd], rolled_back=True)
+    assert (forgotten.over_limit, forgotten.over_past_lease) == (0, 1)
+
+
+async def test_the_site_notes_who_is_there_when_one_more_comes_than_may() -> None:
+    async with CountingSite(wait_s=0.2, limit=2) as site, aiohttp.ClientSession() as client:
+
+        async def visit(number: int) -> None:
+            async with client.get(f"{site.url}/{number}") as answer:
+                await answer.read()
+
+        await asyncio.gather(visit(1), visit(2))
+        assert (site.most_open, site.crowds) == (2, [])
+        await asyncio.gather(visit(3), visit(4), visit(5))
+        assert site.most_open == 3
+        assert [sorted(crowd.numbers) for crowd in site.crowds] == [[3, 4, 5]]
 
 
 async def test_history_ends_where_a_power_cut_ended_it() -> None:

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
+from tests.chaos.crowding import judge_crowds
 from tests.chaos.history import History
 from tests.chaos.processes import Acknowledged
+from tests.chaos.site import CountingSite
 
 from fetchq import FetchStatus, wire
 from fetchq.errors import FetchqError
@@ -42,6 +44,12 @@ class Verdict(msgspec.Struct):
     """Runs beyond each job's first."""
     unexplained_runs: int = 0
     """Duplicate runs without a claim of their own."""
+    over_limit: int = 0
+    """Requests that came while as many runs of the host as its limit allows held their leases and were open."""
+    over_past_lease: int = 0
+    """Requests beyond the limit that are explained: a worker still had runs, or began them, whose leases had ended."""
+    most_open: int = 0
+    """The most requests that the host had open at a time."""
     left_behind: int = 0
     """Keys of finished jobs that nothing would ever remove."""
     finished_at_ms: list[int] = msgspec.field(default_factory=list)
@@ -52,11 +60,12 @@ async def judge(
     acknowledged: Sequence[Acknowledged],
     history: History,
     runs: Sequence[tuple[bytes, bytes]],
-    requests: Counter[int],
+    site: CountingSite,
     *,
+    lease_s: float,
     rolled_back: bool,
 ) -> Verdict:
-    """`runs` are (token, id) of the coroutines that note their own; `requests` those of the fetches, by number.
+    """`runs` are (token, id) of the coroutines that note their own; `site` noted those of the fetches.
 
     `rolled_back`: Redis lost its latest changes on the way, so that a run's claim need not be in the history.
     """
@@ -67,12 +76,16 @@ async def judge(
     _judge_commits(history, verdict)
     _judge_runs(history, runs, verdict, rolled_back=rolled_back)
     for job in acknowledged:
-        if job.kind == "fetch" and requests[job.number] > 0:
-            again = requests[job.number] - 1
+        if job.kind == "fetch" and site.requests[job.number] > 0:
+            again = site.requests[job.number] - 1
             verdict.runs += again + 1
             verdict.duplicate_runs += again
             if not rolled_back:
                 verdict.unexplained_runs += max(0, again + 1 - len(history.claims.get(job.id, ())))
+    verdict.most_open = site.most_open
+    verdict.over_limit, verdict.over_past_lease = judge_crowds(
+        site, acknowledged, history, lease_ms=round(lease_s * 1000), rolled_back=rolled_back
+    )
     verdict.left_behind = await _count_left_behind(redis, keys)
     return verdict
 

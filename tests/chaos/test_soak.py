@@ -1,0 +1,28 @@
+"""`make soak` in short, and that it finds what it looks for."""
+
+from __future__ import annotations
+
+import pytest
+from tests.chaos.soak import Load, soak, wait_for_leftovers
+from tests.redis_server import RedisServer
+
+from fetchq.redis_url import connect
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_two_thousand_jobs_leave_no_key_behind_and_nobody_grown() -> None:
+    soaked = await soak(Load(jobs=1000, warm_up=1000, fetch_share=0.1, result_ttl_s=1.0))
+    assert soaked.broken == []
+    assert soaked.fetched == soaked.fetches == 200
+
+
+async def test_keys_without_an_end_are_left_and_so_are_results_that_outlive_their_time(
+    redis_server: RedisServer,
+) -> None:
+    async with connect(redis_server.url) as redis:
+        await redis.set("arq:job:1", "x")
+        await redis.set("arq:result:1", "x", px=50)
+        await redis.set("arq:result:2", "x", ex=30)
+        left = await wait_for_leftovers(redis, result_ttl_s=1.0)
+    assert left == {"arq:job:": 1, "arq:result:": 1}
