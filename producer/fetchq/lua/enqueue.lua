@@ -25,6 +25,7 @@
 local WAKE_CAP = 8
 local WAKE_AHEAD_MS = 60000 -- an idle worker that sleeps must hear of a job due sooner than it would look again
 local WIDTH, FIRST = 5, 7
+local MAX_AT_ONCE = 2000 -- Lua's `unpack` gives up at 8000 values
 
 local pending, wake = KEYS[1], KEYS[2]
 
@@ -57,22 +58,48 @@ local function string_at(key)
   return type(value) == 'string' and value
 end
 
-local limit_keys = {}
+local limit_keys, ids_keys, payloads, seen = {}, {}, {}, {}
+local cap = tonumber(ARGV[5])
+local all_new = #ARGV < FIRST + WIDTH * MAX_AT_ONCE
 for i = FIRST, #ARGV, WIDTH do
-  local key = frontier.told(ARGV[i + 3])
+  local id, key = ARGV[i], frontier.told(ARGV[i + 3])
   if key ~= '' then
     limit_keys[#limit_keys + 1] = key
   end
+  local at, job_key = #payloads, ARGV[1] .. id
+  payloads[at + 1], payloads[at + 2] = job_key, ARGV[i + 1]
+  ids_keys[at + 1], ids_keys[at + 2] = job_key, ARGV[2] .. id
+  all_new = all_new and not seen[id]
+  seen[id] = true
 end
 frontier.load(limit_keys)
 
-local cap = tonumber(ARGV[5])
+-- As a rule all of a batch are new and there is room for them: two commands see to that, and not two for each job.
+all_new = all_new and #payloads > 0 and not (cap and queued + #payloads / 2 > cap)
+  and redis.call('EXISTS', unpack(ids_keys)) == 0
+if all_new then
+  redis.call('MSET', unpack(payloads))
+end
+
+local now_scores = {}
+local function standing_score(lane, at)
+  if at ~= now then
+    return frontier.standing_score(lane, at)
+  end
+  local score = now_scores[lane]
+  if not score then
+    score = frontier.standing_score(lane, at)
+    now_scores[lane] = score
+  end
+  return score
+end
+
 local taken, scores, soon, stopped = {}, {}, 0, 0
 for i = FIRST, #ARGV, WIDTH do
   local id, due, key, note = ARGV[i], ARGV[i + 2], frontier.told(ARGV[i + 3]), ARGV[i + 4]
   local job_key, result_key = ARGV[1] .. id, ARGV[2] .. id
   local place = (i - FIRST) / WIDTH + 1
-  if redis.call('EXISTS', job_key, result_key) > 0 then
+  if not all_new and redis.call('EXISTS', job_key, result_key) > 0 then
     taken[#taken + 1] = place
     taken[#taken + 1] = string_at(result_key) or string_at(job_key) or ''
   elseif cap and queued >= cap then
@@ -88,7 +115,9 @@ for i = FIRST, #ARGV, WIDTH do
     if note ~= '' then
       lane, deadline = string.match(note, '^([hl]?)(%d*)$')
     end
-    redis.call('SET', job_key, ARGV[i + 1])
+    if not all_new then
+      redis.call('SET', job_key, ARGV[i + 1])
+    end
     local stands = at <= now
     if stands and key ~= '' then
       local record = frontier.record(key)
@@ -100,7 +129,7 @@ for i = FIRST, #ARGV, WIDTH do
       end
     end
     if stands then
-      scores[#scores + 1] = frontier.standing_score(lane, at)
+      scores[#scores + 1] = standing_score(lane, at)
       scores[#scores + 1] = id
     elseif at > now and lane ~= '' then
       frontier.defer(id, lane, at)
