@@ -41,6 +41,9 @@ WAKE_CAP: Final = 8
 """How many tokens the wake list holds at most, as in `lua/enqueue.lua`."""
 MAX_TOP: Final = 1000
 
+_TURNS_TO_SEND: Final = 12
+"""Turns of the event loop in which redis-py has taken a connection and written a command to it."""
+
 _CANCEL_OUTCOMES: Final = (
     CancelOutcome.NOT_FOUND,
     CancelOutcome.CANCELLED,
@@ -150,7 +153,8 @@ class Producer:
                     if under_way:
                         jobs += await under_way.pop()
                     under_way.append(asyncio.create_task(self._enqueue_batch(batch)))
-                    await asyncio.sleep(0)  # lets it go out now
+                    for _ in range(_TURNS_TO_SEND):  # so that Redis is at work while the next batch is made
+                        await asyncio.sleep(0)
             if under_way:
                 jobs += await under_way.pop()
         except BaseException as problem:
