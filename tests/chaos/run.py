@@ -32,8 +32,7 @@ from fetchq.redis_url import connect
 WORKERS: Final = 3
 CONCURRENCY: Final = 40
 HOST_LIMIT: Final = WORKERS * CONCURRENCY // 4
-"""Fetches of the one host at a time, by all workers: fifteen times what they need on the average, and yet what a burst
-after a fault comes up against."""
+"""Fetches of the one host at a time, by all workers: few enough for a burst after a fault to come up against."""
 PRODUCERS: Final = 2
 MAX_QUEUED: Final = 3000
 MAX_WAIT_S: Final = 0.2
