@@ -14,13 +14,7 @@
 
 --#include frontier
 
-local now_us
-if ARGV[8] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[8]) * 1000
-end
+local now_us = frontier.clock(ARGV[8])
 local now = math.floor(now_us / 1000)
 frontier.open(4, ARGV[9], KEYS[1], now_us)
 

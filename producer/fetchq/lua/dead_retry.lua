@@ -24,13 +24,7 @@ local WIDTH, FIRST = 5, 8
 local pending, dead, wake = KEYS[1], KEYS[2], KEYS[3]
 local job_key, letter_key = ARGV[2], ARGV[6]
 
-local now_us
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[1]) * 1000
-end
+local now_us = frontier.clock(ARGV[1])
 local now = math.floor(now_us / 1000)
 
 -- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet.

@@ -29,13 +29,7 @@ local MAX_AT_ONCE = 2000 -- Lua's `unpack` gives up at 8000 values
 
 local pending, wake = KEYS[1], KEYS[2]
 
-local now_us
-if ARGV[3] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[3]) * 1000
-end
+local now_us = frontier.clock(ARGV[3])
 local now = math.floor(now_us / 1000)
 
 -- What fails, fails here: an error after the first payload would leave it without its place in the queue.

@@ -19,13 +19,7 @@ local LETTERS = {'c', 'r', 'b', 'd', 'p'}
 
 local pending, wake, name = KEYS[1], KEYS[2], ARGV[3]
 
-local now_us
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[1]) * 1000
-end
+local now_us = frontier.clock(ARGV[1])
 
 local wakes = redis.call('LLEN', wake)
 frontier.open(3, ARGV[2], pending, now_us)

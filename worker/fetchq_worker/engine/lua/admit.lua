@@ -22,13 +22,7 @@ local WIDTH, FIRST = 5, 6
 local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 
-local now_us
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[1]) * 1000
-end
+local now_us = frontier.clock(ARGV[1])
 
 local wakes = redis.call('LLEN', wake)
 redis.call('ZCARD', lease_ends)

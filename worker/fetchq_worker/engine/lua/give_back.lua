@@ -22,13 +22,7 @@ end
 -- Fails while nothing has changed yet where a key of the whole queue holds a wrong type.
 local wakes = redis.call('LLEN', wake)
 redis.call('ZCARD', lease_ends)
-local now_us
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[1]) * 1000
-end
+local now_us = frontier.clock(ARGV[1])
 frontier.open(5, ARGV[5], pending, now_us)
 
 local given = {}

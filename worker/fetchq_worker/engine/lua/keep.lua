@@ -27,13 +27,7 @@ local DEFAULT_LIFE_TOLERANCE_MS = 600000
 local pending, leases, lease_ends, cursor = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local gap_ms, size = tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local now_us
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[1]) * 1000
-end
+local now_us = frontier.clock(ARGV[1])
 local now = math.floor(now_us / 1000)
 
 frontier.open(5, ARGV[6], pending, now_us)

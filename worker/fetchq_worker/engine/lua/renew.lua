@@ -16,13 +16,7 @@
 
 local pending, leases, lease_ends, progress_key = KEYS[1], KEYS[2], KEYS[3], ARGV[3]
 
-local now_us
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[1]) * 1000
-end
+local now_us = frontier.clock(ARGV[1])
 local now = math.floor(now_us / 1000)
 frontier.open(4, ARGV[4], pending, now_us)
 local lease_end = string.format('%.0f', now + tonumber(ARGV[2]))

@@ -14,13 +14,7 @@
 
 --#include frontier
 
-local now_us
-if ARGV[1] == '' then
-  local time = redis.call('TIME')
-  now_us = time[1] * 1000000 + time[2]
-else
-  now_us = tonumber(ARGV[1]) * 1000
-end
+local now_us = frontier.clock(ARGV[1])
 local wakes = redis.call('LLEN', KEYS[2])
 frontier.open(3, ARGV[2], KEYS[1], now_us)
 
