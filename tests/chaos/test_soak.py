@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.chaos.soak import Load, soak, wait_for_leftovers
+from tests.chaos.soak import MAX_GROWTH, Load, Memory, soak, wait_for_leftovers
 from tests.redis_server import RedisServer
 
 from fetchq.redis_url import connect
@@ -16,6 +16,13 @@ async def test_two_thousand_jobs_leave_no_key_behind() -> None:
     # Of a Redis of a megabyte and a half, a connection's buffers are a tenth: growth is for `make soak` to judge.
     assert [problem for problem in soaked.broken if "the memory of" not in problem] == []
     assert soaked.fetched == soaked.fetches == 200
+
+
+async def test_whoever_grows_by_more_than_a_soak_allows_is_named() -> None:
+    soaked = await soak(Load(jobs=100, warm_up=100, fetch_share=0.1, result_ttl_s=1.0))
+    soaked.warm = Memory(workers=(1000, 1000), redis=1000)
+    soaked.end = Memory(workers=(1000, 1000), redis=round(1000 * (1 + 2 * MAX_GROWTH)))
+    assert soaked.broken == ["the memory of Redis grew by 20.0%"]
 
 
 async def test_keys_without_an_end_are_left_and_so_are_results_that_outlive_their_time(
