@@ -408,7 +408,9 @@ class Producer:
         for job_id, payload in zip(job_ids, payloads, strict=True):
             args += (job_id, *cancelled(job_id, payload, keys.queue))
         with self._asking():
-            codes = await self._cancel(keys=[keys.pending, keys.abort, keys.leases, *keys.frontier], args=args)
+            codes = await self._cancel(
+                keys=[keys.pending, keys.abort, keys.leases, *keys.frontier, keys.wake], args=args
+            )
         return [_CANCEL_OUTCOMES[code] for code in codes]
 
 

@@ -144,7 +144,9 @@ class Queue:
         keys = self.keys
         args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
         args += [PUSH_PREFIX_LEN, self.now_ms, keys.waiting, job_id, b"cancelled", 3_600_000, limit_key]
-        [answer] = await self._cancel(keys=[keys.pending, keys.abort, keys.leases, *keys.frontier], args=args)
+        [answer] = await self._cancel(
+            keys=[keys.pending, keys.abort, keys.leases, *keys.frontier, keys.wake], args=args
+        )
         return int(answer)
 
     async def admit(self, *jobs: Sequence[Any]) -> list[str]:

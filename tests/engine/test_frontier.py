@@ -124,6 +124,16 @@ async def test_a_waiting_job_that_is_cancelled_leaves_its_place_to_the_next(queu
 
 
 @pytest.mark.asyncio
+async def test_a_job_whose_turn_comes_by_a_cancelling_wakes_a_worker(queue: Queue) -> None:
+    await _limit(queue, "c=1")
+    await _enqueue(queue, *_ids(2))
+    await queue.redis.delete(queue.keys.wake)
+    assert await queue.cancel(_ids(2)[0], KEY) == 1
+    assert await queue.redis.llen(queue.keys.wake) == 1
+    assert await _claim_and_admit(queue) == _ids(2)[1:]
+
+
+@pytest.mark.asyncio
 async def test_a_lane_goes_first_and_another_order_of_lanes_lets_the_low_one_go(queue: Queue) -> None:
     for lane in ("l", "", "h"):
         await _enqueue(queue, f"job-{lane or 'd'}", key=f"{lane or 'd'}.example", note=lane)

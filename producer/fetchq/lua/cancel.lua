@@ -2,6 +2,7 @@
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  abort: sorted set that workers look at (arq's own)
 -- KEYS[3]  leases: hash of the running jobs' leases            KEYS[4..9]  the frontier's
+-- KEYS[10]  wake: list of tokens
 -- ARGV[1..5]  prefixes of the payload, result, in-progress, retry and attempts keys
 -- ARGV[6]  prefix of the push channels     ARGV[7]  how many characters of an id name its channel
 -- ARGV[8]  now in ms, for tests; '' for Redis's own clock      ARGV[9]  prefix of the queues of limit keys
@@ -16,6 +17,7 @@
 
 local now_us = frontier.clock(ARGV[8])
 local now = math.floor(now_us / 1000)
+local wakes = redis.call('LLEN', KEYS[10])
 frontier.open(4, ARGV[9], KEYS[1], now_us)
 
 local function leave_frontier(id, key)
@@ -56,5 +58,8 @@ for i = 10, #ARGV, 4 do
     outcome[#outcome + 1] = 0
   end
 end
-frontier.save()
+local promoted, nearer = frontier.save()
+if (promoted > 0 or nearer) and wakes == 0 then
+  redis.call('RPUSH', KEYS[10], '1')
+end
 return outcome
