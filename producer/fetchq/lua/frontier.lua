@@ -36,6 +36,7 @@ local frontier = {
   FIRST_COOLING_MS = 60000,
   MAX_COOLING_MS = 86400000,
   MAX_DELAY_MS = 3600000, -- of a crawl delay
+  FEW_LIMITS = 64, -- so many that were set are read at once; of more, those that may hold for a key
   REMEMBER_MS = 600000,
   REMEMBER_DELAY_MS = 3600000,
 }
@@ -105,8 +106,8 @@ function frontier.open(first, waiting_prefix, pending, now_us)
   frontier.depths, frontier.cooling, frontier.running = KEYS[first + 3], KEYS[first + 4], KEYS[first + 5]
   frontier.waiting, frontier.pending = waiting_prefix, pending
   frontier.now_us, frontier.now = now_us, math.floor(now_us / 1000)
-  frontier.any_limits = redis.call('HLEN', frontier.limits) > 0
-  frontier.records, frontier.touched, frontier.known_limits = {}, {}, {}
+  frontier.records, frontier.touched = {}, {}
+  frontier.open_limits()
   frontier.promoted, frontier.soonest = 0, nil
   redis.call('HLEN', frontier.hosts)
   redis.call('ZCARD', frontier.turns)
@@ -117,6 +118,32 @@ end
 
 local BUILT_IN = {c = frontier.DEFAULT_CONCURRENCY}
 
+-- What was set is read anew from here on.
+function frontier.open_limits()
+  local count = redis.call('HLEN', frontier.limits)
+  frontier.any_limits, frontier.known_limits = count > 0, {}
+  frontier.set_limits, frontier.any_wider = nil, true
+  if count > 0 and count <= frontier.FEW_LIMITS then
+    local flat = redis.call('HGETALL', frontier.limits)
+    frontier.set_limits, frontier.any_wider = {}, false
+    for i = 1, #flat, 2 do
+      frontier.set_limits[flat[i]] = flat[i + 1]
+      frontier.any_wider = frontier.any_wider or string.find(flat[i], '*', 1, true) ~= nil
+    end
+  end
+end
+
+local function read_limits(names)
+  if not frontier.set_limits then
+    return redis.call('HMGET', frontier.limits, unpack(names))
+  end
+  local texts = {}
+  for i = 1, #names do
+    texts[i] = frontier.set_limits[names[i]] or false
+  end
+  return texts
+end
+
 function frontier.limits_of(key)
   if not frontier.any_limits then
     return BUILT_IN
@@ -124,6 +151,9 @@ function frontier.limits_of(key)
   local limits = frontier.known_limits[key]
   if limits then
     return limits
+  end
+  if not (frontier.any_wider or frontier.set_limits[key]) then
+    return BUILT_IN
   end
   local names = {key}
   local dot = string.find(key, '.', 1, true)
@@ -136,7 +166,7 @@ function frontier.limits_of(key)
   end
   names[#names + 1] = '*'
   limits = {}
-  local texts = redis.call('HMGET', frontier.limits, unpack(names))
+  local texts = read_limits(names)
   for i = 1, #names do
     if texts[i] then
       for name, value in string.gmatch(texts[i], '(%a)=(%d+)') do
@@ -155,7 +185,7 @@ end
 -- the first claimer finds it out.
 function frontier.told(key)
   if not frontier.by then
-    frontier.by = frontier.any_limits and redis.call('HGET', frontier.limits, '@by') or 'host'
+    frontier.by = frontier.any_limits and read_limits({'@by'})[1] or 'host'
   end
   return (frontier.by == 'host' or string.sub(key, 1, 4) == 'key:') and key or ''
 end
