@@ -336,8 +336,12 @@ local function place_of(lane, due)
   return (math.min(math.max(math.floor(due), 0), 2 ^ 44) - head_start(lane)) * frontier.TICKS
 end
 
+local last_number, last_text
 local function text(place)
-  return string.format('%.0f', place)
+  if place ~= last_number then -- those of a batch have one, as a rule
+    last_number, last_text = place, string.format('%.0f', place)
+  end
+  return last_text
 end
 
 local function index_of(key)
@@ -390,10 +394,8 @@ end
 local function last_part(key, record)
   if not record.last_part then
     local from = record.waiting > 0 and begin_of(key, '+inf') or nil
-    record.last_part = {
-      from = from,
-      size = from and tonumber(redis.pcall('ZCARD', part_of(key, from))) or record.waiting,
-    }
+    local name = part_of(key, from)
+    record.last_part = {from = from, name = name, size = from and tonumber(redis.pcall('ZCARD', name)) or record.waiting}
   end
   return record.last_part
 end
@@ -402,23 +404,24 @@ end
 -- became due in one ms than its places can tell apart, a part becomes one large set.
 local function add_waiting(key, record, place, id)
   local last = last_part(key, record)
-  local from = last.from
+  local from, name, is_last = last.from, last.name, true
   if from and place < from - from % frontier.TICKS then
-    from = begin_of(key, text(place + frontier.TICKS - 1))
+    from, is_last = begin_of(key, text(place + frontier.TICKS - 1)), false
+    name = part_of(key, from)
   elseif last.size >= frontier.PART then
-    local greatest = tonumber(redis.pcall('ZRANGE', part_of(key, from), -1, -1, 'WITHSCORES')[2])
+    local greatest = tonumber(redis.pcall('ZRANGE', name, -1, -1, 'WITHSCORES')[2])
     local begins = greatest and math.max(place, greatest + 1)
     if begins and (begins == place or (place > greatest - frontier.TICKS and begins % frontier.TICKS > 0)) then
       add_to(index_of(key), text(begins), text(begins))
-      from, last.from, last.size = begins, begins, 0
+      from, name = begins, part_of(key, begins)
+      last.from, last.name, last.size = from, name, 0
     end
   end
-  local name = part_of(key, from)
-  local added = add_to(name, text(math.max(place, from or place)), id)
-  if from == last.from then
+  local added = add_to(name, text((from and from > place) and from or place), id)
+  if is_last then
     last.size = last.size + added
   end
-  if from ~= last.from or last.size > frontier.PART then
+  if not is_last or last.size > frontier.PART then
     local size = redis.call('ZCARD', name)
     if size > frontier.PART and size <= 2 * frontier.PART then
       halve(key, name)
