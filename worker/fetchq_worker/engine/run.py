@@ -24,6 +24,7 @@ from .commit import Outcome, Verb
 from .dead import LETTER
 from .deadline import Deadlines
 from .lease import Lease
+from .lost import SelfCounting
 from .release import Release
 from .scripts import REDIS_ERRORS
 
@@ -58,6 +59,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
     marker_ms: int | None = None
     ctx: dict[Any, Any] | None = None
     """What its coroutine and hooks are given; None if none was called."""
+    begun: bool = False
+    """Its start hook was called, or its coroutine: the hooks that belong to its end are, too."""
     start_ms: int = 0
 
 
@@ -69,6 +72,15 @@ class Unrunnable(Exception):
         self.job = job
         self.reason = reason
         self.verb = verb
+
+
+class Judged(Exception):
+    """The job's function has said, before any hook was called, what becomes of it. Never leaves this module."""
+
+    def __init__(self, outcome: Outcome | None) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        """None: the job is another owner's by now."""
 
 
 class Runner:
@@ -89,9 +101,13 @@ class Runner:
                 function = self._resolve(job)
                 if job.tries != lease.tries:
                     await self._count_try(job)
+                if job.tries > 1 and isinstance(function, SelfCounting):
+                    await self._judge_starts(job, function)
                 outcome = await self._perform(job, function)
                 if worker.on_job_end is not None:
                     await self._call_hook(worker.on_job_end, job)
+            except Judged as end:
+                outcome = end.outcome
             except Unrunnable as problem:
                 job = problem.job
                 outcome = self._refuse(job, problem.reason, problem.verb)
@@ -179,14 +195,10 @@ class Runner:
         except REDIS_ERRORS as problem:
             logger.warning("job %s keeps its own count of tries: %s", job.lease.id, problem)
 
-    async def _perform(self, job: Job, function: Function | CronJob) -> Outcome | None:
-        """Calls the start hook and the coroutine, within the timeout. None: the job is another owner's by now."""
-        worker, lease = self._worker, job.lease
-        timeout_s = worker.job_timeout_s if function.timeout_s is None else function.timeout_s
-        informs = logger.isEnabledFor(logging.INFO)
-        shown = ""
-        ctx = job.ctx = {
-            **worker.ctx,
+    def _context(self, job: Job) -> dict[Any, Any]:
+        lease = job.lease
+        return {
+            **self._worker.ctx,
             "job_id": lease.id,
             "job_try": job.tries,
             "enqueue_time": _to_datetime(job.enqueue_time_ms),
@@ -195,9 +207,31 @@ class Runner:
             "had_its_turn": lease.had_its_turn,
             "lease_token": lease.token,
         }
+
+    async def _judge_starts(self, job: Job, function: SelfCounting) -> None:
+        """Raises `Judged` for a job that was started too often to be started again."""
+        if job.tries <= function.unjudged_starts:
+            return
+        ctx = job.ctx = self._context(job)
+        try:
+            end = await function.end_if_lost(ctx, *job.args, **job.kwargs)
+        except Exception as problem:
+            raise Judged(self._judge(job, function, problem)) from problem
+        if end is not None:
+            logger.warning("%6.2fs ! %s not started again after %d starts", _took_s(job), job.ref, job.tries - 1)
+            self._worker.jobs_complete += 1
+            raise Judged(self._finish(job, function, True, end))
+
+    async def _perform(self, job: Job, function: Function | CronJob) -> Outcome | None:
+        """Calls the start hook and the coroutine, within the timeout. None: the job is another owner's by now."""
+        worker, lease = self._worker, job.lease
+        timeout_s = worker.job_timeout_s if function.timeout_s is None else function.timeout_s
+        informs = logger.isEnabledFor(logging.INFO)
+        shown = ""
+        ctx = job.ctx = self._context(job)
         if lease.lost:
             return None
-        lease.running = True
+        lease.running = job.begun = True
         try:
             if worker.on_job_start is not None:
                 await worker.on_job_start(ctx)
@@ -354,7 +388,7 @@ class Runner:
 
     async def _call_hook(self, hook: StartupShutdown, job: Job) -> None:
         """Calls a hook of the user's. What it raises is logged: the job has ended as it has ended."""
-        if job.ctx is None:
+        if not job.begun or job.ctx is None:
             return
         try:
             await hook(job.ctx)

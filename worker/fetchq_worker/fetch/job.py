@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from time import time
@@ -51,26 +51,14 @@ async def fetch_data(
     Raises `arq.Retry` when another attempt is to follow, and `Release` when the job is to go back uncounted: to a
     worker that reads its wire version, or until Redis is there again. Without a job in `ctx` it is `fetch`.
     """
-    if request is None or more or named:
-        count = len(more) + len(named) + (request is not None)
-        broken = InvalidRequest("request", f"{FETCH_FUNCTION} takes one argument, not {count}")
-        return _kept(ctx, None, _finished(ctx, refused(ctx.get("job_id", ""), request, broken)))
-    if "job_id" not in ctx:
+    if "job_id" not in ctx and request is not None and not (more or named):
         return await fetch(ctx, request)
-    job_id: str = ctx["job_id"]
     try:
-        wanted = decode_request(request)
-    except NewerWireVersion as newer:
-        raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
-    except InvalidRequest as broken:
-        return _kept(ctx, None, _finished(ctx, refused(job_id, request, broken)))
-    ctx["result_ttl_s"] = wanted.result_ttl_s
-    try:
-        record = await _record_of(ctx, wanted)
-        ended = end_unrun(wanted, record, job_id, datetime.now(UTC))
-        if ended is not None:
-            return _kept(ctx, wanted, _finished(ctx, ended))
-        wanted = _with_idempotency_key(wanted, job_id)
+        found = await _end_or_start(ctx, request, more, named)
+        if isinstance(found, FetchResult):
+            return found
+        wanted, record = found
+        wanted = _with_idempotency_key(wanted, ctx["job_id"])
         shared: Fetcher | None = ctx.get("fetcher")
         if shared is not None:
             return _kept(ctx, wanted, await _run_once(ctx, shared, wanted, record))
@@ -81,6 +69,50 @@ async def fetch_data(
     except asyncio.CancelledError:
         ctx["released"] = True  # a worker that stops is no crash of the job's
         raise
+
+
+async def end_if_lost(
+    ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any] | None = None, *more: object, **named: object
+) -> FetchResult | None:
+    """How the job ends if it is not to be started again, as `fetch_data` itself would say; None: it is to be started.
+
+    For the engine, which asks before it calls a start hook: of a job whose hook kills its worker, nothing else would be
+    asked. Raises `Release` where `fetch_data` would at once.
+    """
+    try:
+        found = await _end_or_start(ctx, request, more, named)
+    except RecordUnavailable as problem:
+        raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
+    return found if isinstance(found, FetchResult) else None
+
+
+async def _end_or_start(
+    ctx: dict[str, Any],
+    request: FetchRequest | Mapping[str, Any] | None,
+    more: Sequence[object],
+    named: Mapping[str, object],
+) -> FetchResult | tuple[FetchRequest, AttemptRecord]:
+    """The result of a job that is not to be run (again), or what it asks for and what is known of its earlier runs.
+
+    Raises `Release` for a request of a newer version, and `RecordUnavailable`.
+    """
+    if request is None or more or named:
+        count = len(more) + len(named) + (request is not None)
+        broken = InvalidRequest("request", f"{FETCH_FUNCTION} takes one argument, not {count}")
+        return _kept(ctx, None, _finished(ctx, refused(ctx.get("job_id", ""), request, broken)))
+    job_id: str = ctx["job_id"]
+    try:
+        wanted = decode_request(request)
+    except NewerWireVersion as newer:
+        raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
+    except InvalidRequest as broken:
+        return _kept(ctx, None, _finished(ctx, refused(job_id, request, broken)))
+    ctx["result_ttl_s"] = wanted.result_ttl_s
+    record = await _record_of(ctx, wanted)
+    ended = end_unrun(wanted, record, job_id, datetime.now(UTC))
+    if ended is not None:
+        return _kept(ctx, wanted, _finished(ctx, ended))
+    return wanted, record
 
 
 async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) -> FetchResult:
