@@ -52,7 +52,9 @@ place = place + #page / 2
 if #page / 2 < size then
   place = 0
 end
-redis.call('SET', cursor, string.format('%.0f %.0f', place, now), 'PX', math.max(60000, 10 * gap_ms))
+-- At the beginning there is no place to remember, and the cursor only tells when the next page is due.
+local life_ms = place == 0 and math.max(1, gap_ms) or math.max(60000, 10 * gap_ms)
+redis.call('SET', cursor, string.format('%.0f %.0f', place, now), 'PX', life_ms)
 
 local over = {}
 local leased = redis.call('HRANDFIELD', leases, LEASES_LOOKED_AT) or {}
