@@ -7,13 +7,14 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import time
 from typing import Any, Final
 
 import msgspec
 from arq.worker import Retry
+from redis.exceptions import RedisError
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
 from fetchq.fields import MAX_URL_CHARS
@@ -109,7 +110,8 @@ async def _end_or_start(
         return _kept(ctx, None, _finished(ctx, refused(job_id, request, broken)))
     ctx["result_ttl_s"] = wanted.result_ttl_s
     record = await _record_of(ctx, wanted)
-    ended = end_unrun(wanted, record, job_id, datetime.now(UTC))
+    await _note_clock(ctx, wanted)
+    ended = end_unrun(wanted, record, job_id, _now(ctx))
     if ended is not None:
         return _kept(ctx, wanted, _finished(ctx, ended))
     return wanted, record
@@ -140,7 +142,7 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
     while True:
         phases = Phases()
         result = _with_history(await run_attempt(fetcher, request, phases), record)
-        delay_s = _delay_after(fetcher, request, result, phases)
+        delay_s = _delay_after(fetcher, request, result, phases, datetime.now(UTC))
         if delay_s is None:
             return _finished(ctx, result)
         _retried(result, delay_s)
@@ -165,7 +167,7 @@ async def _run_once(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest
     if courtesy is not None:
         ctx["limit_note"] = courtesy.note_of(request, result, phases, crawl_delay_s)
     result = _with_history(result, record)
-    delay_s = _delay_after(fetcher, request, result, phases)
+    delay_s = _delay_after(fetcher, request, result, phases, _now(ctx))
     if delay_s is None:
         return _finished(ctx, result)
     kept = AttemptRecord(attempts=result.attempts, queued_s=record.queued_s)
@@ -275,6 +277,27 @@ def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
     return msgspec.structs.replace(request, headers=(*request.headers, ("Idempotency-Key", key)))
 
 
+async def _note_clock(ctx: dict[str, Any], request: FetchRequest) -> None:
+    """Finds out how wrong this machine's clock is, for a job with a deadline. Raises `RecordUnavailable`.
+
+    Without Redis at hand, or without a deadline, the clock is taken as it is.
+    """
+    redis: Any = ctx.get("redis")
+    if request.deadline is None or redis is None:
+        return
+    try:
+        seconds, micros = await redis.time()
+    except (RedisError, OSError) as problem:
+        raise RecordUnavailable("Redis could not be asked for the time") from problem
+    ctx["clock_behind"] = datetime.fromtimestamp(seconds + micros / 1e6, UTC) - datetime.now(UTC)
+
+
+def _now(ctx: dict[str, Any]) -> datetime:
+    """By Redis's clock, as far as it was asked."""
+    behind: timedelta = ctx.get("clock_behind", timedelta())
+    return datetime.now(UTC) + behind
+
+
 def _is_past(request: FetchRequest, now: datetime) -> bool:
     return request.deadline is not None and request.deadline <= now
 
@@ -285,11 +308,13 @@ def _with_history(result: FetchResult, record: AttemptRecord) -> FetchResult:
     return msgspec.structs.replace(result, attempts=record.attempts + result.attempts)
 
 
-def _delay_after(fetcher: Fetcher, request: FetchRequest, result: FetchResult, phases: Phases) -> float | None:
+def _delay_after(
+    fetcher: Fetcher, request: FetchRequest, result: FetchResult, phases: Phases, now: datetime
+) -> float | None:
     if result.ok:
         return None
     made = AttemptRecord(attempts=result.attempts).made
-    return next_delay_s(request, result, made=made, sent=phases.sent, now=datetime.now(UTC), draw=fetcher.draw())
+    return next_delay_s(request, result, made=made, sent=phases.sent, now=now, draw=fetcher.draw())
 
 
 def _ended(

@@ -6,7 +6,7 @@
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none, '0' it has passed, or the job is aborted: it starts,
+-- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; one that has passed, as '0' of an aborted job: it starts,
 --     comes under no limit, and its place goes to the next), another limit key that it does not count for, but whose
 --     cooling-off and pause it heeds ('' none)
 --
@@ -57,7 +57,7 @@ for i = 1, #ids do
       old.running = math.max(0, old.running - 1)
     end
     local lane, due, had_its_turn = frontier.read_score(tonumber(score) or 0)
-    local other, passes, stood = ARGV[at + 4], deadline == '0', key
+    local other, passes, stood = ARGV[at + 4], deadline ~= '' and tonumber(deadline) * 1000 <= now_us, key
     if other ~= '' then
       local waits = redis.pcall('ZSCORE', frontier.waiting .. other, id)
       if type(waits) == 'string' or (had_its_turn and frontier.records[other].standing > 0) then
