@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
 from fetchq.fields import MAX_URL_CHARS
 from fetchq.keys import Keys
+from fetchq.limit_key import deadline_ms_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
 from fetchq_worker.engine.dead import LETTER
 from fetchq_worker.engine.release import Release
@@ -299,7 +300,8 @@ def _now(ctx: dict[str, Any]) -> datetime:
 
 
 def _is_past(request: FetchRequest, now: datetime) -> bool:
-    return request.deadline is not None and request.deadline <= now
+    """To the ms, as the frontier says it: what it lets pass for being too late, under no limit, must not run."""
+    return request.deadline is not None and deadline_ms_of(request.deadline) <= now.timestamp() * 1000
 
 
 def _with_history(result: FetchResult, record: AttemptRecord) -> FetchResult:
