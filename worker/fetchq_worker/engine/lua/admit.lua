@@ -56,11 +56,11 @@ for i = 1, #ids do
       local old = frontier.record(held[i])
       old.running = math.max(0, old.running - 1)
     end
-    local lane, due, had_its_turn = frontier.read_score(tonumber(score) or 0)
+    local place = tonumber(score) or 0
+    local lane, due, had_its_turn = frontier.read_score(place)
     local other, passes, stood = ARGV[at + 4], deadline ~= '' and tonumber(deadline) * 1000 <= now_us, key
     if other ~= '' then
-      local waits = redis.pcall('ZSCORE', frontier.waiting .. other, id)
-      if type(waits) == 'string' or (had_its_turn and frontier.records[other].standing > 0) then
+      if frontier.waits(other, id, place) or (had_its_turn and frontier.records[other].standing > 0) then
         stood = other
       end
       if not passes and frontier.is_closed(other) then
@@ -72,7 +72,7 @@ for i = 1, #ids do
     end
     local record = frontier.record(key)
     if passes then
-      frontier.pass(stood, frontier.record(stood), id)
+      frontier.pass(stood, frontier.record(stood), id, place)
       passed[#passed + 1] = id
     elseif key ~= other and frontier.room(key, record, 0) > 0 then
       frontier.start(key, record)
