@@ -97,9 +97,10 @@ async def test_renewal_moves_the_leases_end_and_keeps_the_original_score(queue: 
         assert await queue.renew(("a", "w.1")) == []
     assert (await queue.claim(token="w.2")).ids == []
     assert await queue.score("a") == queue.now_ms + LEASE_MS
-    assert await queue.redis.zscore(queue.keys.lease_ends, "a") == queue.now_ms + LEASE_MS
+    assert await queue.lease_ends() == {f"w.1|{queue.now_ms + LEASE_MS}|": 1}
     await queue.commit(("a", "w.1", "release"))
     assert await queue.score("a") == T0 - 1
+    assert await queue.lease_ends() == {}
 
 
 @pytest.mark.asyncio

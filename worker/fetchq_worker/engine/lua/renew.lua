@@ -12,12 +12,14 @@
 -- Atomic, since the lease may only be prolonged by who holds it. It may be after its end: as long as nobody else has
 -- claimed the job, the token stands. It runs in a Redis that is full.
 
+--#include ends
 --#include frontier
 
-local pending, leases, lease_ends, progress_key = KEYS[1], KEYS[2], KEYS[3], ARGV[3]
+local pending, leases, progress_key = KEYS[1], KEYS[2], ARGV[3]
 
 local now_us = frontier.clock(ARGV[1])
 local now = math.floor(now_us / 1000)
+ends.open(KEYS[3])
 frontier.open(4, ARGV[4], pending, now_us)
 local lease_end = string.format('%.0f', now + tonumber(ARGV[2]))
 
@@ -31,7 +33,7 @@ local progress = redis.call('MGET', unpack(progress_keys))
 local scores = redis.call('ZMSCORE', pending, unpack(ids))
 local held = redis.call('HMGET', frontier.running, unpack(ids))
 
-local lost, over, renewed, ends = {}, {}, {}, {}
+local lost, over, renewed, places, heads = {}, {}, {}, {}, {}
 for i = 1, #ids do
   local id, token = ids[i], ARGV[4 + 2 * i]
   local holder, rest
@@ -43,11 +45,15 @@ for i = 1, #ids do
   elseif not scores[i] or (progress[i] and progress[i] ~= token) then -- a stock worker has finished it, or runs it
     lost[#lost + 1] = id
     over[#over + 1] = id
+    ends.drop(ends.head(records[i]))
   else
     renewed[#renewed + 1] = id
     renewed[#renewed + 1] = token .. '|' .. lease_end .. rest
-    ends[#ends + 1] = lease_end
-    ends[#ends + 1] = id
+    places[#places + 1] = lease_end
+    places[#places + 1] = id
+    local head = token .. '|' .. lease_end .. '|'
+    heads[head] = (heads[head] or 0) + 1
+    ends.drop(ends.head(records[i]))
     if held[i] and string.sub(held[i], 1, 1) == '#' then -- its lease had ended: it runs, and counts, again
       local record = frontier.record(string.sub(held[i], 2))
       record.running, record.standing = record.running + 1, math.max(0, record.standing - 1)
@@ -58,13 +64,15 @@ for i = 1, #ids do
 end
 if #renewed > 0 then
   redis.call('HSET', leases, unpack(renewed))
-  redis.call('ZADD', pending, 'XX', unpack(ends))
-  redis.call('ZADD', lease_ends, unpack(ends))
+  redis.call('ZADD', pending, 'XX', unpack(places))
 end
 if #over > 0 then
   redis.call('HDEL', leases, unpack(over))
-  redis.call('ZREM', lease_ends, unpack(over))
 end
+for head, count in pairs(heads) do
+  ends.add(head, lease_end, count)
+end
+ends.save()
 frontier.release(over, false, true)
 frontier.save()
 return lost
