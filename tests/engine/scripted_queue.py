@@ -53,6 +53,8 @@ class Queue:
         self.now_ms = T0
         self.letter_ttl_ms = DAY_MS
         self.letter_max = 1000
+        self._traced: dict[tuple[str, str], bool] = {}
+        """By job and token, whether the claim said that there is more of the job than payload and lease."""
         self.turn_ms = -1
         """What the last admission said of the next turn."""
 
@@ -97,9 +99,12 @@ class Queue:
             Claimed(job_id.decode(), payload, int(float(score)), 1, False)
             for job_id, payload, score in zip(ids, payloads, scores, strict=True)
         ]
+        for job in jobs:
+            self._traced[job.id, token] = False
         for i in range(0, len(unlike_most), 3):
             place, tries, aborted = unlike_most[i : i + 3]
             jobs[place] = jobs[place]._replace(tries=tries, aborted=aborted == 1)
+            self._traced[jobs[place].id, token] = True
         return Claim(queued, more == 1, wait_ms, passed, jobs)
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
@@ -169,7 +174,9 @@ class Queue:
         return [job_id.decode() for job_id in refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
-        return await self.commit((job_id, token, "finish", 3_600_000, "", result))
+        """As a worker does whose run left nothing behind."""
+        verb = "finish" if self._traced.get((job_id, token), True) else "clean"
+        return await self.commit((job_id, token, verb, 3_600_000, "", result))
 
     async def cool(self, key: str, for_ms: int | str = "", *, first_ms: int = 60_000, most_ms: int = DAY_MS) -> int:
         """In how many ms the cooling-off ends that begins now."""
@@ -191,7 +198,7 @@ class Queue:
 
     async def renew(self, *held: tuple[str, str]) -> list[bytes]:
         keys = self.keys
-        args: list[Any] = [self.now_ms, LEASE_MS, keys.in_progress, keys.waiting]
+        args: list[Any] = [self.now_ms, LEASE_MS, keys.in_progress, keys.waiting, keys.retry]
         for job_id, token in held:
             args += (job_id, token)
         lost: list[bytes] = await self.scripts.renew((keys.pending, keys.leases, keys.lease_ends, *keys.frontier), args)

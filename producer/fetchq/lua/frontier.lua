@@ -112,7 +112,7 @@ function frontier.open(first, waiting_prefix, pending, now_us)
   redis.call('ZCARD', frontier.turns)
   redis.call('ZCARD', frontier.depths)
   redis.call('ZCARD', frontier.cooling)
-  redis.call('HLEN', frontier.running)
+  frontier.any_run = redis.call('HLEN', frontier.running) > 0
 end
 
 local BUILT_IN = {c = frontier.DEFAULT_CONCURRENCY}
@@ -513,9 +513,9 @@ function frontier.news()
 end
 
 -- The runs of these jobs are over, or their leases: their slots are free. `stands` says of those that are pending again that
--- they stand there; `over` that nothing is to be remembered of the run. Returns the limit key of each, or false.
+-- they stand there; `over` that nothing is to be remembered of the run. Returns the limit key of each that has one.
 function frontier.release(ids, stands, over)
-  if #ids == 0 then
+  if #ids == 0 or not frontier.any_run then
     return {}
   end
   local held = redis.call('HMGET', frontier.running, unpack(ids))

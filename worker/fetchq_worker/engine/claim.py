@@ -125,7 +125,8 @@ def _leases(
             leases.append(Lease(key, token, payload, due_ms, 1, False, had_its_turn))
     fields = iter(unlike_most)
     for place, tries, aborted in zip(fields, fields, fields, strict=True):
-        leases[place].tries, leases[place].abort_asked = tries, aborted == 1
+        lease = leases[place]
+        lease.tries, lease.abort_asked, lease.traced = tries, aborted == 1, True
     return leases
 
 

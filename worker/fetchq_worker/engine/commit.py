@@ -33,6 +33,8 @@ class Verb(StrEnum):
     """What becomes of a job."""
 
     FINISH = "finish"
+    CLEAN = "clean"
+    """Finished in its first try, of which Redis holds nothing but the lease: there is less to remove."""
     MISSING = "missing"
     """Finished for want of a payload. A result that is there stays: a finished job's id was put back on the queue."""
     RETRY = "retry"
@@ -40,7 +42,7 @@ class Verb(StrEnum):
     """Back to the queue, the try not counted."""
 
 
-_LAST: Final = (Verb.FINISH, Verb.MISSING)
+_LAST: Final = (Verb.CLEAN, Verb.FINISH, Verb.MISSING)
 
 
 class Outcome(msgspec.Struct, eq=False, gc=False):

@@ -20,8 +20,8 @@
 -- Returns {how many are pending or running, 1 if due jobs are left for another call,
 --          ms until the next job is due, lease ends or turn comes (-1: none), ARGV[6] for the next call,
 --          ids of the jobs, their payloads (nil: gone, or not a string), their original scores (one alone: it is that of all),
---          what is not so with most, flat: place in `ids` from 0, which try this is (1 for all others), 1 if its cancelling
---          was asked for}.
+--          of those whose tries are counted in a retry key, or whose cancelling was asked for, flat: place in `ids` from 0,
+--          which try this is (1 for all others), 1 if its cancelling was asked for}.
 --
 -- Atomic, since a job must not be taken twice, and its lease, its in-progress key (which tells stock workers to leave
 -- it) and its place in the queue must change as one. Nothing here fails for keys of one job that hold the wrong type:
@@ -154,8 +154,11 @@ local function take(ids, their_scores)
     if #free == want - taken then
       break
     end
-    local holder, its_end, original, expires_at = read(records[i])
     local score = their_scores[i]
+    local holder, its_end, original, expires_at
+    if records[i] then
+      holder, its_end, original, expires_at = read(records[i])
+    end
     if holder and tonumber(its_end) > now then
       redis.call('ZADD', pending, 'XX', its_end, ids[i]) -- it runs; a stock client's abort had moved it to the front
     elseif progress[i] and progress[i] ~= holder then
@@ -184,9 +187,9 @@ local function take(ids, their_scores)
     local id, payload, score = free[i], payloads[i], scores[i]
     local tried = tries[i] and tonumber(tries[i]) or 0
     local try = (tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
-    ends.drop(started[i])
-    if try == 1 and started[i] then -- the first try is not written down but by its lease, which ended
-      try = 2
+    if started[i] then
+      ends.drop(started[i])
+      try = math.max(try, 2) -- the first try is not written down but by its lease, which ended
     end
     local expires_at = limits[i] or ''
     if payload then
@@ -206,7 +209,7 @@ local function take(ids, their_scores)
     claimed[at], claimed_payloads[at], claimed_scores[at] = id, payload, score
     one_score = one_score and score == claimed_scores[1]
     local aborted = look_at_aborts and redis.call('ZSCORE', abort, id)
-    if try > 1 or aborted then
+    if try > 1 or tries[i] or aborted then
       local place = #unlike_most
       unlike_most[place + 1], unlike_most[place + 2], unlike_most[place + 3] = at - 1, try, aborted and 1 or 0
     end

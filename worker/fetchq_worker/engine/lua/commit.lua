@@ -12,6 +12,7 @@
 -- ARGV[13...]  what became of some jobs alike: how many they are, token, verb, time, marker, note, letter; then of each of
 --     them: id, result. And again of others.
 --     verb 'finish'  store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
+--     verb 'clean'   the same for a job that has no retry key and no record of attempts, which the worker knows of a first try
 --     verb 'missing' the same for a job without a payload: a result that is there already stays
 --     verb 'retry'   due `time` ms from now ('' at its original score)
 --     verb 'release' the same, and the try is not counted
@@ -72,7 +73,7 @@ local unburied, buried = {}, 0
 local due_again = false
 local live_token, live_head -- how the records of one claim's leases begin, once the first of them is known to last
 
--- What the lease's record begins with, if the lease is this run's. Only after its end can a stock worker, which knows no token, have taken the job over
+-- What the lease's record begins with, if the lease is this run's, and whether it has ended. Only after its end can a stock worker, which knows no token, have taken the job over
 -- (its in-progress key is there) or finished it (it is not pending): while the lease lasts, our own key keeps it away.
 local function is_held(id, token, record)
   if record and token == live_token and string.sub(record, 1, #live_head) == live_head then
@@ -93,7 +94,7 @@ local function is_held(id, token, record)
     ends.drop(ends.head(record))
     return false
   end
-  return ends.head(record) or ''
+  return ends.head(record) or '', true
 end
 
 -- When what is kept for `time` ms expires. Asked for in ms from now, Redis would work that out and rewrite the command for
@@ -143,7 +144,7 @@ local function refuse(id, error)
   return false
 end
 
-local function finish(id, time, result, missing, said)
+local function finish(id, time, result, missing, said, clean)
   local was_finished = missing and redis.call('EXISTS', result_key .. id) == 1
   if said ~= '' and not was_finished then
     local error = bury(id, said)
@@ -168,7 +169,10 @@ local function finish(id, time, result, missing, said)
   finished[#finished + 1] = id
   over[#over + 1] = id
   local at = #garbage
-  garbage[at + 1], garbage[at + 2], garbage[at + 3] = job_key .. id, retry_key .. id, attempts_key .. id
+  garbage[at + 1] = job_key .. id
+  if not clean then
+    garbage[at + 2], garbage[at + 3] = retry_key .. id, attempts_key .. id
+  end
   local channel = string.sub(id, 1, prefix_len)
   local push = pushes[channel]
   if push then
@@ -219,14 +223,15 @@ local function give_back(id, time, record, counted)
 end
 
 local function settle(id, result, record, token, verb, time, marker, note, letter)
-  local head = is_held(id, token, record)
+  local head, ended = is_held(id, token, record)
   if not head then
     lost[#lost + 1] = id
     return
   end
   local done
-  if verb == 'finish' or verb == 'missing' then
-    done = finish(id, time, result, verb == 'missing', letter)
+  if verb == 'clean' or verb == 'finish' or verb == 'missing' then
+    -- Whoever saw the lease end has written its try down, for a stock worker.
+    done = finish(id, time, result, verb == 'missing', letter, verb == 'clean' and not ended)
   else
     done = give_back(id, time, record, verb == 'retry')
   end
