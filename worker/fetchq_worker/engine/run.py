@@ -190,17 +190,15 @@ class Runner:
         timeout_s = worker.job_timeout_s if function.timeout_s is None else function.timeout_s
         informs = logger.isEnabledFor(logging.INFO)
         shown = ""
-        ctx = job.ctx = {
-            **worker.ctx,
-            "job_id": lease.id,
-            "job_try": job.tries,
-            "enqueue_time": _to_datetime(job.enqueue_time_ms),
-            "score": lease.score,
-            "limit_key": lease.limit_key,
-            "had_its_turn": lease.had_its_turn,
-            "lease_token": lease.token,
-            LEFT_BEHIND: job.left_behind,
-        }
+        ctx = job.ctx = dict(worker.ctx)
+        ctx["job_id"] = lease.id
+        ctx["job_try"] = job.tries
+        ctx["enqueue_time"] = _to_datetime(job.enqueue_time_ms)
+        ctx["score"] = lease.score
+        ctx["limit_key"] = lease.limit_key
+        ctx["had_its_turn"] = lease.had_its_turn
+        ctx["lease_token"] = lease.token
+        ctx[LEFT_BEHIND] = job.left_behind
         if lease.lost:
             return None
         lease.running = True
