@@ -15,17 +15,18 @@
 -- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
 -- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
 
+--#include ends
 --#include frontier
 
 local WIDTH, FIRST = 5, 6
 
-local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local pending, leases, wake = KEYS[1], KEYS[2], KEYS[4]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 
 local now_us = frontier.clock(ARGV[1])
 
 local wakes = redis.call('LLEN', wake)
-redis.call('ZCARD', lease_ends)
+ends.open(KEYS[3])
 frontier.open(5, ARGV[5], pending, now_us)
 
 local ids, keys = {}, {}
@@ -82,6 +83,7 @@ for i = 1, #ids do
       frontier.park(key, record, id, lane, due, deadline, had_its_turn)
       refused[#refused + 1] = id
       settled[#settled + 1] = id
+      ends.drop(ends.head(records[i]))
       garbage[#garbage + 1] = progress_key .. id
       if expires_at ~= '' then
         redis.call('PEXPIREAT', job_key .. id, expires_at)
@@ -102,9 +104,9 @@ end
 if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
   redis.call('HDEL', frontier.running, unpack(settled))
-  redis.call('ZREM', lease_ends, unpack(settled))
   redis.call('DEL', unpack(garbage))
 end
+ends.save()
 local promoted, nearer = frontier.save()
 if (promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
