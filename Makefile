@@ -30,8 +30,8 @@ test: setup ## run every test
 chaos: setup ## kill, cut and stall all there is, and look for lost jobs: RUNS=10 JOBS=100000 FAULT_EVERY_S=2 SEED=... ONLY=...
 	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULT_EVERY_S),--fault-every-s $(FAULT_EVERY_S)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
-soak: setup ## a day's worth of jobs in a row; fails if a key is left or memory grew: JOBS=10000000
-	@$(BIN)/python -m tests.chaos.soak $(if $(JOBS),--jobs $(JOBS))
+soak: setup ## a day's worth of jobs in a row; fails if a key is left or memory grew: JOBS=10000000 WRITE=1
+	@$(BIN)/python -m tests.chaos.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
 conformance: setup ## run arq's own test-suite with fetchq's engine in its worker's place
 	@$(BIN)/python -m tests.conformance $(if $(WORKER),--worker $(WORKER))

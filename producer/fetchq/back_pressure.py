@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from bisect import insort
 from collections import deque
+from itertools import count as counter
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis
@@ -31,12 +33,24 @@ _WORTHWHILE: Final = 0.25
 ErrorT = TypeVar("ErrorT", bound=FetchqError)
 
 
-class _Waiter:
-    __slots__ = ("count", "future", "since")
+class Turn:
+    """The place in the line of one who comes with jobs, for as long as he has any that are not on the queue."""
 
-    def __init__(self, count: int) -> None:
+    __slots__ = ("number", "promised")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.promised = 0
+        """So many of his jobs were told that there is room, and the queue may not count them yet."""
+
+
+class _Waiter:
+    __slots__ = ("count", "future", "since", "turn")
+
+    def __init__(self, count: int, turn: Turn) -> None:
         loop = asyncio.get_running_loop()
         self.count = count
+        self.turn = turn
         self.future: asyncio.Future[int] = loop.create_future()
         self.since = loop.time()
 
@@ -52,6 +66,8 @@ class Room:
         self.waits: Final = policy.when_full is WhenFull.WAIT
         self.timeout_s: Final = policy.full_timeout_s
         self._waiters: deque[_Waiter] = deque()
+        self._numbers = counter()
+        self._promised = 0
         self._looking: asyncio.Task[None] | None = None
         self._sampled_at = float("-inf")
         self.why = QueueFull("the queue is full")
@@ -59,6 +75,15 @@ class Room:
         self._short: RedisFull | None = None
         """The same, where memory was what was short."""
         self._closed = False
+
+    def new_turn(self) -> Turn:
+        """For one who comes now: he waits behind those who came before. To be given to `end` when he is done."""
+        return Turn(next(self._numbers))
+
+    def end(self, turn: Turn) -> None:
+        """The jobs that there was room for are on the queue, or will not come."""
+        self._promised -= turn.promised
+        turn.promised = 0
 
     def limits(self) -> tuple[str, str]:
         """The arguments of `lua/enqueue.lua` that hold the limits. Memory is among them once a second."""
@@ -78,30 +103,32 @@ class Room:
             return None
         return QueueFull(f"the queue {self._keys.queue} holds {measured:,} jobs, and max_queued is {limit:,}")
 
-    async def admit(self, count: int) -> int:
+    async def admit(self, count: int, turn: Turn) -> int:
         """How many of `count` jobs may be sent now. Raises `QueueFull` where it is known that none may."""
         if self._short is not None and not self.waits and not self._is_sample_due():
             raise _again(self._short)
         if not self._waiters:
             return count
-        return await self.wait(count, self.why, self.deadline())
+        return await self.wait(count, self.why, self.deadline(), turn)
 
     def deadline(self) -> float | None:
         """Until when a wait that begins now may last, by the loop's clock."""
         return None if self.timeout_s is None else asyncio.get_running_loop().time() + self.timeout_s
 
-    async def wait(self, count: int, why: QueueFull, until: float | None) -> int:
+    async def wait(self, count: int, why: QueueFull, until: float | None, turn: Turn) -> int:
         """Waits for room for some of `count` jobs; says for how many. Raises `QueueFull` at `until`.
 
-        Room that was seen may be gone again: then the script says so, and one waits again.
+        Room that was seen may be gone again: then the script says so, and one waits again, in the same place. Refusals
+        of calls that were under way together come in any order: the line is of those who came.
         """
+        self.end(turn)
         if self._closed:
             raise FetchqError("the producer is closed")
         self.why = why
         if isinstance(why, RedisFull):
             self._short = why
-        waiter = _Waiter(count)
-        self._waiters.append(waiter)
+        waiter = _Waiter(count, turn)
+        insort(self._waiters, waiter, key=lambda waiter: waiter.turn.number)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_for_room(), name="fetchq-room")
         try:
@@ -156,7 +183,8 @@ class Room:
         return None if self._max_queued is None else await self._queue_room(self._max_queued)
 
     async def _queue_room(self, max_queued: int) -> int:
-        return max(0, max_queued - int(await self._redis.zcard(self._keys.pending)))
+        taken = self._promised  # before the look, which may be too early for them
+        return max(0, max_queued - taken - int(await self._redis.zcard(self._keys.pending)))
 
     def _let_in(self, room: int | None) -> int:
         """Tells those who came first that they may; says how many were told."""
@@ -175,6 +203,8 @@ class Room:
             self._waiters.popleft()
             if not first.future.done():  # else its time is up, or it was cancelled
                 first.future.set_result(granted)
+                first.turn.promised = granted
+                self._promised += granted
                 told += 1
         return told
 

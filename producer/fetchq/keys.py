@@ -88,7 +88,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def lease_ends(self) -> str:
-        """Sorted set: ids of the leased jobs by the ms at which the lease ends."""
+        """Sorted set: what the leases of one claim begin with, by the ms at which they end, and how many they are."""
         return f"{self.namespace}fetchq:lease-ends:{self.queue}"
 
     @property

@@ -57,8 +57,9 @@ class QueueWriter:
         taken: list[tuple[int, bytes]] = []
         count = 0
         until = self._room.deadline()
+        turn = self._room.new_turn()
         try:
-            allowed = await self._room.admit(len(jobs))
+            allowed = await self._room.admit(len(jobs), turn)
             while True:
                 try:
                     part = jobs[count : count + allowed]
@@ -80,9 +81,11 @@ class QueueWriter:
                 if full is not None and not self._room.waits:
                     return Put(count, taken, full)
                 # Without a refusal only as many were sent as there was room for: the others wait for more.
-                allowed = await self._room.wait(len(jobs) - count, full or self._room.why, until)
+                allowed = await self._room.wait(len(jobs) - count, full or self._room.why, until, turn)
         except (FetchqError, asyncio.CancelledError) as problem:
             return Put(count, taken, problem)
+        finally:
+            self._room.end(turn)
 
     async def _call(self, keys: Sequence[str], head: Sequence[Any], jobs: Sequence[Sequence[Any]]) -> tuple[Any, str]:
         args = [*head, *self._room.limits(), *chain.from_iterable(jobs)]

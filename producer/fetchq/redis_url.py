@@ -17,7 +17,12 @@ import msgspec
 from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 from redis.backoff import NoBackoff
 
 from .errors import InvalidRedisURL
@@ -112,6 +117,26 @@ class _Unix(_GreetedOrClosed, UnixDomainSocketConnection):
     pass
 
 
+class _MasterTCP(_GreetedOrClosed, SentinelManagedConnection):
+    pass
+
+
+class _MasterTLS(_GreetedOrClosed, SentinelManagedSSLConnection):
+    pass
+
+
+class _MasterPool(SentinelConnectionPool):
+    """Closes its connections to the sentinels as well, which redis-py leaves open for the garbage collector."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        try:
+            await super().disconnect(inuse_connections)
+        finally:
+            if inuse_connections:  # else it has a new master, and looks on
+                for sentinel in self.sentinel_manager.sentinels:
+                    await sentinel.aclose()
+
+
 def connect(
     address: RedisAddress | str,
     *,
@@ -164,8 +189,6 @@ def connect(
 def _connect_by_sentinel(
     address: RedisAddress, redis_class: type[RedisT], common: dict[str, Any], tls: dict[str, Any]
 ) -> RedisT:
-    if address.tls:
-        tls["ssl"] = True
     sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py 5 leaves it untyped
         list(address.hosts),
         sentinel_kwargs={
@@ -173,11 +196,18 @@ def _connect_by_sentinel(
             "password": address.sentinel_password,
             "socket_timeout": CONNECT_TIMEOUT_S,
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "ssl": address.tls,
             **tls,
         },
     )
     client: RedisT = sentinel.master_for(
-        address.master or "", redis_class=redis_class, socket_keepalive=True, **common, **tls
+        address.master or "",
+        redis_class=redis_class,
+        connection_pool_class=_MasterPool,
+        connection_class=_MasterTLS if address.tls else _MasterTCP,
+        socket_keepalive=True,
+        **common,
+        **tls,
     )
     return client
 

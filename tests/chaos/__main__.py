@@ -10,13 +10,12 @@ import argparse
 import asyncio
 import secrets
 import sys
-from pathlib import Path
 
 from tests.chaos import report
+from tests.chaos.page import where_and_when
 from tests.chaos.run import HOST_LIMIT, Outcome, run
 from tests.chaos.scenarios import ALONE, MIXED, Scenario
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 ENOUGH = 1_000_000
 """A single fault's run ends by itself, long before."""
 
@@ -29,7 +28,7 @@ def main() -> int:
     parser.add_argument("--fault-every-s", type=float, default=2.0, help="how long between two faults of a mixed run")
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--only", default="", help=f"comma-separated, of {', '.join(names)}")
-    parser.add_argument("--write", action="store_true", help="write the table to docs/reliability.md")
+    parser.add_argument("--write", action="store_true", help="write its rows to docs/reliability.md")
     given = parser.parse_args()
     only = [name for name in given.only.split(",") if name]
     if unknown := set(only) - set(names):
@@ -39,16 +38,19 @@ def main() -> int:
         f"chaos: {len(chosen)} runs, SEED={given.seed}, at most {HOST_LIMIT} fetches of the host at a time", flush=True
     )
     outcomes = asyncio.run(_run_all(chosen, given))
-    table = report.markdown(outcomes)
-    print(f"\n{table}")
+    print(f"\n{report.markdown([report.row(outcome) for outcome in outcomes])}")
     if given.write:
-        command = (
-            f"make chaos RUNS={given.runs} JOBS={given.jobs} FAULT_EVERY_S={given.fault_every_s:g} SEED={given.seed}"
-        )
-        report.write(PAGE, f"Written by `{command}`:\n\n{table}")
+        report.write(outcomes, origin=f"`{_command(given)}` on {where_and_when()}", order=names)
     broken = sum(bool(outcome.broken) for outcome in outcomes)
     print(f"\nchaos: {broken} of {len(outcomes)} runs broke a promise, SEED={given.seed}")
     return 1 if broken else 0
+
+
+def _command(given: argparse.Namespace) -> str:
+    """That does the same again."""
+    only = f" ONLY={given.only}" if given.only else ""
+    mixed = f" RUNS={given.runs} JOBS={given.jobs} FAULT_EVERY_S={given.fault_every_s:g}"
+    return f"make chaos{only}{mixed} SEED={given.seed}"
 
 
 async def _run_all(chosen: list[Scenario], given: argparse.Namespace) -> list[Outcome]:

@@ -19,6 +19,8 @@ from tests.chaos.sentinel import SentinelCluster
 
 from fetchq import FetchqError, Producer
 
+NOBODYS_PORT: Final = 1
+"""Where no master answers, whose data a replica would take for its own."""
 HARNESS_NUMBERS: Final = 1 << 40
 """Numbers of the jobs that a fault itself enqueues begin here."""
 
@@ -124,6 +126,14 @@ async def restart_redis(arena: Arena) -> None:
         await asyncio.to_thread(arena.redis.start)
 
 
+async def make_read_only(arena: Arena) -> None:
+    """The server becomes a replica that takes no writes, as a master does that comes back; then a master again."""
+    async with arena.redis_restarting:
+        await arena.admin.execute_command("REPLICAOF", "127.0.0.1", str(NOBODYS_PORT))  # type: ignore[no-untyped-call]
+        await asyncio.sleep(1.5 * arena.lease_s)
+        await arena.admin.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+
+
 async def cut_network(arena: Arena) -> None:
     arena.proxy.cut()
 
@@ -168,6 +178,7 @@ REDIS_FAULTS: Final[tuple[Fault, ...]] = (
     kill_connections,
     flush_scripts,
     fill_redis,
+    make_read_only,
     slow_redis,
     stall_redis,
     restart_redis,

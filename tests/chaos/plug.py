@@ -10,22 +10,18 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
 from tests.chaos.durable_redis import DurableRedis
+from tests.chaos.page import Section
 from tests.chaos.power import PoweredRedis
 from tests.chaos.proxy import Proxy
 from tests.redis_server import RedisServer, waitaof_binary
 
 from fetchq import Durability, FetchqError, Producer
 from fetchq.redis_url import connect
-
-DOCS: Final = Path(__file__).parents[2] / "docs" / "reliability.md"
-BEGIN: Final = "<!-- plug: begin -->"
-END: Final = "<!-- plug: end -->"
 
 SINGLE_TASKS: Final = 20
 BATCH: Final = 50
@@ -178,9 +174,7 @@ async def _main() -> None:
         outcomes[case] = outcome = await pull_plug(case)
         print(f"{case}: {outcome.acknowledged:,} acknowledged, {outcome.lost:,} lost", flush=True)
     if "--write" in sys.argv:
-        text = DOCS.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        DOCS.write_text(f"{before}{BEGIN}\n{table(outcomes)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        Section("plug").write(table(outcomes))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""The table of `make chaos`, on the terminal and in docs/reliability.md."""
+"""The table of `make chaos`, on the terminal and in docs/reliability.md.
+
+On the page a run's rows take the place of those of the same name, and leave the others. Above the table stands which
+command wrote which rows, on which machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tests.chaos.page import Section
 from tests.chaos.run import Outcome
 
-BEGIN: Final = "<!-- chaos: begin -->"
-END: Final = "<!-- chaos: end -->"
+SECTION: Final = Section("chaos")
+_ORIGIN: Final = re.compile(r"^- (.+): ([a-z_, ]+)$", re.MULTILINE)
 COLUMNS: Final = (
     "fault", "strikes", "jobs", "finished", "queued", "LOST", "double commits", "stale commits", "runs twice",
     "unexplained", "most at once", "over the limit", "over past lease", "90 % again after",
@@ -38,10 +43,36 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def markdown(outcomes: Sequence[Outcome]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
-    lines += ["| " + " | ".join(row(outcome)) + " |" for outcome in outcomes]
+    lines += ["| " + " | ".join(cells) + " |" for cells in rows]
     return "\n".join(lines)
+
+
+def merged(old: str, new: Sequence[tuple[str, ...]], *, origin: str, order: Sequence[str]) -> str:
+    """What the page is to say: the `new` rows, which are of `origin`, and of what it says now the rows of other names.
+
+    An old row is read by the names of its columns; what it does not say is `-`. `order` is that of the names.
+    """
+    replaced = {cells[0] for cells in new}
+    kept = [cells for cells in _rows(old) if cells[0] not in replaced]
+    rows = sorted((*kept, *new), key=lambda cells: order.index(cells[0]) if cells[0] in order else len(order))
+    origins = [
+        (said, [name for name in names.split(", ") if name not in replaced]) for said, names in _ORIGIN.findall(old)
+    ]
+    origins = [(said, names) for said, names in origins if names]
+    origins.append((origin, sorted(replaced, key=order.index)))
+    lines = [f"- {said}: {', '.join(names)}" for said, names in origins]
+    return "\n".join(("Which command wrote which rows, and where:", "", *lines, "", markdown(rows)))
+
+
+def _rows(text: str) -> list[tuple[str, ...]]:
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    if not lines:
+        return []
+    head, _, *rows = lines
+    named: list[Mapping[str, str]] = [dict(zip(head, cells, strict=True)) for cells in rows]
+    return [tuple(cells.get(column, "-") for column in COLUMNS) for cells in named]
 
 
 def line(outcome: Outcome) -> str:
@@ -54,8 +85,7 @@ def line(outcome: Outcome) -> str:
     return f"{outcome.scenario.name}: {said}; claimed again: {why}; {outcome.took_s:.0f} s{failed}{broken}{logs}"
 
 
-def write(page: Path, text: str) -> None:
-    """Replaces what stands between the page's markers."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+def write(outcomes: Sequence[Outcome], *, origin: str, order: Sequence[str], section: Section = SECTION) -> None:
+    """Writes the outcomes' rows to the page."""
+    rows = [row(outcome) for outcome in outcomes]
+    section.write(merged(section.read(), rows, origin=origin, order=order))

@@ -29,17 +29,17 @@ class SentinelCluster:
         )
         self._servers = (self.master, self.replica)
         self._folder = Path(tempfile.mkdtemp(prefix="fetchq-sentinel-"))
-        self._port = free_port()
+        self.port = free_port()
         config = self._folder / "sentinel.conf"
         config.write_text(
-            f"port {self._port}\nbind 127.0.0.1\ndir {self._folder}\n"
+            f"port {self.port}\nbind 127.0.0.1\ndir {self._folder}\n"
             f"sentinel monitor {NAME} 127.0.0.1 {self.master.port} 1\n"
             f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n"
             f"sentinel failover-timeout {NAME} 5000\n"
         )
         command = [needed_binary("redis-server"), str(config), "--sentinel"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        self.url = f"redis+sentinel://127.0.0.1:{self._port}/{NAME}"
+        self.url = f"redis+sentinel://127.0.0.1:{self.port}/{NAME}"
 
     async def wait_replicating(self) -> None:
         """Returns when the replica has all, the sentinel knows it, and its append-only file begins there."""
@@ -79,7 +79,7 @@ class SentinelCluster:
         await asyncio.to_thread(old.start)
 
     def _sentinel(self) -> Redis:
-        return Redis(host="127.0.0.1", port=self._port)
+        return Redis(host="127.0.0.1", port=self.port)
 
     def remove(self) -> None:
         self._process.kill()

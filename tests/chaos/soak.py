@@ -6,11 +6,13 @@ and a share of fetches from a site on loopback, all with results that live a few
 - a key is left once the queue is drained, the workers have ended and the results' time is over; those with a time to
   live are waited for, up to `LEFT_MAX_S`, and a result may stay as long as its own says it does;
 - a job was not finished, or a worker ended by itself;
-- memory grew by more than 10 % (`MAX_GROWTH`): each worker's resident set, and Redis's `used_memory`, both taken *at
-  rest*, that is with an empty queue and all results gone, after the warm-up and again at the end. Under load both
+- memory grew by more than 10 % (`MAX_GROWTH`): each process's resident set, and Redis's `used_memory` without what it
+  holds of clients and scripts, whose number does not follow that of jobs (2 MB are little beside it), both taken *at
+  rest*, that is `rest_s` after the last result was gone, after the warm-up and again at the end. Under load both
   follow the throughput of the moment, so those samples (`SAMPLE_S`) are printed as a peak, and not judged.
 
-The warm-up is a share of the jobs (a tenth) and not of the count. Linux only: memory is read from /proc.
+The warm-up is a tenth of the jobs. Linux only: memory and CPU time are read from /proc. The producer and the site, one
+process, keep nothing of a job: their memory is judged as well.
 """
 
 from __future__ import annotations
@@ -24,26 +26,32 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
+from tests.chaos.page import Section, where_and_when
 from tests.chaos.processes import Fleet
 from tests.chaos.site import HOST, CountingSite
 from tests.chaos.soaking import EMPTY, RESULT_TTL_ENV
 from tests.redis_server import RedisServer
 
-from fetchq import FetchRequest, Producer
+from fetchq import FetchRequest, Producer, wire
 from fetchq.keys import Keys
 from fetchq.redis_url import connect
 
+DRIVER: Final = "producer and site"
 MAX_GROWTH: Final = 0.10
 SAMPLE_S: Final = 0.5
 REST_POLL_S: Final = 0.05
+AT_REST_SAMPLES: Final = 20
 DRAIN_S: Final = 120.0
 LEFT_MAX_S: Final = 60.0
-BATCH: Final = 500
+PROGRESS_S: Final = 10.0
+BATCH: Final = 1000
 SCAN: Final = 1000
 LEASE_S: Final = 15.0
 EXPIRY_LATE_S: Final = 1.0
@@ -61,6 +69,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     max_queued: int = 5000
     workers: int = 2
     concurrency: int = 100
+    rest_s: float = 7.0
+    """So long workers tend their queue once, and Redis makes tables and buffers smaller that nobody uses."""
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -68,12 +78,41 @@ class Memory(msgspec.Struct, frozen=True):
 
     workers: tuple[int, ...]
     redis: int
+    driver: int
 
     def growth_to(self, later: Memory) -> dict[str, float]:
         """By which share each one has grown."""
-        names = [*(f"worker {number}" for number in range(len(self.workers))), "Redis"]
-        pairs = zip((*self.workers, self.redis), (*later.workers, later.redis), strict=True)
+        names = [*(f"worker {number}" for number in range(len(self.workers))), "Redis", DRIVER]
+        pairs = zip((*self.workers, self.redis, self.driver), (*later.workers, later.redis, later.driver), strict=True)
         return {name: after / before - 1 for name, (before, after) in zip(names, pairs, strict=True)}
+
+    def highest(self, other: Memory) -> Memory:
+        workers = tuple(map(max, self.workers, other.workers))
+        return Memory(workers, max(self.redis, other.redis), max(self.driver, other.driver))
+
+    def lowest(self, other: Memory) -> Memory:
+        workers = tuple(map(min, self.workers, other.workers))
+        return Memory(workers, min(self.redis, other.redis), min(self.driver, other.driver))
+
+
+class Progress(msgspec.Struct):
+    """How far a soak has come."""
+
+    enqueued: int = 0
+    fetches: int = 0
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How fast the jobs after the warm-up went, from the first that was enqueued to an empty queue."""
+
+    jobs: int
+    took_s: float
+    cpu_s: dict[str, float]
+    """What each process spent meanwhile."""
+
+    @property
+    def jobs_s(self) -> float:
+        return self.jobs / self.took_s
 
 
 class Soaked(msgspec.Struct, kw_only=True):
@@ -89,6 +128,7 @@ class Soaked(msgspec.Struct, kw_only=True):
     """Keys that are left, by their prefix."""
     failures: list[str]
     took_s: float
+    pace: Pace
 
     @property
     def broken(self) -> list[str]:
@@ -107,7 +147,9 @@ async def soak(load: Load) -> Soaked:
     """Runs a load to its end. Raises `TimeoutError` if the queue does not drain."""
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="fetchq-soak-"))
-    server = RedisServer()
+    # It would keep a histogram of 27 KB of each command that is called for the first time, late in the run perhaps, and
+    # some arguments of the first 128 calls that the machine held up.
+    server = RedisServer("--latency-tracking", "no", "--slowlog-log-slower-than", "-1")
     os.environ[RESULT_TTL_ENV] = str(load.result_ttl_s)
     fleet = Fleet(
         server.url,
@@ -118,6 +160,7 @@ async def soak(load: Load) -> Soaked:
         rng=random.Random(),
         settings="tests.chaos.soaking:Settings",
     )
+    progress = Progress()
     try:
         async with (
             CountingSite(wait_s=0, limit=load.workers * load.concurrency) as site,
@@ -126,15 +169,18 @@ async def soak(load: Load) -> Soaked:
         ):
             await producer.limits.set(HOST, concurrency=site.limit)
             await fleet.start()
-            fetches = await _produce(producer, site, load, load.warm_up)
-            warm = await _memory_at_rest(redis, fleet, load)
-            peaks = [warm]
-            sampling = asyncio.create_task(_sample(redis, fleet, peaks))
-            fetches += await _produce(producer, site, load, load.jobs)
-            await _wait_drained(redis)
-            sampling.cancel()
-            await asyncio.gather(sampling, return_exceptions=True)
-            end = await _memory_at_rest(redis, fleet, load)
+            with _running(_tell(progress, load)):
+                await _produce(producer, site, load, load.warm_up, progress)
+                warm = peak = await _memory_at_rest(redis, fleet, load)
+                spent, started = await _cpu_s(redis, fleet), time.monotonic()
+                seen = [peak]
+                with _running(_sample(redis, fleet, seen)):
+                    await _produce(producer, site, load, load.jobs, progress)
+                    await _wait_drained(redis)
+                took_s = time.monotonic() - started
+                cpu_s = {name: after - spent[name] for name, after in (await _cpu_s(redis, fleet)).items()}
+                peak = seen[-1]
+                end = await _memory_at_rest(redis, fleet, load)
             await fleet.stop()
             await producer.limits.clear(HOST)
             leftovers = await wait_for_leftovers(redis, result_ttl_s=load.result_ttl_s)
@@ -143,32 +189,63 @@ async def soak(load: Load) -> Soaked:
         server.remove()
         shutil.rmtree(folder)
     return Soaked(
-        enqueued=load.warm_up + load.jobs,
-        fetches=fetches,
+        enqueued=progress.enqueued,
+        fetches=progress.fetches,
         fetched=site.requests.total(),
         warm=warm,
         end=end,
-        peak=Memory(
-            tuple(max(sizes) for sizes in zip(*(peak.workers for peak in peaks), strict=True)),
-            max(peak.redis for peak in peaks),
-        ),
+        peak=peak,
         leftovers=leftovers,
         failures=fleet.failures,
         took_s=time.monotonic() - began,
+        pace=Pace(load.jobs, took_s, cpu_s),
     )
 
 
-async def _produce(producer: Producer, site: CountingSite, load: Load, jobs: int) -> int:
-    """Gives how many of them are fetches. They are spread evenly, and waits are the producer's own."""
-    fetches = 0
+@contextmanager
+def _running(work: Coroutine[Any, Any, None]) -> Iterator[None]:
+    """Meanwhile `work` is done, which has no end of its own."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _tell(progress: Progress, load: Load) -> None:
+    """A line every so often, for whoever waits for a long run."""
+    before, total = 0, load.warm_up + load.jobs
+    while True:
+        await asyncio.sleep(PROGRESS_S)
+        enqueued = progress.enqueued
+        print(f"soak: {enqueued:,} of {total:,} jobs, {(enqueued - before) / PROGRESS_S:,.0f}/s", flush=True)
+        before = enqueued
+
+
+async def _produce(producer: Producer, site: CountingSite, load: Load, jobs: int, progress: Progress) -> None:
+    """Fetches are spread evenly among the empty jobs, and waits are the producer's own.
+
+    Both kinds go a batch a call, as of a service that has many: a call for each would be most of what this process
+    does, and is not a soak's to measure (`make bench` does).
+    """
+    made = 0
     for first in range(0, jobs, BATCH):
         count = min(BATCH, jobs - first)
-        wanted = round((first + count) * load.fetch_share) - fetches
+        wanted = round((first + count) * load.fetch_share) - made
+        made += wanted
         requests = [FetchRequest(url=f"{site.url}/0", result_ttl_s=load.result_ttl_s) for _ in range(wanted)]
         await producer.enqueue_many(requests)
-        await asyncio.gather(*(producer.enqueue_call(EMPTY) for _ in range(count - wanted)))
-        fetches += wanted
-    return fetches
+        await _enqueue_empty(producer, count - wanted)
+        progress.enqueued += count
+        progress.fetches += wanted
+
+
+async def _enqueue_empty(producer: Producer, count: int) -> None:
+    """`enqueue_call` for many: the same payload, script, limits and waiting."""
+    payload = wire.encode_job(EMPTY, (), {}, time.time_ns() // 1_000_000)
+    put = await producer._run_enqueue([(job_id, payload, "", "", "") for job_id in producer._ids.take(count)])
+    if put.problem is not None:
+        raise put.problem
 
 
 async def _wait_drained(redis: Redis) -> None:
@@ -180,7 +257,12 @@ async def _wait_drained(redis: Redis) -> None:
 async def _memory_at_rest(redis: Redis, fleet: Fleet, load: Load) -> Memory:
     await _wait_drained(redis)
     await _wait_results_gone(redis, load.result_ttl_s)
-    return await _memory(redis, fleet)
+    await asyncio.sleep(load.rest_s)
+    rest = await _memory(redis, fleet)
+    for _ in range(AT_REST_SAMPLES):  # what stands in the buffers of the moment is no growth
+        await asyncio.sleep(REST_POLL_S)
+        rest = rest.lowest(await _memory(redis, fleet))
+    return rest
 
 
 async def _wait_results_gone(redis: Redis, result_ttl_s: float) -> None:
@@ -190,22 +272,34 @@ async def _wait_results_gone(redis: Redis, result_ttl_s: float) -> None:
 
 
 async def _sample(redis: Redis, fleet: Fleet, into: list[Memory]) -> None:
-    """Keeps the two ends of what was seen, so that a long run holds no more than a short one."""
+    """Keeps the highest of what was seen, so that a long run holds no more than a short one."""
     while True:
-        seen = await _memory(redis, fleet)
-        highest = into[-1]
-        into[:] = [
-            into[0],
-            Memory(tuple(map(max, highest.workers, seen.workers)), max(highest.redis, seen.redis)),
-        ]
+        into[-1] = into[-1].highest(await _memory(redis, fleet))
         await asyncio.sleep(SAMPLE_S)
 
 
 async def _memory(redis: Redis, fleet: Fleet) -> Memory:
     page = os.sysconf("SC_PAGE_SIZE")
-    sizes = (Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1] for pid in fleet.pids)
+    sizes = [int(_proc(pid, "statm").split()[1]) * page for pid in (*fleet.pids, os.getpid())]
     info = await redis.info("memory")
-    return Memory(tuple(int(pages) * page for pages in sizes), info["used_memory"])
+    of_jobs = info["used_memory"] - info["mem_clients_normal"] - info["used_memory_scripts"]
+    return Memory(tuple(sizes[:-1]), of_jobs, sizes[-1])
+
+
+async def _cpu_s(redis: Redis, fleet: Fleet) -> dict[str, float]:
+    """The CPU time of each process so far."""
+    spent = {f"worker {number}": _process_cpu_s(pid) for number, pid in enumerate(fleet.pids)}
+    info = await redis.info("cpu")
+    return {**spent, "Redis": info["used_cpu_user"] + info["used_cpu_sys"], DRIVER: time.process_time()}
+
+
+def _process_cpu_s(pid: int) -> float:
+    fields = _proc(pid, "stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _proc(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8")
 
 
 async def wait_for_leftovers(redis: Redis, *, result_ttl_s: float) -> Counter[str]:
@@ -239,26 +333,56 @@ def _prefix(key: bytes) -> str:
 def line(soaked: Soaked) -> str:
     """One soak on the terminal."""
     growth = ", ".join(f"{name} {share:+.1%}" for name, share in soaked.warm.growth_to(soaked.end).items())
+    pace = soaked.pace
+    us = ", ".join(f"{name} {1e6 * spent / pace.jobs:.0f}" for name, spent in pace.cpu_s.items())
 
     def mb(memory: Memory) -> str:
-        return f"workers {' '.join(f'{size / 1e6:.1f}' for size in memory.workers)}, Redis {memory.redis / 1e6:.2f} MB"
+        workers = " ".join(f"{size / 1e6:.1f}" for size in memory.workers)
+        return f"workers {workers}, Redis {memory.redis / 1e6:.2f}, {DRIVER} {memory.driver / 1e6:.1f} MB"
 
     return (
         f"{soaked.enqueued:,} jobs, {soaked.fetches:,} of them fetches, in {soaked.took_s:.0f} s\n"
+        f"    pace after the warm-up: {pace.jobs_s:,.0f} jobs/s; CPU microseconds a job: {us}\n"
         f"    after the warm-up: {mb(soaked.warm)}\n    at the end: {mb(soaked.end)}\n    peak: {mb(soaked.peak)}\n"
         f"    grown: {growth}; keys left: {soaked.leftovers.total()}"
     )
 
 
+def markdown(soaked: Soaked, command: str) -> str:
+    """The same for docs/reliability.md."""
+    pace = soaked.pace
+    growth = soaked.warm.growth_to(soaked.end)
+    held = {**{f"worker {n}": size for n, size in enumerate(soaked.end.workers)}}
+    held |= {"Redis": soaked.end.redis, DRIVER: soaked.end.driver}
+    lines = [
+        f"Written by `{command}` on {where_and_when()}:",
+        "",
+        f"{soaked.enqueued:,} jobs, {soaked.fetches:,} of them fetches, in {soaked.took_s:,.0f} s;"
+        f" {pace.jobs_s:,.0f} jobs/s after the warm-up. Keys left: {soaked.leftovers.total()}."
+        f" Promises broken: {len(soaked.broken)}.",
+        "",
+        "| | memory at the end | grown since the warm-up | CPU a job |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {name} | {held[name] / 1e6:.1f} MB | {share:+.1%} | {1e6 * pace.cpu_s[name] / pace.jobs:.0f} µs |"
+        for name, share in growth.items()
+    ]
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--jobs", type=int, default=10_000_000)
+    parser.add_argument("--write", action="store_true", help="write the figures to docs/reliability.md")
     given = parser.parse_args()
     warm_up = given.jobs // 10
     soaked = asyncio.run(soak(Load(jobs=given.jobs - warm_up, warm_up=warm_up)))
     print(f"soak: {line(soaked)}")
     for sentence in soaked.broken:
         print(f"    BROKEN: {sentence}")
+    if given.write:
+        Section("soak").write(markdown(soaked, f"make soak JOBS={given.jobs}"))
     return 1 if soaked.broken else 0
 
 

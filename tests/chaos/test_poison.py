@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.chaos.poisonous import POISON_TRIES, POISONOUS_URL, STATUS
+from tests.chaos.poisonous import KEY_DEADLY_AT_END, KEY_DEADLY_AT_START, POISON_TRIES, POISONOUS_URL, STATUS
 from tests.redis_server import RedisServer
 
 from fetchq import FetchRequest, FetchStatus, JobFailed, Producer, RetryOutcome
@@ -72,3 +72,22 @@ async def test_a_job_that_kills_its_worker_ends_among_the_dead_letters_and_the_q
         assert await producer.dead.retry_many([poison.id]) == [RetryOutcome.RETRIED]
         assert await _run_workers(redis_server) == POISON_TRIES
         assert {letter.id async for letter in producer.dead.letters()} == {poison.id, fetch.id}
+
+
+@pytest.mark.parametrize("key", [KEY_DEADLY_AT_START, KEY_DEADLY_AT_END], ids=["start", "end"])
+async def test_a_fetch_whose_hook_kills_its_worker_ends_among_the_dead_letters_and_the_queue_goes_on(
+    redis_server: RedisServer, key: str
+) -> None:
+    """It never comes to count its crashes itself, or does so in vain."""
+    async with Producer.from_url(redis_server.url) as producer:
+        fetch = await producer.enqueue(FetchRequest(url="http://127.0.0.1/", key=key))
+        harmless = await producer.enqueue_call("harmless", 1)
+
+        assert await _run_workers(redis_server) == MAX_CRASHES
+
+        assert await harmless.value(timeout_s=0) == 1
+        result = await fetch.result(timeout_s=0)
+        assert result.status is FetchStatus.WORKER_LOST
+        letter = await producer.dead.get(fetch.id)
+        assert letter is not None
+        assert [attempt.status for attempt in letter.result.attempts] == ["WORKER_LOST"] * MAX_CRASHES

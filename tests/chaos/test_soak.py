@@ -12,16 +12,16 @@ pytestmark = pytest.mark.asyncio
 
 
 async def test_two_thousand_jobs_leave_no_key_behind() -> None:
-    soaked = await soak(Load(jobs=1000, warm_up=1000, fetch_share=0.1, result_ttl_s=1.0))
+    soaked = await soak(Load(jobs=1000, warm_up=1000, fetch_share=0.1, result_ttl_s=1.0, rest_s=0))
     # Of a Redis of a megabyte and a half, a connection's buffers are a tenth: growth is for `make soak` to judge.
     assert [problem for problem in soaked.broken if "the memory of" not in problem] == []
     assert soaked.fetched == soaked.fetches == 200
 
 
 async def test_whoever_grows_by_more_than_a_soak_allows_is_named() -> None:
-    soaked = await soak(Load(jobs=100, warm_up=100, fetch_share=0.1, result_ttl_s=1.0))
-    soaked.warm = Memory(workers=(1000, 1000), redis=1000)
-    soaked.end = Memory(workers=(1000, 1000), redis=round(1000 * (1 + 2 * MAX_GROWTH)))
+    soaked = await soak(Load(jobs=100, warm_up=100, fetch_share=0.1, result_ttl_s=1.0, rest_s=0))
+    soaked.warm = Memory(workers=(1000, 1000), redis=1000, driver=1000)
+    soaked.end = Memory(workers=(1000, 1000), redis=round(1000 * (1 + 2 * MAX_GROWTH)), driver=1000)
     assert soaked.broken == ["the memory of Redis grew by 20.0%"]
 
 

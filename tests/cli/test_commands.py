@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
@@ -199,6 +200,32 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
     assert worker.wait(PATIENCE_S) == 0
     assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["text"] == "open"
     assert site.hits["/gate/1"] == 1
+
+
+def test_a_hundred_fetches_that_outlast_the_time_of_grace_are_given_back_uncounted_and_the_worker_ends_in_it(
+    fetchq: Fetchq, site: Site, redis_server: RedisServer
+) -> None:
+    count, grace_s = 100, 3
+    environ = at(redis_server)
+    fetchq.run("limits", "set", "*", "--concurrency", str(count), environ=environ)
+    ids = fetchq.run("enqueue", *(f"{site.url}/gate/{n}" for n in range(count)), environ=environ).stdout.split()
+    options = ("--concurrency", str(count), "--grace-s", str(grace_s))
+    worker = fetchq.start("worker", *options, stderr=subprocess.DEVNULL, environ=environ)
+    wait_until(lambda: len(site.hits) == count, "a hundred fetches at a time")
+    told_at = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_S) == 0
+    assert time.monotonic() - told_at < grace_s + 2, "and what a process takes to end on a busy machine"
+    with RedisClient.from_url(redis_server.url) as client:
+        assert {job_id.decode() for job_id in client.zrange("arq:queue", 0, -1)} == set(ids)
+        assert client.exists(*(f"arq:job:{job_id}" for job_id in ids)) == count
+        assert client.exists(*(f"arq:{kind}:{job_id}" for kind in ("retry", "in-progress") for job_id in ids)) == 0
+        assert client.hlen("fetchq:leases:arq:queue") == 0
+    site.gate.set()
+    assert fetchq.run("worker", "--burst", environ=environ).returncode == 0
+    for job_id in ids[:: count // 10]:
+        result = json.loads(fetchq.run("result", job_id, environ=environ).stdout)
+        assert (result["text"], len(result["attempts"])) == ("open", 1)
 
 
 def test_a_worker_that_has_stopped_is_not_alive_any_more(fetchq: Fetchq, redis_server: RedisServer) -> None:

@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 
 from fetchq.errors import RedisEvicts
 from fetchq.redis_url import connect
-from fetchq_worker.engine import Worker
+from fetchq_worker.engine import Worker, commit
 from fetchq_worker.engine.scripts import Scripts
 
 pytestmark = pytest.mark.asyncio
@@ -94,6 +94,57 @@ async def test_jobs_that_still_run_when_redis_is_back_are_not_taken_from_their_w
         may_end.set()
         assert await job.result(poll_delay=0.01) == "done"
     assert set(runs.values()) == {1}
+
+
+async def test_work_that_another_worker_finished_in_an_outage_is_not_claimed_before_its_commit_can_come(
+    durable_server: RedisServer, durable: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All leases have ended, and the one worker's commits are there before the other's."""
+    monkeypatch.setattr(commit, "MAX_BACKOFF_S", 2.0)  # a busy machine is not to be taken for a claim that came in time
+    runs: Counter[str] = Counter()
+    may_end, may_commit, turned = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: Any) -> str:
+        runs[ctx["job_id"]] += 1
+        await may_end.wait()
+        return "done"
+
+    jobs = [await durable.enqueue_job("work", _job_id=name) for name in ("a", "b")]
+    early, late = [
+        worker_on(durable_server, [func(work, name="work")], lease_s=0.3, renew_s=0.1, max_jobs=1) for _ in range(2)
+    ]
+    async with running(early, late), asyncio.timeout(30):
+        await wait_until(lambda: len(runs) == 2)
+        late.allow_pick_jobs = False
+        send = late.committer._script
+        assert send is not None
+
+        async def send_late(*args: Any) -> Any:
+            await may_commit.wait()
+            return await send(*args)
+
+        monkeypatch.setattr(late.committer, "_script", send_late)
+        durable_server.stop()
+        may_end.set()
+        await wait_until(lambda: early.committer.stalled and late.jobs_complete == 1)
+        await asyncio.sleep(0.5)
+        durable_server.start()
+        await wait_until(lambda: early.committer.backlog == 0)
+        turn = early._poll_iteration
+
+        async def turn_and_tell() -> None:
+            await turn()
+            turned.set()
+
+        monkeypatch.setattr(early, "_poll_iteration", turn_and_tell)
+        early._bell.ring()
+        await turned.wait()
+        may_commit.set()
+        assert [await job.result(poll_delay=0.01) for job in jobs if job] == ["done"] * 2
+        assert runs == {"a": 1, "b": 1}
+        next_job = await durable.enqueue_job("work", _job_id="c")
+        assert next_job is not None
+        assert await next_job.result(poll_delay=0.01) == "done"
 
 
 async def test_claiming_stops_while_commits_wait(durable_server: RedisServer, durable: ArqRedis) -> None:

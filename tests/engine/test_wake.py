@@ -105,9 +105,9 @@ async def test_a_blpop_never_waits_without_a_bound(
     monkeypatch.setattr(AbstractConnection, "send_command", spy)
     await redis.enqueue_job("work", _defer_by=0.001)
     for poll_delay in (0, 0.00001, 60):
+        seen = len(blocks)
         async with running(make_worker([func(work, name="work")], poll_delay=poll_delay)):
-            await asyncio.sleep(0.1)
-    assert blocks
+            await wait_until(lambda: len(blocks) > seen)  # noqa: B023 - it is waited for here
     assert all(0.1 < block <= 15 for block in blocks)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import traceback
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
+from tests.chaos.sentinel import SentinelCluster
 
 from fetchq import InvalidRedisURL, Producer, SyncProducer
 from fetchq.redis_url import RedisAddress, connect
@@ -119,3 +121,20 @@ def test_a_sentinel_address_asks_the_sentinels_for_the_master() -> None:
     assert isinstance(pool, SentinelConnectionPool)
     assert pool.service_name == "mymaster"
     assert pool.connection_kwargs["db"] == 2
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_is_closed_leaves_no_connection_to_a_sentinel() -> None:
+    cluster = SentinelCluster()
+    try:
+        await cluster.wait_replicating()
+        sentinel = Redis(host="127.0.0.1", port=cluster.port)
+        async with sentinel, connect(cluster.url) as client:
+            assert await client.ping()
+            assert len(await sentinel.client_list(_type="normal")) == 2
+            await client.aclose()
+            async with asyncio.timeout(5):
+                while len(await sentinel.client_list(_type="normal")) > 1:
+                    await asyncio.sleep(0.01)
+    finally:
+        cluster.remove()

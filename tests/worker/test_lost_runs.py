@@ -6,20 +6,23 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from arq.connections import ArqRedis
-from tests.engine.running import running
+from tests.engine.running import running, wait_until
 from tests.redis_server import RedisServer
 from tests.worker.site import Site, Visit, answer
 
-from fetchq import FetchRequest, FetchResult, FetchStatus, Producer
+from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq.redis_url import connect
 from fetchq.wire import deserialize, serialize
 from fetchq_worker.arq_settings import fetch_function
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher
+from fetchq_worker.fetch.job import MAX_CRASHES
 
 pytestmark = pytest.mark.asyncio
 
@@ -135,3 +138,43 @@ async def test_a_fetch_whose_worker_was_killed_tells_of_it(
     assert result.status == statuses[-1]
     assert [attempt.status for attempt in result.attempts] == statuses
     assert len(site.visits) == len(statuses)
+
+
+async def test_attempts_that_are_recorded_are_no_crashes_however_many(
+    new_client: NewClient, fetcher: Fetcher, site: Site
+) -> None:
+    started: list[int] = []
+
+    async def on_job_start(ctx: dict[str, Any]) -> None:
+        started.append(ctx["job_try"])
+
+    failures = MAX_CRASHES + 2
+    url = site.serve("/", *[answer(status=503)] * failures, answer(b"at last"))
+    retry = RetryPolicy(max_tries=failures + 1, base_s=0.001, cap_s=0.001)
+    redis = new_client()
+    worker = _worker(new_client(), fetcher)
+    worker.on_job_start = on_job_start
+    async with Producer(redis) as producer, running(worker):
+        result = await (await producer.enqueue(FetchRequest(url=url, retry=retry))).result(timeout_s=20)
+    await redis.aclose()
+    assert [attempt.http_status for attempt in result.attempts] == [503] * failures + [200]
+    assert started == [*range(1, failures + 2)]
+
+
+async def test_a_job_of_a_newer_version_that_was_often_lost_is_given_back_before_any_hook_and_uncounted(
+    new_client: NewClient, fetcher: Fetcher
+) -> None:
+    hooks = AsyncMock()  # somebody else's coroutines
+    redis = new_client()
+    worker = _worker(new_client(), fetcher)
+    worker.on_job_start = worker.on_job_end = worker.after_job_end = hooks
+    async with Producer(redis) as producer:
+        keys = producer.keys
+        job = await producer.enqueue_call("fetch_data", {"url": "http://a.test/", "v": 2})
+        await redis.set(keys.retry + job.id, MAX_CRASHES)
+        async with running(worker):
+            await wait_until(lambda: worker.jobs_retried == 1)
+        assert await redis.get(keys.retry + job.id) == str(MAX_CRASHES).encode()
+        assert await redis.exists(keys.job + job.id, keys.result + job.id) == 1
+    await redis.aclose()
+    assert hooks.mock_calls == []

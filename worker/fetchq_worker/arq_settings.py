@@ -20,9 +20,10 @@ from fetchq.keys import Keys
 from fetchq.redis_url import CONNECT_TIMEOUT_S, RedisAddress
 from fetchq.wire import FETCH_FUNCTION, deserialize, serialize
 
+from .engine.lost import SelfCounting
 from .fetch.client import Fetcher
 from .fetch.courtesy import Courtesy
-from .fetch.job import fetch_data
+from .fetch.job import MAX_CRASHES, end_if_lost, fetch_data
 from .frontier.gate import FetchGate
 from .settings import InvalidSetting, Settings
 from .stock_arq import settle
@@ -83,7 +84,8 @@ def worker_settings(
 
 def fetch_function() -> Function:
     """`fetch_data` as it is registered with a worker."""
-    return func(fetch_data, name=FETCH_FUNCTION, timeout=FETCH_TIMEOUT_S, max_tries=FETCH_MAX_TRIES)
+    known = func(fetch_data, name=FETCH_FUNCTION, timeout=FETCH_TIMEOUT_S, max_tries=FETCH_MAX_TRIES)
+    return SelfCounting(**vars(known), unjudged_starts=MAX_CRASHES, end_if_lost=end_if_lost)
 
 
 class _DiscreetRedisSettings(RedisSettings):

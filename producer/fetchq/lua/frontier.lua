@@ -121,7 +121,7 @@ function frontier.open(first, waiting_prefix, pending, now_us)
   redis.call('ZCARD', frontier.turns)
   redis.call('ZCARD', frontier.depths)
   redis.call('ZCARD', frontier.cooling)
-  redis.call('HLEN', frontier.running)
+  frontier.any_run = redis.call('HLEN', frontier.running) > 0
 end
 
 local BUILT_IN = {c = frontier.DEFAULT_CONCURRENCY}
@@ -199,15 +199,28 @@ function frontier.told(key)
 end
 
 local function read_record(text)
-  local record = {}
-  local running, standing, waiting, tat, cools_until, strikes, fails, delay, turn, last =
-    string.match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
-  record.running, record.standing, record.waiting = tonumber(running or 0), tonumber(standing or 0), tonumber(waiting or 0)
-  record.tat, record.cools_until = tonumber(tat or 0), tonumber(cools_until or 0)
-  record.strikes, record.fails = tonumber(strikes or 0), tonumber(fails or 0)
-  record.delay, record.turn, record.last = tonumber(delay or 0), tonumber(turn or 0), last or ''
-  record.depth, record.stored = record.waiting, running ~= nil
-  return record
+  -- As a rule there is neither a rate, nor trouble, nor a turn.
+  local running, standing, waiting, last = string.match(text or '', '^(%d+) (%d+) (%d+) 0 0 0 0 0 0 (.*)$')
+  local tat, cools_until, strikes, fails, delay, turn = 0, 0, 0, 0, 0, 0
+  if text and not running then
+    running, standing, waiting, tat, cools_until, strikes, fails, delay, turn, last =
+      string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  end
+  local waits = tonumber(waiting or 0)
+  return { -- at once, with all that it will ever have: field by field it would be made larger five times
+    running = tonumber(running or 0), standing = tonumber(standing or 0), waiting = waits, tat = tonumber(tat or 0),
+    cools_until = tonumber(cools_until or 0), strikes = tonumber(strikes or 0), fails = tonumber(fails or 0),
+    delay = tonumber(delay or 0), turn = tonumber(turn or 0), last = last or '', depth = waits, stored = running ~= nil,
+    touched = false,
+  }
+end
+
+local function write_record(record)
+  if record.tat + record.cools_until + record.strikes + record.fails + record.delay + record.turn == 0 then
+    return string.format('%d %d %d 0 0 0 0 0 0 %s', record.running, record.standing, record.waiting, record.last)
+  end
+  return string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s', record.running, record.standing, record.waiting,
+    record.tat, record.cools_until, record.strikes, record.fails, record.delay, record.turn, record.last)
 end
 
 -- Reads the records of many limit keys at once; what `frontier.record` gives afterwards costs no command.
@@ -215,7 +228,7 @@ function frontier.load(keys)
   local new = {}
   for i = 1, #keys do
     if not frontier.records[keys[i]] then
-      frontier.records[keys[i]] = {}
+      frontier.records[keys[i]] = true -- once, though it is named twice
       new[#new + 1] = keys[i]
     end
   end
@@ -730,18 +743,24 @@ function frontier.news()
 end
 
 -- The runs of these jobs are over, or their leases: their slots are free. `stands` says of those that are pending again that
--- they stand there; `over` that nothing is to be remembered of the run. Returns the limit key of each, or false.
+-- they stand there; `over` that nothing is to be remembered of the run. Returns the limit key of each that has one.
 function frontier.release(ids, stands, over)
-  if #ids == 0 then
+  if #ids == 0 or not frontier.any_run then
     return {}
   end
   local held = redis.call('HMGET', frontier.running, unpack(ids))
-  local keys, gone = {}, {}
+  local keys, known, gone = {}, {}, {}
   for i = 1, #ids do
     if held[i] then
-      local counted = string.sub(held[i], 1, 1) ~= '#'
-      local key = counted and held[i] or string.sub(held[i], 2)
-      keys[i] = key
+      keys[i] = string.match(held[i], '^#?(.*)$')
+      known[#known + 1] = keys[i]
+    end
+  end
+  frontier.load(known)
+  for i = 1, #ids do
+    if held[i] then
+      local key = keys[i]
+      local counted = held[i] == key
       local record = frontier.record(key)
       frontier.count_again_if_lost(key, record)
       if counted then
@@ -828,9 +847,7 @@ function frontier.save()
       end
     else
       texts[#texts + 1] = key
-      texts[#texts + 1] = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s', record.running,
-        record.standing, record.waiting, record.tat, record.cools_until, record.strikes, record.fails, record.delay,
-        record.turn, record.last)
+      texts[#texts + 1] = write_record(record)
     end
   end
   if #texts > 0 then

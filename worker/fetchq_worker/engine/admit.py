@@ -13,7 +13,7 @@ from .lease import Lease
 from .scripts import Scripts
 
 WILL_NOT_RUN: Final = "0"
-"""In place of a deadline: the job starts only to end at once, under no limit, and its place goes to the next."""
+"""A deadline that has passed: the job starts only to end at once, under no limit, and its place goes to the next."""
 
 
 class Limit(NamedTuple):
@@ -34,7 +34,7 @@ class Gate(Protocol):
         """Called when the worker is connected, before its start hook and its first claim."""
 
     def limit_of(self, name: str, args: Sequence[Any]) -> Limit | None:
-        """The job's limit key and deadline; `WILL_NOT_RUN` for one that has passed.
+        """The job's limit key and deadline, of which Redis's clock decides whether it has passed.
 
         None where it takes time to know: then `wait_limit_of` is asked once the job has a slot.
         """

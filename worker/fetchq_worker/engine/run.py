@@ -24,6 +24,7 @@ from .commit import Outcome, Verb
 from .dead import LETTER
 from .deadline import Deadlines
 from .lease import Lease
+from .lost import SelfCounting
 from .release import Release
 from .scripts import REDIS_ERRORS
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arq.worker")
 """arq's own, with arq's own lines: whoever watches those finds them unchanged."""
 
+LEFT_BEHIND: Final = "left_behind"
+"""Where a coroutine finds the list to which it adds each name under `Keys.attempts` that it reads or writes."""
 MAX_RESULT_BYTES: Final = 256 << 20
 """Redis refuses values from 512 MB, by closing the connection on everything else that is sent with them."""
 RETRY_TTL_S: Final = 88400
@@ -56,8 +59,12 @@ class Job(msgspec.Struct, eq=False, gc=False):
     ref: str = ""
     """What the log calls it."""
     marker_ms: int | None = None
+    left_behind: list[str] = []
+    """Names of what its run has read or written under `Keys.attempts`: it ends with the job."""
     ctx: dict[Any, Any] | None = None
     """What its coroutine and hooks are given; None if none was called."""
+    begun: bool = False
+    """Its start hook was called, or its coroutine: the hooks that belong to its end are, too."""
     start_ms: int = 0
 
 
@@ -69,6 +76,15 @@ class Unrunnable(Exception):
         self.job = job
         self.reason = reason
         self.verb = verb
+
+
+class Judged(Exception):
+    """The job's function has said, before any hook was called, what becomes of it. Never leaves this module."""
+
+    def __init__(self, outcome: Outcome | None) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        """None: the job is another owner's by now."""
 
 
 class Runner:
@@ -89,9 +105,13 @@ class Runner:
                 function = self._resolve(job)
                 if job.tries != lease.tries:
                     await self._count_try(job)
+                if job.tries > 1 and isinstance(function, SelfCounting):
+                    await self._judge_starts(job, function)
                 outcome = await self._perform(job, function)
                 if worker.on_job_end is not None:
                     await self._call_hook(worker.on_job_end, job)
+            except Judged as end:
+                outcome = end.outcome
             except Unrunnable as problem:
                 job = problem.job
                 outcome = self._refuse(job, problem.reason, problem.verb)
@@ -174,10 +194,38 @@ class Runner:
 
     async def _count_try(self, job: Job) -> None:
         """A client can say that its job has had tries already (`_job_try`); the count goes on from there."""
+        job.lease.traced = True
         try:
             await self._worker.pool.setex(self._worker.keys.retry + job.lease.id, RETRY_TTL_S, str(job.tries))
         except REDIS_ERRORS as problem:
             logger.warning("job %s keeps its own count of tries: %s", job.lease.id, problem)
+
+    def _context(self, job: Job) -> dict[Any, Any]:
+        lease = job.lease
+        ctx = dict(self._worker.ctx)
+        ctx["job_id"] = lease.id
+        ctx["job_try"] = job.tries
+        ctx["enqueue_time"] = _to_datetime(job.enqueue_time_ms)
+        ctx["score"] = lease.score
+        ctx["limit_key"] = lease.limit_key
+        ctx["had_its_turn"] = lease.had_its_turn
+        ctx["lease_token"] = lease.token
+        ctx[LEFT_BEHIND] = job.left_behind
+        return ctx
+
+    async def _judge_starts(self, job: Job, function: SelfCounting) -> None:
+        """Raises `Judged` for a job that was started too often to be started again."""
+        if job.tries <= function.unjudged_starts:
+            return
+        ctx = job.ctx = self._context(job)
+        try:
+            end = await function.end_if_lost(ctx, *job.args, **job.kwargs)
+        except Exception as problem:
+            raise Judged(self._judge(job, function, problem)) from problem
+        if end is not None:
+            logger.warning("%6.2fs ! %s not started again after %d starts", _took_s(job), job.ref, job.tries - 1)
+            self._worker.jobs_complete += 1
+            raise Judged(self._finish(job, function, True, end))
 
     async def _perform(self, job: Job, function: Function | CronJob) -> Outcome | None:
         """Calls the start hook and the coroutine, within the timeout. None: the job is another owner's by now."""
@@ -185,19 +233,10 @@ class Runner:
         timeout_s = worker.job_timeout_s if function.timeout_s is None else function.timeout_s
         informs = logger.isEnabledFor(logging.INFO)
         shown = ""
-        ctx = job.ctx = {
-            **worker.ctx,
-            "job_id": lease.id,
-            "job_try": job.tries,
-            "enqueue_time": _to_datetime(job.enqueue_time_ms),
-            "score": lease.score,
-            "limit_key": lease.limit_key,
-            "had_its_turn": lease.had_its_turn,
-            "lease_token": lease.token,
-        }
+        ctx = job.ctx = self._context(job)
         if lease.lost:
             return None
-        lease.running = True
+        lease.running = job.begun = True
         try:
             if worker.on_job_start is not None:
                 await worker.on_job_start(ctx)
@@ -268,9 +307,8 @@ class Runner:
         ttl_ms = self._result_ttl_ms(job, function)
         result = b"" if ttl_ms == 0 else self._serialized(job, success, value)
         letter = self._letter(job, success, value)
-        return Outcome(
-            job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms, letter=letter
-        )
+        verb = Verb.FINISH if job.lease.traced or job.left_behind else Verb.CLEAN
+        return Outcome(job.lease, verb, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms, letter=letter)
 
     def _refuse(self, job: Job, reason: BaseException, verb: Verb) -> Outcome:
         """The job is over without a run, and `reason` is why."""
@@ -354,7 +392,7 @@ class Runner:
 
     async def _call_hook(self, hook: StartupShutdown, job: Job) -> None:
         """Calls a hook of the user's. What it raises is logged: the job has ended as it has ended."""
-        if job.ctx is None:
+        if not job.begun or job.ctx is None:
             return
         try:
             await hook(job.ctx)

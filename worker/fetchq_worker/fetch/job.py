@@ -6,18 +6,20 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import time
 from typing import Any, Final
 
 import msgspec
 from arq.worker import Retry
+from redis.exceptions import RedisError
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
 from fetchq.fields import MAX_URL_CHARS
 from fetchq.keys import Keys
+from fetchq.limit_key import deadline_ms_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
 from fetchq_worker.engine.dead import LETTER
 from fetchq_worker.engine.release import Release
@@ -51,26 +53,14 @@ async def fetch_data(
     Raises `arq.Retry` when another attempt is to follow, and `Release` when the job is to go back uncounted: to a
     worker that reads its wire version, or until Redis is there again. Without a job in `ctx` it is `fetch`.
     """
-    if request is None or more or named:
-        count = len(more) + len(named) + (request is not None)
-        broken = InvalidRequest("request", f"{FETCH_FUNCTION} takes one argument, not {count}")
-        return _kept(ctx, None, _finished(ctx, refused(ctx.get("job_id", ""), request, broken)))
-    if "job_id" not in ctx:
+    if "job_id" not in ctx and request is not None and not (more or named):
         return await fetch(ctx, request)
-    job_id: str = ctx["job_id"]
     try:
-        wanted = decode_request(request)
-    except NewerWireVersion as newer:
-        raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
-    except InvalidRequest as broken:
-        return _kept(ctx, None, _finished(ctx, refused(job_id, request, broken)))
-    ctx["result_ttl_s"] = wanted.result_ttl_s
-    try:
-        record = await _record_of(ctx, wanted)
-        ended = end_unrun(wanted, record, job_id, datetime.now(UTC))
-        if ended is not None:
-            return _kept(ctx, wanted, _finished(ctx, ended))
-        wanted = _with_idempotency_key(wanted, job_id)
+        found = await _end_or_start(ctx, request, more, named)
+        if isinstance(found, FetchResult):
+            return found
+        wanted, record = found
+        wanted = _with_idempotency_key(wanted, ctx["job_id"])
         shared: Fetcher | None = ctx.get("fetcher")
         if shared is not None:
             return _kept(ctx, wanted, await _run_once(ctx, shared, wanted, record))
@@ -81,6 +71,51 @@ async def fetch_data(
     except asyncio.CancelledError:
         ctx["released"] = True  # a worker that stops is no crash of the job's
         raise
+
+
+async def end_if_lost(
+    ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any] | None = None, *more: object, **named: object
+) -> FetchResult | None:
+    """How the job ends if it is not to be started again, as `fetch_data` itself would say; None: it is to be started.
+
+    For the engine, which asks before it calls a start hook: of a job whose hook kills its worker, nothing else would be
+    asked. Raises `Release` where `fetch_data` would at once.
+    """
+    try:
+        found = await _end_or_start(ctx, request, more, named)
+    except RecordUnavailable as problem:
+        raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
+    return found if isinstance(found, FetchResult) else None
+
+
+async def _end_or_start(
+    ctx: dict[str, Any],
+    request: FetchRequest | Mapping[str, Any] | None,
+    more: Sequence[object],
+    named: Mapping[str, object],
+) -> FetchResult | tuple[FetchRequest, AttemptRecord]:
+    """The result of a job that is not to be run (again), or what it asks for and what is known of its earlier runs.
+
+    Raises `Release` for a request of a newer version, and `RecordUnavailable`.
+    """
+    if request is None or more or named:
+        count = len(more) + len(named) + (request is not None)
+        broken = InvalidRequest("request", f"{FETCH_FUNCTION} takes one argument, not {count}")
+        return _kept(ctx, None, _finished(ctx, refused(ctx.get("job_id", ""), request, broken)))
+    job_id: str = ctx["job_id"]
+    try:
+        wanted = decode_request(request)
+    except NewerWireVersion as newer:
+        raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
+    except InvalidRequest as broken:
+        return _kept(ctx, None, _finished(ctx, refused(job_id, request, broken)))
+    ctx["result_ttl_s"] = wanted.result_ttl_s
+    record = await _record_of(ctx, wanted)
+    await _note_clock(ctx, wanted)
+    ended = end_unrun(wanted, record, job_id, _now(ctx))
+    if ended is not None:
+        return _kept(ctx, wanted, _finished(ctx, ended))
+    return wanted, record
 
 
 async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) -> FetchResult:
@@ -108,7 +143,7 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
     while True:
         phases = Phases()
         result = _with_history(await run_attempt(fetcher, request, phases), record)
-        delay_s = _delay_after(fetcher, request, result, phases)
+        delay_s = _delay_after(fetcher, request, result, phases, datetime.now(UTC))
         if delay_s is None:
             return _finished(ctx, result)
         _retried(result, delay_s)
@@ -133,7 +168,7 @@ async def _run_once(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest
     if courtesy is not None:
         ctx["limit_note"] = courtesy.note_of(request, result, phases, crawl_delay_s)
     result = _with_history(result, record)
-    delay_s = _delay_after(fetcher, request, result, phases)
+    delay_s = _delay_after(fetcher, request, result, phases, _now(ctx))
     if delay_s is None:
         return _finished(ctx, result)
     kept = AttemptRecord(attempts=result.attempts, queued_s=record.queued_s)
@@ -179,7 +214,11 @@ def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
 
 def _record_key(ctx: dict[str, Any]) -> str:
     keys: Keys = ctx.get("keys", _DEFAULT_KEYS)
-    return f"{keys.attempts}{ctx['job_id']}"
+    key = f"{keys.attempts}{ctx['job_id']}"
+    left_behind: list[str] | None = ctx.get("left_behind")  # the engine's: it removes what is named there with the job
+    if left_behind is not None:
+        left_behind.append(key)
+    return key
 
 
 async def _record_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptRecord:
@@ -243,8 +282,30 @@ def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
     return msgspec.structs.replace(request, headers=(*request.headers, ("Idempotency-Key", key)))
 
 
+async def _note_clock(ctx: dict[str, Any], request: FetchRequest) -> None:
+    """Finds out how wrong this machine's clock is, for a job with a deadline. Raises `RecordUnavailable`.
+
+    Without Redis at hand, or without a deadline, the clock is taken as it is.
+    """
+    redis: Any = ctx.get("redis")
+    if request.deadline is None or redis is None:
+        return
+    try:
+        seconds, micros = await redis.time()
+    except (RedisError, OSError) as problem:
+        raise RecordUnavailable("Redis could not be asked for the time") from problem
+    ctx["clock_behind"] = datetime.fromtimestamp(seconds + micros / 1e6, UTC) - datetime.now(UTC)
+
+
+def _now(ctx: dict[str, Any]) -> datetime:
+    """By Redis's clock, as far as it was asked."""
+    behind: timedelta = ctx.get("clock_behind", timedelta())
+    return datetime.now(UTC) + behind
+
+
 def _is_past(request: FetchRequest, now: datetime) -> bool:
-    return request.deadline is not None and request.deadline <= now
+    """To the ms, as the frontier says it: what it lets pass for being too late, under no limit, must not run."""
+    return request.deadline is not None and deadline_ms_of(request.deadline) <= now.timestamp() * 1000
 
 
 def _with_history(result: FetchResult, record: AttemptRecord) -> FetchResult:
@@ -253,11 +314,13 @@ def _with_history(result: FetchResult, record: AttemptRecord) -> FetchResult:
     return msgspec.structs.replace(result, attempts=record.attempts + result.attempts)
 
 
-def _delay_after(fetcher: Fetcher, request: FetchRequest, result: FetchResult, phases: Phases) -> float | None:
+def _delay_after(
+    fetcher: Fetcher, request: FetchRequest, result: FetchResult, phases: Phases, now: datetime
+) -> float | None:
     if result.ok:
         return None
     made = AttemptRecord(attempts=result.attempts).made
-    return next_delay_s(request, result, made=made, sent=phases.sent, now=datetime.now(UTC), draw=fetcher.draw())
+    return next_delay_s(request, result, made=made, sent=phases.sent, now=now, draw=fetcher.draw())
 
 
 def _ended(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -12,12 +11,14 @@ from fetchq import FetchqError, FetchRequest
 from fetchq.keys import Keys
 from fetchq.limit_key import deadline_ms_of, host_of, limit_key_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
-from fetchq_worker.engine.admit import WILL_NOT_RUN, Limit
+from fetchq_worker.engine.admit import Limit
 
 from .cooling import FIRST_COOLING_S, MAX_COOLING_S, Cooling
 from .limit_by import ByAddress, ByHost, KeyPolicy, LimitBy, Resolver, agreed_policy
 
 UNLIMITED: Final = Limit("")
+_REQUESTS: Final = (dict, FetchRequest, Mapping)
+"""In the order of how often they are met: whether something is a mapping is slow to ask."""
 
 
 class FetchGate:
@@ -50,10 +51,7 @@ class FetchGate:
         request = _request_of(name, args)
         if request is None:
             return UNLIMITED
-        deadline = ""
-        if request.deadline is not None:
-            expired = request.deadline <= datetime.now(UTC)  # it ends as EXPIRED, and nobody is asked for anything
-            deadline = WILL_NOT_RUN if expired else str(deadline_ms_of(request.deadline))
+        deadline = "" if request.deadline is None else str(deadline_ms_of(request.deadline))
         # Behind a proxy it is the proxy that resolves, and here perhaps nothing does.
         key = self.policy.key_of(request.url) if request.proxy is None else host_of(request.url)
         if key is None:
@@ -70,7 +68,7 @@ class FetchGate:
 
 def _request_of(name: str, args: Sequence[Any]) -> FetchRequest | None:
     """The request of a fetch job; None for any other job, and for one that will end as INVALID_JOB."""
-    if name != FETCH_FUNCTION or len(args) != 1 or not isinstance(args[0], Mapping | FetchRequest):
+    if name != FETCH_FUNCTION or len(args) != 1 or not isinstance(args[0], _REQUESTS):
         return None
     try:
         request = decode_request(args[0])

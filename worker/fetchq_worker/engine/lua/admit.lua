@@ -6,7 +6,7 @@
 -- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none, '0' it has passed, or the job is aborted: it starts,
+-- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; one that has passed, as '0' of an aborted job: it starts,
 --     comes under no limit, and its place goes to the next), another limit key that it does not count for, but whose
 --     cooling-off and pause it heeds ('' none)
 --
@@ -15,17 +15,18 @@
 -- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
 -- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
 
+--#include ends
 --#include frontier
 
 local WIDTH, FIRST = 5, 6
 
-local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local pending, leases, wake = KEYS[1], KEYS[2], KEYS[4]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 
 local now_us = frontier.clock(ARGV[1])
 
 local wakes = redis.call('LLEN', wake)
-redis.call('ZCARD', lease_ends)
+ends.open(KEYS[3])
 frontier.open(5, ARGV[5], pending, now_us)
 
 local ids, keys = {}, {}
@@ -58,7 +59,7 @@ for i = 1, #ids do
     end
     local place = tonumber(score) or 0
     local lane, due, had_its_turn = frontier.read_score(place)
-    local other, passes, stood = ARGV[at + 4], deadline == '0', key
+    local other, passes, stood = ARGV[at + 4], deadline ~= '' and tonumber(deadline) * 1000 <= now_us, key
     if other ~= '' then
       if frontier.waits(other, id, place) or (had_its_turn and frontier.records[other].standing > 0) then
         stood = other
@@ -82,6 +83,7 @@ for i = 1, #ids do
       frontier.park(key, record, id, lane, due, deadline, had_its_turn)
       refused[#refused + 1] = id
       settled[#settled + 1] = id
+      ends.drop(ends.head(records[i]))
       garbage[#garbage + 1] = progress_key .. id
       if expires_at ~= '' then
         redis.call('PEXPIREAT', job_key .. id, expires_at)
@@ -102,9 +104,9 @@ end
 if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
   redis.call('HDEL', frontier.running, unpack(settled))
-  redis.call('ZREM', lease_ends, unpack(settled))
   redis.call('DEL', unpack(garbage))
 end
+ends.save()
 local promoted, nearer = frontier.save()
 if (promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
