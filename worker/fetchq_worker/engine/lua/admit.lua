@@ -57,7 +57,7 @@ for i = 1, #ids do
       old.running = math.max(0, old.running - 1)
     end
     local lane, due, had_its_turn = frontier.read_score(tonumber(score) or 0)
-    local other, passes, stood = ARGV[at + 4], deadline ~= '' and tonumber(deadline) * 1000 <= now_us, key
+    local other, passes, stood = ARGV[at + 4], (tonumber(deadline) or math.huge) * 1000 <= now_us, key
     if other ~= '' then
       local waits = redis.pcall('ZSCORE', frontier.waiting .. other, id)
       if type(waits) == 'string' or (had_its_turn and frontier.records[other].standing > 0) then
