@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 import msgspec
 import uvloop
 from arq.typing import WorkerCoroutine
-from arq.worker import func, get_kwargs
+from arq.worker import func
 
 from fetchq.job_id import JobIds
 from fetchq.keys import Keys
@@ -35,6 +35,7 @@ from fetchq_worker.settings import Settings
 from .failure import BenchFailure
 from .processes import REPO, run, stop_on_signals
 from .redis_server import RedisServer, redis_server
+from .worker_options import worker_options
 
 JOBS: Final = 20_000
 WARM_UP_JOBS: Final = 2_000
@@ -135,7 +136,7 @@ def _work(port: str, jobs: int) -> dict[str, float]:
 
     settings = Settings(redis_url=f"redis://127.0.0.1:{port}")
     function = func(cast(WorkerCoroutine, empty), name=EMPTY)
-    options: dict[str, Any] = get_kwargs(worker_settings([function], settings=settings))
+    options = worker_options(worker_settings([function], settings=settings))
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
     worker = Worker(**options, burst=True, handle_signals=False)

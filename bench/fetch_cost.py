@@ -14,10 +14,9 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import process_time
-from typing import Any, Final
+from typing import Final
 
 import uvloop
-from arq.worker import get_kwargs
 
 from fetchq import FetchRequest, Producer
 from fetchq_worker.arq_settings import worker_settings
@@ -30,6 +29,7 @@ from .adapters import jobs
 from .failure import BenchFailure
 from .redis_server import RedisServer, redis_server
 from .site import BODIES, nginx_site
+from .worker_options import worker_options
 
 FETCHES: Final = 5_000
 CONCURRENCY: Final = 100
@@ -84,7 +84,7 @@ async def spend_queued(server: RedisServer, url: str) -> float:
         await producer.limits.set("*", concurrency=FETCHES)  # all of them go to one host, and none is to wait for it
         await producer.enqueue_many(url for _ in range(FETCHES))
     settings = Settings(redis_url=redis_url, concurrency=CONCURRENCY, allow_net=("127.0.0.1/32",))
-    options: dict[str, Any] = get_kwargs(worker_settings(settings=settings))
+    options = worker_options(worker_settings(settings=settings))
     worker = Worker(**{**options, "burst": True, "handle_signals": False})
     try:
         began = process_time()

@@ -166,15 +166,15 @@ class Simulation:
             self._calls += 1
             token = f"s.{self._calls:x}"
             count = min(CLAIM, free)
-            _, more, wait_ms, _, flat = await self._scripts.claim(
+            _, more, wait_ms, _, claimed, *_ = await self._scripts.claim(
                 (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused, *keys.frontier),
                 (self.now_ms, token, LEASE_MS, count, MAX_BYTES, 0, LIFE_MS, "", *prefixes, "hdl"),
             )
-            if not flat:
+            if not claimed:
                 if wait_ms == 0:
                     continue  # as a worker does: a claim takes so many turns, and more have come
                 return int(wait_ms)
-            ids = [flat[i].decode() for i in range(0, len(flat), 5)]
+            ids = [job_id.decode() for job_id in claimed]
             args: list[str | int] = [self.now_ms, *prefixes]
             for job_id in ids:
                 args += (job_id, token, f"h{job_id.split('.')[0]}.example", "", "")
@@ -202,7 +202,7 @@ class Simulation:
         ]
         args += [keys.done, PUSH_PREFIX_LEN, keys.waiting, keys.dead_letter, 0, 0]
         for job_id, token in over:
-            args += (job_id, token, "finish", "0", "", b"", "+OK", "")
+            args += (1, token, "finish", "0", "", "+OK", "", job_id, b"")
         lost, *_ = await self._scripts.commit(
             (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier, keys.dead), args
         )

@@ -5,7 +5,6 @@ from importlib.metadata import version
 from typing import Any, ClassVar
 
 import uvloop
-from arq.worker import get_kwargs
 
 from bench.adapters import jobs
 from bench.adapters.serve import QueueClient, main
@@ -91,6 +90,7 @@ async def hold(_ctx: dict[Any, Any], path: str) -> None:
 
 def work() -> None:
     # Here, since a producer's process is not to pay for the worker's imports.
+    from bench.worker_options import worker_options
     from fetchq_worker.arq_settings import worker_settings
     from fetchq_worker.engine import Worker
     from fetchq_worker.process import settle_in
@@ -100,7 +100,7 @@ def work() -> None:
     settings = Settings(
         redis_url=_settings.redis_url, concurrency=_settings.concurrency, allow_net=("127.0.0.1/32",), grace_s=1.0
     )
-    options: dict[str, Any] = get_kwargs(worker_settings([empty, stamp, nap, hold], settings=settings))
+    options = worker_options(worker_settings([empty, stamp, nap, hold], settings=settings))
     if _settings.lease_s is not None:
         options["lease_s"] = _settings.lease_s
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

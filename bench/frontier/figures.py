@@ -28,7 +28,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     other_jobs: int = 10_000
     other_hosts: int = 1_000
     rate_s: float = 30.0
-    rounds: int = 3
+    rounds: int = 5
     cost_rounds: int = 5
     memory_jobs: int = 20_000
 

@@ -11,6 +11,7 @@ from arq.connections import RedisSettings
 from bench.redis_server import RedisServer
 from bench.site import Site
 from fetchq import Producer
+from fetchq.limit_key import PARKED
 
 from .figures import Figure, Sizes
 
@@ -30,7 +31,7 @@ async def measure(server: RedisServer, _site: Site, _folder: Path, sizes: Sizes)
     async with Producer.from_url(f"redis://127.0.0.1:{server.port}") as producer:
         await server.ask("HSET", producer.keys.limits, "example.com", "p=1")
         await producer.enqueue_many([URL] * sizes.memory_jobs)
-        waiting = int(await server.ask("ZCARD", producer.keys.waiting + "example.com"))
+        waiting = int(await server.ask("ZCOUNT", producer.keys.pending, PARKED, "+inf"))
         own_bytes = (await server.memory_bytes() - before) / waiting
     await server.empty()
     return [

@@ -52,16 +52,15 @@ def cpu_s(pid: int) -> float:
 
 def work(gate: bool) -> None:
     import asyncio
-    from typing import Any
 
     import uvloop
-    from arq.worker import get_kwargs
 
+    from bench.worker_options import worker_options
     from fetchq_worker.arq_settings import worker_settings
     from fetchq_worker.engine import Worker
     from fetchq_worker.process import settle_in
 
-    options: dict[str, Any] = get_kwargs(worker_settings())
+    options = worker_options(worker_settings())
     if not gate:
         options["gate"] = None
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

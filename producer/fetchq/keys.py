@@ -88,7 +88,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def lease_ends(self) -> str:
-        """Sorted set: ids of the leased jobs by the ms at which the lease ends."""
+        """Sorted set: what the leases of one claim begin with, by the ms at which they end, and how many they are."""
         return f"{self.namespace}fetchq:lease-ends:{self.queue}"
 
     @property
@@ -148,7 +148,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def waiting(self) -> str:
-        """Prefix, the limit key follows. Sorted set: ids of the jobs that wait for it, in the order of their turns."""
+        """Prefix, the limit key follows. Sorted set: ids of the jobs that wait for it and are next, in their order.
+
+        With more than a few, `#`, a place, a blank and the key: those from that place on; `#` and the key: the places.
+        """
         return f"{self.namespace}fetchq:waiting:{self.queue}:"
 
     @property

@@ -41,6 +41,9 @@ WAKE_CAP: Final = 8
 """How many tokens the wake list holds at most, as in `lua/enqueue.lua`."""
 MAX_TOP: Final = 1000
 
+_PARTS_A_CALL: Final = 6
+"""Of the queue of a limit key: with the first, of up to 128 jobs each, they are less than `BATCH_JOBS`."""
+
 _TURNS_TO_SEND: Final = 12
 """Turns of the event loop in which redis-py has taken a connection and written a command to it."""
 
@@ -239,16 +242,9 @@ class Producer:
 
     async def _all_ids(self, first_of: str | None) -> AsyncGenerator[list[str], None]:
         """The ids of the whole queue in batches, those that wait for the host `first_of` first. Some may come twice."""
-        queue, passed = f"{self.keys.waiting}{first_of}", 0
-        while first_of is not None:
-            with self._asking():
-                waiting = await self._redis.zrange(queue, passed, passed + BATCH_JOBS - 1)
-            if not waiting:
-                break
-            yield [_text(job_id) for job_id in waiting]
-            with self._asking():
-                left = await self._redis.zmscore(queue, waiting)
-            passed += sum(place is not None for place in left)  # those that were cancelled have made room
+        if first_of is not None:
+            async for ids in self._waiting_ids(first_of):
+                yield ids
         cursor, more = 0, True
         while more:
             with self._asking():
@@ -256,6 +252,27 @@ class Producer:
             more = cursor != 0
             if scored:
                 yield [_text(job_id) for job_id, _ in scored]
+
+    async def _waiting_ids(self, key: str) -> AsyncGenerator[list[str], None]:
+        """The ids that wait for a limit key, a few parts of its queue at a time (`lua/frontier.lua`).
+
+        When the first part is emptied another takes its place, so that it is looked at each time.
+        """
+        first, index, passed = f"{self.keys.waiting}{key}", f"{self.keys.waiting}#{key}", "-inf"
+        more = True
+        while more:
+            with self._asking():
+                places = await self._redis.zrangebyscore(index, passed, "+inf", start=0, num=_PARTS_A_CALL)
+                begins = [_text(place) for place in places]
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for name in (first, *(f"{self.keys.waiting}#{begin} {key}" for begin in begins)):
+                        pipe.zrange(name, 0, BATCH_JOBS - 1)
+                    parts = await pipe.execute()
+            ids = [_text(job_id) for part in parts for job_id in part]
+            for start in range(0, len(ids), BATCH_JOBS):
+                yield ids[start : start + BATCH_JOBS]
+            more = bool(begins)
+            passed = f"({begins[-1]}" if begins else passed
 
     async def pause(self) -> None:
         """From now on no worker of this queue starts a job. Those that run go on; more can be enqueued."""

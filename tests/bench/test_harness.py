@@ -19,7 +19,12 @@ from bench.processes import Child, run
 from bench.redis_server import redis_server
 from bench.site import nginx_site
 from bench.stage import Options, Stage
+from bench.worker_options import worker_options
 from tests.redis_server import needed_binary
+
+from fetchq_worker.arq_settings import worker_settings
+from fetchq_worker.frontier.gate import FetchGate
+from fetchq_worker.settings import Settings
 
 _FETCHQ = next(peer for peer in QUEUES if peer.name == FETCHQ)
 
@@ -128,3 +133,11 @@ async def test_a_drain_of_a_job_that_nobody_runs_is_a_failure_with_a_reason(
 def _dead_worker(*_: object) -> Child:
     code = "import sys; print('no work today', file=sys.stderr); sys.exit(3)"
     return Child("worker", [sys.executable, "-c", code], Path(_[2]))  # type: ignore[arg-type]
+
+
+def test_the_worker_that_is_measured_is_the_one_that_operators_run() -> None:
+    settings = Settings(lease_s=4.0)
+    options = worker_options(worker_settings(settings=settings))
+    assert isinstance(options["gate"], FetchGate)
+    assert (options["lease_s"], options["dead_letter_max"]) == (4.0, settings.kept_letters)
+    assert options["log_arguments"] is False

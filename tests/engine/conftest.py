@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
 import pytest
@@ -11,9 +12,12 @@ from arq.connections import ArqRedis
 from tests.engine.scripted_queue import Queue
 from tests.redis_server import RedisServer
 
+from fetchq import scripts
 from fetchq.redis_url import connect
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine import Worker
+
+MOST_IN_A_PART, PLACES_IN_A_MS = 3, 4
 
 NewClient = Callable[[], ArqRedis]
 
@@ -86,3 +90,22 @@ async def make_worker(new_client: NewClient) -> AsyncIterator[MakeWorker]:
     for worker in workers:
         if worker._pool is not None:
             await worker.close()
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The queue of a limit key is in parts of so many jobs, so that a few are a queue in parts. Ask for it first."""
+    read = scripts._read
+
+    def read_with_small_parts(package: str, name: str) -> str:
+        source = read(package, name)
+        if name == "frontier":
+            for line, number in (("PART", MOST_IN_A_PART), ("TICKS", PLACES_IN_A_MS)):
+                source, count = re.subn(rf"^  {line} = \d+,", f"  {line} = {number},", source, flags=re.M)
+                assert count == 1
+        return source
+
+    monkeypatch.setattr(scripts, "_read", read_with_small_parts)
+    scripts.script_source.cache_clear()
+    yield MOST_IN_A_PART
+    scripts.script_source.cache_clear()

@@ -57,6 +57,8 @@ class FrontierState:
     running: dict[str, str] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)
     pending: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+    """How many there are of each key's queue, where there are several."""
     misses_jobs: bool = False
     """A queue of waiting jobs was found lost, and all that is parked is to be brought back."""
 
@@ -69,16 +71,20 @@ class FrontierState:
             for name in (keys.turns, keys.depths, keys.cooling, keys.pending, *queues):
                 pipe.zrange(name, 0, -1, withscores=True)
             hosts, running, limits, *sets = await pipe.execute()
-        turns, depths, cooling, pending, *waiting = ({name.decode(): score for name, score in one} for one in sets)
+        turns, depths, cooling, pending, *found = ({name.decode(): score for name, score in one} for one in sets)
+        waiting, parts = _joined(
+            {name.removeprefix(keys.waiting): one for name, one in zip(queues, found, strict=True)}
+        )
         return cls(
             {key.decode(): Record.parse(text.decode()) for key, text in hosts.items() if key},
-            dict(zip((name.removeprefix(keys.waiting) for name in queues), waiting, strict=True)),
+            waiting,
             turns,
             depths,
             cooling,
             {job_id.decode(): key.decode() for job_id, key in running.items()},
             {key.decode(): text.decode() for key, text in limits.items()},
             pending,
+            parts,
             b"" in hosts,
         )
 
@@ -148,3 +154,20 @@ class FrontierState:
                 continue
             left = sorted(job_id for job_id in ids if self.pending.get(job_id, 0) >= PARKED)
             assert not left, f"{key} has room for {left}: {record} {limits}"
+
+
+def _joined(sets: dict[str, dict[str, float]]) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """The queue of each key out of its parts, and how many there are. Fails where these are not as they must be."""
+    queues = {name: dict(one) for name, one in sets.items() if not name.startswith("#")}
+    indexes = {name[1:]: sorted(one.values()) for name, one in sets.items() if name[0] == "#" and " " not in name}
+    parts = {key: [queues[key], *(sets[f"#{begin:.0f} {key}"] for begin in begins)] for key, begins in indexes.items()}
+    assert len(sets) == len(queues) + sum(map(len, parts.values())), f"a part that no index knows: {sets.keys()}"
+    for key, ordered in parts.items():
+        for part, begin in zip(ordered[1:], indexes[key], strict=True):
+            assert min(part.values()) >= begin, f"{key}: {part} begins at {begin}"
+        for part, begin in zip(ordered, indexes[key], strict=False):
+            assert max(part.values()) < begin, f"{key}: {part} reaches into {begin}"
+        assert sum(map(len, ordered)) == len(set().union(*ordered)), f"{key}: a job is in two parts of its queue"
+        for part in ordered[1:]:
+            queues[key] |= part
+    return queues, {key: len(ordered) for key, ordered in parts.items()}

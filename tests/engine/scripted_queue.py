@@ -53,6 +53,8 @@ class Queue:
         self.now_ms = T0
         self.letter_ttl_ms = DAY_MS
         self.letter_max = 1000
+        self._traced: dict[tuple[str, str], bool] = {}
+        """By job and token, whether the claim said that there is more of the job than payload and lease."""
         self.turn_ms = -1
         """What the last admission said of the next turn."""
 
@@ -85,17 +87,24 @@ class Queue:
         lanes: str = "hdl",
     ) -> Claim:
         keys = self.keys
-        queued, more, wait_ms, passed, flat = await self.scripts.claim(
+        queued, more, wait_ms, passed, ids, payloads, scores, unlike_most = await self.scripts.claim(
             (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused, *keys.frontier),
             (
                 self.now_ms, token, LEASE_MS, count, max_bytes, passed, DAY_MS, "1" if aborts else "",
                 keys.job, keys.retry, keys.in_progress, keys.waiting, lanes, *only,
             ),
         )  # fmt: skip
+        scores = scores * len(ids) if len(scores) == 1 else scores
         jobs = [
-            Claimed(flat[i].decode(), flat[i + 1], int(float(flat[i + 2])), flat[i + 3], flat[i + 4] == 1)
-            for i in range(0, len(flat), 5)
+            Claimed(job_id.decode(), payload, int(float(score)), 1, False)
+            for job_id, payload, score in zip(ids, payloads, scores, strict=True)
         ]
+        for job in jobs:
+            self._traced[job.id, token] = False
+        for i in range(0, len(unlike_most), 3):
+            place, tries, aborted = unlike_most[i : i + 3]
+            jobs[place] = jobs[place]._replace(tries=tries, aborted=aborted == 1)
+            self._traced[jobs[place].id, token] = True
         return Claim(queued, more == 1, wait_ms, passed, jobs)
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
@@ -111,7 +120,8 @@ class Queue:
             keys.waiting, keys.dead_letter, self.letter_ttl_ms, self.letter_max,
         ]  # fmt: skip
         for outcome in outcomes:
-            args += [*outcome, *("", "", "", "", "")][:8]
+            job_id, token, verb, time, marker, result, note, letter = [*outcome, *("", "", "", "", "")][:8]
+            args += (1, token, verb, time, marker, note, letter, job_id, result)
         lost, refused, refusal, turn_ms = await self.scripts.commit(
             (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier, keys.dead), args
         )
@@ -164,7 +174,9 @@ class Queue:
         return [job_id.decode() for job_id in refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
-        return await self.commit((job_id, token, "finish", 3_600_000, "", result))
+        """As a worker does whose run left nothing behind."""
+        verb = "finish" if self._traced.get((job_id, token), True) else "clean"
+        return await self.commit((job_id, token, verb, 3_600_000, "", result))
 
     async def cool(self, key: str, for_ms: int | str = "", *, first_ms: int = 60_000, most_ms: int = DAY_MS) -> int:
         """In how many ms the cooling-off ends that begins now."""
@@ -186,7 +198,7 @@ class Queue:
 
     async def renew(self, *held: tuple[str, str]) -> list[bytes]:
         keys = self.keys
-        args: list[Any] = [self.now_ms, LEASE_MS, keys.in_progress, keys.waiting]
+        args: list[Any] = [self.now_ms, LEASE_MS, keys.in_progress, keys.waiting, keys.retry]
         for job_id, token in held:
             args += (job_id, token)
         lost: list[bytes] = await self.scripts.renew((keys.pending, keys.leases, keys.lease_ends, *keys.frontier), args)
@@ -215,6 +227,15 @@ class Queue:
             (self.now_ms, mine, keys.job, keys.in_progress, 60_000, passed, count),
         )
         return reply
+
+    async def lease_ends(self) -> dict[str, int]:
+        """How many leases have records that begin so, token and end; each entry stands at its end."""
+        ends: dict[str, int] = {}
+        for head, score in await self.redis.zrange(self.keys.lease_ends, 0, -1, withscores=True):
+            end_ms, share = divmod(score, 1)
+            assert head.decode().split("|")[1:] == [f"{end_ms:.0f}", ""]
+            ends[head.decode()] = int(share * 1024)
+        return ends
 
     async def score(self, job_id: str) -> float | None:
         score: float | None = await self.redis.zscore(self.keys.pending, job_id)

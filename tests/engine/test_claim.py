@@ -274,7 +274,63 @@ async def test_a_lease_whose_job_is_gone_is_forgotten(queue: Queue) -> None:
     queue.now_ms += LEASE_MS
     await queue.claim()
     assert await queue.redis.hkeys(queue.keys.leases) == []
-    assert await queue.redis.zcard(queue.keys.lease_ends) == 0
+    assert await queue.lease_ends() == {}
+
+
+@pytest.mark.asyncio
+async def test_the_ends_of_leases_are_counted_by_claim_and_by_renewal(queue: Queue) -> None:
+    await queue.add(*"abcdef")
+    await queue.claim(4)
+    await queue.claim(2, token="w.2")
+    end_ms = queue.now_ms + LEASE_MS
+    assert await queue.lease_ends() == {f"w.1|{end_ms}|": 4, f"w.2|{end_ms}|": 2}
+    queue.now_ms += 1000
+    await queue.renew(("a", "w.1"), ("b", "w.1"), ("e", "w.2"), ("f", "w.2"))
+    assert await queue.lease_ends() == {
+        f"w.1|{end_ms}|": 2,
+        f"w.1|{end_ms + 1000}|": 2,
+        f"w.2|{end_ms + 1000}|": 2,
+    }
+    await queue.finish("a")
+    await queue.commit(("b", "w.1", "retry", 0), ("c", "w.1", "release"))
+    assert await queue.give_back("w.2") == 2
+    assert await queue.lease_ends() == {f"w.1|{end_ms}|": 1}
+    await queue.finish("d")
+    assert await queue.lease_ends() == {}
+
+
+@pytest.mark.asyncio
+async def test_an_ended_lease_is_found_among_thousands_of_jobs_that_are_due_at_its_end(queue: Queue) -> None:
+    await queue.add("zz")
+    await queue.claim()
+    end_ms = queue.now_ms + LEASE_MS
+    await queue.add(*(f"j{number:04}" for number in range(3000)), due_ms=end_ms)
+    await queue.forget_in_progress("zz")
+    queue.now_ms = end_ms
+    assert (await queue.claim(1, token="w.2")).ids == ["zz"]
+
+
+@pytest.mark.asyncio
+async def test_an_ended_lease_is_found_although_an_abort_moved_its_job(queue: Queue) -> None:
+    await queue.add("a", "b")
+    await queue.claim()
+    await queue.redis.zadd(queue.keys.pending, {"a": 1})
+    queue.now_ms += LEASE_MS
+    await queue.claim(1, token="w.2")
+    assert await queue.lease_ends() == {f"w.2|{queue.now_ms + LEASE_MS}|": 1}
+    assert sorted([await queue.score("a") or 0, await queue.score("b") or 0]) == [T0 - 1, queue.now_ms + LEASE_MS]
+
+
+@pytest.mark.asyncio
+async def test_a_lease_that_was_taken_over_is_counted_no_more(queue: Queue) -> None:
+    await queue.add(*(f"j{number:04}" for number in range(1200)))
+    await queue.claim(700)
+    await queue.claim(500, token="w.2")
+    queue.now_ms += LEASE_MS
+    assert len((await queue.claim(1000, token="w.3")).jobs) == 1000
+    await queue.claim(1000, token="w.4")
+    end_ms = queue.now_ms + LEASE_MS
+    assert await queue.lease_ends() == {f"w.3|{end_ms}|": 1000, f"w.4|{end_ms}|": 200}
 
 
 @pytest.mark.asyncio

@@ -97,9 +97,27 @@ async def test_renewal_moves_the_leases_end_and_keeps_the_original_score(queue: 
         assert await queue.renew(("a", "w.1")) == []
     assert (await queue.claim(token="w.2")).ids == []
     assert await queue.score("a") == queue.now_ms + LEASE_MS
-    assert await queue.redis.zscore(queue.keys.lease_ends, "a") == queue.now_ms + LEASE_MS
+    assert await queue.lease_ends() == {f"w.1|{queue.now_ms + LEASE_MS}|": 1}
     await queue.commit(("a", "w.1", "release"))
     assert await queue.score("a") == T0 - 1
+    assert await queue.lease_ends() == {}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("renewed", [False, True])
+async def test_a_first_try_that_outlived_its_lease_leaves_no_count_behind(queue: Queue, renewed: bool) -> None:
+    """Who sees a lease end writes its try down, which the run does not know of."""
+    await queue.add("a", "b")
+    await queue.claim()
+    queue.now_ms += LEASE_MS
+    await queue.redis.set(queue.keys.paused, "1")
+    assert (await queue.claim(token="w.2")).ids == []
+    assert await queue.tries("a") == 1
+    if renewed:
+        assert await queue.renew(("a", "w.1"), ("b", "w.1")) == []
+    assert await queue.commit(("a", "w.1", "clean", 0), ("b", "w.1", "retry")) == ([], [], b"")
+    assert await queue.redis.keys(queue.keys.retry + "*") == [(queue.keys.retry + "b").encode()]
+    assert await queue.tries("b") == 1
 
 
 @pytest.mark.asyncio

@@ -387,7 +387,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
 
 @pytest.fixture(params=["embedded", "real"])
-def machine(request: pytest.FixtureRequest) -> type[FrontierMachine]:
+def machine(request: pytest.FixtureRequest, small_parts: int) -> type[FrontierMachine]:
     server = request.getfixturevalue("redis_server") if request.param == "real" else None
     return type("Machine", (FrontierMachine,), {"server": server})
 

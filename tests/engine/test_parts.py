@@ -22,11 +22,20 @@ from fetchq_worker.engine.wake import Bell
 
 pytestmark = pytest.mark.asyncio
 
-FIELDS_BEFORE_JOBS, FIELDS_A_JOB = 12, 8
+FIELDS_BEFORE_JOBS, FIELDS_ALIKE, FIELDS_A_JOB = 12, 7, 2
 
 
 def lease(number: int = 0) -> Lease:
     return Lease(b"%d" % number, "w.1", b"", 0, 1)
+
+
+def ids_of(args: list[Any]) -> list[Any]:
+    """Of which jobs a commit speaks: of some that are alike in all but the result, then of others."""
+    ids, at = [], FIELDS_BEFORE_JOBS
+    while at < len(args):
+        first, at = at + FIELDS_ALIKE, at + FIELDS_ALIKE + FIELDS_A_JOB * args[at]
+        ids += args[first:at:FIELDS_A_JOB]
+    return ids
 
 
 class Link:
@@ -42,7 +51,7 @@ class Link:
             await self.held.wait()
         if self.broken:
             raise RedisConnectionError("away")
-        self.calls.append(args[FIELDS_BEFORE_JOBS::FIELDS_A_JOB])
+        self.calls.append(ids_of(args))
         return [[], [], b"", 0]
 
 

@@ -114,3 +114,18 @@ async def test_a_paused_host_keeps_its_cooling_off_and_its_rate(queue: Queue) ->
     assert await _start(queue, token="w.2") == []
     queue.now_ms = T0 + 10_400
     assert await _start(queue, token="w.3") == ids[1:2]
+
+
+@pytest.mark.parametrize("others", [0, 1000], ids=["few limits", "many limits"])
+@pytest.mark.asyncio
+async def test_the_narrowest_limit_holds_however_many_are_set(queue: Queue, others: int) -> None:
+    if others:
+        await queue.redis.hset(queue.keys.limits, mapping={f"other{number}.example": "c=5" for number in range(others)})
+    await queue.set_limits(KEY, "set", "c=2")
+    await _enqueue(queue, 20)
+    await _enqueue(queue, 20, key="www.example.com")
+    assert len((await queue.claim(50)).ids) == 2 + 8
+    assert await queue.set_limits("*.example.com", "set", "c=9", "www.example.com") == [b"c=9", 0, 1]
+    assert await queue.set_limits("*", "set", "c=12", KEY, "www.example.com") == [b"c=12", 0, 0]
+    assert await queue.set_limits(KEY, "clear", "", KEY) == [b"", 1, 10]
+    assert await queue.set_limits("*.example.com", "clear", "", "www.example.com") == [b"", 1, 3]

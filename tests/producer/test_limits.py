@@ -173,6 +173,19 @@ async def test_all_of_a_host_are_cancelled_waiting_deferred_and_standing_and_non
 
 
 @pytest.mark.asyncio
+async def test_what_waits_in_the_hosts_own_queue_is_cancelled_before_the_whole_queue_is_walked(
+    producer: Producer,
+) -> None:
+    await producer.limits.pause("*")
+    await producer.enqueue_many(f"http://example.net/{number}" for number in range(2000))
+    await producer.enqueue_many(f"http://example.org/{number}" for number in range(2000))
+    batches = [counts async for counts in producer.cancel_all(host="example.org")]
+    assert len(batches) == 3, "six parts a call, and the first"
+    assert sum(counts[CancelOutcome.CANCELLED] for counts in batches) == 2000
+    assert [state.host for state in await producer.hosts()] == ["example.net"]
+
+
+@pytest.mark.asyncio
 async def test_jobs_of_a_host_can_be_narrowed_by_a_tag(producer: Producer) -> None:
     wanted = await producer.enqueue("http://example.org/1", tags=("old",))
     kept = await producer.enqueue("http://example.org/2", tags=("new",))

@@ -70,7 +70,7 @@ RIGHTS: Final = {
         # a producer cannot see that memory runs short before it has, nor a worker refuse a server that drops jobs then.
         commands=_TALK
         | {"info", "multi", "exec", "exists", "mget", "subscribe", "unsubscribe"}
-        | {"unlink", "zcard", "zmscore", "zrange", "zscan", "zscore"},
+        | {"unlink", "zcard", "zmscore", "zrange", "zrangebyscore", "zscan", "zscore"},
         scripts={"fetchq": "[ec]*"},  # enqueue, cancel
         keys={
             "pending": Access.BOTH,

@@ -28,8 +28,7 @@ local function leave_frontier(id, key)
   local record = frontier.record(key)
   local score = tonumber(redis.call('ZSCORE', KEYS[1], id) or 0)
   if score >= frontier.PARKED then
-    local removed = redis.pcall('ZREM', frontier.waiting .. key, id)
-    record.waiting = math.max(0, record.waiting - (tonumber(removed) or 0))
+    frontier.take_out(key, record, id, score)
   elseif score <= now then
     record.standing = math.max(0, record.standing - 1)
   end

@@ -17,6 +17,12 @@
 --   turns    sorted set: limit key, or '#' and a job id -> ms at which to look at it
 --   depths   sorted set: limit key -> how many jobs wait      cooling  sorted set: limit key -> ms at which it ends
 --   running  hash: job id -> limit key; with '#' in front, the lease has ended and the run is not counted
+-- and after the prefix that `frontier.open` is told:
+--   <limit key>            sorted set: those of its jobs that wait and are next, by their places: when they became due, lanes
+--                          apart, in 1/256 ms
+--   #<place> <limit key>   sorted set: those that wait from this place on, up to the next such
+--   #<limit key>           sorted set: these places, by themselves
+-- So a queue is in parts small enough for Redis to keep each in one piece of memory: a third of what one large set takes.
 -- No host begins with '#' (WHATWG URL, section 3.5, forbids it in one); there are some that begin with '-' or '~'.
 --
 -- Rates follow GCRA (ITU-T I.371): one number a key, no window to clean up. Time is Redis's own.
@@ -36,6 +42,9 @@ local frontier = {
   FIRST_COOLING_MS = 60000,
   MAX_COOLING_MS = 86400000,
   MAX_DELAY_MS = 3600000, -- of a crawl delay
+  PART = 127, -- waiting jobs to a part; Redis keeps up to 128 in one piece, unless `zset-max-listpack-entries` says less
+  TICKS = 256, -- places in a ms: of those that became due in one ms, so many parts can be told apart
+  FEW_LIMITS = 64, -- so many that were set are read at once; of more, those that may hold for a key
   REMEMBER_MS = 600000,
   REMEMBER_DELAY_MS = 3600000,
 }
@@ -105,17 +114,43 @@ function frontier.open(first, waiting_prefix, pending, now_us)
   frontier.depths, frontier.cooling, frontier.running = KEYS[first + 3], KEYS[first + 4], KEYS[first + 5]
   frontier.waiting, frontier.pending = waiting_prefix, pending
   frontier.now_us, frontier.now = now_us, math.floor(now_us / 1000)
-  frontier.any_limits = redis.call('HLEN', frontier.limits) > 0
-  frontier.records, frontier.touched, frontier.known_limits = {}, {}, {}
+  frontier.records, frontier.touched, frontier.parked = {}, {}, {}
+  frontier.open_limits()
   frontier.promoted, frontier.soonest = 0, nil
   redis.call('HLEN', frontier.hosts)
   redis.call('ZCARD', frontier.turns)
   redis.call('ZCARD', frontier.depths)
   redis.call('ZCARD', frontier.cooling)
-  redis.call('HLEN', frontier.running)
+  frontier.any_run = redis.call('HLEN', frontier.running) > 0
 end
 
 local BUILT_IN = {c = frontier.DEFAULT_CONCURRENCY}
+
+-- What was set is read anew from here on.
+function frontier.open_limits()
+  local count = redis.call('HLEN', frontier.limits)
+  frontier.any_limits, frontier.known_limits = count > 0, {}
+  frontier.set_limits, frontier.any_wider = nil, true
+  if count > 0 and count <= frontier.FEW_LIMITS then
+    local flat = redis.call('HGETALL', frontier.limits)
+    frontier.set_limits, frontier.any_wider = {}, false
+    for i = 1, #flat, 2 do
+      frontier.set_limits[flat[i]] = flat[i + 1]
+      frontier.any_wider = frontier.any_wider or string.find(flat[i], '*', 1, true) ~= nil
+    end
+  end
+end
+
+local function read_limits(names)
+  if not frontier.set_limits then
+    return redis.call('HMGET', frontier.limits, unpack(names))
+  end
+  local texts = {}
+  for i = 1, #names do
+    texts[i] = frontier.set_limits[names[i]] or false
+  end
+  return texts
+end
 
 function frontier.limits_of(key)
   if not frontier.any_limits then
@@ -124,6 +159,9 @@ function frontier.limits_of(key)
   local limits = frontier.known_limits[key]
   if limits then
     return limits
+  end
+  if not (frontier.any_wider or frontier.set_limits[key]) then
+    return BUILT_IN
   end
   local names = {key}
   local dot = string.find(key, '.', 1, true)
@@ -136,7 +174,7 @@ function frontier.limits_of(key)
   end
   names[#names + 1] = '*'
   limits = {}
-  local texts = redis.call('HMGET', frontier.limits, unpack(names))
+  local texts = read_limits(names)
   for i = 1, #names do
     if texts[i] then
       for name, value in string.gmatch(texts[i], '(%a)=(%d+)') do
@@ -155,21 +193,34 @@ end
 -- the first claimer finds it out.
 function frontier.told(key)
   if not frontier.by then
-    frontier.by = frontier.any_limits and redis.call('HGET', frontier.limits, '@by') or 'host'
+    frontier.by = frontier.any_limits and read_limits({'@by'})[1] or 'host'
   end
   return (frontier.by == 'host' or string.sub(key, 1, 4) == 'key:') and key or ''
 end
 
 local function read_record(text)
-  local record = {}
-  local running, standing, waiting, tat, cools_until, strikes, fails, delay, turn, last =
-    string.match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
-  record.running, record.standing, record.waiting = tonumber(running or 0), tonumber(standing or 0), tonumber(waiting or 0)
-  record.tat, record.cools_until = tonumber(tat or 0), tonumber(cools_until or 0)
-  record.strikes, record.fails = tonumber(strikes or 0), tonumber(fails or 0)
-  record.delay, record.turn, record.last = tonumber(delay or 0), tonumber(turn or 0), last or ''
-  record.depth, record.stored = record.waiting, running ~= nil
-  return record
+  -- As a rule there is neither a rate, nor trouble, nor a turn.
+  local running, standing, waiting, last = string.match(text or '', '^(%d+) (%d+) (%d+) 0 0 0 0 0 0 (.*)$')
+  local tat, cools_until, strikes, fails, delay, turn = 0, 0, 0, 0, 0, 0
+  if text and not running then
+    running, standing, waiting, tat, cools_until, strikes, fails, delay, turn, last =
+      string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  end
+  local waits = tonumber(waiting or 0)
+  return { -- at once, with all that it will ever have: field by field it would be made larger five times
+    running = tonumber(running or 0), standing = tonumber(standing or 0), waiting = waits, tat = tonumber(tat or 0),
+    cools_until = tonumber(cools_until or 0), strikes = tonumber(strikes or 0), fails = tonumber(fails or 0),
+    delay = tonumber(delay or 0), turn = tonumber(turn or 0), last = last or '', depth = waits, stored = running ~= nil,
+    touched = false,
+  }
+end
+
+local function write_record(record)
+  if record.tat + record.cools_until + record.strikes + record.fails + record.delay + record.turn == 0 then
+    return string.format('%d %d %d 0 0 0 0 0 0 %s', record.running, record.standing, record.waiting, record.last)
+  end
+  return string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s', record.running, record.standing, record.waiting,
+    record.tat, record.cools_until, record.strikes, record.fails, record.delay, record.turn, record.last)
 end
 
 -- Reads the records of many limit keys at once; what `frontier.record` gives afterwards costs no command.
@@ -177,7 +228,7 @@ function frontier.load(keys)
   local new = {}
   for i = 1, #keys do
     if not frontier.records[keys[i]] then
-      frontier.records[keys[i]] = {}
+      frontier.records[keys[i]] = true -- once, though it is named twice
       new[#new + 1] = keys[i]
     end
   end
@@ -284,37 +335,212 @@ local function set_turn(key, record, at)
   record.turn = at
 end
 
+-- A queue of waiting jobs is not there, which only somebody else can have done: its jobs are parked, and in no queue.
+function frontier.miss_jobs()
+  redis.call('HSET', frontier.hosts, '', string.format('%.0f', frontier.now))
+end
+
+-- How much earlier than it became due, in ms, a job's place in its key's queue is.
+local function head_start(lane)
+  return (lane == 'h' and frontier.HEAD_START_MS) or (lane == 'l' and -frontier.HEAD_START_MS) or 0
+end
+
+local function place_of(lane, due)
+  return (math.min(math.max(math.floor(due), 0), 2 ^ 44) - head_start(lane)) * frontier.TICKS
+end
+
+local function text(place)
+  return string.format('%.0f', place)
+end
+
+local function index_of(key)
+  return frontier.waiting .. '#' .. key
+end
+
+-- The part of a key's queue that begins at a place; the first one for nil.
+local function part_of(key, from)
+  return frontier.waiting .. (from and '#' .. text(from) .. ' ' or '') .. key
+end
+
+-- The last place up to `to` at which a part of a key's queue begins; nil where that is the first part.
+local function begin_of(key, to)
+  return tonumber(redis.pcall('ZREVRANGEBYSCORE', index_of(key), to, '-inf', 'LIMIT', 0, 1)[1])
+end
+
 -- A key of ours that somebody filled with another type is nothing to lose jobs over: it is replaced.
-local function add_waiting(key, order, id)
-  local reply = redis.pcall('ZADD', frontier.waiting .. key, order, id)
+local function add_to(name, ...)
+  local reply = redis.pcall('ZADD', name, ...)
   if type(reply) == 'table' and reply.err then
-    redis.call('DEL', frontier.waiting .. key)
-    reply = redis.call('ZADD', frontier.waiting .. key, order, id)
+    redis.call('DEL', name)
+    reply = redis.call('ZADD', name, ...)
   end
   return reply
+end
+
+-- Moves the upper half of a part, named `name`, into a new one.
+local function halve(key, name)
+  local lower = math.ceil(frontier.PART / 2)
+  local upper = redis.call('ZRANGE', name, lower - 1, -1, 'WITHSCORES')
+  local before, from = tonumber(upper[2]), tonumber(upper[4])
+  if from == before then -- what became due in one ms is told apart only by the part that it stands in
+    from = from + 1
+    if from % frontier.TICKS == 0 then
+      return
+    end
+  end
+  if add_to(index_of(key), 'NX', text(from), text(from)) == 0 then
+    return
+  end
+  local moved = {}
+  for i = 3, #upper, 2 do
+    moved[i - 2], moved[i - 1] = text(math.max(from, tonumber(upper[i + 1]))), upper[i]
+  end
+  redis.call('ZREMRANGEBYRANK', name, lower, -1)
+  add_to(part_of(key, from), unpack(moved))
+end
+
+-- Where the last part of a key's queue begins (nil: it is the first), and how many wait there.
+local function last_part(key, record)
+  if not record.last_part then
+    local from = record.waiting > 0 and begin_of(key, '+inf') or nil
+    record.last_part = {
+      from = from,
+      size = from and tonumber(redis.pcall('ZCARD', part_of(key, from))) or record.waiting,
+    }
+  end
+  return record.last_part
+end
+
+-- As a rule a job comes after all others: when the last part is full, it begins another. One in between is halved. Where more
+-- became due in one ms than its places can tell apart, a part becomes one large set.
+local function add_waiting(key, record, place, id)
+  local last = last_part(key, record)
+  local from = last.from
+  if from and place < from - from % frontier.TICKS then
+    from = begin_of(key, text(place + frontier.TICKS - 1))
+  elseif last.size >= frontier.PART then
+    local greatest = tonumber(redis.pcall('ZRANGE', part_of(key, from), -1, -1, 'WITHSCORES')[2])
+    local begins = greatest and math.max(place, greatest + 1)
+    if begins and (begins == place or (place > greatest - frontier.TICKS and begins % frontier.TICKS > 0)) then
+      add_to(index_of(key), text(begins), text(begins))
+      from, last.from, last.size = begins, begins, 0
+    end
+  end
+  local name = part_of(key, from)
+  local added = add_to(name, text(math.max(place, from or place)), id)
+  if from == last.from then
+    last.size = last.size + added
+  end
+  if from ~= last.from or last.size > frontier.PART then
+    local size = redis.call('ZCARD', name)
+    if size > frontier.PART and size <= 2 * frontier.PART then
+      halve(key, name)
+      record.last_part = nil
+    end
+  end
+  return added
+end
+
+-- How many wait for a key; of those beyond the first part, one for each part: to look at all of them would take too long.
+local function count(key)
+  local first = tonumber(redis.pcall('ZCARD', part_of(key))) or 0
+  return first + (first > 0 and tonumber(redis.pcall('ZCARD', index_of(key))) or 0), first
+end
+
+-- The first part is gone: the next takes its place. Returns whether there is one.
+local function next_part(key)
+  for _ = 1, 100 do
+    local from = tonumber(redis.pcall('ZPOPMIN', index_of(key))[1])
+    if not from then
+      return false
+    end
+    if not redis.pcall('RENAME', part_of(key, from), part_of(key)).err then
+      return true
+    end
+    frontier.miss_jobs()
+  end
+  return true
+end
+
+-- So many have left a key's queue, and with them its first part is gone, or not.
+local function left(key, record, gone, is_first_gone)
+  record.last_part = nil
+  record.waiting = math.max(0, record.waiting - gone)
+  local has_more = not is_first_gone or next_part(key)
+  if record.waiting == 0 and has_more then -- they were counted after their record was lost
+    record.waiting = count(key)
+  end
+end
+
+-- The part of a key's queue in which a job stands, and where that begins (nil for the first); nothing if in none. `score`
+-- is its pending one, parked or since it came up by its deadline; a stock client's abort has another, and such a job is
+-- found in the first part only: its entry is passed over when its turn comes.
+local function find(key, id, score)
+  local name = part_of(key)
+  if type(redis.pcall('ZSCORE', name, id)) == 'string' then
+    return name
+  end
+  local place = place_of(frontier.read_score(score))
+  local from = begin_of(key, text(place + frontier.TICKS - 1))
+  while from do
+    name = part_of(key, from)
+    if type(redis.pcall('ZSCORE', name, id)) == 'string' then
+      return name, from
+    end
+    from = from > place and begin_of(key, '(' .. text(from)) or nil
+  end
+end
+
+-- Whether a job waits for this key.
+function frontier.waits(key, id, score)
+  return find(key, id, score) ~= nil
+end
+
+-- Takes a job out of its key's queue. Returns whether it was there.
+function frontier.take_out(key, record, id, score)
+  local name, from = find(key, id, score)
+  if not name then
+    return false
+  end
+  redis.call('ZREM', name, id)
+  local is_gone = redis.call('EXISTS', name) == 0
+  if is_gone and from then
+    redis.call('ZREM', index_of(key), text(from))
+  end
+  left(key, record, 1, is_gone and not from)
+  return true
 end
 
 -- Should a key's record have been lost, its queue was not.
 function frontier.count_again_if_lost(key, record)
   if not record.stored then
-    record.waiting, record.stored = tonumber(redis.pcall('ZCARD', frontier.waiting .. key)) or 0, true
+    record.waiting, record.stored = count(key), true
   end
 end
 
--- Puts a pending job into its key's own queue. `deadline` is ms since the epoch, '' for none.
-function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
-  local order = due
-  if had_its_turn and record.waiting > 0 then -- back to the front, where it came from
-    local head = redis.pcall('ZRANGE', frontier.waiting .. key, 0, 0, 'WITHSCORES')
-    order = math.min(order, tonumber(head[2] or order))
-  elseif lane == 'h' then
-    order = order - frontier.HEAD_START_MS
-  elseif lane == 'l' then
-    order = order + frontier.HEAD_START_MS
+local function write_parked()
+  if #frontier.parked > 0 then
+    redis.call('ZADD', frontier.pending, unpack(frontier.parked))
+    frontier.parked = {}
   end
-  record.waiting = record.waiting + add_waiting(key, string.format('%.0f', order), id)
+end
+
+-- Puts a pending job into its key's own queue; `frontier.save` makes it pending no more. `deadline` is ms since the epoch, '' for none.
+function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
   frontier.count_again_if_lost(key, record)
-  redis.call('ZADD', frontier.pending, frontier.parked_score(lane, due), id)
+  if had_its_turn and record.waiting > 0 then -- back to the front, where it came from
+    local first = redis.pcall('ZRANGE', part_of(key), 0, 0, 'WITHSCORES')
+    if first[2] then
+      due = math.min(due, math.floor(tonumber(first[2]) / frontier.TICKS) + head_start(lane))
+    end
+  end
+  record.waiting = record.waiting + add_waiting(key, record, place_of(lane, due), id)
+  local parked = frontier.parked
+  parked[#parked + 1] = frontier.parked_score(lane, due)
+  parked[#parked + 1] = id
+  if #parked >= 4000 then -- Lua's `unpack` gives up at 8000
+    write_parked()
+  end
   if deadline ~= '' then
     redis.call('ZADD', frontier.turns, deadline, '#' .. id)
   end
@@ -327,36 +553,28 @@ function frontier.defer(id, lane, due)
 end
 
 -- A job that had its turn will not be run: it stands no more, or never stood if it came up by its deadline or an abort.
-function frontier.pass(key, record, id)
-  local removed = redis.pcall('ZREM', frontier.waiting .. key, id)
-  if removed == 1 then
-    record.waiting = math.max(0, record.waiting - 1)
-  else
+function frontier.pass(key, record, id, score)
+  if not frontier.take_out(key, record, id, score) then
     record.standing = math.max(0, record.standing - 1)
   end
 end
 
--- A queue of waiting jobs is not there, which only somebody else can have done: its jobs are parked, and in no queue.
-function frontier.miss_jobs()
-  redis.call('HSET', frontier.hosts, '', string.format('%.0f', frontier.now))
-end
-
--- Brings back at most `count` of the jobs that were parked before a queue was lost. Which of them wait in other queues is not
+-- Brings back at most `most` of the jobs that were parked before a queue was lost. Which of them wait in other queues is not
 -- known: those are parked again by their next claimer, and are then of a later time, so that this comes to an end.
-function frontier.bring_back(count)
+function frontier.bring_back(most)
   local before = tonumber(redis.call('HGET', frontier.hosts, '') or '')
   if not before then
     return
   end
   for _, lane in ipairs({'', 'h', 'l'}) do
     local from, to = frontier.parked_score(lane, 0), '(' .. frontier.parked_score(lane, before)
-    local ids = redis.call('ZRANGEBYSCORE', frontier.pending, from, to, 'LIMIT', 0, count)
+    local ids = redis.call('ZRANGEBYSCORE', frontier.pending, from, to, 'LIMIT', 0, most)
     for i = 1, #ids do
       redis.call('ZADD', frontier.pending, 'XX', frontier.standing_score(lane, frontier.now), ids[i])
     end
     frontier.promoted = frontier.promoted + #ids
-    count = count - #ids
-    if count == 0 then
+    most = most - #ids
+    if most == 0 then
       return
     end
   end
@@ -364,18 +582,22 @@ function frontier.bring_back(count)
 end
 
 -- Corrects some records, picked at random, by what is there: whoever else empties a key, or claims a job, changes no record.
-function frontier.mend(count)
-  local deepest = redis.call('ZRANDMEMBER', frontier.depths, count)
+function frontier.mend(most)
+  local deepest = redis.call('ZRANDMEMBER', frontier.depths, most)
   frontier.load(deepest)
   for i = 1, #deepest do
     local record = frontier.record(deepest[i])
-    local depth = tonumber(redis.pcall('ZCARD', frontier.waiting .. deepest[i])) or 0
-    if depth == 0 then
+    local depth, first = count(deepest[i])
+    if first == 0 then
       frontier.miss_jobs()
+      depth = next_part(deepest[i]) and count(deepest[i]) or 0
     end
-    record.waiting, record.depth = depth, -1 -- and `depths` is written anew
+    if depth == first or record.waiting < depth then -- else it is in parts, and to count them all would take too long
+      record.waiting = depth
+    end
+    record.depth = -1 -- and `depths` is written anew
   end
-  local some = redis.call('HRANDFIELD', frontier.hosts, count) or {}
+  local some = redis.call('HRANDFIELD', frontier.hosts, most) or {}
   frontier.load(some)
   for i = 1, #some do
     local record = frontier.records[some[i]]
@@ -406,14 +628,19 @@ function frontier.fill(key, record)
       set_turn(key, record, at)
       return
     end
-    local queue = frontier.waiting .. key
-    local ids = redis.pcall('ZRANGE', queue, 0, math.min(free, 500) - 1)
+    local first, most = part_of(key), math.min(free, 500)
+    local ids = redis.pcall('ZRANGE', first, 0, most)
     if ids.err or #ids == 0 then
-      record.waiting = 0
       frontier.miss_jobs()
-      break
+      if not next_part(key) then
+        record.waiting = 0
+        break
+      end
+      ids = redis.call('ZRANGE', first, 0, most)
     end
-    record.waiting = math.max(0, record.waiting - redis.call('ZREM', queue, unpack(ids)))
+    local has_more = #ids > most
+    ids[most + 1] = nil
+    left(key, record, redis.call('ZREM', first, unpack(ids)), not has_more)
     local scores = redis.call('ZMSCORE', frontier.pending, unpack(ids))
     for i = 1, #ids do
       local score = tonumber(scores[i] or 0)
@@ -513,18 +740,24 @@ function frontier.news()
 end
 
 -- The runs of these jobs are over, or their leases: their slots are free. `stands` says of those that are pending again that
--- they stand there; `over` that nothing is to be remembered of the run. Returns the limit key of each, or false.
+-- they stand there; `over` that nothing is to be remembered of the run. Returns the limit key of each that has one.
 function frontier.release(ids, stands, over)
-  if #ids == 0 then
+  if #ids == 0 or not frontier.any_run then
     return {}
   end
   local held = redis.call('HMGET', frontier.running, unpack(ids))
-  local keys, gone = {}, {}
+  local keys, known, gone = {}, {}, {}
   for i = 1, #ids do
     if held[i] then
-      local counted = string.sub(held[i], 1, 1) ~= '#'
-      local key = counted and held[i] or string.sub(held[i], 2)
-      keys[i] = key
+      keys[i] = string.match(held[i], '^#?(.*)$')
+      known[#known + 1] = keys[i]
+    end
+  end
+  frontier.load(known)
+  for i = 1, #ids do
+    if held[i] then
+      local key = keys[i]
+      local counted = held[i] == key
       local record = frontier.record(key)
       frontier.count_again_if_lost(key, record)
       if counted then
@@ -588,6 +821,7 @@ end
 -- Writes what has changed, after letting whoever has room have it. Returns how many jobs stand now that did not before, and
 -- whether a turn comes before those that idle workers know of: then one of them is to be woken.
 function frontier.save()
+  write_parked()
   local texts, idle = {}, {}
   for i = 1, #frontier.touched do
     local key = frontier.touched[i]
@@ -610,9 +844,7 @@ function frontier.save()
       end
     else
       texts[#texts + 1] = key
-      texts[#texts + 1] = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s', record.running,
-        record.standing, record.waiting, record.tat, record.cools_until, record.strikes, record.fails, record.delay,
-        record.turn, record.last)
+      texts[#texts + 1] = write_record(record)
     end
   end
   if #texts > 0 then

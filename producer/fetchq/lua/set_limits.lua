@@ -37,7 +37,7 @@ local function write(limits)
   else
     redis.call('HSET', frontier.limits, name, text)
   end
-  frontier.any_limits, frontier.known_limits = true, {}
+  frontier.open_limits()
   return text
 end
 

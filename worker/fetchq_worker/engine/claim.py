@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -87,8 +87,8 @@ class Claimer:
             passed = 0 if only else self._passed
             lanes = LANES[self._calls % len(LANES)]
             args = ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, lanes, *only)
-            queued, more, wait_ms, passed, jobs = await scripts.claim(self._keys, args, on_sent=on_sent)
-            leases = _leases(jobs, token)
+            queued, more, wait_ms, passed, *jobs = await scripts.claim(self._keys, args, on_sent=on_sent)
+            leases = _leases(token, *jobs)
             if leases and self._admission is not None:
                 leases, turn_ms = await self._admission.admit(scripts, leases)
                 if turn_ms >= 0 and not 0 <= wait_ms <= turn_ms:
@@ -108,12 +108,25 @@ class Claimer:
             logger.warning("claim.given_back jobs=%d: the reply of the claim was lost", count)
 
 
-def _leases(jobs: list[Any], token: str) -> list[Lease]:
-    fields = iter(jobs)
-    leases = []
-    for key, payload, score, tries, aborted in zip(fields, fields, fields, fields, fields, strict=True):
-        due_ms, had_its_turn = _due_ms(score)
-        leases.append(Lease(key, token, payload, due_ms, tries, aborted == 1, had_its_turn=had_its_turn))
+def _leases(
+    token: str, ids: list[bytes], payloads: list[bytes | None], scores: list[bytes], unlike_most: list[int]
+) -> list[Lease]:
+    """What `claim.lua` says of the jobs that it claimed."""
+    if len(scores) == 1:
+        due_ms, had_its_turn = _due_ms(scores[0])
+        leases = [
+            Lease(key, token, payload, due_ms, 1, False, had_its_turn)
+            for key, payload in zip(ids, payloads, strict=True)
+        ]
+    else:
+        leases = []
+        for key, payload, score in zip(ids, payloads, scores, strict=True):
+            due_ms, had_its_turn = _due_ms(score)
+            leases.append(Lease(key, token, payload, due_ms, 1, False, had_its_turn))
+    fields = iter(unlike_most)
+    for place, tries, aborted in zip(fields, fields, fields, strict=True):
+        lease = leases[place]
+        lease.tries, lease.abort_asked, lease.traced = tries, aborted == 1, True
     return leases
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ class Verb(StrEnum):
     """What becomes of a job."""
 
     FINISH = "finish"
+    CLEAN = "clean"
+    """Finished in its first try, of which Redis holds nothing but the lease: there is less to remove."""
     MISSING = "missing"
     """Finished for want of a payload. A result that is there stays: a finished job's id was put back on the queue."""
     RETRY = "retry"
@@ -40,7 +42,7 @@ class Verb(StrEnum):
     """Back to the queue, the try not counted."""
 
 
-_LAST: Final = (Verb.FINISH, Verb.MISSING)
+_LAST: Final = (Verb.CLEAN, Verb.FINISH, Verb.MISSING)
 
 
 class Outcome(msgspec.Struct, eq=False, gc=False):
@@ -194,16 +196,7 @@ class Committer:
 
     async def _commit(self, script: Script, batch: list[Outcome]) -> tuple[list[Outcome], str]:
         """Commits a batch. Returns the outcomes that Redis would not store, and why."""
-        args: list[Any] = [*self._head]
-        for outcome in batch:
-            lease = outcome.lease
-            if outcome.verb in _LAST:
-                time: int | str = "" if outcome.result_ttl_ms is None else outcome.result_ttl_ms
-            else:
-                time = "" if outcome.defer_ms is None else outcome.defer_ms
-            marker = "" if outcome.marker_ms is None else outcome.marker_ms
-            args += (lease.key, lease.token, outcome.verb, time, marker, outcome.result, outcome.note, outcome.letter)
-        lost, refused, refusal, turn_ms = await script(self._redis_keys, args)
+        lost, refused, refusal, turn_ms = await script(self._redis_keys, [*self._head, *_said(batch)])
         if lost:
             # After a call that broke, the first of two equal commits may have landed, and this one finds no lease.
             level = logging.INFO if self.stalled else logging.WARNING
@@ -232,3 +225,22 @@ class Committer:
             logger.warning("commit.resumed")
             self._claims_wait_until = asyncio.get_running_loop().time() + MAX_BACKOFF_S
         self.stalled = bool(problem)
+
+
+def _said(batch: Sequence[Outcome]) -> Iterator[Any]:
+    """The outcomes as `commit.lua` takes them: what many of them have in common is said once."""
+    alike: dict[tuple[Any, ...], list[bytes]] = {}
+    for outcome in batch:
+        lease, verb = outcome.lease, outcome.verb
+        time = outcome.result_ttl_ms if verb in _LAST else outcome.defer_ms
+        common = (lease.token, verb, time, outcome.marker_ms, outcome.note, outcome.letter)
+        jobs = alike.get(common)
+        if jobs is None:
+            alike[common] = [lease.key, outcome.result]
+        else:
+            jobs += (lease.key, outcome.result)
+    for common, jobs in alike.items():
+        yield len(jobs) // 2
+        for part in common:
+            yield "" if part is None else part
+        yield from jobs

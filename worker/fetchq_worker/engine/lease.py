@@ -49,6 +49,8 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     """What its limits belong to, once that is known."""
     limit_later: bool = False
     """Its limit key takes time to find out: that is done in its slot."""
+    traced: bool = False
+    """Redis may hold more of the job than payload and lease: a count of its tries, or what a run of it left behind."""
     payload_bytes: int = 0
     """How long the payload is, or was."""
 
@@ -71,7 +73,7 @@ class Leases:
     def __init__(self, keys: Keys, *, lease_ms: int) -> None:
         self._held: dict[bytes, Lease] = {}
         self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, *keys.frontier)
-        self._prefixes: Final = (keys.in_progress, keys.waiting)
+        self._prefixes: Final = (keys.in_progress, keys.waiting, keys.retry)
         self._lease_ms: Final = lease_ms
         self.renewed_at = 0.0
         """When the leases were last known to be good, on the loop's clock."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arq.worker")
 """arq's own, with arq's own lines: whoever watches those finds them unchanged."""
 
+LEFT_BEHIND: Final = "left_behind"
+"""Where a coroutine finds the list to which it adds each name under `Keys.attempts` that it reads or writes."""
 MAX_RESULT_BYTES: Final = 256 << 20
 """Redis refuses values from 512 MB, by closing the connection on everything else that is sent with them."""
 RETRY_TTL_S: Final = 88400
@@ -57,6 +59,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
     ref: str = ""
     """What the log calls it."""
     marker_ms: int | None = None
+    left_behind: list[str] = []
+    """Names of what its run has read or written under `Keys.attempts`: it ends with the job."""
     ctx: dict[Any, Any] | None = None
     """What its coroutine and hooks are given; None if none was called."""
     begun: bool = False
@@ -190,6 +194,7 @@ class Runner:
 
     async def _count_try(self, job: Job) -> None:
         """A client can say that its job has had tries already (`_job_try`); the count goes on from there."""
+        job.lease.traced = True
         try:
             await self._worker.pool.setex(self._worker.keys.retry + job.lease.id, RETRY_TTL_S, str(job.tries))
         except REDIS_ERRORS as problem:
@@ -197,16 +202,16 @@ class Runner:
 
     def _context(self, job: Job) -> dict[Any, Any]:
         lease = job.lease
-        return {
-            **self._worker.ctx,
-            "job_id": lease.id,
-            "job_try": job.tries,
-            "enqueue_time": _to_datetime(job.enqueue_time_ms),
-            "score": lease.score,
-            "limit_key": lease.limit_key,
-            "had_its_turn": lease.had_its_turn,
-            "lease_token": lease.token,
-        }
+        ctx = dict(self._worker.ctx)
+        ctx["job_id"] = lease.id
+        ctx["job_try"] = job.tries
+        ctx["enqueue_time"] = _to_datetime(job.enqueue_time_ms)
+        ctx["score"] = lease.score
+        ctx["limit_key"] = lease.limit_key
+        ctx["had_its_turn"] = lease.had_its_turn
+        ctx["lease_token"] = lease.token
+        ctx[LEFT_BEHIND] = job.left_behind
+        return ctx
 
     async def _judge_starts(self, job: Job, function: SelfCounting) -> None:
         """Raises `Judged` for a job that was started too often to be started again."""
@@ -302,9 +307,8 @@ class Runner:
         ttl_ms = self._result_ttl_ms(job, function)
         result = b"" if ttl_ms == 0 else self._serialized(job, success, value)
         letter = self._letter(job, success, value)
-        return Outcome(
-            job.lease, Verb.FINISH, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms, letter=letter
-        )
+        verb = Verb.FINISH if job.lease.traced or job.left_behind else Verb.CLEAN
+        return Outcome(job.lease, verb, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms, letter=letter)
 
     def _refuse(self, job: Job, reason: BaseException, verb: Verb) -> Outcome:
         """The job is over without a run, and `reason` is why."""

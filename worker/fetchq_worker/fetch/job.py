@@ -214,7 +214,11 @@ def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
 
 def _record_key(ctx: dict[str, Any]) -> str:
     keys: Keys = ctx.get("keys", _DEFAULT_KEYS)
-    return f"{keys.attempts}{ctx['job_id']}"
+    key = f"{keys.attempts}{ctx['job_id']}"
+    left_behind: list[str] | None = ctx.get("left_behind")  # the engine's: it removes what is named there with the job
+    if left_behind is not None:
+        left_behind.append(key)
+    return key
 
 
 async def _record_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptRecord:

@@ -17,6 +17,8 @@ from .cooling import FIRST_COOLING_S, MAX_COOLING_S, Cooling
 from .limit_by import ByAddress, ByHost, KeyPolicy, LimitBy, Resolver, agreed_policy
 
 UNLIMITED: Final = Limit("")
+_REQUESTS: Final = (dict, FetchRequest, Mapping)
+"""In the order of how often they are met: whether something is a mapping is slow to ask."""
 
 
 class FetchGate:
@@ -66,7 +68,7 @@ class FetchGate:
 
 def _request_of(name: str, args: Sequence[Any]) -> FetchRequest | None:
     """The request of a fetch job; None for any other job, and for one that will end as INVALID_JOB."""
-    if name != FETCH_FUNCTION or len(args) != 1 or not isinstance(args[0], Mapping | FetchRequest):
+    if name != FETCH_FUNCTION or len(args) != 1 or not isinstance(args[0], _REQUESTS):
         return None
     try:
         request = decode_request(args[0])

@@ -15,17 +15,18 @@
 -- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
 -- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
 
+--#include ends
 --#include frontier
 
 local WIDTH, FIRST = 5, 6
 
-local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local pending, leases, wake = KEYS[1], KEYS[2], KEYS[4]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 
 local now_us = frontier.clock(ARGV[1])
 
 local wakes = redis.call('LLEN', wake)
-redis.call('ZCARD', lease_ends)
+ends.open(KEYS[3])
 frontier.open(5, ARGV[5], pending, now_us)
 
 local ids, keys = {}, {}
@@ -56,11 +57,11 @@ for i = 1, #ids do
       local old = frontier.record(held[i])
       old.running = math.max(0, old.running - 1)
     end
-    local lane, due, had_its_turn = frontier.read_score(tonumber(score) or 0)
+    local place = tonumber(score) or 0
+    local lane, due, had_its_turn = frontier.read_score(place)
     local other, passes, stood = ARGV[at + 4], (tonumber(deadline) or math.huge) * 1000 <= now_us, key
     if other ~= '' then
-      local waits = redis.pcall('ZSCORE', frontier.waiting .. other, id)
-      if type(waits) == 'string' or (had_its_turn and frontier.records[other].standing > 0) then
+      if frontier.waits(other, id, place) or (had_its_turn and frontier.records[other].standing > 0) then
         stood = other
       end
       if not passes and frontier.is_closed(other) then
@@ -72,7 +73,7 @@ for i = 1, #ids do
     end
     local record = frontier.record(key)
     if passes then
-      frontier.pass(stood, frontier.record(stood), id)
+      frontier.pass(stood, frontier.record(stood), id, place)
       passed[#passed + 1] = id
     elseif key ~= other and frontier.room(key, record, 0) > 0 then
       frontier.start(key, record)
@@ -82,6 +83,7 @@ for i = 1, #ids do
       frontier.park(key, record, id, lane, due, deadline, had_its_turn)
       refused[#refused + 1] = id
       settled[#settled + 1] = id
+      ends.drop(ends.head(records[i]))
       garbage[#garbage + 1] = progress_key .. id
       if expires_at ~= '' then
         redis.call('PEXPIREAT', job_key .. id, expires_at)
@@ -102,9 +104,9 @@ end
 if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
   redis.call('HDEL', frontier.running, unpack(settled))
-  redis.call('ZREM', lease_ends, unpack(settled))
   redis.call('DEL', unpack(garbage))
 end
+ends.save()
 local promoted, nearer = frontier.save()
 if (promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')

@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  pending: sorted set of job ids by the ms at which they are due
 -- KEYS[2]  leases: hash of id -> token|lease end|original score|when the payload was to expire ('' never)
--- KEYS[3]  lease ends: sorted set of the leased ids by lease end in ms
+-- KEYS[3]  lease ends: sorted set, that of ends.lua
 -- KEYS[4]  abort: sorted set of the ids whose cancelling was asked for      KEYS[5]  wake: list of wake tokens
 -- KEYS[6]  paused: there if nothing is to be claimed      KEYS[7..12]  the frontier's
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
@@ -18,8 +18,10 @@
 -- ARGV[14...]  ids, to claim only from among these; without any, the jobs that have been due longest
 --
 -- Returns {how many are pending or running, 1 if due jobs are left for another call,
---          ms until the next job is due, lease ends or turn comes (-1: none), ARGV[6] for the next call, jobs}, where jobs is flat:
---          id, payload (nil: gone, or not a string), original score, which try this is, 1 if its cancelling was asked for.
+--          ms until the next job is due, lease ends or turn comes (-1: none), ARGV[6] for the next call,
+--          ids of the jobs, their payloads (nil: gone, or not a string), their original scores (one alone: it is that of all),
+--          of those whose tries are counted in a retry key, or whose cancelling was asked for, flat: place in `ids` from 0,
+--          which try this is (1 for all others), 1 if its cancelling was asked for}.
 --
 -- Atomic, since a job must not be taken twice, and its lease, its in-progress key (which tells stock workers to leave
 -- it) and its place in the queue must change as one. Nothing here fails for keys of one job that hold the wrong type:
@@ -27,17 +29,19 @@
 -- record only: its retry key is written where that is not enough, for a second try and for stock workers. It runs in a
 -- Redis that is full, since claiming is how that drains.
 
+--#include ends
 --#include frontier
 
 local PAGE = 128 -- payloads are read this many at a time, so that little is read beyond the bound in bytes
 local MAX_PAGES = 40
 local MAX_ENDED = 500
+local FEW = 16 -- jobs of one score: fewer are not worth a command of their own
 local RETRY_TTL_S = '88400' -- arq's
 local MAX_TRIES = 2 ^ 31
 local DEFAULT_LIFE_TOLERANCE_MS = 600000 -- between a stock client's clock and Redis's
 
-local pending, leases, lease_ends, abort, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local token, want, max_bytes = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
+local pending, leases, abort, wake = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
+local token, want, max_bytes = ARGV[2], math.min(tonumber(ARGV[4]), ends.MOST), tonumber(ARGV[5])
 local passed, default_life_ms = tonumber(ARGV[6]), tonumber(ARGV[7])
 local job_key, retry_key, progress_key = ARGV[9], ARGV[10], ARGV[11]
 
@@ -72,17 +76,16 @@ end
 -- Leases that have ended: the job goes back to where it stood, so that a dead worker's job is next, not last. The record
 -- stays: until somebody else claims the job, its old run may still renew the lease or commit.
 local function restore_ended()
-  local ended = redis.call('ZRANGEBYSCORE', lease_ends, '-inf', now, 'LIMIT', 0, MAX_ENDED)
+  local ended, records = ends.ended(leases, pending, now, MAX_ENDED)
   if #ended == 0 then
     return
   end
-  local records = redis.call('HMGET', leases, unpack(ended))
   local again, over = {}, {}
   local progress = redis.call('MGET', unpack(prefixed(progress_key, ended)))
   local tries = redis.call('MGET', unpack(prefixed(retry_key, ended)))
   for i = 1, #ended do
-    local id, holder, _, score = ended[i], read(records[i])
-    if holder then
+    local id, holder, its_end, score = ended[i], read(records[i])
+    if holder and tonumber(its_end) <= now then
       local elsewhere = progress[i] and progress[i] ~= holder -- a stock worker runs it now
       if elsewhere or not redis.call('ZSCORE', pending, id) then
         redis.call('HDEL', leases, id)
@@ -98,19 +101,33 @@ local function restore_ended()
   end
   frontier.release(again, true, false)
   frontier.release(over, false, true)
-  redis.call('ZREM', lease_ends, unpack(ended))
 end
 
 -- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet: what was claimed by a
 -- call that fails, nobody would hear of.
 redis.call('LLEN', wake)
+ends.open(KEYS[3])
 frontier.open(7, ARGV[12], pending, now_us)
 
 local look_at_aborts = ARGV[8] == '1' and redis.call('ZCARD', abort) > 0
 local lease_end = ms(now + tonumber(ARGV[3])) -- numbers go to Redis as strings: it formats them at great length
 local progress_end = ms(clock + tonumber(ARGV[3])) -- given in ms from now, Redis would rewrite the command for each job
 local lease_head = token .. '|' .. lease_end .. '|'
-local jobs, taken, bytes = {}, 0, 0
+local claimed, claimed_payloads, claimed_scores, unlike_most = {}, {}, {}, {}
+local taken, bytes = 0, 0
+local one_score = true
+
+local function reply(due_left, wait_ms, to_pass)
+  return {redis.call('ZCARD', pending), due_left, wait_ms, to_pass, claimed, claimed_payloads,
+    one_score and {claimed_scores[1]} or claimed_scores, unlike_most}
+end
+
+local function note_ends()
+  if taken > 0 then
+    ends.add(lease_head, lease_end, taken)
+    ends.save()
+  end
+end
 
 -- The life of the payload is the lease's from here on. One that a client limited on purpose gets that limit back if the
 -- job returns to the queue; the default of a stock client limits nothing.
@@ -127,12 +144,8 @@ local function keep_payload(payload_key, score, expires_at)
   return ms(at)
 end
 
--- Takes what may be taken of a page of {id, score, id, score, ...}. Returns how many of it stay where they are.
-local function take(page)
-  local ids = {}
-  for i = 1, #page, 2 do
-    ids[#ids + 1] = page[i]
-  end
+-- Takes what may be taken of a page of ids and their scores. Returns how many of it stay where they are.
+local function take(ids, their_scores)
   local records = redis.call('HMGET', leases, unpack(ids))
   local progress_keys = prefixed(progress_key, ids)
   local progress = redis.call('MGET', unpack(progress_keys))
@@ -141,8 +154,11 @@ local function take(page)
     if #free == want - taken then
       break
     end
-    local holder, its_end, original, expires_at = read(records[i])
-    local score = page[2 * i]
+    local score = their_scores[i]
+    local holder, its_end, original, expires_at
+    if records[i] then
+      holder, its_end, original, expires_at = read(records[i])
+    end
     if holder and tonumber(its_end) > now then
       redis.call('ZADD', pending, 'XX', its_end, ids[i]) -- it runs; a stock client's abort had moved it to the front
     elseif progress[i] and progress[i] ~= holder then
@@ -152,7 +168,9 @@ local function take(page)
       free_progress_keys[#free] = progress_keys[i]
       scores[#free] = (holder and tonumber(score) == tonumber(its_end)) and original or score
       limits[#free] = expires_at
-      started[#free] = holder ~= nil
+      if holder then
+        started[#free] = ends.head(records[i])
+      end
     end
   end
   if #free == 0 then
@@ -169,8 +187,9 @@ local function take(page)
     local id, payload, score = free[i], payloads[i], scores[i]
     local tried = tries[i] and tonumber(tries[i]) or 0
     local try = (tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
-    if try == 1 and started[i] then -- the first try is not written down but by its lease, which ended
-      try = 2
+    if started[i] then
+      ends.drop(started[i])
+      try = math.max(try, 2) -- the first try is not written down but by its lease, which ended
     end
     local expires_at = limits[i] or ''
     if payload then
@@ -186,14 +205,18 @@ local function take(page)
     lease_args[2 * i] = lease_head .. score .. '|' .. expires_at
     pending_args[2 * i - 1] = lease_end
     pending_args[2 * i] = id
-    local at = #jobs
-    jobs[at + 1], jobs[at + 2], jobs[at + 3], jobs[at + 4] = id, payload, score, try
-    jobs[at + 5] = (look_at_aborts and redis.call('ZSCORE', abort, id)) and 1 or 0
+    local at = taken + i
+    claimed[at], claimed_payloads[at], claimed_scores[at] = id, payload, score
+    one_score = one_score and score == claimed_scores[1]
+    local aborted = look_at_aborts and redis.call('ZSCORE', abort, id)
+    if try > 1 or tries[i] or aborted then
+      local place = #unlike_most
+      unlike_most[place + 1], unlike_most[place + 2], unlike_most[place + 3] = at - 1, try, aborted and 1 or 0
+    end
   end
   if moved > 0 then
     redis.call('HSET', leases, unpack(lease_args))
     redis.call('ZADD', pending, unpack(pending_args))
-    redis.call('ZADD', lease_ends, unpack(pending_args))
     taken = taken + moved
   end
   return left
@@ -204,36 +227,63 @@ frontier.take_turns(math.max(want, 100))
 frontier.save()
 
 if redis.call('EXISTS', KEYS[6]) == 1 then
-  return {redis.call('ZCARD', pending), 0, -1, 0, jobs}
+  return reply(0, -1, 0)
 end
 
 if #ARGV >= 14 then
-  local page = {}
+  local ids, scores = {}, {}
   for i = 14, #ARGV do
     local score = redis.call('ZSCORE', pending, ARGV[i])
-    if score and tonumber(score) <= now and #page < 2 * want then
-      page[#page + 1] = ARGV[i]
-      page[#page + 1] = score
+    if score and tonumber(score) <= now and #ids < want then
+      ids[#ids + 1] = ARGV[i]
+      scores[#ids] = score
     end
   end
-  if #page > 0 then
-    take(page)
+  if #ids > 0 then
+    take(ids, scores)
   end
-  return {redis.call('ZCARD', pending), 0, -1, 0, jobs}
+  note_ends()
+  return reply(0, -1, 0)
 end
 
 local pages = 0
+
+local one_for_all = {}
+one_for_all.__index = function(scores)
+  return scores.of_all
+end
+
+-- Some ids of a range and their scores. Those of jobs that were enqueued together are one and the same, which is asked for
+-- once: Redis spells out each score that it tells, with care.
+local function page_of(from, to, skip, size)
+  if skip == 0 and size > FEW then
+    local head = redis.call('ZRANGEBYSCORE', pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
+    if #head == 0 then
+      return head
+    end
+    local ids = redis.call('ZRANGEBYSCORE', pending, head[2], head[2], 'LIMIT', 0, size)
+    if #ids > FEW then
+      return ids, setmetatable({of_all = head[2]}, one_for_all)
+    end
+  end
+  local page, ids, scores = redis.call('ZRANGEBYSCORE', pending, from, to, 'WITHSCORES', 'LIMIT', skip, size), {}, {}
+  for i = 1, #page, 2 do
+    ids[#ids + 1] = page[i]
+    scores[#ids] = page[i + 1]
+  end
+  return ids, scores
+end
 
 -- Takes from one range of scores, beginning after `skip` of them. Returns whether it has been seen to its end, and where
 -- to go on.
 local function take_range(from, to, skip)
   while taken < want and bytes < max_bytes and pages < MAX_PAGES do
     local size = pages == 0 and math.min(PAGE, want) or PAGE
-    local page = redis.call('ZRANGEBYSCORE', pending, from, to, 'WITHSCORES', 'LIMIT', skip, size)
-    if #page == 0 then
+    local ids, scores = page_of(from, to, skip, size)
+    if #ids == 0 then
       return true, skip
     end
-    skip = skip + take(page)
+    skip = skip + take(ids, scores)
     pages = pages + 1
   end
   return #redis.call('ZRANGEBYSCORE', pending, from, to, 'LIMIT', skip, 1) == 0, skip
@@ -257,6 +307,8 @@ else
   end
 end
 
+note_ends()
+
 -- One worker wakes the next for as long as something is left. What is held by others is nothing to wake anybody for.
 local due_left = 0
 if exhausted then
@@ -277,4 +329,4 @@ local turn_ms = frontier.next_turn()
 if turn_ms and (not wait_ms or turn_ms < wait_ms) then
   wait_ms = turn_ms
 end
-return {redis.call('ZCARD', pending), due_left, wait_ms or -1, passed, jobs}
+return reply(due_left, wait_ms or -1, passed)

@@ -9,8 +9,10 @@
 -- ARGV[7]  prefix of the push channels     ARGV[8]  how many characters of an id name its channel
 -- ARGV[9]  prefix of the queues of limit keys
 -- ARGV[10]  prefix of the dead letters      ARGV[11]  how long one is kept, in ms      ARGV[12]  how many are, at most
--- ARGV[13...]  eight a job: id, token, verb, time, marker, result, note, letter
+-- ARGV[13...]  what became of some jobs alike: how many they are, token, verb, time, marker, note, letter; then of each of
+--     them: id, result. And again of others.
 --     verb 'finish'  store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
+--     verb 'clean'   the same for a job that has no retry key and no record of attempts, which the worker knows of a first try
 --     verb 'missing' the same for a job without a payload: a result that is there already stays
 --     verb 'retry'   due `time` ms from now ('' at its original score)
 --     verb 'release' the same, and the try is not counted
@@ -28,15 +30,16 @@
 -- Committing twice is harmless: the second finds no lease. An outage longer than the lease is, too: the record outlives the
 -- lease's end until somebody else claims the job. It runs in a Redis that is full: committing drains.
 
+--#include ends
 --#include frontier
 
-local WIDTH, FIRST = 8, 13
+local FIRST, HEAD_WIDTH = 13, 7
 local RETRY_TTL_S = '88400' -- arq's
 local MAX_PAYLOAD = 4194304 -- of a longer payload, longer than any fetch's, a letter keeps the beginning
 local PAYLOAD_CUT = 65536
 local MAX_TRIMMED = 2000 -- twice as many as a call can add
 
-local pending, leases, lease_ends, abort, wake, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[12]
+local pending, leases, abort, wake, dead = KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[12]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 local result_key, attempts_key, prefix_len = ARGV[5], ARGV[6], tonumber(ARGV[8])
 local letter_key, letter_ttl, max_letters = ARGV[10], ARGV[11], tonumber(ARGV[12])
@@ -48,13 +51,18 @@ local clock, now = math.floor(clock_us / 1000), math.floor(now_us / 1000)
 
 -- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet.
 local aborts_asked, wakes = redis.call('ZCARD', abort), redis.call('LLEN', wake)
-redis.call('ZCARD', lease_ends)
+ends.open(KEYS[3])
 local letters_before = redis.call('ZCARD', dead)
 frontier.open(6, ARGV[9], pending, now_us)
 
-local ids = {}
-for i = FIRST, #ARGV, WIDTH do
-  ids[#ids + 1] = ARGV[i]
+local ids, results, first = {}, {}, FIRST
+while first <= #ARGV do
+  local last = first + HEAD_WIDTH + 2 * tonumber(ARGV[first]) - 1
+  for i = first + HEAD_WIDTH, last, 2 do
+    ids[#ids + 1] = ARGV[i]
+    results[#ids] = ARGV[i + 1]
+  end
+  first = last + 1
 end
 local records = redis.call('HMGET', leases, unpack(ids))
 
@@ -65,11 +73,11 @@ local unburied, buried = {}, 0
 local due_again = false
 local live_token, live_head -- how the records of one claim's leases begin, once the first of them is known to last
 
--- Whether the lease is this run's. Only after its end can a stock worker, which knows no token, have taken the job over
+-- What the lease's record begins with, if the lease is this run's, and whether it has ended. Only after its end can a stock worker, which knows no token, have taken the job over
 -- (its in-progress key is there) or finished it (it is not pending): while the lease lasts, our own key keeps it away.
 local function is_held(id, token, record)
   if record and token == live_token and string.sub(record, 1, #live_head) == live_head then
-    return true
+    return live_head
   end
   if not record or string.find(record, token .. '|', 1, true) ~= 1 then
     return false
@@ -77,15 +85,16 @@ local function is_held(id, token, record)
   local its_end = string.match(record, '^%d+|', #token + 2)
   if its_end and tonumber(string.sub(its_end, 1, -2)) > now then
     live_token, live_head = token, token .. '|' .. its_end
-    return true
+    return live_head
   end
   local progress = redis.call('MGET', progress_key .. id)[1]
   if (progress and progress ~= token) or not redis.call('ZSCORE', pending, id) then
     settled[#settled + 1] = id
     over[#over + 1] = id
+    ends.drop(ends.head(record))
     return false
   end
-  return true
+  return ends.head(record) or '', true
 end
 
 -- When what is kept for `time` ms expires. Asked for in ms from now, Redis would work that out and rewrite the command for
@@ -135,7 +144,7 @@ local function refuse(id, error)
   return false
 end
 
-local function finish(id, time, result, missing, said)
+local function finish(id, time, result, missing, said, clean)
   local was_finished = missing and redis.call('EXISTS', result_key .. id) == 1
   if said ~= '' and not was_finished then
     local error = bury(id, said)
@@ -160,7 +169,10 @@ local function finish(id, time, result, missing, said)
   finished[#finished + 1] = id
   over[#over + 1] = id
   local at = #garbage
-  garbage[at + 1], garbage[at + 2], garbage[at + 3] = job_key .. id, retry_key .. id, attempts_key .. id
+  garbage[at + 1] = job_key .. id
+  if not clean then
+    garbage[at + 2], garbage[at + 3] = retry_key .. id, attempts_key .. id
+  end
   local channel = string.sub(id, 1, prefix_len)
   local push = pushes[channel]
   if push then
@@ -210,28 +222,40 @@ local function give_back(id, time, record, counted)
   return true
 end
 
-for i = 1, #ids do
-  local at = FIRST + (i - 1) * WIDTH
-  local id, token, verb, time, marker = ids[i], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  if not is_held(id, token, records[i]) then
+local function settle(id, result, record, token, verb, time, marker, note, letter)
+  local head, ended = is_held(id, token, record)
+  if not head then
     lost[#lost + 1] = id
+    return
+  end
+  local done
+  if verb == 'clean' or verb == 'finish' or verb == 'missing' then
+    -- Whoever saw the lease end has written its try down, for a stock worker.
+    done = finish(id, time, result, verb == 'missing', letter, verb == 'clean' and not ended)
   else
-    local done
-    if verb == 'finish' or verb == 'missing' then
-      done = finish(id, time, ARGV[at + 5], verb == 'missing', ARGV[at + 7])
-    else
-      done = give_back(id, time, records[i], verb == 'retry')
+    done = give_back(id, time, record, verb == 'retry')
+  end
+  if done then
+    settled[#settled + 1] = id
+    ends.drop(head)
+    if note ~= '' then
+      notes[id] = note
     end
-    if done then
-      settled[#settled + 1] = id
-      notes[id] = ARGV[at + 6]
-      if marker == '' then
-        garbage[#garbage + 1] = progress_key .. id
-      else
-        redis.call('SET', progress_key .. id, token, 'PX', marker)
-      end
+    if marker == '' then
+      garbage[#garbage + 1] = progress_key .. id
+    else
+      redis.call('SET', progress_key .. id, token, 'PX', marker)
     end
   end
+end
+
+local done, at = 0, FIRST
+while at <= #ARGV do
+  local count = tonumber(ARGV[at])
+  for i = done + 1, done + count do
+    settle(ids[i], results[i], records[i], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+  end
+  done, at = done + count, at + HEAD_WIDTH + 2 * count
 end
 
 if #finished > 0 then
@@ -251,19 +275,19 @@ if #garbage > 0 then
 end
 if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
-  redis.call('ZREM', lease_ends, unpack(settled))
 end
 local function release(released, stands)
   local keys = frontier.release(released, stands, true)
   for i = 1, #released do
     local note = notes[released[i]]
-    if keys[i] and note and note ~= '' then
+    if keys[i] and note then
       frontier.note(keys[i], note)
     end
   end
 end
 release(over, false)
 release(standing_again, true)
+ends.save()
 local promoted, nearer = frontier.save()
 
 -- A job that has ended well has no letter: one from before, under the same idempotency key, must not be run again.

@@ -10,9 +10,10 @@
 -- Returns how many jobs were given back. Atomic, since they must not be claimed in between. It looks at every lease of the
 -- queue, of which there are as many as jobs running; it is called after a connection broke, and not otherwise.
 
+--#include ends
 --#include frontier
 
-local pending, leases, lease_ends, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local pending, leases, wake = KEYS[1], KEYS[2], KEYS[4]
 
 local unheard = {}
 for i = 6, #ARGV do
@@ -21,7 +22,7 @@ end
 
 -- Fails while nothing has changed yet where a key of the whole queue holds a wrong type.
 local wakes = redis.call('LLEN', wake)
-redis.call('ZCARD', lease_ends)
+ends.open(KEYS[3])
 local now_us = frontier.clock(ARGV[1])
 frontier.open(5, ARGV[5], pending, now_us)
 
@@ -32,8 +33,8 @@ for i = 1, #held, 2 do
   local token, score, expires_at = string.match(held[i + 1], '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
   if unheard[token] and tonumber(score) then
     redis.call('ZADD', pending, 'XX', score, id)
-    redis.call('ZREM', lease_ends, id)
     redis.call('HDEL', leases, id)
+    ends.drop(ends.head(held[i + 1]))
     if redis.pcall('GET', ARGV[4] .. id) == token then
       redis.call('DEL', ARGV[4] .. id)
     end
@@ -48,6 +49,7 @@ for i = 1, #held, 2 do
   end
 end
 frontier.release(given, true, true)
+ends.save()
 frontier.save()
 if #given > 0 and wakes == 0 then
   redis.call('RPUSH', wake, '1')

@@ -18,18 +18,20 @@
 -- that a client limited on purpose (`_expires`) has another end, and is left to it. The walk goes from the tail to the
 -- head, since there the places do not shift as jobs are taken.
 
+--#include ends
 --#include frontier
 
 local LEASES_LOOKED_AT = 50
 local RECORDS_LOOKED_AT = 50
 local DEFAULT_LIFE_TOLERANCE_MS = 600000
 
-local pending, leases, lease_ends, cursor = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local pending, leases, cursor = KEYS[1], KEYS[2], KEYS[4]
 local gap_ms, size = tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local now_us = frontier.clock(ARGV[1])
 local now = math.floor(now_us / 1000)
 
+ends.open(KEYS[3])
 frontier.open(5, ARGV[6], pending, now_us)
 
 local said = redis.pcall('GET', cursor)
@@ -60,8 +62,8 @@ local over = {}
 local leased = redis.call('HRANDFIELD', leases, LEASES_LOOKED_AT) or {}
 for i = 1, #leased do
   if not redis.call('ZSCORE', pending, leased[i]) then
+    ends.drop(ends.head(redis.call('HGET', leases, leased[i])))
     redis.call('HDEL', leases, leased[i])
-    redis.call('ZREM', lease_ends, leased[i])
     over[#over + 1] = leased[i]
   end
 end
@@ -75,5 +77,6 @@ end
 frontier.release(unheld, false, true)
 frontier.mend(RECORDS_LOOKED_AT)
 frontier.bring_back(size)
+ends.save()
 frontier.save()
 return kept
