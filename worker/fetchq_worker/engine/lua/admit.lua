@@ -59,7 +59,7 @@ for i = 1, #ids do
     end
     local place = tonumber(score) or 0
     local lane, due, had_its_turn = frontier.read_score(place)
-    local other, passes, stood = ARGV[at + 4], deadline ~= '' and tonumber(deadline) * 1000 <= now_us, key
+    local other, passes, stood = ARGV[at + 4], (tonumber(deadline) or math.huge) * 1000 <= now_us, key
     if other ~= '' then
       if frontier.waits(other, id, place) or (had_its_turn and frontier.records[other].standing > 0) then
         stood = other
