@@ -254,7 +254,7 @@ class Producer:
                 yield [_text(job_id) for job_id, _ in scored]
 
     async def _waiting_ids(self, key: str) -> AsyncGenerator[list[str], None]:
-        """The ids that wait for a limit key, a few parts of its queue at a time (`lua/frontier.lua`).
+        """The ids that wait for a limit key, a few parts of its queue at a time (`lua/waiting.lua`).
 
         When the first part is emptied another takes its place, so that it is looked at each time.
         """

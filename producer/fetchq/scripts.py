@@ -11,15 +11,18 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 _INCLUDE: Final = re.compile(r"^--#include (\w+)\n", re.MULTILINE)
-"""Where a script takes another file of its folder in, or `lua/frontier.lua`, which is whose turn it is."""
+"""Where a script takes in another file of its folder, or else of the producer's."""
 
 
 @cache
 def script_source(name: str, package: str = "fetchq") -> str:
     """A script as it is sent: that of `lua/<name>.lua` in `package`, with what it includes in its place."""
-    return _INCLUDE.sub(
-        lambda part: _read("fetchq" if part[1] == "frontier" else package, part[1]), _read(package, name)
-    )
+
+    def included(line: re.Match[str]) -> str:
+        own = files(package).joinpath("lua", f"{line[1]}.lua").is_file()
+        return script_source(line[1], package if own else "fetchq")
+
+    return _INCLUDE.sub(included, _read(package, name))
 
 
 def load_script(redis: Redis, name: str) -> AsyncScript:

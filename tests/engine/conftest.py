@@ -99,7 +99,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
     def read_with_small_parts(package: str, name: str) -> str:
         source = read(package, name)
-        if name == "frontier":
+        if name == "waiting":
             for line, number in (("PART", MOST_IN_A_PART), ("TICKS", PLACES_IN_A_MS)):
                 source, count = re.subn(rf"^  {line} = \d+,", f"  {line} = {number},", source, flags=re.M)
                 assert count == 1

@@ -1,6 +1,6 @@
 -- The frontier: whose turn it is. A part of other scripts, which include it; no other place reads or writes its records.
 --
--- A job has a limit key (its host, as a rule) or none. One that may not start yet waits in its key's own queue, and its place
+-- A job has a limit key (its host, as a rule) or none. One that may not start yet waits in its key's own queue (waiting.lua), and its place
 -- in the sorted set of pending jobs is then so far in the future that nobody claims it: it is `parked`. When its turn comes it
 -- goes back among the pending jobs, where it `stands` until a worker claims it; it `runs` from its admission to its release.
 --
@@ -17,19 +17,14 @@
 --   turns    sorted set: limit key, or '#' and a job id -> ms at which to look at it
 --   depths   sorted set: limit key -> how many jobs wait      cooling  sorted set: limit key -> ms at which it ends
 --   running  hash: job id -> limit key; with '#' in front, the lease has ended and the run is not counted
--- and after the prefix that `frontier.open` is told:
---   <limit key>            sorted set: those of its jobs that wait and are next, by their places: when they became due, lanes
---                          apart, in 1/256 ms
---   #<place> <limit key>   sorted set: those that wait from this place on, up to the next such
---   #<limit key>           sorted set: these places, by themselves
--- So a queue is in parts small enough for Redis to keep each in one piece of memory: a third of what one large set takes.
 -- No host begins with '#' (WHATWG URL, section 3.5, forbids it in one); there are some that begin with '-' or '~'.
 --
 -- Rates follow GCRA (ITU-T I.371): one number a key, no window to clean up. Time is Redis's own.
 
+--#include waiting
+
 local frontier = {
   PARKED = 2 ^ 52, -- scores from here on are of parked jobs; all are below 2^53
-  HEAD_START_MS = 600000, -- of a lane over the next one, within a host: low waits longer, and never for ever
   DEFAULT_CONCURRENCY = 8,
   LOOK_AGAIN_MS = 1000, -- should jobs that stood be taken by somebody who knows no frontier
   MAX_LOOK_AGAIN_MS = 60000,
@@ -42,8 +37,6 @@ local frontier = {
   FIRST_COOLING_MS = 60000,
   MAX_COOLING_MS = 86400000,
   MAX_DELAY_MS = 3600000, -- of a crawl delay
-  PART = 127, -- waiting jobs to a part; Redis keeps up to 128 in one piece, unless `zset-max-listpack-entries` says less
-  TICKS = 256, -- places in a ms: of those that became due in one ms, so many parts can be told apart
   FEW_LIMITS = 64, -- so many that were set are read at once; of more, those that may hold for a key
   REMEMBER_MS = 600000,
   REMEMBER_DELAY_MS = 3600000,
@@ -112,7 +105,8 @@ end
 function frontier.open(first, waiting_prefix, pending, now_us)
   frontier.hosts, frontier.limits, frontier.turns = KEYS[first], KEYS[first + 1], KEYS[first + 2]
   frontier.depths, frontier.cooling, frontier.running = KEYS[first + 3], KEYS[first + 4], KEYS[first + 5]
-  frontier.waiting, frontier.pending = waiting_prefix, pending
+  frontier.pending = pending
+  waiting.open(waiting_prefix, frontier.miss_jobs)
   frontier.now_us, frontier.now = now_us, math.floor(now_us / 1000)
   frontier.records, frontier.touched, frontier.parked = {}, {}, {}
   frontier.open_limits()
@@ -340,184 +334,26 @@ function frontier.miss_jobs()
   redis.call('HSET', frontier.hosts, '', string.format('%.0f', frontier.now))
 end
 
--- How much earlier than it became due, in ms, a job's place in its key's queue is.
-local function head_start(lane)
-  return (lane == 'h' and frontier.HEAD_START_MS) or (lane == 'l' and -frontier.HEAD_START_MS) or 0
-end
-
-local function place_of(lane, due)
-  return (math.min(math.max(math.floor(due), 0), 2 ^ 44) - head_start(lane)) * frontier.TICKS
-end
-
-local last_number, last_text
-local function text(place)
-  if place ~= last_number then -- those of a batch have one, as a rule
-    last_number, last_text = place, string.format('%.0f', place)
-  end
-  return last_text
-end
-
-local function index_of(key)
-  return frontier.waiting .. '#' .. key
-end
-
--- The part of a key's queue that begins at a place; the first one for nil.
-local function part_of(key, from)
-  return frontier.waiting .. (from and '#' .. text(from) .. ' ' or '') .. key
-end
-
--- The last place up to `to` at which a part of a key's queue begins; nil where that is the first part.
-local function begin_of(key, to)
-  return tonumber(redis.pcall('ZREVRANGEBYSCORE', index_of(key), to, '-inf', 'LIMIT', 0, 1)[1])
-end
-
--- A key of ours that somebody filled with another type is nothing to lose jobs over: it is replaced.
-local function add_to(name, ...)
-  local reply = redis.pcall('ZADD', name, ...)
-  if type(reply) == 'table' and reply.err then
-    redis.call('DEL', name)
-    reply = redis.call('ZADD', name, ...)
-  end
-  return reply
-end
-
--- Moves the upper half of a part, named `name`, into a new one.
-local function halve(key, name)
-  local lower = math.ceil(frontier.PART / 2)
-  local upper = redis.call('ZRANGE', name, lower - 1, -1, 'WITHSCORES')
-  local before, from = tonumber(upper[2]), tonumber(upper[4])
-  if from == before then -- what became due in one ms is told apart only by the part that it stands in
-    from = from + 1
-    if from % frontier.TICKS == 0 then
-      return
-    end
-  end
-  if add_to(index_of(key), 'NX', text(from), text(from)) == 0 then
-    return
-  end
-  local moved = {}
-  for i = 3, #upper, 2 do
-    moved[i - 2], moved[i - 1] = text(math.max(from, tonumber(upper[i + 1]))), upper[i]
-  end
-  redis.call('ZREMRANGEBYRANK', name, lower, -1)
-  add_to(part_of(key, from), unpack(moved))
-end
-
--- Where the last part of a key's queue begins (nil: it is the first), and how many wait there.
-local function last_part(key, record)
-  if not record.last_part then
-    local from = record.waiting > 0 and begin_of(key, '+inf') or nil
-    local name = part_of(key, from)
-    record.last_part = {from = from, name = name, size = from and tonumber(redis.pcall('ZCARD', name)) or record.waiting}
-  end
-  return record.last_part
-end
-
--- As a rule a job comes after all others: when the last part is full, it begins another. One in between is halved. Where more
--- became due in one ms than its places can tell apart, a part becomes one large set.
-local function add_waiting(key, record, place, id)
-  local last = last_part(key, record)
-  local from, name, is_last = last.from, last.name, true
-  if from and place < from - from % frontier.TICKS then
-    from, is_last = begin_of(key, text(place + frontier.TICKS - 1)), false
-    name = part_of(key, from)
-  elseif last.size >= frontier.PART then
-    local greatest = tonumber(redis.pcall('ZRANGE', name, -1, -1, 'WITHSCORES')[2])
-    local begins = greatest and math.max(place, greatest + 1)
-    if begins and (begins == place or (place > greatest - frontier.TICKS and begins % frontier.TICKS > 0)) then
-      add_to(index_of(key), text(begins), text(begins))
-      from, name = begins, part_of(key, begins)
-      last.from, last.name, last.size = from, name, 0
-    end
-  end
-  local added = add_to(name, text((from and from > place) and from or place), id)
-  if is_last then
-    last.size = last.size + added
-  end
-  if not is_last or last.size > frontier.PART then
-    local size = redis.call('ZCARD', name)
-    if size > frontier.PART and size <= 2 * frontier.PART then
-      halve(key, name)
-      record.last_part = nil
-    end
-  end
-  return added
-end
-
--- How many wait for a key; of those beyond the first part, one for each part: to look at all of them would take too long.
-local function count(key)
-  local first = tonumber(redis.pcall('ZCARD', part_of(key))) or 0
-  return first + (first > 0 and tonumber(redis.pcall('ZCARD', index_of(key))) or 0), first
-end
-
--- The first part is gone: the next takes its place. Returns whether there is one.
-local function next_part(key)
-  for _ = 1, 100 do
-    local from = tonumber(redis.pcall('ZPOPMIN', index_of(key))[1])
-    if not from then
-      return false
-    end
-    if not redis.pcall('RENAME', part_of(key, from), part_of(key)).err then
-      return true
-    end
-    frontier.miss_jobs()
-  end
-  return true
-end
-
--- So many have left a key's queue, and with them its first part is gone, or not.
-local function left(key, record, gone, is_first_gone)
-  record.last_part = nil
-  record.waiting = math.max(0, record.waiting - gone)
-  local has_more = not is_first_gone or next_part(key)
-  if record.waiting == 0 and has_more then -- they were counted after their record was lost
-    record.waiting = count(key)
-  end
-end
-
--- The part of a key's queue in which a job stands, and where that begins (nil for the first); nothing if in none. `score`
--- is its pending one, parked or since it came up by its deadline; a stock client's abort has another, and such a job is
--- found in the first part only: its entry is passed over when its turn comes.
-local function find(key, id, score)
-  local name = part_of(key)
-  if type(redis.pcall('ZSCORE', name, id)) == 'string' then
-    return name
-  end
-  local place = place_of(frontier.read_score(score))
-  local from = begin_of(key, text(place + frontier.TICKS - 1))
-  while from do
-    name = part_of(key, from)
-    if type(redis.pcall('ZSCORE', name, id)) == 'string' then
-      return name, from
-    end
-    from = from > place and begin_of(key, '(' .. text(from)) or nil
-  end
+-- Where a job waits, by its pending score: parked, or since it came up by its deadline. A stock client's abort has another, and
+-- such a job is found only among those that are next: its entry is passed over when its turn comes.
+local function place_at(score)
+  return waiting.place_of(frontier.read_score(score))
 end
 
 -- Whether a job waits for this key.
 function frontier.waits(key, id, score)
-  return find(key, id, score) ~= nil
+  return waiting.has(key, id, place_at(score))
 end
 
 -- Takes a job out of its key's queue. Returns whether it was there.
 function frontier.take_out(key, record, id, score)
-  local name, from = find(key, id, score)
-  if not name then
-    return false
-  end
-  redis.call('ZREM', name, id)
-  local is_gone = redis.call('EXISTS', name) == 0
-  if is_gone and from then
-    redis.call('ZREM', index_of(key), text(from))
-  end
-  left(key, record, 1, is_gone and not from)
-  return true
+  return waiting.take_out(key, record, id, place_at(score))
 end
 
 -- Should a key's record have been lost, its queue was not.
 function frontier.count_again_if_lost(key, record)
   if not record.stored then
-    record.waiting, record.stored = count(key), true
+    record.waiting, record.stored = waiting.count(key), true
   end
 end
 
@@ -532,12 +368,9 @@ end
 function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
   frontier.count_again_if_lost(key, record)
   if had_its_turn and record.waiting > 0 then -- back to the front, where it came from
-    local first = redis.pcall('ZRANGE', part_of(key), 0, 0, 'WITHSCORES')
-    if first[2] then
-      due = math.min(due, math.floor(tonumber(first[2]) / frontier.TICKS) + head_start(lane))
-    end
+    due = math.min(due, waiting.first_due(key, lane) or due)
   end
-  record.waiting = record.waiting + add_waiting(key, record, place_of(lane, due), id)
+  record.waiting = record.waiting + waiting.add(key, record, waiting.place_of(lane, due), id)
   local parked = frontier.parked
   parked[#parked + 1] = frontier.parked_score(lane, due)
   parked[#parked + 1] = id
@@ -590,14 +423,7 @@ function frontier.mend(most)
   frontier.load(deepest)
   for i = 1, #deepest do
     local record = frontier.record(deepest[i])
-    local depth, first = count(deepest[i])
-    if first == 0 then
-      frontier.miss_jobs()
-      depth = next_part(deepest[i]) and count(deepest[i]) or 0
-    end
-    if depth == first or record.waiting < depth then -- else it is in parts, and to count them all would take too long
-      record.waiting = depth
-    end
+    waiting.mend(deepest[i], record)
     record.depth = -1 -- and `depths` is written anew
   end
   local some = redis.call('HRANDFIELD', frontier.hosts, most) or {}
@@ -631,19 +457,11 @@ function frontier.fill(key, record)
       set_turn(key, record, at)
       return
     end
-    local first, most = part_of(key), math.min(free, 500)
-    local ids = redis.pcall('ZRANGE', first, 0, most)
-    if ids.err or #ids == 0 then
-      frontier.miss_jobs()
-      if not next_part(key) then
-        record.waiting = 0
-        break
-      end
-      ids = redis.call('ZRANGE', first, 0, most)
+    local ids = waiting.take(key, record, math.min(free, 500))
+    if #ids == 0 then
+      record.waiting = 0
+      break
     end
-    local has_more = #ids > most
-    ids[most + 1] = nil
-    left(key, record, redis.call('ZREM', first, unpack(ids)), not has_more)
     local scores = redis.call('ZMSCORE', frontier.pending, unpack(ids))
     for i = 1, #ids do
       local score = tonumber(scores[i] or 0)
