@@ -1,8 +1,9 @@
 -- The frontier: whose turn it is. A part of other scripts, which include it; no other place reads or writes its records.
 --
--- A job has a limit key (its host, as a rule) or none. One that may not start yet waits in its key's own queue (waiting.lua), and its place
--- in the sorted set of pending jobs is then so far in the future that nobody claims it: it is `parked`. When its turn comes it
--- goes back among the pending jobs, where it `stands` until a worker claims it; it `runs` from its admission to its release.
+-- A job has a limit key (its host, as a rule) or none. One that may not start yet waits in its key's own queue (waiting.lua),
+-- and its place in the sorted set of pending jobs is then so far in the future that nobody claims it: it is `parked`. When its
+-- turn comes it goes back among the pending jobs, where it `stands` until a worker claims it; it `runs` from its admission to
+-- its release.
 --
 -- KEYS, in this order from the one that `frontier.open` is told (`Keys.frontier` in fetchq/keys.py):
 --   hosts    hash: limit key -> running standing waiting tat cools_until strikes fails delay_ms turn last
@@ -364,7 +365,8 @@ local function write_parked()
   end
 end
 
--- Puts a pending job into its key's own queue; `frontier.save` makes it pending no more. `deadline` is ms since the epoch, '' for none.
+-- Puts a pending job into its key's own queue; `frontier.save` makes it pending no more. `deadline` is ms since the epoch, ''
+-- for none.
 function frontier.park(key, record, id, lane, due, deadline, had_its_turn)
   frontier.count_again_if_lost(key, record)
   if had_its_turn and record.waiting > 0 then -- back to the front, where it came from

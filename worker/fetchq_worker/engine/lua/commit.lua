@@ -73,8 +73,9 @@ local unburied, buried = {}, 0
 local due_again = false
 local live_token, live_head -- how the records of one claim's leases begin, once the first of them is known to last
 
--- What the lease's record begins with, if the lease is this run's, and whether it has ended. Only after its end can a stock worker, which knows no token, have taken the job over
--- (its in-progress key is there) or finished it (it is not pending): while the lease lasts, our own key keeps it away.
+-- What the lease's record begins with, if the lease is this run's, and whether it has ended. Only after its end can a stock
+-- worker, which knows no token, have taken the job over (its in-progress key is there) or finished it (it is not pending):
+-- while the lease lasts, our own key keeps it away.
 local function is_held(id, token, record)
   if record and token == live_token and string.sub(record, 1, #live_head) == live_head then
     return live_head

@@ -41,8 +41,8 @@ function ends.save()
   end
 end
 
--- The ids and the records of leases that have ended, at least some of `most` where there are any; the set forgets them. In the queue
--- they stand at the lease's end, as a rule; where one does not, the records of all leases are gone through.
+-- The ids and the records of leases that have ended, at least some of `most` where there are any; the set forgets them. In the
+-- queue they stand at the lease's end, as a rule; where one does not, the records of all leases are gone through.
 function ends.ended(leases, pending, now, most)
   local ids, records, seen, all = {}, {}, {}, nil
   local function note(id, record)
