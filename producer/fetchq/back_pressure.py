@@ -77,11 +77,11 @@ class Room:
         self._closed = False
 
     def new_turn(self) -> Turn:
-        """For one who comes now: he waits behind those who came before. To be given to `end` when he is done."""
+        """For one who comes now: he waits behind those who came before. To be given to `end` with each reply."""
         return Turn(next(self._numbers))
 
     def end(self, turn: Turn) -> None:
-        """The jobs that there was room for are on the queue, or will not come."""
+        """The jobs that there was room for are on the queue, which counts them, or will not come."""
         self._promised -= turn.promised
         turn.promised = 0
 

@@ -273,6 +273,29 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
     assert let_in.empty()
 
 
+@pytest.mark.asyncio
+async def test_a_job_that_waits_to_be_durable_takes_its_room_once(own_redis_server: RedisServer) -> None:
+    """It is on the queue, and counted there, as soon as the script has replied: no replica ever says that it has it."""
+    options = {"durability": "replicated", "durable_timeout_s": 2.5, "max_queued": 2, "when_full": "wait"}
+    async with (
+        connect(own_redis_server.url) as admin,
+        Producer.from_url(own_redis_server.url, **options) as producer,  # type: ignore[arg-type]
+    ):
+        await admin.zadd("arq:queue", {"a": 1, "b": 2})
+        waiting = [asyncio.create_task(producer.enqueue(URL)) for _ in range(2)]
+        async with asyncio.timeout(PATIENCE_S):
+            while len(producer._writer._room._waiters) < 2:
+                await asyncio.sleep(0.01)
+            for of_theirs in (1, 2):
+                await _drain(admin, 1)
+                while await admin.exists(*[key async for key in admin.scan_iter("arq:job:*")] or ["-"]) < of_theirs:
+                    await asyncio.sleep(0.01)
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 # memory
 
 
