@@ -277,17 +277,25 @@ end
 if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
 end
+local noted = {}
 local function release(released, stands)
   local keys = frontier.release(released, stands, true)
   for i = 1, #released do
-    local note = notes[released[i]]
-    if keys[i] and note then
-      frontier.note(keys[i], note)
+    if keys[i] and notes[released[i]] then
+      noted[released[i]] = keys[i]
     end
   end
 end
 release(over, false)
 release(standing_again, true)
+if next(noted) then -- in the order in which the runs ended, since failures in a row are counted
+  for i = 1, #settled do
+    local id = settled[i]
+    if noted[id] then
+      frontier.note(noted[id], notes[id])
+    end
+  end
+end
 ends.save()
 local promoted, nearer = frontier.save()
 
