@@ -54,7 +54,6 @@ class Queue:
         self.letter_ttl_ms = DAY_MS
         self.letter_max = 1000
         self._traced: dict[tuple[str, str], bool] = {}
-        """By job and token, whether the claim said that there is more of the job than payload and lease."""
         self.turn_ms = -1
         """What the last admission said of the next turn."""
 
@@ -106,6 +105,10 @@ class Queue:
             jobs[place] = jobs[place]._replace(tries=tries, aborted=aborted == 1)
             self._traced[jobs[place].id, token] = True
         return Claim(queued, more == 1, wait_ms, passed, jobs)
+
+    def traced(self, job_id: str, token: str) -> bool:
+        """Whether that claim said that there is more of the job than payload and lease."""
+        return self._traced[job_id, token]
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
         """Each outcome: id, token, verb, time, marker, result, note, letter; the last ones may be left away."""

@@ -40,6 +40,8 @@ class Verb(StrEnum):
     RETRY = "retry"
     RELEASE = "release"
     """Back to the queue, the try not counted."""
+    RELEASE_TRACED = "release_traced"
+    """The same, of a job whose run has left something behind: the lease under which it ends is to know of that."""
 
 
 _LAST: Final = (Verb.CLEAN, Verb.FINISH, Verb.MISSING)

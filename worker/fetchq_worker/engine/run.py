@@ -278,7 +278,7 @@ class Runner:
         if isinstance(problem, Release):
             logger.info("%6.2fs ↻ %s given back for %0.2fs", _took_s(job), job.ref, (problem.defer_score or 0) / 1000)
             worker.jobs_retried += 1
-            return Outcome(lease, Verb.RELEASE, defer_ms=problem.defer_score or None)
+            return self._released(job, problem.defer_score or None)
         if worker.retry_jobs and isinstance(problem, Retry):
             logger.info("%6.2fs ↻ %s retrying job in %0.2fs", _took_s(job), job.ref, (problem.defer_score or 0) / 1000)
             worker.jobs_retried += 1
@@ -293,7 +293,7 @@ class Runner:
             logger.info("%6.2fs ↻ %s cancelled, will be run again", _took_s(job), job.ref)
             worker.jobs_retried += 1
             if cancelled and worker.stopping:  # the worker's doing, not the job's: no try of it, and no marker
-                return Outcome(lease, Verb.RELEASE)
+                return self._released(job, None)
             return Outcome(lease, Verb.RETRY, marker_ms=job.marker_ms)
         what, extra = type(problem).__name__, _extra_of(problem)
         logger.error(
@@ -301,6 +301,10 @@ class Runner:
         )
         worker.jobs_failed += 1
         return self._finish(job, function, False, problem)
+
+    def _released(self, job: Job, defer_ms: int | None) -> Outcome:
+        """The job goes back, and the try is not counted."""
+        return Outcome(job.lease, Verb.RELEASE_TRACED if job.left_behind else Verb.RELEASE, defer_ms=defer_ms)
 
     def _finish(self, job: Job, function: Function | CronJob, success: bool, value: Any) -> Outcome:
         """The job is over, and `value` is what its coroutine returned or raised."""

@@ -89,7 +89,7 @@ for i = 1, #ids do
         redis.call('PEXPIREAT', job_key .. id, expires_at)
       end
       local left = redis.pcall('DECR', retry_key .. id)
-      if type(left) ~= 'number' or left <= 0 then
+      if type(left) ~= 'number' or left < 0 then -- a '0' stays: it says that a run of the job has left something behind
         garbage[#garbage + 1] = retry_key .. id
       end
     end
