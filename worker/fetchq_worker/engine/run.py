@@ -174,11 +174,9 @@ class Runner:
     def _resolve(self, job: Job) -> Function | CronJob:
         """The function that the job names, if it is to be called at all; raises `Unrunnable`."""
         worker, lease = self._worker, job.lease
-        age_s = (job.start_ms - job.enqueue_time_ms) / 1000
         job.ref = f"{lease.id}:{job.name}"
         if lease.abort_asked:
-            logger.info("%6.2fs ⊘ %s aborted before start", age_s, job.ref)
-            raise Unrunnable(job, asyncio.CancelledError())
+            raise self._aborted(job)
         function = worker.functions.get(job.name)
         if function is None:
             logger.warning("job %s, function %r not found", lease.id, job.name)
@@ -188,9 +186,13 @@ class Runner:
             job.marker_ms = round(arq.worker.keep_cronjob_progress * 1000)  # type: ignore[attr-defined]
         max_tries = worker.max_tries if function.max_tries is None else function.max_tries
         if job.tries > max_tries:
-            logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, job.ref, max_tries)
+            logger.warning("%6.2fs ! %s max retries %d exceeded", _age_s(job), job.ref, max_tries)
             raise Unrunnable(job, JobExecutionFailed(f"max {max_tries} retries exceeded"))
         return function
+
+    def _aborted(self, job: Job) -> Unrunnable:
+        logger.info("%6.2fs ⊘ %s aborted before start", _age_s(job), job.ref)
+        return Unrunnable(job, asyncio.CancelledError())
 
     async def _count_try(self, job: Job) -> None:
         """A client can say that its job has had tries already (`_job_try`); the count goes on from there."""
@@ -236,6 +238,8 @@ class Runner:
         ctx = job.ctx = self._context(job)
         if lease.lost:
             return None
+        if lease.abort_asked:  # while its tries were counted, or its starts judged
+            raise self._aborted(job)
         lease.running = job.begun = True
         try:
             if worker.on_job_start is not None:
@@ -265,9 +269,8 @@ class Runner:
         extra = f" try={job.tries}" if job.tries > 1 else ""
         if job.start_ms - job.lease.score > 1200:
             extra += f" delayed={(job.start_ms - job.lease.score) / 1000:0.2f}s"
-        waited_s = (job.start_ms - job.enqueue_time_ms) / 1000
         shown = args_to_string(job.args, job.kwargs) if self._worker.log_arguments else "..."
-        logger.info("%6.2fs → %s(%s)%s", waited_s, job.ref, shown, extra)
+        logger.info("%6.2fs → %s(%s)%s", _age_s(job), job.ref, shown, extra)
 
     def _judge(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome | None:
         """What becomes of a job whose coroutine (or start hook) raised."""
@@ -418,6 +421,11 @@ def _now_ms() -> int:
 def _to_datetime(ms: int) -> datetime:
     """As arq's own. The jobs of a batch were enqueued at one moment."""
     return ms_to_datetime(ms)
+
+
+def _age_s(job: Job) -> float:
+    """For how long it has been there, at its start."""
+    return (job.start_ms - job.enqueue_time_ms) / 1000
 
 
 def _took_s(job: Job) -> float:
