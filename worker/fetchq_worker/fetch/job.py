@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from arq.worker import Retry
@@ -57,8 +57,8 @@ async def fetch_data(
         return await fetch(ctx, request)
     try:
         found = await _end_or_start(ctx, request, more, named)
-        if isinstance(found, FetchResult):
-            return found
+        if isinstance(found, _End):
+            return _told(ctx, found)
         wanted, record = found
         wanted = _with_idempotency_key(wanted, ctx["job_id"])
         shared: Fetcher | None = ctx.get("fetcher")
@@ -76,16 +76,29 @@ async def fetch_data(
 async def end_if_lost(
     ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any] | None = None, *more: object, **named: object
 ) -> FetchResult | None:
-    """How the job ends if it is not to be started again, as `fetch_data` itself would say; None: it is to be started.
+    """How a job ends that was lost too often to be started again, as `fetch_data` itself would say; None: it is to be
+    started.
 
     For the engine, which asks before it calls a start hook: of a job whose hook kills its worker, nothing else would be
-    asked. Raises `Release` where `fetch_data` would at once.
+    asked. What breaks the contract leaves no attempt behind: all its starts were lost. Raises `Release` where
+    `fetch_data` would at once.
     """
     try:
         found = await _end_or_start(ctx, request, more, named)
     except RecordUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
-    return found if isinstance(found, FetchResult) else None
+    if not isinstance(found, _End):
+        return None
+    is_lost = found.request is None or found.result.status is FetchStatus.WORKER_LOST
+    return _told(ctx, found) if is_lost else None
+
+
+class _End(NamedTuple):
+    """How a job ends that is not to be run (again)."""
+
+    request: FetchRequest | None
+    """None: it breaks the contract."""
+    result: FetchResult
 
 
 async def _end_or_start(
@@ -93,29 +106,27 @@ async def _end_or_start(
     request: FetchRequest | Mapping[str, Any] | None,
     more: Sequence[object],
     named: Mapping[str, object],
-) -> FetchResult | tuple[FetchRequest, AttemptRecord]:
-    """The result of a job that is not to be run (again), or what it asks for and what is known of its earlier runs.
+) -> _End | tuple[FetchRequest, AttemptRecord]:
+    """The end of a job that is not to be run (again), or what it asks for and what is known of its earlier runs.
 
     Raises `Release` for a request of a newer version, and `RecordUnavailable`.
     """
     if request is None or more or named:
         count = len(more) + len(named) + (request is not None)
         broken = InvalidRequest("request", f"{FETCH_FUNCTION} takes one argument, not {count}")
-        return _kept(ctx, None, _finished(ctx, refused(ctx.get("job_id", ""), request, broken)))
+        return _End(None, refused(ctx.get("job_id", ""), request, broken))
     job_id: str = ctx["job_id"]
     try:
         wanted = decode_request(request)
     except NewerWireVersion as newer:
         raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
     except InvalidRequest as broken:
-        return _kept(ctx, None, _finished(ctx, refused(job_id, request, broken)))
+        return _End(None, refused(job_id, request, broken))
     ctx["result_ttl_s"] = wanted.result_ttl_s
     record = await _record_of(ctx, wanted)
     await _note_clock(ctx, wanted)
     ended = end_unrun(wanted, record, job_id, _now(ctx))
-    if ended is not None:
-        return _kept(ctx, wanted, _finished(ctx, ended))
-    return wanted, record
+    return (wanted, record) if ended is None else _End(wanted, ended)
 
 
 async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) -> FetchResult:
@@ -367,6 +378,10 @@ def _kept(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult
     if is_dead(ctx.get("dead_letters", DeadLetterKind.RETRYABLE), request, result):
         ctx[LETTER] = letter_of(result)
     return result
+
+
+def _told(ctx: dict[str, Any], end: _End) -> FetchResult:
+    return _kept(ctx, end.request, _finished(ctx, end.result))
 
 
 def _finished(ctx: dict[str, Any], result: FetchResult) -> FetchResult:
