@@ -23,6 +23,7 @@ from fetchq.limit_key import deadline_ms_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
 from fetchq_worker.engine.dead import LETTER
 from fetchq_worker.engine.release import Release
+from fetchq_worker.engine.run import LEFT_BEHIND
 from fetchq_worker.settings import DeadLetterKind, Settings
 
 from .attempt import run_attempt
@@ -226,7 +227,7 @@ def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
 def _record_key(ctx: dict[str, Any]) -> str:
     keys: Keys = ctx.get("keys", _DEFAULT_KEYS)
     key = f"{keys.attempts}{ctx['job_id']}"
-    left_behind: list[str] | None = ctx.get("left_behind")  # the engine's: it removes what is named there with the job
+    left_behind: list[str] | None = ctx.get(LEFT_BEHIND)  # the engine's: it removes what is named there with the job
     if left_behind is not None:
         left_behind.append(key)
     return key
