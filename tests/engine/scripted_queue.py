@@ -56,6 +56,8 @@ class Queue:
         self._traced: dict[tuple[str, str], bool] = {}
         self.turn_ms = -1
         """What the last admission said of the next turn."""
+        self.too_late: list[str] = []
+        """Which jobs the last admission let pass since their deadline is over."""
 
     @classmethod
     async def open(cls, redis: ArqRedis) -> Self:
@@ -86,7 +88,7 @@ class Queue:
         lanes: str = "hdl",
     ) -> Claim:
         keys = self.keys
-        queued, more, wait_ms, passed, ids, payloads, scores, unlike_most = await self.scripts.claim(
+        queued, more, wait_ms, passed, _, ids, payloads, scores, unlike_most = await self.scripts.claim(
             (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused, *keys.frontier),
             (
                 self.now_ms, token, LEASE_MS, count, max_bytes, passed, DAY_MS, "1" if aborts else "",
@@ -171,9 +173,10 @@ class Queue:
         args: list[Any] = [self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting]
         for job in jobs:
             args += [*job, "", ""][:5]
-        refused, self.turn_ms = await self.scripts.admit(
+        refused, self.turn_ms, too_late = await self.scripts.admit(
             (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
         )
+        self.too_late = [job_id.decode() for job_id in too_late]
         return [job_id.decode() for job_id in refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:

@@ -475,6 +475,7 @@ async def test_a_job_that_will_not_be_run_leaves_its_place_to_the_next(queue: Qu
         await queue.finish(_ids(2)[1], "w.2")
     assert (await queue.claim(token="w.3")).ids == ["over"]
     assert await queue.admit(("over", "w.3", KEY, WILL_NOT_RUN)) == []
+    assert queue.too_late == ["over"]
     record = (await _records(queue)).get(KEY, Record())
     assert (record.standing, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arq.worker")
 """arq's own, with arq's own lines: whoever watches those finds them unchanged."""
 
+CLOCK_BEHIND_S: Final = "clock_behind_s"
+"""Where a coroutine finds by how much its machine's clock is behind Redis's."""
+TOO_LATE: Final = "too_late"
+"""Where a coroutine finds whether its job came under no limit, for its deadline has passed: it must not do its work."""
 LEFT_BEHIND: Final = "left_behind"
 """Where a coroutine finds the list to which it adds each name under `Keys.attempts` that it reads or writes."""
 MAX_RESULT_BYTES: Final = 256 << 20
@@ -212,6 +216,8 @@ class Runner:
         ctx["limit_key"] = lease.limit_key
         ctx["had_its_turn"] = lease.had_its_turn
         ctx["lease_token"] = lease.token
+        ctx[CLOCK_BEHIND_S] = self._worker.clock_behind_s
+        ctx[TOO_LATE] = lease.too_late
         ctx[LEFT_BEHIND] = job.left_behind
         return ctx
 

@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from arq.worker import Retry
-from redis.exceptions import RedisError
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
 from fetchq.fields import MAX_URL_CHARS
@@ -23,7 +22,7 @@ from fetchq.limit_key import deadline_ms_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
 from fetchq_worker.engine.dead import LETTER
 from fetchq_worker.engine.release import Release
-from fetchq_worker.engine.run import LEFT_BEHIND
+from fetchq_worker.engine.run import CLOCK_BEHIND_S, LEFT_BEHIND, TOO_LATE
 from fetchq_worker.settings import DeadLetterKind, Settings
 
 from .attempt import run_attempt
@@ -125,8 +124,8 @@ async def _end_or_start(
         return _End(None, refused(job_id, request, broken))
     ctx["result_ttl_s"] = wanted.result_ttl_s
     record = await _record_of(ctx, wanted)
-    await _note_clock(ctx, wanted)
-    ended = end_unrun(wanted, record, job_id, _now(ctx))
+    too_late = ctx.get(TOO_LATE) or _is_past(wanted, _now(ctx))
+    ended = end_unrun(wanted, record, job_id, too_late=bool(too_late))
     return (wanted, record) if ended is None else _End(wanted, ended)
 
 
@@ -193,7 +192,7 @@ async def _mark_sending(ctx: dict[str, Any], record: AttemptRecord) -> None:
     await save_record(ctx["redis"], _record_key(ctx), msgspec.structs.replace(record, sending=True))
 
 
-def end_unrun(request: FetchRequest, record: AttemptRecord, job_id: str, now: datetime) -> FetchResult | None:
+def end_unrun(request: FetchRequest, record: AttemptRecord, job_id: str, *, too_late: bool) -> FetchResult | None:
     """The result of a job that is not to be run (again); None: run it."""
     crashes = len(record.attempts) - record.made
     if record.sending and not _may_repeat(request):
@@ -202,7 +201,7 @@ def end_unrun(request: FetchRequest, record: AttemptRecord, job_id: str, now: da
     if crashes >= MAX_CRASHES:
         problem = f"its worker went away {crashes} times while running it"
         return _ended(request, job_id, record, FetchStatus.WORKER_LOST, problem)
-    if not _is_past(request, now):
+    if not too_late:
         return None
     if not record.made:
         return _ended(request, job_id, record, FetchStatus.EXPIRED, _EXPIRED)
@@ -294,29 +293,14 @@ def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
     return msgspec.structs.replace(request, headers=(*request.headers, ("Idempotency-Key", key)))
 
 
-async def _note_clock(ctx: dict[str, Any], request: FetchRequest) -> None:
-    """Finds out how wrong this machine's clock is, for a job with a deadline. Raises `RecordUnavailable`.
-
-    Without Redis at hand, or without a deadline, the clock is taken as it is.
-    """
-    redis: Any = ctx.get("redis")
-    if request.deadline is None or redis is None:
-        return
-    try:
-        seconds, micros = await redis.time()
-    except (RedisError, OSError) as problem:
-        raise RecordUnavailable("Redis could not be asked for the time") from problem
-    ctx["clock_behind"] = datetime.fromtimestamp(seconds + micros / 1e6, UTC) - datetime.now(UTC)
-
-
 def _now(ctx: dict[str, Any]) -> datetime:
-    """By Redis's clock, as far as it was asked."""
-    behind: timedelta = ctx.get("clock_behind", timedelta())
-    return datetime.now(UTC) + behind
+    """By Redis's clock, which the engine has heard; without an engine, by this machine's."""
+    behind_s: float = ctx.get(CLOCK_BEHIND_S, 0.0)
+    return datetime.now(UTC) + timedelta(seconds=behind_s)
 
 
 def _is_past(request: FetchRequest, now: datetime) -> bool:
-    """To the ms, as the frontier says it: what it lets pass for being too late, under no limit, must not run."""
+    """To the ms, as the frontier says it."""
     return request.deadline is not None and deadline_ms_of(request.deadline) <= now.timestamp() * 1000
 
 

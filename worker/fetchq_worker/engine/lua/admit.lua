@@ -10,7 +10,8 @@
 --     comes under no limit, and its place goes to the next), another limit key that it does not count for, but whose
 --     cooling-off and pause it heeds ('' none)
 --
--- Returns {the ids that may not start, ms until a job that waits may be claimed (-1: no later than was known)}.
+-- Returns {the ids that may not start, ms until a job that waits may be claimed (-1: no later than was known),
+--          the ids whose deadline has passed}.
 --
 -- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
 -- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
@@ -111,4 +112,4 @@ local promoted, nearer = frontier.save()
 if (promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
-return {refused, frontier.news()}
+return {refused, frontier.news(), passed}
