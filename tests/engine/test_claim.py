@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from arq.connections import ArqRedis
 from arq.jobs import Job
 from tests.engine.scripted_queue import DAY_MS, LEASE_MS, T0, Queue
 
@@ -356,3 +357,30 @@ async def test_stock_clients_read_a_running_jobs_state(queue: Queue) -> None:
     assert info is not None
     assert info.score == T0 + LEASE_MS
     assert (await job.status()).value == "in_progress"
+
+
+@pytest.mark.asyncio
+async def test_a_claim_that_stops_after_many_small_pages_wakes_the_next_worker(queue: Queue) -> None:
+    for group in range(70):
+        await queue.add(*[f"{group}-{number}" for number in range(20)], due_ms=T0 - 1000 + group)
+    claim = await queue.claim(1000)
+    assert len(claim.ids) < 1000
+    assert claim.more
+    assert await queue.tokens() == 1
+
+
+@pytest.mark.asyncio
+async def test_leases_of_many_claims_that_end_together_are_read_once(real_redis: ArqRedis) -> None:
+    queue = await Queue.open(real_redis)
+    ids = [f"job{number}" for number in range(200)]
+    await queue.add(*ids)
+    for job_id in ids:
+        assert (await queue.claim(1, token=f"w.{job_id}")).ids == [job_id]
+    queue.now_ms += 1000
+    await queue.renew(*[(job_id, f"w.{job_id}") for job_id in ids])
+    queue.now_ms += LEASE_MS
+    await real_redis.config_resetstat()
+    assert set((await queue.claim(200, token="heir.1")).ids) == set(ids)
+    stats = await real_redis.info("commandstats")
+    assert stats["cmdstat_hmget"]["calls"] < 20
+    assert "cmdstat_hgetall" not in stats

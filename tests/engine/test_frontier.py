@@ -565,3 +565,29 @@ async def test_a_host_whose_standing_job_somebody_else_took_goes_on_with_the_nex
     assert (await queue.claim()).ids == []
     queue.now_ms += 1000
     assert (await queue.claim()).ids == _ids(2)[1:]
+
+
+@pytest.mark.asyncio
+async def test_a_record_that_counts_runs_which_there_are_not_is_corrected(queue: Queue) -> None:
+    await queue.set_limits(KEY, "set", "c=1")
+    await queue.redis.hset(queue.keys.hosts, KEY, "1 0 0 0 0 0 0 0 0 OK")
+    await queue.enqueue(("a", "", KEY, ""))
+    assert (await queue.claim()).ids == []
+    await queue.keep()
+    assert (await queue.claim()).ids == ["a"]
+    assert await queue.admit(("a", "w.1", KEY)) == []
+    await queue.keep()
+    assert (await FrontierState.read(queue.redis, queue.keys)).record(KEY).running == 1
+
+
+@pytest.mark.asyncio
+async def test_a_key_with_room_for_all_lets_its_waiting_jobs_go_some_thousands_a_call(queue: Queue) -> None:
+    await queue.set_limits(KEY, "set", "p=1")
+    for start in range(0, 5000, 500):
+        await queue.enqueue(*[(f"job{number}", "", KEY, "") for number in range(start, start + 500)])
+    await queue.set_limits(KEY, "set", "c=100000 p=0", KEY)
+    assert 2000 <= (await FrontierState.read(queue.redis, queue.keys)).record(KEY).standing <= 2500
+    claimed: set[str] = set()
+    for number in range(6):
+        claimed |= set((await queue.claim(1000, token=f"w.{number}")).ids)
+    assert len(claimed) == 5000

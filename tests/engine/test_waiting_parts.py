@@ -150,6 +150,16 @@ async def test_a_part_that_somebody_deletes_or_overwrites_loses_no_job(queue: Qu
 
 
 @pytest.mark.asyncio
+async def test_a_queue_of_which_somebody_left_the_index_alone_holds_nobody_up(queue: Queue) -> None:
+    ids = set(await _fill(queue, 450, lanes=""))
+    index = f"{queue.keys.waiting}#{KEY}".encode()
+    parts = [name for name in await queue.redis.keys(queue.keys.waiting + "*") if name != index]
+    assert len(parts) > 101
+    await queue.redis.delete(*parts)
+    assert await _start_all(queue) == ids
+
+
+@pytest.mark.asyncio
 async def test_a_queue_whose_record_is_lost_is_emptied_and_takes_new_jobs_in_order(queue: Queue) -> None:
     moments = await _fill(queue, 30)
     await queue.redis.delete(queue.keys.hosts, queue.keys.depths)

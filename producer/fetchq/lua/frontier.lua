@@ -39,6 +39,8 @@ local frontier = {
   MAX_COOLING_MS = 86400000,
   MAX_DELAY_MS = 3600000, -- of a crawl delay
   FEW_LIMITS = 64, -- so many that were set are read at once; of more, those that may hold for a key
+  AT_ONCE = 2000, -- of one key's waiting jobs so many are looked at in a call; the others have their turn in the next
+  MANY_RUNS = 1000, -- of more, the records' counts are not compared with them
   REMEMBER_MS = 600000,
   REMEMBER_DELAY_MS = 3600000,
 }
@@ -419,6 +421,17 @@ function frontier.bring_back(most)
   redis.call('HDEL', frontier.hosts, '')
 end
 
+-- How many jobs of each key run; nil where there are too many to count.
+local function count_runs()
+  if redis.call('HLEN', frontier.running) <= frontier.MANY_RUNS then
+    local counts, keys = {}, redis.call('HVALS', frontier.running)
+    for i = 1, #keys do
+      counts[keys[i]] = (counts[keys[i]] or 0) + 1
+    end
+    return counts
+  end
+end
+
 -- Corrects some records, picked at random, by what is there: whoever else empties a key, or claims a job, changes no record.
 function frontier.mend(most)
   local deepest = redis.call('ZRANDMEMBER', frontier.depths, most)
@@ -430,8 +443,12 @@ function frontier.mend(most)
   end
   local some = redis.call('HRANDFIELD', frontier.hosts, most) or {}
   frontier.load(some)
+  local runs = count_runs()
   for i = 1, #some do
     local record = frontier.records[some[i]]
+    if runs and record.running > (runs[some[i]] or 0) then
+      frontier.record(some[i]).running = runs[some[i]] or 0
+    end
     if record.standing > 0 and record.running == 0 then -- should they stand indeed, admission finds out
       frontier.record(some[i]).standing = 0
     end
@@ -448,8 +465,13 @@ end
 
 -- Lets as many of a key's waiting jobs stand as there is room for, and says when to look again.
 function frontier.fill(key, record)
+  local seen = 0
   while record.waiting > 0 do
     local free, at, looks = frontier.room(key, record, record.standing)
+    if free > 0 and seen >= frontier.AT_ONCE then
+      set_turn(key, record, frontier.now)
+      return
+    end
     if free == 0 then
       if at and looks then
         at = math.max(at, record.look_at or 0)
@@ -464,6 +486,7 @@ function frontier.fill(key, record)
       record.waiting = 0
       break
     end
+    seen = seen + #ids
     local scores = redis.call('ZMSCORE', frontier.pending, unpack(ids))
     for i = 1, #ids do
       local score = tonumber(scores[i] or 0)

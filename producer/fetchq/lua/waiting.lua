@@ -2,7 +2,7 @@
 --
 -- After the prefix that `waiting.open` is told:
 --   <limit key>            sorted set: those of its jobs that wait and are next, by their places: when they became due, lanes
---                          apart, in 1/256 ms
+--                          apart, in 1/16 ms
 --   #<place> <limit key>   sorted set: those that wait from this place on, up to the next such
 --   #<limit key>           sorted set: these places, by themselves
 -- So a queue is in parts small enough for Redis to keep each in one piece of memory: a third of what one large set takes.
@@ -11,7 +11,7 @@
 local waiting = {
   HEAD_START_MS = 600000, -- of a lane over the next one, within a host: low waits longer, and never for ever
   PART = 127, -- waiting jobs to a part; Redis keeps up to 128 in one piece, unless `zset-max-listpack-entries` says less
-  TICKS = 256, -- places in a ms: of those that became due in one ms, so many parts can be told apart
+  TICKS = 16, -- places in a ms: of those that became due in one ms, so many parts can be told apart, and are looked through
 }
 
 -- `missing` is called where a queue is not there, or not all of it.
@@ -142,7 +142,7 @@ local function next_part(key)
     end
     waiting.missing()
   end
-  return true
+  return false
 end
 
 -- So many have left a key's queue, and with them its first part is gone, or not.

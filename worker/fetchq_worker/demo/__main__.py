@@ -51,6 +51,9 @@ class Kind(msgspec.Struct, frozen=True):
         ]
 
 
+_CLOSED: Final = "http://127.0.0.2:1024"
+"""Another host than the site's: connections that fail make a host rest, with all that is to be fetched from it."""
+
 KINDS: Final = (
     Kind("pages", "/page/{n}", 90, FetchStatus.OK),
     Kind("JSON", "/api/{n}", 40, FetchStatus.OK),
@@ -61,7 +64,7 @@ KINDS: Final = (
     Kind("slower than their timeout", "/slow/t{n}", 3, FetchStatus.TIMEOUT, timeout_s=SLOW_S / 4),
     Kind("no such page", "/nowhere/{n}", 8, FetchStatus.HTTP_ERROR),
     Kind("bodies over the limit", "/big/{n}", 4, FetchStatus.TOO_LARGE),
-    Kind("nobody listens", "http://127.0.0.1:1024/{n}", 2, FetchStatus.CONNECT_ERROR),
+    Kind("nobody listens", f"{_CLOSED}/{{n}}", 2, FetchStatus.CONNECT_ERROR),
     Kind("a private network", "http://10.0.0.{n}/", 3, FetchStatus.BLOCKED),
 )
 
@@ -86,7 +89,7 @@ class Tally:
 
 async def demo() -> ExitStatus:
     configure_logs("ERROR")
-    settings = Settings(concurrency=50, allow_net=("127.0.0.1/32",))
+    settings = Settings(concurrency=50, allow_net=("127.0.0.1/32", "127.0.0.2/32"))
     async with serve() as site, in_process(settings, embedded=True) as here:
         started_s = time.monotonic()
         tallies = await _fetch_all(here.producer, site)

@@ -316,11 +316,11 @@ if exhausted then
   redis.call('DEL', wake)
 else
   due_left = 1
-  if taken == want or bytes >= max_bytes then -- else only jobs of others were found, and this worker looks on from there
+  if taken > 0 and redis.call('LLEN', wake) == 0 then
+    redis.call('RPUSH', wake, '1')
+  end
+  if taken == want or bytes >= max_bytes then -- else all that was looked at was others', or taken: it looks on from there
     passed = 0
-    if redis.call('LLEN', wake) == 0 then
-      redis.call('RPUSH', wake, '1')
-    end
   end
 end
 local next_due = redis.call('ZRANGEBYSCORE', pending, '(' .. ms(now), '(' .. ms(frontier.PARKED), 'WITHSCORES', 'LIMIT', 0, 1)

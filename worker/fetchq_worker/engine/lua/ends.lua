@@ -41,40 +41,57 @@ function ends.save()
   end
 end
 
--- The ids and the records of leases that have ended, at least some of `most` where there are any; the set forgets them. In the
--- queue they stand at the lease's end, as a rule; where one does not, the records of all leases are gone through.
-function ends.ended(leases, pending, now, most)
-  local ids, records, seen, all = {}, {}, {}, nil
-  local function note(id, record)
-    if record and not seen[id] then
-      seen[id] = true
-      ids[#ids + 1] = id
-      records[#ids] = record
-      return true
+-- What was read of some leases, flat (id, record), by what the records begin with.
+local function by_head(ids, records)
+  local groups = {}
+  for i = 1, #ids do
+    local head = ends.head(records[i])
+    if head then
+      local group = groups[head] or {}
+      groups[head] = group
+      group[#group + 1], group[#group + 2] = ids[i], records[i]
     end
+  end
+  return groups
+end
+
+local function read_all(leases)
+  local flat, ids, records = redis.call('HGETALL', leases), {}, {}
+  for i = 1, #flat, 2 do
+    ids[#ids + 1] = flat[i]
+    records[#ids] = flat[i + 1]
+  end
+  return by_head(ids, records)
+end
+
+-- The ids and the records of leases that have ended, at least some of `most` where there are any; the set forgets them. In the
+-- queue they stand at the lease's end, as a rule; where one does not, the records of all leases are gone through. Claims that
+-- were renewed together end together: nothing is read twice for them.
+function ends.ended(leases, pending, now, most)
+  local ids, records, seen, at_end, all = {}, {}, {}, {}, nil
+  local function note(group)
+    local count = 0
+    for i = 1, #(group or {}), 2 do
+      if not seen[group[i]] then
+        seen[group[i]] = true
+        ids[#ids + 1] = group[i]
+        records[#ids] = group[i + 1]
+        count = count + 1
+      end
+    end
+    return count
   end
   local heads = redis.call('ZRANGEBYSCORE', ends.key, '-inf', string.format('(%.0f', now + 1), 'WITHSCORES', 'LIMIT', 0, most)
   for i = 1, #heads, 2 do
     local head, its_end = heads[i], string.match(heads[i], '^[^|]*|(%d+)|$')
-    local missing = 0
     if its_end then
-      missing = math.floor((tonumber(heads[i + 1]) or 0) % 1 * ends.SHARES + 0.5)
-      local due = redis.call('ZRANGEBYSCORE', pending, its_end, its_end, 'LIMIT', 0, 2 * ends.MOST)
-      local theirs = #due > 0 and redis.call('HMGET', leases, unpack(due)) or {}
-      for j = 1, #due do
-        if theirs[j] and string.sub(theirs[j], 1, #head) == head and note(due[j], theirs[j]) then
-          missing = missing - 1
-        end
+      if not at_end[its_end] then
+        local due = redis.call('ZRANGEBYSCORE', pending, its_end, its_end, 'LIMIT', 0, 2 * ends.MOST)
+        at_end[its_end] = by_head(due, #due > 0 and redis.call('HMGET', leases, unpack(due)) or {})
       end
-    else -- an id alone, as it stood here once
-      note(head, redis.call('HGET', leases, head))
-    end
-    if missing > 0 then
-      all = all or redis.call('HGETALL', leases)
-      for j = 1, #all, 2 do
-        if string.sub(all[j + 1], 1, #head) == head then
-          note(all[j], all[j + 1])
-        end
+      if note(at_end[its_end][head]) < math.floor((tonumber(heads[i + 1]) or 0) % 1 * ends.SHARES + 0.5) then
+        all = all or read_all(leases)
+        note(all[head])
       end
     end
     redis.call('ZREM', ends.key, head)
