@@ -21,21 +21,22 @@ from typing import Any, Final, cast
 
 import msgspec
 import uvloop
+from arq.connections import ArqRedis
 from arq.typing import WorkerCoroutine
 from arq.worker import func
 
 from fetchq.job_id import JobIds
 from fetchq.keys import Keys
+from fetchq.redis_url import connect
 from fetchq.wire import encode_job
 from fetchq_worker.arq_settings import worker_settings
-from fetchq_worker.engine import Worker
+from fetchq_worker.cli.run_worker import make_worker
 from fetchq_worker.process import settle_in
 from fetchq_worker.settings import Settings
 
 from .failure import BenchFailure
 from .processes import REPO, run, stop_on_signals
 from .redis_server import RedisServer, redis_server
-from .worker_options import worker_options
 
 JOBS: Final = 20_000
 WARM_UP_JOBS: Final = 2_000
@@ -136,10 +137,10 @@ def _work(port: str, jobs: int) -> dict[str, float]:
 
     settings = Settings(redis_url=f"redis://127.0.0.1:{port}")
     function = func(cast(WorkerCoroutine, empty), name=EMPTY)
-    options = worker_options(worker_settings([function], settings=settings))
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
-    worker = Worker(**options, burst=True, handle_signals=False)
+    redis = connect(settings.redis_url, redis_class=ArqRedis)
+    worker = make_worker(worker_settings([function], settings=settings), redis, burst=True, handle_signals=False)
     settle_in()  # as `fetchq worker` does
     worker.run()
     cpu_s, elapsed_s = process_time() - began_cpu_s, perf_counter() - began_s

@@ -17,10 +17,12 @@ from time import process_time
 from typing import Final
 
 import uvloop
+from arq.connections import ArqRedis
 
 from fetchq import FetchRequest, Producer
+from fetchq.redis_url import connect
 from fetchq_worker.arq_settings import worker_settings
-from fetchq_worker.engine import Worker
+from fetchq_worker.cli.run_worker import make_worker
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.process import settle_in
 from fetchq_worker.settings import Settings
@@ -29,7 +31,6 @@ from .adapters import jobs
 from .failure import BenchFailure
 from .redis_server import RedisServer, redis_server
 from .site import BODIES, nginx_site
-from .worker_options import worker_options
 
 FETCHES: Final = 5_000
 CONCURRENCY: Final = 100
@@ -84,8 +85,8 @@ async def spend_queued(server: RedisServer, url: str) -> float:
         await producer.limits.set("*", concurrency=FETCHES)  # all of them go to one host, and none is to wait for it
         await producer.enqueue_many(url for _ in range(FETCHES))
     settings = Settings(redis_url=redis_url, concurrency=CONCURRENCY, allow_net=("127.0.0.1/32",))
-    options = worker_options(worker_settings(settings=settings))
-    worker = Worker(**{**options, "burst": True, "handle_signals": False})
+    redis = connect(redis_url, redis_class=ArqRedis)
+    worker = make_worker(worker_settings(settings=settings), redis, burst=True, handle_signals=False)
     try:
         began = process_time()
         await worker.async_run()

@@ -166,7 +166,7 @@ class Simulation:
             self._calls += 1
             token = f"s.{self._calls:x}"
             count = min(CLAIM, free)
-            _, more, wait_ms, _, claimed, *_ = await self._scripts.claim(
+            _, more, wait_ms, _, _, claimed, *_ = await self._scripts.claim(
                 (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused, *keys.frontier),
                 (self.now_ms, token, LEASE_MS, count, MAX_BYTES, 0, LIFE_MS, "", *prefixes, "hdl"),
             )
@@ -178,7 +178,7 @@ class Simulation:
             args: list[str | int] = [self.now_ms, *prefixes]
             for job_id in ids:
                 args += (job_id, token, f"h{job_id.split('.')[0]}.example", "", "")
-            refused, turn_ms = await self._scripts.admit(
+            refused, turn_ms, _ = await self._scripts.admit(
                 (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
             )
             refused_ids = {job_id.decode() for job_id in refused}

@@ -90,9 +90,11 @@ async def hold(_ctx: dict[Any, Any], path: str) -> None:
 
 def work() -> None:
     # Here, since a producer's process is not to pay for the worker's imports.
-    from bench.worker_options import worker_options
+    from arq.connections import ArqRedis
+
+    from fetchq.redis_url import connect
     from fetchq_worker.arq_settings import worker_settings
-    from fetchq_worker.engine import Worker
+    from fetchq_worker.cli.run_worker import make_worker
     from fetchq_worker.process import settle_in
     from fetchq_worker.settings import Settings
 
@@ -100,12 +102,11 @@ def work() -> None:
     settings = Settings(
         redis_url=_settings.redis_url, concurrency=_settings.concurrency, allow_net=("127.0.0.1/32",), grace_s=1.0
     )
-    options = worker_options(worker_settings([empty, stamp, nap, hold], settings=settings))
-    if _settings.lease_s is not None:
-        options["lease_s"] = _settings.lease_s
+    options = {} if _settings.lease_s is None else {"lease_s": _settings.lease_s}
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
-    worker = Worker(**options)
+    redis = connect(settings.redis_url, redis_class=ArqRedis)
+    worker = make_worker(worker_settings([empty, stamp, nap, hold], settings=settings), redis, **options)
     settle_in()  # as `fetchq worker` does
     worker.run()
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.processes import Child
 from bench.redis_server import RedisServer
@@ -54,18 +54,20 @@ def work(gate: bool) -> None:
     import asyncio
 
     import uvloop
+    from arq.connections import ArqRedis
 
-    from bench.worker_options import worker_options
+    from fetchq.redis_url import connect
     from fetchq_worker.arq_settings import worker_settings
-    from fetchq_worker.engine import Worker
+    from fetchq_worker.cli.run_worker import make_worker
     from fetchq_worker.process import settle_in
+    from fetchq_worker.settings import Settings
 
-    options = worker_options(worker_settings())
-    if not gate:
-        options["gate"] = None
+    settings = Settings.from_env()
+    options: dict[str, Any] = {} if gate else {"gate": None}
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
-    worker = Worker(**options)
+    redis = connect(settings.redis_url, redis_class=ArqRedis)
+    worker = make_worker(worker_settings(settings=settings), redis, **options)
     settle_in()  # as `fetchq worker` does
     worker.run()
 

@@ -68,6 +68,8 @@ class Room:
         self._waiters: deque[_Waiter] = deque()
         self._numbers = counter()
         self._promised = 0
+        self._spare = 0.0
+        """The room that the last look found beyond what was promised: for those who come while promises are open."""
         self._looking: asyncio.Task[None] | None = None
         self._sampled_at = float("-inf")
         self.why = QueueFull("the queue is full")
@@ -77,11 +79,11 @@ class Room:
         self._closed = False
 
     def new_turn(self) -> Turn:
-        """For one who comes now: he waits behind those who came before. To be given to `end` when he is done."""
+        """For one who comes now: he waits behind those who came before. To be given to `end` with each reply."""
         return Turn(next(self._numbers))
 
     def end(self, turn: Turn) -> None:
-        """The jobs that there was room for are on the queue, or will not come."""
+        """The jobs that there was room for are on the queue, which counts them, or will not come."""
         self._promised -= turn.promised
         turn.promised = 0
 
@@ -107,7 +109,8 @@ class Room:
         """How many of `count` jobs may be sent now. Raises `QueueFull` where it is known that none may."""
         if self._short is not None and not self.waits and not self._is_sample_due():
             raise _again(self._short)
-        if not self._waiters:
+        if not self._waiters and (not self._promised or count <= self._spare):
+            self._spare -= count
             return count
         return await self.wait(count, self.why, self.deadline(), turn)
 
@@ -206,6 +209,7 @@ class Room:
                 first.turn.promised = granted
                 self._promised += granted
                 told += 1
+        self._spare = float("inf") if room is None else room
         return told
 
     def _is_sample_due(self) -> bool:

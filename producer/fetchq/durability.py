@@ -44,9 +44,17 @@ class DurableCalls:
         self._loaded = False
 
     async def call(
-        self, script: AsyncScript, keys: Sequence[str], args: Sequence[Any], *, found: Callable[[Any], bool]
+        self,
+        script: AsyncScript,
+        keys: Sequence[str],
+        args: Sequence[Any],
+        *,
+        found: Callable[[Any], bool],
+        replied: Callable[[], None],
     ) -> tuple[Any, str]:
         """The script's reply, and why its writes are not known to be durable ('': they are).
+
+        `replied` is called when the script's own reply is there: that they are durable may be known a second later.
 
         `found` says of a reply whether the script wrote nothing, since what it was to write is there. That may be there
         since a moment ago, by another connection: a fence is written behind it, and asked about in its place.
@@ -54,36 +62,51 @@ class DurableCalls:
         Raises `DurabilityRefused` before anything is written.
         """
         if self._durability is Durability.MEMORY:
-            return await script(keys=keys, args=args), ""
+            reply = await script(keys=keys, args=args)
+            replied()
+            return reply, ""
         try:
-            return await self._call(script, keys, args, found)
+            return await self._call(script, keys, args, found, replied)
         except CONNECTION_ERRORS:
             self._question = None  # the next connection may lead to another server
             raise
 
     async def _call(
-        self, script: AsyncScript, keys: Sequence[str], args: Sequence[Any], found: Callable[[Any], bool]
+        self,
+        script: AsyncScript,
+        keys: Sequence[str],
+        args: Sequence[Any],
+        found: Callable[[Any], bool],
+        replied: Callable[[], None],
     ) -> tuple[Any, str]:
         question = self._question = self._question or await self._check()
         numbered = (len(keys), *keys, *args)
         by_hash, whole = ("EVALSHA", script.sha, *numbered), ("EVAL", script.script, *numbered)
         # Behind a script that the server does not know, the question would be about nothing, and could last.
-        reply, said = await self._exchange(by_hash if self._loaded else whole, question)
+        reply, said = await self._exchange(by_hash if self._loaded else whole, question, replied)
         if isinstance(reply, NoScriptError):
-            reply, said = await self._exchange(whole, question)
+            reply, said = await self._exchange(whole, question, replied)
         if isinstance(reply, RedisError):
             raise reply
         self._loaded = True
         doubt = self._doubt(said)
         if not doubt and found(reply):
-            fenced, said = await self._exchange(("SET", self._fence, "", "PX", FENCE_MS), question)
+            fenced, said = await self._exchange(("SET", self._fence, "", "PX", FENCE_MS), question, replied)
             doubt = str(fenced) if isinstance(fenced, RedisError) else self._doubt(said)
         if doubt:
             self._question = None  # the server may be set up in another way by now
         return reply, doubt
 
-    async def _exchange(self, command: Sequence[Any], question: Command) -> tuple[Any, Any]:
+    async def _exchange(
+        self, command: Sequence[Any], question: Command, replied: Callable[[], None]
+    ) -> tuple[Any, Any]:
+        def note(response: Any, **_kwargs: Any) -> Any:
+            replied()
+            return response
+
         async with self._redis.pipeline(transaction=False) as pipe:
+            # A pipeline returns its replies when the last is there, but reads them one by one.
+            pipe.response_callbacks = {**pipe.response_callbacks, str(command[0]): note}
             pipe.execute_command(*command)
             pipe.execute_command(*question)
             reply, said = await pipe.execute(raise_on_error=False)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from .back_pressure import Room
+from .back_pressure import Room, Turn
 from .durability import DurableCalls
 from .errors import FetchqError, NotDurable, QueueFull, RedisFull
 from .keys import Keys
@@ -63,7 +63,7 @@ class QueueWriter:
             while True:
                 try:
                     part = jobs[count : count + allowed]
-                    reply, doubt = await self._call(keys, head, part)
+                    reply, doubt = await self._call(keys, head, part, turn)
                 except RedisFull as problem:
                     full: QueueFull | None = problem
                 else:
@@ -87,21 +87,26 @@ class QueueWriter:
         finally:
             self._room.end(turn)
 
-    async def _call(self, keys: Sequence[str], head: Sequence[Any], jobs: Sequence[Sequence[Any]]) -> tuple[Any, str]:
+    async def _call(
+        self, keys: Sequence[str], head: Sequence[Any], jobs: Sequence[Sequence[Any]], turn: Turn
+    ) -> tuple[Any, str]:
         args = [*head, *self._room.limits(), *chain.from_iterable(jobs)]
 
         def found_all(reply: Any) -> bool:
             taken, stopped, *_ = reply
             return 0 < len(taken) // 2 == (stopped - 1 if stopped else len(jobs))
 
+        def counted() -> None:
+            self._room.end(turn)  # not when they are durable: by then the queue has long counted them
+
         with translated(self._redis):
             async with self._under_way:
                 try:
-                    return await self._calls.call(self._script, keys, args, found=found_all)
+                    return await self._calls.call(self._script, keys, args, found=found_all, replied=counted)
                 except CONNECTION_ERRORS:  # the connection may be a stale one; the ids make a second try safe
                     if self._closed:  # meanwhile: nobody would close another connection
                         raise
-                    return await self._calls.call(self._script, keys, args, found=found_all)
+                    return await self._calls.call(self._script, keys, args, found=found_all, replied=counted)
 
 
 def _not_durable(jobs: Sequence[Sequence[Any]], doubt: str) -> NotDurable:

@@ -15,16 +15,11 @@ from bench.__main__ import choose
 from bench.failure import BenchFailure
 from bench.measures.drain import EMPTY, FETCH_2K, drain
 from bench.peers import ALL, FETCHQ, QUEUES
-from bench.processes import Child, run
+from bench.processes import REPO, Child, run
 from bench.redis_server import redis_server
 from bench.site import nginx_site
 from bench.stage import Options, Stage
-from bench.worker_options import worker_options
 from tests.redis_server import needed_binary
-
-from fetchq_worker.arq_settings import worker_settings
-from fetchq_worker.frontier.gate import FetchGate
-from fetchq_worker.settings import Settings
 
 _FETCHQ = next(peer for peer in QUEUES if peer.name == FETCHQ)
 
@@ -135,9 +130,8 @@ def _dead_worker(*_: object) -> Child:
     return Child("worker", [sys.executable, "-c", code], Path(_[2]))  # type: ignore[arg-type]
 
 
-def test_the_worker_that_is_measured_is_the_one_that_operators_run() -> None:
-    settings = Settings(lease_s=4.0)
-    options = worker_options(worker_settings(settings=settings))
-    assert isinstance(options["gate"], FetchGate)
-    assert (options["lease_s"], options["dead_letter_max"]) == (4.0, settings.kept_letters)
-    assert options["log_arguments"] is False
+@pytest.mark.parametrize("name", ["fetch_cost", "empty_cost", "frontier/workers", "adapters/fetchq_peer"])
+def test_the_worker_that_is_measured_is_made_where_operators_have_theirs_made(name: str) -> None:
+    text = (REPO / "bench" / f"{name}.py").read_text(encoding="utf-8")
+    assert "make_worker(worker_settings(" in text
+    assert "fetchq_worker.engine" not in text

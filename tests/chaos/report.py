@@ -12,6 +12,7 @@ from typing import Final
 
 from tests.chaos.page import Section
 from tests.chaos.run import Outcome
+from tests.chaos.verdict import NEVER
 
 SECTION: Final = Section("chaos")
 _ORIGIN: Final = re.compile(r"^- (.+): ([a-z_, ]+)$", re.MULTILINE)
@@ -23,8 +24,6 @@ COLUMNS: Final = (
 
 def row(outcome: Outcome) -> tuple[str, ...]:
     verdict = outcome.verdict
-    known = [seconds for seconds in outcome.recoveries_s if seconds is not None]
-    recovery = f"{max(known):.1f} s" if known and outcome.scenario.strikes is not None else "-"
     return (
         outcome.scenario.name,
         str(len(outcome.strikes)),
@@ -39,8 +38,18 @@ def row(outcome: Outcome) -> tuple[str, ...]:
         f"{verdict.most_open:,}",
         f"{verdict.over_limit:,}",
         f"{verdict.over_past_lease:,}",
-        recovery,
+        _recovery(outcome),
     )
+
+
+def _recovery(outcome: Outcome) -> str:
+    """Of the strike that took longest; beside the goal that it missed. A noisy machine misses one too: no promise."""
+    known = [seconds for seconds in outcome.recoveries_s if seconds is not None]
+    if not known or outcome.scenario.strikes is None:
+        return "-"
+    longest, goal_s = max(known), outcome.scenario.goal_s
+    said = "never" if longest == NEVER else f"{longest:.1f} s"
+    return said if goal_s is None or longest <= goal_s else f"{said}, goal {goal_s:g} s"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -21,6 +21,10 @@ class Durability(StrEnum):
     """A replica that follows, asynchronously."""
 
 
+GOALS_S: Final[dict[Fault, float]] = {faults.kill_worker: 5.0, faults.restart_redis: 10.0, faults.fail_over: 10.0}
+"""Within which 90 % of the throughput is to be back after a worker's death, and after Redis's return."""
+
+
 class Scenario(msgspec.Struct, frozen=True):
     """One run. `faults` are drawn by lot, or, where there is but one, it is repeated."""
 
@@ -41,6 +45,11 @@ class Scenario(msgspec.Struct, frozen=True):
     def may_lose(self) -> bool:
         """Whether acknowledged jobs may be among that: the loss is counted, and breaks no promise of ours."""
         return self.rolls_back and self.asked is fetchq.Durability.MEMORY
+
+    @property
+    def goal_s(self) -> float | None:
+        """Within which the throughput is to be back after each strike; None where nothing is said of it."""
+        return None if self.strikes is None else GOALS_S.get(self.faults[0])
 
 
 def _alone(fault: Fault) -> Scenario:

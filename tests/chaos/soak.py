@@ -5,7 +5,8 @@ and a share of fetches from a site on loopback, all with results that live a few
 
 - a key is left once the queue is drained, the workers have ended and the results' time is over; those with a time to
   live are waited for, up to `LEFT_MAX_S`, and a result may stay as long as its own says it does;
-- a job was not finished, or a worker ended by itself;
+- the workers finished fewer jobs, by their own counts at their ends, than were enqueued (a lease that ended lets them
+  finish more), the site was asked more or less often than there were fetches, or a worker ended by itself;
 - memory grew by more than 10 % (`MAX_GROWTH`): each process's resident set, and Redis's `used_memory` without what it
   holds of clients and scripts, whose number does not follow that of jobs (2 MB are little beside it), both taken *at
   rest*, that is `rest_s` after the last result was gone, after the warm-up and again at the end. Under load both
@@ -21,6 +22,7 @@ import argparse
 import asyncio
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -54,6 +56,7 @@ PROGRESS_S: Final = 10.0
 BATCH: Final = 1000
 SCAN: Final = 1000
 LEASE_S: Final = 15.0
+_COUNT: Final = re.compile(r"worker\.stopped .*\bcomplete=(\d+)")
 EXPIRY_LATE_S: Final = 1.0
 """By so much Redis may take a key away later than its time says, where nobody asks for it."""
 
@@ -114,11 +117,22 @@ class Pace(msgspec.Struct, frozen=True):
     def jobs_s(self) -> float:
         return self.jobs / self.took_s
 
+    @property
+    def us_a_job(self) -> str:
+        """The workers' CPU time together: each one has run a part of the jobs."""
+        spent_s: dict[str, float] = {}
+        for name, spent in self.cpu_s.items():
+            who = "workers together" if name.startswith("worker ") else name
+            spent_s[who] = spent_s.get(who, 0.0) + spent
+        return ", ".join(f"{name} {1e6 * spent / self.jobs:.0f} µs" for name, spent in spent_s.items())
+
 
 class Soaked(msgspec.Struct, kw_only=True):
     """What one soak showed."""
 
     enqueued: int
+    finished: int
+    """Without a failure, by the workers' own counts: a job that ran again counts again."""
     fetches: int
     fetched: int
     warm: Memory
@@ -134,6 +148,8 @@ class Soaked(msgspec.Struct, kw_only=True):
     def broken(self) -> list[str]:
         """What is not as it should be, a sentence each."""
         found = list(self.failures)
+        if self.finished < self.enqueued:
+            found.append(f"{self.enqueued} jobs were enqueued, and {self.finished} were finished")
         if self.fetched != self.fetches:
             found.append(f"{self.fetches} fetches were enqueued, and {self.fetched} requests came")
         found += [f"{count} keys are left under {prefix}" for prefix, count in sorted(self.leftovers.items())]
@@ -183,6 +199,7 @@ async def soak(load: Load) -> Soaked:
                 end = await _memory_at_rest(redis, fleet, load)
             await fleet.stop()
             await producer.limits.clear(HOST)
+            finished = finished_by_workers(folder)
             leftovers = await wait_for_leftovers(redis, result_ttl_s=load.result_ttl_s)
     finally:
         await fleet.stop()
@@ -190,6 +207,7 @@ async def soak(load: Load) -> Soaked:
         shutil.rmtree(folder)
     return Soaked(
         enqueued=progress.enqueued,
+        finished=finished,
         fetches=progress.fetches,
         fetched=site.requests.total(),
         warm=warm,
@@ -302,6 +320,12 @@ def _proc(pid: int, name: str) -> str:
     return Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8")
 
 
+def finished_by_workers(folder: Path) -> int:
+    """What the workers whose logs are in `folder` say at their ends; nothing of one that does not say it."""
+    logs = (log.read_text(encoding="utf-8", errors="replace") for log in folder.glob("worker-*.log"))
+    return sum(int(count) for text in logs for count in _COUNT.findall(text))
+
+
 async def wait_for_leftovers(redis: Redis, *, result_ttl_s: float) -> Counter[str]:
     """What no time to live takes away: waits for what has one, and counts the rest by the prefix of its name.
 
@@ -334,15 +358,15 @@ def line(soaked: Soaked) -> str:
     """One soak on the terminal."""
     growth = ", ".join(f"{name} {share:+.1%}" for name, share in soaked.warm.growth_to(soaked.end).items())
     pace = soaked.pace
-    us = ", ".join(f"{name} {1e6 * spent / pace.jobs:.0f}" for name, spent in pace.cpu_s.items())
 
     def mb(memory: Memory) -> str:
         workers = " ".join(f"{size / 1e6:.1f}" for size in memory.workers)
         return f"workers {workers}, Redis {memory.redis / 1e6:.2f}, {DRIVER} {memory.driver / 1e6:.1f} MB"
 
     return (
-        f"{soaked.enqueued:,} jobs, {soaked.fetches:,} of them fetches, in {soaked.took_s:.0f} s\n"
-        f"    pace after the warm-up: {pace.jobs_s:,.0f} jobs/s; CPU microseconds a job: {us}\n"
+        f"{soaked.enqueued:,} jobs, {soaked.fetches:,} of them fetches, in {soaked.took_s:.0f} s;"
+        f" {soaked.finished:,} finished\n"
+        f"    pace after the warm-up: {pace.jobs_s:,.0f} jobs/s; CPU time a job: {pace.us_a_job}\n"
         f"    after the warm-up: {mb(soaked.warm)}\n    at the end: {mb(soaked.end)}\n    peak: {mb(soaked.peak)}\n"
         f"    grown: {growth}; keys left: {soaked.leftovers.total()}"
     )
@@ -361,13 +385,11 @@ def markdown(soaked: Soaked, command: str) -> str:
         f" {pace.jobs_s:,.0f} jobs/s after the warm-up. Keys left: {soaked.leftovers.total()}."
         f" Promises broken: {len(soaked.broken)}.",
         "",
-        "| | memory at the end | grown since the warm-up | CPU a job |",
-        "|---|---:|---:|---:|",
+        "| | memory at the end | grown since the warm-up |",
+        "|---|---:|---:|",
     ]
-    lines += [
-        f"| {name} | {held[name] / 1e6:.1f} MB | {share:+.1%} | {1e6 * pace.cpu_s[name] / pace.jobs:.0f} µs |"
-        for name, share in growth.items()
-    ]
+    lines += [f"| {name} | {held[name] / 1e6:.1f} MB | {share:+.1%} |" for name, share in growth.items()]
+    lines += ["", f"CPU time a job: {pace.us_a_job}."]
     return "\n".join(lines)
 
 

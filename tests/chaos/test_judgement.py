@@ -10,13 +10,14 @@ import msgspec
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
+from tests.chaos import report
 from tests.chaos.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
 from tests.chaos.history import History, read_append_only_file
 from tests.chaos.processes import Acknowledged
 from tests.chaos.run import Outcome, Strike
-from tests.chaos.scenarios import EVERYSEC, MIXED, Scenario
+from tests.chaos.scenarios import ALONE, EVERYSEC, MIXED, Scenario
 from tests.chaos.site import CountingSite, Crowd
-from tests.chaos.verdict import Verdict, judge, recovery_s
+from tests.chaos.verdict import NEVER, Verdict, judge, recovery_s
 from tests.engine.scripted_queue import LEASE_MS, Queue
 
 from fetchq import wire
@@ -225,5 +226,27 @@ async def test_a_loss_is_forgiven_only_where_redis_had_just_acknowledged_it_and_
 async def test_recovery_is_the_first_second_with_nine_tenths_of_the_throughput_before() -> None:
     steady = range(0, 3000, 10)
     assert recovery_s([*steady, *range(5000, 8000, 10)], 3000, 3000) == pytest.approx(1.9)
-    assert recovery_s([*steady, *range(5000, 8000, 20)], 3000, 3000) is None
+    assert recovery_s([*steady, *range(5000, 8000, 20)], 3000, 3000) == NEVER
     assert recovery_s([], 3000, 3000) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "recoveries_s", "cell"),
+    [
+        ("kill_worker", [1.0, 4.9], "4.9 s"),
+        ("kill_worker", [8.1, None], "8.1 s, goal 5 s"),
+        ("kill_worker", [1.0, NEVER], "never, goal 5 s"),
+        ("restart_redis", [8.1, 1.0], "8.1 s"),
+        ("power_cut_everysec", [10.1], "10.1 s, goal 10 s"),
+        ("drop_network", [0.1, NEVER], "never"),
+        ("drop_network", [None, None], "-"),
+        ("mixed", [1.0, NEVER], "-"),
+    ],
+)
+async def test_a_row_tells_a_recovery_that_never_came_and_a_goal_that_was_missed(
+    name: str, recoveries_s: list[float | None], cell: str
+) -> None:
+    scenario = next(scenario for scenario in (*ALONE, MIXED) if scenario.name == name)
+    outcome = Outcome(scenario, "seed", Verdict(), [], {}, [], recoveries_s, 1.0, None)
+    assert report.row(outcome)[-1] == cell
+    assert outcome.broken == []

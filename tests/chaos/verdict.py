@@ -20,6 +20,7 @@ from fetchq.keys import Keys
 from fetchq.wire import FETCH_FUNCTION
 
 BATCH: Final = 500
+NEVER: Final = float("inf")
 
 
 class Verdict(msgspec.Struct):
@@ -193,7 +194,7 @@ def read_runs(folder: Path) -> list[tuple[bytes, bytes]]:
 def recovery_s(finished_at_ms: Sequence[int], began_ms: int, over_ms: int) -> float | None:
     """How long after a fault was over the throughput of a whole second was back to 90 % of the 3 s before it.
 
-    None: not within the run, or there was no load before the fault to compare with.
+    `NEVER`: not within the run. None: there was no load before the fault to compare with.
     """
     times = sorted(finished_at_ms)
     before = sum(began_ms - 3000 <= time < began_ms for time in times) / 3
@@ -202,4 +203,4 @@ def recovery_s(finished_at_ms: Sequence[int], began_ms: int, over_ms: int) -> fl
     for start in range(over_ms, times[-1] - 1000, 100):
         if sum(start <= time < start + 1000 for time in times) >= 0.9 * before:
             return (start - over_ms) / 1000
-    return None
+    return NEVER

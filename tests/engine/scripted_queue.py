@@ -54,9 +54,10 @@ class Queue:
         self.letter_ttl_ms = DAY_MS
         self.letter_max = 1000
         self._traced: dict[tuple[str, str], bool] = {}
-        """By job and token, whether the claim said that there is more of the job than payload and lease."""
         self.turn_ms = -1
         """What the last admission said of the next turn."""
+        self.too_late: list[str] = []
+        """Which jobs the last admission let pass since their deadline is over."""
 
     @classmethod
     async def open(cls, redis: ArqRedis) -> Self:
@@ -87,7 +88,7 @@ class Queue:
         lanes: str = "hdl",
     ) -> Claim:
         keys = self.keys
-        queued, more, wait_ms, passed, ids, payloads, scores, unlike_most = await self.scripts.claim(
+        queued, more, wait_ms, passed, _, ids, payloads, scores, unlike_most = await self.scripts.claim(
             (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused, *keys.frontier),
             (
                 self.now_ms, token, LEASE_MS, count, max_bytes, passed, DAY_MS, "1" if aborts else "",
@@ -106,6 +107,10 @@ class Queue:
             jobs[place] = jobs[place]._replace(tries=tries, aborted=aborted == 1)
             self._traced[jobs[place].id, token] = True
         return Claim(queued, more == 1, wait_ms, passed, jobs)
+
+    def traced(self, job_id: str, token: str) -> bool:
+        """Whether that claim said that there is more of the job than payload and lease."""
+        return self._traced[job_id, token]
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
         """Each outcome: id, token, verb, time, marker, result, note, letter; the last ones may be left away."""
@@ -168,9 +173,10 @@ class Queue:
         args: list[Any] = [self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting]
         for job in jobs:
             args += [*job, "", ""][:5]
-        refused, self.turn_ms = await self.scripts.admit(
+        refused, self.turn_ms, too_late = await self.scripts.admit(
             (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
         )
+        self.too_late = [job_id.decode() for job_id in too_late]
         return [job_id.decode() for job_id in refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:

@@ -141,6 +141,33 @@ async def test_a_retry_keeps_the_count_of_tries_and_a_release_does_not(queue: Qu
 
 
 @pytest.mark.asyncio
+async def test_a_job_that_has_left_something_behind_says_so_however_often_it_goes_back_uncounted(queue: Queue) -> None:
+    await queue.add("a")
+    await queue.claim()
+    await queue.commit(("a", "w.1", "release_traced"))
+    ways_back = [
+        queue.commit(("a", "w.2", "release")),
+        queue.give_back("w.3"),
+        _parked(queue, "a", "w.4"),
+        queue.commit(("a", "w.5", "release_traced")),
+    ]
+    for number, goes_back in enumerate(ways_back, 2):
+        assert await queue.redis.get(queue.keys.retry + "a") == b"0"
+        assert 80_000 < await queue.redis.ttl(queue.keys.retry + "a") <= 88_400
+        assert [job.tries for job in (await queue.claim(token=f"w.{number}")).jobs] == [1]
+        assert queue.traced("a", f"w.{number}")
+        await goes_back
+    assert await queue.redis.incr(queue.keys.retry + "a") == 1  # as a stock worker counts
+
+
+async def _parked(queue: Queue, job_id: str, token: str) -> None:
+    """Its limit key has no room for the job, which comes back as that key cools off no more."""
+    await queue.cool("example.org", 1000)
+    assert await queue.admit((job_id, token, "example.org")) == [job_id]
+    queue.now_ms += 1000
+
+
+@pytest.mark.asyncio
 async def test_a_job_that_goes_back_keeps_its_place_unless_it_asks_for_a_delay(queue: Queue) -> None:
     await queue.add("at once", "later")
     await queue.claim()

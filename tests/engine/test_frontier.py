@@ -8,6 +8,9 @@ from tests.engine.scripted_queue import LEASE_MS, T0, Queue
 
 from fetchq.scripts import script_source
 from fetchq_worker.engine.admit import WILL_NOT_RUN
+from fetchq_worker.engine.commit import Committer, Outcome, Verb
+from fetchq_worker.engine.dead import DeadLetters
+from fetchq_worker.engine.lease import Lease
 from fetchq_worker.engine.score import read_score
 
 KEY = "example.org"
@@ -187,6 +190,27 @@ async def test_failed_connections_let_a_host_cool_off_and_then_one_job_tries(que
     assert len(probe) == 1
     await queue.commit((probe[0], "w.3", "finish", 1000, "", "x", "+OK"))
     assert len(await _claim_and_admit(queue, token="w.4")) == 8
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("verb", [Verb.FINISH, Verb.RETRY], ids=["that end", "that go back"])
+async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue, verb: Verb) -> None:
+    seconds, _ = await queue.redis.time()
+    queue.now_ms = seconds * 1000  # the committer goes by Redis's own clock
+    await _limit(queue, "c=16")
+    await _enqueue(queue, *_ids(16))
+    claim = await queue.claim(16)
+    assert await queue.admit(*[(job_id, "w.1", KEY) for job_id in claim.ids]) == []
+    dead = DeadLetters(queue.keys, ttl_s=60, most=0)
+    committer = Committer(queue.keys, dead, delay_s=60, on_commit=lambda next_due_s: None)
+    committer.use(queue.scripts.commit)
+    for number, job_id in enumerate(claim.ids):
+        lease = Lease(job_id.encode(), "w.1", b"", 0, 1)
+        failed = Outcome(lease, verb, note="-CONNECT_ERROR", defer_ms=None)
+        committer.add(failed if number % 2 else Outcome(lease, Verb.FINISH, note="+OK"))
+    await committer.flush()
+    await committer.aclose()
+    assert await queue.redis.zcard(queue.keys.cooling) == 0
 
 
 @pytest.mark.asyncio
@@ -451,6 +475,7 @@ async def test_a_job_that_will_not_be_run_leaves_its_place_to_the_next(queue: Qu
         await queue.finish(_ids(2)[1], "w.2")
     assert (await queue.claim(token="w.3")).ids == ["over"]
     assert await queue.admit(("over", "w.3", KEY, WILL_NOT_RUN)) == []
+    assert queue.too_late == ["over"]
     record = (await _records(queue)).get(KEY, Record())
     assert (record.standing, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from typing import Any
+from unittest.mock import AsyncMock
 
 import arq.worker
 import msgspec
@@ -25,6 +26,7 @@ from fetchq import Producer
 from fetchq.keys import Keys
 from fetchq.wire import deserialize, serialize
 from fetchq_worker.engine import Release, Worker
+from fetchq_worker.engine.lost import SelfCounting
 from fetchq_worker.engine.presence import live_workers
 
 pytestmark = pytest.mark.asyncio
@@ -156,6 +158,32 @@ async def test_a_stock_abort_ends_a_job_that_waits_behind_many(redis: ArqRedis, 
         release.set()
         assert await aborting is True
     assert "unwanted" not in ran
+
+
+async def test_an_abort_that_comes_while_the_starts_of_a_job_are_judged_keeps_it_from_running(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    judging, judged = asyncio.Event(), asyncio.Event()
+    hooks = AsyncMock()  # somebody else's coroutines
+
+    async def work(ctx: Any) -> None:
+        raise AssertionError("it ran")
+
+    async def judge(ctx: Any) -> None:
+        judging.set()
+        await judged.wait()
+
+    function = SelfCounting(**vars(func(work, name="work")), unjudged_starts=1, end_if_lost=judge)
+    job = await redis.enqueue_job("work", _job_try=2)
+    assert job is not None
+    worker = make_worker([function], allow_abort_jobs=True, on_job_start=hooks, on_job_end=hooks)
+    async with running(worker), asyncio.timeout(10):
+        await judging.wait()
+        aborting = asyncio.create_task(job.abort(timeout=5, poll_delay=0.01))
+        await wait_until(lambda: all(lease.abort_asked for lease in worker.leases))
+        judged.set()
+        assert await aborting is True
+    assert hooks.mock_calls == []
 
 
 async def test_a_job_that_takes_too_long_fails_with_a_timeout(redis: ArqRedis, make_worker: MakeWorker) -> None:

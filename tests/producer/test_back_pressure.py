@@ -273,6 +273,54 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
     assert let_in.empty()
 
 
+@pytest.mark.asyncio
+async def test_whoever_comes_later_waits_while_all_the_room_is_promised(redis: Redis) -> None:
+    room = Room(redis, Keys(), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
+    await redis.zadd("arq:queue", {"a": 1, "b": 2, "c": 3})
+    first, second, third = (room.new_turn() for _ in range(3))
+    async with asyncio.timeout(PATIENCE_S):
+        waiting = asyncio.create_task(room.wait(2, QueueFull("full"), None, first))
+        await asyncio.sleep(SOON_S)
+        await redis.zrem("arq:queue", "a", "b", "c")
+        assert await waiting == 2
+        one = asyncio.create_task(room.admit(1, second))
+        await asyncio.sleep(0)
+        assert one.done(), "there is room for one beside the two"
+        await redis.zadd("arq:queue", {"of the second": 4})
+        later = asyncio.create_task(room.admit(2, third))
+        await asyncio.sleep(SOON_S)
+        assert not later.done()
+        room.end(first)  # he was cancelled, say
+        room.end(second)
+        assert await later == 2
+        room.end(third)
+        assert await room.admit(1000, room.new_turn()) == 1000, "nothing is promised, and the script is to say"
+    await room.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_waits_to_be_durable_takes_its_room_once(own_redis_server: RedisServer) -> None:
+    """It is on the queue, and counted there, as soon as the script has replied: no replica ever says that it has it."""
+    options = {"durability": "replicated", "durable_timeout_s": 2.5, "max_queued": 2, "when_full": "wait"}
+    async with (
+        connect(own_redis_server.url) as admin,
+        Producer.from_url(own_redis_server.url, **options) as producer,  # type: ignore[arg-type]
+    ):
+        await admin.zadd("arq:queue", {"a": 1, "b": 2})
+        waiting = [asyncio.create_task(producer.enqueue(URL)) for _ in range(2)]
+        async with asyncio.timeout(PATIENCE_S):
+            while len(producer._writer._room._waiters) < 2:
+                await asyncio.sleep(0.01)
+            for of_theirs in (1, 2):
+                await _drain(admin, 1)
+                while await admin.exists(*[key async for key in admin.scan_iter("arq:job:*")] or ["-"]) < of_theirs:
+                    await asyncio.sleep(0.01)
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 # memory
 
 

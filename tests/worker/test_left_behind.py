@@ -15,7 +15,8 @@ from fetchq.wire import deserialize, serialize
 from fetchq_worker.arq_settings import fetch_function
 from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine import Worker
-from fetchq_worker.fetch import Fetcher, fetch_data
+from fetchq_worker.fetch import Fetcher, fetch_data, job
+from fetchq_worker.fetch.record import AttemptRecord, RecordUnavailable, save_record
 
 pytestmark = pytest.mark.asyncio
 
@@ -58,4 +59,33 @@ async def test_a_post_leaves_no_record_of_attempts(
             assert (await job.result(timeout_s=10)).status is FetchStatus.OK
     assert len(seen[0]) == 1  # what may not be sent twice is marked before it is sent
     assert await redis.keys("fetchq:attempts:*") == []
+    await redis.aclose()
+
+
+@pytest.mark.parametrize("cut_off_by", ["a lost reply", "a stop"])
+async def test_a_record_whose_writing_was_cut_off_ends_with_its_job(
+    embedded: EmbeddedRedis, fetcher: Fetcher, site: Site, monkeypatch: pytest.MonkeyPatch, cut_off_by: str
+) -> None:
+    written = asyncio.Event()
+
+    async def save(redis: Any, key: str, kept: AttemptRecord) -> None:
+        await save_record(redis, key, kept)
+        if not written.is_set():
+            written.set()
+            if cut_off_by == "a stop":
+                await asyncio.Event().wait()
+            raise RecordUnavailable("the reply was lost")
+
+    monkeypatch.setattr(job, "save_record", save)
+    monkeypatch.setattr(job, "REDIS_DEFER_S", 0.01)
+    redis = embedded.client()
+    url = site.serve("/", answer(status=503), answer(b"hello"))
+    async with Producer(redis) as producer, asyncio.timeout(20):
+        fetch = await producer.enqueue(FetchRequest(url=url))
+        async with running(_worker(embedded, fetcher)):
+            await written.wait()
+        async with running(_worker(embedded, fetcher)):
+            assert (await fetch.result(timeout_s=10)).status is FetchStatus.OK
+        assert await redis.keys(producer.keys.attempts + "*") == []
+        assert await redis.keys(producer.keys.retry + "*") == []
     await redis.aclose()

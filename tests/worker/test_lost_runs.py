@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -15,7 +17,7 @@ from tests.engine.running import running, wait_until
 from tests.redis_server import RedisServer
 from tests.worker.site import Site, Visit, answer
 
-from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
+from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq.redis_url import connect
 from fetchq.wire import deserialize, serialize
 from fetchq_worker.arq_settings import fetch_function
@@ -23,6 +25,7 @@ from fetchq_worker.embedded import EmbeddedRedis
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher
 from fetchq_worker.fetch.job import MAX_CRASHES
+from fetchq_worker.fetch.record import AttemptRecord, save_record
 
 pytestmark = pytest.mark.asyncio
 
@@ -178,3 +181,29 @@ async def test_a_job_of_a_newer_version_that_was_often_lost_is_given_back_before
         assert await redis.exists(keys.job + job.id, keys.result + job.id) == 1
     await redis.aclose()
     assert hooks.mock_calls == []
+
+
+@pytest.mark.parametrize("starts", [2, MAX_CRASHES + 2])
+async def test_a_fetch_that_comes_too_late_calls_its_hooks_whichever_start_it_is(
+    new_client: NewClient, fetcher: Fetcher, starts: int
+) -> None:
+    started, ended = AsyncMock(), AsyncMock()  # somebody else's coroutines
+    redis = new_client()
+    worker = _worker(new_client(), fetcher)
+    worker.on_job_start, worker.on_job_end = started, ended
+    worker.ctx["outcomes"] = Counter()
+    soon = datetime.now(UTC) + timedelta(seconds=0.1)
+    failed = Attempt(started_at=soon, status=FetchStatus.HTTP_ERROR, http_status=503)
+    async with Producer(redis) as producer, asyncio.timeout(20):
+        job = await producer.enqueue(FetchRequest(url="http://a.test/", deadline=soon))
+        await redis.set(producer.keys.retry + job.id, starts - 1)
+        record = AttemptRecord(attempts=(failed,) * (starts - 1))
+        await save_record(redis, producer.keys.attempts + job.id, record)
+        await asyncio.sleep(0.2)  # the deadline itself is what is tested
+        async with running(worker):
+            result = await job.result(timeout_s=10)
+    await redis.aclose()
+    assert result.http_status == 503
+    assert len(result.attempts) == starts - 1
+    assert (started.await_count, ended.await_count) == (1, 1)
+    assert worker.ctx["outcomes"] == {result.status: 1}

@@ -6,6 +6,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from arq.connections import ArqRedis
@@ -75,6 +76,33 @@ async def test_a_deadline_has_passed_when_redis_says_so(
             assert (await too_late.result(timeout_s=20)).status is FetchStatus.EXPIRED
     assert [attempt.http_status for attempt in result.attempts] == [503, 200]
     assert len(site.visits) == 2
+
+
+async def test_a_job_that_came_under_no_limit_for_being_late_is_not_fetched_by_whatever_clock(
+    monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, fetcher: Fetcher, site: Site
+) -> None:
+    monkeypatch.setattr(Worker, "clock_behind_s", -3600.0)  # as it is, in small, after a claim's reply that was slow
+    async with Producer.from_url(redis_server.url) as producer:
+        await producer.pause()
+        soon = datetime.now(UTC) + timedelta(seconds=SOON_S)
+        too_late = await producer.enqueue(FetchRequest(url=site.serve("/", answer(b"")), deadline=soon))
+        await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.1)
+        async with running(_worker(redis_server, fetcher)):
+            await producer.resume()
+            assert (await too_late.result(timeout_s=20)).status is FetchStatus.EXPIRED
+    assert site.visits == []
+
+
+async def test_a_fetch_with_a_deadline_asks_redis_for_no_time_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, fetcher: Fetcher, site: Site
+) -> None:
+    asked = AsyncMock()  # somebody else's coroutine
+    monkeypatch.setattr(ArqRedis, "time", asked)
+    in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
+    request = FetchRequest(url=site.serve("/", answer(b"hello")), deadline=in_a_minute)
+    async with Producer.from_url(redis_server.url) as producer, running(_worker(redis_server, fetcher)):
+        assert (await (await producer.enqueue(request)).result(timeout_s=20)).status is FetchStatus.OK
+    assert asked.mock_calls == []
 
 
 async def test_a_job_is_due_when_redis_says_so_and_its_lease_lasts(

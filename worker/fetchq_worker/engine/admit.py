@@ -78,7 +78,10 @@ class Admission:
         if not asked:
             return leases, -1
         reply = await scripts.admit(self._keys, args)
-        refused, turn_ms = frozenset(reply[0]), reply[1]
+        refused, turn_ms, too_late = frozenset(reply[0]), reply[1], frozenset(reply[2])
+        if too_late:
+            for lease in leases:
+                lease.too_late = lease.key in too_late
         if not refused:
             return leases, turn_ms
         started = []
@@ -99,5 +102,6 @@ class Admission:
         if not limit.key:
             return True
         lease.limit_key = limit.key
-        refused, _ = await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))
+        refused, _, too_late = await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))
+        lease.too_late = bool(too_late)
         return not refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -69,6 +70,8 @@ class Claimer:
         self._passed = 0
         self._unheard: tuple[str, ...] = ()
         """Tokens of calls that failed on the way: carried out or not, nobody knows."""
+        self.clock_behind_s = 0.0
+        """By how much this machine's clock is behind Redis's, less the time that the reply of the last claim took."""
 
     async def claim(
         self,
@@ -87,7 +90,8 @@ class Claimer:
             passed = 0 if only else self._passed
             lanes = LANES[self._calls % len(LANES)]
             args = ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, lanes, *only)
-            queued, more, wait_ms, passed, *jobs = await scripts.claim(self._keys, args, on_sent=on_sent)
+            queued, more, wait_ms, passed, clock_ms, *jobs = await scripts.claim(self._keys, args, on_sent=on_sent)
+            self.clock_behind_s = clock_ms / 1000 - time.time()
             leases = _leases(token, *jobs)
             if leases and self._admission is not None:
                 leases, turn_ms = await self._admission.admit(scripts, leases)

@@ -40,6 +40,8 @@ class Verb(StrEnum):
     RETRY = "retry"
     RELEASE = "release"
     """Back to the queue, the try not counted."""
+    RELEASE_TRACED = "release_traced"
+    """The same, of a job whose run has left something behind: the lease under which it ends is to know of that."""
 
 
 _LAST: Final = (Verb.CLEAN, Verb.FINISH, Verb.MISSING)
@@ -228,19 +230,27 @@ class Committer:
 
 
 def _said(batch: Sequence[Outcome]) -> Iterator[Any]:
-    """The outcomes as `commit.lua` takes them: what many of them have in common is said once."""
+    """The outcomes as `commit.lua` takes them: what many of them have in common is said once.
+
+    Notes keep the order in which the runs ended, since the frontier counts failures in a row. The order of outcomes
+    without a note says nothing, nor does that of equal notes with no other between them.
+    """
     alike: dict[tuple[Any, ...], list[bytes]] = {}
+    turn, note = 0, ""
     for outcome in batch:
         lease, verb = outcome.lease, outcome.verb
         time = outcome.result_ttl_ms if verb in _LAST else outcome.defer_ms
-        common = (lease.token, verb, time, outcome.marker_ms, outcome.note, outcome.letter)
+        if outcome.note and outcome.note != note:
+            turn, note = turn + 1, outcome.note
+        own_turn = turn if outcome.note else 0
+        common = (own_turn, lease.token, verb, time, outcome.marker_ms, outcome.note, outcome.letter)
         jobs = alike.get(common)
         if jobs is None:
             alike[common] = [lease.key, outcome.result]
         else:
             jobs += (lease.key, outcome.result)
-    for common, jobs in alike.items():
+    for (_, *common_parts), jobs in alike.items():
         yield len(jobs) // 2
-        for part in common:
+        for part in common_parts:
             yield "" if part is None else part
         yield from jobs

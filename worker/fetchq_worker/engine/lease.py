@@ -49,6 +49,8 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     """What its limits belong to, once that is known."""
     limit_later: bool = False
     """Its limit key takes time to find out: that is done in its slot."""
+    too_late: bool = False
+    """It came under no limit since its deadline had passed, or its cancelling was asked for: it must not run."""
     traced: bool = False
     """Redis may hold more of the job than payload and lease: a count of its tries, or what a run of it left behind."""
     payload_bytes: int = 0

@@ -20,5 +20,5 @@ class SelfCounting(Function):
     unjudged_starts: int
     """From the start after these on `end_if_lost` is asked."""
     end_if_lost: Callable[..., Awaitable[Any]]
-    """Takes what the coroutine takes. What it returns is the job's end, without a run and its hooks; None: the job is
-    to be run. It may raise what the coroutine may raise, and the job goes on as it would after that."""
+    """Takes what the coroutine takes. What it returns is the end of a lost job, without a run and its hooks; None: the
+    job is to be run. It may raise what the coroutine may raise, and the job goes on as it would after that."""

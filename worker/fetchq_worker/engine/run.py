@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arq.worker")
 """arq's own, with arq's own lines: whoever watches those finds them unchanged."""
 
+CLOCK_BEHIND_S: Final = "clock_behind_s"
+"""Where a coroutine finds by how much its machine's clock is behind Redis's."""
+TOO_LATE: Final = "too_late"
+"""Where a coroutine finds whether its job came under no limit, for its deadline has passed: it must not do its work."""
 LEFT_BEHIND: Final = "left_behind"
 """Where a coroutine finds the list to which it adds each name under `Keys.attempts` that it reads or writes."""
 MAX_RESULT_BYTES: Final = 256 << 20
@@ -174,11 +178,9 @@ class Runner:
     def _resolve(self, job: Job) -> Function | CronJob:
         """The function that the job names, if it is to be called at all; raises `Unrunnable`."""
         worker, lease = self._worker, job.lease
-        age_s = (job.start_ms - job.enqueue_time_ms) / 1000
         job.ref = f"{lease.id}:{job.name}"
         if lease.abort_asked:
-            logger.info("%6.2fs ⊘ %s aborted before start", age_s, job.ref)
-            raise Unrunnable(job, asyncio.CancelledError())
+            raise self._aborted(job)
         function = worker.functions.get(job.name)
         if function is None:
             logger.warning("job %s, function %r not found", lease.id, job.name)
@@ -188,9 +190,13 @@ class Runner:
             job.marker_ms = round(arq.worker.keep_cronjob_progress * 1000)  # type: ignore[attr-defined]
         max_tries = worker.max_tries if function.max_tries is None else function.max_tries
         if job.tries > max_tries:
-            logger.warning("%6.2fs ! %s max retries %d exceeded", age_s, job.ref, max_tries)
+            logger.warning("%6.2fs ! %s max retries %d exceeded", _age_s(job), job.ref, max_tries)
             raise Unrunnable(job, JobExecutionFailed(f"max {max_tries} retries exceeded"))
         return function
+
+    def _aborted(self, job: Job) -> Unrunnable:
+        logger.info("%6.2fs ⊘ %s aborted before start", _age_s(job), job.ref)
+        return Unrunnable(job, asyncio.CancelledError())
 
     async def _count_try(self, job: Job) -> None:
         """A client can say that its job has had tries already (`_job_try`); the count goes on from there."""
@@ -210,6 +216,8 @@ class Runner:
         ctx["limit_key"] = lease.limit_key
         ctx["had_its_turn"] = lease.had_its_turn
         ctx["lease_token"] = lease.token
+        ctx[CLOCK_BEHIND_S] = self._worker.clock_behind_s
+        ctx[TOO_LATE] = lease.too_late
         ctx[LEFT_BEHIND] = job.left_behind
         return ctx
 
@@ -236,6 +244,8 @@ class Runner:
         ctx = job.ctx = self._context(job)
         if lease.lost:
             return None
+        if lease.abort_asked:  # while its tries were counted, or its starts judged
+            raise self._aborted(job)
         lease.running = job.begun = True
         try:
             if worker.on_job_start is not None:
@@ -265,9 +275,8 @@ class Runner:
         extra = f" try={job.tries}" if job.tries > 1 else ""
         if job.start_ms - job.lease.score > 1200:
             extra += f" delayed={(job.start_ms - job.lease.score) / 1000:0.2f}s"
-        waited_s = (job.start_ms - job.enqueue_time_ms) / 1000
         shown = args_to_string(job.args, job.kwargs) if self._worker.log_arguments else "..."
-        logger.info("%6.2fs → %s(%s)%s", waited_s, job.ref, shown, extra)
+        logger.info("%6.2fs → %s(%s)%s", _age_s(job), job.ref, shown, extra)
 
     def _judge(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome | None:
         """What becomes of a job whose coroutine (or start hook) raised."""
@@ -278,7 +287,7 @@ class Runner:
         if isinstance(problem, Release):
             logger.info("%6.2fs ↻ %s given back for %0.2fs", _took_s(job), job.ref, (problem.defer_score or 0) / 1000)
             worker.jobs_retried += 1
-            return Outcome(lease, Verb.RELEASE, defer_ms=problem.defer_score or None)
+            return self._released(job, problem.defer_score or None)
         if worker.retry_jobs and isinstance(problem, Retry):
             logger.info("%6.2fs ↻ %s retrying job in %0.2fs", _took_s(job), job.ref, (problem.defer_score or 0) / 1000)
             worker.jobs_retried += 1
@@ -293,7 +302,7 @@ class Runner:
             logger.info("%6.2fs ↻ %s cancelled, will be run again", _took_s(job), job.ref)
             worker.jobs_retried += 1
             if cancelled and worker.stopping:  # the worker's doing, not the job's: no try of it, and no marker
-                return Outcome(lease, Verb.RELEASE)
+                return self._released(job, None)
             return Outcome(lease, Verb.RETRY, marker_ms=job.marker_ms)
         what, extra = type(problem).__name__, _extra_of(problem)
         logger.error(
@@ -301,6 +310,10 @@ class Runner:
         )
         worker.jobs_failed += 1
         return self._finish(job, function, False, problem)
+
+    def _released(self, job: Job, defer_ms: int | None) -> Outcome:
+        """The job goes back, and the try is not counted."""
+        return Outcome(job.lease, Verb.RELEASE_TRACED if job.left_behind else Verb.RELEASE, defer_ms=defer_ms)
 
     def _finish(self, job: Job, function: Function | CronJob, success: bool, value: Any) -> Outcome:
         """The job is over, and `value` is what its coroutine returned or raised."""
@@ -414,6 +427,11 @@ def _now_ms() -> int:
 def _to_datetime(ms: int) -> datetime:
     """As arq's own. The jobs of a batch were enqueued at one moment."""
     return ms_to_datetime(ms)
+
+
+def _age_s(job: Job) -> float:
+    """For how long it has been there, at its start."""
+    return (job.start_ms - job.enqueue_time_ms) / 1000
 
 
 def _took_s(job: Job) -> float:

@@ -319,6 +319,11 @@ class Worker(arq.worker.Worker):
                 self._start(lease)
             self._tender.start(scripts)
 
+    @property
+    def clock_behind_s(self) -> float:
+        """By how much this machine's clock is behind Redis's, to some ms."""
+        return self._claimer.clock_behind_s
+
     async def admit_late(self, lease: Lease) -> bool:
         """Whether a job whose limit key had to be looked up may go on. If not it waits in the key's queue already."""
         if self._admission is None:

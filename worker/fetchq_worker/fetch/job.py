@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from arq.worker import Retry
-from redis.exceptions import RedisError
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
 from fetchq.fields import MAX_URL_CHARS
@@ -23,6 +22,7 @@ from fetchq.limit_key import deadline_ms_of
 from fetchq.wire import FETCH_FUNCTION, decode_request
 from fetchq_worker.engine.dead import LETTER
 from fetchq_worker.engine.release import Release
+from fetchq_worker.engine.run import CLOCK_BEHIND_S, LEFT_BEHIND, TOO_LATE
 from fetchq_worker.settings import DeadLetterKind, Settings
 
 from .attempt import run_attempt
@@ -57,8 +57,8 @@ async def fetch_data(
         return await fetch(ctx, request)
     try:
         found = await _end_or_start(ctx, request, more, named)
-        if isinstance(found, FetchResult):
-            return found
+        if isinstance(found, _End):
+            return _told(ctx, found)
         wanted, record = found
         wanted = _with_idempotency_key(wanted, ctx["job_id"])
         shared: Fetcher | None = ctx.get("fetcher")
@@ -76,16 +76,29 @@ async def fetch_data(
 async def end_if_lost(
     ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any] | None = None, *more: object, **named: object
 ) -> FetchResult | None:
-    """How the job ends if it is not to be started again, as `fetch_data` itself would say; None: it is to be started.
+    """How a job ends that was lost too often to be started again, as `fetch_data` itself would say; None: it is to be
+    started.
 
     For the engine, which asks before it calls a start hook: of a job whose hook kills its worker, nothing else would be
-    asked. Raises `Release` where `fetch_data` would at once.
+    asked. What breaks the contract leaves no attempt behind: all its starts were lost. Raises `Release` where
+    `fetch_data` would at once.
     """
     try:
         found = await _end_or_start(ctx, request, more, named)
     except RecordUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
-    return found if isinstance(found, FetchResult) else None
+    if not isinstance(found, _End):
+        return None
+    is_lost = found.request is None or found.result.status is FetchStatus.WORKER_LOST
+    return _told(ctx, found) if is_lost else None
+
+
+class _End(NamedTuple):
+    """How a job ends that is not to be run (again)."""
+
+    request: FetchRequest | None
+    """None: it breaks the contract."""
+    result: FetchResult
 
 
 async def _end_or_start(
@@ -93,29 +106,27 @@ async def _end_or_start(
     request: FetchRequest | Mapping[str, Any] | None,
     more: Sequence[object],
     named: Mapping[str, object],
-) -> FetchResult | tuple[FetchRequest, AttemptRecord]:
-    """The result of a job that is not to be run (again), or what it asks for and what is known of its earlier runs.
+) -> _End | tuple[FetchRequest, AttemptRecord]:
+    """The end of a job that is not to be run (again), or what it asks for and what is known of its earlier runs.
 
     Raises `Release` for a request of a newer version, and `RecordUnavailable`.
     """
     if request is None or more or named:
         count = len(more) + len(named) + (request is not None)
         broken = InvalidRequest("request", f"{FETCH_FUNCTION} takes one argument, not {count}")
-        return _kept(ctx, None, _finished(ctx, refused(ctx.get("job_id", ""), request, broken)))
+        return _End(None, refused(ctx.get("job_id", ""), request, broken))
     job_id: str = ctx["job_id"]
     try:
         wanted = decode_request(request)
     except NewerWireVersion as newer:
         raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
     except InvalidRequest as broken:
-        return _kept(ctx, None, _finished(ctx, refused(job_id, request, broken)))
+        return _End(None, refused(job_id, request, broken))
     ctx["result_ttl_s"] = wanted.result_ttl_s
     record = await _record_of(ctx, wanted)
-    await _note_clock(ctx, wanted)
-    ended = end_unrun(wanted, record, job_id, _now(ctx))
-    if ended is not None:
-        return _kept(ctx, wanted, _finished(ctx, ended))
-    return wanted, record
+    too_late = ctx.get(TOO_LATE) or _is_past(wanted, _now(ctx))
+    ended = end_unrun(wanted, record, job_id, too_late=bool(too_late))
+    return (wanted, record) if ended is None else _End(wanted, ended)
 
 
 async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) -> FetchResult:
@@ -181,7 +192,7 @@ async def _mark_sending(ctx: dict[str, Any], record: AttemptRecord) -> None:
     await save_record(ctx["redis"], _record_key(ctx), msgspec.structs.replace(record, sending=True))
 
 
-def end_unrun(request: FetchRequest, record: AttemptRecord, job_id: str, now: datetime) -> FetchResult | None:
+def end_unrun(request: FetchRequest, record: AttemptRecord, job_id: str, *, too_late: bool) -> FetchResult | None:
     """The result of a job that is not to be run (again); None: run it."""
     crashes = len(record.attempts) - record.made
     if record.sending and not _may_repeat(request):
@@ -190,7 +201,7 @@ def end_unrun(request: FetchRequest, record: AttemptRecord, job_id: str, now: da
     if crashes >= MAX_CRASHES:
         problem = f"its worker went away {crashes} times while running it"
         return _ended(request, job_id, record, FetchStatus.WORKER_LOST, problem)
-    if not _is_past(request, now):
+    if not too_late:
         return None
     if not record.made:
         return _ended(request, job_id, record, FetchStatus.EXPIRED, _EXPIRED)
@@ -215,7 +226,7 @@ def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
 def _record_key(ctx: dict[str, Any]) -> str:
     keys: Keys = ctx.get("keys", _DEFAULT_KEYS)
     key = f"{keys.attempts}{ctx['job_id']}"
-    left_behind: list[str] | None = ctx.get("left_behind")  # the engine's: it removes what is named there with the job
+    left_behind: list[str] | None = ctx.get(LEFT_BEHIND)  # the engine's: it removes what is named there with the job
     if left_behind is not None:
         left_behind.append(key)
     return key
@@ -282,29 +293,14 @@ def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
     return msgspec.structs.replace(request, headers=(*request.headers, ("Idempotency-Key", key)))
 
 
-async def _note_clock(ctx: dict[str, Any], request: FetchRequest) -> None:
-    """Finds out how wrong this machine's clock is, for a job with a deadline. Raises `RecordUnavailable`.
-
-    Without Redis at hand, or without a deadline, the clock is taken as it is.
-    """
-    redis: Any = ctx.get("redis")
-    if request.deadline is None or redis is None:
-        return
-    try:
-        seconds, micros = await redis.time()
-    except (RedisError, OSError) as problem:
-        raise RecordUnavailable("Redis could not be asked for the time") from problem
-    ctx["clock_behind"] = datetime.fromtimestamp(seconds + micros / 1e6, UTC) - datetime.now(UTC)
-
-
 def _now(ctx: dict[str, Any]) -> datetime:
-    """By Redis's clock, as far as it was asked."""
-    behind: timedelta = ctx.get("clock_behind", timedelta())
-    return datetime.now(UTC) + behind
+    """By Redis's clock, which the engine has heard; without an engine, by this machine's."""
+    behind_s: float = ctx.get(CLOCK_BEHIND_S, 0.0)
+    return datetime.now(UTC) + timedelta(seconds=behind_s)
 
 
 def _is_past(request: FetchRequest, now: datetime) -> bool:
-    """To the ms, as the frontier says it: what it lets pass for being too late, under no limit, must not run."""
+    """To the ms, as the frontier says it."""
     return request.deadline is not None and deadline_ms_of(request.deadline) <= now.timestamp() * 1000
 
 
@@ -367,6 +363,10 @@ def _kept(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult
     if is_dead(ctx.get("dead_letters", DeadLetterKind.RETRYABLE), request, result):
         ctx[LETTER] = letter_of(result)
     return result
+
+
+def _told(ctx: dict[str, Any], end: _End) -> FetchResult:
+    return _kept(ctx, end.request, _finished(ctx, end.result))
 
 
 def _finished(ctx: dict[str, Any], result: FetchResult) -> FetchResult:

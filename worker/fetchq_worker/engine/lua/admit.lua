@@ -10,7 +10,8 @@
 --     comes under no limit, and its place goes to the next), another limit key that it does not count for, but whose
 --     cooling-off and pause it heeds ('' none)
 --
--- Returns {the ids that may not start, ms until a job that waits may be claimed (-1: no later than was known)}.
+-- Returns {the ids that may not start, ms until a job that waits may be claimed (-1: no later than was known),
+--          the ids whose deadline has passed}.
 --
 -- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
 -- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
@@ -89,7 +90,7 @@ for i = 1, #ids do
         redis.call('PEXPIREAT', job_key .. id, expires_at)
       end
       local left = redis.pcall('DECR', retry_key .. id)
-      if type(left) ~= 'number' or left <= 0 then
+      if type(left) ~= 'number' or left < 0 then -- a '0' stays: it says that a run of the job has left something behind
         garbage[#garbage + 1] = retry_key .. id
       end
     end
@@ -111,4 +112,4 @@ local promoted, nearer = frontier.save()
 if (promoted > 0 or nearer) and wakes == 0 then
   redis.call('RPUSH', wake, '1')
 end
-return {refused, frontier.news()}
+return {refused, frontier.news(), passed}

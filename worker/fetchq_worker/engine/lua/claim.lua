@@ -18,7 +18,7 @@
 -- ARGV[14...]  ids, to claim only from among these; without any, the jobs that have been due longest
 --
 -- Returns {how many are pending or running, 1 if due jobs are left for another call,
---          ms until the next job is due, lease ends or turn comes (-1: none), ARGV[6] for the next call,
+--          ms until the next job is due, lease ends or turn comes (-1: none), ARGV[6] for the next call, Redis's clock in ms,
 --          ids of the jobs, their payloads (nil: gone, or not a string), their original scores (one alone: it is that of all),
 --          of those whose tries are counted in a retry key, or whose cancelling was asked for, flat: place in `ids` from 0,
 --          which try this is (1 for all others), 1 if its cancelling was asked for}.
@@ -118,7 +118,7 @@ local taken, bytes = 0, 0
 local one_score = true
 
 local function reply(due_left, wait_ms, to_pass)
-  return {redis.call('ZCARD', pending), due_left, wait_ms, to_pass, claimed, claimed_payloads,
+  return {redis.call('ZCARD', pending), due_left, wait_ms, to_pass, clock, claimed, claimed_payloads,
     one_score and {claimed_scores[1]} or claimed_scores, unlike_most}
 end
 

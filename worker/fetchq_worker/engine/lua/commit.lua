@@ -16,6 +16,8 @@
 --     verb 'missing' the same for a job without a payload: a result that is there already stays
 --     verb 'retry'   due `time` ms from now ('' at its original score)
 --     verb 'release' the same, and the try is not counted
+--     verb 'release_traced' the same, and the next claim is to know that there is more of the job than payload and lease: it
+--             keeps a retry key, which may say '0'
 --     marker  how long the in-progress key is to outlast the job, in ms ('' not at all): arq's guard of cron jobs
 --     note    what the run says of its limit key ('+' it is well, '-' a connection to it failed, '=' neither) and a word for
 --             people; '' nothing
@@ -185,7 +187,7 @@ local function finish(id, time, result, missing, said, clean)
   return true
 end
 
-local function give_back(id, time, record, counted)
+local function give_back(id, time, record, counted, traced)
   local score, expires_at = string.match(record, '^[^|]*|[^|]*|([-+.%dinfe]+)|(%d*)$')
   local place = tonumber(score)
   if not place or place ~= place or #expires_at > 16 then -- not as a worker wrote it: the job is due now
@@ -216,7 +218,9 @@ local function give_back(id, time, record, counted)
     end
   else
     local left = redis.pcall('DECR', retry_key .. id)
-    if type(left) ~= 'number' or left <= 0 then
+    if traced and left == -1 then
+      redis.call('SET', retry_key .. id, '0', 'EX', RETRY_TTL_S)
+    elseif type(left) ~= 'number' or left < 0 then
       redis.call('DEL', retry_key .. id)
     end
   end
@@ -234,7 +238,7 @@ local function settle(id, result, record, token, verb, time, marker, note, lette
     -- Whoever saw the lease end has written its try down, for a stock worker.
     done = finish(id, time, result, verb == 'missing', letter, verb == 'clean' and not ended)
   else
-    done = give_back(id, time, record, verb == 'retry')
+    done = give_back(id, time, record, verb == 'retry', verb == 'release_traced')
   end
   if done then
     settled[#settled + 1] = id
@@ -277,17 +281,25 @@ end
 if #settled > 0 then
   redis.call('HDEL', leases, unpack(settled))
 end
+local noted = {}
 local function release(released, stands)
   local keys = frontier.release(released, stands, true)
   for i = 1, #released do
-    local note = notes[released[i]]
-    if keys[i] and note then
-      frontier.note(keys[i], note)
+    if keys[i] and notes[released[i]] then
+      noted[released[i]] = keys[i]
     end
   end
 end
 release(over, false)
 release(standing_again, true)
+if next(noted) then -- in the order in which the runs ended, since failures in a row are counted
+  for i = 1, #settled do
+    local id = settled[i]
+    if noted[id] then
+      frontier.note(noted[id], notes[id])
+    end
+  end
+end
 ends.save()
 local promoted, nearer = frontier.save()
 

@@ -42,7 +42,7 @@ for i = 1, #held, 2 do
       redis.pcall('PEXPIREAT', ARGV[2] .. id, expires_at)
     end
     local left = redis.pcall('DECR', ARGV[3] .. id)
-    if type(left) ~= 'number' or left <= 0 then
+    if type(left) ~= 'number' or left < 0 then -- a '0' stays: it says that a run of the job has left something behind
       redis.call('DEL', ARGV[3] .. id)
     end
     given[#given + 1] = id
