@@ -9,6 +9,7 @@ User name and password are percent-decoded. Options after `?`: `db`, `ssl_ca_cer
 
 from __future__ import annotations
 
+from asyncio import StreamWriter
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -24,6 +25,7 @@ from redis.asyncio.sentinel import (
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from .errors import InvalidRedisURL
 
@@ -91,37 +93,48 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
         return f"<RedisAddress {self}>"
 
 
-class _GreetedOrClosed:
-    """A connection whose greeting (AUTH, SELECT) failed or was cancelled is closed.
-
-    redis-py 5 leaves some of them open, on a unix socket above all, and the next command would go to database 0.
-    """
+class _Mended:
+    """What connections of redis-py 5 get wrong."""
 
     async def on_connect(self) -> None:
+        """Closes a connection whose greeting (AUTH, SELECT) failed or was cancelled.
+
+        Some are left open, on a unix socket above all, and the next command would go to database 0.
+        """
         try:
             await super().on_connect()  # type: ignore[misc]  # of the class that this is mixed into
         except BaseException:
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
             raise
 
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Says that the connection is gone, where uvloop has closed it and says that it cannot be written to."""
+        writer: StreamWriter | None = self._writer  # type: ignore[attr-defined]
+        try:
+            await super().send_packed_command(command, check_health)  # type: ignore[misc]
+        except RuntimeError as problem:
+            if writer is not None and not writer.transport.is_closing():
+                raise
+            raise RedisConnectionError("the connection was closed") from problem
 
-class _TCP(_GreetedOrClosed, Connection):
+
+class _TCP(_Mended, Connection):
     pass
 
 
-class _TLS(_GreetedOrClosed, SSLConnection):
+class _TLS(_Mended, SSLConnection):
     pass
 
 
-class _Unix(_GreetedOrClosed, UnixDomainSocketConnection):
+class _Unix(_Mended, UnixDomainSocketConnection):
     pass
 
 
-class _MasterTCP(_GreetedOrClosed, SentinelManagedConnection):
+class _MasterTCP(_Mended, SentinelManagedConnection):
     pass
 
 
-class _MasterTLS(_GreetedOrClosed, SentinelManagedSSLConnection):
+class _MasterTLS(_Mended, SentinelManagedSSLConnection):
     pass
 
 

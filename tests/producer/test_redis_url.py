@@ -8,9 +8,12 @@ import traceback
 from typing import Any
 
 import pytest
+import uvloop
 from redis.asyncio import Redis, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.chaos.sentinel import SentinelCluster
+from tests.redis_server import RedisServer
 
 from fetchq import InvalidRedisURL, Producer, SyncProducer
 from fetchq.redis_url import RedisAddress, connect
@@ -138,3 +141,20 @@ async def test_a_client_that_is_closed_leaves_no_connection_to_a_sentinel() -> N
                     await asyncio.sleep(0.01)
     finally:
         cluster.remove()
+
+
+def test_a_connection_that_was_closed_under_uvloop_is_one_that_is_gone(redis_server: RedisServer) -> None:
+    """uvloop raises RuntimeError there, of which no caller knows that it is about Redis: a worker died of it."""
+
+    async def write_to_a_closed_one() -> None:
+        async with connect(redis_server.url) as client:
+            connection = await client.connection_pool.get_connection()
+            await connection.send_command("PING")
+            assert await connection.read_response() == b"PONG"
+            connection._writer.transport.abort()
+            await asyncio.sleep(0)
+            with pytest.raises(RedisConnectionError):
+                await connection.send_command("PING")
+            await client.connection_pool.release(connection)
+
+    uvloop.run(write_to_a_closed_one())
