@@ -22,28 +22,28 @@ $(STAMP): pyproject.toml producer/pyproject.toml worker/pyproject.toml constrain
 	@touch $@
 
 demo: setup ## two hundred fetches of a small site, from queue to table, in seconds
-	@$(BIN)/python -m fetchq_worker.demo
+	@$(BIN)/python -m examples.demo
 
 test: setup ## run every test
 	@$(BIN)/python -m pytest
 
 chaos: setup ## kill, cut and stall all there is, and look for lost jobs: RUNS=10 JOBS=100000 FAULT_EVERY_S=2 SEED=... ONLY=...
-	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULT_EVERY_S),--fault-every-s $(FAULT_EVERY_S)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
+	@$(BIN)/python -m harness.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULT_EVERY_S),--fault-every-s $(FAULT_EVERY_S)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
 soak: setup ## a day's worth of jobs in a row; fails if a key is left or memory grew: JOBS=10000000 WRITE=1
-	@$(BIN)/python -m tests.chaos.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
+	@$(BIN)/python -m harness.chaos.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
 conformance: setup ## run arq's own test-suite with fetchq's engine in its worker's place
-	@$(BIN)/python -m tests.conformance $(if $(WORKER),--worker $(WORKER))
+	@$(BIN)/python -m harness.conformance $(if $(WORKER),--worker $(WORKER))
 
 conformance-http: setup ## fetch from httpbin, broken servers and bad TLS, and print what came of each
-	@$(BIN)/python -m tests.conformance_http
+	@$(BIN)/python -m harness.http
 
 hostile: setup ## ten thousand broken answers; fails if memory, descriptors or tasks grew
-	@$(BIN)/python -m tests.conformance_http.hostile
+	@$(BIN)/python -m harness.http.hostile
 
 fuzz: ## every decoder under atheris, in an environment of its own: SECONDS=60 each, ONLY=job,result narrows it
-	@$(PYTHON) -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
+	@$(PYTHON) -m harness.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
 
 bench: setup ## fetchq beside its peers: ONLY=empty,fetch_2k PEERS=fetchq,arq ROUNDS=3 narrow it
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
@@ -58,7 +58,7 @@ profile: setup ## where the microseconds of one fetch job go
 	@$(BIN)/python -m bench.profile
 
 security: setup ## try every known way past the egress guard, and print what came of each
-	@$(BIN)/python -m tests.security
+	@$(BIN)/python -m harness.egress
 
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -25,13 +25,13 @@ from arq.connections import ArqRedis
 from arq.typing import WorkerCoroutine
 from arq.worker import func
 
-from fetchq.job_id import JobIds
-from fetchq.keys import Keys
-from fetchq.redis_url import connect
-from fetchq.wire import encode_job
-from fetchq_worker.arq_settings import worker_settings
-from fetchq_worker.cli.run_worker import make_worker
-from fetchq_worker.process import settle_in
+from fetchq.contract.job_ids import JobIds
+from fetchq.contract.wire import encode_job
+from fetchq.store.address import connect
+from fetchq.store.keys import Keys
+from fetchq_worker.process.arq_settings import worker_settings
+from fetchq_worker.process.gc_tuning import settle_in
+from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
 
 from .failure import BenchFailure

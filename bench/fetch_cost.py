@@ -19,15 +19,15 @@ from typing import Final
 import uvloop
 from arq.connections import ArqRedis
 
+from bench.adapters import jobs
 from fetchq import FetchRequest, Producer
-from fetchq.redis_url import connect
-from fetchq_worker.arq_settings import worker_settings
-from fetchq_worker.cli.run_worker import make_worker
+from fetchq.store.address import connect
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.process import settle_in
+from fetchq_worker.process.arq_settings import worker_settings
+from fetchq_worker.process.gc_tuning import settle_in
+from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
 
-from .adapters import jobs
 from .failure import BenchFailure
 from .redis_server import RedisServer, redis_server
 from .site import BODIES, nginx_site

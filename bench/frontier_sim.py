@@ -28,10 +28,10 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from fetchq.keys import PUSH_PREFIX_LEN, Keys
-from fetchq.scripts import load_script
-from fetchq_worker.embedded import EmbeddedRedis
-from fetchq_worker.engine.scripts import Scripts
+from fetchq.store.engine_scripts import Scripts
+from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.store.scripts import load_script
+from fetchq_worker.process.embedded import EmbeddedRedis
 
 from .failure import BenchFailure, Unavailable
 from .processes import stop_on_signals
@@ -115,7 +115,7 @@ class Simulation:
     """The frontier, its scripts called as a fleet calls them."""
 
     def __init__(self, redis: Redis, scripts: Scripts, fleet: Fleet) -> None:
-        self._enqueue: Any = load_script(redis, "enqueue")
+        self._enqueue: Any = load_script(redis, "jobs/enqueue")
         self._scripts = scripts
         self._keys = Keys()
         self._fleet = fleet

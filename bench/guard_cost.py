@@ -22,7 +22,7 @@ import uvloop
 
 from fetchq import FetchRequest
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.fetch.guard import Guard
+from fetchq_worker.fetch.egress.guard import Guard
 
 from .failure import BenchFailure
 from .site import nginx_site

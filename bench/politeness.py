@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from fetchq import Producer
-from fetchq.keys import Keys
+from fetchq.store.keys import Keys
 
 from .failure import BenchFailure
 from .processes import Child, stop_on_signals

@@ -20,9 +20,10 @@ from typing import Final
 
 import msgspec
 
+from bench.adapters.settings import Settings
+
 from . import page, talk
 from .__main__ import PAGES
-from .adapters.settings import Settings
 from .environments import ENVIRONMENTS, ensure
 from .failure import BenchFailure
 from .machine import this_machine

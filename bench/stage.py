@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from bench.adapters.settings import Settings
+
 from . import talk
-from .adapters.settings import Settings
 from .environments import ensure
 from .peers import Peer
 from .redis_server import RedisServer

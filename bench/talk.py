@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from .adapters.settings import VARIABLE, Settings
+from bench.adapters.settings import VARIABLE, Settings
+
 from .failure import BenchFailure
 from .peers import Peer
 from .processes import Child

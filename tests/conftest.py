@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 from fetchq import Producer
-from fetchq_worker.embedded import EmbeddedRedis
+from fetchq_worker.process.embedded import EmbeddedRedis
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.jobs import Job
 from arq.worker import Worker
 
-from bench.adapters import jobs
-from bench.adapters.serve import QueueClient, main
-from bench.adapters.settings import read_settings
+from . import jobs
+from .serve import QueueClient, main
+from .settings import read_settings
 
 _settings = read_settings()
 _redis = RedisSettings(port=_settings.redis_port)

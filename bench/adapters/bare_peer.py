@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import uvloop
 
-from bench.adapters import jobs
+from . import jobs
 
 
 async def _fetch_for(url: str, concurrency: int, duration_s: float, body_bytes: int) -> dict[str, float]:

@@ -6,15 +6,16 @@ from typing import Any, ClassVar
 
 import uvloop
 
-from bench.adapters import jobs
-from bench.adapters.serve import QueueClient, main
-from bench.adapters.settings import read_settings
 from fetchq import FetchResult, Producer
-from fetchq.job import FetchJob, Job
-from fetchq.job_id import JobIds
-from fetchq.limits import MAX_CONCURRENCY
-from fetchq.scripts import load_script
-from fetchq.wire import encode_job
+from fetchq.client.handles import FetchJob, Job
+from fetchq.client.limits import MAX_CONCURRENCY
+from fetchq.contract.job_ids import JobIds
+from fetchq.contract.wire import encode_job
+from fetchq.store.scripts import load_script
+
+from . import jobs
+from .serve import QueueClient, main
+from .settings import read_settings
 
 _settings = read_settings()
 
@@ -64,7 +65,7 @@ class Client(QueueClient):
         ids = JobIds()
         payload = encode_job(job, tuple(args), {}, 0)
         async with Redis.from_url(_settings.redis_url) as redis:
-            script = load_script(redis, "enqueue")
+            script = load_script(redis, "jobs/enqueue")
             for start in range(0, count, BATCH):
                 batch: list[str | bytes] = [keys.job, keys.result, "", keys.waiting, "", ""]
                 for job_id in ids.take(min(BATCH, count - start)):
@@ -92,10 +93,10 @@ def work() -> None:
     # Here, since a producer's process is not to pay for the worker's imports.
     from arq.connections import ArqRedis
 
-    from fetchq.redis_url import connect
-    from fetchq_worker.arq_settings import worker_settings
-    from fetchq_worker.cli.run_worker import make_worker
-    from fetchq_worker.process import settle_in
+    from fetchq.store.address import connect
+    from fetchq_worker.process.arq_settings import worker_settings
+    from fetchq_worker.process.gc_tuning import settle_in
+    from fetchq_worker.process.make_worker import make_worker
     from fetchq_worker.settings import Settings
 
     # The site is on loopback, which the egress guard forbids unless told otherwise. It still checks every address.

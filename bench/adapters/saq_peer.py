@@ -8,9 +8,9 @@ import uvloop
 from saq import Queue, Worker
 from saq.job import Job
 
-from bench.adapters import jobs
-from bench.adapters.serve import QueueClient, main
-from bench.adapters.settings import read_settings
+from . import jobs
+from .serve import QueueClient, main
+from .settings import read_settings
 
 _settings = read_settings()
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import aiohttp
 from streaq import Worker
 
-from bench.adapters import jobs
-from bench.adapters.serve import QueueClient, main
-from bench.adapters.settings import read_settings
+from . import jobs
+from .serve import QueueClient, main
+from .settings import read_settings
 
 _settings = read_settings()
 

@@ -11,9 +11,9 @@ from taskiq.cli.worker.run import run_worker
 from taskiq.serializers import ORJSONSerializer
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-from bench.adapters import jobs
-from bench.adapters.serve import QueueClient, main
-from bench.adapters.settings import read_settings
+from . import jobs
+from .serve import QueueClient, main
+from .settings import read_settings
 
 _settings = read_settings()
 

@@ -14,8 +14,8 @@ from bench.processes import Child
 from bench.redis_server import RedisServer
 from bench.site import Site
 from fetchq import FetchRequest, Producer
-from fetchq.job import FetchJob
-from fetchq.wire import deserialize
+from fetchq.client.handles import FetchJob
+from fetchq.contract.wire import deserialize
 
 READ: Final = 1_000
 LOOKED_FOR: Final = 50

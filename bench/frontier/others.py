@@ -12,7 +12,7 @@ from bench.processes import Child
 from bench.redis_server import RedisServer, redis_server
 from bench.site import Site
 from fetchq import FetchRequest, Producer
-from fetchq.job import FetchJob
+from fetchq.client.handles import FetchJob
 
 from .figures import Figure, Sizes
 from .jobs import Run, enqueue_evenly, hosts, percentile, rate_of, requests_of, runs_of, wait_finished

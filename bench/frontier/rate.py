@@ -10,7 +10,7 @@ from typing import Final
 from bench.redis_server import RedisServer
 from bench.site import Site
 from fetchq import Producer
-from fetchq.keys import Keys
+from fetchq.store.keys import Keys
 
 from .figures import Figure, Sizes
 from .jobs import requests_of
@@ -53,7 +53,7 @@ async def measure(server: RedisServer, site: Site, folder: Path, sizes: Sizes) -
 
 async def _wait_ready(server: RedisServer, count: int) -> None:
     async with asyncio.timeout(START_S):
-        while await server.ask("ZCARD", Keys().workers) < count:  # noqa: ASYNC110 - a set's size gives no event
+        while await server.ask("ZCARD", Keys().workers) < count:
             await asyncio.sleep(0.05)
 
 

@@ -56,10 +56,10 @@ def work(gate: bool) -> None:
     import uvloop
     from arq.connections import ArqRedis
 
-    from fetchq.redis_url import connect
-    from fetchq_worker.arq_settings import worker_settings
-    from fetchq_worker.cli.run_worker import make_worker
-    from fetchq_worker.process import settle_in
+    from fetchq.store.address import connect
+    from fetchq_worker.process.arq_settings import worker_settings
+    from fetchq_worker.process.gc_tuning import settle_in
+    from fetchq_worker.process.make_worker import make_worker
     from fetchq_worker.settings import Settings
 
     settings = Settings.from_env()

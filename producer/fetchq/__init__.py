@@ -5,7 +5,18 @@ async with Producer.from_url("redis://localhost:6379") as producer:
     result = await job.result(timeout_s=30)
 """
 
-from .dead_letter import DeadLetter, RetryOutcome
+from fetchq.client.handles import CancelOutcome, FetchJob, Job, JobStatus
+from fetchq.client.hosts import HostState
+from fetchq.client.limits import HostLimits
+from fetchq.client.producer import Producer
+from fetchq.client.write_policy import Durability, WhenFull, WritePolicy
+from fetchq.contract.dead_letter import DeadLetter, RetryOutcome
+from fetchq.contract.priority import Priority
+from fetchq.contract.request import FetchRequest, RetryPolicy
+from fetchq.contract.result import Attempt, FetchResult, Redirect, Timing
+from fetchq.contract.status import FetchStatus
+from fetchq.sync.producer import SyncFetchJob, SyncJob, SyncProducer
+
 from .errors import (
     FETCH_ERRORS,
     DeadLetterNotFound,
@@ -26,16 +37,6 @@ from .errors import (
     ResultTimeout,
     WireError,
 )
-from .hosts import HostState
-from .job import CancelOutcome, FetchJob, Job, JobStatus
-from .limits import HostLimits
-from .priority import Priority
-from .producer import Producer
-from .request import FetchRequest, RetryPolicy
-from .result import Attempt, FetchResult, Redirect, Timing
-from .status import FetchStatus
-from .sync import SyncFetchJob, SyncJob, SyncProducer
-from .write_policy import Durability, WhenFull, WritePolicy
 
 __version__ = "0.1.0"
 

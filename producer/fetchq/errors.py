@@ -25,10 +25,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .status import FetchStatus
+from fetchq.contract.status import FetchStatus
 
 if TYPE_CHECKING:
-    from .result import FetchResult
+    from fetchq.contract.result import FetchResult
 
 
 class FetchqError(Exception):

@@ -7,7 +7,7 @@ from bench.frontier.jobs import hosts, percentile
 from bench.frontier.rate import most_in_a_second
 from bench.frontier_sim import Fleet, simulate
 
-from fetchq_worker.embedded import EmbeddedRedis
+from fetchq_worker.process.embedded import EmbeddedRedis
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bench.processes import REPO, Child, run
 from bench.redis_server import redis_server
 from bench.site import nginx_site
 from bench.stage import Options, Stage
-from tests.redis_server import needed_binary
+from tests.support.redis_server import needed_binary
 
 _FETCHQ = next(peer for peer in QUEUES if peer.name == FETCHQ)
 

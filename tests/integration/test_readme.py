@@ -19,7 +19,7 @@ from threading import Thread
 
 import msgspec
 import pytest
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 from fetchq import Producer
 from fetchq_worker.settings import Settings

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 from fetchq import __version__
 

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
-from tests.engine.running import running
-from tests.worker.site import Site
+from tests.support.running import running
+from tests.support.site import Site
 
 from fetchq import Producer
-from fetchq.redis_url import connect
-from fetchq_worker.arq_settings import worker_settings
-from fetchq_worker.cli.run_worker import make_worker
-from fetchq_worker.embedded import EmbeddedRedis
+from fetchq.store.address import connect
 from fetchq_worker.engine import Worker
+from fetchq_worker.process.arq_settings import worker_settings
+from fetchq_worker.process.embedded import EmbeddedRedis
+from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
 
 NewClient = Callable[[], ArqRedis]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from redis.asyncio import Redis
-from tests.engine.running import wait_until
-from tests.lifecycle.conftest import Working
-from tests.worker.site import Site, answer
+from tests.support.running import wait_until
+from tests.support.site import Site, answer
 
 from fetchq import FetchRequest, FetchStatus, Producer, RetryOutcome, RetryPolicy
+
+from .conftest import Working
 
 pytestmark = pytest.mark.asyncio
 

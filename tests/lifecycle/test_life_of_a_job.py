@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from arq.connections import ArqRedis
-from tests.lifecycle.conftest import Working
-from tests.worker.site import Site, Visit, answer
+from tests.support.site import Site, Visit, answer
 
 from fetchq import CancelOutcome, FetchStatus, JobNotFound, JobStatus, KeyConflict, Producer, RetryPolicy
-from fetchq.job import FetchJob
+from fetchq.client.handles import FetchJob
+
+from .conftest import Working
 
 pytestmark = pytest.mark.asyncio
 

@@ -8,12 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.engine.running import wait_until
-from tests.lifecycle.conftest import Working
-from tests.worker.site import Site, Visit, answer
+from tests.support.running import wait_until
+from tests.support.site import Site, Visit, answer
 
 from fetchq import FetchStatus, Producer, RetryPolicy
-from fetchq.keys import Keys
+from fetchq.store.keys import Keys
+
+from .conftest import Working
 
 pytestmark = pytest.mark.asyncio
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.redis_server import RedisServer, needed_binary
+from tests.support.redis_server import RedisServer, needed_binary
 
-from fetchq.redis_url import RedisAddress
+from fetchq.store.address import RedisAddress
 from fetchq_worker.settings import ENV_PREFIX, Settings
 
 from .dockerfile import last, read_stages

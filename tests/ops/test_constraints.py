@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.constraints import LIST_INSTALLED, read_pins
+from tests.support.constraints import LIST_INSTALLED, read_pins
 
 ROOT = Path(__file__).resolve().parents[2]
 UNPINNED = {"fetchq", "fetchq-worker", "setuptools"}
@@ -22,7 +22,7 @@ def test_every_distribution_of_this_environment_is_pinned_to_its_version() -> No
     assert {name: pins.get(name) for name in installed} == installed
 
 
-@pytest.mark.parametrize("path", ["constraints.txt", "tests/conformance/constraints.txt"])
+@pytest.mark.parametrize("path", ["constraints.txt", "harness/conformance/constraints.txt"])
 def test_the_pins_are_names_and_versions_alone(path: str) -> None:
     assert read_pins(ROOT / path)
 

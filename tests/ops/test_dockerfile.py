@@ -6,7 +6,7 @@ import json
 from pathlib import Path, PurePosixPath
 
 import pytest
-from tests.constraints import LIST_INSTALLED, read_pins
+from tests.support.constraints import LIST_INSTALLED, read_pins
 
 from fetchq import __version__
 

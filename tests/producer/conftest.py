@@ -9,9 +9,10 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from fetchq import FetchResult, FetchStatus, Producer, wire
-from fetchq.redis_url import connect
-from fetchq_worker.embedded import EmbeddedRedis
+from fetchq import FetchResult, FetchStatus, Producer
+from fetchq.contract import wire
+from fetchq.store.address import connect
+from fetchq_worker.process.embedded import EmbeddedRedis
 
 Finish = Callable[..., Awaitable[None]]
 

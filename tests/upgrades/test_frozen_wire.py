@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from arq.connections import ArqRedis
 from arq.worker import func
-from tests.engine.running import running
-from tests.engine.scripted_queue import LEASE_MS, T0, Queue
+from tests.support.running import running
+from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
 from fetchq import (
     Attempt,
@@ -25,12 +25,12 @@ from fetchq import (
     Redirect,
     RetryPolicy,
     Timing,
-    wire,
 )
-from fetchq_worker.arq_settings import worker_settings
-from fetchq_worker.cli.run_worker import make_worker
-from fetchq_worker.embedded import EmbeddedRedis
-from fetchq_worker.fetch.record import AttemptRecord, load_record
+from fetchq.contract import wire
+from fetchq_worker.fetch.job.history import AttemptRecord, load_record
+from fetchq_worker.process.arq_settings import worker_settings
+from fetchq_worker.process.embedded import EmbeddedRedis
+from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
 
 FOLDER = Path(__file__).parent / "wire_1"

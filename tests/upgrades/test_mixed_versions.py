@@ -18,18 +18,19 @@ import msgspec
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
-from tests.engine.running import running, wait_until
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
+from tests.support.running import running, wait_until
 
 import fetchq
 import fetchq_worker
-from fetchq import FetchStatus, Producer, RetryPolicy, WireError, wire
-from fetchq.later import with_known_outcomes
-from fetchq.redis_url import connect
-from fetchq_worker.arq_settings import worker_settings
-from fetchq_worker.cli.run_worker import make_worker
-from fetchq_worker.embedded import EmbeddedRedis
-from fetchq_worker.fetch.record import load_record
+from fetchq import FetchStatus, Producer, RetryPolicy, WireError
+from fetchq.contract import wire
+from fetchq.contract.forward_compat import with_known_outcomes
+from fetchq.store.address import connect
+from fetchq_worker.fetch.job.history import load_record
+from fetchq_worker.process.arq_settings import worker_settings
+from fetchq_worker.process.embedded import EmbeddedRedis
+from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
 
 URL = "http://10.0.0.1/"

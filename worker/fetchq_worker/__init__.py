@@ -11,15 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from .arq_settings import WorkerSettings, worker_settings
-    from .fetch.job import fetch_data
+    from fetchq_worker.fetch.job.coroutine import fetch_data
+    from fetchq_worker.process.arq_settings import WorkerSettings, worker_settings
 
 __all__ = ["WorkerSettings", "fetch_data", "worker_settings"]
 
 _HOMES: Final = {
-    "WorkerSettings": "arq_settings",
-    "fetch_data": "fetch.job",
-    "worker_settings": "arq_settings",
+    "WorkerSettings": "process.arq_settings",
+    "fetch_data": "fetch.job.coroutine",
+    "worker_settings": "process.arq_settings",
 }
 
 

@@ -12,11 +12,10 @@ import msgspec
 from msgspec import Meta
 
 from fetchq import FetchqError, InvalidRedisURL, __version__
-from fetchq.keys import DEFAULT_QUEUE
-from fetchq.redis_url import DEFAULT_URL, RedisAddress
-
-from .frontier.cooling import FIRST_COOLING_S, MAX_COOLING_S
-from .frontier.limit_by import LimitBy
+from fetchq.store.address import DEFAULT_URL, RedisAddress
+from fetchq.store.keys import DEFAULT_QUEUE
+from fetchq_worker.politeness.cooldown import FIRST_COOLING_S, MAX_COOLING_S
+from fetchq_worker.politeness.limit_by import LimitBy
 
 ENV_PREFIX: Final = "FETCHQ_"
 LISTS: Final = ("allow_net", "allow_port")

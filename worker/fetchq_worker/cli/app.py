@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from .acl_app import app as acl_app
-from .dead_app import app as dead_app
-from .fetch_app import app as fetch_app
-from .jobs_app import app as jobs_app
-from .limits_app import app as limits_app
-from .queue_app import app as queue_app
-from .worker_app import app as worker_app
+from fetchq_worker.cli.commands.acl import app as acl_app
+from fetchq_worker.cli.commands.dead_letters import app as dead_app
+from fetchq_worker.cli.commands.fetch import app as fetch_app
+from fetchq_worker.cli.commands.jobs import app as jobs_app
+from fetchq_worker.cli.commands.limits import app as limits_app
+from fetchq_worker.cli.commands.queue import app as queue_app
+from fetchq_worker.cli.commands.worker import app as worker_app
 
 app = typer.Typer(
     name="fetchq",

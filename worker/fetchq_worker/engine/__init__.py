@@ -3,7 +3,8 @@
 It knows nothing of HTTP: whatever coroutine a job names is run.
 """
 
-from .release import Release
+from fetchq_worker.engine.run.snooze import Release
+
 from .worker import Worker
 
 __all__ = ["Release", "Worker"]

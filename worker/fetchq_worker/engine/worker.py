@@ -16,21 +16,21 @@ from arq.connections import create_pool
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
-from fetchq.keys import Keys
+from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
+from fetchq.store.keys import Keys
+from fetchq.tasks import insist_on_end, raise_if_cancelled
+from fetchq_worker.engine.queue.aborts import Aborts
+from fetchq_worker.engine.queue.admission import Admission, Gate
+from fetchq_worker.engine.queue.claim import Claim, Claimer
+from fetchq_worker.engine.queue.commit import Committer
+from fetchq_worker.engine.queue.lease import Lease, Leases
+from fetchq_worker.engine.queue.wakeup import Bell, Waker
+from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetters
+from fetchq_worker.engine.run.runner import Runner
+from fetchq_worker.engine.upkeep.heartbeat import Tender
 
-from .aborts import Aborts
-from .admit import Admission, Gate
-from .claim import Claim, Claimer
-from .commit import Committer
-from .dead import DEFAULT_TTL_S, DeadLetters
-from .ending import insist_on_end, raise_if_cancelled
-from .lease import Lease, Leases
-from .run import Runner
-from .scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
-from .server import check_server, lacks_rights
-from .stop import drain
-from .tend import Tender
-from .wake import Bell, Waker
+from .preflight import check_server, lacks_rights
+from .shutdown import drain
 
 logger = logging.getLogger("arq.worker")
 engine_logger = logging.getLogger("fetchq.engine")

@@ -1,0 +1,1 @@
+"""The main job, shown: `make demo`, or `python -m examples.demo`."""

@@ -1,0 +1,161 @@
+"""Serves a small site, enqueues two hundred fetches of it, runs a worker beside, and shows what came of them.
+
+Everything is in this process, Redis too; nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from typing import Final
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
+from fetchq_worker.cli.bulk.in_process import in_process
+from fetchq_worker.cli.bulk.summary import Latencies, Summary, duration_text, latency_of, printable
+from fetchq_worker.cli.terminal.exit_status import ExitStatus
+from fetchq_worker.cli.terminal.logs import configure_logs
+from fetchq_worker.cli.terminal.progress import make_progress
+from fetchq_worker.cli.terminal.run import run
+from fetchq_worker.settings import Settings
+
+from .site import SLOW_S, serve
+
+_MAX_BYTES: Final = 1 << 20
+_RETRY: Final = RetryPolicy(max_tries=3, base_s=0.1)
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """Fetches of one kind, and how each of them must end."""
+
+    name: str
+    path: str
+    """Of the site; or a whole URL."""
+    count: int
+    ends: FetchStatus
+    timeout_s: float = 10.0
+
+    def requests(self, site: str) -> list[FetchRequest]:
+        base = "" if "://" in self.path else site
+        return [
+            FetchRequest(
+                url=f"{base}{self.path.format(n=n)}", timeout_s=self.timeout_s, max_bytes=_MAX_BYTES, retry=_RETRY
+            )
+            for n in range(self.count)
+        ]
+
+
+_CLOSED: Final = "http://127.0.0.2:1024"
+"""Another host than the site's: connections that fail make a host rest, with all that is to be fetched from it."""
+
+KINDS: Final = (
+    Kind("pages", "/page/{n}", 90, FetchStatus.OK),
+    Kind("JSON", "/api/{n}", 40, FetchStatus.OK),
+    Kind("three redirects each", "/hop/2/{n}", 16, FetchStatus.OK),
+    Kind("gzip", "/gzip/{n}", 20, FetchStatus.OK),
+    Kind("slow pages", "/slow/{n}", 6, FetchStatus.OK),
+    Kind("503 with Retry-After, then 200", "/flaky/{n}", 10, FetchStatus.OK),
+    Kind("slower than their timeout", "/slow/t{n}", 3, FetchStatus.TIMEOUT, timeout_s=SLOW_S / 4),
+    Kind("no such page", "/nowhere/{n}", 8, FetchStatus.HTTP_ERROR),
+    Kind("bodies over the limit", "/big/{n}", 4, FetchStatus.TOO_LARGE),
+    Kind("nobody listens", f"{_CLOSED}/{{n}}", 2, FetchStatus.CONNECT_ERROR),
+    Kind("a private network", "http://10.0.0.{n}/", 3, FetchStatus.BLOCKED),
+)
+
+
+class Tally:
+    """What came of one kind."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[FetchStatus] = Counter()
+        self.tries = 0
+        self.latencies: Final = Latencies()
+        self.why = ""
+
+    def add(self, result: FetchResult) -> None:
+        self.outcomes[result.status] += 1
+        self.tries += len(result.attempts)
+        if (latency_s := latency_of(result)) is not None:
+            self.latencies.add(latency_s)
+        if not result.ok:
+            self.why = printable(result.error or f"HTTP {result.http_status}")
+
+
+async def demo() -> ExitStatus:
+    configure_logs("ERROR")
+    settings = Settings(concurrency=50, allow_net=("127.0.0.1/32", "127.0.0.2/32"))
+    async with serve() as site, in_process(settings, embedded=True) as here:
+        started_s = time.monotonic()
+        tallies = await _fetch_all(here.producer, site)
+        elapsed_s = time.monotonic() - started_s
+    console = Console()
+    console.print(_table(tallies))
+    console.print("What failed, and why:")
+    for kind in KINDS:
+        if tallies[kind.name].why:
+            console.print(f"  {kind.name}: {tallies[kind.name].why}", markup=False, highlight=False)
+    count = sum(kind.count for kind in KINDS)
+    console.print(f"{count} fetches in {elapsed_s:.1f} s, by one worker, over a queue that lived in this process.")
+    strays = [kind.name for kind in KINDS if tallies[kind.name].outcomes != {kind.ends: kind.count}]
+    if strays:
+        console.print(f"Not as it should be: {', '.join(strays)}.")
+        return ExitStatus.FAILED
+    console.print("All ended as they must, the failures too. Next: fetchq fetch --help, and README.md.", soft_wrap=True)
+    return ExitStatus.OK
+
+
+async def _fetch_all(producer: Producer, site: str) -> dict[str, Tally]:
+    requests = [(kind.name, request) for kind in KINDS for request in kind.requests(site)]
+    tallies = {kind.name: Tally() for kind in KINDS}
+    summary = Summary()
+    progress = make_progress(stdout_is_results=False)
+
+    async def show() -> None:
+        while True:
+            progress.show(summary, len(requests))
+            await asyncio.sleep(progress.interval_s)
+
+    showing = asyncio.create_task(show())
+    try:
+        jobs = await producer.enqueue_many(request for _, request in requests)
+        kind_of = {job.id: name for job, (name, _) in zip(jobs, requests, strict=True)}
+        async for result in producer.as_completed(jobs, timeout_s=50):
+            summary.add(result)
+            tallies[kind_of[result.id]].add(result)
+        progress.show(summary, len(requests))
+    finally:
+        showing.cancel()
+        progress.close()
+    return tallies
+
+
+def _table(tallies: dict[str, Tally]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("what was fetched", no_wrap=True)
+    table.add_column("jobs", justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    for name in ("tries", "p50", "p95"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for kind in KINDS:
+        tally = tallies[kind.name]
+        table.add_row(
+            kind.name,
+            str(kind.count),
+            "\n".join(
+                f"{status}" if count == kind.count else f"{count} {status}" for status, count in tally.outcomes.items()
+            ),
+            str(tally.tries),
+            duration_text(tally.latencies.quantile(0.5)),
+            duration_text(tally.latencies.quantile(0.95)),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(run(demo()))

@@ -1,0 +1,264 @@
+"""One chaos run: a fleet under load, the faults, the draining, the judgement."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from fetchq import Producer
+from fetchq.store.address import connect
+from fetchq.store.keys import Keys
+
+from .durable_redis import EVERYSEC_WINDOW_S, DurableRedis
+from .faults import MET, Arena
+from .history import History, read_append_only_file
+from .processes import Acknowledged, Fleet, Producers, read_acknowledged
+from .producing import Plan
+from .proxy import Proxy
+from .scenarios import Durability, Scenario
+from .sentinel import SentinelCluster
+from .site import HOST, CountingSite
+from .verdict import Verdict, judge, read_runs, recovery_s
+
+WORKERS: Final = 3
+CONCURRENCY: Final = 40
+HOST_LIMIT: Final = WORKERS * CONCURRENCY // 4
+"""Fetches of the one host at a time, by all workers: few enough for a burst after a fault to come up against."""
+PRODUCERS: Final = 2
+MAX_QUEUED: Final = 3000
+MAX_WAIT_S: Final = 0.2
+WARM_UP_S: Final = 3.5
+"""Throughput before the first fault is taken from the last three seconds of it."""
+AFTER_LAST_FAULT_S: Final = 5.0
+DRAIN_S: Final = 90.0
+START_S: Final = 30.0
+FORGETS_MS: Final = round(EVERYSEC_WINDOW_S * 1000)
+"""What Redis may forget where it may: the last second. A replica that follows is not that far behind."""
+ACKNOWLEDGED_LATE_MS: Final = 500
+"""Between the moment that counts for Redis and the line in the producer's file, on a busy machine."""
+
+
+class Strike(msgspec.Struct, frozen=True):
+    """One fault that happened."""
+
+    fault: str
+    began_ms: int
+    over_ms: int
+
+
+class Outcome(msgspec.Struct):
+    """What one run showed."""
+
+    scenario: Scenario
+    seed: str
+    verdict: Verdict
+    strikes: list[Strike]
+    reasons: dict[str, int]
+    """Why jobs were claimed again."""
+    failures: list[str]
+    """Processes that ended by themselves or would not end, and a queue that did not drain."""
+    recoveries_s: list[float | None]
+    took_s: float
+    folder: Path | None
+    """Where the logs are, if a promise was broken."""
+
+    @property
+    def broken(self) -> list[str]:
+        """The promises that this run broke, a sentence each."""
+        verdict = self.verdict
+        found = [*self.failures, *verdict.wrong[:5]]
+        if lost := [job for job in verdict.lost if not self._redis_may_forget(job)]:
+            found.append(f"{len(lost)} acknowledged jobs are lost, such as {lost[0]}")
+        for count, what in (
+            (verdict.queued, "jobs are still queued after the draining"),
+            (verdict.double_commits, "results were written over another"),
+            (verdict.stale_commits, "results were written by runs that did not hold the lease"),
+            (verdict.unexplained_runs, "runs have no claim of their own"),
+            (verdict.over_limit, "runs were over the host's limit"),
+            (0 if self.scenario.rolls_back else verdict.left_behind, "keys were left behind"),
+        ):
+            if count:
+                found.append(f"{count} {what}")
+        return found
+
+    def _redis_may_forget(self, job: Acknowledged) -> bool:
+        """Whether a job was acknowledged so shortly before Redis went that it had not been made safe."""
+        window_ms = FORGETS_MS + ACKNOWLEDGED_LATE_MS
+        return self.scenario.may_lose and any(
+            strike.began_ms - window_ms <= job.at_ms <= strike.over_ms for strike in self.strikes
+        )
+
+
+async def run(scenario: Scenario, *, seed: str, jobs: int, fault_every_s: float, lease_s: float = 2.0) -> Outcome:
+    """Runs a scenario. `jobs` are enqueued at most; a single fault's run ends a few seconds after its last strike."""
+    began = time.monotonic()
+    rng = random.Random(f"{seed}/{scenario.name}")
+    folder = Path(tempfile.mkdtemp(prefix="fetchq-chaos-"))
+    strikes: list[Strike] = []
+    async with _arena(scenario, folder, rng, jobs=jobs, lease_s=lease_s) as (arena, site):
+        await _wait_under_load(arena)
+        noting = asyncio.create_task(_note_sizes(arena))
+        await asyncio.sleep(WARM_UP_S)
+        await _strike(scenario, arena, strikes, fault_every_s)
+        failures = await _drain(arena)
+        noting.cancel()
+        await asyncio.gather(noting, return_exceptions=True)
+        await arena.fleet.stop()
+        failures += arena.fleet.failures + arena.producers.failures()
+        acknowledged = [job for path in folder.glob("*.acknowledged") for job in read_acknowledged(path)]
+        acknowledged += arena.acknowledged
+        history = History(Keys()).read(read_append_only_file(arena.redis.history_folder))
+        async with connect(arena.redis.url) as redis:
+            verdict = await judge(
+                redis,
+                acknowledged,
+                history,
+                read_runs(folder),
+                site,
+                lease_s=lease_s,
+                rolled_back=scenario.rolls_back,
+            )
+    outcome = Outcome(
+        scenario=scenario,
+        seed=seed,
+        verdict=verdict,
+        strikes=strikes,
+        reasons=dict(history.reasons),
+        failures=failures,
+        recoveries_s=[recovery_s(verdict.finished_at_ms, strike.began_ms, strike.over_ms) for strike in strikes],
+        took_s=time.monotonic() - began,
+        folder=folder,
+    )
+    if not outcome.broken:
+        shutil.rmtree(folder)
+        outcome.folder = None
+    return outcome
+
+
+@asynccontextmanager
+async def _arena(
+    scenario: Scenario, folder: Path, rng: random.Random, *, jobs: int, lease_s: float
+) -> AsyncIterator[tuple[Arena, CountingSite]]:
+    async with AsyncExitStack() as stack:
+        cluster: SentinelCluster | None = None
+        if scenario.durability is Durability.SENTINEL:
+            cluster = SentinelCluster()
+            stack.callback(cluster.remove)
+            await cluster.wait_replicating()
+            redis = cluster.master
+        else:
+            redis = DurableRedis(scenario.durability)
+            stack.callback(redis.remove)
+        site = await stack.enter_async_context(CountingSite(wait_s=0.02, limit=HOST_LIMIT))
+        proxy = await stack.enter_async_context(Proxy(redis.port))
+        url = cluster.url if cluster else redis.tcp_url
+        fleet = Fleet(
+            cluster.url if cluster else proxy.url,
+            folder,
+            size=WORKERS,
+            concurrency=CONCURRENCY,
+            lease_s=lease_s,
+            rng=random.Random(rng.random()),
+        )
+        plan = Plan(
+            redis_url=url,
+            site_url=site.url,
+            acknowledged="",
+            first=0,
+            count=jobs,
+            seed=0,
+            max_wait_s=MAX_WAIT_S,
+            max_queued=MAX_QUEUED,
+            durability=scenario.asked,
+        )
+        producers = Producers(plan, folder, size=PRODUCERS, rng=random.Random(rng.random()))
+        producer = await stack.enter_async_context(Producer.from_url(url))
+        await producer.limits.set(HOST, concurrency=HOST_LIMIT)
+        admin: Redis = await stack.enter_async_context(connect(redis.url))
+        stack.push_async_callback(fleet.stop)
+        stack.push_async_callback(producers.stop)
+        await fleet.start()
+        await producers.start()
+        yield (
+            Arena(
+                redis=redis,
+                admin=admin,
+                proxy=proxy,
+                fleet=fleet,
+                producers=producers,
+                producer=producer,
+                rng=rng,
+                lease_s=lease_s,
+                cluster=cluster,
+            ),
+            site,
+        )
+
+
+async def _wait_under_load(arena: Arena) -> None:
+    async with asyncio.timeout(START_S):
+        while await arena.admin.zcard(Keys().workers) < WORKERS or await arena.admin.zcard(Keys().lease_ends) == 0:
+            await asyncio.sleep(0.05)
+
+
+async def _note_sizes(arena: Arena) -> None:
+    while True:
+        arena.redis.note_size()
+        await asyncio.sleep(0.03)
+
+
+async def _strike(scenario: Scenario, arena: Arena, strikes: list[Strike], fault_every_s: float) -> None:
+    """Strikes; two faults of a mixed run may overlap."""
+    under_way: set[asyncio.Task[None]] = set()
+    done = asyncio.create_task(arena.producers.wait())
+    count = 0
+    while not done.done() and (scenario.strikes is None or count < scenario.strikes):
+        fault = arena.rng.choice(scenario.faults)
+        count += 1
+        task = asyncio.create_task(_strike_once(fault.__name__, fault(arena), strikes))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        if scenario.strikes is None:
+            await asyncio.wait({done}, timeout=fault_every_s)
+        else:
+            await task
+            await asyncio.wait({done}, timeout=AFTER_LAST_FAULT_S)
+    await asyncio.gather(*under_way)
+    await arena.producers.stop()
+    await done
+
+
+async def _strike_once(name: str, fault: object, strikes: list[Strike]) -> None:
+    began_ms = time.time_ns() // 1_000_000
+    try:
+        await fault  # type: ignore[misc]
+    except MET:
+        pass  # another fault is under way: this one did not come to pass, or not whole
+    else:
+        strikes.append(Strike(name, began_ms, time.time_ns() // 1_000_000))
+
+
+async def _drain(arena: Arena) -> list[str]:
+    """Waits until nothing is queued. Whatever was held up must be done by now, or soon."""
+    until = time.monotonic() + DRAIN_S
+    left = -1
+    while time.monotonic() < until:
+        try:
+            async with connect(arena.redis.url) as redis:
+                left = await redis.zcard(Keys().pending)
+            if left == 0:
+                return []
+        except MET:
+            pass  # it is coming up
+        await asyncio.sleep(0.1)
+    return [f"{left} jobs were still queued {DRAIN_S:g} s after the last fault"]

@@ -1,0 +1,105 @@
+"""`make conformance`: arq's own test-suite, with arq's worker and then with another class in its place.
+
+Ends with 1 when stock arq fails its own tests here, when a test fails that is not listed in exceptions.toml, or when
+one that is listed passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from typing import Final
+
+from tests.support.redis_server import RedisServer
+
+from . import environment, verdict
+
+STOCK: Final = "arq.worker:Worker"
+DEFAULT: Final = "fetchq_worker.engine:Worker"
+RUN_TIMEOUT_S: Final = 600
+REDIS_5_WARNING: Final = "ignore:Call to deprecated close:DeprecationWarning"
+"""arq and its tests call redis-py 4's `close()`. Their lock has 4.6; fetchq-worker needs 5, where that name is old."""
+
+AT_NOON: Final = f"XXX{time.gmtime().tm_hour - 12:+d}"
+"""A time zone (POSIX) in which it is noon: some of arq's tests have a cron job at one, and fail in that hour."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m harness.conformance", description=__doc__.splitlines()[0])
+    parser.add_argument("--worker", default=DEFAULT, metavar="MODULE:CLASS", help="the class to try (%(default)s)")
+    parser.add_argument("tests", nargs="*", help="tests of arq's to run, as pytest takes them (all)")
+    options = parser.parse_args()
+    if shutil.which("redis-server") is None:
+        print("make conformance needs redis-server on the PATH: Debian's will do", file=sys.stderr)
+        return 1
+    try:
+        environment.prepare()
+    except subprocess.CalledProcessError as problem:
+        print(f"make conformance could not set up {environment.FOLDER.name}: pip ended with {problem.returncode}")
+        return 1
+    stock = _run(STOCK, options.tests)
+    problems = verdict.judge_stock(stock)
+    if problems:
+        return _end(problems)
+    swapped = _run(options.worker, options.tests)
+    listed = {} if options.worker == STOCK else verdict.read_listed(environment.HERE / "exceptions.toml")
+    if options.tests:
+        listed = {test: excuse for test, excuse in listed.items() if test in stock.outcomes}
+    for name, run in ((STOCK, stock), (options.worker, swapped)):
+        print(f"{name}: {run.summary()}")
+    _show_not_passed(stock, listed)
+    return _end(verdict.judge_swapped(stock, swapped, listed))
+
+
+def _run(worker: str, tests: list[str]) -> verdict.Run:
+    print(f"\narq {environment.ARQ_VERSION}'s tests with {worker}", flush=True)
+    report = environment.FOLDER / "report.json"
+    report.unlink(missing_ok=True)
+    path = os.pathsep.join([str(environment.HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env["TZ"] = AT_NOON
+    env |= {"PYTHONPATH": path, "ARQ_SUITE_WORKER": worker, "ARQ_SUITE_REPORT": str(report)}
+    env["ARQ_SUITE_REDIS_PORT"] = str(_free_port())
+    command = [str(environment.PYTHON), "-m", "pytest", "-q", "-W", REDIS_5_WARNING, "-p", "arq_suite_plugin", *tests]
+    redis = RedisServer("--bind", "127.0.0.1", "--port", env["ARQ_SUITE_REDIS_PORT"])
+    try:
+        ended = subprocess.run(
+            command, cwd=environment.ARQ, env=env, stdin=subprocess.DEVNULL, check=False, timeout=RUN_TIMEOUT_S
+        )
+    finally:
+        redis.remove()
+    if not report.exists():
+        raise SystemExit(f"the run with {worker} ended before it could say how")
+    return verdict.Run(outcomes=verdict.read_outcomes(report), exit_status=ended.returncode)
+
+
+def _free_port() -> int:
+    """A port of loopback that nobody holds: arq's tests know Redis by host and port only."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _show_not_passed(stock: verdict.Run, listed: verdict.Listed) -> None:
+    for test, it in stock.outcomes.items():
+        if it.outcome == "skipped":
+            print(f"  skipped by arq itself: {test}: {it.detail}")
+    for test, (excuse, reason) in listed.items():
+        print(f"  does not pass: {test}\n    {excuse.replace('_', ' ')}: {reason}")
+
+
+def _end(problems: list[str]) -> int:
+    for problem in problems:
+        print(f"NOT CONFORMING: {problem}", file=sys.stderr)
+    print("Conforms." if not problems else f"{len(problems)} problems.", flush=True)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,305 @@
+"""Everything that reads bytes from outside, each as a function of any bytes that raises only where there is a fault.
+
+A target allows what its decoder says that it raises, checks what it promises beyond, and lets all else through.
+hypothesis runs them in seconds (`test_targets.py`), atheris for as long as one likes (`make fuzz`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from arq.jobs import DeserializationError, deserialize_job_raw
+
+from fetchq import (
+    FetchError,
+    FetchRequest,
+    InvalidRedisURL,
+    InvalidRequest,
+    JobFailed,
+    NewerWireVersion,
+    WireError,
+)
+from fetchq.contract import wire
+from fetchq.contract.charset import decode_text
+from fetchq.store.address import RedisAddress, connect
+from fetchq_worker.cli.bulk.requests import FetchLimits, Intake
+from fetchq_worker.cli.bulk.result_file import ResultFile
+from fetchq_worker.cli.bulk.result_line import encode_line
+from fetchq_worker.cli.bulk.summary import printable
+from fetchq_worker.cli.bulk.url_lines import LineSplitter
+from fetchq_worker.cli.terminal.exit_status import CommandFailed
+from fetchq_worker.engine.run.runner import _checked
+from fetchq_worker.engine.upkeep import presence
+from fetchq_worker.fetch.access.credentials import read_credentials
+from fetchq_worker.fetch.cache import http_cache
+from fetchq_worker.fetch.cache.freshness import (
+    directives_of,
+    is_fresh,
+    keep_s,
+    may_stand_in,
+    may_store,
+    validators_of,
+    vary_of,
+)
+from fetchq_worker.fetch.content.charset import charset_of
+from fetchq_worker.fetch.content.content_type import content_type_of
+from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge, ContentDecoder, codings_of
+from fetchq_worker.fetch.http.redirect import Hop, next_hop, origin_of
+from fetchq_worker.fetch.job import history as record
+from fetchq_worker.fetch.job.retry import retry_after_s
+from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for
+from fetchq_worker.settings import ENV_PREFIX, InvalidSetting, Settings
+
+Target = Callable[[bytes], None]
+
+URL: Final = "https://example.org/a?b#c"
+NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
+MAX_DECODED: Final = 1 << 20
+
+
+def job(data: bytes) -> None:
+    """A payload under `arq:job:`, as a worker reads it."""
+    try:
+        name, args, _, _, _ = _checked(deserialize_job_raw(data, deserializer=wire.deserialize))
+    except DeserializationError:
+        return
+    if name == wire.FETCH_FUNCTION and args:
+        request_of(args[0])
+
+
+def request(data: bytes) -> None:
+    """A request in a job: what is taken survives a trip over the wire."""
+    try:
+        value = msgspec.msgpack.decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
+        return
+    request_of(value)
+
+
+def request_of(value: Any) -> None:
+    try:
+        taken = wire.decode_request(value)
+    except (InvalidRequest, NewerWireVersion) as problem:
+        str(problem).encode()
+        return
+    [again] = wire.deserialize(wire.encode_job("fetch_data", (taken,), {}, 1))["a"]
+    assert wire.decode_request(again) == taken
+    assert taken.url.isascii()
+    assert FetchRequest(url=taken.url).url == taken.url
+
+
+def options(data: bytes) -> None:
+    """The options of a request, out of a command line too: `field=value` a line."""
+    given: dict[str, Any] = {"url": URL}
+    for line in data.decode("utf-8", "surrogateescape").split("\n"):
+        name, _, value = line.partition("=")
+        match name:
+            case "headers" | "form":
+                given[name] = [tuple(value.partition(":")[::2])]
+            case "tags":
+                given[name] = value.split(",")
+            case "url" | "method" | "key" | "etag" | "last_modified" | "credential" | "proxy":
+                given[name] = value
+    try:
+        request_of(FetchRequest.of(**given))
+    except InvalidRequest as problem:
+        printable(str(problem)).encode()
+
+
+def result(data: bytes) -> None:
+    """What stands under `arq:result:`, as a producer and the command line read it."""
+    try:
+        stored = wire.decode_stored(data)
+    except WireError as problem:
+        str(problem).encode()
+        return
+    with contextlib.suppress(WireError, JobFailed):
+        wire.decode_value(stored)
+    with contextlib.suppress(WireError):
+        wire.deserialize(data)
+    try:
+        taken = wire.decode_result(stored, "j")
+    except WireError:
+        return
+    assert (taken.data_error is None) or isinstance(taken.data, str)
+    printable(repr(taken.text))
+    msgspec.json.decode(encode_line(taken.url, taken))
+    with contextlib.suppress(FetchError):
+        taken.raise_for_status()
+
+
+def attempts(data: bytes) -> None:
+    """What stands under `fetchq:attempts:`."""
+    kept = record.decode_record(data)
+    assert kept.made <= len(kept.attempts)
+
+
+def worker_record(data: bytes) -> None:
+    """What stands under `fetchq:worker:`."""
+    known = presence.decode_record(data)
+    if known is not None:
+        printable(known.host)
+
+
+def cache_entry(data: bytes) -> None:
+    """What stands under `fetchq:cache:`, and the headers in it."""
+    found = http_cache._decoded(data)
+    if not isinstance(found, http_cache._Entry):
+        return
+    stored = found.answer
+    asked = directives_of(stored.values("cache-control"))
+    is_fresh(asked, stored, 1e9)
+    may_stand_in(asked, stored, 1e9)
+    may_store("GET", asked, False, stored)
+    assert keep_s(stored, 1e9) >= 0.0
+    vary_of(stored)
+    validators_of(stored)
+    retry_after_s(stored.headers, NOW)
+
+
+def settings(data: bytes) -> None:
+    """The environment: `NAME=value` a line."""
+    environ = {}
+    for line in data.decode("utf-8", "surrogateescape").split("\n"):
+        name, _, value = line.partition("=")
+        environ[ENV_PREFIX + name.upper()] = value.replace("\0", "")
+    try:
+        Settings.from_env(environ)
+    except InvalidSetting as problem:
+        assert str(problem)
+
+
+def redis_url(data: bytes) -> None:
+    """An address of Redis; no password shows in what is said of it."""
+    text = data.decode("utf-8", "replace")
+    try:
+        address = RedisAddress.parse(text)
+    except InvalidRedisURL as problem:
+        assert str(problem)
+        return
+    connect(address)
+    for secret in (address.password, address.sentinel_password):
+        if secret is not None and len(secret) > 3 and text.count(secret) == 1:
+            assert secret not in f"{address} {address!r}"
+
+
+def credentials_file(data: bytes) -> None:
+    """The worker's secrets, in TOML."""
+    path = _scratch()
+    path.write_bytes(data)
+    try:
+        held = read_credentials(path)
+    except InvalidSetting as problem:
+        assert str(problem)
+        return
+    repr(held)
+
+
+def url_lines(data: bytes) -> None:
+    """A file of URLs: the same lines however it is cut into chunks; each becomes a request or says why not."""
+    whole = LineSplitter()
+    lines = whole.feed(data[1:]) + whole.finish()
+    size = data[0] % 7 + 1 if data else 1
+    pieces = LineSplitter()
+    cut = [line for at in range(1, len(data), size) for line in pieces.feed(data[at : at + size])] + pieces.finish()
+    assert cut == lines
+    intake = Intake(FetchLimits())
+    assert len(intake.take(lines)) + intake.duplicates == len(lines)
+
+
+def result_file(data: bytes) -> None:
+    """The --out of an earlier run: refused and unchanged, or mended so that it ends in a whole line."""
+    path = _scratch()
+    path.write_bytes(data)
+    with ResultFile(path, resume=True) as file:
+        try:
+            written = sum(1 for _ in file.mend())
+        except CommandFailed:
+            assert path.read_bytes() == data
+            return
+    left = path.read_bytes()
+    assert data.startswith(left)
+    assert left.count(b"\n") == written
+    assert not left or left.endswith(b"\n")
+
+
+def robots(data: bytes) -> None:
+    """A robots.txt."""
+    text = data.decode("utf-8", "replace")
+    token = product_token(text)
+    rules = RobotsRules(rules_for(token, text))
+    rules.allow(URL)
+    assert rules.crawl_delay_s is None or rules.crawl_delay_s >= 0
+
+
+def text_body(data: bytes) -> None:
+    """A body of text with its Content-Type, which is the first line."""
+    header, _, body = data.partition(b"\n")
+    media_type, charset = content_type_of(header.decode("latin-1"))
+    decode_text(body, charset_of(media_type, charset, body))
+
+
+def encoded_body(data: bytes) -> None:
+    """A body with its Content-Encoding, which is the first line: bounded, whatever it is."""
+    header, _, body = data.partition(b"\n")
+    with contextlib.suppress(BrokenCoding, CodingTooLarge):
+        decoder = ContentDecoder(codings_of([header.decode("latin-1")]), MAX_DECODED)
+        sizes = (len(piece) for piece in islice(decoder.decode(body), 1000))
+        assert sum(sizes) <= 1000 * (1 << 16)
+        decoder.check_ended()
+
+
+def location(data: bytes) -> None:
+    """The Location of a redirect."""
+    hop = Hop(URL, "POST", (("Authorization", "x"), ("Accept", "y")), b"z")
+    try:
+        to = next_hop(hop, 302, data.decode("utf-8", "surrogateescape"))
+    except InvalidRequest as problem:
+        assert str(problem)
+        return
+    assert to.url.startswith(("http://", "https://"))
+    assert origin_of(to.url) == origin_of(URL) or all(name != "Authorization" for name, _ in to.headers)
+
+
+TARGETS: Final[dict[str, Target]] = {
+    target.__name__: target
+    for target in (
+        job,
+        request,
+        options,
+        result,
+        attempts,
+        worker_record,
+        cache_entry,
+        settings,
+        redis_url,
+        credentials_file,
+        url_lines,
+        result_file,
+        robots,
+        text_body,
+        encoded_body,
+        location,
+    )
+}
+
+
+def _scratch() -> Path:
+    """A file of this process's own, in memory where the system has such a place, that only its owner may read."""
+    folder = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
+    path = folder / f"fetchq-fuzz-{os.getpid()}"
+    if not path.exists():
+        path.touch(mode=0o600)
+    return path
+
+
+def remove_scratch() -> None:
+    _scratch().unlink(missing_ok=True)

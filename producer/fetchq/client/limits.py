@@ -1,0 +1,271 @@
+"""Limits of hosts: what was set for them, and how to change it. They hold for all workers of a queue at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from fetchq.contract.placement import KEY_PREFIX, host_of
+from fetchq.contract.validation import check_limit_key, check_seconds, check_whole, normalise_url
+from fetchq.errors import InvalidRequest
+from fetchq.store.keys import Keys
+from fetchq.store.scripts import load_script
+
+EVERY_HOST: Final = "*"
+"""Under this name stands what holds for every host of which nothing narrower says otherwise."""
+EVERY_OWN_KEY: Final = f"{KEY_PREFIX}*"
+"""The same for every `limit_key` that requests name."""
+DEFAULT_CONCURRENCY: Final = 8
+"""Of a host of which nobody has said anything (`lua/frontier.lua`)."""
+NO_RATE: Final = "none"
+
+MAX_CONCURRENCY: Final = 100_000
+MAX_BURST: Final = 100_000
+MAX_DELAY_S: Final = 86_400.0
+MAX_NAME_CHARS: Final = 255
+_KEYS_A_CALL: Final = 100
+_MAX_NAMES: Final = 12
+"""How many names a host is looked up under before `*`, as in `lua/frontier.lua`."""
+
+_UNITS_US: Final = {"s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "d": 86_400 * 10**6}
+_MAX_INTERVAL_US: Final = 31 * _UNITS_US["d"]
+_RATE: Final = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?) ?/ ?([a-z]{1,3})")
+_SAID: Final = re.compile(r"([crbdp])=([0-9]{1,16})")
+
+
+class HostLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of a host, a wildcard or every host. None: not said here, so the next wider one decides."""
+
+    concurrency: int | None = None
+    """Fetches at a time, of all workers together."""
+    rate: str | None = None
+    """Starts in a time, such as `2/s`, `100/min`, `5/h`; `none` for no such limit."""
+    burst: int | None = None
+    """How many of them may come at once after a silence."""
+    min_delay_s: float | None = None
+    """Seconds between two starts at least. Where that is slower than the rate, it decides, and there is no burst."""
+    paused: bool | None = None
+    """Whether its jobs wait until it is resumed."""
+
+
+class Limits:
+    """The limits of one queue, as `Producer.limits`.
+
+    A name is a host as it stands in a URL (`example.org`, `bücher.example`, `[2001:db8::1]`), all hosts under a domain
+    (`*.example.org`, which leaves out `example.org` itself), or every host (`*`). What the narrowest does not say, the
+    next wider one does. A change holds for jobs that wait already; those that run are not touched.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, asking: Callable[[], AbstractContextManager[None]]) -> None:
+        """`asking` goes around each command, to translate its errors."""
+        self._redis: Final[Any] = redis  # redis-py 5 types each reply as `Awaitable | value`
+        self._keys: Final = keys
+        self._asking: Final = asking
+        self._script: Final = load_script(redis, "hosts/set_limits")
+
+    async def set(
+        self,
+        host: str,
+        *,
+        concurrency: int | None = None,
+        rate: str | None = None,
+        burst: int | None = None,
+        min_delay_s: float | None = None,
+    ) -> HostLimits:
+        """Sets some of a host's limits; the others stay as they are. Gives all that is set for it now.
+
+        Raises `InvalidRequest`.
+        """
+        name = name_of(host)
+        words = tuple(_words(concurrency, rate, burst, min_delay_s))
+        if not words:
+            raise InvalidRequest("limits", "name at least one of concurrency, rate, burst and min_delay_s")
+        return _limits_of((await self._change(name, "set", " ".join(words)))[0])
+
+    async def clear(self, host: str) -> bool:
+        """Forgets all that was set for a host, a pause too. Gives whether there was anything."""
+        return bool((await self._change(name_of(host), "clear"))[1])
+
+    async def pause(self, host: str) -> None:
+        """From now on no job of this host starts. Those that run go on; the others wait, and lose nothing by it."""
+        await self._change(name_of(host), "set", "p=1")
+
+    async def resume(self, host: str) -> None:
+        """Ends a pause, of a wider name too, for this host alone."""
+        await self._change(name_of(host), "resume")
+
+    async def get(self, host: str) -> HostLimits:
+        """What holds for a host, whoever says it. Only `rate` and `burst` can be None: there is no rate."""
+        names = list(_names(name_of(host)))
+        with self._asking():
+            texts = await self._redis.hmget(self._keys.limits, names)
+        said = [_limits_of(text) for text in texts if text is not None]
+
+        def first(field: str, otherwise: Any) -> Any:
+            return next((value for limits in said if (value := getattr(limits, field)) is not None), otherwise)
+
+        rate = first("rate", NO_RATE)
+        return HostLimits(
+            concurrency=first("concurrency", DEFAULT_CONCURRENCY),
+            rate=None if rate == NO_RATE else rate,
+            burst=None if rate == NO_RATE else max(1, first("burst", 1)),
+            min_delay_s=first("min_delay_s", 0.0),
+            paused=first("paused", False),
+        )
+
+    async def paused_of(self, keys: Sequence[bytes]) -> list[bool]:
+        """Of each limit key, whether a pause holds for it."""
+        names = [list(_names(key.decode("utf-8", "surrogateescape"))) for key in keys]
+        flat = [name for one in names for name in one]
+        with self._asking():
+            texts = await self._redis.hmget(self._keys.limits, flat) if flat else []
+        found = iter(texts)
+        paused = []
+        for one in names:
+            said = (_limits_of(text).paused for text in [next(found) for _ in one] if text is not None)
+            paused.append(next((value for value in said if value is not None), False))
+        return paused
+
+    async def show(self) -> dict[str, HostLimits]:
+        """All that was set, by name: the hosts in alphabetical order, after the wildcards."""
+        with self._asking():
+            held = await self._redis.hgetall(self._keys.limits)
+        by_name = {name.decode("utf-8", "replace"): _limits_of(text) for name, text in held.items()}
+        return {name: by_name[name] for name in sorted(by_name) if not name.startswith("@")}
+
+    async def _change(self, name: str, verb: str, words: str = "") -> Sequence[Any]:
+        wide = name.startswith("*") or name == EVERY_OWN_KEY
+        reply = await self._run([name, verb, words, *([] if wide else [name])])
+        if wide:
+            await self._look_again(name)
+        return reply
+
+    async def _look_again(self, name: str) -> None:
+        """At every key under `name` that has waiting jobs. Those that get some meanwhile know the change already."""
+        cursor, more = 0, True
+        while more:
+            with self._asking():
+                cursor, scored = await self._redis.zscan(self._keys.depths, cursor, count=_KEYS_A_CALL)
+            more = cursor != 0
+            waiting = [key for key, _ in scored if _covers(name, key)]
+            for start in range(0, len(waiting), _KEYS_A_CALL):
+                await self._run(["", "", "", *waiting[start : start + _KEYS_A_CALL]])
+
+    async def _run(self, args: Sequence[str | bytes]) -> Sequence[Any]:
+        keys = self._keys
+        with self._asking():
+            reply: Sequence[Any] = await self._script(
+                keys=[keys.pending, keys.wake, *keys.frontier], args=["", keys.waiting, *args]
+            )
+        return reply
+
+
+def name_of(host: str) -> str:
+    """A host, a wildcard or `key:...` in the one form in which limits are kept under it; raises `InvalidRequest`."""
+    if not isinstance(host, str):
+        raise InvalidRequest("host", f"takes a string, not {type(host).__name__}")
+    name = host.strip()
+    if name == EVERY_HOST:
+        return name
+    if host.startswith(KEY_PREFIX):
+        check_limit_key("host", host.removeprefix(KEY_PREFIX))
+        return host
+    if name.startswith("*."):
+        return f"*.{_host(name[2:], host)}"
+    return _host(name, host)
+
+
+def _host(text: str, shown: str) -> str:
+    """As it stands in a serialised URL: in lower case, IDNA done, addresses in their one form."""
+    wrong = InvalidRequest(
+        "host", f"takes a host such as example.org, *.example.org or *, not {shown[:80]!r}: no scheme, port or path"
+    )
+    if text.count(":") > 1 and not text.startswith("["):
+        text = f"[{text}]"
+    if not text or len(text) > MAX_NAME_CHARS or re.search(r"[/?#@\\*\s]|:\d*$", text.partition("]")[2] or text):
+        raise wrong
+    try:
+        return host_of(normalise_url(f"http://{text}/"))
+    except InvalidRequest as problem:
+        raise wrong from problem
+
+
+def _words(concurrency: int | None, rate: str | None, burst: int | None, min_delay_s: float | None) -> Iterator[str]:
+    """Limits as `lua/frontier.lua` reads them."""
+    if concurrency is not None:
+        check_whole("concurrency", concurrency, 1, MAX_CONCURRENCY)
+        yield f"c={concurrency}"
+    if rate is not None:
+        yield f"r={_interval_us(rate)}"
+    if burst is not None:
+        check_whole("burst", burst, 1, MAX_BURST)
+        yield f"b={burst}"
+    if min_delay_s is not None:
+        check_seconds("min_delay_s", min_delay_s, 0, MAX_DELAY_S)
+        yield f"d={round(min_delay_s * 1000)}"
+
+
+def _interval_us(rate: str) -> int:
+    """The time between two starts; 0 for no limit."""
+    wrong = InvalidRequest("rate", f"takes a number a time, such as 2/s, 100/min, 5/h or none, not {str(rate)[:80]!r}")
+    if not isinstance(rate, str):
+        raise wrong
+    if rate.strip().lower() == NO_RATE:
+        return 0
+    match = _RATE.fullmatch(rate.strip().lower())
+    if match is None or (unit_us := _UNITS_US.get("min" if match[2] == "m" else match[2])) is None:
+        raise wrong
+    number = float(match[1])
+    if number <= 0 or not 1 <= (interval_us := unit_us / number) <= _MAX_INTERVAL_US:
+        raise InvalidRequest("rate", f"{rate.strip()} is not between once in 31 days and a million a second")
+    return -int(-interval_us // 1)  # never faster than was said
+
+
+def _rate(interval_us: int) -> str:
+    """`_interval_us` back, in the unit in which it is a whole number."""
+    if interval_us == 0:
+        return NO_RATE
+    for unit, unit_us in _UNITS_US.items():
+        number = round(unit_us / interval_us)
+        if number and -(-unit_us // number) == interval_us:
+            return f"{number}/{unit}"
+    return f"{10**6 / interval_us:.6g}/s"
+
+
+def _limits_of(text: bytes) -> HostLimits:
+    said = {letter: int(value) for letter, value in _SAID.findall(text.decode("utf-8", "replace"))}
+    return HostLimits(
+        concurrency=said.get("c"),
+        rate=_rate(said["r"]) if "r" in said else None,
+        burst=said.get("b"),
+        min_delay_s=said["d"] / 1000 if "d" in said else None,
+        paused=said["p"] == 1 if "p" in said else None,
+    )
+
+
+def _covers(name: str, key: bytes) -> bool:
+    """Whether a wide name is one under which a limit key is looked up."""
+    own = key.startswith(KEY_PREFIX.encode())
+    if name == EVERY_OWN_KEY:
+        return own
+    return name == EVERY_HOST or (not own and key.endswith(name[1:].encode()))
+
+
+def _names(name: str) -> Iterator[str]:
+    """Under which a host is looked up, the narrowest first."""
+    yield name
+    own = name.startswith(KEY_PREFIX)
+    if own and name != EVERY_OWN_KEY:
+        yield EVERY_OWN_KEY
+    dot = -1 if own else name.find(".")
+    for _ in range(_MAX_NAMES - 1):
+        if dot < 0:
+            break
+        yield f"*{name[dot:]}"
+        dot = name.find(".", dot + 1)
+    yield EVERY_HOST

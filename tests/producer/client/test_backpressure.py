@@ -1,0 +1,472 @@
+"""What a producer does where there is no room: in the queue, or in Redis's memory."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from harness.chaos.durable_redis import DurableRedis
+from harness.chaos.proxy import Proxy
+from redis.asyncio import Redis
+from tests.support.redis_server import RedisServer
+
+from fetchq import (
+    FetchqError,
+    FetchRequest,
+    Job,
+    JobStatus,
+    KeyConflict,
+    Producer,
+    QueueFull,
+    RedisFull,
+    RedisRefused,
+    RedisUnavailable,
+    SyncProducer,
+)
+from fetchq.client.backpressure import Room, Turn
+from fetchq.client.write_policy import WhenFull, WritePolicy
+from fetchq.store.address import connect
+from fetchq.store.keys import Keys
+from fetchq.sync.producer import SyncFetchJob
+
+URL = "https://example.org/"
+SOON_S = 0.2
+PATIENCE_S = 20
+
+
+async def _drain(redis: Redis, count: int) -> None:
+    """Takes the first `count` jobs away, as if they were finished."""
+    for job_id, _ in await redis.zpopmin("arq:queue", count):
+        await redis.delete(b"arq:job:" + job_id)
+
+
+async def _calls(redis: Redis, command: str) -> int:
+    stats: dict[str, Any] = await redis.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+# refuse
+
+
+@pytest.mark.asyncio
+async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(redis: Redis) -> None:
+    async with Producer(redis, max_queued=2) as producer:
+        await producer.enqueue(URL)
+        await producer.enqueue(URL, delay_s=3600)
+        with pytest.raises(QueueFull, match="the queue arq:queue holds 2 jobs, and max_queued is 2") as refusal:
+            await producer.enqueue(URL)
+        assert refusal.value.enqueued == ()
+        with pytest.raises(QueueFull):
+            await producer.enqueue_call("f")
+        await _drain(redis, 1)
+        await producer.enqueue(URL)
+        assert await redis.zcard("arq:queue") == len(await redis.keys("arq:job:*")) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_batch_is_taken_as_far_as_there_is_room_in_its_order(redis: Redis) -> None:
+    async with Producer(redis, max_queued=1200) as producer:
+        with pytest.raises(QueueFull) as refusal:
+            await producer.enqueue_many(f"http://h/{i}" for i in range(3000))
+        jobs = refusal.value.enqueued
+        assert len(jobs) == 1200
+        payloads = await redis.mget([f"arq:job:{job.id}" for job in jobs])
+        assert all(f"http://h/{i}".encode() in payload for i, payload in enumerate(payloads))
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_is_there_already_takes_no_room(redis: Redis) -> None:
+    async with Producer(redis, max_queued=2) as producer:
+        jobs = [await producer.enqueue(URL, key=key) for key in "ab"]
+        assert await producer.enqueue_many([FetchRequest(url=URL, key=key) for key in "bab"]) == [
+            jobs[1],
+            jobs[0],
+            jobs[1],
+        ]
+        requests = [FetchRequest(url="http://other/", key="a"), FetchRequest(url=URL, key="b"), FetchRequest(url=URL)]
+        with pytest.raises(KeyConflict) as conflict:
+            await producer.enqueue_many(requests)
+        assert conflict.value.enqueued == (jobs[1],)
+        assert any("max_queued is 2" in note for note in conflict.value.__notes__)
+
+
+@pytest.mark.asyncio
+async def test_producers_beside_each_other_never_pass_the_limit_together(redis_server: RedisServer) -> None:
+    async def fill() -> int:
+        async with Producer.from_url(redis_server.url, max_queued=500) as producer:
+            calls = (producer.enqueue_many([URL] * 70) for _ in range(5))
+            taken = 0
+            for outcome in await asyncio.gather(*calls, return_exceptions=True):
+                if isinstance(outcome, QueueFull):
+                    taken += len(outcome.enqueued)
+                else:
+                    assert isinstance(outcome, list)
+                    taken += len(outcome)
+            return taken
+
+    assert sum(await asyncio.gather(*(fill() for _ in range(3)))) == 500
+    async with connect(redis_server.url) as admin:
+        assert await admin.zcard("arq:queue") == 500
+
+
+def test_the_sync_producer_is_refused_with_its_own_kind_of_jobs(redis_server: RedisServer) -> None:
+    with SyncProducer.from_url(redis_server.url, max_queued=3) as producer:
+        with pytest.raises(QueueFull) as refusal:
+            producer.enqueue_many([URL] * 5)
+        assert [type(job) for job in refusal.value.enqueued] == [SyncFetchJob] * 3
+        with pytest.raises(QueueFull):
+            producer.enqueue(URL)
+
+
+# wait
+
+
+@pytest.mark.asyncio
+async def test_who_may_wait_gets_in_as_the_queue_drains(redis: Redis) -> None:
+    async with Producer(redis, max_queued=100, when_full="wait") as producer:
+        enqueueing = asyncio.create_task(producer.enqueue_many(f"http://h/{i}" for i in range(1500)))
+        most, drained = 0, set()
+        while not enqueueing.done():
+            ids = await redis.zrange("arq:queue", 0, -1)
+            most = max(most, len(ids))
+            drained |= set(ids[:60])
+            await redis.zrem("arq:queue", *ids[:60], "")
+            await asyncio.sleep(0.01)
+        jobs = await enqueueing
+        assert 25 <= most <= 100
+        left = await redis.zrange("arq:queue", 0, -1)
+        assert {job.id.encode() for job in jobs} == drained | set(left)
+        assert len(jobs) == len(drained) + len(left) == 1500
+
+
+@pytest.mark.asyncio
+async def test_a_wait_ends_at_its_time_counted_from_the_last_that_found_room(redis: Redis) -> None:
+    async with Producer(redis, max_queued=10, when_full="wait", full_timeout_s=SOON_S) as producer:
+        began = time.monotonic()
+        with pytest.raises(QueueFull, match="max_queued is 10") as refusal:
+            await producer.enqueue_many([URL] * 12)
+        assert time.monotonic() - began >= SOON_S
+        assert len(refusal.value.enqueued) == 10
+        first, second = await asyncio.gather(producer.enqueue(URL), producer.enqueue(URL), return_exceptions=True)
+        assert type(first) is type(second) is QueueFull
+        assert first is not second, "an error tells of its own jobs alone"
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_wait_is_over_and_says_what_was_taken(redis: Redis) -> None:
+    async with Producer(redis, max_queued=10, when_full="wait", full_timeout_s=None) as producer:
+        waiting = asyncio.create_task(producer.enqueue_many([URL] * 12))
+        async with asyncio.timeout(PATIENCE_S):
+            while not producer._writer._room._waiters:  # ten in the queue may be more than the producer has heard of
+                await asyncio.sleep(0.01)
+        assert await redis.zcard("arq:queue") == 10
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await waiting
+        assert len(cancelled.value.enqueued) == 10  # type: ignore[attr-defined]
+        await _drain(redis, 10)
+        await producer.enqueue(URL)
+        assert await redis.zcard("arq:queue") == 1
+
+
+@pytest.mark.asyncio
+async def test_closing_ends_every_wait(redis: Redis) -> None:
+    producer = Producer(redis, max_queued=1, when_full="wait", full_timeout_s=None)
+    await producer.enqueue(URL)
+    waiting = [asyncio.create_task(producer.enqueue(URL)) for _ in range(3)]
+    await asyncio.sleep(SOON_S)
+    await producer.aclose()
+    async with asyncio.timeout(PATIENCE_S):
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, FetchqError) and "was closed" in str(outcome) for outcome in outcomes)
+
+
+@pytest.mark.asyncio
+async def test_a_redis_that_goes_away_ends_every_wait(own_redis_server: RedisServer) -> None:
+    async with Producer.from_url(own_redis_server.url, max_queued=1, when_full="wait") as producer:
+        await producer.enqueue(URL)
+        waiting = [asyncio.create_task(producer.enqueue(URL)) for _ in range(3)]
+        await asyncio.sleep(SOON_S)
+        own_redis_server.stop()
+        async with asyncio.timeout(PATIENCE_S):
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {RedisUnavailable}
+        own_redis_server.start()
+        await producer.enqueue(URL)
+
+
+@pytest.mark.asyncio
+async def test_a_thousand_who_wait_are_one_look_at_a_time_and_come_in_in_their_order(
+    own_redis_server: RedisServer,
+) -> None:
+    async with (
+        Producer.from_url(own_redis_server.url, max_queued=5, when_full="wait") as producer,
+        connect(own_redis_server.url) as admin,
+    ):
+        await producer.enqueue_many([URL] * 5)
+        order: list[int] = []
+
+        async def enqueue(number: int) -> None:
+            await producer.enqueue(URL)
+            order.append(number)
+
+        waiting = [asyncio.create_task(enqueue(number)) for number in range(1000)]
+        while len(producer._writer._room._waiters) < 1000:
+            await asyncio.sleep(0.01)
+        looks, tries = await _calls(admin, "zcard"), await _calls(admin, "evalsha")
+        await asyncio.sleep(1.5)
+        assert await _calls(admin, "zcard") - looks < 30
+        assert await _calls(admin, "evalsha") == tries
+        await _drain(admin, 5)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(order) < 5:
+                await asyncio.sleep(0.01)
+        assert sorted(order) == [0, 1, 2, 3, 4]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refusals of calls that were under way together come in any order, over as many connections."""
+    room = Room(redis, Keys(), WritePolicy(max_queued=2, when_full=WhenFull.WAIT))
+    looks: asyncio.Queue[int | None] = asyncio.Queue()
+    look = room._look
+
+    async def look_and_tell() -> int | None:
+        seen = await look()
+        looks.put_nowait(seen)
+        return seen
+
+    monkeypatch.setattr(room, "_look", look_and_tell)
+    await redis.zadd("arq:queue", {"a": 1, "b": 2})
+    turns = [room.new_turn() for _ in range(6)]
+    let_in: asyncio.Queue[Turn] = asyncio.Queue()
+
+    async def wait(turn: Turn) -> None:
+        await room.wait(1, QueueFull("full"), None, turn)
+        let_in.put_nowait(turn)
+
+    waiting = [asyncio.create_task(wait(turns[place])) for place in (4, 2, 0, 5, 3, 1)]
+    async with asyncio.timeout(PATIENCE_S):
+        assert await looks.get() == 0
+        await redis.zrem("arq:queue", "a", "b")
+        assert [await let_in.get(), await let_in.get()] == turns[:2]
+        while not looks.empty():
+            looks.get_nowait()
+        assert [await looks.get(), await looks.get()] == [0, 0], "their jobs are on the way, and have the room"
+        await redis.zadd("arq:queue", {"of the first": 3})
+        room.end(turns[0])
+        room.end(turns[1])  # who was cancelled, and leaves his room to the next
+        assert await let_in.get() is turns[2]
+    await room.aclose()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcomes[task]) for task in (0, 3, 4)] == [FetchqError] * 3
+    assert let_in.empty()
+
+
+@pytest.mark.asyncio
+async def test_whoever_comes_later_waits_while_all_the_room_is_promised(redis: Redis) -> None:
+    room = Room(redis, Keys(), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
+    await redis.zadd("arq:queue", {"a": 1, "b": 2, "c": 3})
+    first, second, third = (room.new_turn() for _ in range(3))
+    async with asyncio.timeout(PATIENCE_S):
+        waiting = asyncio.create_task(room.wait(2, QueueFull("full"), None, first))
+        await asyncio.sleep(SOON_S)
+        await redis.zrem("arq:queue", "a", "b", "c")
+        assert await waiting == 2
+        one = asyncio.create_task(room.admit(1, second))
+        await asyncio.sleep(0)
+        assert one.done(), "there is room for one beside the two"
+        await redis.zadd("arq:queue", {"of the second": 4})
+        later = asyncio.create_task(room.admit(2, third))
+        await asyncio.sleep(SOON_S)
+        assert not later.done()
+        room.end(first)  # he was cancelled, say
+        room.end(second)
+        assert await later == 2
+        room.end(third)
+        assert await room.admit(1000, room.new_turn()) == 1000, "nothing is promised, and the script is to say"
+    await room.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_waits_to_be_durable_takes_its_room_once(own_redis_server: RedisServer) -> None:
+    """It is on the queue, and counted there, as soon as the script has replied: no replica ever says that it has it."""
+    options = {"durability": "replicated", "durable_timeout_s": 2.5, "max_queued": 2, "when_full": "wait"}
+    async with (
+        connect(own_redis_server.url) as admin,
+        Producer.from_url(own_redis_server.url, **options) as producer,  # type: ignore[arg-type]
+    ):
+        await admin.zadd("arq:queue", {"a": 1, "b": 2})
+        waiting = [asyncio.create_task(producer.enqueue(URL)) for _ in range(2)]
+        async with asyncio.timeout(PATIENCE_S):
+            while len(producer._writer._room._waiters) < 2:
+                await asyncio.sleep(0.01)
+            for of_theirs in (1, 2):
+                await _drain(admin, 1)
+                while await admin.exists(*[key async for key in admin.scan_iter("arq:job:*")] or ["-"]) < of_theirs:
+                    await asyncio.sleep(0.01)
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+# memory
+
+
+@pytest.fixture
+def small_redis() -> Iterator[RedisServer]:
+    """With 8 MiB, some of which are the server's own."""
+    server = RedisServer("--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
+    yield server
+    server.remove()
+
+
+async def _fill(redis: Redis, share: float) -> None:
+    memory = await redis.info("memory")
+    missing = int(memory["maxmemory"] * share) - memory["used_memory"]
+    for i in range(missing // 40_960):
+        await redis.set(f"filler:{i}", bytes(40_000))
+
+
+@pytest_asyncio.fixture
+async def filled(small_redis: RedisServer) -> AsyncIterator[Redis]:
+    """A client of it, when it is nine tenths full."""
+    async with connect(small_redis.url) as redis:
+        await _fill(redis, 0.9)
+        yield redis
+
+
+@pytest.mark.asyncio
+async def test_a_redis_that_comes_near_its_maxmemory_refuses_before_it_is_there(
+    small_redis: RedisServer, filled: Redis
+) -> None:
+    async with (
+        Producer.from_url(small_redis.url, max_memory=0.8) as careful,
+        Producer.from_url(small_redis.url) as other,
+    ):
+        with pytest.raises(RedisFull, match=r"is full: it uses \d\d % of its maxmemory .* from 80 % on") as refusal:
+            await careful.enqueue(URL)
+        assert isinstance(refusal.value, QueueFull)
+        assert isinstance(refusal.value, RedisRefused)
+        await other.enqueue(URL)
+        await filled.flushall()
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    await careful.enqueue(URL)
+                except RedisFull:
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+
+
+@pytest.mark.asyncio
+async def test_memory_is_looked_at_once_a_second_and_not_with_each_enqueue(redis_server: RedisServer) -> None:
+    async with Producer.from_url(redis_server.url) as producer, connect(redis_server.url) as admin:
+        before = await _calls(admin, "info")
+        began = time.monotonic()
+        await asyncio.gather(*(producer.enqueue(URL) for _ in range(500)))
+        assert 1 <= await _calls(admin, "info") - before - 1 <= 1 + (time.monotonic() - began)
+
+
+@pytest.mark.asyncio
+async def test_redis_saying_that_it_is_out_of_memory_is_the_same_error(small_redis: RedisServer, filled: Redis) -> None:
+    async with Producer.from_url(small_redis.url, max_memory=None) as producer:
+        taken = 0
+        with pytest.raises(QueueFull, match="is full: it has reached its maxmemory") as refusal:
+            while True:
+                await producer.enqueue(URL, method="PUT", body=bytes(50_000))
+                taken += 1
+        assert type(refusal.value) is RedisFull
+        assert 0 < taken == await filled.zcard("arq:queue")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("max_memory", [0.85, None])
+async def test_who_may_wait_outlasts_a_redis_without_memory(
+    small_redis: RedisServer, filled: Redis, max_memory: float | None
+) -> None:
+    request = FetchRequest(url=URL, method="PUT", body=bytes(200_000))
+    async with Producer.from_url(small_redis.url, when_full="wait", max_memory=max_memory) as producer:
+        enqueueing = asyncio.create_task(producer.enqueue_many([request] * 30))
+        jobs: list[Job] | None = None
+        async with asyncio.timeout(PATIENCE_S):
+            while producer._writer._room._short is None:
+                await asyncio.sleep(0.01)
+            assert not enqueueing.done()
+            while not enqueueing.done():
+                await _drain(filled, 5)
+                if keys := await filled.keys("filler:*"):
+                    await filled.delete(*keys)
+                await asyncio.sleep(0.02)
+            jobs = list(await enqueueing)
+        assert len(jobs) == 30
+
+
+@pytest.mark.asyncio
+async def test_a_user_who_may_not_ask_for_memory_is_served_until_redis_refuses(
+    small_redis: RedisServer, filled: Redis
+) -> None:
+    await filled.acl_setuser(
+        "app", enabled=True, passwords=["+pw"], keys=["*"], channels=["*"], commands=["+@all", "-info"]
+    )
+    url = f"unix://app:pw@{small_redis.socket}"
+    request = FetchRequest(url=URL, method="PUT", body=bytes(200_000))
+    async with Producer.from_url(url, max_memory=0.5, when_full="wait", full_timeout_s=SOON_S) as producer:
+        assert await (await producer.enqueue(URL)).status() is JobStatus.QUEUED
+        with pytest.raises(RedisFull, match="has reached its maxmemory"):
+            await producer.enqueue_many([request] * 100)
+
+
+# faster than Redis
+
+
+@pytest.mark.asyncio
+async def test_a_producer_faster_than_redis_reads_no_further_ahead_than_two_batches() -> None:
+    server = DurableRedis("no")
+    try:
+        async with Proxy(server.port) as proxy, connect(server.url) as admin, Producer.from_url(proxy.url) as producer:
+            await producer.ping()
+            proxy.delay_s = 0.05
+            ahead: list[int] = []
+
+            async def requests() -> AsyncIterator[str]:
+                for i in range(12_000):
+                    if i % 500 == 499:
+                        ahead.append(i + 1 - await admin.zcard("arq:queue"))
+                    yield f"http://h/{i}"
+
+            assert len(await producer.enqueue_many(requests())) == 12_000
+            assert max(ahead) <= 2000
+            assert max(ahead) > 1000, "the producer was the faster one"
+    finally:
+        server.remove()
+
+
+@pytest.mark.asyncio
+async def test_memory_stays_flat_however_much_is_enqueued_through_a_slow_network() -> None:
+    """Bodies of 30 KiB: 90 MB in all, of which two batches of 4 MiB may be in hand, in several copies."""
+    server = DurableRedis("no")
+    body = bytes(30_000)
+    try:
+        async with Proxy(server.port) as proxy, Producer.from_url(proxy.url) as producer:
+            proxy.delay_s = 0.001
+            first = FetchRequest(url=URL, method="PUT", body=body)
+            await producer.enqueue_many([first] * 300)
+            before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            await producer.enqueue_many(FetchRequest(url=URL, method="PUT", body=bytes(30_000)) for _ in range(3000))
+            grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
+        assert grown_kib < 40 << 10
+    finally:
+        server.remove()

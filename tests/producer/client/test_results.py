@@ -1,0 +1,428 @@
+"""Waiting for results: pushed, shared, bounded, and found even where the push was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline, PubSub
+from tests.producer.conftest import Finish
+from tests.support.redis_server import RedisServer
+
+from fetchq import (
+    FetchqError,
+    FetchStatus,
+    InvalidRequest,
+    JobFailed,
+    JobNotFound,
+    Producer,
+    RedisUnavailable,
+    ResultTimeout,
+)
+from fetchq.client.results import CHECK_S, OUTAGE_S, Results
+from fetchq.store.address import connect
+
+URL = "https://example.org/"
+
+
+@pytest.mark.asyncio
+async def test_a_result_that_is_there_already_is_given_at_once(producer: Producer, finish: Finish) -> None:
+    job = await producer.enqueue(URL)
+    await finish(job.id)
+    result = await job.result(timeout_s=5)
+    assert (result.id, result.status, result.body) == (job.id, FetchStatus.OK, b"[42]")
+
+
+@pytest.mark.asyncio
+async def test_a_waiter_wakes_when_the_commit_lands_long_before_the_slow_check(
+    producer: Producer, finish: Finish
+) -> None:
+    job = await producer.enqueue(URL)
+    waiter = asyncio.create_task(job.result(timeout_s=10))
+    await _subscribed(producer.results)
+    began = time.monotonic()
+    await finish(job.id)
+    await waiter
+    assert time.monotonic() - began < CHECK_S / 4
+
+
+@pytest.mark.asyncio
+async def test_a_lost_push_is_found_by_the_slow_check(redis: Redis, producer: Producer, finish: Finish) -> None:
+    producer.results._check_s = 0.1
+    job = await producer.enqueue(URL)
+    waiter = asyncio.create_task(job.result(timeout_s=10))
+    await _subscribed(producer.results)
+    await finish(job.id, push=False)
+    assert (await waiter).ok
+
+
+@pytest.mark.asyncio
+async def test_a_result_that_takes_too_long_is_a_timeout_and_leaves_the_job(producer: Producer) -> None:
+    job = await producer.enqueue(URL)
+    with pytest.raises(ResultTimeout, match=job.id):
+        await job.result(timeout_s=0.05)
+    assert await job.status() == "queued"
+    assert not producer.results._futures
+
+
+@pytest.mark.asyncio
+async def test_a_timeout_of_nothing_is_one_look(producer: Producer, finish: Finish) -> None:
+    job, unfinished = await producer.enqueue_many([URL, URL])
+    await finish(job.id)
+    assert (await job.result(timeout_s=0)).ok
+    with pytest.raises(ResultTimeout, match="no result yet"):
+        await unfinished.result(timeout_s=0)
+    with pytest.raises(JobNotFound):
+        await producer.job("nobody").result(timeout_s=0)
+
+
+@pytest.mark.asyncio
+async def test_as_completed_with_a_timeout_of_nothing_gives_what_is_there(producer: Producer, finish: Finish) -> None:
+    jobs = await producer.enqueue_many([URL] * 200)
+    for job in jobs[::2]:
+        await finish(job.id)
+    seen = []
+    with pytest.raises(ResultTimeout, match="100 of 200 jobs"):
+        async for result in producer.as_completed(jobs, timeout_s=0):
+            seen.append(result.id)
+    assert seen == [job.id for job in jobs[::2]]
+    with pytest.raises(JobNotFound):
+        [_ async for _ in producer.as_completed([jobs[0], producer.job("nobody")], timeout_s=0)]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("job_id", [None, 7, b"abc", "\udc80"])
+async def test_what_is_no_id_is_refused_and_harms_nobody(producer: Producer, finish: Finish, job_id: Any) -> None:
+    with pytest.raises(InvalidRequest, match="job_id"):
+        producer.job(job_id)
+    with pytest.raises(InvalidRequest, match="job_id"):
+        await producer.status(job_id)
+    with pytest.raises(InvalidRequest, match="job_id"):
+        await producer.cancel_many([job_id])
+    if not isinstance(job_id, str):
+        with pytest.raises(TypeError):
+            producer.results.watch(job_id)
+    job = await producer.enqueue(URL)
+    await finish(job.id)
+    assert (await job.result(timeout_s=5)).ok
+    assert not producer.results._futures
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("timeout_s", [None, 30.0, 0.0])
+async def test_a_redis_that_never_was_there_is_told_of_at_once(timeout_s: float | None) -> None:
+    async with Producer.from_url("redis://127.0.0.1:1") as producer, asyncio.timeout(OUTAGE_S / 2):
+        with pytest.raises(RedisUnavailable, match=r"127\.0\.0\.1:1 cannot be reached"):
+            await producer.job("a").result(timeout_s)
+        with pytest.raises(RedisUnavailable, match="cannot be reached"):
+            [_ async for _ in producer.as_completed([producer.job("b")], timeout_s=timeout_s)]
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_ends_while_redis_is_away_says_so(own_redis_server: RedisServer) -> None:
+    async with Producer.from_url(own_redis_server.url) as producer:
+        jobs = await producer.enqueue_many([URL] * 2)
+        waiter = asyncio.create_task(jobs[0].result(timeout_s=30))
+        await _subscribed(producer.results)
+        own_redis_server.stop()
+        with pytest.raises(RedisUnavailable, match="cannot be reached"):
+            await jobs[0].result(timeout_s=1)
+        with pytest.raises(RedisUnavailable, match="cannot be reached"):
+            [_ async for _ in producer.as_completed(jobs, timeout_s=0.5)]
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_a_fault_of_the_waiting_itself_reaches_those_who_wait(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(producer.results, "_look", break_down)
+    with pytest.raises(FetchqError, match="ZeroDivisionError"):
+        await producer.job("a").result(timeout_s=30)
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_job_is_not_waited_for(producer: Producer) -> None:
+    with pytest.raises(JobNotFound, match="nobody"):
+        await producer.job("nobody").result(timeout_s=10)
+
+
+@pytest.mark.asyncio
+async def test_any_number_of_waiters_on_one_job_get_its_result_and_one_may_leave(
+    producer: Producer, finish: Finish
+) -> None:
+    job = await producer.enqueue(URL)
+    waiters = [asyncio.create_task(job.result(timeout_s=10)) for _ in range(5)]
+    await _subscribed(producer.results)
+    waiters[0].cancel()
+    await finish(job.id)
+    results = await asyncio.gather(*waiters, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert [r.id for r in results[1:] if not isinstance(r, BaseException)] == [job.id] * 4
+
+
+@pytest.mark.asyncio
+async def test_as_completed_gives_each_result_once_in_the_order_of_their_coming(
+    producer: Producer, finish: Finish
+) -> None:
+    jobs = await producer.enqueue_many(f"http://h/{i}" for i in range(4))
+    seen = []
+    order = [jobs[2], jobs[0], jobs[3], jobs[1]]
+    await finish(order[0].id)
+    async for result in producer.as_completed([*jobs, jobs[0]], timeout_s=10):
+        seen.append(result.id)
+        if len(seen) < 4:
+            await finish(order[len(seen)].id)
+    assert seen == [job.id for job in order]
+
+
+@pytest.mark.asyncio
+async def test_as_completed_gives_the_others_first_and_then_says_which_job_is_gone(
+    producer: Producer, finish: Finish
+) -> None:
+    jobs = await producer.enqueue_many([URL] * 3)
+    for job in jobs:
+        await finish(job.id)
+    seen = []
+    with pytest.raises(JobNotFound, match="nobody"):
+        async for result in producer.as_completed([producer.job("nobody"), *jobs], timeout_s=10):
+            seen.append(result.id)
+    assert set(seen) == {job.id for job in jobs}
+
+
+@pytest.mark.asyncio
+async def test_as_completed_has_a_time_limit_and_can_be_left_early(producer: Producer, finish: Finish) -> None:
+    jobs = await producer.enqueue_many([URL] * 2)
+    await finish(jobs[0].id)
+    with pytest.raises(ResultTimeout, match="1 of 2 jobs"):
+        async for _ in producer.as_completed(jobs, timeout_s=0.2):
+            pass
+    results = producer.as_completed(jobs)
+    assert (await anext(results)).id == jobs[0].id
+    await results.aclose()
+    assert not producer.results._futures
+
+
+@pytest.mark.asyncio
+async def test_a_call_of_ones_own_coroutine_gives_its_value_or_raises_its_error(
+    producer: Producer, finish: Finish
+) -> None:
+    good = await producer.enqueue_call("count", "x", depth=2)
+    bad = await producer.enqueue_call("count", "y")
+    await finish(good.id, {"links": 3})
+    await finish(bad.id, ValueError("no links"), success=False)
+    assert await good.value(timeout_s=5) == {"links": 3}
+    with pytest.raises(JobFailed, match="ValueError: no links"):
+        await bad.value(timeout_s=5)
+    with pytest.raises(FetchqError, match=r"not a fetch: its value is read with value\(\)"):
+        await producer.job(good.id).result(timeout_s=5)
+
+
+@pytest.mark.asyncio
+async def test_closing_the_producer_ends_every_wait_and_leaves_no_task(redis: Redis) -> None:
+    async with Producer(redis) as producer:
+        job = await producer.enqueue(URL)
+        waiter = asyncio.create_task(job.result())
+        await _subscribed(producer.results)
+    with pytest.raises(FetchqError, match="closed"):
+        await waiter
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_closing_ends_a_wait_whatever_it_is_just_doing(redis_server: RedisServer) -> None:
+    for ticks in range(60):
+        producer = Producer.from_url(redis_server.url)
+        job = await producer.enqueue(URL)
+        waiter = asyncio.create_task(job.result())
+        for _ in range(ticks):  # of the event loop: through the connecting, the subscribing, the first look
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await producer.aclose()
+            with pytest.raises(FetchqError, match="closed"):
+                await waiter
+
+
+@pytest.mark.asyncio
+async def test_the_task_and_the_connection_go_when_nobody_waits_and_come_back(
+    producer: Producer, finish: Finish
+) -> None:
+    producer.results._check_s = 0.05
+    for _ in range(2):
+        job = await producer.enqueue(URL)
+        await finish(job.id)
+        await job.result(timeout_s=5)
+        async with asyncio.timeout(5):
+            while producer.results._runner is not None:
+                await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_ten_thousand_waiters_share_one_connection(redis_server: RedisServer) -> None:
+    url = redis_server.url
+    admin: Redis = connect(url)
+    async with Producer.from_url(url) as producer:
+        jobs = await producer.enqueue_many([URL] * 10_000)
+        waiters = [asyncio.create_task(job.result(timeout_s=60)) for job in jobs]
+        await _subscribed(producer.results)
+        clients = await admin.client_list()
+        assert len([c for c in clients if c["sub"] != "0"]) == 1
+        assert len(clients) <= 4
+        stored = await _commit_all(admin, producer, [job.id for job in jobs])
+        results = await asyncio.gather(*waiters)
+    assert [result.id for result in results] == stored
+    await admin.aclose()
+
+
+@pytest.mark.asyncio
+async def test_waiters_survive_a_broken_connection_and_a_short_outage(own_redis_server: RedisServer) -> None:
+    server = own_redis_server
+    admin: Redis = connect(server.url)
+    async with Producer.from_url(server.url) as producer:
+        job = await producer.enqueue(URL)
+        payload = await admin.get(f"arq:job:{job.id}")
+        waiter = asyncio.create_task(job.result(timeout_s=20))
+        await _subscribed(producer.results)
+        await admin.client_kill_filter(_type="pubsub")
+        server.stop()
+        server.start()
+        fresh: Redis = connect(server.url)
+        async with fresh.pipeline(transaction=True) as pipe:  # the server kept nothing, so put the job back first
+            pipe.set(f"arq:job:{job.id}", payload)
+            pipe.zadd("arq:queue", {job.id: 1})
+            await pipe.execute()
+        await _commit_all(fresh, producer, [job.id])
+        try:
+            assert (await waiter).id == job.id
+        except JobNotFound:  # a look may fall between the restart and the putting back
+            assert (await job.result(timeout_s=20)).id == job.id
+        await fresh.aclose()
+    await admin.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_redis_that_stays_away_ends_the_wait_with_a_clear_error(own_redis_server: RedisServer) -> None:
+    server = own_redis_server
+    async with Producer.from_url(server.url) as producer:
+        producer.results._outage_s = 0.3
+        job = await producer.enqueue(URL)
+        waiter = asyncio.create_task(job.result())
+        await _subscribed(producer.results)
+        server.stop()
+        async with asyncio.timeout(20):
+            with pytest.raises(RedisUnavailable, match="has gone away"):
+                await waiter
+
+
+class SlowReplies(Redis):
+    """A client whose pipelines have their reply, and hand it on when `gate` opens."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(connection_pool=redis.connection_pool)
+        self.gate = asyncio.Event()
+        self.replied = asyncio.Event()
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        pipe = super().pipeline(transaction, shard_hint)
+        execute = pipe.execute
+
+        async def execute_and_hold(raise_on_error: bool = True) -> Any:
+            reply = await execute(raise_on_error)
+            self.replied.set()
+            await self.gate.wait()
+            return reply
+
+        pipe.execute = execute_and_hold  # type: ignore[method-assign]
+        return pipe
+
+
+@pytest.mark.asyncio
+async def test_a_push_that_comes_while_a_look_is_under_way_is_not_lost(
+    redis: Redis, producer: Producer, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowReplies(redis)
+    slow.gate.set()
+    results = Results(slow, producer.keys)
+    first, second = await producer.enqueue_many([URL, URL])
+    waiter = asyncio.create_task(results.wait(first.id))
+    await _subscribed(results)
+    await finish(first.id)
+    await waiter
+
+    heard = asyncio.Event()
+    heed = results._heed
+
+    def heed_and_tell(message: dict[str, Any]) -> None:
+        heed(message)
+        heard.set()
+
+    monkeypatch.setattr(results, "_heed", heed_and_tell)
+    slow.gate.clear()
+    slow.replied.clear()
+    waiter = asyncio.create_task(results.wait(second.id))
+    await slow.replied.wait()
+    await finish(second.id)
+    await heard.wait()
+    slow.gate.set()
+    async with asyncio.timeout(CHECK_S / 4):
+        await waiter
+    await results.aclose()
+
+
+async def _subscribed(results: Results) -> None:
+    """Returns when the waiters' channel is confirmed and everyone has been looked at once."""
+    async with asyncio.timeout(10):
+        while not results._confirmed or results._wanted:
+            await asyncio.sleep(0.005)
+
+
+async def _commit_all(redis: Redis, producer: Producer, ids: list[str]) -> list[str]:
+    """Finishes many jobs in one transaction with one push, as the engine's commit does."""
+    from fetchq import FetchResult
+    from fetchq.contract import wire
+
+    async with redis.pipeline(transaction=True) as pipe:
+        for job_id in ids:
+            result = FetchResult(id=job_id, url=URL, status=FetchStatus.OK)
+            pipe.set(producer.keys.result + job_id, wire.serialize({"f": "fetch_data", "s": True, "r": result}))
+        pipe.zrem(producer.keys.pending, *ids)
+        pipe.publish(producer.keys.done + ids[0][:8], "\n".join(ids))
+        await pipe.execute()
+    return ids
+
+
+class LosesACancellation(PubSub):
+    """As redis-py does under Python 3.11's `asyncio.wait_for` (CPython issue 86296)."""
+
+    lost = False
+
+    async def get_message(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().get_message(*args, **kwargs)
+        except asyncio.CancelledError:
+            if self.lost:
+                raise
+            self.lost = True
+            return None
+
+
+@pytest.mark.asyncio
+async def test_closing_ends_a_listener_that_lost_its_first_cancellation(redis: Redis) -> None:
+    redis.pubsub = lambda: LosesACancellation(redis.connection_pool)  # type: ignore[method-assign,assignment,misc]
+    async with Producer(redis) as producer:
+        job = await producer.enqueue(URL)
+        waiter = asyncio.create_task(job.result())
+        await _subscribed(producer.results)
+        async with asyncio.timeout(5):
+            await producer.results.aclose()
+    with pytest.raises(FetchqError, match="closed"):
+        await waiter
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,0 +1,378 @@
+"""The rights that `fetchq acl` prints are enough for all that a producer and a worker do, and for nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+import redis
+from arq.connections import ArqRedis
+from arq.cron import cron
+from arq.jobs import serialize_job
+from redis.exceptions import NoPermissionError
+from tests.support.redis_server import RedisServer
+from tests.support.redis_users import PASSWORD, create_users, refusals, sent_commands, user_url
+from tests.support.running import running, wait_until
+from tests.support.site import Site, Visit, answer
+from tests.worker.cli.conftest import Fetchq
+
+from fetchq import (
+    CancelOutcome,
+    FetchStatus,
+    JobStatus,
+    Producer,
+    RedisRefused,
+    RetryPolicy,
+    SyncProducer,
+)
+from fetchq.client.write_policy import Durability
+from fetchq.contract import wire
+from fetchq.errors import DurabilityRefused, NotDurable
+from fetchq.inspect.acl import RIGHTS, Role, acl_rule, script_commands
+from fetchq.store.address import connect
+from fetchq.store.keys import Keys
+from fetchq.store.scripts import script_names
+from fetchq_worker.cli.actions.queue import check_worker, show_queue_state
+from fetchq_worker.engine import Worker
+from fetchq_worker.process.arq_settings import worker_settings
+from fetchq_worker.process.make_worker import make_worker
+from fetchq_worker.settings import Settings
+
+NAMED_DANGEROUS = {"info"}
+"""Commands in Redis's category of dangerous ones that a rule may hold; its module says why for each."""
+SENT_ELSEWHERE = {"script|load", "unlink"}
+"""The first only where the server does not know a script, which another user may have taught it; the second by
+`fetchq fetch --redis`, in the next test."""
+
+
+@pytest.fixture
+def admin(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as admin:
+        admin.script_flush()
+        create_users(admin)
+        yield admin
+        for role in Role:
+            admin.acl_deluser(role)
+
+
+@pytest_asyncio.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    await site.start()
+    yield site
+    await site.stop()
+
+
+@asynccontextmanager
+async def worker_at_work(url: str, ran: list[str]) -> AsyncIterator[Worker]:
+    """One as `fetchq worker` makes it, with coroutines that use what arq gives them."""
+
+    async def tick(ctx: dict[str, Any]) -> None:
+        ran.append("cron")
+
+    async def again(ctx: dict[str, Any], more: int) -> None:
+        if more:
+            for _ in range(2):  # the second is there already
+                await ctx["redis"].enqueue_job("again", more - 1, _job_id="one-more")
+        ran.append("again")
+
+    settings = Settings(redis_url=url, allow_net=("127.0.0.0/8",), concurrency=10, cooling_s=0)
+    described = worker_settings([again], settings=settings, redis_pool=None)
+    options = {"handle_signals": False, "lease_s": 1.0, "cron_jobs": [cron(tick, run_at_startup=True)]}
+    options |= {"health_check_interval": 1, "job_completion_wait": 0}
+    again.__qualname__ = "again"
+    worker = make_worker(described, connect(url, redis_class=ArqRedis), **options)
+    async with running(worker):
+        yield worker
+
+
+@pytest.mark.asyncio
+async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and_use_each_of_them(
+    redis_server: RedisServer, admin: redis.Redis, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer_url, worker_url = (user_url(redis_server, role) for role in (Role.PRODUCER, Role.WORKER))
+    settings = Settings(redis_url=worker_url)
+    ran: list[str] = []
+    asked = asyncio.Event()
+
+    async def never(visit: Visit) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    page = site.serve("/page", answer(b"well", headers={"Cache-Control": "max-age=60"}))
+    site.serve("/robots.txt", answer(b"User-agent: *\nDisallow: /no"))
+    flaky = site.serve("/flaky", answer(status=503), answer(b"well"))
+    with sent_commands() as sent:
+        async with Producer.from_url(producer_url) as producer, worker_at_work(worker_url, ran):
+            await producer.ping()
+            quick = RetryPolicy(max_tries=2, base_s=0.0)
+            jobs = await producer.enqueue_many([page, flaky, site.url("/missing")])
+            jobs.append(await producer.enqueue(page, robots=True, cache=True))
+            jobs.append(await producer.enqueue(flaky, method="POST", repeat_unsafe=True, retry=quick))
+            jobs.append(await producer.enqueue(page, key="once"))
+            assert await producer.enqueue(page, key="once") == jobs[-1]
+            assert len([result async for result in producer.as_completed(jobs, timeout_s=20)]) == 6
+            keyed = [await producer.enqueue(page, key=f"channel {number}") for number in range(6)]  # a channel each
+            assert len([result async for result in producer.as_completed(keyed, timeout_s=20)]) == 6
+            assert (await (await producer.enqueue(page, cache=True)).result(timeout_s=20)).from_cache
+            assert [result.status async for result in producer.as_completed(jobs[:1], timeout_s=0)] == [FetchStatus.OK]
+
+            later = await producer.enqueue(page, delay_s=600, tags=("old",))
+            assert await later.status() is JobStatus.DEFERRED
+            assert await later.cancel() is CancelOutcome.CANCELLED
+            assert (await later.result(timeout_s=0)).status is FetchStatus.CANCELLED
+            await producer.enqueue(page, delay_s=600, tags=("old",))
+            assert [counts async for counts in producer.cancel_all(tag="old")] == [{CancelOutcome.CANCELLED: 1}]
+            await producer.enqueue(page, delay_s=600)
+            assert [counts async for counts in producer.cancel_all(host="127.0.0.1")] == [{CancelOutcome.CANCELLED: 1}]
+            hanging = await producer.enqueue(site.serve("/never", never))
+            await asyncio.wait_for(asked.wait(), 20)
+            assert await hanging.cancel() is CancelOutcome.REQUESTED
+            assert (await hanging.result(timeout_s=20)).status is FetchStatus.CANCELLED
+
+            chain = await producer.enqueue_call("again", 1)
+            await chain.value(timeout_s=20)
+            await wait_until(lambda: ran.count("again") == 2 and "cron" in ran)
+            tried = serialize_job("again", (0,), {}, 3, 1, serializer=wire.serialize)
+            admin.set("arq:job:tried", tried or b"")  # by a stock client that says it had tries
+            admin.zadd("arq:queue", {"tried": 1})
+            await producer.job("tried").value(timeout_s=20)
+
+            await wait_until(lambda: bool(admin.exists("fetchq:workers:arq:queue")))
+            assert await check_worker(settings) == 0
+            assert await show_queue_state(True, 5, settings) == 0
+            admin.script_flush()
+            assert (await (await producer.enqueue(page)).result(timeout_s=20)).ok
+
+            def all_in_sync() -> None:
+                with SyncProducer.from_url(producer_url) as sync:
+                    assert all(sync.as_completed(sync.enqueue_many([page] * 3), timeout_s=20))
+                    job = sync.enqueue(page, delay_s=600)
+                    assert job.status() is JobStatus.DEFERRED
+                    assert job.cancel() is CancelOutcome.CANCELLED
+
+            await asyncio.to_thread(all_in_sync)
+            await wait_until(lambda: bool(admin.exists("arq:queue:health-check")))
+            await wait_until(lambda: bool(admin.exists("fetchq:keeper:arq:queue")))
+            lost = await producer.enqueue("http://127.0.0.1:9999/", retry=RetryPolicy(max_tries=1))
+            assert (await lost.result(timeout_s=20)).status is FetchStatus.CONNECT_ERROR
+            more = await producer.enqueue("http://127.0.0.1:9999/", retry=RetryPolicy(max_tries=1))
+            assert (await more.result(timeout_s=20)).status is FetchStatus.CONNECT_ERROR
+            async with Producer.from_url(user_url(redis_server, Role.OPERATOR)) as operator:
+                assert await operator.dead.count() == 2
+                assert (await operator.dead.get(lost.id)).id == lost.id
+                assert lost.id in [letter.id async for letter in operator.dead.letters()]
+                assert lost.id in [letter.id async for letter in operator.dead.letters(newest_first=True)]
+                assert await operator.dead.retry_many([lost.id]) == ["retried"]
+                await wait_until(lambda: admin.zscore("fetchq:dead:arq:queue", lost.id) is not None)
+                assert await operator.dead.purge_many([lost.id]) == [True]
+                assert sum([count async for count in operator.dead.purge_all()]) == 1
+                await operator.limits.pause("example.org")
+                await producer.enqueue("http://example.org/")
+                assert [state.host for state in await operator.hosts()] == ["example.org"]
+                assert await show_queue_state(True, 10, settings) == 0
+                await operator.limits.set("*", concurrency=3, rate="5/s")
+                assert (await operator.limits.get("example.org")).paused
+                assert list(await operator.limits.show()) == ["*", "example.org"]
+                await operator.pause()
+                await operator.limits.resume("example.org")
+                assert await operator.limits.clear("*")
+                await operator.resume()
+        for role in (Role.PRODUCER, Role.OPERATOR):
+            async with Producer.from_url(user_url(redis_server, role, database=1)) as elsewhere:
+                await elsewhere.ping()
+        burst = Settings(redis_url=user_url(redis_server, Role.WORKER, database=1))
+        async with connect(burst.redis_url, redis_class=ArqRedis) as pool:
+            ending = make_worker(worker_settings(settings=burst, redis_pool=None), pool, burst=True)
+            ending._handle_signals = False
+            await ending.async_run()
+            await ending.close()
+    assert refusals(admin) == []
+    assert "redis.away" not in caplog.text
+    for role, rights in RIGHTS.items():
+        allowed = rights.commands | script_commands(role)
+        assert sent[role] - {"auth"} <= allowed
+        unused = rights.commands - sent[role] - script_commands(role)
+        assert unused <= SENT_ELSEWHERE, f"the rule of a {role} holds commands that nothing here sends"
+
+
+def test_with_these_rights_every_command_line_works(
+    redis_server: RedisServer, admin: redis.Redis, tmp_path: Path
+) -> None:
+    producer_url, worker_url = (user_url(redis_server, role) for role in (Role.PRODUCER, Role.WORKER))
+    command = Fetchq(tmp_path)
+    url = "http://127.0.0.1:9999/"
+    try:
+        enqueued = command.run("enqueue", url, "--max-tries", "1", "--redis", producer_url)
+        job_id = enqueued.stdout.strip()
+        assert command.run("worker", "--burst", "--redis", worker_url).returncode == 0
+        assert "CONNECT_ERROR" in command.run("result", job_id, "--redis", producer_url).stdout
+        assert command.run("enqueue", url, "--tag", "t", "--redis", producer_url).returncode == 0
+        assert command.run("cancel", "--tag", "t", "--redis", producer_url).stdout.startswith("1 cancelled")
+        assert command.run("status", "--json", "--redis", worker_url).returncode == 0
+        assert command.run("worker", "--check", "--redis", worker_url).returncode == 1
+        both = acl_rule("both", [Role.PRODUCER, Role.WORKER], Keys())
+        admin.execute_command(*both.split())  # type: ignore[no-untyped-call]
+        admin.execute_command("ACL", "SETUSER", "both", f">{PASSWORD}")  # type: ignore[no-untyped-call]
+        own_url = producer_url.replace("producer:", "both:")
+        assert '"CONNECT_ERROR"' in command.run("fetch", url, "--max-tries", "1", "--redis", own_url).stdout
+        assert refusals(admin) == []
+        refused = command.run("worker", "--burst", "--redis", producer_url)
+        assert refused.returncode == 3
+        assert "give its user the rights that `fetchq acl` prints" in refused.stderr
+    finally:
+        command.close()
+    assert all(line.startswith("producer: ") for line in refusals(admin))
+
+
+@pytest.mark.parametrize(
+    ("role", "command"),
+    [
+        (Role.PRODUCER, ("CONFIG", "GET", "*")),
+        (Role.PRODUCER, ("KEYS", "*")),
+        (Role.PRODUCER, ("SCAN", "0")),
+        (Role.PRODUCER, ("FLUSHALL",)),
+        (Role.PRODUCER, ("ACL", "LIST")),
+        (Role.PRODUCER, ("CLIENT", "KILL", "ID", "1")),
+        (Role.PRODUCER, ("MONITOR",)),
+        (Role.PRODUCER, ("SET", "elsewhere", "1")),
+        (Role.PRODUCER, ("GET", "elsewhere")),
+        (Role.PRODUCER, ("SET", "arq:in-progress:x", "1")),
+        (Role.PRODUCER, ("GET", "arq:retry:x")),
+        (Role.PRODUCER, ("EXISTS", "fetchq:workers:arq:queue")),
+        (Role.PRODUCER, ("ZADD", "arq:other-queue", "1", "x")),
+        (Role.PRODUCER, ("BLPOP", "fetchq:wake:arq:queue", "1")),
+        (Role.PRODUCER, ("SUBSCRIBE", "elsewhere")),
+        (Role.PRODUCER, ("PSUBSCRIBE", "*")),
+        (Role.PRODUCER, ("PUBLISH", "elsewhere", "x")),
+        (Role.PRODUCER, ("EVAL", "return redis.call('GET', 'elsewhere')", "0")),
+        (Role.PRODUCER, ("EVAL", "return redis.call('FLUSHALL')", "0")),
+        (Role.WORKER, ("CONFIG", "SET", "maxmemory-policy", "noeviction")),
+        (Role.WORKER, ("KEYS", "*")),
+        (Role.WORKER, ("FLUSHDB",)),
+        (Role.WORKER, ("SCRIPT", "FLUSH")),
+        (Role.WORKER, ("SCRIPT", "KILL")),
+        (Role.WORKER, ("FUNCTION", "LIST")),
+        (Role.WORKER, ("SHUTDOWN",)),
+        (Role.WORKER, ("GET", "elsewhere")),
+        (Role.WORKER, ("ZADD", "arq:other-queue", "1", "x")),
+        (Role.WORKER, ("HGETALL", "fetchq:leases:arq:other-queue")),
+        (Role.WORKER, ("PUBLISH", "elsewhere", "x")),
+        (Role.WORKER, ("EVAL", "return redis.call('SET', 'elsewhere', '1')", "0")),
+    ],
+)
+@pytest.mark.usefixtures("admin")
+def test_what_belongs_to_others_is_refused(redis_server: RedisServer, role: Role, command: tuple[str, ...]) -> None:
+    user = redis.Redis(unix_socket_path=str(redis_server.socket), username=role, password=PASSWORD)
+    with user, pytest.raises(redis.ResponseError) as refusal:
+        user.execute_command(*command)  # type: ignore[no-untyped-call]
+    assert isinstance(refusal.value, NoPermissionError) or "user executing the script can't" in str(refusal.value)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_no_command_of_a_rule_is_an_administrators_and_each_dangerous_one_is_named(
+    admin: redis.Redis, role: Role
+) -> None:
+    categories = {category: set(cast(list[str], admin.acl_cat(category))) for category in ("admin", "dangerous")}
+    rights = RIGHTS[role]
+    commands = rights.commands | script_commands(role)
+    assert not commands & categories["admin"]
+    assert commands & categories["dangerous"] <= NAMED_DANGEROUS
+
+
+@pytest.mark.asyncio
+async def test_a_rule_is_of_one_queue_and_one_namespace_however_they_are_called(
+    redis_server: RedisServer, admin: redis.Redis
+) -> None:
+    keys = Keys(queue="a*b [c]?\\", namespace="{tenant}:")
+    create_users(admin, keys)
+    url = user_url(redis_server, Role.PRODUCER)
+    async with Producer.from_url(url, queue=keys.queue, namespace=keys.namespace) as producer:
+        job = await producer.enqueue("https://example.org/", delay_s=60)
+        assert await job.cancel() is CancelOutcome.CANCELLED
+    async with Producer.from_url(url, queue="axb [c]?\\", namespace=keys.namespace) as other:
+        with pytest.raises(RedisRefused, match="permission"):
+            await other.enqueue("https://example.org/")
+
+
+def test_printing_a_rule_again_takes_old_rights_and_keeps_the_password(
+    redis_server: RedisServer, admin: redis.Redis
+) -> None:
+    admin.execute_command("ACL", "SETUSER", Role.PRODUCER, "allkeys", "allchannels", "+@all")  # type: ignore[no-untyped-call]
+    admin.execute_command(*acl_rule(Role.PRODUCER, [Role.PRODUCER], Keys()).split())  # type: ignore[no-untyped-call]
+    with redis.Redis(unix_socket_path=str(redis_server.socket), username=Role.PRODUCER, password=PASSWORD) as user:
+        assert user.ping()
+        with pytest.raises(NoPermissionError):
+            user.keys()
+
+
+def test_the_printed_commands_are_lines_for_redis_cli(redis_server: RedisServer, tmp_path: Path) -> None:
+    command = Fetchq(tmp_path)
+    try:
+        both = command.run("acl").stdout
+        one = command.run("acl", "producer", "worker", "--user", "all-in-one", "--queue", "q").stdout
+        assert command.run("acl", "emperor").returncode == 2
+        assert command.run("acl", "--user", "two words").returncode == 2
+    finally:
+        command.close()
+    assert re.findall(r"^ACL SETUSER (\S+) on ", both, re.MULTILINE) == [
+        "fetchq-producer",
+        "fetchq-worker",
+        "fetchq-operator",
+    ]
+    assert one.count("\n") == 1
+    with socket.socket(socket.AF_UNIX) as client:  # as redis-cli sends a line, but for its quotes
+        client.connect(str(redis_server.socket))
+        for line in (both + one).splitlines():
+            client.sendall(line.encode() + b"\r\n")
+            assert client.recv(64) == b"+OK\r\n"
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as admin:
+        for user in ("fetchq-producer", "fetchq-worker", "fetchq-operator", "all-in-one"):
+            state = admin.acl_getuser(user)
+            assert state is not None
+            assert state["passwords"] == []
+            assert "nopass" not in state["flags"]
+            admin.acl_deluser(user)
+
+
+def test_every_key_name_is_a_workers_to_use_but_channels() -> None:
+    names = {
+        name
+        for name, value in vars(Keys).items()
+        if isinstance(value, property) and isinstance(getattr(Keys(), name), str)
+    }
+    worker = RIGHTS[Role.WORKER]
+    assert worker.keys.keys() | set(worker.channels) == names
+    assert not worker.keys.keys() & set(worker.channels)
+
+
+@pytest.mark.asyncio
+async def test_a_producer_of_replicated_writes_may_ask_about_them_and_another_may_not(
+    redis_server: RedisServer, admin: redis.Redis
+) -> None:
+    """There is no replica here, so the writes are in doubt; what is tried is that Redis lets the question be asked."""
+    rule = acl_rule(Role.PRODUCER, [Role.PRODUCER], Keys(), Durability.REPLICATED)
+    url = user_url(redis_server, Role.PRODUCER)
+    async with Producer.from_url(url, durability="replicated", durable_timeout_s=0.1) as producer:
+        with pytest.raises(DurabilityRefused, match="no permissions"):
+            await producer.enqueue("https://example.org/")
+        admin.acl_log_reset()
+        admin.execute_command(*rule.split())  # type: ignore[no-untyped-call]
+        with pytest.raises(NotDurable, match="0 of 1 replicas"):
+            await producer.enqueue("https://example.org/")
+    assert refusals(admin) == []
+
+
+def test_every_script_is_one_of_a_roles() -> None:
+    patterns = [pattern for rights in RIGHTS.values() for pattern in rights.scripts]
+    assert {name for name in script_names() if any(fnmatchcase(name, pattern) for pattern in patterns)} == set(
+        script_names()
+    )

@@ -1,0 +1,160 @@
+"""Addresses of Redis: what is understood, what is refused, and that no password shows."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import traceback
+from typing import Any
+
+import pytest
+import uvloop
+from harness.chaos.sentinel import SentinelCluster
+from redis.asyncio import Redis, SSLConnection
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from tests.support.redis_server import RedisServer
+
+from fetchq import InvalidRedisURL, Producer, SyncProducer
+from fetchq.store.address import RedisAddress, connect
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://", RedisAddress()),
+        ("redis://h", RedisAddress(hosts=(("h", 6379),))),
+        ("redis://h:1/3", RedisAddress(hosts=(("h", 1),), db=3)),
+        ("redis://h?db=3", RedisAddress(hosts=(("h", 6379),), db=3)),
+        ("redis://[::1]:1", RedisAddress(hosts=(("::1", 1),))),
+        ("redis://:p%40%2Fs@h", RedisAddress(hosts=(("h", 6379),), password="p@/s")),
+        ("rediss://u:p@h", RedisAddress(hosts=(("h", 6379),), username="u", password="p", tls=True)),
+        (f"rediss://h?ssl_ca_certs={__file__}", RedisAddress(hosts=(("h", 6379),), tls=True, ssl_ca_certs=__file__)),
+        ("unix:///run/r.sock?db=2", RedisAddress(unix_path="/run/r.sock", db=2)),
+        ("unix://:pw@/run/r.sock", RedisAddress(unix_path="/run/r.sock", password="pw")),
+        (
+            "redis+sentinel://u:p@a,b:1/mymaster/2?sentinel_password=s",
+            RedisAddress(
+                hosts=(("a", 26379), ("b", 1)),
+                master="mymaster",
+                db=2,
+                username="u",
+                password="p",
+                sentinel_password="s",
+            ),
+        ),
+    ],
+)
+def test_an_address_is_understood(url: str, address: RedisAddress) -> None:
+    assert RedisAddress.parse(url) == address
+    assert RedisAddress.parse(str(address)).hosts == address.hosts
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "localhost", "localhost:6379", "http://h", "redis:/h", "redis://h:99999", "redis://h:x", "redis://h/x",
+        "redis://h/1/2", "redis://h/-1", "redis://h?colour=red", "redis://a,b", "unix://", "redis+sentinel://a,b",
+        "redis+sentinel://a/m/1/2", "redis://[::1", "redis://u:se[cret@h", "redis://h/\u0663",
+    ],
+)  # fmt: skip
+def test_a_broken_address_is_refused_in_a_sentence_without_the_password(url: str) -> None:
+    with pytest.raises(InvalidRedisURL) as refusal:
+        RedisAddress.parse(url)
+    assert "cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:p@ss:/%w@host", "redis://:cr/et@host", "redis://:1/cret@host", "redis://:cr?cret@host", "redis://:1#cret@host",
+        "redis://:cr?a&cret@host", "redis://:12?db=cret@host", "redis+sentinel://:1/cret@host", "unix://:cr/cret@/run/r.sock",
+        "redis://:[cret]@host", "rediss://:1?ssl_ca_certs=cret@host",
+    ],
+)  # fmt: skip
+def test_a_password_that_is_not_percent_encoded_is_refused_and_no_piece_of_it_shown(url: str) -> None:
+    with pytest.raises(InvalidRedisURL) as refusal:
+        RedisAddress.parse(url)
+    assert not any(piece in str(refusal.value) for piece in ("cret", "w@", "ss:"))
+    shown = "".join(traceback.format_exception(refusal.value)).rpartition("InvalidRedisURL")[2]
+    assert "cret" not in shown
+
+
+def test_an_address_with_a_password_and_a_slip_says_both_the_slip_and_how_to_encode() -> None:
+    with pytest.raises(InvalidRedisURL, match=r"number of the Redis database .* percent-encoded"):
+        RedisAddress.parse("redis://:hunter2@host/x")
+
+
+def test_a_socket_whose_path_holds_an_at_sign_is_understood() -> None:
+    assert RedisAddress.parse("unix:///run/a@b.sock").unix_path == "/run/a@b.sock"
+
+
+def test_no_address_at_all_is_refused_in_a_sentence() -> None:
+    nothing: Any = None
+    for call in (connect, RedisAddress.parse, Producer.from_url, SyncProducer.from_url):
+        with pytest.raises(InvalidRedisURL, match="not a NoneType"):
+            call(nothing)
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_certificates_file_that_is_missing_is_refused_at_once(option: str) -> None:
+    with pytest.raises(InvalidRedisURL, match=f"the file that {option} names cannot be read: No such file"):
+        RedisAddress.parse(f"rediss://h?{option}=/nowhere/at/all.pem")
+
+
+def test_no_password_shows_in_a_repr() -> None:
+    address = RedisAddress.parse("redis://user:hunter2@h")
+    assert "hunter2" not in f"{address} {address!r}"
+
+
+def test_tls_verifies_the_host_name_and_every_socket_has_timeouts() -> None:
+    client: Redis = connect("rediss://h")
+    pool = client.connection_pool
+    assert issubclass(pool.connection_class, SSLConnection)
+    connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py 5 leaves it untyped
+    assert connection.ssl_context.check_hostname
+    assert connection.ssl_context.cert_reqs == ssl.CERT_REQUIRED
+    assert connection.socket_timeout
+    assert connection.socket_connect_timeout
+
+
+def test_a_sentinel_address_asks_the_sentinels_for_the_master() -> None:
+    client: Redis = connect("redis+sentinel://a,b/mymaster/2")
+    pool = client.connection_pool
+    assert isinstance(pool, SentinelConnectionPool)
+    assert pool.service_name == "mymaster"
+    assert pool.connection_kwargs["db"] == 2
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_is_closed_leaves_no_connection_to_a_sentinel() -> None:
+    cluster = SentinelCluster()
+    try:
+        await cluster.wait_replicating()
+        sentinel = Redis(host="127.0.0.1", port=cluster.port)
+        async with sentinel, connect(cluster.url) as client:
+            assert await client.ping()
+            assert len(await sentinel.client_list(_type="normal")) == 2
+            await client.aclose()
+            async with asyncio.timeout(5):
+                while len(await sentinel.client_list(_type="normal")) > 1:
+                    await asyncio.sleep(0.01)
+    finally:
+        cluster.remove()
+
+
+def test_a_connection_that_was_closed_under_uvloop_is_one_that_is_gone(redis_server: RedisServer) -> None:
+    """uvloop raises RuntimeError there, of which no caller knows that it is about Redis: a worker died of it."""
+
+    async def write_to_a_closed_one() -> None:
+        async with connect(redis_server.url) as client:
+            connection = await client.connection_pool.get_connection()
+            await connection.send_command("PING")
+            assert await connection.read_response() == b"PONG"
+            connection._writer.transport.abort()
+            await asyncio.sleep(0)
+            with pytest.raises(RedisConnectionError):
+                await connection.send_command("PING")
+            await client.connection_pool.release(connection)
+
+    uvloop.run(write_to_a_closed_one())

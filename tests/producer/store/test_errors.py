@@ -1,0 +1,108 @@
+"""What Redis, a sentinel or TLS says no to, in the words that a caller reads."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from redis.asyncio import Redis
+from tests.support.redis_server import RedisServer
+
+from fetchq import Producer, RedisRefused, RedisUnavailable
+from fetchq.store.address import connect
+
+URL = "https://example.org/"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls_port(authority: trustme.CA, tmp_path: Path) -> Iterator[int]:
+    """The port of a Redis that speaks TLS and asks for no certificate of ours."""
+    ours = authority.issue_cert("localhost")
+    ours.private_key_pem.write_to_path(tmp_path / "key.pem")
+    ours.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    server = RedisServer(
+        *("--tls-port", str(port), "--tls-auth-clients", "no", "--bind", "127.0.0.1"),
+        *("--tls-cert-file", str(tmp_path / "cert.pem"), "--tls-key-file", str(tmp_path / "key.pem")),
+        *("--tls-ca-cert-file", str(tmp_path / "ca.pem")),
+    )
+    yield port
+    server.remove()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("userinfo", ["", ":wrong@", "nobody:wrong@"])
+async def test_a_wrong_password_or_none_is_not_taken_for_a_redis_that_is_not_there(
+    own_redis_server: RedisServer, userinfo: str
+) -> None:
+    admin: Redis = connect(own_redis_server.url)
+    await admin.config_set("requirepass", "hunter2")
+    await admin.aclose()
+    async with Producer.from_url(f"unix://{userinfo}{own_redis_server.socket}") as producer:
+        with pytest.raises(RedisRefused, match="wants another user name or password") as refusal:
+            await producer.enqueue(URL)
+        assert "hunter2" not in str(refusal.value)
+        assert "wrong" not in str(refusal.value)
+        with pytest.raises(RedisRefused, match="wants another user name or password"):
+            await producer.job("a").result(timeout_s=30)
+
+
+@pytest.mark.asyncio
+async def test_a_user_without_the_permission_is_refused(own_redis_server: RedisServer) -> None:
+    admin: Redis = connect(own_redis_server.url)
+    await admin.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], commands=["+get"])
+    await admin.aclose()
+    async with Producer.from_url(f"unix://reader:pw@{own_redis_server.socket}") as producer:
+        with pytest.raises(RedisRefused, match="permission"):
+            await producer.enqueue(URL)
+
+
+@pytest.mark.asyncio
+async def test_a_database_that_there_is_not_is_refused(redis_server: RedisServer) -> None:
+    async with Producer.from_url(f"{redis_server.url}?db=99") as producer:
+        for _ in range(3):
+            with pytest.raises(RedisRefused, match="DB index is out of range"):
+                await producer.enqueue(URL)
+    async with Producer.from_url(redis_server.url) as producer:
+        assert [counts async for counts in producer.cancel_all()] == [], "nothing went to another database"
+
+
+@pytest.mark.asyncio
+async def test_sentinels_that_are_down_are_named_in_a_sentence_without_client_objects() -> None:
+    async with Producer.from_url("redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster") as producer:
+        with pytest.raises(RedisUnavailable, match="sentinel master mymaster can be found") as problem:
+            await producer.enqueue(URL)
+        assert "<" not in str(problem.value)
+
+
+@pytest.mark.asyncio
+async def test_a_certificate_of_an_unknown_authority_is_refused_and_a_known_one_trusted(
+    tls_port: int, tmp_path: Path
+) -> None:
+    async with Producer.from_url(f"rediss://localhost:{tls_port}") as stranger:
+        with pytest.raises(RedisRefused, match=r"no TLS with Redis at localhost.*certificate.*ssl_ca_certs"):
+            await stranger.enqueue(URL)
+    async with Producer.from_url(f"rediss://localhost:{tls_port}?ssl_ca_certs={tmp_path / 'ca.pem'}") as producer:
+        await producer.enqueue(URL)
+    async with Producer.from_url(f"rediss://127.0.0.1:{tls_port}?ssl_ca_certs={tmp_path / 'ca.pem'}") as misnamed:
+        with pytest.raises(RedisRefused, match="IP address mismatch"):
+            await misnamed.enqueue(URL)
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_holds_no_certificate_is_refused_in_a_sentence(tls_port: int, tmp_path: Path) -> None:
+    (tmp_path / "rubbish.pem").write_text("rubbish")
+    async with Producer.from_url(f"rediss://localhost:{tls_port}?ssl_ca_certs={tmp_path / 'rubbish.pem'}") as producer:
+        with pytest.raises(RedisRefused, match="no TLS with Redis"):
+            await producer.enqueue(URL)

@@ -1,0 +1,205 @@
+"""Answers that break HTTP/1.1, or strain it, and what each must come to. Built from RFC 9110 and 9112."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from fetchq import FetchStatus
+
+from .site import Handler, Visit
+
+OK = FetchStatus.OK
+HTTP_ERROR = FetchStatus.HTTP_ERROR
+BAD = FetchStatus.BAD_RESPONSE
+LARGE = FetchStatus.TOO_LARGE
+TIMEOUT = FetchStatus.TIMEOUT
+CONNECT = FetchStatus.CONNECT_ERROR
+
+Then = Literal["keep", "close", "reset", "half-close"]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An answer, what the server then does to the connection, and what must come of it."""
+
+    name: str
+    data: bytes
+    status: FetchStatus
+    body: bytes = b""
+    then: Then = "keep"
+    method: str = "GET"
+    reusable: bool = False
+    """Whether the connection may serve another request."""
+
+    def handler(self) -> Handler:
+        async def answer(visit: Visit) -> None:
+            try:
+                await visit.send(self.data)
+                match self.then:
+                    case "close":
+                        visit.writer.close()
+                    case "reset":
+                        await asyncio.sleep(0.02)  # the data goes first: a reset throws away what was not read
+                        visit.reset()
+                    case "half-close":
+                        visit.half_close()
+                    case "keep":
+                        pass
+            except ConnectionError:
+                visit.writer.close()  # the client has seen enough
+
+        return answer
+
+
+_LINE = b"HTTP/1.1 200 OK\r\n"
+_CHUNKED = _LINE + b"Transfer-Encoding: chunked\r\n\r\n"
+_END = b"0\r\n\r\n"
+
+
+def _sized(body: bytes, *fields: bytes, length: bytes | None = None, line: bytes = _LINE) -> bytes:
+    said = str(len(body)).encode() if length is None else length
+    return line + b"".join(field + b"\r\n" for field in (*fields, b"Content-Length: " + said)) + b"\r\n" + body
+
+
+def _coded(*codings: bytes, line: bytes = _LINE) -> bytes:
+    fields = b"".join(b"Transfer-Encoding: " + coding + b"\r\n" for coding in codings)
+    return line + fields + b"\r\n3\r\nabc\r\n" + _END
+
+
+LENGTHS = [
+    Broken("a second answer follows", _sized(b"abc") + _sized(b"evil"), OK, b"abc"),
+    Broken("more bytes than the length", _sized(b"abcdef", length=b"3"), OK, b"abc"),
+    Broken("one byte more, as another answer begins", _sized(b"abcH", length=b"3"), OK, b"abc"),
+    Broken("fewer bytes, then the end", _sized(b"abc", length=b"9"), BAD, then="close"),
+    Broken("fewer bytes, then a reset", _sized(b"abc", length=b"9"), BAD, then="reset"),
+    Broken("fewer bytes, then silence", _sized(b"abc", length=b"9"), TIMEOUT),
+    Broken("two lengths that differ", _sized(b"abc", b"Content-Length: 2"), BAD),
+    Broken("two lengths that agree", _sized(b"abc", b"Content-Length: 3"), BAD),
+    Broken("a list of lengths", _sized(b"abc", length=b"3, 3"), BAD),
+    Broken("a negative length", _sized(b"abc", length=b"-3"), BAD),
+    Broken("a signed length", _sized(b"abc", length=b"+3"), BAD),
+    Broken("a hexadecimal length", _sized(b"abc", length=b"0x3"), BAD),
+    Broken("a length of two numbers", _sized(b"abc", length=b"3 3"), BAD),
+    Broken("an empty length", _sized(b"abc", length=b""), BAD),
+    Broken("a length past 64 bits", _sized(b"abc", length=b"9" * 23), BAD),
+    Broken("a length of 64 bits", _sized(b"abc", length=b"18446744073709551615"), LARGE),
+    Broken("a length and chunks", _sized(b"3\r\nabc\r\n" + _END, b"Transfer-Encoding: chunked"), BAD),
+    Broken("until the end of the connection", _LINE + b"\r\nabc", OK, b"abc", then="close"),
+    Broken("until the end, half-closed", _LINE + b"\r\nabc", OK, b"abc", then="half-close"),
+    Broken("until the end, which is a reset", _LINE + b"\r\nabc", BAD, then="reset"),
+    Broken("a length, half-closed", _sized(b"abc"), OK, b"abc", then="half-close"),
+    Broken("kept open in spite of close", _sized(b"abc", b"Connection: close"), OK, b"abc"),
+    Broken("keep-alive and close", _sized(b"abc", b"Connection: keep-alive, close"), OK, b"abc"),
+]
+
+CHUNKS = [
+    Broken("extensions", _CHUNKED + b'3;a="b";c\r\nabc\r\n' + _END, OK, b"abc", reusable=True),
+    Broken("a long extension", _CHUNKED + b"3;" + b"a" * 100_000 + b"\r\nabc\r\n" + _END, OK, b"abc", reusable=True),
+    Broken("trailers", _CHUNKED + b"3\r\nabc\r\n0\r\nX-A: b\r\n\r\n", OK, b"abc", reusable=True),
+    Broken("twenty thousand of one byte", _CHUNKED + b"1\r\na\r\n" * 20_000 + _END, OK, b"a" * 20_000, reusable=True),
+    Broken("a size that is none", _CHUNKED + b"zz\r\nabc\r\n" + _END, BAD),
+    Broken("a later size that is none", _CHUNKED + b"3\r\nabc\r\nzz\r\n", BAD),
+    Broken("no size", _CHUNKED + b"\r\nabc\r\n" + _END, BAD),
+    Broken("a negative size", _CHUNKED + b"-3\r\nabc\r\n" + _END, BAD),
+    Broken("a prefixed size", _CHUNKED + b"0x3\r\nabc\r\n" + _END, BAD),
+    Broken("a size past 64 bits", _CHUNKED + b"f" * 17 + b"\r\nabc\r\n" + _END, BAD),
+    Broken("a size of 64 bits", _CHUNKED + b"f" * 16 + b"\r\nabc\r\n", BAD, then="close"),
+    Broken("more than the size", _CHUNKED + b"3\r\nabcd\r\n" + _END, BAD),
+    Broken("bare line feeds", _CHUNKED + b"3\nabc\n0\n\n", BAD),
+    Broken("no last chunk", _CHUNKED + b"3\r\nabc\r\n", BAD, then="close"),
+    Broken("half of the last chunk", _CHUNKED + b"3\r\nabc\r\n0\r\n", BAD, then="close"),
+    Broken("no last chunk, then silence", _CHUNKED + b"3\r\nabc\r\n", TIMEOUT),
+    Broken("a flood of trailers", _CHUNKED + b"3\r\nabc\r\n0\r\n" + b"X: y\r\n" * 1000 + b"\r\n", LARGE),
+    Broken("a trailer without end", _CHUNKED + b"3\r\nabc\r\n0\r\nX: " + b"y" * 100_000, LARGE),
+    Broken("a trailer without colon", _CHUNKED + b"3\r\nabc\r\n0\r\nX\r\n\r\n", BAD),
+    Broken("gzip before them", _coded(b"gzip, chunked"), BAD),
+    Broken("gzip after them", _coded(b"chunked, gzip"), BAD, then="close"),
+    Broken("gzip alone", _coded(b"gzip"), BAD, then="close"),
+    Broken("identity", _coded(b"identity"), BAD, then="close"),
+    Broken("a coding that sounds like them", _coded(b"xchunked"), BAD, then="close"),
+    Broken("chunks of chunks", _coded(b"chunked, chunked"), BAD),
+    Broken("named twice", _coded(b"chunked", b"chunked"), BAD),
+    Broken("in HTTP/1.0", _coded(b"chunked", line=b"HTTP/1.0 200 OK\r\n"), OK, b"abc"),
+]
+
+STATUS_LINES = [
+    Broken("no reason", _sized(b"abc", line=b"HTTP/1.1 200\r\n"), OK, b"abc", reusable=True),
+    Broken("line breaks before it", b"\r\n\r\n" + _sized(b"abc"), OK, b"abc", reusable=True),
+    Broken("HTTP/1.0", _sized(b"abc", line=b"HTTP/1.0 200 OK\r\n"), OK, b"abc"),
+    Broken(
+        "HTTP/1.0 that is kept alive",
+        _sized(b"abc", b"Connection: keep-alive", line=b"HTTP/1.0 200 OK\r\n"),
+        OK,
+        b"abc",
+        reusable=True,
+    ),
+    Broken("HTTP/0.9", b"<html>hello</html>", BAD, then="close"),
+    Broken("HTTP/0.9 that is kept open", b"<html>hello</html>", BAD),
+    Broken("HTTP/9.9", _sized(b"abc", line=b"HTTP/9.9 200 OK\r\n"), BAD),
+    Broken("no version", _sized(b"abc", line=b"HTTP 200 OK\r\n"), BAD),
+    Broken("no status", _sized(b"abc", line=b"HTTP/1.1\r\n"), BAD),
+    Broken("a status of two digits", _sized(b"abc", line=b"HTTP/1.1 20 OK\r\n"), BAD),
+    Broken("a status of four digits", _sized(b"abc", line=b"HTTP/1.1 2000 OK\r\n"), BAD),
+    Broken("a negative status", _sized(b"abc", line=b"HTTP/1.1 -20 OK\r\n"), BAD),
+    Broken("a status below 100", _sized(b"abc", line=b"HTTP/1.1 099 OK\r\n"), BAD),
+    Broken("two spaces", _sized(b"abc", line=b"HTTP/1.1  200 OK\r\n"), BAD),
+    Broken("lower case", _sized(b"abc", line=b"http/1.1 200 OK\r\n"), BAD),
+    Broken("Shoutcast", _sized(b"abc", line=b"ICY 200 OK\r\n"), BAD),
+    Broken("a reason without end", b"HTTP/1.1 200 " + b"x" * 100_000, LARGE),
+    Broken("the frames of HTTP/2", bytes.fromhex("000012040000000000000300000080000400010000"), BAD),
+    Broken("a TLS alert", bytes.fromhex("15030100020246"), BAD),
+    Broken("SSH", b"SSH-2.0-OpenSSH_9.2\r\n\r\n", BAD),
+    Broken("SMTP", b"220 mail.example.org ESMTP\r\n", BAD),
+]
+
+FIELDS = [
+    Broken("an obsolete fold", _sized(b"abc", b"X-A: one\r\n two"), OK, b"abc", reusable=True),
+    Broken("bare line feeds", _sized(b"abc").replace(b"\r\n", b"\n"), OK, b"abc", reusable=True),
+    Broken("control characters in a value", _sized(b"abc", b"X-A: \x01\x7f"), OK, b"abc", reusable=True),
+    Broken("a bare carriage return", _sized(b"abc", b"X-A: a\rX-B: c"), BAD),
+    Broken("a zero byte in a value", _sized(b"abc", b"X-A: a\0b"), BAD),
+    Broken("a zero byte in a name", _sized(b"abc", b"X\0A: b"), BAD),
+    Broken("no colon", _sized(b"abc", b"X-A"), BAD),
+    Broken("no name", _sized(b"abc", b": x"), BAD),
+    Broken("a space in the name", _sized(b"abc", b"X A: x"), BAD),
+    Broken("a space before the colon", _sized(b"abc", b"X-A : x"), BAD),
+    Broken("a name that is no token", _sized(b"abc", b"X@(: x"), BAD),
+    Broken("a thousand of them", _sized(b"abc", *[b"X-A: b"] * 1000), LARGE),
+    Broken("a value without end", _LINE + b"X-A: " + b"x" * 100_000, LARGE),
+    Broken("a name without end", _LINE + b"x" * 100_000, LARGE),
+    Broken("the head cut short", _LINE + b"X-A: b", BAD, then="close"),
+    Broken("the head cut short by a reset", _LINE + b"X-A: b", BAD, then="reset"),
+    Broken("the status line cut short", b"HTTP/1.", BAD, then="close"),
+    Broken("the head, then silence", _LINE + b"X-A: b\r\n", TIMEOUT),
+    Broken("nothing, then the end", b"", CONNECT, then="close"),
+    Broken("nothing, then a half-close", b"", CONNECT, then="half-close"),
+    Broken("nothing", b"", TIMEOUT),
+]
+
+_HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+
+BODILESS = [
+    Broken("early hints", _HINT * 3 + _sized(b"abc"), OK, b"abc", reusable=True),
+    Broken("early hints without end", _HINT * 5000, BAD),
+    Broken("early hints, then silence", _HINT, TIMEOUT),
+    Broken("100 nobody waited for", b"HTTP/1.1 100 Continue\r\n\r\n" + _sized(b"abc"), OK, b"abc", reusable=True),
+    Broken("101", b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", BAD),
+    Broken("204", b"HTTP/1.1 204 None\r\n\r\n", OK, reusable=True),
+    Broken("204 with a body", _sized(b"abc", line=b"HTTP/1.1 204 None\r\n"), OK),
+    Broken("204 with chunks", _coded(b"chunked", line=b"HTTP/1.1 204 None\r\n"), OK),
+    Broken("304 with a length", b"HTTP/1.1 304 Same\r\nContent-Length: 9\r\n\r\n", HTTP_ERROR, reusable=True),
+    Broken("304 with a body", _sized(b"abc", line=b"HTTP/1.1 304 Same\r\n"), HTTP_ERROR),
+    Broken("HEAD", _LINE + b"Content-Length: 9\r\n\r\n", OK, method="HEAD", reusable=True),
+    Broken("HEAD with a body", _sized(b"abc"), OK, method="HEAD"),
+    Broken("HEAD with chunks", _CHUNKED + b"3\r\nabc\r\n" + _END, OK, method="HEAD"),
+]
+
+TABLES = {
+    "lengths": LENGTHS,
+    "chunks": CHUNKS,
+    "status lines": STATUS_LINES,
+    "header fields": FIELDS,
+    "interim and bodiless answers": BODILESS,
+}

@@ -1,0 +1,135 @@
+"""A queue as it ought to be, in plain Python: what each call of the engine's scripts is to return, and to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .scripted_queue import LEASE_MS
+
+
+@dataclass
+class ModelLease:
+    token: str
+    end_ms: int
+    original_ms: int
+    ends_noted: bool = True
+    """Nobody has seen it end yet."""
+
+
+@dataclass
+class ModelJob:
+    id: str
+    score_ms: int
+    tries: int = 0
+    lease: ModelLease | None = None
+    stock_until_ms: int | None = None
+    """A stock worker has its mark on the job until then."""
+    mark_until_ms: int | None = None
+    """So long stands our own mark."""
+    result: str | None = None
+
+    def is_marked(self, now_ms: int) -> bool:
+        return self.is_stocks(now_ms) or (self.mark_until_ms is not None and self.mark_until_ms > now_ms)
+
+    def is_stocks(self, now_ms: int) -> bool:
+        return self.stock_until_ms is not None and self.stock_until_ms > now_ms
+
+
+@dataclass
+class Model:
+    """All jobs that were ever enqueued."""
+
+    now_ms: int
+    jobs: dict[str, ModelJob] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> list[ModelJob]:
+        return [job for job in self.jobs.values() if job.result is None]
+
+    def enqueue(self, job_id: str, delay_ms: int) -> None:
+        self.jobs[job_id] = ModelJob(job_id, self.now_ms + delay_ms)
+
+    def claim(self, token: str, count: int) -> list[tuple[str, int, int]]:
+        """(id, score, try) of each job that is to be claimed, in order."""
+        self._end_leases()
+        taken: list[tuple[str, int, int]] = []
+        due = [job for job in self.waiting if job.score_ms <= self.now_ms]
+        for job in sorted(due, key=lambda job: (job.score_ms, job.id)):
+            if len(taken) == count:
+                break
+            lease = job.lease
+            if lease is not None and lease.end_ms > self.now_ms:
+                job.score_ms = lease.end_ms
+            elif job.is_stocks(self.now_ms):
+                continue
+            else:
+                score_ms = lease.original_ms if lease is not None and job.score_ms == lease.end_ms else job.score_ms
+                job.tries += 1
+                job.lease = ModelLease(token, self.now_ms + LEASE_MS, score_ms)
+                job.score_ms = job.mark_until_ms = self.now_ms + LEASE_MS
+                taken.append((job.id, score_ms, job.tries))
+        return taken
+
+    def _end_leases(self) -> None:
+        for job in self.waiting:
+            lease = job.lease
+            if lease is not None and lease.ends_noted and lease.end_ms <= self.now_ms:
+                lease.ends_noted = False
+                if job.is_stocks(self.now_ms):
+                    job.lease = None
+                else:
+                    job.score_ms = lease.original_ms
+
+    def _held(self, job: ModelJob, token: str) -> ModelLease | None:
+        """The lease that the token stands for. One that a stock worker has taken over is forgotten by the look."""
+        if job.result is not None or job.lease is None or job.lease.token != token:
+            return None
+        if job.is_stocks(self.now_ms):
+            job.lease = None
+        return job.lease
+
+    def renew(self, job_id: str, token: str) -> bool:
+        job = self.jobs[job_id]
+        lease = self._held(job, token)
+        if lease is None:
+            return False
+        lease.end_ms = job.score_ms = job.mark_until_ms = self.now_ms + LEASE_MS
+        lease.ends_noted = True
+        return True
+
+    def finish(self, job_id: str, token: str, result: str) -> bool:
+        job = self.jobs[job_id]
+        if self._held(job, token) is None:
+            return False
+        job.result, job.lease, job.mark_until_ms = result, None, None
+        return True
+
+    def give_back(self, job_id: str, token: str, *, counted: bool, defer_ms: int | None) -> bool:
+        job = self.jobs[job_id]
+        lease = self._held(job, token)
+        if lease is None:
+            return False
+        job.score_ms = lease.original_ms if defer_ms is None else self.now_ms + defer_ms
+        job.tries -= not counted
+        job.lease = job.mark_until_ms = None
+        return True
+
+    def give_back_unheard(self, token: str) -> int:
+        """A claim's reply was lost: what it took goes back, a job that a stock worker has taken over with it."""
+        held = [job for job in self.waiting if job.lease is not None and job.lease.token == token]
+        for job in held:
+            assert job.lease is not None
+            job.score_ms = job.lease.original_ms
+            job.tries = max(0, job.tries - 1)
+            job.lease = job.mark_until_ms = None
+        return len(held)
+
+    def cancel(self, job_id: str) -> int:
+        """What the script answers: 1 cancelled, 2 it runs, 3 it is finished."""
+        job = self.jobs[job_id]
+        if job.result is not None:
+            return 3
+        if job.is_marked(self.now_ms):
+            return 2
+        job.result, job.lease = "cancelled", None
+        return 1

@@ -1,0 +1,57 @@
+"""Redis users with the rights that `fetchq acl` prints, and a record of what each of them sends."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
+from unittest import mock
+
+import hiredis
+import redis
+from redis.asyncio.connection import AbstractConnection
+
+from fetchq.inspect.acl import Role, acl_rule
+from fetchq.store.keys import Keys
+
+from .redis_server import RedisServer
+
+PASSWORD: Final = "open-sesame"
+
+
+def user_url(server: RedisServer, role: Role, database: int = 0) -> str:
+    return f"unix://{role}:{PASSWORD}@{server.socket}?db={database}"
+
+
+def create_users(admin: redis.Redis, keys: Keys | None = None) -> None:
+    """A user for each role, and nothing yet in the log of what was refused."""
+    for role in Role:
+        admin.execute_command(*acl_rule(role, [role], keys or Keys()).split())  # type: ignore[no-untyped-call]
+        admin.execute_command("ACL", "SETUSER", role, f">{PASSWORD}")  # type: ignore[no-untyped-call]
+    admin.acl_log_reset()
+
+
+def refusals(admin: redis.Redis) -> list[str]:
+    """All that Redis refused to the users, swallowed by the code or not."""
+    return [f"{entry['username']}: {entry['reason']} {entry['object']}" for entry in cast(list[Any], admin.acl_log())]
+
+
+@contextmanager
+def sent_commands() -> Iterator[dict[str, set[str]]]:
+    """What is sent from this process meanwhile, by user."""
+    sent: dict[str, set[str]] = defaultdict(set)
+    send = AbstractConnection.send_packed_command
+
+    async def spy(connection: Any, command: Any, check_health: bool = True) -> None:
+        reader = hiredis.Reader()
+        for piece in [command] if isinstance(command, bytes | str) else command:
+            reader.feed(piece.encode() if isinstance(piece, str) else piece)
+        while (words := reader.gets()) is not False:
+            name = words[0].decode().lower()
+            is_container = name in ("script", "client", "acl", "config")
+            sent[connection.username or ""].add(f"{name}|{words[1].decode().lower()}" if is_container else name)
+        await send(connection, command, check_health)
+
+    with mock.patch.object(AbstractConnection, "send_packed_command", spy):
+        yield sent

@@ -1,0 +1,40 @@
+"""What a run came to."""
+
+from __future__ import annotations
+
+import io
+import random
+
+from rich.console import Console
+
+from fetchq import FetchResult, FetchStatus, Timing
+from fetchq_worker.cli.bulk.summary import Latencies, Summary
+
+
+def test_quantiles_are_near_those_of_the_sorted_list() -> None:
+    rng = random.Random(7)
+    durations = [rng.lognormvariate(-3, 1.5) for _ in range(20_000)]
+    latencies = Latencies()
+    for duration_s in durations:
+        latencies.add(duration_s)
+    durations.sort()
+    for share in (0.5, 0.95, 0.99):
+        exact = durations[int(share * len(durations)) - 1]
+        assert abs((latencies.quantile(share) or 0) / exact - 1) < 0.03
+
+
+def test_there_is_no_quantile_of_nothing() -> None:
+    assert Latencies().quantile(0.5) is None
+
+
+def test_the_table_counts_outcomes_and_an_example_tells_what_failed() -> None:
+    summary = Summary()
+    for _ in range(3):
+        summary.add(FetchResult(url="http://a/", status=FetchStatus.OK, timing=Timing(total_s=0.2)))
+    summary.add(FetchResult(url="http://b/\x1b[31m", status=FetchStatus.TIMEOUT, error="[bold]no answer in 2 s"))
+    out = io.StringIO()
+    Console(file=out, width=100).print(summary.table())
+    [row] = [row.split() for row in out.getvalue().splitlines() if row.startswith("OK")]
+    assert row == ["OK", "3", "201", "ms", "201", "ms"]
+    assert (summary.done, summary.failed) == (4, 1)
+    assert summary.examples() == ["TIMEOUT: http://b/\ufffd[31m: [bold]no answer in 2 s"]

@@ -1,0 +1,111 @@
+"""What the engine's tests share: a queue on the embedded or on a real Redis, and workers that are closed at the end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Protocol
+
+import pytest
+import pytest_asyncio
+from arq.connections import ArqRedis
+from tests.support.redis_server import RedisServer
+from tests.support.scripted_queue import Queue
+
+from fetchq.store import scripts
+from fetchq.store.address import connect
+from fetchq_worker.engine import Worker
+from fetchq_worker.process.embedded import EmbeddedRedis
+
+MOST_IN_A_PART, PLACES_IN_A_MS = 3, 4
+
+NewClient = Callable[[], ArqRedis]
+
+
+@pytest_asyncio.fixture(params=["embedded", "real"])
+async def new_client(request: pytest.FixtureRequest) -> AsyncIterator[NewClient]:
+    """Makes clients of an empty Redis: first of the embedded one, then of a real one."""
+    if request.param == "embedded":
+        connect_once: NewClient = request.getfixturevalue("embedded").client
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+
+        def connect_once() -> ArqRedis:
+            return connect(server.url, redis_class=ArqRedis)
+
+    clients: list[ArqRedis] = []
+
+    def connect_and_remember() -> ArqRedis:
+        clients.append(connect_once())
+        return clients[-1]
+
+    yield connect_and_remember
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+def redis(new_client: NewClient) -> ArqRedis:
+    """A client of that Redis."""
+    return new_client()
+
+
+@pytest_asyncio.fixture
+async def real_redis(redis_server: RedisServer) -> AsyncIterator[ArqRedis]:
+    """A client of an empty real Redis."""
+    client = connect(redis_server.url, redis_class=ArqRedis)
+    yield client
+    await client.aclose()
+
+
+@pytest_asyncio.fixture
+async def embedded_redis(embedded: EmbeddedRedis) -> AsyncIterator[ArqRedis]:
+    """A client of an empty embedded Redis."""
+    client = embedded.client()
+    yield client
+    await client.aclose()
+
+
+@pytest_asyncio.fixture
+async def queue(redis: ArqRedis) -> Queue:
+    """The engine's scripts on that Redis, under a clock that the test holds."""
+    return await Queue.open(redis)
+
+
+class MakeWorker(Protocol):
+    def __call__(self, functions: list[Any], **options: Any) -> Worker: ...
+
+
+@pytest_asyncio.fixture
+async def make_worker(new_client: NewClient) -> AsyncIterator[MakeWorker]:
+    """Makes workers on that Redis, each with a client of its own. They are closed at the end of the test."""
+    workers: list[Worker] = []
+
+    def make(functions: list[Any], **options: Any) -> Worker:
+        options = {"redis_pool": new_client(), "handle_signals": False, "poll_delay": 0.05, **options}
+        workers.append(Worker(functions, **options))
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        if worker._pool is not None:
+            await worker.close()
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The queue of a limit key is in parts of so many jobs, so that a few are a queue in parts. Ask for it first."""
+    read = scripts._read
+
+    def read_with_small_parts(name: str) -> str:
+        source = read(name)
+        if name == "include/waiting":
+            for line, number in (("PART", MOST_IN_A_PART), ("TICKS", PLACES_IN_A_MS)):
+                source, count = re.subn(rf"^  {line} = \d+,", f"  {line} = {number},", source, flags=re.M)
+                assert count == 1
+        return source
+
+    monkeypatch.setattr(scripts, "_read", read_with_small_parts)
+    scripts.script_source.cache_clear()
+    yield MOST_IN_A_PART
+    scripts.script_source.cache_clear()

@@ -1,0 +1,183 @@
+"""Keys that somebody else wrote: one bad one harms no other job, and a bad one of the whole queue costs no job."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from arq.connections import ArqRedis
+from arq.jobs import Job
+from arq.worker import func
+from redis.exceptions import ResponseError
+from tests.support.running import running, wait_until
+from tests.support.scripted_queue import LEASE_MS, T0, Queue
+from tests.worker.engine.conftest import MakeWorker
+
+RECORDS = [
+    b"",
+    b"w.1|x|y|z",
+    b"w.1|nan|5|",
+    b"w.1|5|nan|",
+    b"w.1|5|inf|x",
+    b"w.1|" + b"9" * 400 + b"|5|",
+    b"\xff|\x00||",
+]
+"""What no worker writes as a lease."""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("record", RECORDS)
+async def test_a_lease_record_that_no_worker_wrote_stops_no_claim(queue: Queue, record: bytes) -> None:
+    await queue.add("bad", "good")
+    await queue.redis.hset(queue.keys.leases, "bad", record)
+    await queue.redis.zadd(queue.keys.lease_ends, {"bad": T0 - 1})
+    assert (await queue.claim()).ids == ["bad", "good"]
+    assert await queue.finish("bad") == ([], [], b"")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("record", RECORDS)
+async def test_a_lease_record_that_was_overwritten_stops_no_commit_of_others(queue: Queue, record: bytes) -> None:
+    await queue.add("bad", "good")
+    await queue.claim()
+    await queue.redis.hset(queue.keys.leases, "bad", record)
+    lost, refused, _ = await queue.commit(
+        ("bad", "w.1", "release", ""), ("good", "w.1", "finish", 3_600_000, "", "done")
+    )
+    assert refused == []
+    assert lost in ([], [b"bad"])
+    assert await queue.redis.get(queue.keys.result + "good") == b"done"
+    await queue.forget_in_progress("bad")
+    queue.now_ms += LEASE_MS
+    assert (await queue.claim(token="w.2")).ids == ["bad"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("count", ["inf", "nan", "-3", "1e300", "many", "99999999999999999999"])
+async def test_a_count_of_tries_that_is_none_begins_anew(queue: Queue, count: str) -> None:
+    await queue.add("a")
+    await queue.redis.set(queue.keys.retry + "a", count)
+    assert [job.tries for job in (await queue.claim()).jobs] == [1]
+    assert await queue.tries("a") == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("dies", [False, True])
+async def test_tries_are_counted_although_the_key_of_the_count_held_another_type(queue: Queue, dies: bool) -> None:
+    await queue.add("a")
+    await queue.redis.hset(queue.keys.retry + "a", "not", "a count")
+    for start in range(1, 4):
+        assert [job.tries for job in (await queue.claim(token=f"w.{start}")).jobs] == [start]
+        if dies:
+            await queue.forget_in_progress("a")
+            queue.now_ms += LEASE_MS
+        else:
+            await queue.commit(("a", f"w.{start}", "retry"))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["pending", "leases", "lease_ends", "abort", "wake"])
+async def test_a_claim_that_fails_on_a_key_of_the_queue_has_taken_no_job(queue: Queue, name: str) -> None:
+    """Jobs that were claimed by a call that fails would run only when their leases end, and count a try each time."""
+    await queue.add("a", "b")
+    key = getattr(queue.keys, name)
+    kept = await queue.redis.dump(key) if name == "pending" else None
+    await queue.redis.set(key, "not what belongs here")
+    with pytest.raises(ResponseError):
+        await queue.claim()
+    assert await queue.tries("a") == 0
+    await queue.redis.delete(key)
+    if kept is not None:
+        await queue.redis.restore(key, 0, kept)
+    assert (await queue.claim()).ids == ["a", "b"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["leases", "lease_ends", "abort", "wake"])
+async def test_a_commit_that_fails_on_a_key_of_the_queue_can_be_repeated(queue: Queue, name: str) -> None:
+    await queue.add("a")
+    await queue.claim()
+    key = getattr(queue.keys, name)
+    kept = await queue.redis.hgetall(key) if name == "leases" else None
+    await queue.redis.delete(key)
+    await queue.redis.set(key, "not what belongs here")
+    with pytest.raises(ResponseError):
+        await queue.finish("a")
+    assert await queue.redis.get(queue.keys.result + "a") is None
+    await queue.redis.delete(key)
+    if kept:
+        await queue.redis.hset(key, mapping=kept)
+    assert await queue.finish("a") == ([], [], b"")
+    assert await queue.redis.get(queue.keys.result + "a") == b"done"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["retry", "in_progress"])
+async def test_a_claim_whose_reply_was_lost_is_given_back_beside_keys_of_the_wrong_type(
+    queue: Queue, kind: str
+) -> None:
+    await queue.add("bad", "good")
+    await queue.claim()
+    key = getattr(queue.keys, kind) + "bad"
+    await queue.redis.delete(key)
+    await queue.redis.rpush(key, "not what belongs here")
+    await queue.redis.hset(queue.keys.leases, "worse", b"w.1|nan|nan|x")
+    await queue.give_back("w.1")
+    assert (await queue.claim(token="w.2")).ids == ["bad", "good"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("cursor", ["99999999999999999999999 5", "7 x", "5000000 1"])
+async def test_a_walk_over_the_queue_whose_cursor_is_none_begins_anew(queue: Queue, cursor: str) -> None:
+    await queue.add("stock", ttl_ms=86_400_000)
+    await queue.redis.set(queue.keys.keeper, cursor)
+    walks = [await queue.keep() for _ in range(2)]
+    assert walks.count(1) == 1
+    await queue.redis.delete(queue.keys.keeper)
+    await queue.redis.rpush(queue.keys.keeper, "a list")
+    assert await queue.keep() == 0
+
+
+@pytest.mark.asyncio
+async def test_a_result_outlives_a_stock_abort_that_puts_its_finished_job_back(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    """arq's `Job.abort` adds the id to the queue again if its job ends between its look and its write."""
+
+    async def work(ctx: object) -> str:
+        return "the one result"
+
+    worker = make_worker([func(work, name="work")])
+    async with running(worker):
+        job = await redis.enqueue_job("work")
+        assert isinstance(job, Job)
+        assert await job.result(timeout=5) == "the one result"
+        await redis.zadd("arq:queue", {job.job_id: 1})
+        await wait_until(lambda: worker.jobs_failed == 1)
+        await worker.committer.flush()
+        assert await job.result(timeout=5) == "the one result"
+        assert await redis.zcard("arq:queue") == 0
+
+
+@pytest.mark.asyncio
+async def test_a_stop_before_the_coroutine_has_control_counts_no_try(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    started: list[str] = []
+
+    async def work(ctx: object) -> None:
+        started.append("work")
+
+    worker = make_worker([func(work, name="work")])
+    reached, never = asyncio.Event(), asyncio.Event()
+
+    async def wait_for_ever(*_: object) -> None:  # as a Redis does that has gone away
+        reached.set()
+        await never.wait()
+
+    job = await redis.enqueue_job("work", _job_try=3)
+    assert job is not None
+    async with running(worker):
+        worker.pool.setex = wait_for_ever  # type: ignore[method-assign,assignment]
+        await reached.wait()
+    assert started == []
+    assert await redis.zscore("arq:queue", job.job_id) is not None
+    assert await redis.exists(f"arq:in-progress:{job.job_id}", f"arq:retry:{job.job_id}") == 0

@@ -1,0 +1,477 @@
+"""The worker as its users meet it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+import time
+from collections import Counter
+from typing import Any
+from unittest.mock import AsyncMock
+
+import arq.worker
+import msgspec
+import pytest
+from arq import func
+from arq.connections import ArqRedis
+from arq.cron import cron
+from arq.jobs import Job, JobStatus, ResultNotFound
+from arq.worker import FailedJobs, Retry, create_worker
+from tests.support.running import running, wait_until
+from tests.support.scripted_queue import Queue
+
+from fetchq import Producer
+from fetchq.contract.wire import deserialize, serialize
+from fetchq.store.keys import Keys
+from fetchq_worker.engine import Release, Worker
+from fetchq_worker.engine.run.crash_policy import SelfCounting
+from fetchq_worker.engine.upkeep.presence import live_workers
+
+from .conftest import MakeWorker
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_two_thousand_jobs_run_exactly_once_on_three_workers(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    runs: Counter[int] = Counter()
+
+    async def work(ctx: Any, number: int) -> None:
+        runs[number] += 1
+
+    async with Producer(redis) as producer:
+        await asyncio.gather(*(producer.enqueue_call("work", number) for number in range(2000)))
+    wire = {"job_serializer": serialize, "job_deserializer": deserialize}
+    workers = [make_worker([func(work, name="work")], max_jobs=50, **wire) for _ in range(3)]
+    async with running(*workers):
+        await wait_until(lambda: len(runs) == 2000, timeout_s=30)
+        await wait_until(lambda: not any(worker.committer.backlog for worker in workers))
+    assert set(runs.values()) == {1}
+    assert sum(worker.jobs_complete for worker in workers) == 2000
+    assert await redis.keys("arq:job:*") == []
+    assert len(await redis.keys("arq:result:*")) == 2000
+
+
+async def test_a_retry_with_a_delay_comes_back_after_it_and_one_without_at_once(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    runs: list[tuple[str, int, float]] = []
+
+    async def work(ctx: Any, defer_s: float | None) -> None:
+        runs.append((ctx["job_id"], ctx["job_try"], time.perf_counter()))
+        if ctx["job_try"] == 1:
+            raise Retry(defer_s)
+
+    await redis.enqueue_job("work", None, _job_id="at once")
+    await redis.enqueue_job("work", 0.4, _job_id="later")
+    worker = make_worker([func(work, name="work")], burst=True, poll_delay=60)
+    async with asyncio.timeout(10):
+        await worker.main()
+    assert [(job_id, tries) for job_id, tries, _ in runs if job_id == "at once"] == [("at once", 1), ("at once", 2)]
+    first, second = [at for job_id, _, at in runs if job_id == "later"]
+    assert 0.39 < second - first < 2
+    assert (worker.jobs_complete, worker.jobs_retried) == (2, 2)
+
+
+async def test_a_release_is_no_try(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    tries: list[int] = []
+
+    async def work(ctx: Any) -> str:
+        tries.append(ctx["job_try"])
+        if len(tries) < 20:
+            raise Release(0.001 if len(tries) % 2 else 0)
+        return "done"
+
+    job = await redis.enqueue_job("work")
+    assert job is not None
+    await make_worker([func(work, name="work", max_tries=1)], burst=True).main()
+    assert await job.result(timeout=1) == "done"
+    assert tries == [1] * 20
+
+
+async def test_a_job_says_how_long_its_own_result_is_kept(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    async def work(ctx: Any, ttl_s: Any) -> str:
+        ctx["result_ttl_s"] = ttl_s
+        return "done"
+
+    for job_id, ttl_s in [("short", 5), ("none", 0), ("negative", -1), ("huge", 1e300), ("nonsense", "x")]:
+        await redis.enqueue_job("work", ttl_s, _job_id=job_id)
+    await make_worker([func(work, name="work")], burst=True, keep_result_forever=True).main()
+    left = {key.decode()[11:]: await redis.pttl(key) for key in await redis.keys("arq:result:*")}
+    assert left.keys() == {"short", "huge", "nonsense"}
+    assert 4000 < left["short"] <= 5000
+    assert left["huge"] > 1 << 51
+    assert left["nonsense"] == -1
+
+
+async def test_a_run_knows_its_fencing_token(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    tokens: list[str] = []
+
+    async def work(ctx: Any) -> None:
+        tokens.append(ctx["lease_token"])
+        record = await redis.hget("fetchq:leases:arq:queue", ctx["job_id"])  # type: ignore[misc]
+        assert record.decode().startswith(f"{tokens[-1]}|")
+        if len(tokens) < 3:
+            raise Retry
+
+    await redis.enqueue_job("work")
+    worker = make_worker([func(work, name="work")], burst=True)
+    await worker.main()
+    assert worker.jobs_failed == 0
+    assert len(set(tokens)) == 3
+
+
+async def test_a_stock_abort_cancels_a_running_job(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    started = asyncio.Event()
+
+    async def work(ctx: Any) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    job = await redis.enqueue_job("work")
+    assert job is not None
+    worker = make_worker([func(work, name="work")], allow_abort_jobs=True)
+    async with running(worker), asyncio.timeout(10):
+        await started.wait()
+        assert await job.abort(timeout=5, poll_delay=0.01) is True
+        assert worker.jobs_failed == 1
+        assert await redis.zcard("arq:queue") == 0
+        assert await redis.zcard("arq:abort") == 0
+
+
+async def test_a_stock_abort_ends_a_job_that_waits_behind_many(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    release = asyncio.Event()
+    ran: set[str] = set()
+
+    async def work(ctx: Any) -> None:
+        ran.add(ctx["job_id"])
+        await release.wait()
+
+    for number in range(50):
+        await redis.enqueue_job("work", _job_id=f"{number}")
+    job = await redis.enqueue_job("work", _job_id="unwanted")
+    assert job is not None
+    worker = make_worker([func(work, name="work")], allow_abort_jobs=True, max_jobs=5)
+    async with running(worker), asyncio.timeout(10):
+        await wait_until(lambda: len(ran) == 5)
+        aborting = asyncio.create_task(job.abort(timeout=5, poll_delay=0.01))
+        await asyncio.sleep(0.1)
+        release.set()
+        assert await aborting is True
+    assert "unwanted" not in ran
+
+
+async def test_an_abort_that_comes_while_the_starts_of_a_job_are_judged_keeps_it_from_running(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    judging, judged = asyncio.Event(), asyncio.Event()
+    hooks = AsyncMock()  # somebody else's coroutines
+
+    async def work(ctx: Any) -> None:
+        raise AssertionError("it ran")
+
+    async def judge(ctx: Any) -> None:
+        judging.set()
+        await judged.wait()
+
+    function = SelfCounting(**vars(func(work, name="work")), unjudged_starts=1, end_if_lost=judge)
+    job = await redis.enqueue_job("work", _job_try=2)
+    assert job is not None
+    worker = make_worker([function], allow_abort_jobs=True, on_job_start=hooks, on_job_end=hooks)
+    async with running(worker), asyncio.timeout(10):
+        await judging.wait()
+        aborting = asyncio.create_task(job.abort(timeout=5, poll_delay=0.01))
+        await wait_until(lambda: all(lease.abort_asked for lease in worker.leases))
+        judged.set()
+        assert await aborting is True
+    assert hooks.mock_calls == []
+
+
+async def test_a_job_that_takes_too_long_fails_with_a_timeout(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    async def work(ctx: Any, for_s: float) -> str:
+        await asyncio.sleep(for_s)
+        return "done"
+
+    slow, quick = await redis.enqueue_job("work", 60), await redis.enqueue_job("work", 0)
+    own = await redis.enqueue_job("patient", 0.3)
+    assert slow is not None
+    assert quick is not None
+    assert own is not None
+    functions = [func(work, name="work"), func(work, name="patient", timeout=60)]
+    await make_worker(functions, burst=True, job_timeout=0.1).main()
+    with pytest.raises(TimeoutError):
+        await slow.result(timeout=1)
+    assert await quick.result(timeout=1) == "done"
+    assert await own.result(timeout=1) == "done"
+
+
+async def test_a_worker_whose_loop_was_blocked_past_its_lease_keeps_a_job_that_nobody_took(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    tries: list[int] = []
+
+    async def work(ctx: Any) -> str:
+        tries.append(ctx["job_try"])
+        time.sleep(0.5)  # noqa: ASYNC251 - the fault under test
+        await asyncio.sleep(0.2)
+        return "done"
+
+    job = await redis.enqueue_job("work")
+    assert job is not None
+    worker = make_worker([func(work, name="work")], lease_s=0.3, renew_s=0.1)
+    async with running(worker):
+        assert await job.result(timeout=5, poll_delay=0.01) == "done"
+    assert tries == [1]
+
+
+async def test_a_workers_own_old_run_is_cancelled_when_it_has_claimed_the_job_anew(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    ends: list[str] = []
+    runs = asyncio.Semaphore(0)
+    may_end = asyncio.Event()
+
+    async def work(ctx: Any) -> str:
+        runs.release()
+        try:
+            await may_end.wait()
+        except asyncio.CancelledError:
+            ends.append(f"try {ctx['job_try']} cancelled")
+            raise
+        ends.append(f"try {ctx['job_try']} finished")
+        return f"try {ctx['job_try']}"
+
+    job = await redis.enqueue_job("work", _job_id="a")
+    assert job is not None
+    worker = make_worker([func(work, name="work")])
+    async with running(worker), asyncio.timeout(10):
+        await runs.acquire()
+        await redis.zadd("arq:queue", {"a": 1})  # as if the lease had ended while the loop was blocked
+        await redis.zadd("fetchq:lease-ends:arq:queue", {"a": 1})
+        token = next(iter(worker.leases)).token
+        await redis.hset("fetchq:leases:arq:queue", "a", f"{token}|1|1|")  # type: ignore[misc]
+        await runs.acquire()
+        may_end.set()
+        assert await job.result(poll_delay=0.01) == "try 2"
+    assert ends == ["try 1 cancelled", "try 2 finished"]
+    assert worker.running_count == 0
+
+
+async def test_a_renewal_that_finds_another_token_cancels_the_run(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: Any) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    job = await redis.enqueue_job("work")
+    assert job is not None
+    worker = make_worker([func(work, name="work")], renew_s=0.05)
+    async with running(worker), asyncio.timeout(5):
+        await started.wait()
+        queue = await Queue.open(redis)
+        await queue.take_over(job.job_id)
+        await cancelled.wait()
+        await wait_until(lambda: worker.running_count == 0)
+    assert (worker.jobs_complete, worker.jobs_failed, worker.jobs_retried) == (0, 0, 0)
+    assert await job.status() is JobStatus.in_progress
+    assert await queue.finish(job.job_id, "heir.1") == ([], [], b"")
+
+
+async def test_no_more_jobs_run_than_there_are_slots(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    now_running, most = 0, 0
+
+    async def work(ctx: Any) -> None:
+        nonlocal now_running, most
+        now_running += 1
+        most = max(most, now_running)
+        await asyncio.sleep(0.001)
+        now_running -= 1
+
+    for _ in range(300):
+        await redis.enqueue_job("work")
+    await make_worker([func(work, name="work")], max_jobs=7, burst=True).main()
+    assert most == 7
+
+
+async def test_after_the_job_hook_sees_the_result_in_redis(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    seen: list[bytes | None] = []
+
+    async def work(ctx: Any) -> None: ...
+
+    async def after(ctx: Any) -> None:
+        seen.append(await redis.get("arq:result:" + ctx["job_id"]))
+
+    await redis.enqueue_job("work")
+    await make_worker([func(work, name="work")], burst=True, after_job_end=after).main()
+    assert len(seen) == 1
+    assert seen[0] is not None
+
+
+async def test_run_check_raises_for_failed_jobs(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    async def work(ctx: Any) -> None:
+        raise LookupError("not here")
+
+    await redis.enqueue_job("work")
+    with pytest.raises(FailedJobs, match="not here"):
+        await make_worker([func(work, name="work")], burst=True).run_check()
+
+
+async def test_a_job_that_keeps_no_result_is_gone_when_it_is_done(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    async def work(ctx: Any) -> str:
+        return "done"
+
+    job = await redis.enqueue_job("work")
+    assert job is not None
+    await make_worker([func(work, name="work", keep_result=0)], burst=True).main()
+    with pytest.raises(ResultNotFound):
+        await job.result(timeout=1)
+
+
+async def test_a_worker_says_that_it_lives_and_takes_its_leave(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    async def work(ctx: Any) -> None: ...
+
+    workers = [make_worker([func(work, name="work")], max_jobs=n) for n in (3, 4)]
+    async with running(*workers):
+        await wait_until(lambda: _records_are(redis, 2))
+        records = {record.id: record for record in await live_workers(redis, Keys())}
+        assert records.keys() == {worker.id for worker in workers}
+        record = records[workers[0].id]
+        assert (record.concurrency, record.functions, record.queue) == (3, ("work",), "arq:queue")
+        assert abs(record.heartbeat_ms / 1000 - time.time()) < 60
+        assert abs(record.started_at_ms / 1000 - time.time()) < 60
+    assert await live_workers(redis, Keys()) == []
+
+
+async def test_a_worker_that_fell_silent_is_not_alive(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    async def work(ctx: Any) -> None: ...
+
+    await redis.zadd("fetchq:workers:arq:queue", {"silent": 1})
+    async with running(make_worker([func(work, name="work")])):
+        await wait_until(lambda: _records_are(redis, 1))
+        assert await redis.zscore("fetchq:workers:arq:queue", "silent") is None
+
+
+async def test_a_namespace_stands_in_front_of_every_key(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    async def double(ctx: Any, number: int) -> int:
+        return 2 * number
+
+    wire = {"job_serializer": serialize, "job_deserializer": deserialize}
+    async with Producer(redis, namespace="{tenant}:") as producer:
+        job = await producer.enqueue_call("double", 21)
+        worker = make_worker([func(double, name="double")], namespace="{tenant}:", **wire)
+        async with running(worker):
+            assert await job.value(timeout_s=5) == 42
+            await wait_until(lambda: _key_exists(redis, worker.health_check_key))
+            keys = await redis.keys("*")
+    assert keys
+    assert [key for key in keys if not key.startswith(b"{tenant}:")] == []
+
+
+async def test_a_worker_is_made_from_a_settings_class_as_arqs_is(
+    redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(ctx: Any) -> None: ...
+
+    class WorkerSettings:
+        functions = (work,)
+        redis_pool = redis
+        handle_signals = False
+        max_jobs = 3
+        lease_s = 4
+        not_an_argument = 5
+
+    ours = inspect.signature(Worker).parameters.keys()
+    assert ours >= inspect.signature(arq.worker.Worker).parameters.keys()
+    monkeypatch.setattr(arq.worker, "Worker", Worker)
+    worker = create_worker(WorkerSettings)  # type: ignore[arg-type]  # arq's protocol wants a list
+    assert isinstance(worker, Worker)
+    assert (worker.max_jobs, worker.lease_s) == (3, 4)
+
+
+@pytest.mark.parametrize("options", [{"lease_s": 0}, {"lease_s": 3, "renew_s": 3}, {"commit_ms": -1}, {"renew_s": 0}])
+async def test_times_that_make_no_sense_are_refused(embedded_redis: ArqRedis, options: dict[str, Any]) -> None:
+    async def work(ctx: Any) -> None: ...
+
+    with pytest.raises(ValueError, match=r"lease_s|commit_ms"):
+        Worker([work], redis_pool=embedded_redis, handle_signals=False, **options)
+
+
+async def test_a_namespace_and_cron_jobs_do_not_go_together(embedded_redis: ArqRedis) -> None:
+    async def work(ctx: Any) -> None: ...
+
+    with pytest.raises(ValueError, match="cron jobs are enqueued by arq"):
+        Worker(cron_jobs=[cron(work)], namespace="{a}:", redis_pool=embedded_redis, handle_signals=False)
+
+
+async def test_results_may_be_of_any_serializer(redis: ArqRedis, make_worker: MakeWorker) -> None:
+    async def work(ctx: Any) -> list[int]:
+        return [1, 2]
+
+    redis.job_serializer = msgspec.json.encode
+    redis.job_deserializer = msgspec.json.decode
+    job = await redis.enqueue_job("work")
+    assert job is not None
+    json = {"job_serializer": msgspec.json.encode, "job_deserializer": msgspec.json.decode}
+    await make_worker([func(work, name="work")], burst=True, **json).main()
+    assert await job.result(timeout=1) == [1, 2]
+
+
+async def test_a_serializer_that_gives_no_bytes_costs_the_result_and_no_more(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    async def work(ctx: Any) -> None: ...
+
+    def broken(value: dict[str, Any]) -> Any:
+        return 7
+
+    jobs = [await redis.enqueue_job("work") for _ in range(3)]
+    worker = make_worker([func(work, name="work")], burst=True, job_serializer=broken)
+    async with asyncio.timeout(10):
+        await worker.main()
+    assert worker.jobs_complete == 3
+    assert [await Job(job.job_id, redis).status() for job in jobs if job] == [JobStatus.not_found] * 3
+
+
+async def _key_exists(redis: ArqRedis, key: str) -> bool:
+    return bool(await redis.exists(key))
+
+
+async def _records_are(redis: ArqRedis, count: int) -> bool:
+    return len(await live_workers(redis, Keys())) == count
+
+
+async def test_a_job_whose_claim_was_under_way_when_the_worker_was_told_to_stop_has_the_grace_time_too(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    runs: list[int] = []
+    claimed, go = asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: Any) -> str:
+        runs.append(ctx["job_try"])
+        await asyncio.sleep(0.2)
+        return "done"
+
+    worker = make_worker([func(work, name="work")], job_completion_wait=10)
+    claim = worker._claimer.claim
+
+    async def claim_slowly(*arguments: Any, **options: Any) -> Any:
+        reply = await claim(*arguments, **options)
+        claimed.set()
+        await go.wait()
+        return reply
+
+    worker._claimer.claim = claim_slowly  # type: ignore[method-assign]
+    job = await redis.enqueue_job("work")
+    assert job is not None
+    async with running(worker), asyncio.timeout(10):
+        await claimed.wait()
+        worker.handle_sig_wait_for_completion(signal.SIGTERM)
+        await asyncio.sleep(0)
+        go.set()
+        assert await job.result(timeout=10, poll_delay=0.02) == "done"
+    assert runs == [1]

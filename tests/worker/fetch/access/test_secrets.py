@@ -1,0 +1,309 @@
+"""Secrets, each a word that occurs nowhere else, through all that fetchq does and all that can fail: then all that was
+said, stored or can be shown is searched for them.
+
+What a *request* carries in its headers is in its job and beside its result in Redis, by design (docs/security.md), and
+nowhere else. A `credential` is in neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import ssl
+import subprocess
+import sys
+import traceback
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+import redis
+import trustme
+from tests.support.redis_server import RedisServer
+from tests.support.site import Site, Visit, answer
+
+from fetchq import FetchqError, FetchRequest, FetchResult, FetchStatus, InvalidRequest, Producer, RetryPolicy
+from fetchq.store.address import RedisAddress, connect
+from fetchq_worker.fetch.access.credentials import read_credentials
+from fetchq_worker.process.arq_settings import worker_settings
+from fetchq_worker.settings import Settings
+
+REDIS_PASSWORD: Final = "canary-redis-0e1f"
+HELD: Final = {  # by the worker
+    "token": "canary-token-1a2b",
+    "password": "canary-password-3c4d",
+    "api_key": "canary-apikey-5e6f",
+    "proxy": "canary-proxy-7a8b",
+}
+SENT: Final = {"authorization": "zqauth9c", "cookie": "zqcook1e"}
+"""In headers of requests; short, so that a line that is cut after some characters still shows them."""
+USERINFO: Final = "canary-userinfo-3a4b"
+SET_COOKIE: Final = "canary-setcookie-5c6d"
+"""A server sets it on a redirect; it goes along with the next hop, and into no log."""
+
+MAIN: Final = """
+import logging, sys
+logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+for name in ("fetchq.fetch", "arq.worker", "fetchq.engine"):
+    logging.getLogger(name).setLevel(logging.DEBUG)
+from fetchq_worker.cli import main
+main()
+"""
+"""The command with every logger at its most talkative."""
+
+JOBS: Final = """
+from fetchq_worker import worker_settings
+from fetchq_worker.fetch import fetch
+
+async def breaks(ctx, request):
+    result = await fetch(ctx, request)
+    raise RuntimeError(f"after {result.status}")
+
+WorkerSettings = worker_settings(functions=[breaks])
+"""
+
+
+def encoded(secret: str) -> tuple[str, ...]:
+    """A secret as it may show: itself, and logged in with as any of the names used here."""
+    logins = (f"{name}:{secret}".encode() for name in ("me", "proxy", "default"))
+    return (secret, *(b64encode(login).decode().rstrip("=") for login in logins))
+
+
+def found(text: str | bytes, secrets: dict[str, str]) -> set[str]:
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    return {name for name, secret in secrets.items() if any(form.encode() in data for form in encoded(secret))}
+
+
+EVERYTHING: Final = {
+    **HELD, **SENT, "redis": REDIS_PASSWORD, "userinfo": USERINFO, "set-cookie": SET_COOKIE
+}  # fmt: skip
+
+
+@pytest_asyncio.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    await site.start()
+    yield site
+    await site.stop()
+
+
+@pytest_asyncio.fixture
+async def secure() -> AsyncIterator[Site]:
+    """A site with a certificate of an authority that nobody trusts."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    site = Site(tls=context)
+    await site.start()
+    yield site
+    await site.stop()
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, site: Site) -> Path:
+    path = tmp_path / "credentials.toml"
+    bound = f'origins = ["{site.url()}"]'
+    path.write_text(
+        f"""
+        [credentials.token]
+        kind = "bearer"
+        token = "{HELD["token"]}"
+        {bound}
+        [credentials.login]
+        kind = "basic"
+        username = "me"
+        password = "{HELD["password"]}"
+        {bound}
+        [credentials.api-key]
+        kind = "header"
+        name = "X-Api-Key"
+        value = "{HELD["api_key"]}"
+        {bound}
+        [proxies.out]
+        url = "http://127.0.0.1:9999"
+        username = "proxy"
+        password = "{HELD["proxy"]}"
+        """
+    )
+    path.chmod(0o600)
+    return path
+
+
+class Said:
+    """What processes wrote to stdout and stderr."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._environ = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
+        self.text = ""
+
+    async def start(self, *arguments: str, **environ: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", MAIN, *arguments),
+            cwd=self._folder,
+            env={**self._environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    async def hear(self, process: asyncio.subprocess.Process) -> str:
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        self.text += out.decode("utf-8", "surrogateescape")
+        return out.decode("utf-8", "surrogateescape")
+
+    async def run(self, *arguments: str, **environ: str) -> str:
+        return await self.hear(await self.start(*arguments, **environ))
+
+
+def requests_of(site: Site, secure: Site) -> list[FetchRequest]:
+    """Every class of failure that a loopback can bring about, each with secrets in it."""
+
+    async def hang(visit: Visit) -> None:
+        await asyncio.Event().wait()
+
+    authorization, cookie = ("Authorization", f"Bearer {SENT['authorization']}"), ("Cookie", f"s={SENT['cookie']}")
+    headers = (authorization, cookie)
+    ok = site.serve("/ok", answer(b"well", headers={"Set-Cookie": f"a={SET_COOKIE}"}))
+    moved = {"Location": "/ok", "Set-Cookie": f"sid={SET_COOKIE}"}
+    userinfo = {"Location": f"http://me:{USERINFO}@127.0.0.1:{site.port}/ok"}
+    urls = [
+        ok,
+        site.serve("/moved", answer(status=302, headers=moved)),
+        site.serve("/userinfo", answer(status=302, headers=userinfo)),
+        site.serve("/broken", b"nonsense\r\n\r\n"),
+        site.serve("/failing", answer(status=500)),
+        site.serve("/hang", hang),
+        site.serve("/big", answer(b"x" * 5000)),
+        site.serve("/loop", answer(status=302, headers={"Location": "/loop"})),
+        site.serve("/bomb", answer(b"no gzip", headers={"Content-Encoding": "gzip"})),
+        secure.url(),
+        "http://127.0.0.1:9998/",
+        "http://10.0.0.1/",
+        "http://name.invalid/",
+    ]
+    ways: list[dict[str, Any]] = [
+        {"headers": headers},
+        {"headers": (cookie, authorization)},
+        {"credential": "token"},
+        {"credential": "login"},
+        {"credential": "api-key"},
+        {"credential": "nobody-has-this"},
+        {"proxy": "out", "headers": headers},
+        {"headers": headers, "method": "POST", "body": b"x", "robots": True, "cookies": True},
+    ]
+    retry = RetryPolicy(max_tries=2, base_s=0.01)
+    return [FetchRequest.of(url, timeout_s=2.0, max_bytes=4000, retry=retry, **way) for url in urls for way in ways]
+
+
+@pytest.mark.asyncio
+async def test_no_secret_is_said_or_stored_by_anything_whatever_happens(
+    site: Site, secure: Site, credentials: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my_jobs.py").write_text(JOBS)
+    server = RedisServer("--requirepass", REDIS_PASSWORD, password=REDIS_PASSWORD)
+    url = f"unix://:{REDIS_PASSWORD}@{server.socket}"
+    said = Said(tmp_path)
+    shown: list[Any] = []
+    try:
+        flags = ("--credentials-file", str(credentials), "--allow-net", "127.0.0.0/8", "--verbose", "--grace-s", "1")
+        worker = await said.start("worker", "--settings", "my_jobs:WorkerSettings", *flags, FETCHQ_REDIS_URL=url)
+        async with Producer.from_url(url) as producer:
+            requests = requests_of(site, secure)
+            jobs = await producer.enqueue_many(requests)
+            results = [result async for result in producer.as_completed(jobs, timeout_s=100)]
+            breaking = await producer.enqueue_call("breaks", requests[0])
+            with pytest.raises(FetchqError) as broken:
+                await breaking.value(timeout_s=20)
+            unknown = await producer.enqueue_call("nobody_has_this", requests[0])
+            with pytest.raises(FetchqError) as not_found:
+                await unknown.value(timeout_s=20)
+            with redis.Redis(unix_socket_path=str(server.socket), password=REDIS_PASSWORD) as admin:
+                keys: list[bytes] = admin.keys()
+                stored = {key: admin.dump(key) or b"" for key in keys}
+                held_in_redis = {name for data in stored.values() for name in found(data, EVERYTHING)}
+                strings = {key: admin.get(key) or b"" for key in keys if admin.type(key) == b"string"}
+                held_in_redis |= {name for data in strings.values() for name in found(data, EVERYTHING)}
+            shown += [producer, producer.results, jobs, results, broken.value, not_found.value]
+        enqueued = await said.run("enqueue", f"{site.url()}ok", "--credential", "token", FETCHQ_REDIS_URL=url)
+        job_id = enqueued.split()[-1]
+        printed = Said(tmp_path)
+        assert found(await printed.run("result", job_id, "--redis", url), EVERYTHING) <= {"set-cookie"}  # asked for
+        for command in (("status",), ("status", "--json"), ("worker", "--check"), ("cancel", "--all")):
+            await said.run(*command, "--redis", url)
+        server.stop()  # with the worker at work
+        for command in (("status",), ("enqueue", site.url())):
+            await said.run(*command, "--redis", url)
+        server.start()
+        worker.send_signal(signal.SIGTERM)
+        log = await said.hear(worker)
+        wrong = url.replace(REDIS_PASSWORD, f"{REDIS_PASSWORD}-mistyped")
+        for command in (("status",), ("worker",), ("enqueue", site.url()), ("result", "x")):
+            await said.run(*command, "--redis", wrong)
+        for bad in (url.replace("unix://", "unix:/"), url.replace("unix", "redis") + "?x=1", f"redis://{url}"):
+            await said.run("status", "--redis", bad)
+        await said.run("enqueue", f"http://me:{USERINFO}@example.org/", "--redis", url)
+        await said.run("fetch", f"http://me:{USERINFO}@example.org/")
+    finally:
+        server.remove()
+    assert {result.status for result in results} >= {
+        FetchStatus.OK,
+        FetchStatus.BAD_RESPONSE,
+        FetchStatus.HTTP_ERROR,
+        FetchStatus.TIMEOUT,
+        FetchStatus.TOO_LARGE,
+        FetchStatus.TOO_MANY_REDIRECTS,
+        FetchStatus.TLS_ERROR,
+        FetchStatus.CONNECT_ERROR,
+        FetchStatus.BLOCKED,
+        FetchStatus.DNS_ERROR,
+        FetchStatus.INVALID_JOB,
+    }
+    assert {visit.header("Authorization") for visit in site.visits} >= {
+        f"Bearer {HELD['token']}",
+        f"Bearer {SENT['authorization']}",
+    }
+    assert "fetch.finished" in log, "the log is at its most talkative"
+    without_urls = said.text.replace(f"http://me:{USERINFO}@example.org/", "")  # as the person typed it
+    lines = [line for line in without_urls.splitlines() if found(line, EVERYTHING)]
+    assert lines == []
+    for one in (*shown, *(hop for result in results for hop in (result.error, *result.redirects, result.attempts))):
+        assert found(f"{one!r} {one!s}", _but_answers(one)) == set(), one
+    assert held_in_redis <= SENT.keys() | {"set-cookie", "userinfo"}
+
+
+def _but_answers(shown: Any) -> dict[str, str]:
+    """An answer's own headers, a cookie and a Location among them, are the result of the fetch."""
+    is_answer = isinstance(shown, list) and bool(shown) and isinstance(shown[0], FetchResult)
+    return {
+        name: secret for name, secret in EVERYTHING.items() if not (is_answer and name in ("set-cookie", "userinfo"))
+    }
+
+
+def test_no_secret_is_in_a_repr_or_in_what_is_raised(credentials: Path, tmp_path: Path) -> None:
+    url = f"redis://me:{REDIS_PASSWORD}@localhost:1/0"
+    settings = Settings(redis_url=url, credentials_file=str(credentials))
+    held = read_credentials(credentials)
+    described = worker_settings(settings=settings)
+    client: redis.asyncio.Redis = connect(url)
+    things: list[Any] = [settings, held, held.credentials, held.proxies, RedisAddress.parse(url), client]
+    things += [client.connection_pool, Producer(client)]
+    things += [vars(described), described.redis_settings]  # type: ignore[attr-defined]
+    for thing in things:
+        assert found(f"{thing!r} {thing!s}", EVERYTHING) == set(), type(thing)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"http://me:{USERINFO}@example.org/", f"https://{USERINFO}@example.org/", f"http://me:{USERINFO}@[::1"],
+)
+def test_a_url_with_a_password_is_refused_and_the_refusal_does_not_repeat_it(url: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        FetchRequest(url=url)
+    shown = "".join(traceback.format_exception(refusal.value)).replace(url, "", 1) + repr(refusal.value)
+    assert found(shown, EVERYTHING) == set()
+    assert found(pickle.dumps(refusal.value), EVERYTHING) == set()

@@ -1,0 +1,217 @@
+"""Whatever happens to a fetch, its connection is given back or closed, and nothing is left running."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.support.site import Site, Visit, answer
+
+from fetchq import FetchRequest, FetchStatus, RetryPolicy
+from fetchq_worker.fetch import Fetcher, fetch
+from fetchq_worker.fetch.http.connector import MAX_IDLE_HOSTS
+
+pytestmark = pytest.mark.asyncio
+
+ONCE = RetryPolicy(max_tries=1)
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the count alone is of interest
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    """Wait for the other side to notice."""
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def _head(visit: Visit) -> None:
+    await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+
+
+async def _nothing(visit: Visit) -> None:
+    pass
+
+
+@pytest.mark.parametrize("until", [_nothing, _head], ids=["waiting for the head", "reading the body"])
+async def test_a_cancelled_attempt_closes_its_connection(
+    site: Site, fetcher: Fetcher, until: Callable[[Visit], Awaitable[None]]
+) -> None:
+    arrived = asyncio.Event()
+
+    async def stall(visit: Visit) -> None:
+        await until(visit)
+        arrived.set()
+
+    before = asyncio.all_tasks()
+    fetching = asyncio.create_task(fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", stall))))
+    await arrived.wait()
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+
+    await _until(lambda: site.open_connections == 0)
+    await _until(lambda: asyncio.all_tasks() <= before | {fetching})
+
+
+async def test_an_attempt_cancelled_while_connecting_leaves_no_socket(fetcher: Fetcher) -> None:
+    await fetch({"fetcher": fetcher}, FetchRequest(url="http://no-such-name.invalid/", retry=ONCE))  # opens c-ares' own
+    before = _open_files()
+
+    for _ in range(20):
+        fetching = asyncio.create_task(fetch({"fetcher": fetcher}, FetchRequest(url="http://127.0.0.1:1/")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        fetching.cancel()
+        await asyncio.wait([fetching])
+
+    await _until(lambda: _open_files() <= before)
+
+
+async def test_a_body_cut_off_closes_its_connection(site: Site, fetcher: Fetcher) -> None:
+    async def endless(visit: Visit) -> None:
+        await visit.send(answer(length=False))
+        while not visit.writer.is_closing():
+            await visit.send(b"x" * 10_000)
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", endless), max_bytes=50_000))
+
+    assert result.status is FetchStatus.TOO_LARGE
+    await _until(lambda: site.open_connections == 0)
+
+
+async def test_closing_the_client_closes_every_connection(site: Site) -> None:
+    async with Fetcher(user_agent="x", allow_net=("127.0.0.0/8",)) as fetcher:
+        url = site.serve("/", answer())
+        await asyncio.gather(*(fetch({"fetcher": fetcher}, FetchRequest(url=url)) for _ in range(10)))
+        assert site.open_connections > 0
+
+    await _until(lambda: site.open_connections == 0)
+
+
+async def test_idle_connections_to_many_hosts_are_bounded(site: Site, fetcher: Fetcher) -> None:
+    hosts = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(MAX_IDLE_HOSTS + 40)]
+    everywhere = Site()
+    everywhere.serve("/", answer())
+    server = await asyncio.start_server(everywhere._connected, "0.0.0.0", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        for host in hosts:
+            result = await fetch({"fetcher": fetcher}, FetchRequest(url=f"http://{host}:{port}/", retry=ONCE))
+            assert result.status is FetchStatus.OK
+        await _until(lambda: everywhere.open_connections == MAX_IDLE_HOSTS)
+    finally:
+        server.close()
+        await fetcher.aclose()
+        await _until(lambda: everywhere.open_connections == 0)
+        await server.wait_closed()
+
+
+async def test_two_hundred_hostile_answers_leave_nothing_behind(site: Site, fetcher: Fetcher) -> None:
+    rng = random.Random(7)
+    good = answer(b"x" * 300, headers={"Content-Encoding": "identity", "Content-Type": "text/plain"})
+    urls = [site.serve(f"/{n}", _hostile(rng, good)) for n in range(200)]
+    for url in urls[:20]:
+        await fetch({"fetcher": fetcher}, FetchRequest(url=url, timeout_s=1, retry=ONCE))
+    gc.collect()
+    await _until(lambda: site.open_connections <= 1)
+    tasks, files = len(asyncio.all_tasks()), _open_files()
+
+    limit = asyncio.Semaphore(20)
+
+    async def one(url: str) -> FetchStatus:
+        async with limit:
+            request = FetchRequest(url=url, timeout_s=1, read_timeout_s=0.2, max_bytes=10_000, retry=ONCE)
+            return (await fetch({"fetcher": fetcher}, request)).status
+
+    statuses = await asyncio.gather(*(one(url) for url in urls))
+
+    assert FetchStatus.INTERNAL_ERROR not in statuses
+    assert {FetchStatus.BAD_RESPONSE, FetchStatus.TIMEOUT, FetchStatus.CONNECT_ERROR} <= set(statuses)
+    await fetcher.aclose()
+    await _until(lambda: site.open_connections == 0)
+    gc.collect()
+    assert len(asyncio.all_tasks()) <= tasks
+    assert _open_files() <= files + 1
+
+
+def _hostile(rng: random.Random, good: bytes) -> Callable[[Visit], Awaitable[None]]:
+    """A way to answer wrongly: bytes changed, cut, doubled, or held back, and then silence or the end."""
+    data = bytearray(good)
+    for _ in range(rng.randrange(0, 6)):
+        data[rng.randrange(len(data) if rng.random() < 0.3 else 90)] = rng.randrange(256)
+    cut = rng.choice([0, rng.randrange(len(data)), len(data), len(data)])
+    sent = bytes(data[:cut]) * rng.choice([1, 1, 3])
+    ending = rng.choice(["close", "abort", "silence", "go on"])
+
+    async def handle(visit: Visit) -> None:
+        await visit.send(sent)
+        if ending == "close":
+            visit.writer.close()
+        elif ending == "abort":
+            visit.writer.transport.abort()
+        elif ending == "go on":
+            for _ in range(20):
+                await visit.send(b"\xff" * 1000)
+            visit.writer.close()
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "size"),
+    [(False, 1 << 20), (False, 50_000), (True, 1 << 20)],
+    ids=["answered", "answered, within the buffer", "cancelled"],
+)
+async def test_a_request_that_the_server_does_not_take_leaves_no_connection(cancelled: bool, size: int) -> None:
+    """Closing waits for what is still to be written, which here would be for ever."""
+
+    class Narrow(Fetcher):
+        def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
+            connection = super()._open_socket(address)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            return connection
+
+    fetcher = Narrow(user_agent="test/1", allow_net=("127.0.0.1/32",))
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        asked.set()
+        if not cancelled:
+            writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+        await ended.wait()
+        writer.transport.abort()
+
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    server = await asyncio.start_server(refuse, sock=listener)
+    before = _open_files()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    request = FetchRequest(url=url, method="POST", body=bytes(size), read_timeout_s=0.05, retry=ONCE)
+    fetching = asyncio.create_task(fetch({"fetcher": fetcher}, request))
+    try:
+        await asked.wait()
+        if cancelled:
+            await asyncio.sleep(0.1)  # longer than an answer may take: that time begins when the request is out
+            assert not fetching.done()
+            fetching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await fetching
+        else:
+            assert (await fetching).http_status == 413
+        await _until(lambda: _open_files() == before + 1)  # the server's own side
+    finally:
+        ended.set()
+        server.close()
+        await fetcher.aclose()

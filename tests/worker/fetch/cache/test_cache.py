@@ -1,0 +1,389 @@
+"""HTTP caching by RFC 9111, through a Redis that two workers share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+from tests.support.redis_server import RedisServer
+from tests.support.site import Site, answer
+
+from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
+from fetchq.store.address import connect
+from fetchq.store.keys import Keys
+from fetchq_worker.fetch import Fetcher, fetch
+from fetchq_worker.fetch.access.credentials import Credentials, Header, Secret
+from fetchq_worker.fetch.cache.freshness import (
+    StoredAnswer,
+    age_s,
+    directives_of,
+    freshened,
+    is_about,
+    is_fresh,
+    keep_s,
+    lifetime_s,
+    may_stand_in,
+    may_store,
+)
+from fetchq_worker.fetch.cache.http_cache import MAX_STORED_BYTES
+from fetchq_worker.fetch.cache.shared_cache import Shelf
+from fetchq_worker.process.embedded import EmbeddedRedis
+
+ONCE = RetryPolicy(max_tries=1)
+NOW = 1_700_000_000.0
+WEEK = 7 * 86_400.0
+
+
+def _stored(status: int = 200, **headers: str) -> StoredAnswer:
+    pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return StoredAnswer(status, pairs, b"body", NOW, NOW)
+
+
+def _date(offset_s: float) -> str:
+    return formatdate(NOW + offset_s, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "lifetime"),
+    [
+        ({"cache_control": "max-age=60"}, 60),
+        ({"cache_control": "max-age=60, s-maxage=10"}, 10),
+        ({"cache_control": 'MAX-AGE="60"'}, 60),
+        ({"cache_control": "max-age=60, max-age=5"}, 60),
+        ({"cache_control": "max-age=-1"}, 0),
+        ({"cache_control": "max-age=1e9"}, 0),
+        ({"cache_control": "max-age=60", "expires": "0"}, 60),
+        ({"expires": _date(90), "date": _date(30)}, 60),
+        ({"expires": _date(90)}, 90),
+        ({"expires": "0"}, 0),
+        ({"expires": _date(-5), "date": _date(0)}, 0),
+        ({"last_modified": _date(-1000), "date": _date(0)}, 100),
+        ({"last_modified": _date(-1e8), "date": _date(0)}, 86_400),
+        ({"last_modified": _date(1000), "date": _date(0)}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_freshness_lifetime_is_the_rfcs(headers: dict[str, str], lifetime: float) -> None:
+    assert lifetime_s(_stored(200, **headers)) == lifetime
+
+
+def test_an_answer_that_may_not_be_guessed_at_is_stale_at_once() -> None:
+    assert lifetime_s(_stored(500, last_modified=_date(-1000), date=_date(0))) == 0
+
+
+def test_age_counts_the_way_the_delay_and_the_stay() -> None:
+    assert age_s(_stored(), NOW + 5) == 5
+    assert age_s(_stored(date=_date(-7)), NOW + 5) == 12
+    assert age_s(_stored(age="40", date=_date(-7)), NOW + 5) == 45
+    assert age_s(_stored(age="nonsense", date=_date(100)), NOW) == 0
+    slow = StoredAnswer(200, (("Age", "10"),), b"", NOW - 3, NOW)
+    assert age_s(slow, NOW) == 13
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked", "after_s", "fresh"),
+    [
+        ({"cache_control": "max-age=60"}, "", 59, True),
+        ({"cache_control": "max-age=60"}, "", 60, False),
+        ({"cache_control": "max-age=60, no-cache"}, "", 1, False),
+        ({"cache_control": "max-age=60"}, "no-cache", 1, False),
+        ({"cache_control": "max-age=60"}, "max-age=10", 11, False),
+        ({"cache_control": "max-age=60"}, "max-age=0", 1, False),
+        ({"cache_control": "max-age=60"}, "min-fresh=30", 31, False),
+        ({"cache_control": "max-age=60"}, "min-fresh=30", 29, True),
+    ],
+)
+def test_what_is_fresh_depends_on_the_answer_and_on_what_is_asked(
+    headers: dict[str, str], asked: str, after_s: float, fresh: bool
+) -> None:
+    assert is_fresh(directives_of([asked]), _stored(200, **headers), NOW + after_s) == fresh
+
+
+@pytest.mark.parametrize(
+    ("answered", "personal", "stores"),
+    [
+        (_stored(cache_control="max-age=60"), False, True),
+        (_stored(etag='"a"'), False, True),
+        (_stored(), False, False),
+        (_stored(404, cache_control="max-age=60"), False, True),
+        (_stored(500, cache_control="max-age=60"), False, True),
+        (_stored(500, etag='"a"'), False, False),
+        (_stored(206, cache_control="max-age=60"), False, False),
+        (_stored(304, cache_control="max-age=60"), False, False),
+        (_stored(cache_control="max-age=60, no-store"), False, False),
+        (_stored(cache_control="max-age=60, private"), False, False),
+        (_stored(cache_control='max-age=60, private="set-cookie"'), False, False),
+        (_stored(cache_control="max-age=60", vary="Accept, *"), False, False),
+        (_stored(cache_control="max-age=60", set_cookie="a=b"), False, False),
+        (_stored(cache_control="max-age=60, public", set_cookie="a=b"), False, True),
+        (_stored(cache_control="max-age=60"), True, False),
+        (_stored(cache_control="max-age=60, public"), True, True),
+        (_stored(cache_control="s-maxage=60"), True, True),
+        (_stored(cache_control="max-age=60, must-revalidate"), True, True),
+    ],
+)
+def test_only_what_a_shared_cache_may_keep_is_kept(answered: StoredAnswer, personal: bool, stores: bool) -> None:
+    assert may_store("GET", {}, personal, answered) == stores
+    assert not may_store("POST", {}, personal, answered)
+    assert not may_store("GET", {"no-store": ""}, personal, answered)
+
+
+@pytest.mark.parametrize(
+    ("control", "after_s", "stands_in"),
+    [
+        ("max-age=10, stale-if-error=60", 69, True),
+        ("max-age=10, stale-if-error=60", 70, False),
+        ("max-age=10", 11, False),
+        ("max-age=10, stale-if-error=60, must-revalidate", 20, False),
+        ("s-maxage=10, stale-if-error=60", 20, False),
+        ("no-cache, stale-if-error=60", 20, False),
+    ],
+)
+def test_a_stale_answer_stands_in_only_where_it_says_so(control: str, after_s: float, stands_in: bool) -> None:
+    assert may_stand_in({}, _stored(cache_control=control), NOW + after_s) == stands_in
+
+
+def test_nothing_is_kept_for_longer_than_a_week_or_longer_than_it_is_of_use() -> None:
+    assert keep_s(_stored(cache_control="max-age=99999999"), NOW) == WEEK
+    assert keep_s(_stored(cache_control="max-age=10"), NOW) == 10
+    assert keep_s(_stored(cache_control="max-age=10", etag='"a"'), NOW) == 86_410
+    assert keep_s(_stored(cache_control="max-age=10", age="20"), NOW) == 0
+
+
+def test_a_304_brings_new_headers_and_leaves_those_of_the_body() -> None:
+    old = _stored(cache_control="max-age=10", content_type="text/plain", etag='"a"', age="9")
+    headers = (("Cache-Control", "max-age=99"), ("Content-Type", "x/y"), ("Connection", "X-Hop"), ("X-Hop", "1"))
+    fresh = freshened(old, headers, NOW + 20, NOW + 21)
+    assert lifetime_s(fresh) == 99
+    assert age_s(fresh, NOW + 21) == 1
+    assert fresh.values("content-type") == ["text/plain"]
+    assert fresh.values("x-hop") == fresh.values("connection") == []
+    assert is_about(old, (("ETag", 'W/"a"'),))
+    assert not is_about(old, (("ETag", '"b"'),))
+
+
+@pytest_asyncio.fixture
+async def workers(embedded: EmbeddedRedis) -> AsyncIterator[list[Fetcher]]:
+    """Two workers' clients on one Redis."""
+    redis = embedded.client()
+    workers = [_worker(redis) for _ in range(2)]
+    yield workers
+    for fetcher in workers:
+        await fetcher.aclose()
+    await redis.aclose()
+
+
+def _worker(redis: Any, **options: Any) -> Fetcher:
+    shelf = Shelf(redis, Keys())
+    return Fetcher(user_agent="fetchq-tests/1", allow_net=("127.0.0.0/8",), shelf=shelf, **options)
+
+
+async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
+    return await fetch({"fetcher": fetcher}, FetchRequest.of(url, retry=ONCE, cache=True, **options))
+
+
+@pytest.mark.asyncio
+async def test_what_one_worker_fetched_another_need_not(site: Site, workers: list[Fetcher]) -> None:
+    url = site.serve("/", answer(b"[1]", headers={"Cache-Control": "max-age=60", "Content-Type": "application/json"}))
+
+    first, second = [await _fetch(worker, f"{url}#part") for worker in workers]
+
+    assert (first.from_cache, second.from_cache) == (False, True)
+    assert (second.status, second.http_status, second.data, second.body_sha256) == (
+        first.status,
+        first.http_status,
+        first.data,
+        first.body_sha256,
+    )
+    assert dict(second.headers)["Age"] == "0"
+    assert len(site.visits) == 1
+
+
+@pytest.mark.asyncio
+async def test_without_cache_nothing_is_stored_or_used(site: Site, workers: list[Fetcher]) -> None:
+    url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60"}))
+    plain = FetchRequest(url=url)
+    await fetch({"fetcher": workers[0]}, plain)
+    assert not (await _fetch(workers[0], url)).from_cache
+    assert not (await fetch({"fetcher": workers[0]}, plain)).from_cache
+    assert len(site.visits) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_stale_answer_is_asked_about_and_used_again(site: Site, workers: list[Fetcher]) -> None:
+    old = {"Cache-Control": "max-age=0", "ETag": '"a"', "Last-Modified": formatdate(NOW, usegmt=True)}
+    url = site.serve(
+        "/",
+        answer(b"old", headers=old),
+        answer(status=304, headers={"ETag": '"a"', "Cache-Control": "max-age=60"}, length=False),
+    )
+
+    results = [await _fetch(workers[0], url) for _ in range(3)]
+
+    assert [(result.body, result.from_cache, result.status) for result in results] == [
+        (b"old", False, FetchStatus.OK),
+        (b"old", True, FetchStatus.OK),
+        (b"old", True, FetchStatus.OK),
+    ]
+    assert [visit.header("If-None-Match") for visit in site.visits] == [None, '"a"']
+    assert site.visits[1].header("If-Modified-Since") == formatdate(NOW, usegmt=True)
+
+
+@pytest.mark.asyncio
+async def test_a_new_answer_takes_the_place_of_a_stale_one(site: Site, workers: list[Fetcher]) -> None:
+    url = site.serve(
+        "/",
+        answer(b"old", headers={"Cache-Control": "max-age=0", "ETag": '"a"'}),
+        answer(b"new", headers={"Cache-Control": "max-age=60"}),
+    )
+    assert [(await _fetch(workers[0], url)).body for _ in range(3)] == [b"old", b"new", b"new"]
+    assert len(site.visits) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_304_about_another_copy_is_no_answer_and_the_next_fetch_is_whole(
+    site: Site, workers: list[Fetcher]
+) -> None:
+    url = site.serve(
+        "/",
+        answer(b"old", headers={"Cache-Control": "max-age=0", "ETag": '"a"'}),
+        answer(status=304, headers={"ETag": '"b"'}, length=False),
+        answer(b"new"),
+    )
+    statuses = [(await _fetch(workers[0], url)).status for _ in range(3)]
+    assert statuses == [FetchStatus.OK, FetchStatus.BAD_RESPONSE, FetchStatus.OK]
+    assert site.visits[2].header("If-None-Match") is None
+
+
+@pytest.mark.asyncio
+async def test_answers_that_vary_are_kept_apart(site: Site, workers: list[Fetcher]) -> None:
+    vary = {"Cache-Control": "max-age=60", "Vary": "Accept-Language, User-Agent"}
+    url = site.serve("/", answer(b"de", headers=vary), answer(b"en", headers=vary))
+
+    async def ask(language: str) -> tuple[bytes, bool]:
+        result = await _fetch(workers[0], url, headers={"accept-language": language})
+        return result.body, result.from_cache
+
+    assert [await ask(language) for language in ("de", "en", "de", "en")] == [
+        (b"de", False),
+        (b"en", False),
+        (b"de", True),
+        (b"en", True),
+    ]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("failing", [answer(status=503), b"nonsense\r\n\r\n"], ids=["answers 503", "speaks no HTTP"])
+async def test_a_stale_answer_stands_in_for_a_server_that_fails(
+    site: Site, workers: list[Fetcher], failing: bytes
+) -> None:
+    url = site.serve("/", answer(b"old", headers={"Cache-Control": "max-age=0, stale-if-error=60"}), failing)
+    await _fetch(workers[0], url)
+    result = await _fetch(workers[1], url)
+    assert (result.status, result.body, result.from_cache) == (FetchStatus.OK, b"old", True)
+
+
+@pytest.mark.asyncio
+async def test_a_stale_answer_stands_in_for_a_server_that_is_gone_but_not_past_the_guard(
+    embedded: EmbeddedRedis,
+) -> None:
+    site = Site()
+    await site.start()
+    url = site.serve("/", answer(b"old", headers={"Cache-Control": "max-age=60, stale-if-error=60"}))
+    redis = embedded.client()
+    async with _worker(redis) as fetcher:
+        await _fetch(fetcher, url)
+        await site.stop()
+        assert (await _fetch(fetcher, url, headers={"Cache-Control": "max-age=0"})).body == b"old"
+    async with Fetcher(user_agent="fetchq-tests/1", shelf=Shelf(redis, Keys())) as closed:
+        assert (await _fetch(closed, url)).status is FetchStatus.BLOCKED
+    await redis.aclose()
+
+
+@pytest.mark.asyncio
+async def test_what_was_fetched_under_a_name_is_not_shown_to_others(site: Site, embedded: EmbeddedRedis) -> None:
+    url = site.serve("/", answer(b"mine", headers={"Cache-Control": "max-age=60"}))
+    key = Header(name="X-Key", value=Secret("s"), origins=(site.url(),))
+    redis = embedded.client()
+    async with _worker(redis, credentials=Credentials(credentials={"key": key})) as fetcher:
+        for options in ({"credential": "key"}, {"headers": {"Authorization": "x"}}, {"headers": {"Cookie": "a=b"}}):
+            await _fetch(fetcher, url, **options)
+        assert not (await _fetch(fetcher, url)).from_cache
+    await redis.aclose()
+
+
+@pytest.mark.asyncio
+async def test_conditions_and_ranges_of_ones_own_pass_the_cache_by(site: Site, workers: list[Fetcher]) -> None:
+    url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60", "ETag": '"a"'}))
+    for _ in range(2):
+        for headers in ({"Range": "bytes=0-1"}, {"If-None-Match": '"b"'}, {"Cache-Control": "no-store"}):
+            assert not (await _fetch(workers[0], url, headers=headers)).from_cache
+    assert len(site.visits) == 6
+
+
+@pytest.mark.asyncio
+async def test_limits_hold_for_stored_answers_too(site: Site, workers: list[Fetcher]) -> None:
+    url = site.serve("/", answer(b"x" * 1000, headers={"Cache-Control": "max-age=60"}))
+    await _fetch(workers[0], url)
+    assert (await _fetch(workers[0], url, max_bytes=10)).status is FetchStatus.TOO_LARGE
+    big = site.serve("/big", answer(b"x" * (MAX_STORED_BYTES + 1), headers={"Cache-Control": "max-age=60"}))
+    assert [(await _fetch(workers[0], big)).from_cache for _ in range(2)] == [False, False]
+
+
+@pytest.mark.asyncio
+async def test_without_redis_a_fetch_is_made_each_time(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60"}))
+    results = [await _fetch(fetcher, url) for _ in range(2)]
+    assert [(result.status, result.from_cache) for result in results] == [(FetchStatus.OK, False)] * 2
+
+
+@pytest.mark.asyncio
+async def test_a_redis_that_went_away_costs_the_cache_and_not_the_fetch(
+    site: Site, own_redis_server: RedisServer
+) -> None:
+    url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60"}))
+    redis: Redis = connect(own_redis_server.url)
+    async with _worker(redis) as fetcher:
+        assert not (await _fetch(fetcher, url)).from_cache
+        assert (await _fetch(fetcher, url)).from_cache
+        own_redis_server.stop()
+        assert (await _fetch(fetcher, url, robots=True)).status is FetchStatus.OK
+    await redis.aclose()
+
+
+@pytest.mark.asyncio
+async def test_the_shelf_is_bounded_in_bytes_and_counts_right(redis_server: RedisServer) -> None:
+    redis: Any = connect(redis_server.url)
+    shelf = Shelf(redis, Keys(), max_bytes=10_000)
+    for n in range(100):
+        await shelf.put(f"{Keys().cache}{n}", b"x" * 500, 1000.0 + n)
+    await shelf.put(f"{Keys().cache}99", b"y" * 700, 1000.0)
+    await shelf.put(f"{Keys().cache}huge", b"x" * 20_000, 1000.0)
+
+    held = list(await redis.keys(f"{Keys().cache}*"))
+    sizes = {key: await redis.strlen(key) for key in held}
+    assert sum(sizes.values()) <= 10_000
+    told = await redis.hgetall(Keys().shelf_sizes)
+    assert int(told.pop(b"")) == sum(sizes.values())
+    assert {key: int(size) for key, size in told.items()} == sizes
+    assert set(held) == set(await redis.zrange(Keys().shelf, 0, -1))
+    await redis.aclose()
+
+
+@pytest.mark.asyncio
+async def test_what_has_ended_makes_room_and_leaves_nothing(redis_server: RedisServer) -> None:
+    redis: Any = connect(redis_server.url)
+    shelf = Shelf(redis, Keys(), max_bytes=1000)
+    await shelf.put(f"{Keys().cache}short", b"x" * 900, 0.05)
+    until = time.monotonic() + 5
+    while await redis.exists(f"{Keys().cache}short", Keys().shelf, Keys().shelf_sizes):
+        assert time.monotonic() < until
+    await shelf.put(f"{Keys().cache}next", b"x" * 900, 100.0)
+    assert await shelf.get(f"{Keys().cache}next") == b"x" * 900
+    assert await redis.hget(Keys().shelf_sizes, "") == b"900"
+    await redis.aclose()

@@ -1,0 +1,22 @@
+"""An arena for each test, on the worker's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import pytest_asyncio
+import uvloop
+from harness.egress.arena import Arena, make_arena
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The worker's own loop."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest_asyncio.fixture
+async def arena() -> AsyncIterator[Arena]:
+    """A client that nothing is allowed, and one that may connect to a redirecting server alone."""
+    async with make_arena() as arena:
+        yield arena

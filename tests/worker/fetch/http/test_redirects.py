@@ -1,0 +1,187 @@
+"""Redirects by RFC 9110, section 15.4, and the fetch standard."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.site import Site, answer
+
+from fetchq import FetchRequest, FetchStatus, InvalidRequest, Redirect
+from fetchq_worker.fetch import Fetcher, fetch
+from fetchq_worker.fetch.http.redirect import Hop, host_of, next_hop, origin_of
+
+
+def _to(location: str, status: int = 302) -> bytes:
+    return answer(b"moved", status=status, headers={"Location": location})
+
+
+@pytest.mark.asyncio
+async def test_redirects_are_followed_and_told(site: Site, fetcher: Fetcher) -> None:
+    first = site.serve("/1", _to("/2", 301))
+    second = site.serve("/2", _to("3?x", 307))
+    third = site.serve("/3", answer(b"there"))
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=first))
+
+    assert (result.status, result.body, result.final_url) == (FetchStatus.OK, b"there", f"{third}?x")
+    assert result.redirects == (Redirect(url=first, http_status=301), Redirect(url=second, http_status=307))
+    assert site.connections == 1
+
+
+@pytest.mark.asyncio
+async def test_more_redirects_than_allowed_are_too_many(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/loop", _to("/loop"))
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, max_redirects=3))
+
+    assert result.status is FetchStatus.TOO_MANY_REDIRECTS
+    assert len(result.redirects) == 3
+    assert len(site.visits) == 4
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("max_redirects", [0, 10])
+async def test_a_redirect_that_is_not_to_be_followed_is_an_answer_like_any_other(
+    site: Site, fetcher: Fetcher, max_redirects: int
+) -> None:
+    location = {"Location": "/elsewhere"} if max_redirects == 0 else {}
+    url = site.serve("/", answer(b"moved", status=301, headers=location))
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, max_redirects=max_redirects))
+
+    assert (result.status, result.http_status, result.body) == (FetchStatus.HTTP_ERROR, 301, b"moved")
+    assert result.redirects == ()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("location", ["ftp://example.org/", "javascript:alert(1)", "http://[::1", "http://a:b@host/"])
+async def test_a_redirect_to_something_else_than_http_is_an_invalid_url(
+    site: Site, fetcher: Fetcher, location: str
+) -> None:
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", _to(location))))
+
+    assert (result.status, result.http_status) == (FetchStatus.INVALID_URL, 302)
+
+
+@pytest.mark.asyncio
+async def test_a_location_in_any_bytes_is_resolved_as_browsers_do(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/", b"HTTP/1.1 302 Found\r\nLocation: \\a b\\../\xc3\xbc?\xff\r\nContent-Length: 0\r\n\r\n")
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
+
+    assert result.http_status == 404
+    assert site.visits[1].target in ("/%C3%BC?%FF", "/%C3%83%C2%BC?%C3%BF")
+
+
+@pytest.mark.asyncio
+async def test_a_large_redirect_page_is_not_read(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/", answer(b"x" * 2_000_000, status=302, headers={"Location": "/there"}))
+    site.serve("/there", answer(b"there"))
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, max_bytes=1000, read_timeout_s=2.0))
+
+    assert result.body == b"there"
+    assert site.connections == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("status", "method", "then"),
+    [
+        (301, "POST", "GET"),
+        (302, "POST", "GET"),
+        (303, "POST", "GET"),
+        (303, "PUT", "GET"),
+        (301, "PUT", "PUT"),
+        (307, "POST", "POST"),
+        (308, "POST", "POST"),
+        (303, "HEAD", "HEAD"),
+        (302, "HEAD", "HEAD"),
+    ],
+)
+async def test_the_method_follows_the_redirects_rules(
+    site: Site, fetcher: Fetcher, status: int, method: str, then: str
+) -> None:
+    url = site.serve("/", _to("/there", status) if method != "HEAD" else _head(status))
+    site.serve("/there", answer() if method != "HEAD" else b"HTTP/1.1 200 OK\r\n\r\n")
+    body = None if method == "HEAD" else b"payload"
+    headers = (("Content-Type", "text/plain"), ("X-Kept", "1"))
+
+    await fetch({"fetcher": fetcher}, FetchRequest(url=url, method=method, body=body, headers=headers))
+
+    second = site.visits[1]
+    assert second.method == then
+    assert second.header("X-Kept") == "1"
+    if then == method and body:
+        assert (second.body, second.header("Content-Type")) == (b"payload", "text/plain")
+    elif then == "GET":
+        assert (second.body, second.header("Content-Type")) == (b"", None)
+
+
+def _head(status: int) -> bytes:
+    return f"HTTP/1.1 {status} Moved\r\nLocation: /there\r\n\r\n".encode()
+
+
+@pytest.mark.asyncio
+async def test_credentials_stay_with_their_origin(site: Site, fetcher: Fetcher) -> None:
+    secrets = (("Authorization", "Bearer secret"), ("Cookie", "a=b"), ("X-Other", "1"))
+    same = site.serve("/same", _to("/there"))
+    across = site.serve("/across", _to(site.url("/back", host="localhost")))
+    site.serve("/back", _to(site.url("/there")))
+    site.serve("/there", answer())
+
+    await fetch({"fetcher": fetcher}, FetchRequest(url=same, headers=secrets))
+    await fetch({"fetcher": fetcher}, FetchRequest(url=across, headers=secrets))
+
+    sent = [(visit.target, visit.header("Authorization"), visit.header("Cookie")) for visit in site.visits]
+    assert sent == [
+        ("/same", "Bearer secret", "a=b"),
+        ("/there", "Bearer secret", "a=b"),
+        ("/across", "Bearer secret", "a=b"),
+        ("/back", None, None),
+        ("/there", None, None),
+    ]
+    assert {visit.header("X-Other") for visit in site.visits} == {"1"}
+
+
+@pytest.mark.asyncio
+async def test_a_fragment_is_inherited_and_never_sent(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/1", _to("/2"))
+    site.serve("/2", _to("/3#own"))
+    site.serve("/3", answer())
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=f"{url}#part"))
+
+    assert result.redirects[1].url == site.url("/2#part")
+    assert result.final_url == site.url("/3#own")
+    assert [visit.target for visit in site.visits] == ["/1", "/2", "/3"]
+
+
+def test_an_origin_is_scheme_host_and_port() -> None:
+    assert origin_of("https://example.org/a://b") == "https://example.org"
+    assert origin_of("https://example.org:8443/") == "https://example.org:8443"
+    assert origin_of("http://example.org/") != origin_of("https://example.org/")
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://example.org/", "example.org"),
+        ("http://example.org:81/", "example.org"),
+        ("http://[2001:db8::1]/", "[2001:db8::1]"),
+        ("http://[2001:db8::1]:81/a:1", "[2001:db8::1]"),
+        ("http://192.0.2.1:81/", "192.0.2.1"),
+    ],
+)
+def test_a_host_is_found_beside_its_port(url: str, host: str) -> None:
+    assert host_of(url) == host
+
+
+def test_a_downgrade_to_http_drops_the_credentials() -> None:
+    hop = Hop("https://example.org/", "GET", (("authorization", "x"), ("Accept", "y")))
+
+    assert next_hop(hop, 301, "http://example.org/").headers == (("Accept", "y"),)
+
+
+def test_a_location_that_is_no_url_is_refused() -> None:
+    with pytest.raises(InvalidRequest):
+        next_hop(Hop("http://example.org/", "GET"), 302, "http://exa mple.org:99999/")

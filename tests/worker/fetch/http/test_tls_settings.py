@@ -1,0 +1,143 @@
+"""Whom a worker trusts, and as whom it presents itself."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import trustme
+from tests.support.site import Site, answer
+
+from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
+from fetchq_worker.fetch import Fetcher, fetch
+from fetchq_worker.fetch.access.credentials import read_credentials
+from fetchq_worker.settings import InvalidSetting, Settings
+
+ONCE = RetryPolicy(max_tries=1)
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return authority
+
+
+def _server_context(authority: trustme.CA, host: str = "localhost") -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(host).configure_cert(context)
+    return context
+
+
+@pytest_asyncio.fixture
+async def secure(authority: trustme.CA) -> AsyncIterator[Site]:
+    site = Site(tls=_server_context(authority), host="localhost")
+    await site.start()
+    site.serve("/", answer(b"hello"))
+    yield site
+    await site.stop()
+
+
+@pytest_asyncio.fixture
+async def mutual(authority: trustme.CA) -> AsyncIterator[Site]:
+    """A site that talks only to clients with a certificate of the authority's."""
+    context = _server_context(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    site = Site(tls=context, host="localhost")
+    await site.start()
+    site.serve("/", answer(b"hello"))
+    yield site
+    await site.stop()
+
+
+async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
+    return await fetch({"fetcher": fetcher}, FetchRequest.of(url, retry=ONCE, **options))
+
+
+def _settings(tmp_path: Path, **options: Any) -> Settings:
+    return Settings(allow_net=LOOPBACK, tls_ca_file=str(tmp_path / "ca.pem"), **options)
+
+
+def _client_credentials(tmp_path: Path, authority: trustme.CA, origin: str) -> Path:
+    client = authority.issue_cert("client@example.org")
+    client.private_key_pem.write_to_path(tmp_path / "client.key")
+    client.cert_chain_pems[0].write_to_path(tmp_path / "client.pem")
+    path = tmp_path / "credentials.toml"
+    path.write_text(
+        '[credentials.partner]\nkind = "certificate"\ncertificate = "client.pem"\nkey = "client.key"\n'
+        f'origins = ["{origin}"]\n'
+    )
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.asyncio
+async def test_an_authority_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path, secure: Site) -> None:
+    async with (
+        Fetcher.from_settings(_settings(tmp_path)) as trusting,
+        Fetcher.from_settings(Settings(allow_net=LOOPBACK)) as strict,
+    ):
+        assert (await _fetch(trusting, secure.url("/"))).body == b"hello"
+        assert (await _fetch(strict, secure.url("/"))).status is FetchStatus.TLS_ERROR
+        # The name still counts: the certificate is for localhost.
+        assert (await _fetch(trusting, secure.url("/", host="127.0.0.1"))).status is FetchStatus.TLS_ERROR
+
+
+@pytest.mark.asyncio
+async def test_any_certificate_is_taken_only_where_the_worker_and_the_request_say_so(secure: Site) -> None:
+    settings = Settings(allow_net=LOOPBACK, allow_unverified_tls=True)
+    async with (
+        Fetcher.from_settings(settings) as allowing,
+        Fetcher.from_settings(Settings(allow_net=LOOPBACK)) as strict,
+    ):
+        assert (await _fetch(allowing, secure.url("/"), verify_tls=False)).body == b"hello"
+        # The connection of the unverified fetch must not serve one that wants its server verified.
+        assert (await _fetch(allowing, secure.url("/"))).status is FetchStatus.TLS_ERROR
+        refused = await _fetch(strict, secure.url("/"), verify_tls=False)
+        assert refused.status is FetchStatus.BLOCKED
+        assert "not verified" in (refused.error or "")
+
+
+@pytest.mark.asyncio
+async def test_a_client_certificate_is_presented_to_the_origin_it_is_for(
+    tmp_path: Path, authority: trustme.CA, mutual: Site
+) -> None:
+    path = _client_credentials(tmp_path, authority, mutual.url())
+    async with Fetcher.from_settings(_settings(tmp_path, credentials_file=str(path))) as fetcher:
+        assert (await _fetch(fetcher, mutual.url("/"), credential="partner", robots=True)).body == b"hello"
+        without = await _fetch(fetcher, mutual.url("/"))
+        assert without.status in (FetchStatus.TLS_ERROR, FetchStatus.CONNECT_ERROR)
+
+
+@pytest.mark.asyncio
+async def test_a_client_certificate_is_not_presented_across_origins(
+    tmp_path: Path, authority: trustme.CA, secure: Site, mutual: Site
+) -> None:
+    path = _client_credentials(tmp_path, authority, secure.url())
+    secure.serve("/", answer(status=302, headers={"Location": mutual.url("/")}))
+    async with Fetcher.from_settings(_settings(tmp_path, credentials_file=str(path))) as fetcher:
+        result = await _fetch(fetcher, secure.url("/"), credential="partner")
+    assert result.status in (FetchStatus.TLS_ERROR, FetchStatus.CONNECT_ERROR)
+    assert mutual.visits == []
+
+
+@pytest.mark.asyncio
+async def test_files_that_cannot_be_used_are_told_of_at_the_start(tmp_path: Path, authority: trustme.CA) -> None:
+    (tmp_path / "ca.pem").write_text("nonsense")
+    with pytest.raises(InvalidSetting, match=r"tls_ca_file .FETCHQ_TLS_CA_FILE."):
+        Fetcher.from_settings(_settings(tmp_path))
+    path = _client_credentials(tmp_path, authority, "https://a.example")
+    (tmp_path / "client.key").write_text("nonsense")
+    with pytest.raises(InvalidSetting, match="the certificate or key of partner cannot be loaded"):
+        Fetcher.from_settings(Settings(credentials_file=str(path)))
+
+
+def test_the_paths_of_a_certificate_are_relative_to_the_file(tmp_path: Path, authority: trustme.CA) -> None:
+    held = read_credentials(_client_credentials(tmp_path, authority, "https://a.example")).credentials["partner"]
+    assert getattr(held, "certificate", None) == str(tmp_path / "client.pem")

@@ -1,0 +1,321 @@
+"""`fetch_data` as a job: one run is one attempt, and what is known between two runs is in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest.mock import AsyncMock
+
+import msgspec
+import pytest
+import pytest_asyncio
+from arq.connections import ArqRedis
+from arq.worker import Retry
+from redis.exceptions import ConnectionError as RedisConnectionError
+from tests.support.site import Site, Visit, answer
+
+from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, RetryPolicy
+from fetchq_worker import fetch_data
+from fetchq_worker.engine.run.snooze import Release
+from fetchq_worker.fetch import Fetcher
+from fetchq_worker.fetch.job.history import RECORD_TTL_S, AttemptRecord
+from fetchq_worker.process.embedded import EmbeddedRedis
+
+pytestmark = pytest.mark.asyncio
+
+KEY = "fetchq:attempts:job1"
+
+
+@pytest_asyncio.fixture
+async def redis(embedded: EmbeddedRedis) -> AsyncIterator[ArqRedis]:
+    client = embedded.client()
+    yield client
+    await client.aclose()
+
+
+Run = dict[str, Any]
+
+
+@pytest.fixture
+def run(redis: ArqRedis, fetcher: Fetcher) -> Run:
+    """What arq hands to a job's first run."""
+    due_ms = int(datetime.now(UTC).timestamp() * 1000) - 2000
+    return {"redis": redis, "fetcher": fetcher, "job_id": "job1", "job_try": 1, "score": due_ms}
+
+
+async def _record(redis: ArqRedis) -> AttemptRecord | None:
+    data = await redis.get(KEY)
+    return None if data is None else msgspec.msgpack.decode(data, type=AttemptRecord)
+
+
+async def _save(redis: ArqRedis, record: AttemptRecord) -> None:
+    await redis.set(KEY, msgspec.msgpack.encode(record))
+
+
+def _failed(times: int) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(started_at=datetime.now(UTC), status=FetchStatus.HTTP_ERROR, http_status=503, error="busy")
+        for _ in range(times)
+    )
+
+
+async def test_a_first_run_that_ends_well_asks_redis_nothing(site: Site, run: Run) -> None:
+    run["redis"] = AsyncMock()  # somebody else's client: any use of it would be seen
+    request = FetchRequest(url=site.serve("/", answer(b"hello")), result_ttl_s=77)
+
+    result = await fetch_data(run, request)
+
+    assert (result.id, result.status, result.body) == ("job1", FetchStatus.OK, b"hello")
+    assert run["result_ttl_s"] == 77
+    assert run["redis"].mock_calls == []
+    assert result.timing.queued_s is not None
+    assert 2 <= result.timing.queued_s < 10
+
+
+async def test_the_request_may_come_as_the_map_off_the_wire(site: Site, run: Run) -> None:
+    result = await fetch_data(run, {"url": site.serve("/", answer(b"hello")), "timeout_s": 5})
+
+    assert result.body == b"hello"
+
+
+async def test_a_failed_attempt_is_recorded_and_the_job_retried(site: Site, run: Run, redis: ArqRedis) -> None:
+    url = site.serve("/", answer(status=503, headers={"Retry-After": "9"}), answer(b"at last"))
+
+    with pytest.raises(Retry) as retry:
+        await fetch_data(run, FetchRequest(url=url))
+
+    assert retry.value.defer_score == 9000
+    record = await _record(redis)
+    assert record is not None
+    assert [(attempt.status, attempt.http_status) for attempt in record.attempts] == [(FetchStatus.HTTP_ERROR, 503)]
+    assert 0 < await redis.ttl(KEY) <= RECORD_TTL_S
+
+    result = await fetch_data({**run, "job_try": 2, "score": run["score"] + 1000}, FetchRequest(url=url))
+
+    assert (result.status, result.body) == (FetchStatus.OK, b"at last")
+    assert [attempt.http_status for attempt in result.attempts] == [503, 200]
+    assert result.timing.queued_s == record.queued_s, "counted to the first attempt, not to the last"
+
+
+async def test_the_last_try_ends_the_job_with_all_attempts(site: Site, run: Run, redis: ArqRedis) -> None:
+    await _save(redis, AttemptRecord(attempts=_failed(2)))
+    url = site.serve("/", answer(status=503))
+
+    result = await fetch_data({**run, "job_try": 3}, FetchRequest(url=url))
+
+    assert (result.status, result.http_status, len(result.attempts)) == (FetchStatus.HTTP_ERROR, 503, 3)
+
+
+async def test_crashes_and_attempts_are_counted_apart(site: Site, run: Run, redis: ArqRedis) -> None:
+    url = site.serve("/", answer(b"hello"))
+    await _save(redis, AttemptRecord(attempts=_failed(2)))
+
+    after_four = await fetch_data({**run, "job_try": 7}, FetchRequest(url=url))
+    after_five = await fetch_data({**run, "job_try": 8}, FetchRequest(url=url))
+
+    assert after_four.status is FetchStatus.OK
+    lost, failed = [FetchStatus.WORKER_LOST], [FetchStatus.HTTP_ERROR]
+    assert [attempt.status for attempt in after_four.attempts] == failed * 2 + lost * 4 + [FetchStatus.OK]
+    assert [attempt.status for attempt in after_five.attempts] == failed * 2 + lost * 5
+    assert after_five.status is FetchStatus.WORKER_LOST
+    assert "5 times" in (after_five.error or "")
+    assert len(site.visits) == 1
+
+
+async def test_a_crash_uses_up_no_try_and_stays_in_the_record(site: Site, run: Run, redis: ArqRedis) -> None:
+    request = FetchRequest(url=site.serve("/", answer(status=503)), retry=RetryPolicy(max_tries=2, base_s=0))
+
+    with pytest.raises(Retry):
+        await fetch_data({**run, "job_try": 2}, request)
+    result = await fetch_data({**run, "job_try": 4}, request)
+
+    assert [attempt.status for attempt in result.attempts] == ["WORKER_LOST", "HTTP_ERROR", "WORKER_LOST", "HTTP_ERROR"]
+
+
+async def test_a_client_that_claims_a_billion_tries_gets_a_small_result(site: Site, run: Run) -> None:
+    result = await fetch_data({**run, "job_try": 1_000_000_000}, FetchRequest(url=site.serve("/", answer())))
+
+    assert (result.status, len(result.attempts)) == (FetchStatus.WORKER_LOST, 5)
+
+
+async def test_a_job_whose_deadline_has_passed_is_not_run(site: Site, run: Run) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+
+    result = await fetch_data(run, FetchRequest(url=site.serve("/", answer()), deadline=past))
+
+    assert (result.status, result.attempts) == (FetchStatus.EXPIRED, ())
+    assert site.visits == []
+
+
+async def test_a_retry_that_comes_after_the_deadline_leaves_the_last_outcome(
+    site: Site, run: Run, redis: ArqRedis
+) -> None:
+    await _save(redis, AttemptRecord(attempts=_failed(1)))
+    past = datetime.now(UTC) - timedelta(seconds=1)
+
+    result = await fetch_data({**run, "job_try": 2}, FetchRequest(url=site.serve("/", answer()), deadline=past))
+
+    assert (result.status, result.http_status, result.error) == (FetchStatus.HTTP_ERROR, 503, "busy")
+    assert site.visits == []
+
+
+async def test_a_newer_wire_version_goes_back_uncounted(run: Run) -> None:
+    with pytest.raises(Release) as release:
+        await fetch_data(run, {"url": "http://example.org/", "v": 2})
+
+    assert release.value.defer_score == 5000
+    assert run["released"]
+
+
+async def test_a_broken_request_is_a_result(run: Run) -> None:
+    result = await fetch_data(run, {"url": "gopher://example.org/"})
+
+    assert (result.id, result.status, result.url) == ("job1", FetchStatus.INVALID_URL, "gopher://example.org/")
+
+
+async def test_an_unsafe_request_is_marked_before_it_is_sent(site: Site, run: Run, redis: ArqRedis) -> None:
+    marks: list[AttemptRecord | None] = []
+
+    async def look(visit: Visit) -> None:
+        marks.append(await _record(redis))
+        await visit.send(answer())
+
+    await fetch_data(run, FetchRequest(url=site.serve("/", look), method="POST", body=b"x"))
+
+    assert marks[0] is not None
+    assert marks[0].sending
+
+
+@pytest.mark.parametrize("next_try", [1, 2], ids=["stopped, and the try not counted", "crashed"])
+async def test_an_unsafe_request_that_may_have_been_sent_by_a_lost_worker_is_not_sent_again(
+    site: Site, run: Run, next_try: int
+) -> None:
+    arrived = asyncio.Event()
+
+    async def never(visit: Visit) -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    request = FetchRequest(url=site.serve("/", never), method="POST", body=b"x")
+    lost = asyncio.create_task(fetch_data(run, request))
+    await arrived.wait()
+    lost.cancel()
+    await asyncio.wait([lost])
+
+    result = await fetch_data({**run, "job_try": next_try}, request)
+
+    assert result.status is FetchStatus.WORKER_LOST
+    assert [attempt.status for attempt in result.attempts] == [FetchStatus.WORKER_LOST]
+    assert len(site.visits) == 1
+
+
+async def test_one_that_may_be_repeated_is_sent_again_under_the_same_key(site: Site, run: Run) -> None:
+    arrived = asyncio.Event()
+
+    async def never(visit: Visit) -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    request = FetchRequest(url=site.serve("/", never, answer()), method="POST", repeat_unsafe=True)
+    lost = asyncio.create_task(fetch_data(run, request))
+    await arrived.wait()
+    lost.cancel()
+    await asyncio.wait([lost])
+
+    result = await fetch_data({**run, "job_try": 2}, request)
+
+    assert result.status is FetchStatus.OK
+    assert [visit.header("Idempotency-Key") for visit in site.visits] == ["job1", "job1"]
+
+
+async def test_an_unsafe_request_that_was_never_sent_is_retried_and_leaves_no_mark(run: Run, redis: ArqRedis) -> None:
+    request = FetchRequest(url="http://no-such-name.invalid/", method="POST")
+
+    with pytest.raises(Retry):
+        await fetch_data(run, request)
+
+    record = await _record(redis)
+    assert record is not None
+    assert (len(record.attempts), record.sending) == (1, False)
+
+
+async def test_an_unsafe_request_that_was_answered_badly_is_not_retried(site: Site, run: Run) -> None:
+    result = await fetch_data(run, FetchRequest(url=site.serve("/", answer(status=503)), method="POST"))
+
+    assert result.http_status == 503
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_while_redis_is_away_a_job_that_needs_it_goes_back_and_nothing_unsafe_is_sent(
+    site: Site, run: Run, method: str
+) -> None:
+    away = AsyncMock(side_effect=RedisConnectionError("connection refused"))
+    run["redis"] = AsyncMock(get=away, set=away)
+    url = site.serve("/", answer(status=503))
+
+    with pytest.raises(Release):
+        await fetch_data(run, FetchRequest(url=url, method=method))
+    with pytest.raises(Release):
+        await fetch_data({**run, "job_try": 2}, FetchRequest(url=url, method=method))
+
+    assert len(site.visits) == (1 if method == "GET" else 0)
+
+
+async def test_a_connection_that_was_not_used_after_all_goes_back_to_the_pool(site: Site, run: Run) -> None:
+    url = site.serve("/", answer(b"hello"))
+    going = AsyncMock(get=AsyncMock(return_value=None), set=AsyncMock(side_effect=RedisConnectionError))
+    away = {**run, "redis": going}
+
+    with pytest.raises(Release):
+        await fetch_data(away, FetchRequest(url=url, method="POST"))
+    result = await fetch_data(run, FetchRequest(url=url))
+
+    assert result.body == b"hello"
+    assert site.connections == 1
+
+
+async def test_a_record_that_is_not_ours_stops_what_is_unsafe_and_nothing_else(
+    site: Site, run: Run, redis: ArqRedis
+) -> None:
+    await redis.set(KEY, b"\x80\x04not msgpack of ours")
+    url = site.serve("/", answer())
+
+    safe = await fetch_data({**run, "job_try": 2}, FetchRequest(url=url))
+    unsafe = await fetch_data({**run, "job_try": 2}, FetchRequest(url=url, method="POST"))
+
+    assert (safe.status, unsafe.status) == (FetchStatus.OK, FetchStatus.WORKER_LOST)
+
+
+async def test_keys_of_another_namespace_are_used_where_the_worker_has_one(
+    site: Site, run: Run, redis: ArqRedis
+) -> None:
+    from fetchq.store.keys import Keys
+
+    run["keys"] = Keys(namespace="{a}:")
+
+    with pytest.raises(Retry):
+        await fetch_data(run, FetchRequest(url=site.serve("/", answer(status=503))))
+
+    assert await redis.keys("*") == [b"{a}:fetchq:attempts:job1"]
+
+
+async def test_without_retries_the_first_outcome_is_the_result(site: Site, run: Run) -> None:
+    request = FetchRequest(url=site.serve("/", answer(status=503)), retry=RetryPolicy(max_tries=1))
+
+    result: FetchResult = await fetch_data(run, request)
+
+    assert result.http_status == 503
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "count"),
+    [((), {}, 0), (("http://example.org/", "x"), {}, 2), (({"url": "http://example.org/"},), {"extra": 1}, 2)],
+)
+async def test_a_job_without_exactly_one_argument_is_an_invalid_job(
+    run: Run, arguments: tuple[Any, ...], named: dict[str, Any], count: int
+) -> None:
+    result = await fetch_data(run, *arguments, **named)
+    assert (result.id, result.status) == ("job1", FetchStatus.INVALID_JOB)
+    assert result.error == f"request: fetch_data takes one argument, not {count}"

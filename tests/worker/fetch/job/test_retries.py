@@ -1,0 +1,227 @@
+"""Whether another attempt follows, and when: the decision by itself, and retries that wait in place."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.support.site import Site, Visit, answer
+
+from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
+from fetchq_worker.fetch import Fetcher, fetch
+from fetchq_worker.fetch.job.retry import http_date, next_delay_s, retry_after_s
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+URL = "http://example.org/"
+
+
+def _delay(
+    request: FetchRequest,
+    *,
+    status: FetchStatus = FetchStatus.TIMEOUT,
+    http_status: int | None = None,
+    retry_after: str | None = None,
+    made: int = 1,
+    sent: bool = True,
+    draw: float = 0.5,
+) -> float | None:
+    headers = (("Retry-After", retry_after),) if retry_after is not None else ()
+    attempt = FetchResult(url=URL, status=status, http_status=http_status, headers=headers)
+    return next_delay_s(request, attempt, made=made, sent=sent, now=NOW, draw=draw)
+
+
+def _request(method: str = "GET", repeat_unsafe: bool = False, deadline_s: float | None = None) -> FetchRequest:
+    deadline = None if deadline_s is None else NOW + timedelta(seconds=deadline_s)
+    policy = RetryPolicy(max_tries=10, base_s=2, cap_s=30, max_retry_after_s=100)
+    return FetchRequest(url=URL, method=method, repeat_unsafe=repeat_unsafe, deadline=deadline, retry=policy)
+
+
+def test_the_wait_is_drawn_from_a_range_that_doubles_up_to_its_cap() -> None:
+    assert [_delay(_request(), made=made) for made in range(1, 8)] == [1, 2, 4, 8, 15, 15, 15]
+    assert _delay(_request(), made=3, draw=0.0) == 0
+
+
+def test_the_last_try_is_followed_by_none() -> None:
+    assert _delay(_request(), made=9) is not None
+    assert _delay(_request(), made=10) is None
+
+
+@pytest.mark.parametrize("status", list(FetchStatus))
+def test_only_outcomes_that_may_end_otherwise_are_tried_again(status: FetchStatus) -> None:
+    delay = _delay(_request(), status=status, http_status=503)
+
+    assert (delay is not None) is status.retryable
+
+
+@pytest.mark.parametrize(("code", "again"), [(404, False), (501, False), (429, True), (503, True), (304, False)])
+def test_of_error_answers_only_those_of_the_policy_are_tried_again(code: int, again: bool) -> None:
+    assert (_delay(_request(), status=FetchStatus.HTTP_ERROR, http_status=code) is not None) is again
+
+
+@pytest.mark.parametrize(
+    ("method", "sent", "repeat_unsafe", "again"),
+    [
+        ("GET", True, False, True),
+        ("PUT", True, False, True),
+        ("POST", True, False, False),
+        ("POST", False, False, True),
+        ("POST", True, True, True),
+        ("PATCH", True, False, False),
+    ],
+)
+def test_an_unsafe_request_that_may_have_arrived_is_not_repeated_unasked(
+    method: str, sent: bool, repeat_unsafe: bool, again: bool
+) -> None:
+    assert (_delay(_request(method, repeat_unsafe), sent=sent) is not None) is again
+
+
+def test_the_server_is_never_asked_before_it_said_up_to_the_cap() -> None:
+    asked = {"status": FetchStatus.HTTP_ERROR, "http_status": 503}
+
+    assert _delay(_request(), retry_after="7", **asked) == 7  # type: ignore[arg-type]
+    assert _delay(_request(), retry_after="7", made=5, **asked) == 15  # type: ignore[arg-type]
+    assert _delay(_request(), retry_after="5000", **asked) == 100  # type: ignore[arg-type]
+    assert _delay(_request(), retry_after="9" * 5000, **asked) == 100  # type: ignore[arg-type]
+
+
+def test_no_retry_starts_after_the_deadline() -> None:
+    assert _delay(_request(deadline_s=1)) == 1
+    assert _delay(_request(deadline_s=0.9)) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        (" 0 ", 0),
+        ("Fri, 02 Jan 2026 03:05:05 GMT", 60),
+        ("Friday, 02-Jan-26 03:05:05 GMT", 60),
+        ("Fri Jan  2 03:05:05 2026", 60),
+        ("Fri, 02 Jan 2026 03:05:05 -0000", 60),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("-1", None),
+        ("soon", None),
+        ("1.5", None),
+        ("", None),
+        ("٣", None),
+        ("Fri, 99 Jan 2026 99:99:99 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_every_form_of_the_rfc(value: str, seconds: float | None) -> None:
+    assert retry_after_s((("X", "1"), ("RETRY-AFTER", value)), NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Fri, 02 Jan 2026 03:04:35 GMT", 30),
+        ("Fri, 02 Jan 2026 04:04:05 GMT", 0),
+        ("Wed, 02 Jan 2019 03:05:05 GMT", 7 * 365 * 86_400 + 2 * 86_400),
+        ("yesterday", 60),
+        ("", 60),
+    ],
+)
+def test_a_moment_is_measured_by_the_servers_own_clock(date: str, seconds: float) -> None:
+    headers = (("Date", date), ("Retry-After", "Fri, 02 Jan 2026 03:05:05 GMT"))
+
+    assert retry_after_s(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "year"),
+    [
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 1994),
+        ("Sunday, 06-Nov-26 08:49:37 GMT", 2026),
+        ("Sunday, 06-Nov-75 08:49:37 GMT", 2075),
+        ("Sunday, 06-Nov-77 08:49:37 GMT", 1977),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 1994),
+        ("Sun Nov  6 08:49:37 1994", 1994),
+    ],
+)
+def test_a_year_of_two_digits_is_never_more_than_50_years_ahead(value: str, year: int) -> None:
+    moment = http_date(value, NOW)
+
+    assert moment is not None
+    assert (moment.year, moment.month, moment.day, moment.hour) == (year, 11, 6, 8)
+
+
+@pytest.mark.asyncio
+async def test_a_flaky_page_is_fetched_in_the_end_and_the_result_tells_of_every_try(
+    site: Site, fetcher: Fetcher
+) -> None:
+    async def hang_up(visit: Visit) -> None:
+        visit.writer.close()
+
+    closing = answer(status=503, headers={"Connection": "close"})
+    url = site.serve("/", closing, hang_up, answer(b"at last"))
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="PUT", body=b"x"))
+
+    assert (result.status, result.body) == (FetchStatus.OK, b"at last")
+    assert [(attempt.status, attempt.http_status) for attempt in result.attempts] == [
+        (FetchStatus.HTTP_ERROR, 503),
+        (FetchStatus.CONNECT_ERROR, None),
+        (FetchStatus.OK, 200),
+    ]
+    assert [visit.body for visit in site.visits] == [b"x"] * 3
+
+
+@pytest.mark.asyncio
+async def test_a_pooled_connection_that_the_server_gave_up_costs_no_try(site: Site, fetcher: Fetcher) -> None:
+    async def hang_up(visit: Visit) -> None:
+        visit.writer.close()
+
+    url = site.serve("/", answer(b"first"), hang_up, answer(b"again"))
+
+    await fetch({"fetcher": fetcher}, FetchRequest(url=url))
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
+
+    assert (result.body, len(result.attempts)) == (b"again", 1)
+
+
+@pytest.mark.asyncio
+async def test_retry_after_is_waited_for_in_place(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/", answer(status=429, headers={"Retry-After": "1"}), answer(b"now"))
+
+    began = time.monotonic()
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
+
+    assert result.body == b"now"
+    assert time.monotonic() - began >= 1
+
+
+@pytest.mark.asyncio
+async def test_when_all_tries_fail_the_last_outcome_is_the_result(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/", answer(b"busy", status=503))
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=RetryPolicy(max_tries=4)))
+
+    assert (result.status, result.http_status, result.body) == (FetchStatus.HTTP_ERROR, 503, b"busy")
+    assert len(result.attempts) == len(site.visits) == 4
+
+
+@pytest.mark.asyncio
+async def test_an_unsafe_request_is_sent_once_whatever_the_answer(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/", answer(status=503))
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="POST", body=b"x"))
+
+    assert result.http_status == 503
+    assert len(site.visits) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_unsafe_request_that_may_be_repeated_is_recognisable_as_the_same(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/", answer(status=503), answer())
+
+    await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="POST", body=b"x", repeat_unsafe=True))
+    await fetch(
+        {"fetcher": fetcher},
+        FetchRequest(url=url, method="POST", repeat_unsafe=True, headers=(("idempotency-key", "mine"),)),
+    )
+
+    keys = [visit.header("Idempotency-Key") for visit in site.visits]
+    assert keys[0] == keys[1]
+    assert keys[0]
+    assert keys[2] == "mine"

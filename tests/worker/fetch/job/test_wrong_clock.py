@@ -1,0 +1,128 @@
+"""A worker whose clock is wrong by hours: what is due, and what is too late, Redis's clock says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+from arq.connections import ArqRedis
+from arq.worker import Retry, func
+from tests.support.redis_server import RedisServer
+from tests.support.running import running
+from tests.support.site import Site, answer
+
+from fetchq import FetchRequest, FetchStatus, Producer, RetryPolicy
+from fetchq.contract.wire import deserialize, serialize
+from fetchq.store.address import connect
+from fetchq_worker.engine import Worker
+from fetchq_worker.fetch import Fetcher
+from fetchq_worker.fetch.job import coroutine as job
+from fetchq_worker.politeness.gate import FetchGate
+from fetchq_worker.process.arq_settings import fetch_function
+
+pytestmark = pytest.mark.asyncio
+
+SOON_S = 0.3
+
+
+@pytest.fixture(params=[5, -5], ids=["ahead", "behind"])
+def wrong_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> timedelta:
+    """By so much the clock of the worker is wrong. The test and its producer ask other functions for the time."""
+    wrong_by = timedelta(hours=request.param)
+    right = time.time
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + wrong_by
+
+    monkeypatch.setattr(time, "time", lambda: right() + wrong_by.total_seconds())
+    monkeypatch.setattr(job, "time", lambda: right() + wrong_by.total_seconds())
+    monkeypatch.setattr(job, "datetime", Clock)
+    return wrong_by
+
+
+def _worker(server: RedisServer, fetcher: Fetcher, *functions: Any) -> Worker:
+    return Worker(
+        [fetch_function(), *(func(function) for function in functions)],
+        redis_pool=connect(server.url, redis_class=ArqRedis),
+        ctx={"fetcher": fetcher},
+        gate=FetchGate(),
+        handle_signals=False,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        lease_s=1.0,
+    )
+
+
+async def test_a_deadline_has_passed_when_redis_says_so(
+    wrong_by: timedelta, redis_server: RedisServer, fetcher: Fetcher, site: Site
+) -> None:
+    in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
+    retried = site.serve("/retried", answer(status=503), answer(b"hello"))
+    retry = RetryPolicy(base_s=0.01, cap_s=0.01)
+    async with Producer.from_url(redis_server.url) as producer:
+        await producer.pause()
+        in_time = await producer.enqueue(FetchRequest(url=retried, deadline=in_a_minute, retry=retry))
+        soon = datetime.now(UTC) + timedelta(seconds=SOON_S)
+        too_late = await producer.enqueue(FetchRequest(url=site.serve("/late", answer(b"")), deadline=soon))
+        await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.1)
+        async with running(_worker(redis_server, fetcher)):
+            await producer.resume()
+            result = await in_time.result(timeout_s=20)
+            assert (await too_late.result(timeout_s=20)).status is FetchStatus.EXPIRED
+    assert [attempt.http_status for attempt in result.attempts] == [503, 200]
+    assert len(site.visits) == 2
+
+
+async def test_a_job_that_came_under_no_limit_for_being_late_is_not_fetched_by_whatever_clock(
+    monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, fetcher: Fetcher, site: Site
+) -> None:
+    monkeypatch.setattr(Worker, "clock_behind_s", -3600.0)  # as it is, in small, after a claim's reply that was slow
+    async with Producer.from_url(redis_server.url) as producer:
+        await producer.pause()
+        soon = datetime.now(UTC) + timedelta(seconds=SOON_S)
+        too_late = await producer.enqueue(FetchRequest(url=site.serve("/", answer(b"")), deadline=soon))
+        await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.1)
+        async with running(_worker(redis_server, fetcher)):
+            await producer.resume()
+            assert (await too_late.result(timeout_s=20)).status is FetchStatus.EXPIRED
+    assert site.visits == []
+
+
+async def test_a_fetch_with_a_deadline_asks_redis_for_no_time_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, fetcher: Fetcher, site: Site
+) -> None:
+    asked = AsyncMock()  # somebody else's coroutine
+    monkeypatch.setattr(ArqRedis, "time", asked)
+    in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
+    request = FetchRequest(url=site.serve("/", answer(b"hello")), deadline=in_a_minute)
+    async with Producer.from_url(redis_server.url) as producer, running(_worker(redis_server, fetcher)):
+        assert (await (await producer.enqueue(request)).result(timeout_s=20)).status is FetchStatus.OK
+    assert asked.mock_calls == []
+
+
+async def test_a_job_is_due_when_redis_says_so_and_its_lease_lasts(
+    wrong_by: timedelta, redis_server: RedisServer, fetcher: Fetcher
+) -> None:
+    """A job that runs for longer than the lease, on the one worker, and waits twice; another worker looks on."""
+    starts: list[float] = []
+
+    async def work(ctx: dict[str, Any]) -> str:
+        starts.append(time.monotonic())
+        if ctx["job_try"] == 1:
+            raise Retry(defer=SOON_S)
+        await asyncio.sleep(1.5)
+        return "done"
+
+    async with Producer.from_url(redis_server.url) as producer:
+        workers = [_worker(redis_server, fetcher, work) for _ in range(2)]
+        async with running(*workers):
+            job = await producer.enqueue_call(work.__qualname__)
+            assert await job.value(timeout_s=20) == "done"
+    assert len(starts) == 2
+    assert starts[1] - starts[0] >= SOON_S - 0.01

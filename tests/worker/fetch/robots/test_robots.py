@@ -1,0 +1,372 @@
+"""robots.txt by RFC 9309: what is asked, what it means, and what it may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests.support.site import Site, Visit, answer
+
+from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
+from fetchq.store.keys import Keys
+from fetchq_worker.fetch import Fetcher, fetch, fetch_data
+from fetchq_worker.fetch.cache.shared_cache import Shelf
+from fetchq_worker.fetch.robots.robots import TIMEOUT_S
+from fetchq_worker.fetch.robots.rules import MAX_ROBOTS_BYTES, MAX_RULES, RobotsRules, product_token, rules_for
+from fetchq_worker.process.embedded import EmbeddedRedis
+
+ONCE = RetryPolicy(max_tries=1)
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
+    return await fetch({"fetcher": fetcher}, FetchRequest.of(url, robots=True, retry=ONCE, **options))
+
+
+def _robots(site: Site, text: str, **options: Any) -> None:
+    site.serve("/robots.txt", answer(text.encode(), **options))
+
+
+def _targets(site: Site) -> list[str]:
+    return [visit.target for visit in site.visits]
+
+
+@pytest_asyncio.fixture
+async def shared(embedded: EmbeddedRedis) -> AsyncIterator[list[Fetcher]]:
+    """Two workers' clients on one Redis."""
+    redis = embedded.client()
+    shelf = Shelf(redis, Keys())
+    fetchers = [Fetcher(user_agent="fetchq-tests/1", allow_net=LOOPBACK, shelf=shelf) for _ in range(2)]
+    yield fetchers
+    for fetcher in fetchers:
+        await fetcher.aclose()
+    await redis.aclose()
+
+
+@pytest.mark.asyncio
+async def test_what_robots_forbids_is_denied_and_never_asked_for(site: Site, fetcher: Fetcher) -> None:
+    _robots(site, "User-agent: *\nDisallow: /private\n")
+    site.serve("/public", answer(b"hello"))
+    site.serve("/private", answer(b"secret"))
+
+    assert (await _fetch(fetcher, site.url("/public"))).body == b"hello"
+    denied = await _fetch(fetcher, site.url("/private/a"))
+
+    assert (denied.status, denied.http_status) == (FetchStatus.ROBOTS_DENIED, None)
+    assert denied.error == "the origin's robots.txt forbids it"
+    assert _targets(site) == ["/robots.txt", "/public"]
+    assert site.visits[0].header("User-Agent") == "fetchq-tests/1"
+
+
+@pytest.mark.asyncio
+async def test_without_robots_nobody_asks_for_it(site: Site, fetcher: Fetcher) -> None:
+    _robots(site, "User-agent: *\nDisallow: /\n")
+    url = site.serve("/", answer(b"hello"))
+
+    assert (await fetch({"fetcher": fetcher}, FetchRequest(url=url))).status is FetchStatus.OK
+    assert _targets(site) == ["/"]
+
+
+@pytest.mark.asyncio
+async def test_each_hop_of_a_redirect_is_asked_about(site: Site, fetcher: Fetcher) -> None:
+    _robots(site, "User-agent: *\nDisallow: /closed\n")
+    url = site.serve("/open", answer(status=302, headers={"Location": "/closed"}))
+
+    result = await _fetch(fetcher, url)
+
+    assert (result.status, result.final_url) == (FetchStatus.ROBOTS_DENIED, site.url("/closed"))
+    assert _targets(site) == ["/robots.txt", "/open"]
+
+
+@pytest.mark.asyncio
+async def test_a_redirect_to_another_origin_asks_that_origin(site: Site, fetcher: Fetcher) -> None:
+    other = Site()
+    await other.start()
+    _robots(other, "User-agent: *\nDisallow: /\n")
+    url = site.serve("/", answer(status=302, headers={"Location": other.url("/there")}))
+
+    result = await _fetch(fetcher, url)
+
+    assert result.status is FetchStatus.ROBOTS_DENIED
+    assert _targets(other) == ["/robots.txt"]
+    await other.stop()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 429])
+async def test_a_robots_txt_that_is_not_there_allows_all(site: Site, fetcher: Fetcher, status: int) -> None:
+    _robots(site, "User-agent: *\nDisallow: /\n", status=status)
+    assert (await _fetch(fetcher, site.serve("/", answer(b"hello")))).status is FetchStatus.OK
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [500, 503, 599])
+async def test_a_server_that_fails_denies_all_for_a_while(site: Site, fetcher: Fetcher, status: int) -> None:
+    _robots(site, "", status=status)
+    url = site.serve("/", answer(b"hello"))
+
+    results = [await _fetch(fetcher, url) for _ in range(2)]
+
+    assert [result.status for result in results] == [FetchStatus.ROBOTS_DENIED] * 2
+    assert str(status) in (results[0].error or "")
+    assert _targets(site) == ["/robots.txt"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nUser-agent: *\nAllow: /"],
+    ids=["hangs up", "speaks no HTTP", "is cut short"],
+)
+async def test_a_robots_txt_that_cannot_be_read_denies_all(site: Site, fetcher: Fetcher, data: bytes) -> None:
+    async def break_off(visit: Visit) -> None:
+        await visit.send(data)
+        visit.writer.close()
+
+    site.serve("/robots.txt", break_off)
+    site.serve("/", answer(b"hello"))
+
+    result = await _fetch(fetcher, site.url("/"))
+
+    assert result.status is FetchStatus.ROBOTS_DENIED
+    assert "could not be read" in (result.error or "")
+
+
+@pytest.mark.asyncio
+async def test_an_origin_that_cannot_be_connected_to_says_so_itself(fetcher: Fetcher) -> None:
+    gone = Site()
+    await gone.start()
+    await gone.stop()
+    assert (await _fetch(fetcher, gone.url("/"))).status is FetchStatus.CONNECT_ERROR
+    assert (await _fetch(fetcher, "http://10.0.0.1/")).status is FetchStatus.BLOCKED
+
+
+@pytest.mark.asyncio
+async def test_five_redirects_are_followed_and_a_sixth_means_there_is_none(site: Site, fetcher: Fetcher) -> None:
+    _robots(site, "", status=301, headers={"Location": "/r1"})
+    for n in range(1, 5):
+        site.serve(f"/r{n}", answer(status=302, headers={"Location": f"/r{n + 1}"}))
+    site.serve("/r5", answer(b"User-agent: *\nDisallow: /\n"))
+    url = site.serve("/", answer(b"hello"))
+    assert (await _fetch(fetcher, url)).status is FetchStatus.ROBOTS_DENIED
+
+    site.serve("/r5", answer(status=302, headers={"Location": "/r6"}))
+    async with Fetcher(user_agent="fetchq-tests/1", allow_net=LOOPBACK) as another:
+        assert (await _fetch(another, url)).status is FetchStatus.OK
+    assert "/r6" not in _targets(site)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("location", ["http://10.0.0.1/robots.txt", "ftp://example.org/", "http://[::1"])
+async def test_a_robots_txt_that_redirects_to_where_nobody_may_go_denies_and_tells_nothing(
+    site: Site, fetcher: Fetcher, location: str
+) -> None:
+    _robots(site, "", status=302, headers={"Location": location})
+    result = await _fetch(fetcher, site.serve("/", answer(b"hello")))
+    assert result.status is FetchStatus.ROBOTS_DENIED
+    assert "10.0.0.1" not in (result.error or "")
+
+
+@pytest.mark.asyncio
+async def test_many_askers_make_one_request(site: Site, fetcher: Fetcher) -> None:
+    gate = asyncio.Event()
+
+    async def slowly(visit: Visit) -> None:
+        await gate.wait()
+        await visit.send(answer(b"User-agent: *\nDisallow: /private\n"))
+
+    site.serve("/robots.txt", slowly)
+    site.serve("/", answer(b"hello"))
+    fetches = [asyncio.create_task(_fetch(fetcher, site.url("/"))) for _ in range(50)]
+    while "/robots.txt" not in _targets(site):
+        await asyncio.sleep(0)
+    fetches[0].cancel()  # the one that asked: the others must not notice
+    await asyncio.gather(fetches[0], return_exceptions=True)
+    gate.set()
+
+    results = await asyncio.gather(*fetches[1:])
+
+    assert {result.status for result in results} == {FetchStatus.OK}
+    assert _targets(site).count("/robots.txt") == 1
+
+
+@pytest.mark.asyncio
+async def test_a_slow_robots_txt_takes_no_longer_than_the_attempt_may(site: Site, fetcher: Fetcher) -> None:
+    async def never(visit: Visit) -> None:
+        await visit.send(b"HTTP/1.1 200 OK\r\n")
+        await asyncio.Event().wait()
+
+    site.serve("/robots.txt", never)
+    began = time.monotonic()
+
+    result = await _fetch(fetcher, site.url("/"), timeout_s=0.3)
+
+    assert result.status is FetchStatus.TIMEOUT
+    assert time.monotonic() - began < TIMEOUT_S / 2
+
+
+@pytest.mark.asyncio
+async def test_another_worker_need_not_ask_again(site: Site, shared: list[Fetcher]) -> None:
+    _robots(site, "User-agent: *\nDisallow: /private\nCrawl-delay: 7\n")
+    site.serve("/", answer(b"hello"))
+
+    for fetcher in shared:
+        assert (await _fetch(fetcher, site.url("/"))).status is FetchStatus.OK
+        assert (await _fetch(fetcher, site.url("/private"))).status is FetchStatus.ROBOTS_DENIED
+        assert fetcher.robots.crawl_delay_s(site.url("/")) == 7.0
+
+    assert _targets(site).count("/robots.txt") == 1
+
+
+@pytest.mark.asyncio
+async def test_what_is_kept_in_redis_ends(site: Site, shared: list[Fetcher], embedded: EmbeddedRedis) -> None:
+    _robots(site, "", status=503)
+    await _fetch(shared[0], site.url("/"))
+
+    redis = embedded.client()
+    [key] = await redis.keys(f"{Keys().robots}*")
+    assert 0 < await redis.pttl(key) <= 120_000
+    assert 0 < await redis.pttl(Keys().shelf) <= 120_000
+    await redis.aclose()
+
+
+@pytest.mark.asyncio
+async def test_the_crawl_delay_is_told_to_whoever_schedules(
+    site: Site, fetcher: Fetcher, embedded: EmbeddedRedis
+) -> None:
+    _robots(site, "User-agent: fetchq-tests\nCrawl-delay: 2.5\n\nUser-agent: *\nDisallow: /\n")
+    url = site.serve("/", answer(b"hello"))
+    redis = embedded.client()
+    ctx: dict[str, Any] = {"fetcher": fetcher, "redis": redis, "job_id": "j", "job_try": 1}
+
+    result = await fetch_data(ctx, FetchRequest(url=url, robots=True))
+
+    assert result.status is FetchStatus.OK
+    assert ctx["crawl_delay_s"] == 2.5
+    await redis.aclose()
+
+
+@pytest.mark.asyncio
+async def test_only_the_first_500_kib_count_decoded_or_not(site: Site, fetcher: Fetcher) -> None:
+    filler = "# filler\n" * (MAX_ROBOTS_BYTES // 9 + 1)
+    text = f"User-agent: *\nDisallow: /early\n{filler}Disallow: /late\n{filler * 20}".encode()
+    site.serve("/robots.txt", answer(gzip.compress(text), headers={"Content-Encoding": "gzip"}))
+    site.serve("/late", answer(b"hello"))
+
+    assert (await _fetch(fetcher, site.url("/early"))).status is FetchStatus.ROBOTS_DENIED
+    assert (await _fetch(fetcher, site.url("/late"))).status is FetchStatus.OK
+
+
+def test_the_product_token_is_what_the_user_agent_begins_with() -> None:
+    assert product_token("My-Service_x/2.0 (+mailto:me@example.org)") == "my-service_x"
+    assert product_token("2bot/1") == ""
+
+
+@pytest.mark.parametrize(
+    ("agents", "applies"),
+    [
+        ("User-agent: fetchq", True),
+        ("user-AGENT : FetchQ/1.0 # us", True),
+        ("User-agent: other\nUser-agent: fetchq", True),
+        ("User-agent: fetchq\n\nSitemap: http://x/\n\nUser-agent: other", True),
+        ("User-agent: fetch", False),
+        ("User-agent: fetchqs", False),
+        ("User-agent: *\nUser-agent: other", False),
+        ("Disallow: /", False),
+    ],
+)
+def test_a_group_applies_by_its_whole_product_token(agents: str, applies: bool) -> None:
+    text = f"{agents}\nDisallow: /for-us\n\nUser-agent: *\nDisallow: /for-all\n"
+    rules = RobotsRules(rules_for("fetchq", text))
+    assert rules.allow("http://h/for-all") == applies
+    assert rules.allow("http://h/for-us") == (not applies and "*" not in agents)
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "allowed"),
+    [
+        ("Disallow: /a\nAllow: /a/b", "/a/b/c", True),  # the longest match decides
+        ("Allow: /a\nDisallow: /a", "/a", True),  # and of equals the one that allows
+        ("Disallow: /*.php$", "/x/y.php", False),
+        ("Disallow: /*.php$", "/x/y.php?z", True),
+        ("Disallow: /caf%C3%A9", "/caf%c3%a9", False),
+        ("Disallow: /café", "/caf%C3%A9", False),
+        ("Disallow:", "/", True),
+        ("Disallow: /", "/robots.txt", True),
+        ("Disallow: /?q=", "/?q=1", False),
+        ("\ufeffDisallow: /x", "/x", False),
+        ("nonsense\n\x00\x01\nDisallow: /x", "/x", False),
+        ("<html>Disallow: /</html>", "/", True),
+    ],
+)
+def test_rules_mean_what_the_rfc_says(text: str, url: str, allowed: bool) -> None:
+    assert RobotsRules(rules_for("fetchq", f"User-agent: *\n{text}")).allow(f"http://h{url}") == allowed
+
+
+def test_two_groups_of_one_name_are_one() -> None:
+    text = "User-agent: fetchq\nDisallow: /a\n\nUser-agent: x\nDisallow: /\n\nUser-agent: fetchq\nDisallow: /b\n"
+    rules = RobotsRules(rules_for("fetchq", text))
+    assert [rules.allow(f"http://h/{path}") for path in "abc"] == [False, False, True]
+
+
+def test_an_unbounded_crawl_delay_is_bounded() -> None:
+    assert RobotsRules(rules_for("f", "User-agent: *\nCrawl-delay: 1e300")).crawl_delay_s == 3600.0
+    assert RobotsRules(rules_for("f", "User-agent: *\nCrawl-delay: inf")).crawl_delay_s is None
+
+
+def _filled(line: str) -> str:
+    return line * (MAX_ROBOTS_BYTES // len(line))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _filled("User-agent: a{n}\n"),
+        "".join(f"User-agent: a{n}\n" for n in range(18_000)) + "".join(f"Disallow: /{n}\n" for n in range(16_000)),
+        "User-agent: *\nDisallow: " + _filled("*a"),
+        "User-agent: *\n" + "".join(f"Disallow: {'*a' * 100}{n}\n" for n in range(2_400)),
+        "User-agent: *\n" + "".join(f"Disallow: *{n}*b$\n" for n in range(20_000)),
+        "User-agent: *\nDisallow: " + _filled("%41"),
+        "User-agent" + _filled(" "),
+        _filled("\n"),
+        _filled("\x00\xff\x85\u2028"),
+    ],
+    ids=[
+        "agents",
+        "agents by rules",
+        "wildcards",
+        "many wildcards",
+        "many anchors",
+        "escapes",
+        "blanks",
+        "empty",
+        "binary",
+    ],
+)
+def test_a_hostile_file_costs_bounded_time(text: str) -> None:
+    began = time.process_time()
+    rules = RobotsRules(rules_for("fetchq", text))
+    for _ in range(3):
+        rules.allow("http://h/" + "a" * 16_000)
+    assert time.process_time() - began < 5.0
+    assert rules.text.count("\n") <= MAX_RULES
+
+
+@pytest.mark.asyncio
+async def test_a_hostile_file_leaves_the_loop_to_others(site: Site, fetcher: Fetcher) -> None:
+    _robots(site, "User-agent: *\n" + "".join(f"Disallow: *{n}*b$\n" for n in range(20_000)))
+    url = site.serve("/" + "a" * 8_000, answer(b"hello"))
+    longest_s = 0.0
+    checking = asyncio.create_task(_fetch(fetcher, url))
+    while not checking.done():
+        began = time.monotonic()
+        await asyncio.sleep(0.001)
+        longest_s = max(longest_s, time.monotonic() - began)
+
+    assert (await checking).status is FetchStatus.OK
+    assert longest_s < 0.5

@@ -1,0 +1,89 @@
+"""What a fetch tells the frontier of the host that it came to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fetchq import FetchRequest, FetchResult, FetchStatus
+from fetchq_worker.fetch.http.phases import Phases
+from fetchq_worker.politeness.feedback import Courtesy
+from fetchq_worker.politeness.limit_by import ByHost
+
+URL = "http://a.example/"
+
+
+class _Cooled:
+    """What was asked of it, as `Cooling` takes it."""
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[str, float | None]] = []
+
+    async def cool(self, key: str, for_s: float | None) -> None:
+        self.keys.append((key, for_s))
+
+
+def _note(request: dict[str, Any], result: dict[str, Any], *, sent: bool = True, breaks: bool = True) -> str:
+    phases = Phases()
+    phases.sent = sent
+    courtesy = Courtesy(_Cooled(), ByHost(), breaks=breaks)
+    return courtesy.note_of(FetchRequest(url=URL, **request), FetchResult(url=URL, **result), phases)
+
+
+@pytest.mark.parametrize(
+    ("result", "note"),
+    [
+        ({"status": FetchStatus.OK, "http_status": 200}, "+OK"),
+        ({"status": FetchStatus.NOT_MODIFIED, "http_status": 304}, "+NOT_MODIFIED"),
+        ({"status": FetchStatus.HTTP_ERROR, "http_status": 404}, "+HTTP_ERROR 404"),
+        ({"status": FetchStatus.HTTP_ERROR, "http_status": 500}, "=HTTP_ERROR 500"),
+        ({"status": FetchStatus.HTTP_ERROR, "http_status": 429}, "=HTTP_ERROR 429"),
+        ({"status": FetchStatus.HTTP_ERROR, "http_status": 503}, "=HTTP_ERROR 503"),
+        ({"status": FetchStatus.TOO_LARGE, "http_status": 200}, "+TOO_LARGE"),
+        ({"status": FetchStatus.TIMEOUT}, "=TIMEOUT"),
+        ({"status": FetchStatus.CONNECT_ERROR}, "-CONNECT_ERROR"),
+        ({"status": FetchStatus.CONNECT_ERROR, "final_url": "http://a.example/next"}, "-CONNECT_ERROR"),
+        ({"status": FetchStatus.CONNECT_ERROR, "final_url": "http://b.example/"}, "+CONNECT_ERROR"),
+        ({"status": FetchStatus.HTTP_ERROR, "http_status": 503, "final_url": "http://b.example/"}, "+HTTP_ERROR 503"),
+        ({"status": FetchStatus.OK, "http_status": 200, "from_cache": True}, "=OK"),
+        ({"status": FetchStatus.DNS_ERROR}, "=DNS_ERROR"),
+        ({"status": FetchStatus.TLS_ERROR}, "=TLS_ERROR"),
+        ({"status": FetchStatus.ROBOTS_DENIED}, "=ROBOTS_DENIED"),
+        ({"status": FetchStatus.BLOCKED}, "=BLOCKED"),
+    ],
+)
+def test_an_answer_speaks_for_its_host_and_a_failed_connection_against_it(result: dict[str, Any], note: str) -> None:
+    assert _note({}, result) == note
+
+
+def test_a_timeout_before_anything_was_sent_is_a_failed_connection() -> None:
+    assert _note({}, {"status": FetchStatus.TIMEOUT}, sent=False) == "-TIMEOUT"
+
+
+@pytest.mark.parametrize("request_", [{"proxy": "out"}, {"limit_key": "tenant"}])
+def test_what_is_not_the_hosts_own_failure_breaks_no_circuit(request_: dict[str, Any]) -> None:
+    assert _note(request_, {"status": FetchStatus.CONNECT_ERROR}) == "=CONNECT_ERROR"
+
+
+def test_without_the_breaker_no_failure_counts() -> None:
+    assert _note({}, {"status": FetchStatus.CONNECT_ERROR}, breaks=False) == "=CONNECT_ERROR"
+
+
+def test_a_crawl_delay_goes_with_the_note_in_ms() -> None:
+    result = FetchResult(url=URL, status=FetchStatus.OK, http_status=200)
+    assert Courtesy(_Cooled(), ByHost()).note_of(FetchRequest(url=URL), result, Phases(), 1.5) == "+OK d=1500"
+
+
+@pytest.mark.asyncio
+async def test_only_a_busy_host_is_left_alone_and_for_as_long_as_it_asks() -> None:
+    cooled = _Cooled()
+    courtesy = Courtesy(cooled, ByHost())
+    request = FetchRequest(url=URL)
+    await courtesy.heed(request, "http://b.example:81/x", 200, {"Retry-After": "9"})
+    await courtesy.heed(request, "http://b.example:81/x", 500, {"Retry-After": "9"})
+    assert cooled.keys == []
+    date = {"Date": "Thu, 01 Jan 2026 00:00:00 GMT", "Retry-After": "Thu, 01 Jan 2026 00:00:30 GMT"}
+    for headers in ({"Retry-After": "9"}, {"Retry-After": "0"}, {"Retry-After": "-9"}, {}, date):
+        await courtesy.heed(request, "http://b.example:81/x", 429, headers)
+    assert cooled.keys == [("b.example", seconds) for seconds in (9.0, 1.0, None, None, 30.0)]

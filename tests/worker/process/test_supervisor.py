@@ -1,0 +1,123 @@
+"""Several processes under one: real children, small programs that say what happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from fetchq_worker.process import supervisor
+from fetchq_worker.process.supervisor import Supervisor
+
+WAITS = """
+import asyncio, os, signal, sys, pathlib
+from fetchq_worker.process.supervisor import stop_with_supervisor
+folder = pathlib.Path(sys.argv[1])
+async def main():
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    stop_with_supervisor()
+    (folder / str(os.getpid())).touch()
+    await stopped.wait()
+    (folder / f"{os.getpid()}.stopped").touch()
+asyncio.run(main())
+"""
+IGNORES = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+(pathlib.Path(sys.argv[1]) / str(os.getpid())).touch()
+while True:
+    time.sleep(60)
+"""
+
+
+def _supervisor(program: str, folder: Path, processes: int = 2) -> Supervisor:
+    return Supervisor([sys.executable, "-c", program, str(folder)], processes, grace_s=0)
+
+
+async def _wait_for(folder: Path, count: int, pattern: str = "[0-9]*") -> set[int]:
+    """The pids of those that have said so, once there are so many."""
+    async with asyncio.timeout(20):
+        while len(found := {int(path.stem) for path in folder.glob(pattern)}) < count:
+            await asyncio.sleep(0.01)
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+@pytest.mark.asyncio
+async def test_a_signal_to_the_supervisor_stops_every_child_in_good_order(tmp_path: Path) -> None:
+    running = asyncio.create_task(_supervisor(WAITS, tmp_path).run())
+    pids = await _wait_for(tmp_path, 2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await asyncio.wait_for(running, 20) == 0
+    assert {int(path.stem) for path in tmp_path.glob("*.stopped")} == pids
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_dies_is_replaced(tmp_path: Path) -> None:
+    workers = _supervisor(WAITS, tmp_path)
+    running = asyncio.create_task(workers.run())
+    first = await _wait_for(tmp_path, 2)
+    os.kill(min(first), signal.SIGKILL)
+    assert len(await _wait_for(tmp_path, 3)) == 3
+    workers.stop()
+    assert await asyncio.wait_for(running, 20) == 0
+
+
+@pytest.mark.asyncio
+async def test_children_that_end_well_are_not_replaced(tmp_path: Path) -> None:
+    program = "import os, pathlib, sys; (pathlib.Path(sys.argv[1]) / str(os.getpid())).touch()"
+    assert await asyncio.wait_for(_supervisor(program, tmp_path).run(), 20) == 0
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", sorted(supervisor.HOPELESS))
+async def test_a_start_that_cannot_succeed_is_not_repeated_and_its_status_is_ours(tmp_path: Path, status: int) -> None:
+    program = f"import sys; sys.exit({status})"
+    assert await asyncio.wait_for(_supervisor(program, tmp_path).run(), 20) == status
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "KILL_AFTER_S", 0.1)
+    workers = _supervisor(IGNORES, tmp_path, processes=1)
+    running = asyncio.create_task(workers.run())
+    [pid] = await _wait_for(tmp_path, 1)
+    workers.stop()
+    assert await asyncio.wait_for(running, 20) == 0
+    assert not _alive(pid)
+
+
+@pytest.mark.asyncio
+async def test_a_second_stop_kills_at_once(tmp_path: Path) -> None:
+    workers = _supervisor(IGNORES, tmp_path, processes=1)
+    running = asyncio.create_task(workers.run())
+    await _wait_for(tmp_path, 1)
+    workers.stop()
+    workers.stop()
+    assert await asyncio.wait_for(running, 5) == 0
+
+
+@pytest.mark.asyncio
+async def test_children_stop_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys; from fetchq_worker.process.supervisor import Supervisor; "
+        "asyncio.run(Supervisor([sys.executable, '-c', sys.argv[1], sys.argv[2]], 2, grace_s=0).run())"
+    )
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, WAITS, str(tmp_path))
+    pids = await _wait_for(tmp_path, 2)
+    parent.kill()
+    await parent.wait()
+    assert await _wait_for(tmp_path, 2, "*.stopped") == pids

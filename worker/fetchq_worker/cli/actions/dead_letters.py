@@ -1,0 +1,214 @@
+"""`fetchq dead`: dead letters for a person at a terminal."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from fetchq import DeadLetter, DeadLetterNotFound, FetchStatus, RetryOutcome
+from fetchq.client.dead_letters import DeadFilter
+from fetchq_worker.cli.bulk.summary import printable
+from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.progress import make_progress
+from fetchq_worker.cli.terminal.run import say
+from fetchq_worker.settings import Settings
+
+from .dead_letter_line import ListLine, line_of, sheet_of
+from .redis_client import reached_producer
+
+_AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_IN_ONE_WAY: Final = "name the jobs by their ids, or by filters such as --status TIMEOUT, or all of them by --all"
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+class _Tally:
+    """How far a command over many letters has come, as a progress bar takes it."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[RetryOutcome] = Counter()
+        self.failed = 0
+
+    @property
+    def done(self) -> int:
+        return self.counts.total()
+
+
+async def list_letters(wanted: Mapping[str, str], limit: int | None, as_json: bool, settings: Settings) -> ExitStatus:
+    """Prints a line a letter, newest first."""
+    which = _filter(wanted)
+    shown = 0
+    async with reached_producer(settings) as producer:
+        async for letter in producer.dead.letters(newest_first=True, **which):
+            line = line_of(letter)
+            sys.stdout.buffer.write(_encoder.encode(line) + b"\n" if as_json else _text(line).encode())
+            shown += 1
+            if shown == limit:
+                break
+    return ExitStatus.OK
+
+
+async def show_letter(job_id: str, secrets: bool, payload: bool, settings: Settings) -> ExitStatus:
+    """Prints a letter as JSON, or with `payload` the job's bytes alone."""
+    async with reached_producer(settings) as producer:
+        letter = await producer.dead.get(job_id)
+    if payload:
+        sys.stdout.buffer.write(letter.payload)
+        if not letter.whole:
+            say(_what_is_missing(letter))
+    else:
+        sheet = _encoder.encode(sheet_of(letter, secrets=secrets))
+        sys.stdout.buffer.write(msgspec.json.format(sheet, indent=2) + b"\n")
+    return ExitStatus.OK
+
+
+async def retry(job_ids: Sequence[str], wanted: Mapping[str, str], everything: bool, settings: Settings) -> ExitStatus:
+    """Prints what came of each, a line a job; of many at once, how many there were."""
+    which = _chosen(job_ids, wanted, everything)
+    if not job_ids:
+        return await _retry_all(which, settings)
+    async with reached_producer(settings) as producer:
+        outcomes = await producer.dead.retry_many(job_ids)
+    for job_id, outcome in zip(job_ids, outcomes, strict=True):
+        sys.stdout.write(f"{printable(job_id)} {outcome}\n")
+    for job_id, outcome in zip(job_ids, outcomes, strict=True):
+        if outcome is not RetryOutcome.RETRIED:
+            raise CommandFailed(_why_not(job_id, outcome), ExitStatus.FAILED)
+    return ExitStatus.OK
+
+
+async def purge(job_ids: Sequence[str], wanted: Mapping[str, str], everything: bool, settings: Settings) -> ExitStatus:
+    """Prints what came of each, a line a job; of many at once, how many there were."""
+    which = _chosen(job_ids, wanted, everything)
+    if not job_ids:
+        return await _purge_all(which, settings)
+    async with reached_producer(settings) as producer:
+        purged = await producer.dead.purge_many(job_ids)
+    for job_id, there in zip(job_ids, purged, strict=True):
+        sys.stdout.write(f"{printable(job_id)} {'purged' if there else RetryOutcome.NOT_FOUND}\n")
+    if not all(purged):
+        raise CommandFailed(str(DeadLetterNotFound(job_ids[purged.index(False)])), ExitStatus.FAILED)
+    return ExitStatus.OK
+
+
+async def _retry_all(which: DeadFilter, settings: Settings) -> ExitStatus:
+    tally = _Tally()
+    progress = _Paced(tally)
+    try:
+        async with reached_producer(settings) as producer:
+            progress.total = None if which else await producer.dead.count()
+            async for counts in producer.dead.retry_all(**which):
+                tally.counts.update(counts)
+                tally.failed = tally.done - tally.counts[RetryOutcome.RETRIED]
+                progress.show()
+    finally:
+        progress.close()
+        sys.stdout.write(f"{tally.counts[RetryOutcome.RETRIED]} retried{_rest(tally.counts)}\n")
+    return ExitStatus.FAILED if tally.counts[RetryOutcome.INCOMPLETE] else ExitStatus.OK
+
+
+async def _purge_all(which: DeadFilter, settings: Settings) -> ExitStatus:
+    tally = _Tally()
+    progress = _Paced(tally)
+    try:
+        async with reached_producer(settings) as producer:
+            progress.total = None if which else await producer.dead.count()
+            async for count in producer.dead.purge_all(**which):
+                tally.counts[RetryOutcome.NOT_FOUND] += count  # which is what they are from now on
+                progress.show()
+    finally:
+        progress.close()
+        sys.stdout.write(f"{tally.done} purged\n")
+    return ExitStatus.OK
+
+
+class _Paced:
+    """A progress bar (or lines) that is drawn no more often than it can be read."""
+
+    def __init__(self, tally: _Tally) -> None:
+        self.total: int | None = None
+        self._tally = tally
+        self._progress = make_progress(stdout_is_results=False)
+        self._next_s = 0.0
+
+    def show(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + self._progress.interval_s
+            self._progress.show(self._tally, self.total)
+
+    def close(self) -> None:
+        self._progress.close()
+
+
+def _chosen(job_ids: Sequence[str], wanted: Mapping[str, str], everything: bool) -> DeadFilter:
+    """The filter, once it is plain which letters are meant."""
+    if (bool(job_ids), bool(wanted), everything).count(True) != 1:
+        raise CommandFailed(_IN_ONE_WAY, ExitStatus.USAGE)
+    return _filter(wanted)
+
+
+def _filter(wanted: Mapping[str, str]) -> DeadFilter:
+    """The filters that were typed, as the producer takes them."""
+    which: dict[str, Any] = dict(wanted)
+    if "status" in which:
+        which["status"] = which["status"].upper()
+        if which["status"] not in set(FetchStatus):
+            names = ", ".join(FetchStatus)
+            raise CommandFailed(f"--status takes one of {names}, not {wanted['status']!r}", ExitStatus.USAGE)
+    for name in ("older_than", "newer_than"):
+        if name in which:
+            which[f"{name}_s"] = _seconds(name, which.pop(name))
+    return cast(DeadFilter, which)
+
+
+def _seconds(name: str, text: str) -> float:
+    found = _AGE.fullmatch(text)
+    if found is None:
+        option = name.replace("_", "-")
+        raise CommandFailed(f"--{option} takes an age such as 90s, 15m, 6h, 2d or 1w, not {text!r}", ExitStatus.USAGE)
+    return float(found[1]) * _UNIT_S[found[2]]
+
+
+def _text(line: ListLine) -> str:
+    """A letter in a line for a person; the id whole and first, so that it can be cut out."""
+    what = line.url or line.function
+    when = f"{line.died_at:%Y-%m-%d %H:%M:%SZ}"
+    return f"{printable(line.id)}  {when}  {line.status:<13}  {printable(what)}  {_reason(line)}\n"
+
+
+def _reason(line: ListLine) -> str:
+    why = line.error or (f"HTTP {line.http_status}" if line.http_status else "")
+    return printable(why)
+
+
+def _rest(counts: Counter[RetryOutcome]) -> str:
+    told = {
+        RetryOutcome.ACTIVE: "queued or running again already",
+        RetryOutcome.INCOMPLETE: "cannot be: their payloads are not whole",
+        RetryOutcome.NOT_FOUND: "gone meanwhile",
+    }
+    return "".join(f", {counts[outcome]} {what}" for outcome, what in told.items() if counts[outcome])
+
+
+def _why_not(job_id: str, outcome: RetryOutcome) -> str:
+    if outcome is RetryOutcome.NOT_FOUND:
+        return str(DeadLetterNotFound(job_id))
+    if outcome is RetryOutcome.ACTIVE:
+        return f"job {job_id} is queued or running again already; its letter stays"
+    return f"job {job_id} cannot be run again: its letter does not hold all of its payload"
+
+
+def _what_is_missing(letter: DeadLetter) -> str:
+    if letter.kind == "string":
+        return f"these are the first {len(letter.payload):,} of {letter.payload_bytes:,} bytes"
+    if letter.kind == "none":
+        return "the payload was gone when the job was looked at"
+    return f"the job's key held a {letter.kind}; this is what DUMP says of it"

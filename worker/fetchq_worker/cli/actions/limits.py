@@ -1,0 +1,88 @@
+"""The commands about limits of hosts."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from fetchq import HostLimits
+from fetchq.client.limits import DEFAULT_CONCURRENCY, name_of
+from fetchq_worker.cli.bulk.summary import printable
+from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.run import say
+from fetchq_worker.settings import Settings
+
+from .redis_client import reached_producer
+
+
+async def set_limits(host: str, wanted: HostLimits, settings: Settings) -> ExitStatus:
+    """Prints what is set for the host now; raises `InvalidRequest`."""
+    if wanted == HostLimits():
+        raise CommandFailed("say what to set: --concurrency, --rate, --burst or --min-delay", ExitStatus.USAGE)
+    async with reached_producer(settings) as producer:
+        now = await producer.limits.set(
+            host,
+            concurrency=wanted.concurrency,
+            rate=wanted.rate,
+            burst=wanted.burst,
+            min_delay_s=wanted.min_delay_s,
+        )
+    _print({name_of(host): now})
+    return ExitStatus.OK
+
+
+async def show_limits(host: str | None, as_json: bool, settings: Settings) -> ExitStatus:
+    """Prints a line for each name, or one of what holds for `host`."""
+    async with reached_producer(settings) as producer:
+        if host is None:
+            limits = await producer.limits.show()
+        else:
+            limits = {name_of(host): await producer.limits.get(host)}
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(limits) + b"\n")
+    elif limits:
+        _print(limits)
+    else:
+        say(f"nothing is set: each host has up to {DEFAULT_CONCURRENCY} fetches at a time")
+    return ExitStatus.OK
+
+
+async def clear_limits(host: str, settings: Settings) -> ExitStatus:
+    async with reached_producer(settings) as producer:
+        if not await producer.limits.clear(host):
+            raise CommandFailed(f"nothing was set for {name_of(host)}; see fetchq limits show", ExitStatus.FAILED)
+    return ExitStatus.OK
+
+
+async def pause_host(host: str, settings: Settings) -> ExitStatus:
+    async with reached_producer(settings) as producer:
+        await producer.limits.pause(host)
+    return ExitStatus.OK
+
+
+async def resume_host(host: str, settings: Settings) -> ExitStatus:
+    async with reached_producer(settings) as producer:
+        await producer.limits.resume(host)
+    return ExitStatus.OK
+
+
+def _print(limits: dict[str, HostLimits]) -> None:
+    width = max(len(name) for name in limits)
+    for name, one in limits.items():
+        sys.stdout.write(f"{printable(name):<{width}}  {_in_words(one)}\n")
+
+
+def _in_words(limits: HostLimits) -> str:
+    words = []
+    if limits.concurrency is not None:
+        words.append(f"concurrency {limits.concurrency}")
+    if limits.rate is not None:
+        words.append(f"rate {limits.rate}")
+    if limits.burst is not None:
+        words.append(f"burst {limits.burst}")
+    if limits.min_delay_s is not None:
+        words.append(f"min delay {limits.min_delay_s:g} s")
+    if limits.paused is not None:
+        words.append("paused" if limits.paused else "not paused")
+    return ", ".join(words)

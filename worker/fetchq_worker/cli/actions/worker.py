@@ -1,0 +1,152 @@
+"""`fetchq worker`: runs a worker until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from arq.connections import ArqRedis, RedisSettings
+from redis.exceptions import RedisError
+
+from fetchq import FetchStatus
+from fetchq.store.address import RedisAddress, connect
+from fetchq.store.errors import translated
+from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.logs import configure_logs
+from fetchq_worker.engine import Worker
+from fetchq_worker.process.arq_settings import worker_settings
+from fetchq_worker.process.gc_tuning import settle_in
+from fetchq_worker.process.make_worker import make_worker
+from fetchq_worker.process.supervisor import SUPERVISED_ENV, Supervisor, stop_with_supervisor
+from fetchq_worker.settings import ENV_PREFIX, Settings
+
+from .redis_client import wait_for_answer
+
+_log = logging.getLogger("fetchq.worker")
+
+_OPTION_OF: Final = {
+    "queue": "queue_name",
+    "concurrency": "max_jobs",
+    "grace_s": "job_completion_wait",
+    "lease_s": "lease_s",
+    "dead_letter_ttl_s": "dead_letter_ttl_s",
+}
+"""What a flag is called among the worker's own arguments."""
+
+
+async def work(settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings) -> ExitStatus:
+    """Runs one worker here, or several in processes of their own; see `_work`."""
+    configure_logs("INFO", each_job=settings.verbose)
+    if settings.processes == 1 or SUPERVISED_ENV in os.environ:
+        stop_with_supervisor()
+        return await _work(settings_name, burst, flags, settings)
+    status = await Supervisor(sys.orig_argv, settings.processes, grace_s=settings.grace_s).run()
+    return ExitStatus(status) if status in set(ExitStatus) else ExitStatus.FAILED
+
+
+async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings) -> ExitStatus:
+    """Returns after SIGTERM or SIGINT, or with `burst` when the queue is empty. Raises `RedisUnavailable` at the start.
+
+    `flags` are the settings that stand on the command line: they outrank those of the class that `settings_name` names.
+    Once it runs, the worker outlives Redis's absence.
+    """
+    options: dict[str, Any] = {"burst": burst}
+    if settings_name is None:
+        settings_class = worker_settings(settings=settings, redis_pool=None)  # ours goes where arq's cannot
+        address = RedisAddress.parse(settings.redis_url)
+    else:
+        _into_environment(flags)
+        settings_class = load_settings_class(settings_name)
+        address = _address_of(settings_class, settings, given="redis_url" in flags)
+        options |= {_OPTION_OF[name]: getattr(settings, name) for name in flags if name in _OPTION_OF}
+        if "dead_letters" in flags or "dead_letter_max" in flags:
+            options["dead_letter_max"] = settings.kept_letters
+    if "job_completion_wait" in options:
+        options["job_completion_wait"] = math.ceil(options["job_completion_wait"])
+    redis = connect(address, redis_class=ArqRedis)
+    try:
+        await wait_for_answer(redis)
+        worker = make_worker(settings_class, redis, **options)
+        settle_in()
+        _log.info(
+            "worker.started id=%s queue=%s concurrency=%d redis=%s",
+            worker.id,
+            worker.queue_name,
+            worker.max_jobs,
+            address,
+        )
+        try:
+            await worker.async_run()
+        except RedisError:  # only before it has begun to work; after that it bears with Redis
+            with translated(redis):
+                raise
+        except asyncio.CancelledError:
+            pass  # how the worker's own signal handler ends its run
+        finally:
+            await worker.close()
+            _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
+    finally:
+        await redis.aclose()
+    return ExitStatus.OK
+
+
+def _counts(worker: Worker) -> str:
+    counts = f"complete={worker.jobs_complete} failed={worker.jobs_failed} retried={worker.jobs_retried}"
+    outcomes: Counter[FetchStatus] = worker.ctx.get("outcomes", Counter())
+    return " ".join([counts, *(f"{status}={count}" for status, count in outcomes.most_common())])
+
+
+def load_settings_class(name: str) -> type:
+    """The class that `module:Class` names, the working directory being searched first; raises `CommandFailed`."""
+    module_name, _, class_name = name.partition(":")
+    if not module_name or not class_name:
+        raise CommandFailed(f"--settings takes module:Class, not {name!r}", ExitStatus.USAGE)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as problem:
+        if not f"{module_name}.".startswith(f"{problem.name}."):
+            raise  # the module is there; one that it imports is not
+        raise CommandFailed(f"--settings: there is no module {module_name!r} here", ExitStatus.USAGE) from problem
+    except AttributeError as problem:
+        raise CommandFailed(f"--settings: {module_name} has no {class_name!r}", ExitStatus.USAGE) from problem
+    if not isinstance(found, type) or not ("functions" in vars(found) or "cron_jobs" in vars(found)):
+        raise CommandFailed(f"--settings: {name} is not a class made by worker_settings()", ExitStatus.USAGE)
+    return found
+
+
+def _into_environment(flags: Mapping[str, Any]) -> None:
+    """Lets the class, which reads its settings from the environment as it is made, see the flags too."""
+    for name in flags.keys() & set(Settings.__struct_fields__):
+        value = flags[name]
+        os.environ[ENV_PREFIX + name.upper()] = " ".join(value) if isinstance(value, list) else str(value)
+
+
+def _address_of(settings_class: type, settings: Settings, *, given: bool) -> RedisAddress:
+    """Where the class says that Redis is, unless the command line says so."""
+    theirs = vars(settings_class).get("redis_settings")
+    if given or not isinstance(theirs, RedisSettings):
+        return RedisAddress.parse(settings.redis_url)
+    hosts = theirs.host if isinstance(theirs.host, list) else [(theirs.host, theirs.port)]
+    return RedisAddress(
+        hosts=tuple(hosts),
+        db=theirs.database,
+        username=theirs.username,
+        password=theirs.password,
+        tls=theirs.ssl,
+        unix_path=theirs.unix_socket_path,
+        master=theirs.sentinel_master if theirs.sentinel else None,
+        ssl_ca_certs=theirs.ssl_ca_certs,
+        ssl_certfile=theirs.ssl_certfile,
+        ssl_keyfile=theirs.ssl_keyfile,
+    )

@@ -1,0 +1,164 @@
+"""Where the lines of results go: a file that a later run can go on with, or stdout."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+import msgspec
+
+from fetchq import FetchStatus
+from fetchq.contract.wire import UNREADABLE
+from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus, cannot_write
+
+if sys.platform != "win32":
+    import fcntl
+
+MAX_LINE_BYTES: Final = 64 << 20
+"""A longer line was not written here."""
+_BEGINNING: Final = b'{"id":'
+
+
+class WrittenLine(msgspec.Struct):
+    """What is read of a line again."""
+
+    url: str
+    status: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the fetch ended as wished; a status that nobody knows is no success."""
+        return self.status in (FetchStatus.OK, FetchStatus.NOT_MODIFIED)
+
+
+class LineSink(Protocol):
+    """Takes whole lines; what it has taken, a kill of the process cannot take back. Raises `CommandFailed`."""
+
+    def write(self, lines: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class StdoutLines:
+    """Lines to stdout."""
+
+    def __init__(self) -> None:
+        os.set_blocking(1, True)  # a terminal or pipe that somebody left non-blocking would tear lines apart
+
+    def write(self, lines: bytes) -> None:
+        rest = memoryview(lines)
+        try:
+            while rest:
+                rest = rest[os.write(1, rest) :]
+        except OSError as problem:
+            raise cannot_write("to stdout", problem) from problem
+
+    def close(self) -> None:
+        """Stdout is the process's own and stays open."""
+
+
+class ResultFile:
+    """A JSON Lines file that only ever ends in a whole line once it was opened, or is mended when it is opened next.
+
+    One process at a time writes to it.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        """Opens `path`; raises `CommandFailed` when it holds something and `resume` is False, or is in use."""
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except (OSError, ValueError) as problem:
+            why = problem.strerror if isinstance(problem, OSError) else str(problem)
+            raise CommandFailed(f"cannot open {path}: {why}", ExitStatus.USAGE) from problem
+        try:
+            state = os.fstat(self._fd)
+            self._mendable = stat.S_ISREG(state.st_mode)
+            self._end = state.st_size if self._mendable else 0
+            self._lock()
+            self._refuse(found=bool(self._end), resume=resume)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<ResultFile {self._path} {self._end} bytes>"
+
+    def mend(self) -> Iterator[WrittenLine]:
+        """The lines that are there. What follows the last line end is cut off: a kill came in the middle of it.
+
+        Raises `CommandFailed`, and changes nothing, when a line is not one of results.
+        """
+        if not self._mendable:
+            return
+        end = 0
+        with open(self._fd, "rb", closefd=False) as file:
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
+                if not line.endswith(b"\n"):
+                    begun_here = number > 1 or _BEGINNING.startswith(line[: len(_BEGINNING)])
+                    if len(line) == MAX_LINE_BYTES or not begun_here:
+                        raise self._foreign(number)
+                    break
+                try:
+                    yield msgspec.json.decode(line, type=WrittenLine)
+                except UNREADABLE as problem:
+                    raise self._foreign(number) from problem
+                end += len(line)
+        if end != self._end:
+            self._cut(end)
+
+    def write(self, lines: bytes) -> None:
+        rest = memoryview(lines)
+        try:
+            os.lseek(self._fd, self._end, os.SEEK_SET) if self._mendable else None
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as problem:
+            if self._mendable:
+                self._cut(self._end + _whole_lines(lines[: len(lines) - len(rest)]))
+            raise cannot_write(str(self._path), problem) from problem
+        self._end += len(lines)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _refuse(self, *, found: bool, resume: bool) -> None:
+        if found and not resume:
+            raise CommandFailed(
+                f"{self._path} holds results already: go on with --resume, or name another file", ExitStatus.USAGE
+            )
+
+    def _lock(self) -> None:
+        if sys.platform == "win32" or not self._mendable:
+            return
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise CommandFailed(f"another fetchq is writing to {self._path}", ExitStatus.USAGE) from problem
+        except OSError:
+            return  # a file system without locks; nothing is promised there
+
+    def _cut(self, end: int) -> None:
+        os.ftruncate(self._fd, end)
+        self._end = end
+
+    def _foreign(self, number: int) -> CommandFailed:
+        return CommandFailed(
+            f"line {number} of {self._path} is not a result of fetchq: name another file", ExitStatus.USAGE
+        )
+
+
+def _whole_lines(written: bytes) -> int:
+    return written.rfind(b"\n") + 1

@@ -1,1 +1,0 @@
-"""The main job, shown: `make demo`, or `python -m fetchq_worker.demo`."""

@@ -1,0 +1,104 @@
+"""Waking: how an idle worker learns of work at once, without asking over and over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+
+from fetchq.store.engine_scripts import REDIS_ERRORS
+from fetchq.store.keys import Keys
+from fetchq.tasks import raise_if_cancelled, wait_ended
+
+logger = logging.getLogger("fetchq.engine")
+
+MAX_BLOCK_S: Final = 10.0
+"""How long one BLPOP blocks. Never 0, which would mean for ever on a connection that may be dead."""
+
+
+class Bell:
+    """Wakes the one task that waits for it. Rung while nobody waits, it ends the next wait at once."""
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Returns when the bell rings (True) or after `timeout_s`; it is silent afterwards."""
+        if not self._rung:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(timeout_s, _end, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        rung, self._rung = self._rung, False
+        return rung
+
+
+def _end(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class Waker:
+    """Takes wake tokens while the worker is idle, on a connection of its own, and rings the bell for each.
+
+    Only while it is idle: a busy worker would swallow a token that an idle one waits for.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, bell: Bell) -> None:
+        # Beside the pool: a small pool must not be spent on a connection that does nothing but wait.
+        make: Callable[[], AbstractConnection] = redis.connection_pool.make_connection
+        self._connection = make()
+        self._key: Final = keys.wake
+        self._bell = bell
+        self._idle = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        socket_timeout_s = self._connection.socket_timeout
+        self._block_s: Final = MAX_BLOCK_S if socket_timeout_s is None else min(MAX_BLOCK_S, socket_timeout_s / 2)
+        self.token_taken = False
+        """A token was taken and no claim has been made since."""
+
+    def listen(self) -> None:
+        """The worker is idle. Listening goes on until a token comes or `rest` is called."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._listen(), name="fetchq-wake")
+        self._idle.set()
+
+    def rest(self) -> None:
+        """The worker is not idle any more. A BLPOP that is under way may still bring a token."""
+        self._idle.clear()
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            await wait_ended(self._task)
+        await self._connection.disconnect(nowait=True)
+
+    async def _listen(self) -> None:
+        while True:
+            raise_if_cancelled()
+            await self._idle.wait()
+            try:
+                await self._connection.send_command("BLPOP", self._key, self._block_s)
+                token = await self._connection.read_response()
+            except REDIS_ERRORS as problem:
+                # The worker's own calls meet the same trouble and back off from it; it is idle again when they succeed.
+                logger.debug("wake.broken: %s", problem)
+                self._idle.clear()
+                continue
+            if token is not None:
+                self.token_taken = True
+                self._idle.clear()
+                self._bell.ring()

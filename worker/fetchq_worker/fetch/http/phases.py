@@ -1,0 +1,109 @@
+"""The phases of one attempt: when each began and ended, and whether anything has been sent.
+
+aiohttp's TraceConfig is not used: it cannot tell the TLS handshake from the rest of connecting, and its signals cost a
+sixth of the client's throughput. The connector, the resolver, the socket factory and the TLS objects of `client` stamp
+the attempt that runs in their context instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from time import monotonic
+from typing import Final
+
+from fetchq import Timing
+from fetchq_worker.fetch.egress.guard import is_address
+
+BeforeSend = Callable[[], Awaitable[None]]
+"""Awaited once, when the first connection stands and before the first byte of the request is written."""
+
+Heed = Callable[[str, int, Mapping[str, str]], Awaitable[None]]
+"""Awaited with URL, status and headers of each answer, before its body is read."""
+
+
+class Phases:
+    """Seconds per phase, summed over the hops of one attempt."""
+
+    __slots__ = (
+        "_began",
+        "_head_wait_began",
+        "_hop_began",
+        "_host",
+        "_socket_at",
+        "_tls_at",
+        "before_send",
+        "connect_s",
+        "dns_s",
+        "first_byte_s",
+        "heed",
+        "reused",
+        "sent",
+        "tls_s",
+    )
+
+    def __init__(self, before_send: BeforeSend | None = None, heed: Heed | None = None) -> None:
+        self._began = self._hop_began = self._head_wait_began = monotonic()
+        self._socket_at = self._tls_at = 0.0
+        self._host = ""
+        self.before_send = before_send
+        self.heed = heed
+        self.dns_s: float | None = None
+        self.connect_s: float | None = None
+        self.tls_s: float | None = None
+        self.first_byte_s: float | None = None
+        self.reused = False
+        """Whether the connection at hand had been used before."""
+        self.sent = False
+        """Whether a byte of the request may have left: a server may have acted on it."""
+
+    def connecting(self, host: str) -> None:
+        """A connection to a host is asked for, new or pooled."""
+        self._host = host
+        self._hop_began = monotonic()
+        self._socket_at = self._tls_at = 0.0
+        self.reused = False
+
+    def resolved(self) -> None:
+        """The name has an address, and a socket for it is about to be opened; the first of several counts."""
+        if not self._socket_at:
+            self._socket_at = monotonic()
+            if not is_address(self._host):
+                self.dns_s = (self.dns_s or 0.0) + self._socket_at - self._hop_began
+
+    def tls_began(self) -> None:
+        """The handshake moves; its first move counts."""
+        if not self._tls_at:
+            self._tls_at = monotonic()
+
+    def connected(self) -> None:
+        """A connection stands; the request is sent next."""
+        now = monotonic()
+        self.reused = not self._socket_at
+        if not self.reused:
+            tcp_ended = self._tls_at or now
+            self.connect_s = (self.connect_s or 0.0) + tcp_ended - self._socket_at
+            if self._tls_at:
+                self.tls_s = (self.tls_s or 0.0) + now - self._tls_at
+        self._head_wait_began = now
+
+    def answered(self) -> None:
+        """The head of an answer is there."""
+        self.first_byte_s = (self.first_byte_s or 0.0) + monotonic() - self._head_wait_began
+
+    def elapsed_s(self) -> float:
+        return monotonic() - self._began
+
+    def timing(self, queued_s: float | None, total_s: float) -> Timing:
+        return Timing(
+            queued_s=queued_s,
+            dns_s=self.dns_s,
+            connect_s=self.connect_s,
+            tls_s=self.tls_s,
+            first_byte_s=self.first_byte_s,
+            total_s=total_s,
+        )
+
+
+current_phases: Final[ContextVar[Phases]] = ContextVar("fetchq_phases")
+"""Those of the attempt that runs in this context; tasks that it starts inherit them."""

@@ -1,0 +1,96 @@
+"""Where a redirect leads and what goes along (RFC 9110, section 15.4; fetch standard, "HTTP-redirect fetch")."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import ada_url
+import msgspec
+
+from fetchq import InvalidRequest
+from fetchq.contract.validation import normalise_url
+
+REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
+"""The fetch standard's "redirect status"; 300, 304, 305 and 306 are not followed."""
+
+_CREDENTIAL_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+_BODY_HEADERS: Final = frozenset(
+    {
+        "content-encoding",
+        "content-language",
+        "content-location",
+        "content-type",
+        "content-digest",
+        "repr-digest",
+        "digest",
+        "last-modified",
+    }
+)
+"""RFC 9110, section 15.4, item 3.2; the digest fields are RFC 9530's and RFC 3230's."""
+
+
+class Hop(msgspec.Struct, frozen=True, gc=False):
+    """One request of an attempt: the first one, or one that a redirect led to."""
+
+    url: str
+    """Serialised, fragment included."""
+    method: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+
+
+def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
+    """The request that a redirect asks for; raises `InvalidRequest` where it leads to no http or https URL."""
+    url = _resolve(hop.url, location)
+    method, body, headers = hop.method, hop.body, hop.headers
+    if (http_status == 303 and method not in ("GET", "HEAD")) or (http_status in (301, 302) and method == "POST"):
+        method, body = "GET", None
+        headers = _without(headers, _BODY_HEADERS)
+    if origin_of(url) != origin_of(hop.url):
+        headers = _without(headers, _CREDENTIAL_HEADERS)
+    return Hop(url, method, headers, body)
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a serialised URL, whose default port is never written (RFC 6454, section 4)."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{authority_of(rest)}"
+
+
+def authority_of(after_scheme: str) -> str:
+    """Host and port; in a serialised http URL a slash always follows them."""
+    return after_scheme.partition("/")[0]
+
+
+def host_of(url: str) -> str:
+    """The host of a serialised URL, an IPv6 address in its brackets."""
+    authority = authority_of(url.partition("://")[2])
+    host, colon, port = authority.rpartition(":")
+    return host if colon and port.isdigit() else authority
+
+
+def _resolve(base: str, location: str) -> str:
+    try:
+        joined = ada_url.join_url(base, as_text(location))
+    except (ValueError, UnicodeError) as problem:
+        raise InvalidRequest("Location", "does not resolve to a URL") from problem
+    url = normalise_url(joined)
+    if "#" not in url:  # RFC 9110, section 10.2.2
+        _, mark, fragment = base.partition("#")
+        url = f"{url}{mark}{fragment}"
+    return url
+
+
+def as_text(value: str) -> str:
+    """A header's value as aiohttp gives it, in UTF-8; one that is not UTF-8 is read as Latin-1."""
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
+
+
+def _without(headers: tuple[tuple[str, str], ...], names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(pair for pair in headers if pair[0].lower() not in names)

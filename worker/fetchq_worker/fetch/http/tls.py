@@ -1,0 +1,70 @@
+"""TLS as a worker is set up for it: whom it trusts, and as whom it presents itself."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+from fetchq_worker.fetch.access.credentials import Certificate, Credential
+from fetchq_worker.settings import InvalidSetting
+
+from .phases import current_phases
+
+
+class StampedTLS(ssl.SSLObject):
+    """A TLS connection that says when its handshake begins."""
+
+    def do_handshake(self) -> None:
+        phases = current_phases.get(None)
+        if phases is not None:
+            phases.tls_began()
+        super().do_handshake()
+
+
+class TLSContexts:
+    """The contexts of one process, each made once: loading the system's certificates takes some 20 ms."""
+
+    def __init__(self, ca_file: str | None, credentials: Mapping[str, Credential]) -> None:
+        """`ca_file` (PEM) is trusted beside the system's own. Raises `InvalidSetting`."""
+        self._ca_file = ca_file
+        self._certificates = {name: held for name, held in credentials.items() if isinstance(held, Certificate)}
+        self._made: dict[tuple[str | None, bool], ssl.SSLContext] = {}
+        for name in self._certificates:
+            self.context(name)  # a certificate that cannot be used is told of at the start
+
+    def __repr__(self) -> str:
+        return f"<TLSContexts ca_file={self._ca_file!r} certificates={sorted(self._certificates)}>"
+
+    def context(self, certificate: str | None = None, *, verify: bool = True) -> ssl.SSLContext:
+        """The context that presents the client certificate of that name, and verifies servers unless told not to."""
+        known = self._made.get((certificate, verify))
+        if known is None:
+            known = self._made[certificate, verify] = self._make(certificate, verify)
+        return known
+
+    def _make(self, certificate: str | None, verify: bool) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        context.sslobject_class = StampedTLS
+        if self._ca_file is not None:
+            try:
+                context.load_verify_locations(cafile=self._ca_file)
+            except (OSError, ssl.SSLError) as problem:
+                why = f"{self._ca_file} holds no certificates that can be read"
+                raise InvalidSetting(f"tls_ca_file (FETCHQ_TLS_CA_FILE): {why}") from problem
+        if certificate is not None:
+            _present(context, certificate, self._certificates[certificate])
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def _present(context: ssl.SSLContext, name: str, held: Certificate) -> None:
+    password = "" if held.password is None else held.password.reveal()
+    try:
+        # A password is always given: without one, OpenSSL would ask on the terminal.
+        context.load_cert_chain(held.certificate, held.key, password=lambda: password)
+    except (OSError, ssl.SSLError, ValueError) as problem:
+        why = f"the certificate or key of {name} cannot be loaded"
+        raise InvalidSetting(f"credentials_file (FETCHQ_CREDENTIALS_FILE): {why}") from problem
