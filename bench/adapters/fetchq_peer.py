@@ -43,7 +43,7 @@ class Client(QueueClient):
     async def enqueue(self, job: str, args: list[Any]) -> Job:
         if job == "fetch":
             return await self._producer.enqueue(args[0])
-        return await self._producer.enqueue_call(job, *args)
+        return await self._producer.enqueue_job(job, *args)
 
     async def enqueue_many(self, job: str, args: list[Any], count: int) -> None:
         if job == "fetch":

@@ -86,7 +86,7 @@ class Producing:
     async def _call(self, producer: Producer, number: int) -> None:
         wait_s = self._random.uniform(0, self._plan.max_wait_s)
         try:
-            job = await producer.enqueue_call("mark", number, round(wait_s, 4))
+            job = await producer.enqueue_job("mark", number, round(wait_s, 4))
         except FetchqError:
             return
         self._note([(number, job)], "mark")

@@ -261,7 +261,7 @@ async def _produce(producer: Producer, site: CountingSite, load: Load, jobs: int
 
 
 async def _enqueue_empty(producer: Producer, count: int) -> None:
-    """`enqueue_call` for many: the same payload, script, limits and waiting."""
+    """`enqueue_job` for many: the same payload, script, limits and waiting."""
     payload = wire.encode_job(EMPTY, (), {}, time.time_ns() // 1_000_000)
     put = await producer._run_enqueue([(job_id, payload, "", "", "") for job_id in producer._ids.take(count)])
     if put.problem is not None:

@@ -30,7 +30,7 @@ from fetchq import (
 from fetchq.contract import wire
 from fetchq.contract.charset import decode_text
 from fetchq.store.address import RedisAddress, connect
-from fetchq_worker.cli.bulk.requests import FetchLimits, Intake
+from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
 from fetchq_worker.cli.bulk.result_file import ResultFile
 from fetchq_worker.cli.bulk.result_line import encode_line
 from fetchq_worker.cli.bulk.summary import printable
@@ -211,8 +211,8 @@ def url_lines(data: bytes) -> None:
     pieces = LineSplitter()
     cut = [line for at in range(1, len(data), size) for line in pieces.feed(data[at : at + size])] + pieces.finish()
     assert cut == lines
-    intake = Intake(FetchLimits())
-    assert len(intake.take(lines)) + intake.duplicates == len(lines)
+    requests = RequestSource(FetchLimits())
+    assert len(requests.take(lines)) + requests.duplicates == len(lines)
 
 
 def result_file(data: bytes) -> None:

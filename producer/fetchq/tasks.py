@@ -9,7 +9,7 @@ from typing import Any, Final
 ASK_AGAIN_S: Final = 0.1
 
 
-async def wait_ended(task: asyncio.Task[Any]) -> None:
+async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """Cancels a task and returns when it has ended.
 
     One `cancel()` is not enough: `asyncio.wait_for` of Python 3.11, under which redis-py sends its commands, loses a
@@ -20,14 +20,14 @@ async def wait_ended(task: asyncio.Task[Any]) -> None:
         await asyncio.wait([task], timeout=ASK_AGAIN_S)
 
 
-def insist_on_end(task: asyncio.Task[Any] | None, at_work: Callable[[], bool]) -> None:
+def keep_cancelling(task: asyncio.Task[Any] | None, at_work: Callable[[], bool]) -> None:
     """Cancels a task again and again while it is `at_work`: for a caller that cannot wait, such as a signal handler.
 
     What the task does to clean up, once it is not at work any more, is left alone.
     """
     if task is not None and not task.done() and at_work():
         task.cancel()
-        task.get_loop().call_later(ASK_AGAIN_S, insist_on_end, task, at_work)
+        task.get_loop().call_later(ASK_AGAIN_S, keep_cancelling, task, at_work)
 
 
 def raise_if_cancelled() -> None:

@@ -117,7 +117,7 @@ async def test_a_coroutine_of_ones_own_runs_beside_the_fetch(
 ) -> None:
     with _worker(folder, redis_server):
         async with Producer.from_url(redis_server.url) as producer:
-            title = await (await producer.enqueue_call("page_title", site)).value(timeout_s=60)
+            title = await (await producer.enqueue_job("page_title", site)).value(timeout_s=60)
     assert title == "An example"
 
 
@@ -128,7 +128,7 @@ async def test_it_runs_under_the_stock_arq_command_too(folder: Path, redis_serve
     command = ["env", *(f"{name}={value}" for name, value in environ.items()), arq, "my_jobs.WorkerSettings"]
     with _running(folder, *command):
         async with Producer.from_url(redis_server.url) as producer:
-            title = await (await producer.enqueue_call("page_title", site)).value(timeout_s=60)
+            title = await (await producer.enqueue_job("page_title", site)).value(timeout_s=60)
             result = await (await producer.enqueue(site)).result(timeout_s=60)
     assert (title, result.status) == ("An example", "OK")
 

@@ -144,7 +144,7 @@ async def test_a_job_of_no_worker_and_a_job_of_rubbish_end_as_invalid(
 ) -> None:
     await redis.set("arq:job:rubbish", b"\x80\x04rubbish.")
     await redis.zadd("arq:queue", {"rubbish": 1})
-    unknown = await producer.enqueue_call("nobody_has_this")
+    unknown = await producer.enqueue_job("nobody_has_this")
     async with working():
         for job_id in ("rubbish", unknown.id):
             result = await FetchJob(producer, job_id).result(timeout_s=10)
@@ -159,4 +159,4 @@ async def test_nothing_is_left_behind_but_results(
         jobs = [await producer.enqueue(url, retry=QUICK) for url in urls]
         assert all([result.ok async for result in producer.as_completed(jobs, timeout_s=10)])
     names = {key.split(b":")[0] + b":" + key.split(b":")[1] for key in await redis.keys("*")}
-    assert names <= {b"arq:result", b"fetchq:keeper"}
+    assert names <= {b"arq:result", b"fetchq:maintenance-cursor"}

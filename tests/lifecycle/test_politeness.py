@@ -33,7 +33,7 @@ async def record_of(redis: Any, key: str) -> dict[str, Any]:
 
 
 async def cooling(redis: Any) -> list[str]:
-    return [key.decode() for key in await redis.zrange(KEYS.cooling, 0, -1)]
+    return [key.decode() for key in await redis.zrange(KEYS.cooldowns, 0, -1)]
 
 
 class Busy:
@@ -172,7 +172,7 @@ async def _end_cooling(redis: Any, key: str) -> None:
     fields = (await redis.hget(KEYS.hosts, key)).decode().split(" ", len(FIELDS))
     fields[FIELDS.index("cools_until")] = "1"
     await redis.hset(KEYS.hosts, key, " ".join(fields))
-    await redis.zadd(KEYS.turns, {key: 1})
+    await redis.zadd(KEYS.due_hosts, {key: 1})
 
 
 async def test_a_host_with_a_bad_day_of_its_own_is_not_left_alone(

@@ -68,7 +68,7 @@ class FrontierState:
         async with redis.pipeline(transaction=True) as pipe:
             for name in (keys.hosts, keys.running, keys.limits):
                 pipe.hgetall(name)
-            for name in (keys.turns, keys.depths, keys.cooling, keys.pending, *queues):
+            for name in (keys.due_hosts, keys.backlog, keys.cooldowns, keys.pending, *queues):
                 pipe.zrange(name, 0, -1, withscores=True)
             hosts, running, limits, *sets = await pipe.execute()
         turns, depths, cooling, pending, *found = ({name.decode(): score for name, score in one} for one in sets)

@@ -56,7 +56,7 @@ class Queue:
         self._traced: dict[tuple[str, str], bool] = {}
         self.turn_ms = -1
         """What the last admission said of the next turn."""
-        self.too_late: list[str] = []
+        self.deadline_passed: list[str] = []
         """Which jobs the last admission let pass since their deadline is over."""
 
     @classmethod
@@ -173,10 +173,10 @@ class Queue:
         args: list[Any] = [self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting]
         for job in jobs:
             args += [*job, "", ""][:5]
-        refused, self.turn_ms, too_late = await self.scripts.admit(
+        refused, self.turn_ms, deadline_passed = await self.scripts.admit(
             (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
         )
-        self.too_late = [job_id.decode() for job_id in too_late]
+        self.deadline_passed = [job_id.decode() for job_id in deadline_passed]
         return [job_id.decode() for job_id in refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
@@ -221,7 +221,7 @@ class Queue:
     async def keep(self, *, page: int = 100, gap_ms: int = 0) -> int:
         keys = self.keys
         kept: int = await self.scripts.keep(
-            (keys.pending, keys.leases, keys.lease_ends, keys.keeper, *keys.frontier),
+            (keys.pending, keys.leases, keys.lease_ends, keys.maintenance_cursor, *keys.frontier),
             (self.now_ms, gap_ms, page, keys.job, DAY_MS, keys.waiting),
         )
         return kept

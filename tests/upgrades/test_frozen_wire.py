@@ -27,7 +27,7 @@ from fetchq import (
     Timing,
 )
 from fetchq.contract import wire
-from fetchq_worker.fetch.job.history import AttemptRecord, load_record
+from fetchq_worker.fetch.job.history import AttemptHistory, load_history
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.embedded import EmbeddedRedis
 from fetchq_worker.process.make_worker import make_worker
@@ -71,7 +71,7 @@ REQUESTS = {
             on=(FetchStatus.TIMEOUT,),
             http_statuses=(503,),
         ),
-        repeat_unsafe=True,
+        retry_non_idempotent=True,
         not_before=THEN,
         deadline=datetime(2100, 1, 1, tzinfo=UTC),
         credential="c",
@@ -113,8 +113,8 @@ RESULTS = {
     "result-cancelled": FetchResult(id="j", url=URL, status=FetchStatus.CANCELLED, error="cancelled on request"),
 }
 RECORDS = {
-    "attempts-one": AttemptRecord(attempts=ATTEMPTS[:1], queued_s=1.0),
-    "attempts-sending": AttemptRecord(attempts=ATTEMPTS[:1], sending=True),
+    "attempts-one": AttemptHistory(attempts=ATTEMPTS[:1], queued_s=1.0),
+    "attempts-sending": AttemptHistory(attempts=ATTEMPTS[:1], sending=True),
 }
 
 
@@ -151,7 +151,7 @@ def test_what_coroutines_returned_and_raised_under_wire_version_1_is_read() -> N
 async def test_a_record_of_attempts_of_wire_version_1_is_read(embedded: EmbeddedRedis, name: str) -> None:
     redis = embedded.client()
     await redis.set("fetchq:attempts:j", frozen(name))
-    assert await load_record(redis, "fetchq:attempts:j") == RECORDS[name]
+    assert await load_history(redis, "fetchq:attempts:j") == RECORDS[name]
     await redis.aclose()
 
 

@@ -27,7 +27,7 @@ from fetchq import FetchStatus, Producer, RetryPolicy, WireError
 from fetchq.contract import wire
 from fetchq.contract.forward_compat import with_known_outcomes
 from fetchq.store.address import connect
-from fetchq_worker.fetch.job.history import load_record
+from fetchq_worker.fetch.job.history import load_history
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.embedded import EmbeddedRedis
 from fetchq_worker.process.make_worker import make_worker
@@ -162,10 +162,10 @@ def test_what_is_a_result_of_no_version_is_refused(value: Any) -> None:
 async def test_attempts_that_a_newer_worker_recorded_count_here(embedded: EmbeddedRedis) -> None:
     redis = embedded.client()
     await redis.set("fetchq:attempts:j", msgspec.msgpack.encode({"attempts": NEWER["attempts"], "sending": False}))
-    record = await load_record(redis, "fetchq:attempts:j")
+    record = await load_history(redis, "fetchq:attempts:j")
     assert (record.made, record.sending) == (1, False)
     await redis.set("fetchq:attempts:j", msgspec.msgpack.encode({"attempts": 5}))
-    assert (await load_record(redis, "fetchq:attempts:j")).sending
+    assert (await load_history(redis, "fetchq:attempts:j")).sending
     await redis.aclose()
 
 

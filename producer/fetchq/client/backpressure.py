@@ -34,21 +34,21 @@ _WORTHWHILE: Final = 0.25
 ErrorT = TypeVar("ErrorT", bound=FetchqError)
 
 
-class Turn:
+class Ticket:
     """The place in the line of one who comes with jobs, for as long as he has any that are not on the queue."""
 
-    __slots__ = ("number", "promised")
+    __slots__ = ("number", "reserved")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.promised = 0
+        self.reserved = 0
         """So many of his jobs were told that there is room, and the queue may not count them yet."""
 
 
 class _Waiter:
     __slots__ = ("count", "future", "since", "turn")
 
-    def __init__(self, count: int, turn: Turn) -> None:
+    def __init__(self, count: int, turn: Ticket) -> None:
         loop = asyncio.get_running_loop()
         self.count = count
         self.turn = turn
@@ -56,7 +56,7 @@ class _Waiter:
         self.since = loop.time()
 
 
-class Room:
+class Capacity:
     """The room for one producer's jobs."""
 
     def __init__(self, redis: Redis, keys: Keys, policy: WritePolicy) -> None:
@@ -68,9 +68,9 @@ class Room:
         self.timeout_s: Final = policy.full_timeout_s
         self._waiters: deque[_Waiter] = deque()
         self._numbers = counter()
-        self._promised = 0
+        self._reserved = 0
         self._spare = 0.0
-        """The room that the last look found beyond what was promised: for those who come while promises are open."""
+        """The room that the last look found beyond what was reserved: for those who come while promises are open."""
         self._looking: asyncio.Task[None] | None = None
         self._sampled_at = float("-inf")
         self.why = QueueFull("the queue is full")
@@ -79,14 +79,14 @@ class Room:
         """The same, where memory was what was short."""
         self._closed = False
 
-    def new_turn(self) -> Turn:
+    def new_turn(self) -> Ticket:
         """For one who comes now: he waits behind those who came before. To be given to `end` with each reply."""
-        return Turn(next(self._numbers))
+        return Ticket(next(self._numbers))
 
-    def end(self, turn: Turn) -> None:
+    def end(self, turn: Ticket) -> None:
         """The jobs that there was room for are on the queue, which counts them, or will not come."""
-        self._promised -= turn.promised
-        turn.promised = 0
+        self._reserved -= turn.reserved
+        turn.reserved = 0
 
     def limits(self) -> tuple[str, str]:
         """The arguments of `lua/enqueue.lua` that hold the limits. Memory is among them once a second."""
@@ -106,11 +106,11 @@ class Room:
             return None
         return QueueFull(f"the queue {self._keys.queue} holds {measured:,} jobs, and max_queued is {limit:,}")
 
-    async def admit(self, count: int, turn: Turn) -> int:
+    async def admit(self, count: int, turn: Ticket) -> int:
         """How many of `count` jobs may be sent now. Raises `QueueFull` where it is known that none may."""
         if self._short is not None and not self.waits and not self._is_sample_due():
             raise _again(self._short)
-        if not self._waiters and (not self._promised or count <= self._spare):
+        if not self._waiters and (not self._reserved or count <= self._spare):
             self._spare -= count
             return count
         return await self.wait(count, self.why, self.deadline(), turn)
@@ -119,10 +119,10 @@ class Room:
         """Until when a wait that begins now may last, by the loop's clock."""
         return None if self.timeout_s is None else asyncio.get_running_loop().time() + self.timeout_s
 
-    async def wait(self, count: int, why: QueueFull, until: float | None, turn: Turn) -> int:
+    async def wait(self, count: int, why: QueueFull, until: float | None, turn: Ticket) -> int:
         """Waits for room for some of `count` jobs; says for how many. Raises `QueueFull` at `until`.
 
-        Room that was seen may be gone again: then the script says so, and one waits again, in the same place. Refusals
+        Seen capacity may be gone again: then the script says so, and the caller waits again in its place. Refusals
         of calls that were under way together come in any order: the line is of those who came.
         """
         self.end(turn)
@@ -160,7 +160,7 @@ class Room:
             while self._waiters:
                 await asyncio.sleep(look_s * random.uniform(0.5, 1.0))  # noqa: S311 - so that producers do not look at once
                 room = await self._look()
-                look_s = FIRST_LOOK_S if self._let_in(room) else min(2 * look_s, LAST_LOOK_S)
+                look_s = FIRST_LOOK_S if self._admit(room) else min(2 * look_s, LAST_LOOK_S)
         except (RedisError, *CONNECTION_ERRORS) as problem:
             self._fail(translation(self._redis, problem))
         except Exception as problem:  # noqa: BLE001 - whoever waits is told of a fault of ours rather than wait for ever
@@ -187,10 +187,10 @@ class Room:
         return None if self._max_queued is None else await self._queue_room(self._max_queued)
 
     async def _queue_room(self, max_queued: int) -> int:
-        taken = self._promised  # before the look, which may be too early for them
+        taken = self._reserved  # before the look, which may be too early for them
         return max(0, max_queued - taken - int(await self._redis.zcard(self._keys.pending)))
 
-    def _let_in(self, room: int | None) -> int:
+    def _admit(self, room: int | None) -> int:
         """Tells those who came first that they may; says how many were told."""
         now = asyncio.get_running_loop().time()
         told = 0
@@ -207,8 +207,8 @@ class Room:
             self._waiters.popleft()
             if not first.future.done():  # else its time is up, or it was cancelled
                 first.future.set_result(granted)
-                first.turn.promised = granted
-                self._promised += granted
+                first.turn.reserved = granted
+                self._reserved += granted
                 told += 1
         self._spare = float("inf") if room is None else room
         return told

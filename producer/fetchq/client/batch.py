@@ -69,7 +69,7 @@ async def abatches(
         yield batch.requests
 
 
-def tell_enqueued(problem: BaseException, jobs: Sequence[FetchJob | SyncFetchJob]) -> None:
+def attach_enqueued(problem: BaseException, jobs: Sequence[FetchJob | SyncFetchJob]) -> None:
     """Lets an error out of `enqueue_many`, whoever's it is, say what was put on the queue before it."""
     told: Any = problem  # a foreign exception takes the attribute too
     told.enqueued = tuple(jobs)

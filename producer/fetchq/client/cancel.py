@@ -24,7 +24,7 @@ def host_to_cancel(host: str) -> str:
     return name
 
 
-def chooser(*, tag: str | None, host: str | None) -> Callable[[bytes | None], bool]:
+def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None], bool]:
     """Tells of a payload whether its job is meant: a fetch with the tag and of the host, as far as they are given."""
 
     def is_chosen(payload: bytes | None) -> bool:

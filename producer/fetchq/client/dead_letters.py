@@ -85,7 +85,7 @@ class DeadLetters:
 
     async def count(self) -> int:
         """How many there are, of any age; some that have just passed their time may be among them."""
-        with self._producer._asking():
+        with self._producer._guarded():
             return int(await self._redis.zcard(self._keys.dead))
 
     async def get(self, job_id: str) -> DeadLetter:
@@ -164,7 +164,7 @@ class DeadLetters:
         A page begins at the ms at which the last one ended, and leaves out what was seen of it: letters may go and come
         meanwhile, and none is passed over.
         """
-        with self._producer._asking():
+        with self._producer._guarded():
             seconds, micros = await self._redis.time()
         now_ms = seconds * 1000 + micros // 1000
         low: int | str = "-inf" if wanted.newer_than_s is None else now_ms - round(wanted.newer_than_s * 1000)
@@ -173,7 +173,7 @@ class DeadLetters:
         at_ms: int | None = None
         while True:
             limit = BATCH_JOBS + len(seen)
-            with self._producer._asking():
+            with self._producer._guarded():
                 if newest_first:
                     top = high if at_ms is None else at_ms
                     found = await self._redis.zrevrangebyscore(self._keys.dead, top, low, 0, limit, withscores=True)
@@ -196,7 +196,7 @@ class DeadLetters:
         """Where letters stand; one that is nowhere stands at 0."""
         for job_id in job_ids:
             check_id(job_id)
-        with self._producer._asking():
+        with self._producer._guarded():
             scores = await self._redis.zmscore(self._keys.dead, list(job_ids))
         return [
             _Place(job_id.encode(), 0 if score is None else round(score))
@@ -214,7 +214,7 @@ class DeadLetters:
     async def _read_batch(self, places: Sequence[_Place]) -> list[tuple[_Place, bytes | None]]:
         """The first letters of `places`, one at least."""
         args: list[Any] = [self._keys.dead_letter, BATCH_BYTES, *(place.id for place in places)]
-        with self._producer._asking():
+        with self._producer._guarded():
             reply: list[bytes | None] = await self._read(keys=[self._keys.dead], args=args)
         return [
             (_Place(place.id, 0 if score is None else round(float(score))), letter)
@@ -227,7 +227,7 @@ class DeadLetters:
         for letter in letters:
             place = _place_of(letter)
             args += (place.id, place.ended_ms, payload_for_retry(letter), *_limits_of(letter))
-        with self._producer._asking():
+        with self._producer._guarded():
             codes = await self._retry(keys=[keys.pending, keys.dead, keys.wake, *keys.frontier], args=args)
         return [_OUTCOMES[code] for code in codes]
 
@@ -238,7 +238,7 @@ class DeadLetters:
         return sum(await self._run_purge(args)) if places else 0
 
     async def _run_purge(self, args: list[Any]) -> list[bool]:
-        with self._producer._asking():
+        with self._producer._guarded():
             return [code == 1 for code in await self._purge(keys=[self._keys.dead], args=args)]
 
 

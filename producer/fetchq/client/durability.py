@@ -36,7 +36,7 @@ class DurableCalls:
 
     def __init__(self, redis: Redis, keys: Keys, policy: WritePolicy) -> None:
         self._redis = redis
-        self._fence = keys.fence
+        self._fence = keys.durability_marker
         self._durability: Final = policy.durability
         self._replicas: Final = policy.replicas or 1
         socket_timeout_s = redis.connection_pool.connection_kwargs.get("socket_timeout")
@@ -58,7 +58,7 @@ class DurableCalls:
         `replied` is called when the script's own reply is there: that they are durable may be known a second later.
 
         `found` says of a reply whether the script wrote nothing, since what it was to write is there. That may be there
-        since a moment ago, by another connection: a fence is written behind it, and asked about in its place.
+        since a moment ago, by another connection: a marker is written behind it, and asked about in its place.
 
         Raises `DurabilityRefused` before anything is written.
         """

@@ -51,8 +51,8 @@ async def read_hosts(redis: Redis, keys: Keys, limits: Limits, top: int) -> list
     client: Any = redis
     async with client.pipeline(transaction=False) as pipe:
         pipe.time()
-        pipe.zrevrange(keys.depths, 0, top - 1)
-        pipe.zrevrange(keys.cooling, 0, top - 1)
+        pipe.zrevrange(keys.backlog, 0, top - 1)
+        pipe.zrevrange(keys.cooldowns, 0, top - 1)
         pipe.hscan(keys.running, 0, count=_RUNNING_LOOKED_AT)
         (seconds, micros), deepest, cooling, (_, held) = await pipe.execute()
     now_ms = seconds * 1000 + micros / 1000

@@ -65,7 +65,7 @@ class Limits:
         """`asking` goes around each command, to translate its errors."""
         self._redis: Final[Any] = redis  # redis-py 5 types each reply as `Awaitable | value`
         self._keys: Final = keys
-        self._asking: Final = asking
+        self._guarded: Final = asking
         self._script: Final = load_script(redis, "hosts/set_limits")
 
     async def set(
@@ -102,7 +102,7 @@ class Limits:
     async def get(self, host: str) -> HostLimits:
         """What holds for a host, whoever says it. Only `rate` and `burst` can be None: there is no rate."""
         names = list(_names(name_of(host)))
-        with self._asking():
+        with self._guarded():
             texts = await self._redis.hmget(self._keys.limits, names)
         said = [_limits_of(text) for text in texts if text is not None]
 
@@ -122,7 +122,7 @@ class Limits:
         """Of each limit key, whether a pause holds for it."""
         names = [list(_names(key.decode("utf-8", "surrogateescape"))) for key in keys]
         flat = [name for one in names for name in one]
-        with self._asking():
+        with self._guarded():
             texts = await self._redis.hmget(self._keys.limits, flat) if flat else []
         found = iter(texts)
         paused = []
@@ -133,7 +133,7 @@ class Limits:
 
     async def show(self) -> dict[str, HostLimits]:
         """All that was set, by name: the hosts in alphabetical order, after the wildcards."""
-        with self._asking():
+        with self._guarded():
             held = await self._redis.hgetall(self._keys.limits)
         by_name = {name.decode("utf-8", "replace"): _limits_of(text) for name, text in held.items()}
         return {name: by_name[name] for name in sorted(by_name) if not name.startswith("@")}
@@ -149,8 +149,8 @@ class Limits:
         """At every key under `name` that has waiting jobs. Those that get some meanwhile know the change already."""
         cursor, more = 0, True
         while more:
-            with self._asking():
-                cursor, scored = await self._redis.zscan(self._keys.depths, cursor, count=_KEYS_A_CALL)
+            with self._guarded():
+                cursor, scored = await self._redis.zscan(self._keys.backlog, cursor, count=_KEYS_A_CALL)
             more = cursor != 0
             waiting = [key for key, _ in scored if _covers(name, key)]
             for start in range(0, len(waiting), _KEYS_A_CALL):
@@ -158,7 +158,7 @@ class Limits:
 
     async def _run(self, args: Sequence[str | bytes]) -> Sequence[Any]:
         keys = self._keys
-        with self._asking():
+        with self._guarded():
             reply: Sequence[Any] = await self._script(
                 keys=[keys.pending, keys.wake, *keys.frontier], args=["", keys.waiting, *args]
             )

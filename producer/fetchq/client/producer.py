@@ -25,14 +25,14 @@ from fetchq.store.errors import translated
 from fetchq.store.keys import DEFAULT_QUEUE, PUSH_PREFIX_LEN, Keys
 from fetchq.store.scripts import load_script
 
-from .batch import BATCH_JOBS, abatches, jobs_of, tell_enqueued
-from .cancel import cancelled, chooser, host_to_cancel
+from .batch import BATCH_JOBS, abatches, attach_enqueued, jobs_of
+from .cancel import cancelled, host_to_cancel, match_filter
 from .dead_letters import DeadLetters
-from .enqueue import Put, QueueWriter
+from .enqueue import EnqueueReply, QueueWriter
 from .handles import CancelOutcome, FetchJob, Job, JobStatus
 from .hosts import HostState, read_hosts
 from .limits import Limits
-from .results import LOOK_BATCH, Results
+from .results import LOOK_BATCH, ResultWaiter
 from .write_policy import WriteOptions, WritePolicy
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ class Producer:
         self._owned = False
         self._closed = False
         self.keys: Final = Keys(queue=queue, namespace=namespace)
-        self.results: Final = Results(redis, self.keys)
+        self.results: Final = ResultWaiter(redis, self.keys)
         self.dead: Final = DeadLetters(self, redis)
-        self.limits: Final = Limits(redis, self.keys, self._asking)
+        self.limits: Final = Limits(redis, self.keys, self._guarded)
         """Those of hosts."""
         self._ids = JobIds()
         self._writer = QueueWriter(redis, self.keys, WritePolicy.of(options))
@@ -125,7 +125,7 @@ class Producer:
 
     async def ping(self) -> None:
         """Returns if Redis answers."""
-        with self._asking():
+        with self._guarded():
             await self._redis.ping()
 
     async def enqueue(self, request: str | FetchRequest, **options: Unpack[RequestOptions]) -> FetchJob:
@@ -147,7 +147,8 @@ class Producer:
         An error stops it where it stands: of a request, of Redis, or of the iterable itself. The jobs that were put on
         the queue before are then the error's `enqueued`, whatever its class. A batch that is under way is waited for;
         only a cancellation gives it up, and then its jobs may or may not be there. Where there is room for a part of a
-        batch, that part is taken. Of the iterable, no more is read ahead than the batch under way and the one after it.
+        batch, that part is put.
+        At most two batches of the iterable are read ahead.
         """
         jobs: list[FetchJob] = []
         under_way: list[asyncio.Task[list[FetchJob]]] = []  # at most one, while the next batch is being made
@@ -168,11 +169,11 @@ class Producer:
                     batch_under_way.cancel()
                 [outcome] = await asyncio.gather(batch_under_way, return_exceptions=True)
                 more += jobs_of(outcome, problem)
-            tell_enqueued(problem, [*jobs, *more, *jobs_of(problem)])
+            attach_enqueued(problem, [*jobs, *more, *jobs_of(problem)])
             raise
         return jobs
 
-    async def enqueue_call(self, function: str, *args: Any, **kwargs: Any) -> Job:
+    async def enqueue_job(self, function: str, *args: Any, **kwargs: Any) -> Job:
         """Puts a call of a coroutine of your own, registered with the workers as `function`, on the queue.
 
         Arguments are plain values or msgspec structs. Raises `InvalidRequest` for one that has no form on the wire.
@@ -196,7 +197,7 @@ class Producer:
     async def status(self, job_id: str) -> JobStatus:
         """Where a job stands now."""
         check_id(job_id)
-        with self._asking():
+        with self._guarded():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.exists(self.keys.result + job_id)
                 pipe.exists(self.keys.in_progress + job_id)
@@ -232,7 +233,7 @@ class Producer:
         Raises `InvalidRequest` for what is no host.
         """
         host = None if host is None else host_to_cancel(host)
-        is_chosen = chooser(tag=tag, host=host)
+        is_chosen = match_filter(tag=tag, host=host)
         async with contextlib.aclosing(self._all_ids(host)) as batches:
             async for ids in batches:
                 payloads = await self._payloads(ids)
@@ -248,7 +249,7 @@ class Producer:
                 yield ids
         cursor, more = 0, True
         while more:
-            with self._asking():
+            with self._guarded():
                 cursor, scored = await self._redis.zscan(self.keys.pending, cursor, count=BATCH_JOBS)
             more = cursor != 0
             if scored:
@@ -262,7 +263,7 @@ class Producer:
         first, index, passed = f"{self.keys.waiting}{key}", f"{self.keys.waiting}#{key}", "-inf"
         more = True
         while more:
-            with self._asking():
+            with self._guarded():
                 places = await self._redis.zrangebyscore(index, passed, "+inf", start=0, num=_PARTS_A_CALL)
                 begins = [_text(place) for place in places]
                 async with self._redis.pipeline(transaction=False) as pipe:
@@ -277,12 +278,12 @@ class Producer:
 
     async def pause(self) -> None:
         """From now on no worker of this queue starts a job. Those that run go on; more can be enqueued."""
-        with self._asking():
+        with self._guarded():
             await self._redis.set(self.keys.paused, "1")
 
     async def resume(self) -> None:
         """Ends a pause of the queue; idle workers hear of it at once."""
-        with self._asking():
+        with self._guarded():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.delete(self.keys.paused)
                 pipe.rpush(self.keys.wake, *["1"] * WAKE_CAP)
@@ -292,7 +293,7 @@ class Producer:
     async def hosts(self, *, top: int = 10) -> list[HostState]:
         """The hosts with most waiting jobs, those that cool off, and some of those that only run: `top` of each."""
         check_whole("top", top, 1, MAX_TOP)
-        with self._asking():
+        with self._guarded():
             return await read_hosts(self._redis, self.keys, self.limits, top)
 
     async def as_completed(
@@ -380,13 +381,13 @@ class Producer:
         jobs = [FetchJob(self, job_id) for job_id in ids[: put.arrived]]
         conflicts = [
             KeyConflict(request.key, ids[place])
-            for place, holder in put.taken
+            for place, holder in put.existing
             if (request := requests[place]).key is not None and not _holds(holder, request)
         ]
         problem: Any = put.problem
         if conflicts and not isinstance(problem, asyncio.CancelledError):
             if problem is not None:
-                conflicts[0].add_note(f"fetchq: and the batch was not taken whole: {problem}")
+                conflicts[0].add_note(f"fetchq: and the batch was not put whole: {problem}")
             problem = conflicts[0]
         if problem is not None:
             refused = {conflict.job_id for conflict in conflicts}
@@ -394,7 +395,7 @@ class Producer:
             raise problem
         return jobs
 
-    async def _run_enqueue(self, jobs: Sequence[tuple[str | bytes, ...]]) -> Put:
+    async def _run_enqueue(self, jobs: Sequence[tuple[str | bytes, ...]]) -> EnqueueReply:
         self._check_open()
         keys = [self.keys.pending, self.keys.wake, *self.keys.frontier]
         head = [self.keys.job, self.keys.result, "", self.keys.waiting]
@@ -408,7 +409,7 @@ class Producer:
             raise FetchqError("the producer is closed")
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _guarded(self) -> Iterator[None]:
         """Around every command to Redis but those that enqueue."""
         self._check_open()
         with translated(self._redis):
@@ -416,7 +417,7 @@ class Producer:
         self.results.reached()
 
     async def _payloads(self, job_ids: Sequence[str]) -> list[bytes | None]:
-        with self._asking():
+        with self._guarded():
             return await self._redis.mget([self.keys.job + job_id for job_id in job_ids]) if job_ids else []
 
     async def _cancel_batch(self, job_ids: Sequence[str], payloads: Sequence[bytes | None]) -> list[CancelOutcome]:
@@ -425,7 +426,7 @@ class Producer:
         args += (PUSH_PREFIX_LEN, "", keys.waiting)
         for job_id, payload in zip(job_ids, payloads, strict=True):
             args += (job_id, *cancelled(job_id, payload, keys.queue))
-        with self._asking():
+        with self._guarded():
             codes = await self._cancel(
                 keys=[keys.pending, keys.abort, keys.leases, *keys.frontier, keys.wake], args=args
             )

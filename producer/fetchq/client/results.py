@@ -26,12 +26,12 @@ CHECK_S: Final = 2.0
 OUTAGE_S: Final = 10.0
 """How long Redis may be away before those who wait are told."""
 LOOK_BATCH: Final = 64
-"""Ids per round trip. Results are read whole, so this bounds what one reply can hold."""
+"""Ids per round trip. Results are read whole: this bounds what one reply can hold."""
 _CANCEL_AGAIN_S: Final = 0.1
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-class Results:
+class ResultWaiter:
     """The results that one producer waits for. It holds a task and a connection only while somebody waits."""
 
     def __init__(self, redis: Redis, keys: Keys, *, check_s: float = CHECK_S, outage_s: float = OUTAGE_S) -> None:
@@ -43,7 +43,7 @@ class Results:
         self._watchers: dict[str, int] = {}
         self._ids: dict[str, set[str]] = {}  # by channel
         self._wanted: dict[str, None] = {}  # ids to look at, in order
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._pubsub: PubSub | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -56,7 +56,7 @@ class Results:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Results waiting={len(self._futures)} channels={len(self._ids)}>"
+        return f"<ResultWaiter waiting={len(self._futures)} channels={len(self._ids)}>"
 
     def watch(self, job_id: str) -> asyncio.Future[bytes]:
         """A future of the stored result, shared by all who watch the id. Each `watch` needs its `unwatch`.
@@ -72,7 +72,7 @@ class Results:
             self._ids.setdefault(channel, set()).add(job_id)
             if channel in self._confirmed:
                 self._wanted[job_id] = None
-            self._stir.set()
+            self._wakeup.set()
             if self._runner is None:
                 self._next_check = asyncio.get_running_loop().time() + self._check_s
                 self._runner = asyncio.create_task(self._run(), name="fetchq-results")
@@ -128,8 +128,8 @@ class Results:
         self._closed = True
         runner, self._runner = self._runner, None
         if runner is not None:
-            await _wait_ended(runner)
-        await self._hang_up()
+            await _cancel_and_wait(runner)
+        await self._disconnect()
         self._fail_all(FetchqError("the producer was closed while a result was waited for"))
 
     async def _run(self) -> None:
@@ -138,13 +138,13 @@ class Results:
         while not self._closed and await self._wait_for_work():
             try:
                 await self._subscribe()
-                await self._look()
+                await self._check()
             except (RedisError, *CONNECTION_ERRORS) as problem:
-                await self._hang_up()
+                await self._disconnect()
                 self._note_outage(problem)
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1
-                self._stir.set()
+                self._wakeup.set()
             else:
                 failures = 0
                 self._away_since = self._away_why = None
@@ -154,14 +154,14 @@ class Results:
         """Sleeps until there is something to do; False when nobody has waited for a whole `check_s`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._next_check):
-                await self._stir.wait()
-        self._stir.clear()
+                await self._wakeup.wait()
+        self._wakeup.clear()
         now = asyncio.get_running_loop().time()
         if now < self._next_check:
             return True
         self._next_check = now + self._check_s
         if not self._futures:
-            await self._hang_up()
+            await self._disconnect()
             if not self._futures:  # nobody came meanwhile
                 self._runner = None
                 return False
@@ -191,16 +191,16 @@ class Results:
             while self._pubsub is pubsub:
                 message = await pubsub.get_message(timeout=self._check_s)
                 if message is not None:
-                    self._heed(message)
+                    self._on_message(message)
         except (RedisError, RuntimeError, *CONNECTION_ERRORS):  # RuntimeError: redis-py's, without a connection
             self._subscribed.clear()
             self._confirmed.clear()
             self._pubsub = self._listener = None
             self._wanted.update(dict.fromkeys(self._futures))
-            self._stir.set()
+            self._wakeup.set()
             await _close(pubsub)
 
-    def _heed(self, message: dict[str, Any]) -> None:
+    def _on_message(self, message: dict[str, Any]) -> None:
         channel = _text(message["channel"])
         if message["type"] == "subscribe":
             # Only now can no push be missed any more: the first look at all who wait on this channel.
@@ -212,9 +212,9 @@ class Results:
             return
         if ids:
             self._wanted.update(dict.fromkeys(ids))
-            self._stir.set()
+            self._wakeup.set()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         """Looks at all ids that want it; a job that is neither queued nor finished is no job."""
         while self._wanted:
             batch = list(islice(self._wanted, LOOK_BATCH))
@@ -230,7 +230,7 @@ class Results:
                 raise
             for job_id, outcome in zip(ids, outcomes, strict=True):
                 if outcome is not None:
-                    self._settle(job_id, outcome)
+                    self._complete(job_id, outcome)
 
     async def _ask(self, job_ids: Sequence[str]) -> list[bytes | JobNotFound | None]:
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -242,7 +242,7 @@ class Results:
             for job_id, result, score in zip(job_ids, stored, scores, strict=True)
         ]
 
-    def _settle(self, job_id: str, outcome: bytes | FetchqError) -> None:
+    def _complete(self, job_id: str, outcome: bytes | FetchqError) -> None:
         future = self._futures.pop(job_id, None)
         if future is None:
             return
@@ -282,15 +282,15 @@ class Results:
 
     def _fail_all(self, problem: FetchqError) -> None:
         for job_id in list(self._futures):
-            self._settle(job_id, problem)
+            self._complete(job_id, problem)
 
-    async def _hang_up(self) -> None:
+    async def _disconnect(self) -> None:
         pubsub, listener = self._pubsub, self._listener
         self._pubsub = self._listener = None
         self._subscribed.clear()
         self._confirmed.clear()
         if listener is not None:
-            await _wait_ended(listener)
+            await _cancel_and_wait(listener)
         if pubsub is not None:
             await _close(pubsub)
 
@@ -298,7 +298,7 @@ class Results:
         return self._keys.done + job_id[:PUSH_PREFIX_LEN]
 
 
-async def _wait_ended(task: asyncio.Task[None]) -> None:
+async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
     """Cancels a task until it has ended.
 
     Python 3.11's `asyncio.wait_for`, under which redis-py sends its commands, loses a cancellation that meets the end

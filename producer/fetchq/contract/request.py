@@ -130,7 +130,7 @@ class FetchRequest(
     max_redirects: int = 10
     """How many are followed; with 0 a redirect is an answer like any other."""
     retry: RetryPolicy = _DEFAULT_RETRY
-    repeat_unsafe: bool = False
+    retry_non_idempotent: bool = False
     """Whether a request whose method is not idempotent may be sent again after it may have arrived. Each try then
     carries the same Idempotency-Key header: the job's id, unless the request brings its own."""
     not_before: datetime | None = None
@@ -208,7 +208,7 @@ class FetchRequest(
 
     def _check_manner(self) -> None:
         if (
-            self.repeat_unsafe is False
+            self.retry_non_idempotent is False
             and self.robots is False
             and self.cache is False
             and self.cookies is False
@@ -217,7 +217,7 @@ class FetchRequest(
             and self.proxy is None
         ):
             return  # as nearly every request is, and enqueue_many makes many
-        check_flag("repeat_unsafe", self.repeat_unsafe)
+        check_flag("retry_non_idempotent", self.retry_non_idempotent)
         check_flag("robots", self.robots)
         check_flag("cookies", self.cookies)
         check_flag("cache", self.cache)
@@ -310,7 +310,7 @@ class RequestOptions(TypedDict, total=False):
     max_bytes: int
     max_redirects: int
     retry: RetryPolicy
-    repeat_unsafe: bool
+    retry_non_idempotent: bool
     not_before: datetime | None
     delay_s: float
     deadline: datetime | None

@@ -60,7 +60,7 @@ _ALL_KEYS: Final = tuple(
 _TALK: Final = frozenset({"ping", "select", "evalsha", "script|load", "time"})
 
 _FRONTIER: Final = dict.fromkeys(
-    ("hosts", "limits", "turns", "depths", "cooling", "running", "waiting"), Access.BOTH
+    ("hosts", "limits", "due_hosts", "backlog", "cooldowns", "running", "waiting"), Access.BOTH
 )  # what every script takes that has to know whose turn it is
 
 RIGHTS: Final = {
@@ -145,7 +145,7 @@ def acl_rule(user: str, roles: Collection[Role], keys: Keys, durability: Durabil
     wanted: dict[str, set[Access]] = {}
     if Role.PRODUCER in roles and durability is not Durability.MEMORY:
         commands |= DURABLE[durability]
-        wanted["fence"] = {Access.BOTH}
+        wanted["durability_marker"] = {Access.BOTH}
     for one in rights:
         for name, access in one.keys.items():
             wanted.setdefault(name, set()).add(access)

@@ -113,8 +113,10 @@ def _ready_connection(pool: Any) -> Any:
 class Scripts:
     """All scripts of the engine, as one server takes them."""
 
-    def __init__(self, redis: Redis, *, flags: bool, timeout_s: float, tend_timeout_s: float | None = None) -> None:
-        tend_timeout_s = timeout_s if tend_timeout_s is None else tend_timeout_s
+    def __init__(
+        self, redis: Redis, *, flags: bool, timeout_s: float, heartbeat_timeout_s: float | None = None
+    ) -> None:
+        heartbeat_timeout_s = timeout_s if heartbeat_timeout_s is None else heartbeat_timeout_s
 
         def script(name: str, timeout_s: float = timeout_s) -> Script:
             return Script(redis, name, flags=flags, timeout_s=timeout_s)
@@ -123,18 +125,18 @@ class Scripts:
         self.admit: Final = script("jobs/admit")
         self.give_back: Final = script("jobs/return_claims")
         self.commit: Final = script("jobs/commit")
-        self.renew: Final = script("jobs/renew", tend_timeout_s)
-        self.aborts: Final = script("jobs/find_aborts", tend_timeout_s)
-        self.keep: Final = script("jobs/maintain", tend_timeout_s)
-        self.trim_dead: Final = script("dead_letters/trim", tend_timeout_s)
-        self.presence: Final = script("workers/heartbeat", tend_timeout_s)
-        self.pass_wake: Final = script("workers/pass_wake", tend_timeout_s)
+        self.renew: Final = script("jobs/renew", heartbeat_timeout_s)
+        self.aborts: Final = script("jobs/find_aborts", heartbeat_timeout_s)
+        self.keep: Final = script("jobs/maintain", heartbeat_timeout_s)
+        self.trim_dead: Final = script("dead_letters/trim", heartbeat_timeout_s)
+        self.presence: Final = script("workers/heartbeat", heartbeat_timeout_s)
+        self.pass_wake: Final = script("workers/pass_wake", heartbeat_timeout_s)
 
     @classmethod
-    async def open(cls, redis: Redis, *, timeout_s: float, tend_timeout_s: float | None = None) -> Self:
+    async def open(cls, redis: Redis, *, timeout_s: float, heartbeat_timeout_s: float | None = None) -> Self:
         """The scripts, with their flags where the server knows flags (Redis 7).
 
-        `tend_timeout_s` is for those that keep leases alive: there must be time for another try before a lease ends.
+        `heartbeat_timeout_s` is for those that keep leases alive: a second try must fit before a lease ends.
         """
         flags = await takes_flags(redis, timeout_s)
-        return cls(redis, flags=flags, timeout_s=timeout_s, tend_timeout_s=tend_timeout_s)
+        return cls(redis, flags=flags, timeout_s=timeout_s, heartbeat_timeout_s=heartbeat_timeout_s)

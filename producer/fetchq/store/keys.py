@@ -72,14 +72,14 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:cache:"
 
     @property
-    def shelf(self) -> str:
+    def shared_cache(self) -> str:
         """Sorted set: the keys of what workers cache for each other, by the ms at which they end."""
-        return f"{self.namespace}fetchq:shelf"
+        return f"{self.namespace}fetchq:shared-cache"
 
     @property
-    def shelf_sizes(self) -> str:
+    def shared_cache_sizes(self) -> str:
         """Hash: how many bytes each of those keys holds, and under the empty field their sum."""
-        return f"{self.namespace}fetchq:shelf-sizes"
+        return f"{self.namespace}fetchq:shared-cache-sizes"
 
     @property
     def leases(self) -> str:
@@ -92,9 +92,9 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:lease-ends:{self.queue}"
 
     @property
-    def keeper(self) -> str:
+    def maintenance_cursor(self) -> str:
         """String with a TTL: how far the walk over the queue came that keeps old payloads from expiring."""
-        return f"{self.namespace}fetchq:keeper:{self.queue}"
+        return f"{self.namespace}fetchq:maintenance-cursor:{self.queue}"
 
     @property
     def dead(self) -> str:
@@ -112,9 +112,9 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:wake:{self.queue}"
 
     @property
-    def fence(self) -> str:
+    def durability_marker(self) -> str:
         """String with a TTL: written so that what was there before it can be waited for to be durable."""
-        return f"{self.namespace}fetchq:fence:{self.queue}"
+        return f"{self.namespace}fetchq:durability-marker:{self.queue}"
 
     @property
     def hosts(self) -> str:
@@ -127,19 +127,19 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:limits:{self.queue}"
 
     @property
-    def turns(self) -> str:
+    def due_hosts(self) -> str:
         """Sorted set: limit keys, and `#` with a job id, by the ms at which they are to be looked at."""
-        return f"{self.namespace}fetchq:turns:{self.queue}"
+        return f"{self.namespace}fetchq:due-hosts:{self.queue}"
 
     @property
-    def depths(self) -> str:
+    def backlog(self) -> str:
         """Sorted set: limit keys by how many jobs wait for them."""
-        return f"{self.namespace}fetchq:depths:{self.queue}"
+        return f"{self.namespace}fetchq:backlog:{self.queue}"
 
     @property
-    def cooling(self) -> str:
+    def cooldowns(self) -> str:
         """Sorted set: limit keys by the ms at which their cooling-off ends."""
-        return f"{self.namespace}fetchq:cooling:{self.queue}"
+        return f"{self.namespace}fetchq:cooldowns:{self.queue}"
 
     @property
     def running(self) -> str:
@@ -162,7 +162,7 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def frontier(self) -> tuple[str, ...]:
         """The keys that every script with `lua/frontier.lua` in it takes, in its order."""
-        return (self.hosts, self.limits, self.turns, self.depths, self.cooling, self.running)
+        return (self.hosts, self.limits, self.due_hosts, self.backlog, self.cooldowns, self.running)
 
     @property
     def workers(self) -> str:

@@ -19,7 +19,7 @@ class Place(NamedTuple):
     """`h` high, `l` low, or nothing for the default one."""
     due_ms: int
     """When it was due, in ms since the epoch; of one that had to wait for its limits, when its turn came."""
-    had_its_turn: bool
+    was_parked: bool
     """It waited for its limits first."""
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 from weakref import WeakSet
 
-from fetchq.client.batch import batches, jobs_of, tell_enqueued
+from fetchq.client.batch import attach_enqueued, batches, jobs_of
 from fetchq.client.handles import CancelOutcome, FetchJob, Job, JobStatus
 from fetchq.client.hosts import HostState
 from fetchq.client.producer import Producer
@@ -121,15 +121,15 @@ class SyncProducer:
                 if not isinstance(problem, Exception):
                     batch_under_way.cancel()
                 more += jobs_of(_outcome_of(batch_under_way), problem)
-            tell_enqueued(problem, [SyncFetchJob(self, job.id) for job in (*jobs, *more, *jobs_of(problem))])
+            attach_enqueued(problem, [SyncFetchJob(self, job.id) for job in (*jobs, *more, *jobs_of(problem))])
             raise
         return [SyncFetchJob(self, job.id) for job in jobs]
 
-    def enqueue_call(self, function: str, *args: Any, **kwargs: Any) -> SyncJob:
-        """As `Producer.enqueue_call`."""
+    def enqueue_job(self, function: str, *args: Any, **kwargs: Any) -> SyncJob:
+        """As `Producer.enqueue_job`."""
         engine = self._started()
         try:
-            return SyncJob(self, engine.call(engine.producer.enqueue_call(function, *args, **kwargs)).id)
+            return SyncJob(self, engine.call(engine.producer.enqueue_job(function, *args, **kwargs)).id)
         except FetchqError as problem:
             problem.enqueued = tuple(SyncJob(self, job.id) for job in problem.enqueued)
             raise

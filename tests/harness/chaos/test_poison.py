@@ -52,9 +52,9 @@ async def test_a_job_that_kills_its_worker_ends_among_the_dead_letters_and_the_q
     redis_server: RedisServer,
 ) -> None:
     async with Producer.from_url(redis_server.url) as producer:
-        poison = await producer.enqueue_call("poison")
+        poison = await producer.enqueue_job("poison")
         fetch = await producer.enqueue(FetchRequest(url=POISONOUS_URL, tags=("bad",)))
-        harmless = [await producer.enqueue_call("harmless", number) for number in range(20)]
+        harmless = [await producer.enqueue_job("harmless", number) for number in range(20)]
 
         assert await _run_workers(redis_server) == POISON_TRIES + MAX_CRASHES
 
@@ -81,7 +81,7 @@ async def test_a_fetch_whose_hook_kills_its_worker_ends_among_the_dead_letters_a
     """It never comes to count its crashes itself, or does so in vain."""
     async with Producer.from_url(redis_server.url) as producer:
         fetch = await producer.enqueue(FetchRequest(url="http://127.0.0.1/", key=key))
-        harmless = await producer.enqueue_call("harmless", 1)
+        harmless = await producer.enqueue_job("harmless", 1)
 
         assert await _run_workers(redis_server) == MAX_CRASHES
 

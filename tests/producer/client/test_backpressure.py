@@ -28,7 +28,7 @@ from fetchq import (
     RedisUnavailable,
     SyncProducer,
 )
-from fetchq.client.backpressure import Room, Turn
+from fetchq.client.backpressure import Capacity, Ticket
 from fetchq.client.write_policy import WhenFull, WritePolicy
 from fetchq.store.address import connect
 from fetchq.store.keys import Keys
@@ -62,7 +62,7 @@ async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(redis: Re
             await producer.enqueue(URL)
         assert refusal.value.enqueued == ()
         with pytest.raises(QueueFull):
-            await producer.enqueue_call("f")
+            await producer.enqueue_job("f")
         await _drain(redis, 1)
         await producer.enqueue(URL)
         assert await redis.zcard("arq:queue") == len(await redis.keys("arq:job:*")) == 2
@@ -237,7 +237,7 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refusals of calls that were under way together come in any order, over as many connections."""
-    room = Room(redis, Keys(), WritePolicy(max_queued=2, when_full=WhenFull.WAIT))
+    room = Capacity(redis, Keys(), WritePolicy(max_queued=2, when_full=WhenFull.WAIT))
     looks: asyncio.Queue[int | None] = asyncio.Queue()
     look = room._look
 
@@ -249,9 +249,9 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
     monkeypatch.setattr(room, "_look", look_and_tell)
     await redis.zadd("arq:queue", {"a": 1, "b": 2})
     turns = [room.new_turn() for _ in range(6)]
-    let_in: asyncio.Queue[Turn] = asyncio.Queue()
+    let_in: asyncio.Queue[Ticket] = asyncio.Queue()
 
-    async def wait(turn: Turn) -> None:
+    async def wait(turn: Ticket) -> None:
         await room.wait(1, QueueFull("full"), None, turn)
         let_in.put_nowait(turn)
 
@@ -275,7 +275,7 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
 
 @pytest.mark.asyncio
 async def test_whoever_comes_later_waits_while_all_the_room_is_promised(redis: Redis) -> None:
-    room = Room(redis, Keys(), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
+    room = Capacity(redis, Keys(), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
     await redis.zadd("arq:queue", {"a": 1, "b": 2, "c": 3})
     first, second, third = (room.new_turn() for _ in range(3))
     async with asyncio.timeout(PATIENCE_S):

@@ -264,7 +264,7 @@ async def test_those_of_a_full_host_wait_for_its_turn_as_new_jobs_do(producer: P
     assert [counts async for counts in producer.dead.retry_all()] == [{RetryOutcome.RETRIED: 100}]
     assert await queue.redis.zcard(producer.keys.pending) == 100
     assert await queue.redis.zcard(producer.keys.waiting + "a.test") == 92
-    assert await queue.redis.zscore(producer.keys.depths, "a.test") == 92
+    assert await queue.redis.zscore(producer.keys.backlog, "a.test") == 92
     other = await producer.enqueue("http://b.test/")
     assert await producer.status(other.id) is JobStatus.QUEUED
 

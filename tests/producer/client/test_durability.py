@@ -118,12 +118,12 @@ async def test_a_replicated_job_is_on_the_replica_when_enqueue_returns(
             job = await producer.enqueue(URL)
             assert await there.exists(f"arq:job:{job.id}")
             assert await there.zscore("arq:queue", job.id) is not None
-        jobs: list[Job] = [await producer.enqueue_call("f", 1), *await producer.enqueue_many([URL] * 1500)]
+        jobs: list[Job] = [await producer.enqueue_job("f", 1), *await producer.enqueue_many([URL] * 1500)]
         assert await there.exists(*(f"arq:job:{job.id}" for job in jobs)) == 1501
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("how", ["enqueue", "enqueue_call", "enqueue_many"])
+@pytest.mark.parametrize("how", ["enqueue", "enqueue_job", "enqueue_many"])
 async def test_a_replica_short_says_that_the_jobs_are_there_all_the_same(
     replicating: tuple[RedisServer, RedisServer], how: str
 ) -> None:
@@ -132,7 +132,7 @@ async def test_a_replica_short_says_that_the_jobs_are_there_all_the_same(
     async with Producer.from_url(master.url, **options) as producer:  # type: ignore[arg-type]
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "enqueue": lambda: producer.enqueue(URL),
-            "enqueue_call": lambda: producer.enqueue_call("f"),
+            "enqueue_job": lambda: producer.enqueue_job("f"),
             "enqueue_many": lambda: producer.enqueue_many([URL] * 3),
         }
         with pytest.raises(NotDurable, match="on the queue, but not known to be durable: 1 of 2 replicas") as doubt:
@@ -396,7 +396,7 @@ def test_the_sync_producer_asks_the_same_and_tells_of_its_own_kind_of_jobs(own_r
         for call, kind in (
             (lambda: producer.enqueue(URL), SyncFetchJob),
             (lambda: producer.enqueue_many([URL]), SyncFetchJob),
-            (lambda: producer.enqueue_call("f"), SyncJob),
+            (lambda: producer.enqueue_job("f"), SyncJob),
         ):
             with pytest.raises(NotDurable) as doubt:
                 call()

@@ -224,7 +224,7 @@ async def test_a_closed_producer_refuses_and_opens_no_connection_again(redis_ser
     await producer.aclose()
     calls: list[Callable[[], Awaitable[object]]] = [
         producer.ping, job.status, job.cancel, job.result, lambda: job.result(timeout_s=0),
-        lambda: producer.enqueue(URL), lambda: producer.enqueue_many([URL]), lambda: producer.enqueue_call("f"),
+        lambda: producer.enqueue(URL), lambda: producer.enqueue_many([URL]), lambda: producer.enqueue_job("f"),
         producer.as_completed([job]).__anext__, producer.cancel_all().__anext__,
     ]  # fmt: skip
     for call in calls:
@@ -353,7 +353,7 @@ async def test_many_are_cancelled_in_batches_and_each_has_its_answer(producer: P
 async def test_all_jobs_of_a_tag_are_cancelled_and_no_other(producer: Producer, redis: Redis) -> None:
     tagged = await producer.enqueue_many(FetchRequest(url=URL, tags=("nightly", "eu")) for _ in range(1500))
     other = await producer.enqueue(URL, tags=["nightly-2"])
-    call = await producer.enqueue_call("count", "nightly")
+    call = await producer.enqueue_job("count", "nightly")
     counts = [count async for count in producer.cancel_all(tag="nightly")]
     assert sum(count[CancelOutcome.CANCELLED] for count in counts) == len(tagged)
     assert set(await redis.zrange("arq:queue", 0, -1)) == {other.id.encode(), call.id.encode()}

@@ -22,7 +22,7 @@ from fetchq import (
     RedisUnavailable,
     ResultTimeout,
 )
-from fetchq.client.results import CHECK_S, OUTAGE_S, Results
+from fetchq.client.results import CHECK_S, OUTAGE_S, ResultWaiter
 from fetchq.store.address import connect
 
 URL = "https://example.org/"
@@ -214,8 +214,8 @@ async def test_as_completed_has_a_time_limit_and_can_be_left_early(producer: Pro
 async def test_a_call_of_ones_own_coroutine_gives_its_value_or_raises_its_error(
     producer: Producer, finish: Finish
 ) -> None:
-    good = await producer.enqueue_call("count", "x", depth=2)
-    bad = await producer.enqueue_call("count", "y")
+    good = await producer.enqueue_job("count", "x", depth=2)
+    bad = await producer.enqueue_job("count", "y")
     await finish(good.id, {"links": 3})
     await finish(bad.id, ValueError("no links"), success=False)
     assert await good.value(timeout_s=5) == {"links": 3}
@@ -350,7 +350,7 @@ async def test_a_push_that_comes_while_a_look_is_under_way_is_not_lost(
 ) -> None:
     slow = SlowReplies(redis)
     slow.gate.set()
-    results = Results(slow, producer.keys)
+    results = ResultWaiter(slow, producer.keys)
     first, second = await producer.enqueue_many([URL, URL])
     waiter = asyncio.create_task(results.wait(first.id))
     await _subscribed(results)
@@ -358,13 +358,13 @@ async def test_a_push_that_comes_while_a_look_is_under_way_is_not_lost(
     await waiter
 
     heard = asyncio.Event()
-    heed = results._heed
+    heed = results._on_message
 
     def heed_and_tell(message: dict[str, Any]) -> None:
         heed(message)
         heard.set()
 
-    monkeypatch.setattr(results, "_heed", heed_and_tell)
+    monkeypatch.setattr(results, "_on_message", heed_and_tell)
     slow.gate.clear()
     slow.replied.clear()
     waiter = asyncio.create_task(results.wait(second.id))
@@ -377,7 +377,7 @@ async def test_a_push_that_comes_while_a_look_is_under_way_is_not_lost(
     await results.aclose()
 
 
-async def _subscribed(results: Results) -> None:
+async def _subscribed(results: ResultWaiter) -> None:
     """Returns when the waiters' channel is confirmed and everyone has been looked at once."""
     async with asyncio.timeout(10):
         while not results._confirmed or results._wanted:

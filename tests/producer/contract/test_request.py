@@ -82,7 +82,7 @@ URL = "https://example.org/"
         ("max_bytes", 1.5, "whole number"),
         ("max_redirects", -1, "not between"),
         ("retry", 3, "takes a RetryPolicy"),
-        ("repeat_unsafe", 1, "True or False"),
+        ("retry_non_idempotent", 1, "True or False"),
         ("not_before", datetime(2026, 1, 1), "with a time zone"),
         ("not_before", 12, "takes a datetime"),
         ("deadline", datetime(2026, 1, 1), "with a time zone"),

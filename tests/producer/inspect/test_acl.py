@@ -116,7 +116,7 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
             quick = RetryPolicy(max_tries=2, base_s=0.0)
             jobs = await producer.enqueue_many([page, flaky, site.url("/missing")])
             jobs.append(await producer.enqueue(page, robots=True, cache=True))
-            jobs.append(await producer.enqueue(flaky, method="POST", repeat_unsafe=True, retry=quick))
+            jobs.append(await producer.enqueue(flaky, method="POST", retry_non_idempotent=True, retry=quick))
             jobs.append(await producer.enqueue(page, key="once"))
             assert await producer.enqueue(page, key="once") == jobs[-1]
             assert len([result async for result in producer.as_completed(jobs, timeout_s=20)]) == 6
@@ -138,7 +138,7 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
             assert await hanging.cancel() is CancelOutcome.REQUESTED
             assert (await hanging.result(timeout_s=20)).status is FetchStatus.CANCELLED
 
-            chain = await producer.enqueue_call("again", 1)
+            chain = await producer.enqueue_job("again", 1)
             await chain.value(timeout_s=20)
             await wait_until(lambda: ran.count("again") == 2 and "cron" in ran)
             tried = serialize_job("again", (0,), {}, 3, 1, serializer=wire.serialize)
@@ -161,7 +161,7 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
 
             await asyncio.to_thread(all_in_sync)
             await wait_until(lambda: bool(admin.exists("arq:queue:health-check")))
-            await wait_until(lambda: bool(admin.exists("fetchq:keeper:arq:queue")))
+            await wait_until(lambda: bool(admin.exists("fetchq:maintenance-cursor:arq:queue")))
             lost = await producer.enqueue("http://127.0.0.1:9999/", retry=RetryPolicy(max_tries=1))
             assert (await lost.result(timeout_s=20)).status is FetchStatus.CONNECT_ERROR
             more = await producer.enqueue("http://127.0.0.1:9999/", retry=RetryPolicy(max_tries=1))

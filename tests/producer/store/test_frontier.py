@@ -9,7 +9,7 @@ from tests.support.scripted_queue import LEASE_MS, T0, Queue
 from fetchq.store.scores import read_score
 from fetchq.store.scripts import script_source
 from fetchq_worker.engine.queue.admission import WILL_NOT_RUN
-from fetchq_worker.engine.queue.commit import Committer, Outcome, Verb
+from fetchq_worker.engine.queue.commit import Action, Committer, Outcome
 from fetchq_worker.engine.queue.lease import Lease
 from fetchq_worker.engine.run.dead_letters import DeadLetters
 
@@ -172,7 +172,7 @@ async def test_what_is_known_of_an_idle_host_is_forgotten(queue: Queue) -> None:
     await queue.finish("only")
     queue.now_ms += 2000
     await queue.claim()
-    for key in (queue.keys.hosts, queue.keys.turns, queue.keys.depths, queue.keys.running, queue.keys.cooling):
+    for key in (queue.keys.hosts, queue.keys.due_hosts, queue.keys.backlog, queue.keys.running, queue.keys.cooldowns):
         assert not await queue.redis.exists(key)
 
 
@@ -193,8 +193,8 @@ async def test_failed_connections_let_a_host_cool_off_and_then_one_job_tries(que
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("verb", [Verb.FINISH, Verb.RETRY], ids=["that end", "that go back"])
-async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue, verb: Verb) -> None:
+@pytest.mark.parametrize("verb", [Action.FINISH, Action.RETRY], ids=["that end", "that go back"])
+async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue, verb: Action) -> None:
     seconds, _ = await queue.redis.time()
     queue.now_ms = seconds * 1000  # the committer goes by Redis's own clock
     await _limit(queue, "c=16")
@@ -207,10 +207,10 @@ async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue,
     for number, job_id in enumerate(claim.ids):
         lease = Lease(job_id.encode(), "w.1", b"", 0, 1)
         failed = Outcome(lease, verb, note="-CONNECT_ERROR", defer_ms=None)
-        committer.add(failed if number % 2 else Outcome(lease, Verb.FINISH, note="+OK"))
+        committer.add(failed if number % 2 else Outcome(lease, Action.FINISH, note="+OK"))
     await committer.flush()
     await committer.aclose()
-    assert await queue.redis.zcard(queue.keys.cooling) == 0
+    assert await queue.redis.zcard(queue.keys.cooldowns) == 0
 
 
 @pytest.mark.asyncio
@@ -258,7 +258,7 @@ async def test_a_key_that_cools_off_starts_nothing_until_its_time_and_then_one_a
     [probe] = await _claim_and_admit(queue, token="w.4")
     await queue.commit((probe, "w.4", "finish", 1000, "", "x", "+OK"))
     assert len(await _claim_and_admit(queue, token="w.5")) == 8
-    assert not await queue.redis.exists(queue.keys.cooling)
+    assert not await queue.redis.exists(queue.keys.cooldowns)
 
 
 @pytest.mark.asyncio
@@ -377,7 +377,7 @@ async def test_a_record_of_jobs_that_stock_workers_took_is_forgotten(queue: Queu
     assert await queue.admit(("there", "w.1", "other.example")) == []
     await queue.finish("there")
     assert not await queue.redis.exists(queue.keys.hosts)
-    assert not await queue.redis.exists(queue.keys.turns)
+    assert not await queue.redis.exists(queue.keys.due_hosts)
 
 
 _PLACES = """
@@ -387,8 +387,8 @@ for i = 1, #ARGV, 3 do
 end
 local read = {}
 for i = 1, #score do
-  local lane, due, had_its_turn = frontier.read_score(tonumber(score[i]))
-  read[i] = {score[i], lane, string.format('%.1f', due), had_its_turn and 1 or 0}
+  local lane, due, was_parked = frontier.read_score(tonumber(score[i]))
+  read[i] = {score[i], lane, string.format('%.1f', due), was_parked and 1 or 0}
 end
 return read
 """
@@ -402,9 +402,9 @@ async def test_python_reads_a_score_as_the_scripts_write_and_read_it(queue: Queu
             args += ["standing", lane, repr(due), "parked", lane, repr(due)]
     places = await queue.redis.eval(script_source("include/frontier") + _PLACES, 0, *args)
     assert len(places) == len(args) / 3
-    for score, lane, due, had_its_turn in places:
+    for score, lane, due, was_parked in places:
         place = read_score(float(score))
-        assert place == (lane.decode(), int(float(due)), had_its_turn == 1), score
+        assert place == (lane.decode(), int(float(due)), was_parked == 1), score
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan"), 1e300])
@@ -475,7 +475,7 @@ async def test_a_job_that_will_not_be_run_leaves_its_place_to_the_next(queue: Qu
         await queue.finish(_ids(2)[1], "w.2")
     assert (await queue.claim(token="w.3")).ids == ["over"]
     assert await queue.admit(("over", "w.3", KEY, WILL_NOT_RUN)) == []
-    assert queue.too_late == ["over"]
+    assert queue.deadline_passed == ["over"]
     record = (await _records(queue)).get(KEY, Record())
     assert (record.standing, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
 
@@ -524,9 +524,9 @@ async def test_jobs_come_back_though_somebody_deleted_the_records(queue: Queue, 
     keys = queue.keys
     await _limit(queue, "c=1")
     await _enqueue(queue, *_ids(3))
-    await queue.redis.delete(keys.hosts, keys.turns)
+    await queue.redis.delete(keys.hosts, keys.due_hosts)
     if left == "nothing":
-        await queue.redis.delete(keys.depths, keys.waiting + KEY)
+        await queue.redis.delete(keys.backlog, keys.waiting + KEY)
     for number in range(3):
         queue.now_ms += 2000
         await queue.keep()

@@ -369,7 +369,7 @@ class FrontierMachine(RuleBasedStateMachine):
             self.let_time_pass(600_000)
             self.wait(self.queue.claim(1, token="last"))
             self.wait(self.queue.keep())
-        for key in (keys.hosts, keys.turns, keys.depths, keys.cooling, keys.running, keys.leases):
+        for key in (keys.hosts, keys.due_hosts, keys.backlog, keys.cooldowns, keys.running, keys.leases):
             assert not self.wait(self.queue.redis.exists(key)), f"{key} is left behind"
         assert self.wait(self.queue.redis.keys(keys.waiting + "*")) == []
 

@@ -13,10 +13,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fetchq.store.engine_scripts import MAX_JOBS_A_CALL
 from fetchq.store.keys import Keys
-from fetchq.tasks import wait_ended
-from fetchq_worker.engine.queue.commit import FULL_BATCH, Committer, Outcome, Verb
+from fetchq.tasks import cancel_and_wait
+from fetchq_worker.engine.queue.commit import FULL_BATCH, Action, Committer, Outcome
 from fetchq_worker.engine.queue.lease import Lease
-from fetchq_worker.engine.queue.wakeup import Bell
+from fetchq_worker.engine.queue.wakeup import WakeEvent
 from fetchq_worker.engine.run.dead_letters import DeadLetters
 from fetchq_worker.engine.run.timeouts import Deadlines
 
@@ -70,7 +70,7 @@ async def committer(link: Link) -> AsyncIterator[Committer]:
 
 
 async def test_a_bell_rung_before_anybody_waits_ends_the_next_wait_only() -> None:
-    bell = Bell()
+    bell = WakeEvent()
     bell.ring()
     bell.ring()
     assert await bell.wait(60) is True
@@ -78,10 +78,10 @@ async def test_a_bell_rung_before_anybody_waits_ends_the_next_wait_only() -> Non
 
 
 async def test_a_bell_that_is_waited_for_in_a_cancelled_task_rings_for_the_next() -> None:
-    bell = Bell()
+    bell = WakeEvent()
     waiting = asyncio.create_task(bell.wait(60))
     await asyncio.sleep(0)
-    await wait_ended(waiting)
+    await cancel_and_wait(waiting)
     bell.ring()
     assert await bell.wait(60) is True
 
@@ -112,7 +112,7 @@ async def test_deadlines_cancel_what_is_late_and_nothing_else() -> None:
 
 async def test_outcomes_are_committed_together_after_the_delay(committer: Committer, link: Link) -> None:
     for number in range(5):
-        committer.add(Outcome(lease(number), Verb.FINISH))
+        committer.add(Outcome(lease(number), Action.FINISH))
         await asyncio.sleep(0)
     assert link.calls == []
     await asyncio.sleep(0.1)
@@ -121,16 +121,16 @@ async def test_outcomes_are_committed_together_after_the_delay(committer: Commit
 
 async def test_a_full_batch_does_not_wait(committer: Committer, link: Link) -> None:
     for number in range(FULL_BATCH):
-        committer.add(Outcome(lease(number), Verb.FINISH))
+        committer.add(Outcome(lease(number), Action.FINISH))
     await asyncio.sleep(0.01)
     assert [len(call) for call in link.calls] == [FULL_BATCH]
 
 
 async def test_commits_are_bounded_by_number_and_by_bytes(committer: Committer, link: Link) -> None:
     for number in range(2500):
-        committer.add(Outcome(lease(number), Verb.FINISH))
+        committer.add(Outcome(lease(number), Action.FINISH))
     for number in range(3):
-        committer.add(Outcome(lease(number), Verb.FINISH, result=bytes(5 << 20), result_ttl_ms=1))
+        committer.add(Outcome(lease(number), Action.FINISH, result=bytes(5 << 20), result_ttl_ms=1))
     await committer.flush()
     assert [len(call) for call in link.calls] == [MAX_JOBS_A_CALL, MAX_JOBS_A_CALL, 501, 1, 1]
     assert committer.waiting_bytes == 0
@@ -139,11 +139,11 @@ async def test_commits_are_bounded_by_number_and_by_bytes(committer: Committer, 
 async def test_outcomes_wait_in_order_while_redis_is_away(committer: Committer, link: Link) -> None:
     link.broken = True
     for number in range(3):
-        committer.add(Outcome(lease(number), Verb.FINISH), now=True)
+        committer.add(Outcome(lease(number), Action.FINISH), now=True)
     await asyncio.sleep(0.1)
     assert (committer.backlog, committer.stalled) == (3, True)
     link.broken = False
-    committer.add(Outcome(lease(3), Verb.FINISH))
+    committer.add(Outcome(lease(3), Action.FINISH))
     await asyncio.wait_for(committer.flush(), 5)
     assert link.calls == [[b"0", b"1", b"2", b"3"]]
     assert (committer.backlog, committer.stalled) == (0, False)
@@ -153,7 +153,7 @@ async def test_an_outcome_that_was_on_its_way_when_the_committer_was_cancelled_s
     committer: Committer, link: Link, caplog: pytest.LogCaptureFixture
 ) -> None:
     link.held = asyncio.Event()
-    committer.add(Outcome(lease(), Verb.FINISH, result=b"x"), now=True)
+    committer.add(Outcome(lease(), Action.FINISH, result=b"x"), now=True)
     await asyncio.sleep(0.01)
     assert committer.backlog == 1
     started = time.monotonic()
@@ -165,9 +165,9 @@ async def test_an_outcome_that_was_on_its_way_when_the_committer_was_cancelled_s
 
 async def test_who_waits_for_a_commit_is_told_when_it_has_landed(committer: Committer, link: Link) -> None:
     link.held = asyncio.Event()
-    outcome = Outcome(lease(), Verb.FINISH)
+    outcome = Outcome(lease(), Action.FINISH)
     committer.add(outcome, now=True)
-    waiting = asyncio.create_task(committer.wait_landed(outcome))
+    waiting = asyncio.create_task(committer.wait_committed(outcome))
     await asyncio.sleep(0.01)
     assert not waiting.done()
     link.held.set()
@@ -189,6 +189,6 @@ async def test_a_task_that_loses_a_cancellation_is_ended_all_the_same() -> None:
 
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
-    await asyncio.wait_for(wait_ended(task), 5)
+    await asyncio.wait_for(cancel_and_wait(task), 5)
     assert task.cancelled()
     assert lost == 2

@@ -95,13 +95,13 @@ async def test_many_keys_are_looked_at_again_in_one_call(queue: Queue) -> None:
     await queue.set_limits("*", "set", "c=3")
     assert await queue.set_limits("", "", "", *keys) == [b"", 0, 100]
     assert len((await queue.claim(200)).ids) == 150
-    assert not await queue.redis.exists(queue.keys.depths)
+    assert not await queue.redis.exists(queue.keys.backlog)
 
 
 @pytest.mark.asyncio
 async def test_looking_at_a_host_that_nobody_has_heard_of_leaves_nothing_behind(queue: Queue) -> None:
     await queue.set_limits("nobody.example", "set", "c=1", "nobody.example")
-    assert not await queue.redis.exists(queue.keys.hosts, queue.keys.turns)
+    assert not await queue.redis.exists(queue.keys.hosts, queue.keys.due_hosts)
 
 
 @pytest.mark.asyncio

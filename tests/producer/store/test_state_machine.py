@@ -45,7 +45,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.model = Model(T0)
         self.runs: list[tuple[str, str]] = []
         """(id, token) of every run that some worker may still believe in, ended leases included."""
-        self.unheard: list[str] = []
+        self.unacknowledged: list[str] = []
         self.calls = 0
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -112,7 +112,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 4))
     def claim_and_never_hear_of_it(self, count: int) -> None:
-        self.unheard.append(self._claim(count))
+        self.unacknowledged.append(self._claim(count))
 
     def _claim(self, count: int) -> str:
         self.calls += 1
@@ -121,10 +121,10 @@ class QueueMachine(RuleBasedStateMachine):
         assert [(job.id, job.score, job.tries) for job in claim.jobs] == self.model.claim(token, count)
         return token
 
-    @precondition(lambda self: self.unheard)
+    @precondition(lambda self: self.unacknowledged)
     @rule()
     def give_back_what_was_never_heard_of(self) -> None:
-        token = self.unheard.pop()
+        token = self.unacknowledged.pop()
         assert self.wait(self.queue.give_back(token)) == self.model.give_back_unheard(token)
 
     @precondition(lambda self: self.runs)
@@ -245,7 +245,7 @@ class QueueMachine(RuleBasedStateMachine):
         keys = self.queue.keys
         allowed = {
             keys.wake,
-            keys.keeper,
+            keys.maintenance_cursor,
             keys.abort,
             keys.lease_ends,
             *(keys.result + job_id for job_id in self.model.jobs),

@@ -69,7 +69,7 @@ async def _start_all(queue: Queue) -> set[str]:
 
 
 async def _nothing_is_left(queue: Queue) -> bool:
-    return not await queue.redis.keys(queue.keys.waiting + "*") and not await queue.redis.exists(queue.keys.depths)
+    return not await queue.redis.keys(queue.keys.waiting + "*") and not await queue.redis.exists(queue.keys.backlog)
 
 
 @pytest.mark.parametrize("ms_apart", [0, 1, 100_000], ids=["in one ms", "a ms apart", "far apart"])
@@ -162,7 +162,7 @@ async def test_a_queue_of_which_somebody_left_the_index_alone_holds_nobody_up(qu
 @pytest.mark.asyncio
 async def test_a_queue_whose_record_is_lost_is_emptied_and_takes_new_jobs_in_order(queue: Queue) -> None:
     moments = await _fill(queue, 30)
-    await queue.redis.delete(queue.keys.hosts, queue.keys.depths)
+    await queue.redis.delete(queue.keys.hosts, queue.keys.backlog)
     moments |= await _fill(queue, 5, lanes="l")
     started = await _start_one_by_one(queue, 35)
     assert [moments[job_id] for job_id in started] == sorted(moments.values())

@@ -145,7 +145,7 @@ def jobs_of(server: RedisServer) -> list[bytes]:
     """The keys of jobs, queues and results in a Redis."""
     with redis.Redis(unix_socket_path=str(server.socket)) as client:
         keys: list[bytes] = client.keys()
-        queues = [key for key in keys if client.type(key) == b"zset" and key != b"fetchq:shelf"]
+        queues = [key for key in keys if client.type(key) == b"zset" and key != b"fetchq:shared-cache"]
     of_a_job = (b"arq:job:", b"arq:result:", b"arq:retry:", b"arq:in-progress:", b"fetchq:attempts:", b"fetchq:lease")
     return queues + [key for key in keys if key.startswith(of_a_job)]
 

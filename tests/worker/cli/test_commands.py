@@ -359,7 +359,7 @@ def test_a_worker_runs_functions_of_ones_own(fetchq: Fetchq, redis_server: Redis
         "from fetchq import Producer\n"
         "async def main():\n"
         "    async with Producer.from_url(sys.argv[1], queue='mine') as producer:\n"
-        "        print((await producer.enqueue_call('double', 21)).id)\n"
+        "        print((await producer.enqueue_job('double', 21)).id)\n"
         "asyncio.run(main())\n"
     )
     made = subprocess.run([sys.executable, "-c", script, redis_server.url], capture_output=True, text=True, check=True)

@@ -7,26 +7,26 @@ import sys
 import pytest
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, InvalidRequest
-from fetchq_worker.cli.bulk.dedupe import SeenUrls
-from fetchq_worker.cli.bulk.requests import FetchLimits, Intake
+from fetchq_worker.cli.bulk.dedupe import UrlSet
+from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
 
 
 def test_a_url_is_taken_once_however_it_is_written() -> None:
-    intake = Intake(FetchLimits())
-    wanted = intake.take(
+    requests = RequestSource(FetchLimits())
+    wanted = requests.take(
         ["http://Example.org", "http://example.org/", "http://example.org:80/./", "http://example.org/b"]
     )
     assert [one.url for one in wanted] == ["http://Example.org", "http://example.org/b"]
-    assert (intake.taken, intake.duplicates) == (2, 2)
+    assert (requests.taken, requests.duplicates) == (2, 2)
 
 
 def test_what_has_its_result_already_is_left_out_and_counted_apart() -> None:
-    intake = Intake(FetchLimits())
-    intake.skip("http://EXAMPLE.org/a")
-    intake.skip("no url at all")
+    requests = RequestSource(FetchLimits())
+    requests.skip("http://EXAMPLE.org/a")
+    requests.skip("no url at all")
     lines = ["http://example.org/a", "no url at all", "http://example.org/a", *["http://example.org/b"] * 2]
-    assert [one.url for one in intake.take(lines)] == ["http://example.org/b"]
-    assert (intake.done_before, intake.duplicates) == (2, 2)
+    assert [one.url for one in requests.take(lines)] == ["http://example.org/b"]
+    assert (requests.done_before, requests.duplicates) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_what_has_its_result_already_is_left_out_and_counted_apart() -> None:
     ["example.org", "http://", "ftp://example.org/", "http://[::1", "http://a b/", "\0", "http://user:pw@example.org/"],
 )
 def test_garbage_becomes_an_invalid_url_result(garbage: str) -> None:
-    [(url, result)] = Intake(FetchLimits()).take([garbage])
+    [(url, result)] = RequestSource(FetchLimits()).take([garbage])
     assert url == garbage
     assert isinstance(result, FetchResult)
     assert result.status is FetchStatus.INVALID_URL
@@ -42,14 +42,16 @@ def test_garbage_becomes_an_invalid_url_result(garbage: str) -> None:
 
 
 def test_a_host_outside_ascii_is_sent_as_punycode() -> None:
-    [(url, request)] = Intake(FetchLimits()).take(["https://bücher.example/"])
+    [(url, request)] = RequestSource(FetchLimits()).take(["https://bücher.example/"])
     assert url == "https://bücher.example/"
     assert isinstance(request, FetchRequest)
     assert request.url == "https://xn--bcher-kva.example/"
 
 
 def test_the_limits_are_in_every_request() -> None:
-    [(_, request)] = Intake(FetchLimits(timeout_s=2.5, max_bytes=1000, max_tries=1)).take(["http://example.org/"])
+    [(_, request)] = RequestSource(FetchLimits(timeout_s=2.5, max_bytes=1000, max_tries=1)).take(
+        ["http://example.org/"]
+    )
     assert isinstance(request, FetchRequest)
     assert (request.timeout_s, request.max_bytes, request.retry.max_tries) == (2.5, 1000, 1)
 
@@ -57,11 +59,11 @@ def test_the_limits_are_in_every_request() -> None:
 @pytest.mark.parametrize("limits", [FetchLimits(timeout_s=-1), FetchLimits(max_bytes=0), FetchLimits(max_tries=0)])
 def test_impossible_limits_are_refused_before_any_line_is_read(limits: FetchLimits) -> None:
     with pytest.raises(InvalidRequest, match="is not between"):
-        Intake(limits)
+        RequestSource(limits)
 
 
 def test_the_set_of_seen_urls_knows_every_one_of_many_and_stays_small() -> None:
-    seen = SeenUrls()
+    seen = UrlSet()
     urls = [f"http://site.example/{i}" for i in range(50_000)]
     assert all(seen.add(url) for url in urls)
     assert not any(seen.add(url) for url in urls)

@@ -47,7 +47,7 @@ async def test_an_idle_worker_starts_a_job_at_once_and_not_after_half_a_second(
         for _ in range(20):
             await asyncio.sleep(0.02)  # the worker has nothing to do and waits
             enqueued = time.perf_counter()
-            await producer.enqueue_call("work")
+            await producer.enqueue_job("work")
             async with asyncio.timeout(5):
                 delays.append(await started.get() - enqueued)
     assert sorted(delays)[10] < 0.05
@@ -86,7 +86,7 @@ async def test_a_dead_workers_job_runs_again_when_its_lease_ends(redis: ArqRedis
     dying = make_worker([func(work, name="work")], lease_s=0.6, renew_s=0.2)
     main = asyncio.create_task(dying.main())
     await hangs.wait()
-    await dying._tender.stop()  # a dead worker renews nothing
+    await dying._heartbeat.stop()  # a dead worker renews nothing
     main.cancel()
     heir = make_worker([func(work, name="work")], lease_s=0.6, renew_s=0.2)
     async with running(heir), asyncio.timeout(5):

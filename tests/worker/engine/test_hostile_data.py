@@ -82,7 +82,7 @@ async def test_rubbish_in_the_keys_of_some_jobs_harms_no_others_and_ends_each_on
 
     async with Producer(redis) as producer:
         keys = producer.keys
-        jobs = [await producer.enqueue_call("work", number) for number in range(JOBS)]
+        jobs = [await producer.enqueue_job("work", number) for number in range(JOBS)]
         unrunnable: set[str] = set()
         for job in jobs[: JOBS // 2]:
             match rng.choice(("payload", "no payload", "tries", "attempts", "in progress", "lease", "abort")):
@@ -128,7 +128,7 @@ async def test_a_mark_of_nobodys_holds_its_job_back_and_no_other_until_it_is_gon
         return "done"
 
     async with Producer(redis) as producer:
-        held, free = [await producer.enqueue_call("work") for _ in range(2)]
+        held, free = [await producer.enqueue_job("work") for _ in range(2)]
         await redis.set(producer.keys.in_progress + held.id, b"\x00rubbish")
         async with running(worker_on(redis, work)):
             assert await free.value(timeout_s=10) == "done"
@@ -137,7 +137,9 @@ async def test_a_mark_of_nobodys_holds_its_job_back_and_no_other_until_it_is_gon
             assert await held.value(timeout_s=10) == "done"
 
 
-@pytest.mark.parametrize("name", ["pending", "leases", "lease_ends", "abort", "wake", "keeper", "workers", "dead"])
+@pytest.mark.parametrize(
+    "name", ["pending", "leases", "lease_ends", "abort", "wake", "maintenance_cursor", "workers", "dead"]
+)
 async def test_a_key_of_the_queue_with_rubbish_in_it_stops_the_worker_until_it_is_mended_and_no_longer(
     redis: ArqRedis, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
@@ -154,7 +156,7 @@ async def test_a_key_of_the_queue_with_rubbish_in_it_stops_the_worker_until_it_i
     caplog.set_level(logging.WARNING)
     async with Producer(redis) as producer:
         key = getattr(producer.keys, name)
-        jobs = [await producer.enqueue_call("work") for _ in range(50)]
+        jobs = [await producer.enqueue_job("work") for _ in range(50)]
         worker = worker_on(redis, work)
         async with running(worker):
             await wait_until(lambda: runs.total() == 20)

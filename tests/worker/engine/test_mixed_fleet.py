@@ -14,7 +14,7 @@ from arq.jobs import JobStatus
 from arq.worker import Retry
 from tests.support.running import running, wait_until
 
-from fetchq.tasks import wait_ended
+from fetchq.tasks import cancel_and_wait
 
 from .conftest import MakeWorker, NewClient
 
@@ -52,7 +52,7 @@ async def test_a_mixed_fleet_runs_every_job_exactly_once(
         await wait_until(lambda: len(runs) == 400, timeout_s=30)
         assert [await job.result(timeout=10, poll_delay=0.01) for job in jobs if job] == ["done"] * 400
     for main in mains:
-        await wait_ended(main)
+        await cancel_and_wait(main)
     for worker in stock:
         await worker.close()
     assert set(runs.values()) == {1}
@@ -83,7 +83,7 @@ async def test_a_stock_worker_leaves_a_job_alone_that_runs_here(
         assert await job.status() is JobStatus.in_progress
         release.set()
         assert await job.result(timeout=5, poll_delay=0.01) == "done"
-        await wait_ended(main)
+        await cancel_and_wait(main)
         await stock.close()
     assert runs == ["ours"]
 

@@ -138,7 +138,7 @@ async def test_work_that_another_worker_finished_in_an_outage_is_not_claimed_bef
             turned.set()
 
         monkeypatch.setattr(early, "_poll_iteration", turn_and_tell)
-        early._bell.ring()
+        early._wake_event.ring()
         await turned.wait()
         may_commit.set()
         assert [await job.result(poll_delay=0.01) for job in jobs if job] == ["done"] * 2

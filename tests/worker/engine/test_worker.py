@@ -24,8 +24,8 @@ from tests.support.scripted_queue import Queue
 from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
 from fetchq.store.keys import Keys
-from fetchq_worker.engine import Release, Worker
-from fetchq_worker.engine.run.crash_policy import SelfCounting
+from fetchq_worker.engine import Snooze, Worker
+from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 from fetchq_worker.engine.upkeep.presence import live_workers
 
 from .conftest import MakeWorker
@@ -40,7 +40,7 @@ async def test_two_thousand_jobs_run_exactly_once_on_three_workers(redis: ArqRed
         runs[number] += 1
 
     async with Producer(redis) as producer:
-        await asyncio.gather(*(producer.enqueue_call("work", number) for number in range(2000)))
+        await asyncio.gather(*(producer.enqueue_job("work", number) for number in range(2000)))
     wire = {"job_serializer": serialize, "job_deserializer": deserialize}
     workers = [make_worker([func(work, name="work")], max_jobs=50, **wire) for _ in range(3)]
     async with running(*workers):
@@ -79,7 +79,7 @@ async def test_a_release_is_no_try(redis: ArqRedis, make_worker: MakeWorker) -> 
     async def work(ctx: Any) -> str:
         tries.append(ctx["job_try"])
         if len(tries) < 20:
-            raise Release(0.001 if len(tries) % 2 else 0)
+            raise Snooze(0.001 if len(tries) % 2 else 0)
         return "done"
 
     job = await redis.enqueue_job("work")
@@ -174,7 +174,7 @@ async def test_an_abort_that_comes_while_the_starts_of_a_job_are_judged_keeps_it
         judging.set()
         await judged.wait()
 
-    function = SelfCounting(**vars(func(work, name="work")), unjudged_starts=1, end_if_lost=judge)
+    function = CountsOwnAttempts(**vars(func(work, name="work")), unjudged_starts=1, finish_if_crashed=judge)
     job = await redis.enqueue_job("work", _job_try=2)
     assert job is not None
     worker = make_worker([function], allow_abort_jobs=True, on_job_start=hooks, on_job_end=hooks)
@@ -362,7 +362,7 @@ async def test_a_namespace_stands_in_front_of_every_key(redis: ArqRedis, make_wo
 
     wire = {"job_serializer": serialize, "job_deserializer": deserialize}
     async with Producer(redis, namespace="{tenant}:") as producer:
-        job = await producer.enqueue_call("double", 21)
+        job = await producer.enqueue_job("double", 21)
         worker = make_worker([func(double, name="double")], namespace="{tenant}:", **wire)
         async with running(worker):
             assert await job.value(timeout_s=5) == 42

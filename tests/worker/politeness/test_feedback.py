@@ -8,7 +8,7 @@ import pytest
 
 from fetchq import FetchRequest, FetchResult, FetchStatus
 from fetchq_worker.fetch.http.phases import Phases
-from fetchq_worker.politeness.feedback import Courtesy
+from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.politeness.limit_by import ByHost
 
 URL = "http://a.example/"
@@ -27,8 +27,8 @@ class _Cooled:
 def _note(request: dict[str, Any], result: dict[str, Any], *, sent: bool = True, breaks: bool = True) -> str:
     phases = Phases()
     phases.sent = sent
-    courtesy = Courtesy(_Cooled(), ByHost(), breaks=breaks)
-    return courtesy.note_of(FetchRequest(url=URL, **request), FetchResult(url=URL, **result), phases)
+    feedback = Feedback(_Cooled(), ByHost(), breaks=breaks)
+    return feedback.note_of(FetchRequest(url=URL, **request), FetchResult(url=URL, **result), phases)
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,18 @@ def test_without_the_breaker_no_failure_counts() -> None:
 
 def test_a_crawl_delay_goes_with_the_note_in_ms() -> None:
     result = FetchResult(url=URL, status=FetchStatus.OK, http_status=200)
-    assert Courtesy(_Cooled(), ByHost()).note_of(FetchRequest(url=URL), result, Phases(), 1.5) == "+OK d=1500"
+    assert Feedback(_Cooled(), ByHost()).note_of(FetchRequest(url=URL), result, Phases(), 1.5) == "+OK d=1500"
 
 
 @pytest.mark.asyncio
 async def test_only_a_busy_host_is_left_alone_and_for_as_long_as_it_asks() -> None:
     cooled = _Cooled()
-    courtesy = Courtesy(cooled, ByHost())
+    feedback = Feedback(cooled, ByHost())
     request = FetchRequest(url=URL)
-    await courtesy.heed(request, "http://b.example:81/x", 200, {"Retry-After": "9"})
-    await courtesy.heed(request, "http://b.example:81/x", 500, {"Retry-After": "9"})
+    await feedback.heed(request, "http://b.example:81/x", 200, {"Retry-After": "9"})
+    await feedback.heed(request, "http://b.example:81/x", 500, {"Retry-After": "9"})
     assert cooled.keys == []
     date = {"Date": "Thu, 01 Jan 2026 00:00:00 GMT", "Retry-After": "Thu, 01 Jan 2026 00:00:30 GMT"}
     for headers in ({"Retry-After": "9"}, {"Retry-After": "0"}, {"Retry-After": "-9"}, {}, date):
-        await courtesy.heed(request, "http://b.example:81/x", 429, headers)
+        await feedback.heed(request, "http://b.example:81/x", 429, headers)
     assert cooled.keys == [("b.example", seconds) for seconds in (9.0, 1.0, None, None, 30.0)]

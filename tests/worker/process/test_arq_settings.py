@@ -22,7 +22,7 @@ from fetchq.contract import wire
 from fetchq.store.address import RedisAddress
 from fetchq.store.keys import PUSH_PREFIX_LEN
 from fetchq_worker import engine, worker_settings
-from fetchq_worker.engine.run.snooze import Release
+from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.process.arq_settings import FETCH_MAX_TRIES, redis_settings
 from fetchq_worker.process.embedded import EmbeddedRedis
@@ -307,7 +307,7 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
 
 
 def test_release_is_a_retry_to_stock_arq() -> None:
-    assert Release(1.5).defer_score == 1500
+    assert Snooze(1.5).defer_score == 1500
 
 
 def test_a_failed_fetch_is_a_result_that_a_stock_client_reads() -> None:

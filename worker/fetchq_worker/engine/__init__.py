@@ -3,8 +3,8 @@
 It knows nothing of HTTP: whatever coroutine a job names is run.
 """
 
-from fetchq_worker.engine.run.snooze import Release
+from fetchq_worker.engine.run.snooze import Snooze
 
 from .worker import Worker
 
-__all__ = ["Release", "Worker"]
+__all__ = ["Snooze", "Worker"]

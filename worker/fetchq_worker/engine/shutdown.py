@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from fetchq.store.engine_scripts import REDIS_ERRORS
-from fetchq_worker.engine.queue.commit import Outcome, Verb
+from fetchq_worker.engine.queue.commit import Action, Outcome
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -45,7 +45,7 @@ async def _give_back_unstarted_claim(worker: Worker) -> None:
         logger.warning("stop.claim_unheard: %s", problem)
         return
     for lease in claim.leases:
-        worker.committer.add(Outcome(lease, Verb.RELEASE))
+        worker.committer.add(Outcome(lease, Action.RELEASE))
 
 
 def _give_back_unfinished(worker: Worker) -> None:
@@ -53,4 +53,4 @@ def _give_back_unfinished(worker: Worker) -> None:
     for lease in tuple(worker.leases):
         lease.lost = True  # whatever its run may still do, it decides nothing any more
         worker.leases.discard(lease)
-        worker.committer.add(Outcome(lease, Verb.RELEASE))
+        worker.committer.add(Outcome(lease, Action.RELEASE))

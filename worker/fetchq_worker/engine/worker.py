@@ -18,16 +18,16 @@ from arq.worker import Function
 
 from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
 from fetchq.store.keys import Keys
-from fetchq.tasks import insist_on_end, raise_if_cancelled
+from fetchq.tasks import keep_cancelling, raise_if_cancelled
 from fetchq_worker.engine.queue.aborts import Aborts
 from fetchq_worker.engine.queue.admission import Admission, Gate
 from fetchq_worker.engine.queue.claim import Claim, Claimer
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Lease, Leases
-from fetchq_worker.engine.queue.wakeup import Bell, Waker
+from fetchq_worker.engine.queue.wakeup import WakeEvent, Waker
 from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetters
 from fetchq_worker.engine.run.runner import Runner
-from fetchq_worker.engine.upkeep.heartbeat import Tender
+from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
 
 from .preflight import check_server, lacks_rights
 from .shutdown import drain
@@ -37,7 +37,7 @@ engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake."""
-MIN_TEND_TIMEOUT_S: Final = 0.5
+MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 1.0
@@ -110,7 +110,7 @@ class Worker(arq.worker.Worker):
             admission=self._admission,
         )
         self._aborts = Aborts(self.keys, worker_id=self.id)
-        self._tender = Tender(self, every_s=renew_s)
+        self._heartbeat = Heartbeat(self, every_s=renew_s)
         self._scripts: Scripts | None = None
         self._waker: Waker | None = None
         self.in_main = False
@@ -118,7 +118,7 @@ class Worker(arq.worker.Worker):
         self._left = asyncio.Event()
         self._left.set()
         self._closing = False
-        self._bell = Bell()
+        self._wake_event = WakeEvent()
         self._batch_s: Final = commit_ms / 1000
         self._full_claim: Final = max(SMALLEST_FULL_CLAIM, -(-self.max_jobs // 2))
         self._slots_worth_a_claim: Final = max(1, min(64, self.max_jobs // 8))
@@ -146,8 +146,8 @@ class Worker(arq.worker.Worker):
         self.in_main = True
         self._left.clear()
         self._next_tick_at = 0.0
-        self._waker = Waker(self.pool, self.keys, self._bell)
-        self._tender.start(scripts)
+        self._waker = Waker(self.pool, self.keys, self._wake_event)
+        self._heartbeat.start(scripts)
         try:
             await self._work(scripts)
         finally:
@@ -168,7 +168,9 @@ class Worker(arq.worker.Worker):
             )
         if self._scripts is None:
             self._scripts = await Scripts.open(
-                self._pool, timeout_s=max(self.lease_s, 5.0), tend_timeout_s=max(self.renew_s, MIN_TEND_TIMEOUT_S)
+                self._pool,
+                timeout_s=max(self.lease_s, 5.0),
+                heartbeat_timeout_s=max(self.renew_s, MIN_HEARTBEAT_TIMEOUT_S),
             )
             self.committer.use(self._scripts.commit)
         return self._scripts
@@ -196,9 +198,9 @@ class Worker(arq.worker.Worker):
             await self._waker.aclose()
             self._waker = None
         if not self.running_count:
-            await self._tender.stop()
+            await self._heartbeat.stop()
             if not self.stopping and not self._closing:  # a burst that is over: arq's health key stays until `close`
-                await self._tender.leave(closing=False)
+                await self._heartbeat.leave(closing=False)
 
     async def close(self) -> None:
         """Ends what runs as `stop.drain` says, signs off, then closes all connections.
@@ -210,13 +212,13 @@ class Worker(arq.worker.Worker):
         if not self._pool:
             return
         self._closing = True
-        self._bell.ring()
+        self._wake_event.ring()
         await self._left.wait()
         try:
             try:
                 await drain(self)
-                await self._tender.stop()
-                await self._tender.leave(closing=True)
+                await self._heartbeat.stop()
+                await self._heartbeat.leave(closing=True)
             finally:
                 if self.on_shutdown:
                     await self.on_shutdown(self.ctx)
@@ -317,7 +319,7 @@ class Worker(arq.worker.Worker):
             self._hold(claim.leases)
             for lease in claim.leases:
                 self._start(lease)
-            self._tender.start(scripts)
+            self._heartbeat.start(scripts)
 
     @property
     def clock_behind_s(self) -> float:
@@ -339,21 +341,21 @@ class Worker(arq.worker.Worker):
         if self._waits_for_slots:
             # Slots that become free one by one are filled together: a call for each would be most of the work.
             if self.max_jobs - self.running_count >= self._slots_worth_a_claim:
-                self._bell.ring()
+                self._wake_event.ring()
             elif self._slot_timer is None:
-                self._slot_timer = self.loop.call_later(self._batch_s, self._bell.ring)
+                self._slot_timer = self.loop.call_later(self._batch_s, self._wake_event.ring)
         elif not self.in_main and not self.running_count:
-            self._tender.stop_soon()
+            self._heartbeat.stop_soon()
 
     def _on_commit(self, next_due_s: float | None) -> None:
-        """A commit has landed; the first of the jobs that it put back, or made room for, is due after `next_due_s`."""
+        """A commit is done; the first of the jobs that it put back, or made room for, is due after `next_due_s`."""
         if next_due_s is not None:
             now = self.loop.time()
             if next_due_s <= 0 or now + next_due_s < self._next_due_at:
                 self._next_due_at = min(self._next_due_at, now + next_due_s)
-                self._bell.ring()
+                self._wake_event.ring()
         elif self.burst or self._waits_for_slots:
-            self._bell.ring()
+            self._wake_event.ring()
 
     # Waiting
 
@@ -373,7 +375,7 @@ class Worker(arq.worker.Worker):
             if self._waker is not None and not self.burst:
                 self._waker.listen()
         try:
-            await self._bell.wait(max(0.0, until - now))
+            await self._wake_event.wait(max(0.0, until - now))
         finally:
             self._waits_for_slots = False
             if self._slot_timer is not None:
@@ -401,7 +403,7 @@ class Worker(arq.worker.Worker):
         if not self._backoff_s:
             self._backoff_s = FIRST_BACKOFF_S
             engine_logger.warning("redis.away: %s", problem or type(problem).__name__)
-        await self._bell.wait(self._backoff_s)
+        await self._wake_event.wait(self._backoff_s)
         self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
 
     def _note_redis_is_there(self) -> None:
@@ -415,8 +417,8 @@ class Worker(arq.worker.Worker):
         """Stops at once: what runs is cancelled and given back, its try not counted."""
         self.stopping = True
         super().handle_sig(signum)
-        insist_on_end(self.main_task, lambda: self.in_main)
-        self._bell.ring()
+        keep_cancelling(self.main_task, lambda: self.in_main)
+        self._wake_event.ring()
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
         """The time of grace: `job_completion_wait` at most, less if everything is done before."""
@@ -429,7 +431,7 @@ class Worker(arq.worker.Worker):
                 break
             await asyncio.wait(running, timeout=left_s)
         self.stopping = True
-        self._bell.ring()
+        self._wake_event.ring()
         logger.info(
             "shutdown on %s, wait complete ◆ %d jobs complete ◆ %d failed ◆ %d retries ◆ %d ongoing to cancel",
             signum.name,
@@ -443,7 +445,7 @@ class Worker(arq.worker.Worker):
                 task.cancel()
         if self.main_task is not None:
             self.main_task.cancel()
-            insist_on_end(self.main_task, lambda: self.in_main)
+            keep_cancelling(self.main_task, lambda: self.in_main)
         if self.on_stop is not None:
             self.on_stop(signum)
 

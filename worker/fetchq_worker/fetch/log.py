@@ -4,7 +4,7 @@
 `fetch.retried` (info)      the attempt failed, and another follows
 `fetch.given_back` (warning) the job waits for a newer worker, or for Redis
 `robots.unreachable` (info) an origin's robots.txt could not be had: it stays closed for a while
-`shelf.unavailable` (warning) Redis did not take or give what workers cache for each other
+`shared_cache.unavailable` (warning) Redis did not take or give what workers cache for each other
 `fetch.crashed` (error)     a fault of our own, with its traceback
 """
 

@@ -29,7 +29,7 @@ class KeysOfUrls(Protocol):
     async def wait_key_of(self, url: str) -> str: ...
 
 
-class Courtesy:
+class Feedback:
     """Of one worker, for jobs that run under a limit key: whoever fetches in place is told of an answer, and acts."""
 
     def __init__(self, cooling: Cools, policy: KeysOfUrls, *, breaks: bool = True) -> None:

@@ -83,7 +83,7 @@ class ByAddress:
     def __init__(self) -> None:
         self._resolver: Resolver | None = None
         self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        self._asking: dict[str, asyncio.Task[str]] = {}
+        self._guarded: dict[str, asyncio.Task[str]] = {}
 
     def use(self, resolver: Resolver) -> None:
         """From now on `resolver` is asked."""
@@ -101,11 +101,11 @@ class ByAddress:
         if key is not None:
             return key
         host = host_of(url)
-        asking = self._asking.get(host)
+        asking = self._guarded.get(host)
         if asking is None:
             asking = asyncio.create_task(self._ask(host), name=f"address of {host}")
-            self._asking[host] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(host, None))
+            self._guarded[host] = asking
+            asking.add_done_callback(lambda _: self._guarded.pop(host, None))
         return await asyncio.shield(asking)  # one asker's end is not the others'
 
     async def _ask(self, host: str) -> str:

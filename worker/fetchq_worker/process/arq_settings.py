@@ -19,14 +19,14 @@ from arq.worker import Function, Worker, func
 from fetchq.contract.wire import FETCH_FUNCTION, deserialize, serialize
 from fetchq.store.address import CONNECT_TIMEOUT_S, RedisAddress
 from fetchq.store.keys import Keys
-from fetchq_worker.engine.run.crash_policy import SelfCounting
+from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 from fetchq_worker.fetch.http.client import Fetcher
-from fetchq_worker.fetch.job.coroutine import MAX_CRASHES, end_if_lost, fetch_data
-from fetchq_worker.politeness.feedback import Courtesy
+from fetchq_worker.fetch.job.coroutine import MAX_CRASHES, fetch_data, finish_if_crashed
+from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.politeness.gate import FetchGate
 from fetchq_worker.settings import InvalidSetting, Settings
 
-from .stock_arq import settle
+from .stock_arq import finish_under_stock_arq
 
 if TYPE_CHECKING:
     WorkerSettings: type
@@ -85,7 +85,7 @@ def worker_settings(
 def fetch_function() -> Function:
     """`fetch_data` as it is registered with a worker."""
     known = func(fetch_data, name=FETCH_FUNCTION, timeout=FETCH_TIMEOUT_S, max_tries=FETCH_MAX_TRIES)
-    return SelfCounting(**vars(known), unjudged_starts=MAX_CRASHES, end_if_lost=end_if_lost)
+    return CountsOwnAttempts(**vars(known), unjudged_starts=MAX_CRASHES, finish_if_crashed=finish_if_crashed)
 
 
 class _DiscreetRedisSettings(RedisSettings):
@@ -126,7 +126,7 @@ def _hooks(settings: Settings, gate: FetchGate, queue: str, theirs: dict[str, An
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
         if gate.cooling is not None:
             gate.use(ctx["fetcher"].resolver)
-            ctx["courtesy"] = Courtesy(gate.cooling, gate.policy, breaks=settings.circuit_breaker)
+            ctx["feedback"] = Feedback(gate.cooling, gate.policy, breaks=settings.circuit_breaker)
         await _run(theirs.get("on_startup"), ctx)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ def _hooks(settings: Settings, gate: FetchGate, queue: str, theirs: dict[str, An
                 await fetcher.aclose()
 
     async def after_job_end(ctx: dict[str, Any]) -> None:
-        await settle(ctx)
+        await finish_under_stock_arq(ctx)
         await _run(theirs.get("after_job_end"), ctx)
 
     # The engine's commit settles the job itself, and a hook would make each job wait for its commit.

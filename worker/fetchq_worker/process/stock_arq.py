@@ -15,7 +15,7 @@ from fetchq_worker.fetch.log import log
 _DEFAULT_KEYS: Final = Keys()
 
 
-async def settle(ctx: dict[str, Any]) -> None:
+async def finish_under_stock_arq(ctx: dict[str, Any]) -> None:
     """The `after_job_end` hook: the result's own time to live, the push to whoever waits, and no try counted for a job
     that was given back.
 
@@ -24,12 +24,12 @@ async def settle(ctx: dict[str, Any]) -> None:
     if "lease_token" in ctx:
         return
     try:
-        await _settle(ctx, ctx["job_id"], ctx.get("keys", _DEFAULT_KEYS))
+        await _finish(ctx, ctx["job_id"], ctx.get("keys", _DEFAULT_KEYS))
     except (RedisError, OSError) as problem:
         log.warning("job.unsettled", job_id=ctx["job_id"], why=str(problem))
 
 
-async def _settle(ctx: dict[str, Any], job_id: str, keys: Keys) -> None:
+async def _finish(ctx: dict[str, Any], job_id: str, keys: Keys) -> None:
     redis = ctx["redis"]
     if await redis.exists(keys.job + job_id):  # arq deletes the payload of a job that is finished, and of no other
         if ctx.get("released"):

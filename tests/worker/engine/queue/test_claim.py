@@ -258,10 +258,10 @@ async def test_the_walk_over_the_queue_is_shared_by_its_workers(queue: Queue) ->
 async def test_the_cursor_of_the_walk_lives_only_as_long_as_it_says_something(queue: Queue) -> None:
     await queue.add(*(f"{n}" for n in range(3)))
     await queue.keep(page=2, gap_ms=50)
-    assert 10_000 < await queue.redis.pttl(queue.keys.keeper) <= 60_000
+    assert 10_000 < await queue.redis.pttl(queue.keys.maintenance_cursor) <= 60_000
     queue.now_ms += 50
     await queue.keep(page=2, gap_ms=50)
-    assert await queue.redis.pttl(queue.keys.keeper) <= 50
+    assert await queue.redis.pttl(queue.keys.maintenance_cursor) <= 50
 
 
 @pytest.mark.asyncio

@@ -130,11 +130,11 @@ async def test_a_claim_whose_reply_was_lost_is_given_back_beside_keys_of_the_wro
 @pytest.mark.parametrize("cursor", ["99999999999999999999999 5", "7 x", "5000000 1"])
 async def test_a_walk_over_the_queue_whose_cursor_is_none_begins_anew(queue: Queue, cursor: str) -> None:
     await queue.add("stock", ttl_ms=86_400_000)
-    await queue.redis.set(queue.keys.keeper, cursor)
+    await queue.redis.set(queue.keys.maintenance_cursor, cursor)
     walks = [await queue.keep() for _ in range(2)]
     assert walks.count(1) == 1
-    await queue.redis.delete(queue.keys.keeper)
-    await queue.redis.rpush(queue.keys.keeper, "a list")
+    await queue.redis.delete(queue.keys.maintenance_cursor)
+    await queue.redis.rpush(queue.keys.maintenance_cursor, "a list")
     assert await queue.keep() == 0
 
 

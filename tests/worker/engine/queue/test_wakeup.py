@@ -32,7 +32,7 @@ async def test_a_result_is_pushed_to_the_producer_that_waits_for_it(redis: ArqRe
         took: list[float] = []
         for number in range(10):
             started = time.perf_counter()
-            job = await producer.enqueue_call("double", number)
+            job = await producer.enqueue_job("double", number)
             assert await job.value(timeout_s=5) == 2 * number
             took.append(time.perf_counter() - started)
     assert sorted(took)[5] < 0.1
@@ -84,7 +84,7 @@ async def test_a_wake_that_a_full_worker_took_is_passed_on(redis: ArqRedis, make
         await wait_until(lambda: worker.running_count == 1)
         waker.token_taken = True  # one more token, taken by the BLPOP that was still under way
         await redis.enqueue_job("work")
-        worker._bell.ring()
+        worker._wake_event.ring()
         await wait_until(lambda: _length_is(redis, worker.keys.wake, 1))
         release.set()
 

@@ -216,10 +216,10 @@ async def test_no_secret_is_said_or_stored_by_anything_whatever_happens(
             requests = requests_of(site, secure)
             jobs = await producer.enqueue_many(requests)
             results = [result async for result in producer.as_completed(jobs, timeout_s=100)]
-            breaking = await producer.enqueue_call("breaks", requests[0])
+            breaking = await producer.enqueue_job("breaks", requests[0])
             with pytest.raises(FetchqError) as broken:
                 await breaking.value(timeout_s=20)
-            unknown = await producer.enqueue_call("nobody_has_this", requests[0])
+            unknown = await producer.enqueue_job("nobody_has_this", requests[0])
             with pytest.raises(FetchqError) as not_found:
                 await unknown.value(timeout_s=20)
             with redis.Redis(unix_socket_path=str(server.socket), password=REDIS_PASSWORD) as admin:

@@ -31,7 +31,7 @@ from fetchq_worker.fetch.cache.freshness import (
     may_store,
 )
 from fetchq_worker.fetch.cache.http_cache import MAX_STORED_BYTES
-from fetchq_worker.fetch.cache.shared_cache import Shelf
+from fetchq_worker.fetch.cache.shared_cache import SharedCache
 from fetchq_worker.process.embedded import EmbeddedRedis
 
 ONCE = RetryPolicy(max_tries=1)
@@ -105,7 +105,7 @@ def test_what_is_fresh_depends_on_the_answer_and_on_what_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("answered", "personal", "stores"),
+    ("answered", "has_credentials", "stores"),
     [
         (_stored(cache_control="max-age=60"), False, True),
         (_stored(etag='"a"'), False, True),
@@ -127,10 +127,10 @@ def test_what_is_fresh_depends_on_the_answer_and_on_what_is_asked(
         (_stored(cache_control="max-age=60, must-revalidate"), True, True),
     ],
 )
-def test_only_what_a_shared_cache_may_keep_is_kept(answered: StoredAnswer, personal: bool, stores: bool) -> None:
-    assert may_store("GET", {}, personal, answered) == stores
-    assert not may_store("POST", {}, personal, answered)
-    assert not may_store("GET", {"no-store": ""}, personal, answered)
+def test_only_what_a_shared_cache_may_keep_is_kept(answered: StoredAnswer, has_credentials: bool, stores: bool) -> None:
+    assert may_store("GET", {}, has_credentials, answered) == stores
+    assert not may_store("POST", {}, has_credentials, answered)
+    assert not may_store("GET", {"no-store": ""}, has_credentials, answered)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ async def workers(embedded: EmbeddedRedis) -> AsyncIterator[list[Fetcher]]:
 
 
 def _worker(redis: Any, **options: Any) -> Fetcher:
-    shelf = Shelf(redis, Keys())
-    return Fetcher(user_agent="fetchq-tests/1", allow_net=("127.0.0.0/8",), shelf=shelf, **options)
+    shared_cache = SharedCache(redis, Keys())
+    return Fetcher(user_agent="fetchq-tests/1", allow_net=("127.0.0.0/8",), shared_cache=shared_cache, **options)
 
 
 async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
@@ -300,7 +300,7 @@ async def test_a_stale_answer_stands_in_for_a_server_that_is_gone_but_not_past_t
         await _fetch(fetcher, url)
         await site.stop()
         assert (await _fetch(fetcher, url, headers={"Cache-Control": "max-age=0"})).body == b"old"
-    async with Fetcher(user_agent="fetchq-tests/1", shelf=Shelf(redis, Keys())) as closed:
+    async with Fetcher(user_agent="fetchq-tests/1", shared_cache=SharedCache(redis, Keys())) as closed:
         assert (await _fetch(closed, url)).status is FetchStatus.BLOCKED
     await redis.aclose()
 
@@ -359,31 +359,31 @@ async def test_a_redis_that_went_away_costs_the_cache_and_not_the_fetch(
 @pytest.mark.asyncio
 async def test_the_shelf_is_bounded_in_bytes_and_counts_right(redis_server: RedisServer) -> None:
     redis: Any = connect(redis_server.url)
-    shelf = Shelf(redis, Keys(), max_bytes=10_000)
+    shared_cache = SharedCache(redis, Keys(), max_bytes=10_000)
     for n in range(100):
-        await shelf.put(f"{Keys().cache}{n}", b"x" * 500, 1000.0 + n)
-    await shelf.put(f"{Keys().cache}99", b"y" * 700, 1000.0)
-    await shelf.put(f"{Keys().cache}huge", b"x" * 20_000, 1000.0)
+        await shared_cache.put(f"{Keys().cache}{n}", b"x" * 500, 1000.0 + n)
+    await shared_cache.put(f"{Keys().cache}99", b"y" * 700, 1000.0)
+    await shared_cache.put(f"{Keys().cache}huge", b"x" * 20_000, 1000.0)
 
     held = list(await redis.keys(f"{Keys().cache}*"))
     sizes = {key: await redis.strlen(key) for key in held}
     assert sum(sizes.values()) <= 10_000
-    told = await redis.hgetall(Keys().shelf_sizes)
+    told = await redis.hgetall(Keys().shared_cache_sizes)
     assert int(told.pop(b"")) == sum(sizes.values())
     assert {key: int(size) for key, size in told.items()} == sizes
-    assert set(held) == set(await redis.zrange(Keys().shelf, 0, -1))
+    assert set(held) == set(await redis.zrange(Keys().shared_cache, 0, -1))
     await redis.aclose()
 
 
 @pytest.mark.asyncio
 async def test_what_has_ended_makes_room_and_leaves_nothing(redis_server: RedisServer) -> None:
     redis: Any = connect(redis_server.url)
-    shelf = Shelf(redis, Keys(), max_bytes=1000)
-    await shelf.put(f"{Keys().cache}short", b"x" * 900, 0.05)
+    shared_cache = SharedCache(redis, Keys(), max_bytes=1000)
+    await shared_cache.put(f"{Keys().cache}short", b"x" * 900, 0.05)
     until = time.monotonic() + 5
-    while await redis.exists(f"{Keys().cache}short", Keys().shelf, Keys().shelf_sizes):
+    while await redis.exists(f"{Keys().cache}short", Keys().shared_cache, Keys().shared_cache_sizes):
         assert time.monotonic() < until
-    await shelf.put(f"{Keys().cache}next", b"x" * 900, 100.0)
-    assert await shelf.get(f"{Keys().cache}next") == b"x" * 900
-    assert await redis.hget(Keys().shelf_sizes, "") == b"900"
+    await shared_cache.put(f"{Keys().cache}next", b"x" * 900, 100.0)
+    assert await shared_cache.get(f"{Keys().cache}next") == b"x" * 900
+    assert await redis.hget(Keys().shared_cache_sizes, "") == b"900"
     await redis.aclose()

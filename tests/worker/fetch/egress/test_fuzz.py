@@ -152,7 +152,7 @@ ANSWERS = st.lists(
 )
 
 
-class Room:
+class Capacity:
     """One arena for many examples."""
 
     def __init__(self, runner: asyncio.Runner, arena: Arena) -> None:
@@ -176,18 +176,18 @@ class Room:
 
 
 @contextmanager
-def _room() -> Iterator[Room]:
+def _room() -> Iterator[Capacity]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         making = make_arena()
         arena = runner.run(making.__aenter__())
         try:
-            yield Room(runner, arena)
+            yield Capacity(runner, arena)
         finally:
             runner.run(making.__aexit__(None, None, None))
 
 
 @pytest.fixture(scope="module")
-def room() -> Iterator[Room]:
+def room() -> Iterator[Capacity]:
     with _room() as room:
         yield room
 
@@ -204,7 +204,7 @@ _fuzz = settings(
 @given(url=URLS, answers=ANSWERS)
 @example(url="http://127.0.0.1:{inside}/", answers=[()])
 @example(url="http://{name}:{inside}/", answers=[("127.0.0.1",)])
-def test_no_generated_url_opens_a_socket_inside(room: Room, url: str, answers: list[tuple[str, ...]]) -> None:
+def test_no_generated_url_opens_a_socket_inside(room: Capacity, url: str, answers: list[tuple[str, ...]]) -> None:
     room.try_url(url, answers, redirected=False)
 
 
@@ -212,7 +212,7 @@ def test_no_generated_url_opens_a_socket_inside(room: Room, url: str, answers: l
 @given(url=URLS, answers=ANSWERS)
 @example(url="http://127.0.0.1:{inside}/", answers=[()])
 @example(url="http://{name}:{inside}/", answers=[("127.0.0.1",)])
-def test_no_generated_location_opens_a_socket_inside(room: Room, url: str, answers: list[tuple[str, ...]]) -> None:
+def test_no_generated_location_opens_a_socket_inside(room: Capacity, url: str, answers: list[tuple[str, ...]]) -> None:
     room.try_url(url, answers, redirected=True)
 
 

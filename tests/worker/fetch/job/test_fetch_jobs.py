@@ -18,9 +18,9 @@ from tests.support.site import Site, Visit, answer
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker import fetch_data
-from fetchq_worker.engine.run.snooze import Release
+from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch import Fetcher
-from fetchq_worker.fetch.job.history import RECORD_TTL_S, AttemptRecord
+from fetchq_worker.fetch.job.history import RECORD_TTL_S, AttemptHistory
 from fetchq_worker.process.embedded import EmbeddedRedis
 
 pytestmark = pytest.mark.asyncio
@@ -45,12 +45,12 @@ def run(redis: ArqRedis, fetcher: Fetcher) -> Run:
     return {"redis": redis, "fetcher": fetcher, "job_id": "job1", "job_try": 1, "score": due_ms}
 
 
-async def _record(redis: ArqRedis) -> AttemptRecord | None:
+async def _record(redis: ArqRedis) -> AttemptHistory | None:
     data = await redis.get(KEY)
-    return None if data is None else msgspec.msgpack.decode(data, type=AttemptRecord)
+    return None if data is None else msgspec.msgpack.decode(data, type=AttemptHistory)
 
 
-async def _save(redis: ArqRedis, record: AttemptRecord) -> None:
+async def _save(redis: ArqRedis, record: AttemptHistory) -> None:
     await redis.set(KEY, msgspec.msgpack.encode(record))
 
 
@@ -100,7 +100,7 @@ async def test_a_failed_attempt_is_recorded_and_the_job_retried(site: Site, run:
 
 
 async def test_the_last_try_ends_the_job_with_all_attempts(site: Site, run: Run, redis: ArqRedis) -> None:
-    await _save(redis, AttemptRecord(attempts=_failed(2)))
+    await _save(redis, AttemptHistory(attempts=_failed(2)))
     url = site.serve("/", answer(status=503))
 
     result = await fetch_data({**run, "job_try": 3}, FetchRequest(url=url))
@@ -110,7 +110,7 @@ async def test_the_last_try_ends_the_job_with_all_attempts(site: Site, run: Run,
 
 async def test_crashes_and_attempts_are_counted_apart(site: Site, run: Run, redis: ArqRedis) -> None:
     url = site.serve("/", answer(b"hello"))
-    await _save(redis, AttemptRecord(attempts=_failed(2)))
+    await _save(redis, AttemptHistory(attempts=_failed(2)))
 
     after_four = await fetch_data({**run, "job_try": 7}, FetchRequest(url=url))
     after_five = await fetch_data({**run, "job_try": 8}, FetchRequest(url=url))
@@ -152,7 +152,7 @@ async def test_a_job_whose_deadline_has_passed_is_not_run(site: Site, run: Run) 
 async def test_a_retry_that_comes_after_the_deadline_leaves_the_last_outcome(
     site: Site, run: Run, redis: ArqRedis
 ) -> None:
-    await _save(redis, AttemptRecord(attempts=_failed(1)))
+    await _save(redis, AttemptHistory(attempts=_failed(1)))
     past = datetime.now(UTC) - timedelta(seconds=1)
 
     result = await fetch_data({**run, "job_try": 2}, FetchRequest(url=site.serve("/", answer()), deadline=past))
@@ -162,7 +162,7 @@ async def test_a_retry_that_comes_after_the_deadline_leaves_the_last_outcome(
 
 
 async def test_a_newer_wire_version_goes_back_uncounted(run: Run) -> None:
-    with pytest.raises(Release) as release:
+    with pytest.raises(Snooze) as release:
         await fetch_data(run, {"url": "http://example.org/", "v": 2})
 
     assert release.value.defer_score == 5000
@@ -176,7 +176,7 @@ async def test_a_broken_request_is_a_result(run: Run) -> None:
 
 
 async def test_an_unsafe_request_is_marked_before_it_is_sent(site: Site, run: Run, redis: ArqRedis) -> None:
-    marks: list[AttemptRecord | None] = []
+    marks: list[AttemptHistory | None] = []
 
     async def look(visit: Visit) -> None:
         marks.append(await _record(redis))
@@ -218,7 +218,7 @@ async def test_one_that_may_be_repeated_is_sent_again_under_the_same_key(site: S
         arrived.set()
         await asyncio.Event().wait()
 
-    request = FetchRequest(url=site.serve("/", never, answer()), method="POST", repeat_unsafe=True)
+    request = FetchRequest(url=site.serve("/", never, answer()), method="POST", retry_non_idempotent=True)
     lost = asyncio.create_task(fetch_data(run, request))
     await arrived.wait()
     lost.cancel()
@@ -255,9 +255,9 @@ async def test_while_redis_is_away_a_job_that_needs_it_goes_back_and_nothing_uns
     run["redis"] = AsyncMock(get=away, set=away)
     url = site.serve("/", answer(status=503))
 
-    with pytest.raises(Release):
+    with pytest.raises(Snooze):
         await fetch_data(run, FetchRequest(url=url, method=method))
-    with pytest.raises(Release):
+    with pytest.raises(Snooze):
         await fetch_data({**run, "job_try": 2}, FetchRequest(url=url, method=method))
 
     assert len(site.visits) == (1 if method == "GET" else 0)
@@ -268,7 +268,7 @@ async def test_a_connection_that_was_not_used_after_all_goes_back_to_the_pool(si
     going = AsyncMock(get=AsyncMock(return_value=None), set=AsyncMock(side_effect=RedisConnectionError))
     away = {**run, "redis": going}
 
-    with pytest.raises(Release):
+    with pytest.raises(Snooze):
         await fetch_data(away, FetchRequest(url=url, method="POST"))
     result = await fetch_data(run, FetchRequest(url=url))
 

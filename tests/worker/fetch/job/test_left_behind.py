@@ -15,7 +15,7 @@ from fetchq.contract.wire import deserialize, serialize
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher, fetch_data
 from fetchq_worker.fetch.job import coroutine as job
-from fetchq_worker.fetch.job.history import AttemptRecord, RecordUnavailable, save_record
+from fetchq_worker.fetch.job.history import AttemptHistory, HistoryUnavailable, save_history
 from fetchq_worker.process.arq_settings import fetch_function
 from fetchq_worker.process.embedded import EmbeddedRedis
 
@@ -54,7 +54,7 @@ async def test_a_post_leaves_no_record_of_attempts(
     url = site.serve("/", look)
     async with Producer(redis) as producer, running(_worker(embedded, fetcher)), asyncio.timeout(20):
         if own:
-            assert await (await producer.enqueue_call("wrapped", url)).value() == FetchStatus.OK
+            assert await (await producer.enqueue_job("wrapped", url)).value() == FetchStatus.OK
         else:
             job = await producer.enqueue(FetchRequest(url=url, method="POST"))
             assert (await job.result(timeout_s=10)).status is FetchStatus.OK
@@ -69,15 +69,15 @@ async def test_a_record_whose_writing_was_cut_off_ends_with_its_job(
 ) -> None:
     written = asyncio.Event()
 
-    async def save(redis: Any, key: str, kept: AttemptRecord) -> None:
-        await save_record(redis, key, kept)
+    async def save(redis: Any, key: str, kept: AttemptHistory) -> None:
+        await save_history(redis, key, kept)
         if not written.is_set():
             written.set()
             if cut_off_by == "a stop":
                 await asyncio.Event().wait()
-            raise RecordUnavailable("the reply was lost")
+            raise HistoryUnavailable("the reply was lost")
 
-    monkeypatch.setattr(job, "save_record", save)
+    monkeypatch.setattr(job, "save_history", save)
     monkeypatch.setattr(job, "REDIS_DEFER_S", 0.01)
     redis = embedded.client()
     url = site.serve("/", answer(status=503), answer(b"hello"))

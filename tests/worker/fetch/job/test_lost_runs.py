@@ -23,7 +23,7 @@ from fetchq.store.address import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher
 from fetchq_worker.fetch.job.coroutine import MAX_CRASHES
-from fetchq_worker.fetch.job.history import AttemptRecord, save_record
+from fetchq_worker.fetch.job.history import AttemptHistory, save_history
 from fetchq_worker.process.arq_settings import fetch_function
 from fetchq_worker.process.embedded import EmbeddedRedis
 
@@ -173,7 +173,7 @@ async def test_a_job_of_a_newer_version_that_was_often_lost_is_given_back_before
     worker.on_job_start = worker.on_job_end = worker.after_job_end = hooks
     async with Producer(redis) as producer:
         keys = producer.keys
-        job = await producer.enqueue_call("fetch_data", {"url": "http://a.test/", "v": 2})
+        job = await producer.enqueue_job("fetch_data", {"url": "http://a.test/", "v": 2})
         await redis.set(keys.retry + job.id, MAX_CRASHES)
         async with running(worker):
             await wait_until(lambda: worker.jobs_retried == 1)
@@ -197,8 +197,8 @@ async def test_a_fetch_that_comes_too_late_calls_its_hooks_whichever_start_it_is
     async with Producer(redis) as producer, asyncio.timeout(20):
         job = await producer.enqueue(FetchRequest(url="http://a.test/", deadline=soon))
         await redis.set(producer.keys.retry + job.id, starts - 1)
-        record = AttemptRecord(attempts=(failed,) * (starts - 1))
-        await save_record(redis, producer.keys.attempts + job.id, record)
+        record = AttemptHistory(attempts=(failed,) * (starts - 1))
+        await save_history(redis, producer.keys.attempts + job.id, record)
         await asyncio.sleep(0.2)  # the deadline itself is what is tested
         async with running(worker):
             result = await job.result(timeout_s=10)

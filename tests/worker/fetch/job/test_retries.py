@@ -31,10 +31,12 @@ def _delay(
     return next_delay_s(request, attempt, made=made, sent=sent, now=NOW, draw=draw)
 
 
-def _request(method: str = "GET", repeat_unsafe: bool = False, deadline_s: float | None = None) -> FetchRequest:
+def _request(method: str = "GET", retry_non_idempotent: bool = False, deadline_s: float | None = None) -> FetchRequest:
     deadline = None if deadline_s is None else NOW + timedelta(seconds=deadline_s)
     policy = RetryPolicy(max_tries=10, base_s=2, cap_s=30, max_retry_after_s=100)
-    return FetchRequest(url=URL, method=method, repeat_unsafe=repeat_unsafe, deadline=deadline, retry=policy)
+    return FetchRequest(
+        url=URL, method=method, retry_non_idempotent=retry_non_idempotent, deadline=deadline, retry=policy
+    )
 
 
 def test_the_wait_is_drawn_from_a_range_that_doubles_up_to_its_cap() -> None:
@@ -60,7 +62,7 @@ def test_of_error_answers_only_those_of_the_policy_are_tried_again(code: int, ag
 
 
 @pytest.mark.parametrize(
-    ("method", "sent", "repeat_unsafe", "again"),
+    ("method", "sent", "retry_non_idempotent", "again"),
     [
         ("GET", True, False, True),
         ("PUT", True, False, True),
@@ -71,9 +73,9 @@ def test_of_error_answers_only_those_of_the_policy_are_tried_again(code: int, ag
     ],
 )
 def test_an_unsafe_request_that_may_have_arrived_is_not_repeated_unasked(
-    method: str, sent: bool, repeat_unsafe: bool, again: bool
+    method: str, sent: bool, retry_non_idempotent: bool, again: bool
 ) -> None:
-    assert (_delay(_request(method, repeat_unsafe), sent=sent) is not None) is again
+    assert (_delay(_request(method, retry_non_idempotent), sent=sent) is not None) is again
 
 
 def test_the_server_is_never_asked_before_it_said_up_to_the_cap() -> None:
@@ -215,10 +217,10 @@ async def test_an_unsafe_request_is_sent_once_whatever_the_answer(site: Site, fe
 async def test_an_unsafe_request_that_may_be_repeated_is_recognisable_as_the_same(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", answer(status=503), answer())
 
-    await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="POST", body=b"x", repeat_unsafe=True))
+    await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="POST", body=b"x", retry_non_idempotent=True))
     await fetch(
         {"fetcher": fetcher},
-        FetchRequest(url=url, method="POST", repeat_unsafe=True, headers=(("idempotency-key", "mine"),)),
+        FetchRequest(url=url, method="POST", retry_non_idempotent=True, headers=(("idempotency-key", "mine"),)),
     )
 
     keys = [visit.header("Idempotency-Key") for visit in site.visits]

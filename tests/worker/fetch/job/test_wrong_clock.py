@@ -69,12 +69,12 @@ async def test_a_deadline_has_passed_when_redis_says_so(
         await producer.pause()
         in_time = await producer.enqueue(FetchRequest(url=retried, deadline=in_a_minute, retry=retry))
         soon = datetime.now(UTC) + timedelta(seconds=SOON_S)
-        too_late = await producer.enqueue(FetchRequest(url=site.serve("/late", answer(b"")), deadline=soon))
+        deadline_passed = await producer.enqueue(FetchRequest(url=site.serve("/late", answer(b"")), deadline=soon))
         await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.1)
         async with running(_worker(redis_server, fetcher)):
             await producer.resume()
             result = await in_time.result(timeout_s=20)
-            assert (await too_late.result(timeout_s=20)).status is FetchStatus.EXPIRED
+            assert (await deadline_passed.result(timeout_s=20)).status is FetchStatus.EXPIRED
     assert [attempt.http_status for attempt in result.attempts] == [503, 200]
     assert len(site.visits) == 2
 
@@ -86,11 +86,11 @@ async def test_a_job_that_came_under_no_limit_for_being_late_is_not_fetched_by_w
     async with Producer.from_url(redis_server.url) as producer:
         await producer.pause()
         soon = datetime.now(UTC) + timedelta(seconds=SOON_S)
-        too_late = await producer.enqueue(FetchRequest(url=site.serve("/", answer(b"")), deadline=soon))
+        deadline_passed = await producer.enqueue(FetchRequest(url=site.serve("/", answer(b"")), deadline=soon))
         await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.1)
         async with running(_worker(redis_server, fetcher)):
             await producer.resume()
-            assert (await too_late.result(timeout_s=20)).status is FetchStatus.EXPIRED
+            assert (await deadline_passed.result(timeout_s=20)).status is FetchStatus.EXPIRED
     assert site.visits == []
 
 
@@ -122,7 +122,7 @@ async def test_a_job_is_due_when_redis_says_so_and_its_lease_lasts(
     async with Producer.from_url(redis_server.url) as producer:
         workers = [_worker(redis_server, fetcher, work) for _ in range(2)]
         async with running(*workers):
-            job = await producer.enqueue_call(work.__qualname__)
+            job = await producer.enqueue_job(work.__qualname__)
             assert await job.value(timeout_s=20) == "done"
     assert len(starts) == 2
     assert starts[1] - starts[0] >= SOON_S - 0.01

@@ -15,7 +15,7 @@ from tests.support.site import Site, Visit, answer
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq.store.keys import Keys
 from fetchq_worker.fetch import Fetcher, fetch, fetch_data
-from fetchq_worker.fetch.cache.shared_cache import Shelf
+from fetchq_worker.fetch.cache.shared_cache import SharedCache
 from fetchq_worker.fetch.robots.robots import TIMEOUT_S
 from fetchq_worker.fetch.robots.rules import MAX_ROBOTS_BYTES, MAX_RULES, RobotsRules, product_token, rules_for
 from fetchq_worker.process.embedded import EmbeddedRedis
@@ -40,8 +40,8 @@ def _targets(site: Site) -> list[str]:
 async def shared(embedded: EmbeddedRedis) -> AsyncIterator[list[Fetcher]]:
     """Two workers' clients on one Redis."""
     redis = embedded.client()
-    shelf = Shelf(redis, Keys())
-    fetchers = [Fetcher(user_agent="fetchq-tests/1", allow_net=LOOPBACK, shelf=shelf) for _ in range(2)]
+    shared_cache = SharedCache(redis, Keys())
+    fetchers = [Fetcher(user_agent="fetchq-tests/1", allow_net=LOOPBACK, shared_cache=shared_cache) for _ in range(2)]
     yield fetchers
     for fetcher in fetchers:
         await fetcher.aclose()
@@ -231,7 +231,7 @@ async def test_what_is_kept_in_redis_ends(site: Site, shared: list[Fetcher], emb
     redis = embedded.client()
     [key] = await redis.keys(f"{Keys().robots}*")
     assert 0 < await redis.pttl(key) <= 120_000
-    assert 0 < await redis.pttl(Keys().shelf) <= 120_000
+    assert 0 < await redis.pttl(Keys().shared_cache) <= 120_000
     await redis.aclose()
 
 

@@ -69,7 +69,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int
     max_redirects: int
     max_tries: int
-    repeat_unsafe: bool = False
+    retry_non_idempotent: bool = False
     delay_s: float = 0.0
     deadline_s: float | None = None
     """Counted from now."""
@@ -207,7 +207,7 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
         "max_bytes": options.max_bytes,
         "max_redirects": options.max_redirects,
         "retry": RetryPolicy(max_tries=options.max_tries),
-        "repeat_unsafe": options.repeat_unsafe,
+        "retry_non_idempotent": options.retry_non_idempotent,
         "delay_s": options.delay_s,
         "deadline": deadline,
         "key": options.key,

@@ -10,7 +10,7 @@ from typing import Final
 _START_SLOTS: Final = 1 << 12
 
 
-class SeenUrls:
+class UrlSet:
     """An open-addressed table of keyed BLAKE2b digests (RFC 7693); nothing is ever removed.
 
     With n URLs in it, the odds that a new one is taken for one of them are n / 2**64. The key is drawn for each set, so
@@ -26,7 +26,7 @@ class SeenUrls:
         return self._count
 
     def __repr__(self) -> str:
-        return f"<SeenUrls {self._count}>"
+        return f"<UrlSet {self._count}>"
 
     def __contains__(self, url: str) -> bool:
         return bool(self._slots[self._find(self._digest(url))])

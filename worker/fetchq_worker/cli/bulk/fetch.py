@@ -27,7 +27,7 @@ from fetchq_worker.settings import Settings
 
 from .fetch_run import FetchRun
 from .in_process import InProcess, in_process
-from .requests import MAX_RETRY_AFTER_S, FetchLimits, FetchManner, Intake
+from .requests import MAX_RETRY_AFTER_S, FetchLimits, FetchManner, RequestSource
 from .result_file import LineSink, ResultFile, StdoutLines
 from .result_line import BodyFolder
 from .url_lines import count_lines, read_lines
@@ -68,16 +68,16 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
     if options.per_host is not None and not options.embedded:
         sentence = "--per-host would bind all who use that Redis; say so with fetchq limits set '*' --concurrency N"
         raise CommandFailed(sentence, ExitStatus.USAGE)
-    intake = Intake(options.limits, options.manner)
+    requests = RequestSource(options.limits, options.manner)
     bodies = BodyFolder(Path(options.bodies)) if options.bodies is not None else None
-    sink = _open_sink(options, intake)
+    sink = _open_sink(options, requests)
     try:
         async with in_process(_for_a_terminal(settings), embedded=options.embedded) as here:
             if options.per_host is not None:
                 await here.producer.limits.set(EVERY_HOST, concurrency=options.per_host)
-            run = FetchRun(here.producer, here.redis, intake, sink, bodies=bodies, concurrency=settings.concurrency)
-            status = await _fetch_all(run, here, options, intake)
-            return ExitStatus.FAILED if status is ExitStatus.OK and intake.failed_before else status
+            run = FetchRun(here.producer, here.redis, requests, sink, bodies=bodies, concurrency=settings.concurrency)
+            status = await _fetch_all(run, here, options, requests)
+            return ExitStatus.FAILED if status is ExitStatus.OK and requests.failed_before else status
     finally:
         sink.close()
 
@@ -89,21 +89,21 @@ def _for_a_terminal(settings: Settings) -> Settings:
     )
 
 
-def _open_sink(options: FetchOptions, intake: Intake) -> LineSink:
+def _open_sink(options: FetchOptions, requests: RequestSource) -> LineSink:
     path = options.out_path
     if path is None:
         return StdoutLines()
     file = ResultFile(path, resume=options.resume)
     try:
         for line in file.mend():
-            intake.skip(line.url, ok=line.ok)
+            requests.skip(line.url, ok=line.ok)
     except BaseException:
         file.close()
         raise
     return file
 
 
-async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, intake: Intake) -> ExitStatus:
+async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, requests: RequestSource) -> ExitStatus:
     started_s = ended_s = time.monotonic()
     stopped_by: signal.Signals | None = None
     quiet = False
@@ -114,7 +114,7 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, inta
         run.stop()
 
     progress = make_progress(stdout_is_results=options.out_path is None)
-    showing = asyncio.create_task(_show(progress, run, intake, _at_most(options)), name="fetchq-progress")
+    showing = asyncio.create_task(_show(progress, run, requests, _at_most(options)), name="fetchq-progress")
     running = asyncio.create_task(run.run(_lines(options)), name="fetchq-run")
     try:
         with on_stop_signal(stop):
@@ -136,7 +136,7 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, inta
         showing.cancel()
         progress.close()
         if not quiet:
-            _sum_up(run, intake, ended_s - started_s)
+            _sum_up(run, requests, ended_s - started_s)
     if stopped_by is not None:
         say(f"stopped; {_how_to_go_on(options)}")
         return ExitStatus.INTERRUPTED if stopped_by is signal.SIGINT else ExitStatus.TERMINATED
@@ -172,18 +172,18 @@ def _at_most(options: FetchOptions) -> int | None:
     return None if lines is None else lines + len(options.urls)
 
 
-async def _show(progress: Progress, run: FetchRun, intake: Intake, at_most: int | None) -> None:
+async def _show(progress: Progress, run: FetchRun, requests: RequestSource, at_most: int | None) -> None:
     while True:
         total = at_most
         if run.read_to_end:
-            total = intake.taken
+            total = requests.taken
         elif at_most is not None:
-            total = at_most - intake.duplicates - intake.done_before
+            total = at_most - requests.duplicates - requests.done_before
         progress.show(run.summary, total)
         await asyncio.sleep(progress.interval_s)
 
 
-def _sum_up(run: FetchRun, intake: Intake, elapsed_s: float) -> None:
+def _sum_up(run: FetchRun, requests: RequestSource, elapsed_s: float) -> None:
     summary = run.summary
     if summary.done:
         Console(stderr=True).print(summary.table())
@@ -191,9 +191,9 @@ def _sum_up(run: FetchRun, intake: Intake, elapsed_s: float) -> None:
             sys.stderr.write(f"for example, {example}\n")
     parts = [f"{summary.done:,} done in {elapsed_s:.1f} s ({summary.done / max(elapsed_s, 1e-3):,.0f}/s)"]
     parts += [f"{summary.failed:,} failed"] if summary.failed else []
-    parts += [f"{intake.duplicates:,} listed twice and fetched once"] if intake.duplicates else []
-    parts += [f"{intake.done_before:,} done by an earlier run"] if intake.done_before else []
-    parts += [f"{intake.failed_before:,} failed in an earlier run"] if intake.failed_before else []
+    parts += [f"{requests.duplicates:,} listed twice and fetched once"] if requests.duplicates else []
+    parts += [f"{requests.done_before:,} done by an earlier run"] if requests.done_before else []
+    parts += [f"{requests.failed_before:,} failed in an earlier run"] if requests.failed_before else []
     say(", ".join(parts))
 
 

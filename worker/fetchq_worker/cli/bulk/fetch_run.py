@@ -21,9 +21,9 @@ from fetchq import (
 )
 from fetchq.contract import wire
 from fetchq.store.errors import translated
-from fetchq.tasks import wait_ended
+from fetchq.tasks import cancel_and_wait
 
-from .requests import Intake, Wanted
+from .requests import RequestSource, Wanted
 from .result_file import LineSink
 from .result_line import BodyFolder, encode_line
 from .summary import Summary
@@ -48,7 +48,7 @@ class FetchRun:
         self,
         producer: Producer,
         redis: Redis,
-        intake: Intake,
+        requests: RequestSource,
         sink: LineSink,
         *,
         bodies: BodyFolder | None = None,
@@ -56,7 +56,7 @@ class FetchRun:
     ) -> None:
         self._producer = producer
         self._redis = redis
-        self._intake = intake
+        self._intake = requests
         self._sink = sink
         self._bodies = bodies
         self._window = max(MIN_WINDOW, WINDOW_PER_SLOT * concurrency)
@@ -69,7 +69,7 @@ class FetchRun:
         self._room = asyncio.Event()
         self.summary: Final = Summary()
         self.read_to_end = False
-        """Whether the whole list has been read, so that `intake.taken` is the number of all."""
+        """Whether the whole list has been read, so that `requests.taken` is the number of all."""
 
     def __repr__(self) -> str:
         return f"<FetchRun in_flight={len(self._in_flight)} done={self.summary.done}>"
@@ -100,7 +100,7 @@ class FetchRun:
                         return
             await self._write_arrived()
         finally:
-            await wait_ended(feeder)
+            await cancel_and_wait(feeder)
             await asyncio.gather(feeder, return_exceptions=True)  # what it raised was raised above, or is of no use now
             for job_id in self._in_flight:
                 self._producer.results.unwatch(job_id)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from fetchq import FetchRequest, FetchResult, FetchStatus, InvalidRequest, RetryPolicy
 from fetchq.contract.validation import normalise_url
 
-from .dedupe import SeenUrls
+from .dedupe import UrlSet
 
 RESULT_TTL_S: Final = 900.0
 """A result is read within moments; this is how long one is kept whose reader has died."""
@@ -43,7 +43,7 @@ class FetchManner(NamedTuple):
 _PLAIN: Final = FetchManner()
 
 
-class Intake:
+class RequestSource:
     """Turns the lines of a list into requests. A URL that was met before, however it was written, is left out."""
 
     def __init__(self, limits: FetchLimits, manner: FetchManner = _PLAIN) -> None:
@@ -56,8 +56,8 @@ class Intake:
             "result_ttl_s": RESULT_TTL_S,
         }
         self._request("http://localhost/")  # checks the limits before any line is read
-        self._seen = SeenUrls()
-        self._done = SeenUrls()
+        self._seen = UrlSet()
+        self._done = UrlSet()
         self.taken = 0
         self.duplicates = 0
         self.done_before = 0

@@ -66,7 +66,7 @@ def fetch(
 ) -> None:
     """Fetch each URL, and those of a file, all in one process.
 
-    Results are written as they come, in the order in which they come. Exit status: 0 all well; 1 some fetch failed, in
+    Results are written as they come. Exit status: 0 all well; 1 some fetch failed, in
     the run that --resume goes on with too; 2 wrong usage; 3 there is no Redis, or it cannot serve: it refuses, is full,
     or would drop jobs.
     """

@@ -70,7 +70,7 @@ def enqueue(
     max_bytes: MaxBytes = 4_194_304,
     max_redirects: Annotated[int, typer.Option("--max-redirects", metavar="N", help="Redirects to follow.")] = 10,
     max_tries: MaxTries = 3,
-    repeat_unsafe: Annotated[
+    retry_non_idempotent: Annotated[
         bool,
         typer.Option("--repeat-unsafe", help="Send a POST or PATCH again after it may have arrived, with one key."),
     ] = False,
@@ -153,7 +153,7 @@ def enqueue(
         max_bytes=max_bytes,
         max_redirects=max_redirects,
         max_tries=max_tries,
-        repeat_unsafe=repeat_unsafe,
+        retry_non_idempotent=retry_non_idempotent,
         delay_s=delay_s,
         deadline_s=deadline_s,
         key=key,

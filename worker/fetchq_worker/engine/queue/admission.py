@@ -78,10 +78,10 @@ class Admission:
         if not asked:
             return leases, -1
         reply = await scripts.admit(self._keys, args)
-        refused, turn_ms, too_late = frozenset(reply[0]), reply[1], frozenset(reply[2])
-        if too_late:
+        refused, turn_ms, deadline_passed = frozenset(reply[0]), reply[1], frozenset(reply[2])
+        if deadline_passed:
             for lease in leases:
-                lease.too_late = lease.key in too_late
+                lease.deadline_passed = lease.key in deadline_passed
         if not refused:
             return leases, turn_ms
         started = []
@@ -102,6 +102,6 @@ class Admission:
         if not limit.key:
             return True
         lease.limit_key = limit.key
-        refused, _, too_late = await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))
-        lease.too_late = bool(too_late)
+        refused, _, deadline_passed = await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))
+        lease.deadline_passed = bool(deadline_passed)
         return not refused

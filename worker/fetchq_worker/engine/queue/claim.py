@@ -21,7 +21,7 @@ logger = logging.getLogger("fetchq.engine")
 MAX_CLAIM_BYTES: Final = 16 << 20
 """Payloads that one claim brings, at most: one more job may go over it."""
 
-MAX_UNHEARD: Final = 64
+MAX_UNACKNOWLEDGED: Final = 64
 
 _PARKED_DIGITS: Final = 16
 """Scores of so many digits are of parked jobs."""
@@ -68,7 +68,7 @@ class Claimer:
         self._lease_ms: Final = lease_ms
         self._calls = 0
         self._passed = 0
-        self._unheard: tuple[str, ...] = ()
+        self._unacknowledged: tuple[str, ...] = ()
         """Tokens of calls that failed on the way: carried out or not, nobody knows."""
         self.clock_behind_s = 0.0
         """By how much this machine's clock is behind Redis's, less the time that the reply of the last claim took."""
@@ -82,7 +82,7 @@ class Claimer:
         on_sent: Callable[[], None] | None = None,
     ) -> Claim:
         """Takes up to `count` due jobs that may start now; with `only`, from among these ids."""
-        if self._unheard:
+        if self._unacknowledged:
             await self._give_back(scripts.give_back)
         self._calls += 1
         token = f"{self._worker_id}.{self._calls:0{COUNTER_DIGITS}x}"
@@ -98,7 +98,7 @@ class Claimer:
                 if turn_ms >= 0 and not 0 <= wait_ms <= turn_ms:
                     wait_ms = turn_ms
         except REDIS_ERRORS:
-            self._unheard = (*self._unheard, token)[-MAX_UNHEARD:]
+            self._unacknowledged = (*self._unacknowledged, token)[-MAX_UNACKNOWLEDGED:]
             raise
         if not only:
             self._passed = passed
@@ -106,8 +106,8 @@ class Claimer:
 
     async def _give_back(self, script: Script) -> None:
         """A claim whose reply was lost may have taken jobs: nobody runs them, and their leases are long."""
-        count = await script(self._lease_keys, ("", *self._prefixes, *self._unheard))
-        self._unheard = ()
+        count = await script(self._lease_keys, ("", *self._prefixes, *self._unacknowledged))
+        self._unacknowledged = ()
         if count:
             logger.warning("claim.given_back jobs=%d: the reply of the claim was lost", count)
 
@@ -117,16 +117,15 @@ def _leases(
 ) -> list[Lease]:
     """What `claim.lua` says of the jobs that it claimed."""
     if len(scores) == 1:
-        due_ms, had_its_turn = _due_ms(scores[0])
+        due_ms, was_parked = _due_ms(scores[0])
         leases = [
-            Lease(key, token, payload, due_ms, 1, False, had_its_turn)
-            for key, payload in zip(ids, payloads, strict=True)
+            Lease(key, token, payload, due_ms, 1, False, was_parked) for key, payload in zip(ids, payloads, strict=True)
         ]
     else:
         leases = []
         for key, payload, score in zip(ids, payloads, scores, strict=True):
-            due_ms, had_its_turn = _due_ms(score)
-            leases.append(Lease(key, token, payload, due_ms, 1, False, had_its_turn))
+            due_ms, was_parked = _due_ms(score)
+            leases.append(Lease(key, token, payload, due_ms, 1, False, was_parked))
     fields = iter(unlike_most)
     for place, tries, aborted in zip(fields, fields, fields, strict=True):
         lease = leases[place]
@@ -139,4 +138,4 @@ def _due_ms(score: bytes) -> tuple[int, bool]:
     if score.isdigit() and len(score) < _PARKED_DIGITS:
         return int(score), False  # as nearly all are
     place = read_score(float(score))
-    return place.due_ms, place.had_its_turn
+    return place.due_ms, place.was_parked

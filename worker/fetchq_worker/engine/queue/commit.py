@@ -13,7 +13,7 @@ import msgspec
 
 from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Script
 from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
-from fetchq.tasks import wait_ended
+from fetchq.tasks import cancel_and_wait
 from fetchq_worker.engine.run.dead_letters import DeadLetters
 
 from .lease import Lease
@@ -21,7 +21,7 @@ from .lease import Lease
 logger = logging.getLogger("fetchq.engine")
 
 MAX_COMMIT_BYTES: Final = 8 << 20
-"""Results and letters that one call writes, at most; a larger one goes alone."""
+"""Results and dead letters that one call writes, at most; a larger one goes alone."""
 FULL_BATCH: Final = 256
 """A batch of so many goes out without waiting for more."""
 FIRST_BACKOFF_S: Final = 0.05
@@ -29,7 +29,7 @@ MAX_BACKOFF_S: Final = 0.5
 """Short: when Redis is back, finished work must be there before another worker takes it for a dead one's."""
 
 
-class Verb(StrEnum):
+class Action(StrEnum):
     """What becomes of a job."""
 
     FINISH = "finish"
@@ -44,14 +44,14 @@ class Verb(StrEnum):
     """The same, of a job whose run has left something behind: the lease under which it ends is to know of that."""
 
 
-_LAST: Final = (Verb.CLEAN, Verb.FINISH, Verb.MISSING)
+_LAST: Final = (Action.CLEAN, Action.FINISH, Action.MISSING)
 
 
 class Outcome(msgspec.Struct, eq=False, gc=False):
     """What became of one run."""
 
     lease: Lease
-    verb: Verb
+    action: Action
     result: bytes = b""
     result_ttl_ms: int | None = 0
     """How long the result is kept; None for ever, 0 not at all."""
@@ -63,7 +63,7 @@ class Outcome(msgspec.Struct, eq=False, gc=False):
     """What the run says of its limit key: `+` well, `-` not reached, `=` neither; then a word for people."""
     letter: bytes = b""
     """What the dead letter of a job that ends here is to say; empty: it has none."""
-    landed: asyncio.Future[None] | None = None
+    committed: asyncio.Future[None] | None = None
     """Set by who waits for the commit; done when it is in Redis."""
     size_bytes: int = 0
     """What it is to Redis, as the committer finds: the result, and a letter with its copy of the payload."""
@@ -127,11 +127,11 @@ class Committer:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._start_sender)
 
-    async def wait_landed(self, outcome: Outcome) -> None:
+    async def wait_committed(self, outcome: Outcome) -> None:
         """Returns when the outcome is in Redis, or has turned out to be another owner's to decide."""
-        if outcome.landed is None:
-            outcome.landed = asyncio.get_running_loop().create_future()
-        await outcome.landed
+        if outcome.committed is None:
+            outcome.committed = asyncio.get_running_loop().create_future()
+        await outcome.committed
 
     async def flush(self) -> None:
         """Commits all that waits, without delay; returns when it is in Redis."""
@@ -146,7 +146,7 @@ class Committer:
             self._timer.cancel()
             self._timer = None
         if self._sender is not None:
-            await wait_ended(self._sender)
+            await cancel_and_wait(self._sender)
         if self._waiting:
             logger.error("commit.dropped jobs=%d: Redis is away; they run again when their leases end", self.backlog)
             self._waiting.clear()
@@ -200,23 +200,23 @@ class Committer:
         """Commits a batch. Returns the outcomes that Redis would not store, and why."""
         lost, refused, refusal, turn_ms = await script(self._redis_keys, [*self._head, *_said(batch)])
         if lost:
-            # After a call that broke, the first of two equal commits may have landed, and this one finds no lease.
+            # After a call that broke, the first of two equal commits may have committed, and this one finds no lease.
             level = logging.INFO if self.stalled else logging.WARNING
             logger.log(level, "commit.lost jobs=%d first=%r: their leases are not this worker's", len(lost), lost[0])
         left = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []
-        self._settle(batch, left, None if turn_ms < 0 else turn_ms)
+        self._complete(batch, left, None if turn_ms < 0 else turn_ms)
         return left, refusal.decode("utf-8", "replace")
 
-    def _settle(self, batch: list[Outcome], left: list[Outcome], next_due_ms: int | None) -> None:
+    def _complete(self, batch: list[Outcome], left: list[Outcome], next_due_ms: int | None) -> None:
         for outcome in batch:
             if left and outcome in left:
                 continue
             self.waiting_bytes -= outcome.size_bytes
-            if outcome.verb not in _LAST:
+            if outcome.action not in _LAST:
                 due_ms = outcome.defer_ms or 0
                 next_due_ms = due_ms if next_due_ms is None else min(next_due_ms, due_ms)
-            if outcome.landed is not None and not outcome.landed.done():
-                outcome.landed.set_result(None)
+            if outcome.committed is not None and not outcome.committed.done():
+                outcome.committed.set_result(None)
         self._on_commit(None if next_due_ms is None else next_due_ms / 1000)
 
     def _note(self, problem: str) -> None:
@@ -238,12 +238,12 @@ def _said(batch: Sequence[Outcome]) -> Iterator[Any]:
     alike: dict[tuple[Any, ...], list[bytes]] = {}
     turn, note = 0, ""
     for outcome in batch:
-        lease, verb = outcome.lease, outcome.verb
-        time = outcome.result_ttl_ms if verb in _LAST else outcome.defer_ms
+        lease, action = outcome.lease, outcome.action
+        time = outcome.result_ttl_ms if action in _LAST else outcome.defer_ms
         if outcome.note and outcome.note != note:
             turn, note = turn + 1, outcome.note
         own_turn = turn if outcome.note else 0
-        common = (own_turn, lease.token, verb, time, outcome.marker_ms, outcome.note, outcome.letter)
+        common = (own_turn, lease.token, action, time, outcome.marker_ms, outcome.note, outcome.letter)
         jobs = alike.get(common)
         if jobs is None:
             alike[common] = [lease.key, outcome.result]

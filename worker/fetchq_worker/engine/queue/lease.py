@@ -26,12 +26,12 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     payload: bytes | None
     """None: it is gone from Redis, is not a string there, or has been decoded."""
     score: int
-    """When the job was due, in ms since the epoch; if `had_its_turn`, when that came."""
+    """When the job was due, in ms since the epoch; if `was_parked`, when that came."""
     tries: int
     """Which start of the job this is, from 1."""
     abort_asked: bool = False
     """Somebody asked for the job to be cancelled."""
-    had_its_turn: bool = False
+    was_parked: bool = False
     """It has waited in the queue of its limit key."""
     id: str = ""
     """The job's id for people and contexts."""
@@ -48,7 +48,7 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     """What its limits belong to, once that is known."""
     limit_later: bool = False
     """Its limit key takes time to find out: that is done in its slot."""
-    too_late: bool = False
+    deadline_passed: bool = False
     """It came under no limit since its deadline had passed, or its cancelling was asked for: it must not run."""
     traced: bool = False
     """Redis may hold more of the job than payload and lease: a count of its tries, or what a run of it left behind."""

@@ -12,7 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from fetchq.store.engine_scripts import REDIS_ERRORS
 from fetchq.store.keys import Keys
-from fetchq.tasks import raise_if_cancelled, wait_ended
+from fetchq.tasks import cancel_and_wait, raise_if_cancelled
 
 logger = logging.getLogger("fetchq.engine")
 
@@ -20,7 +20,7 @@ MAX_BLOCK_S: Final = 10.0
 """How long one BLPOP blocks. Never 0, which would mean for ever on a connection that may be dead."""
 
 
-class Bell:
+class WakeEvent:
     """Wakes the one task that waits for it. Rung while nobody waits, it ends the next wait at once."""
 
     def __init__(self) -> None:
@@ -58,12 +58,12 @@ class Waker:
     Only while it is idle: a busy worker would swallow a token that an idle one waits for.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, bell: Bell) -> None:
+    def __init__(self, redis: Redis, keys: Keys, bell: WakeEvent) -> None:
         # Beside the pool: a small pool must not be spent on a connection that does nothing but wait.
         make: Callable[[], AbstractConnection] = redis.connection_pool.make_connection
         self._connection = make()
         self._key: Final = keys.wake
-        self._bell = bell
+        self._wake_event = bell
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         socket_timeout_s = self._connection.socket_timeout
@@ -83,7 +83,7 @@ class Waker:
 
     async def aclose(self) -> None:
         if self._task is not None:
-            await wait_ended(self._task)
+            await cancel_and_wait(self._task)
         await self._connection.disconnect(nowait=True)
 
     async def _listen(self) -> None:
@@ -101,4 +101,4 @@ class Waker:
             if token is not None:
                 self.token_taken = True
                 self._idle.clear()
-                self._bell.ring()
+                self._wake_event.ring()

@@ -10,7 +10,7 @@ from arq.worker import Function
 
 
 @dataclass
-class SelfCounting(Function):
+class CountsOwnAttempts(Function):
     """A function whose tries the engine cannot count, since only itself knows which of its starts were worth one.
 
     It judges whether a start was a try or a crash, and does so where it begins. A job whose *start hook* kills its
@@ -18,7 +18,7 @@ class SelfCounting(Function):
     """
 
     unjudged_starts: int
-    """From the start after these on `end_if_lost` is asked."""
-    end_if_lost: Callable[..., Awaitable[Any]]
+    """From the start after these on `finish_if_crashed` is asked."""
+    finish_if_crashed: Callable[..., Awaitable[Any]]
     """Takes what the coroutine takes. What it returns is the end of a lost job, without a run and its hooks; None: the
     job is to be run. It may raise what the coroutine may raise, and the job goes on as it would after that."""

@@ -20,12 +20,12 @@ from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
 from fetchq.contract.wire import EndedJob, decode_plain_job, deserialize, encode_ended, serialize
 from fetchq.store.engine_scripts import REDIS_ERRORS
-from fetchq_worker.engine.queue.commit import Outcome, Verb
+from fetchq_worker.engine.queue.commit import Action, Outcome
 from fetchq_worker.engine.queue.lease import Lease
 
-from .crash_policy import SelfCounting
+from .crash_policy import CountsOwnAttempts
 from .dead_letters import LETTER
-from .snooze import Release
+from .snooze import Snooze
 from .timeouts import Deadlines
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ logger = logging.getLogger("arq.worker")
 
 CLOCK_BEHIND_S: Final = "clock_behind_s"
 """Where a coroutine finds by how much its machine's clock is behind Redis's."""
-TOO_LATE: Final = "too_late"
+DEADLINE_PASSED: Final = "deadline_passed"
 """Where a coroutine finds whether its job came under no limit, for its deadline has passed: it must not do its work."""
-LEFT_BEHIND: Final = "left_behind"
+EXTRA_KEYS: Final = "extra_keys"
 """Where a coroutine finds the list to which it adds each name under `Keys.attempts` that it reads or writes."""
 MAX_RESULT_BYTES: Final = 256 << 20
 """Redis refuses values from 512 MB, by closing the connection on everything else that is sent with them."""
@@ -63,7 +63,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
     ref: str = ""
     """What the log calls it."""
     marker_ms: int | None = None
-    left_behind: list[str] = []
+    extra_keys: list[str] = []
     """Names of what its run has read or written under `Keys.attempts`: it ends with the job."""
     ctx: dict[Any, Any] | None = None
     """What its coroutine and hooks are given; None if none was called."""
@@ -75,14 +75,14 @@ class Job(msgspec.Struct, eq=False, gc=False):
 class Unrunnable(Exception):
     """The job cannot be run, and is finished by that; its cause becomes the result. Never leaves this module."""
 
-    def __init__(self, job: Job, reason: BaseException, verb: Verb = Verb.FINISH) -> None:
+    def __init__(self, job: Job, reason: BaseException, action: Action = Action.FINISH) -> None:
         super().__init__(reason)
         self.job = job
         self.reason = reason
-        self.verb = verb
+        self.action = action
 
 
-class Judged(Exception):
+class FinishedEarly(Exception):
     """The job's function has said, before any hook was called, what becomes of it. Never leaves this module."""
 
     def __init__(self, outcome: Outcome | None) -> None:
@@ -109,19 +109,19 @@ class Runner:
                 function = self._resolve(job)
                 if job.tries != lease.tries:
                     await self._count_try(job)
-                if job.tries > 1 and isinstance(function, SelfCounting):
-                    await self._judge_starts(job, function)
+                if job.tries > 1 and isinstance(function, CountsOwnAttempts):
+                    await self._check_crashes(job, function)
                 outcome = await self._perform(job, function)
                 if worker.on_job_end is not None:
                     await self._call_hook(worker.on_job_end, job)
-            except Judged as end:
+            except FinishedEarly as end:
                 outcome = end.outcome
             except Unrunnable as problem:
                 job = problem.job
-                outcome = self._refuse(job, problem.reason, problem.verb)
+                outcome = self._refuse(job, problem.reason, problem.action)
             except asyncio.CancelledError:  # stopped before the coroutine had control: no run, and no try
                 if not lease.lost:
-                    worker.committer.add(Outcome(lease, Verb.RELEASE))
+                    worker.committer.add(Outcome(lease, Action.RELEASE))
                 raise
             if outcome is not None:
                 if lease.limit_key and job.ctx is not None:
@@ -160,7 +160,7 @@ class Runner:
         payload, lease.payload = lease.payload, None  # it need not be in memory twice while the job runs
         if payload is None:
             logger.warning("job %s expired", lease.id)
-            raise Unrunnable(job, JobExecutionFailed("job expired"), Verb.MISSING)
+            raise Unrunnable(job, JobExecutionFailed("job expired"), Action.MISSING)
         plain = decode_plain_job(payload) if self._worker.job_deserializer is deserialize else None
         if plain is not None and 0 <= plain.at_ms < END_OF_TIME_MS:
             job.name, job.args, job.kwargs = plain.function, plain.args, plain.kwargs  # type: ignore[assignment]
@@ -214,26 +214,26 @@ class Runner:
         ctx["enqueue_time"] = _to_datetime(job.enqueue_time_ms)
         ctx["score"] = lease.score
         ctx["limit_key"] = lease.limit_key
-        ctx["had_its_turn"] = lease.had_its_turn
+        ctx["was_parked"] = lease.was_parked
         ctx["lease_token"] = lease.token
         ctx[CLOCK_BEHIND_S] = self._worker.clock_behind_s
-        ctx[TOO_LATE] = lease.too_late
-        ctx[LEFT_BEHIND] = job.left_behind
+        ctx[DEADLINE_PASSED] = lease.deadline_passed
+        ctx[EXTRA_KEYS] = job.extra_keys
         return ctx
 
-    async def _judge_starts(self, job: Job, function: SelfCounting) -> None:
-        """Raises `Judged` for a job that was started too often to be started again."""
+    async def _check_crashes(self, job: Job, function: CountsOwnAttempts) -> None:
+        """Raises `FinishedEarly` for a job that was started too often to be started again."""
         if job.tries <= function.unjudged_starts:
             return
         ctx = job.ctx = self._context(job)
         try:
-            end = await function.end_if_lost(ctx, *job.args, **job.kwargs)
+            end = await function.finish_if_crashed(ctx, *job.args, **job.kwargs)
         except Exception as problem:
-            raise Judged(self._judge(job, function, problem)) from problem
+            raise FinishedEarly(self._judge(job, function, problem)) from problem
         if end is not None:
             logger.warning("%6.2fs ! %s not started again after %d starts", _took_s(job), job.ref, job.tries - 1)
             self._worker.jobs_complete += 1
-            raise Judged(self._finish(job, function, True, end))
+            raise FinishedEarly(self._finish(job, function, True, end))
 
     async def _perform(self, job: Job, function: Function | CronJob) -> Outcome | None:
         """Calls the start hook and the coroutine, within the timeout. None: the job is another owner's by now."""
@@ -284,14 +284,14 @@ class Runner:
         cancelled = isinstance(problem, asyncio.CancelledError)
         if lease.lost:
             return None
-        if isinstance(problem, Release):
+        if isinstance(problem, Snooze):
             logger.info("%6.2fs ↻ %s given back for %0.2fs", _took_s(job), job.ref, (problem.defer_score or 0) / 1000)
             worker.jobs_retried += 1
             return self._released(job, problem.defer_score or None)
         if worker.retry_jobs and isinstance(problem, Retry):
             logger.info("%6.2fs ↻ %s retrying job in %0.2fs", _took_s(job), job.ref, (problem.defer_score or 0) / 1000)
             worker.jobs_retried += 1
-            return Outcome(lease, Verb.RETRY, defer_ms=problem.defer_score or None, marker_ms=job.marker_ms)
+            return Outcome(lease, Action.RETRY, defer_ms=problem.defer_score or None, marker_ms=job.marker_ms)
         if cancelled and lease.abort_asked:
             logger.info("%6.2fs ⊘ %s aborted", _took_s(job), job.ref)
             worker.jobs_failed += 1
@@ -303,7 +303,7 @@ class Runner:
             worker.jobs_retried += 1
             if cancelled and worker.stopping:  # the worker's doing, not the job's: no try of it, and no marker
                 return self._released(job, None)
-            return Outcome(lease, Verb.RETRY, marker_ms=job.marker_ms)
+            return Outcome(lease, Action.RETRY, marker_ms=job.marker_ms)
         what, extra = type(problem).__name__, _extra_of(problem)
         logger.error(
             "%6.2fs ! %s failed, %s: %s", _took_s(job), job.ref, what, problem, exc_info=problem, extra={"extra": extra}
@@ -313,23 +313,23 @@ class Runner:
 
     def _released(self, job: Job, defer_ms: int | None) -> Outcome:
         """The job goes back, and the try is not counted."""
-        return Outcome(job.lease, Verb.RELEASE_TRACED if job.left_behind else Verb.RELEASE, defer_ms=defer_ms)
+        return Outcome(job.lease, Action.RELEASE_TRACED if job.extra_keys else Action.RELEASE, defer_ms=defer_ms)
 
     def _finish(self, job: Job, function: Function | CronJob, success: bool, value: Any) -> Outcome:
         """The job is over, and `value` is what its coroutine returned or raised."""
         ttl_ms = self._result_ttl_ms(job, function)
         result = b"" if ttl_ms == 0 else self._serialized(job, success, value)
         letter = self._letter(job, success, value)
-        verb = Verb.FINISH if job.lease.traced or job.left_behind else Verb.CLEAN
-        return Outcome(job.lease, verb, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms, letter=letter)
+        action = Action.FINISH if job.lease.traced or job.extra_keys else Action.CLEAN
+        return Outcome(job.lease, action, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms, letter=letter)
 
-    def _refuse(self, job: Job, reason: BaseException, verb: Verb) -> Outcome:
+    def _refuse(self, job: Job, reason: BaseException, action: Action) -> Outcome:
         """The job is over without a run, and `reason` is why."""
         worker = self._worker
         worker.jobs_failed += 1
         ttl_ms = None if worker.keep_result_forever else _to_ttl_ms(worker.keep_result_s)
         result = b"" if ttl_ms == 0 else self._serialized(job, False, reason)
-        return Outcome(job.lease, verb, result=result, result_ttl_ms=ttl_ms, letter=self._letter(job, False, reason))
+        return Outcome(job.lease, action, result=result, result_ttl_ms=ttl_ms, letter=self._letter(job, False, reason))
 
     def _letter(self, job: Job, success: bool, value: Any) -> bytes:
         """What the job's dead letter says; empty if it has none: it went well, or somebody wanted its end."""
@@ -414,7 +414,7 @@ class Runner:
 
     async def _wait_committed(self, outcome: Outcome) -> None:
         try:
-            await self._worker.committer.wait_landed(outcome)
+            await self._worker.committer.wait_committed(outcome)
         except asyncio.CancelledError:
             logger.warning("job %s: the worker stops before the result is recorded", outcome.lease.id)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fetchq.store.engine_scripts import REDIS_ERRORS, Scripts
-from fetchq.tasks import wait_ended
+from fetchq.tasks import cancel_and_wait
 
-from .maintenance import Keeper
+from .maintenance import QueueMaintainer
 from .presence import Presence, new_record
 
 if TYPE_CHECKING:
@@ -23,20 +23,20 @@ AGAIN_S: Final = 1.0
 """How soon it is tried again where Redis was away."""
 
 
-class Tender:
+class Heartbeat:
     """Renews the leases of one worker, says that it is alive, keeps what waits, and trims the dead letters."""
 
     def __init__(self, worker: Worker, *, every_s: float) -> None:
         self._worker = worker
         self._every_s = every_s
         self._presence = Presence(worker.keys, worker_id=worker.id, heartbeat_s=every_s)
-        self._keeper = Keeper(worker.keys, gap_s=every_s, default_life_ms=worker.expires_extra_ms)
+        self._maintainer = QueueMaintainer(worker.keys, gap_s=every_s, default_life_ms=worker.expires_extra_ms)
         self._record = new_record(worker.id, worker.queue_name)
         self._task: asyncio.Task[None] | None = None
 
     def start(self, scripts: Scripts) -> None:
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._tend(scripts), name="fetchq-tend")
+            self._task = asyncio.get_running_loop().create_task(self._beat(scripts), name="fetchq-tend")
 
     def stop_soon(self) -> None:
         """For where nothing can be awaited."""
@@ -45,7 +45,7 @@ class Tender:
 
     async def stop(self) -> None:
         if self._task is not None:
-            await wait_ended(self._task)
+            await cancel_and_wait(self._task)
             self._task = None
 
     async def leave(self, *, closing: bool) -> None:
@@ -55,12 +55,12 @@ class Tender:
             self._worker.pool, health_check_key=self._worker.health_check_key if closing else None
         )
 
-    async def _tend(self, scripts: Scripts) -> None:
+    async def _beat(self, scripts: Scripts) -> None:
         first = True
         while True:
             pause_s = self._every_s
             try:
-                await self._tend_once(scripts, first=first)
+                await self._beat_once(scripts, first=first)
                 first = False
             except REDIS_ERRORS as problem:
                 logger.debug("tend.failed: %s", problem)
@@ -70,7 +70,7 @@ class Tender:
                     await self._worker.pool.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(pause_s)
 
-    async def _tend_once(self, scripts: Scripts, *, first: bool) -> None:
+    async def _beat_once(self, scripts: Scripts, *, first: bool) -> None:
         worker = self._worker
         if len(worker.leases):
             await worker.leases.renew(scripts.renew)
@@ -87,5 +87,5 @@ class Tender:
         )
         await self._presence.beat(scripts.presence, record)
         if not first:  # a worker that is there for a moment only (burst) leaves the queue to others
-            await self._keeper.walk(scripts.keep)
+            await self._maintainer.walk(scripts.keep)
             await worker.dead.trim(scripts.trim_dead)

@@ -10,12 +10,12 @@ from fetchq.store.keys import Keys
 PAGE: Final = 1000
 
 
-class Keeper:
+class QueueMaintainer:
     """The walk, one page at a time, shared by all workers of a queue through a cursor in Redis."""
 
     def __init__(self, keys: Keys, *, gap_s: float, default_life_ms: int) -> None:
         """`default_life_ms`: how long past its due time a stock client lets a payload live by default."""
-        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.keeper, *keys.frontier)
+        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.maintenance_cursor, *keys.frontier)
         self._args: Final = ("", max(1, round(gap_s * 1000)), PAGE, keys.job, default_life_ms, keys.waiting)
 
     async def walk(self, script: Script) -> None:

@@ -12,24 +12,24 @@ from fetchq_worker.fetch.cache.http_cache import CachedHead
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
 from fetchq_worker.fetch.http.body import read_body
-from fetchq_worker.fetch.http.failure import AnswerMalformed, RedirectsExhausted, failure_of
+from fetchq_worker.fetch.http.failure import RedirectsExhausted, ResponseMalformed, failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop
-from fetchq_worker.fetch.job.history import RecordUnavailable
+from fetchq_worker.fetch.job.history import HistoryUnavailable
 from fetchq_worker.fetch.log import log
 
-from .plan import extras_of
+from .plan import plan_of
 
 if TYPE_CHECKING:
     from fetchq_worker.fetch.http.client import Fetcher
-    from fetchq_worker.fetch.http.response import Answer
+    from fetchq_worker.fetch.http.response import Response
 
 
 Outcome = tuple[FetchStatus, str | None]
 """And, where it is a failure, the sentence for a person."""
 
 
-class Trail:
+class AttemptState:
     """How far an attempt has come: what is known when it ends, however it ends."""
 
     __slots__ = ("body", "head", "hop", "redirects", "started_at")
@@ -38,7 +38,7 @@ class Trail:
         self.started_at = datetime.now(UTC)
         self.hop = hop
         self.redirects: list[Redirect] = []
-        self.head: Answer | CachedHead | None = None
+        self.head: Response | CachedHead | None = None
         """That of the answer to `hop`."""
         self.body = b""
 
@@ -48,28 +48,28 @@ async def run_attempt(
 ) -> FetchResult:
     """One attempt: parse, guard, connect, follow, read, judge. Whatever fails becomes an outcome.
 
-    Raises only what `phases.before_send` raises (`RecordUnavailable`), and `asyncio.CancelledError`.
+    Raises only what `phases.before_send` raises (`HistoryUnavailable`), and `asyncio.CancelledError`.
     """
-    trail = Trail(parse(request))
+    trail = AttemptState(parse(request))
     context = current_phases.set(phases)
     try:
-        extras = extras_of(fetcher, request)
+        plan = plan_of(fetcher, request)
         with fetcher.time_limits.limit(request.timeout_s):
             while True:
                 fetcher.guard.check_url(trail.hop.url)
-                if extras is None:
+                if plan is None:
                     trail.head = await fetcher.send(trail.hop, request.connect_timeout_s, request.read_timeout_s)
                 else:
-                    trail.head = await extras.send(trail.hop)
+                    trail.head = await plan.send(trail.hop)
                 try:
                     if phases.heed is not None and not isinstance(trail.head, CachedHead):
                         await phases.heed(trail.hop.url, trail.head.status, trail.head.headers)
                     following = follow(trail, trail.head, request.max_redirects)
                     if following is None:
                         trail.body = await (
-                            read_body(cast("Answer", trail.head), request.max_bytes)
-                            if extras is None
-                            else extras.read(trail.head)
+                            read_body(cast("Response", trail.head), request.max_bytes)
+                            if plan is None
+                            else plan.read(trail.head)
                         )
                         break
                 finally:
@@ -77,7 +77,7 @@ async def run_attempt(
                 trail.redirects.append(Redirect(url=trail.hop.url, http_status=trail.head.status))
                 trail.hop, trail.head = following, None
         outcome = judge(request, trail.head)
-    except RecordUnavailable:
+    except HistoryUnavailable:
         raise
     except Exception as problem:  # noqa: BLE001 - the boundary at which every failure becomes an outcome
         outcome = failure_of(problem, answered=trail.head is not None) or _fault(problem, request, job_id)
@@ -96,11 +96,11 @@ def parse(request: FetchRequest) -> Hop:
     return Hop(request.url, request.method, headers, request.body)
 
 
-def follow(trail: Trail, head: Answer | CachedHead, max_redirects: int) -> Hop | None:
+def follow(trail: AttemptState, head: Response | CachedHead, max_redirects: int) -> Hop | None:
     """The hop that this answer sends us to; None: it is the answer.
 
     A redirect without a Location, and any redirect where `max_redirects` is 0, is an answer like any other. Raises
-    `RedirectsExhausted`, `AnswerMalformed`, and `InvalidRequest` for a Location that leads to no http or https URL.
+    `RedirectsExhausted`, `ResponseMalformed`, and `InvalidRequest` for a Location that leads to no http or https URL.
     """
     if head.status not in REDIRECT_STATUSES or max_redirects == 0:
         return None
@@ -108,13 +108,13 @@ def follow(trail: Trail, head: Answer | CachedHead, max_redirects: int) -> Hop |
     if not locations:
         return None
     if any(location != locations[0] for location in locations):
-        raise AnswerMalformed("the answer redirects to several places at once")
+        raise ResponseMalformed("the answer redirects to several places at once")
     if len(trail.redirects) >= max_redirects:
         raise RedirectsExhausted
     return next_hop(trail.hop, head.status, locations[0])
 
 
-def judge(request: FetchRequest, head: Answer | CachedHead) -> Outcome:
+def judge(request: FetchRequest, head: Response | CachedHead) -> Outcome:
     """What a complete answer amounts to."""
     status = head.status
     if 200 <= status < 300:
@@ -147,7 +147,7 @@ def _fault(problem: Exception, request: FetchRequest, job_id: str) -> Outcome:
 
 
 def _result(
-    request: FetchRequest, trail: Trail, phases: Phases, outcome: Outcome, *, job_id: str, queued_s: float | None
+    request: FetchRequest, trail: AttemptState, phases: Phases, outcome: Outcome, *, job_id: str, queued_s: float | None
 ) -> FetchResult:
     status, error = outcome
     total_s = phases.elapsed_s()

@@ -18,10 +18,10 @@ from fetchq_worker.fetch.http.route import Route
 if TYPE_CHECKING:
     from fetchq import FetchRequest
     from fetchq_worker.fetch.http.client import Fetcher
-    from fetchq_worker.fetch.http.response import Answer
+    from fetchq_worker.fetch.http.response import Response
 
 
-def extras_of(fetcher: Fetcher, request: FetchRequest) -> Extras | None:
+def plan_of(fetcher: Fetcher, request: FetchRequest) -> Plan | None:
     """None: the request is a plain one. Raises `Refused` for what this worker does not have or allow."""
     if (
         request.credential is None
@@ -30,10 +30,10 @@ def extras_of(fetcher: Fetcher, request: FetchRequest) -> Extras | None:
         and not (request.robots or request.cookies or request.cache)
     ):
         return None
-    return Extras(fetcher, request)
+    return Plan(fetcher, request)
 
 
-class Extras:
+class Plan:
     """How the hops of one attempt are sent: robots, cache, credential, cookies, proxy, TLS."""
 
     __slots__ = ("_cache", "_cookies", "_credential", "_fetcher", "_origin", "_request", "_route")
@@ -47,7 +47,7 @@ class Extras:
         self._cookies = Cookies() if request.cookies else None
         self._cache = _cache(fetcher, request, self._route)
 
-    async def send(self, hop: Hop) -> Answer | CachedHead:
+    async def send(self, hop: Hop) -> Response | CachedHead:
         """As `Fetcher.send`, and raises `Refused` for a hop that is not to be made."""
         request, fetcher = self._request, self._fetcher
         if self._credential is not None and origin_of(hop.url) != self._origin:
@@ -56,10 +56,12 @@ class Extras:
             self._cache = _cache(fetcher, request, self._route)
         if request.robots:
             await fetcher.robots.check(hop.url, self._route)
-        dressed = self._dressed(hop)
-        return await (self._forward(dressed) if self._cache is None else self._cache.answer(dressed, self._forward))
+        with_secrets = self._dressed(hop)
+        return await (
+            self._forward(with_secrets) if self._cache is None else self._cache.answer(with_secrets, self._forward)
+        )
 
-    async def read(self, head: Answer | CachedHead) -> bytes:
+    async def read(self, head: Response | CachedHead) -> bytes:
         """As `read_body`."""
         max_bytes = self._request.max_bytes
         if isinstance(head, CachedHead):
@@ -71,11 +73,11 @@ class Extras:
             await self._cache.store(head, body)
         return body
 
-    async def _forward(self, dressed: Hop) -> Answer:
+    async def _forward(self, with_secrets: Hop) -> Response:
         request = self._request
-        answer = await self._fetcher.send(dressed, request.connect_timeout_s, request.read_timeout_s, self._route)
+        answer = await self._fetcher.send(with_secrets, request.connect_timeout_s, request.read_timeout_s, self._route)
         if self._cookies is not None:
-            self._cookies.take(dressed.url, answer.headers)
+            self._cookies.take(with_secrets.url, answer.headers)
         return answer
 
     def _dressed(self, hop: Hop) -> Hop:
@@ -108,11 +110,11 @@ def _credential(fetcher: Fetcher, request: FetchRequest, origin: str) -> Credent
 
 def _cache(fetcher: Fetcher, request: FetchRequest, route: Route | None) -> HttpCache | None:
     """None: it is not asked for, or there is no Redis to keep it in."""
-    if not request.cache or fetcher.shelf is None:
+    if not request.cache or fetcher.shared_cache is None:
         return None
-    personal = request.credential is not None
+    has_credentials = request.credential is not None
     way = "" if route is None else route.name
-    return HttpCache(fetcher.shelf, way=way, defaults=fetcher.own_headers, personal=personal)
+    return HttpCache(fetcher.shared_cache, way=way, defaults=fetcher.own_headers, has_credentials=has_credentials)
 
 
 def _route(fetcher: Fetcher, request: FetchRequest, credential: Credential | None) -> Route | None:

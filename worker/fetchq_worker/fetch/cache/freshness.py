@@ -69,8 +69,8 @@ def directives_of(values: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def may_store(method: str, asked: Mapping[str, str], personal: bool, stored: StoredAnswer) -> bool:
-    """RFC 9111, section 3. `asked` are the request's directives; `personal` says that it named its sender.
+def may_store(method: str, asked: Mapping[str, str], has_credentials: bool, stored: StoredAnswer) -> bool:
+    """RFC 9111, section 3. `asked` are the request's directives; `has_credentials` says that it named its sender.
 
     Stricter than the RFC in that a cookie, sent or set, needs the same permission as Authorization (section 3.5).
     """
@@ -80,7 +80,7 @@ def may_store(method: str, asked: Mapping[str, str], personal: bool, stored: Sto
     if "no-store" in asked or "no-store" in given or "private" in given or "*" in vary_of(stored):
         return False
     shared = "public" in given or "s-maxage" in given
-    if personal and not (shared or "must-revalidate" in given):
+    if has_credentials and not (shared or "must-revalidate" in given):
         return False
     if stored.values("set-cookie") and not shared:
         return False

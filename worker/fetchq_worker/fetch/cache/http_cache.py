@@ -1,4 +1,4 @@
-"""The HTTP cache that all workers share (RFC 9111): whole answers to safe requests, on the shelf in Redis."""
+"""The HTTP cache that all workers share (RFC 9111): whole answers to safe requests, on the shared_cache in Redis."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from fetchq import FetchStatus
 from fetchq.contract.request import CONDITIONAL_HEADERS
 from fetchq.contract.wire import UNREADABLE
-from fetchq_worker.fetch.http.failure import AnswerMalformed, failure_of
+from fetchq_worker.fetch.http.failure import ResponseMalformed, failure_of
 from fetchq_worker.fetch.http.redirect import Hop
-from fetchq_worker.fetch.http.response import Answer
+from fetchq_worker.fetch.http.response import Response
 
 from .freshness import (
     CACHED_METHODS,
@@ -34,7 +34,7 @@ from .freshness import (
     values_of,
     vary_of,
 )
-from .shared_cache import Shelf
+from .shared_cache import SharedCache
 
 MAX_STORED_BYTES: Final = 1 << 20
 """Of a body, decoded."""
@@ -44,7 +44,7 @@ _STANDS_IN_FOR: Final = frozenset(
     {FetchStatus.DNS_ERROR, FetchStatus.CONNECT_ERROR, FetchStatus.TIMEOUT, FetchStatus.BAD_RESPONSE}
 )
 
-Forward = Callable[[Hop], Awaitable[Answer]]
+Forward = Callable[[Hop], Awaitable[Response]]
 
 
 class _Variants(msgspec.Struct, frozen=True, tag=True):
@@ -82,18 +82,20 @@ class CachedHead:
 class HttpCache:
     """The cache as one attempt uses it: `answer` for each hop, then `store` for the one whose body was read."""
 
-    def __init__(self, shelf: Shelf, *, way: str, defaults: Mapping[str, str], personal: bool) -> None:
+    def __init__(
+        self, shared_cache: SharedCache, *, way: str, defaults: Mapping[str, str], has_credentials: bool
+    ) -> None:
         """`way` tells routes apart, `defaults` are the headers that the client adds by itself.
 
-        `personal` says that the request names its sender other than by Authorization or Cookie.
+        `has_credentials` says that the request names its sender other than by Authorization or Cookie.
         """
-        self._shelf = shelf
+        self._shelf = shared_cache
         self._way = way
         self._defaults = defaults
-        self._personal = personal
-        self._open: tuple[Hop, Answer, float, float] | None = None
+        self._personal = has_credentials
+        self._open: tuple[Hop, Response, float, float] | None = None
 
-    async def answer(self, hop: Hop, forward: Forward) -> Answer | CachedHead:
+    async def answer(self, hop: Hop, forward: Forward) -> Response | CachedHead:
         """The stored answer if it is good, or stands in for a server that fails; else the server's."""
         self._open = None
         asked = _asked(hop)
@@ -121,14 +123,14 @@ class HttpCache:
         self._open = hop, head, now_s, received_s
         return head
 
-    async def store(self, head: Answer, body: bytes) -> None:
+    async def store(self, head: Response, body: bytes) -> None:
         """Keeps the answer that `answer` gave last, now that its body is there, if it may be kept."""
         if self._open is None or self._open[1] is not head or len(body) > MAX_STORED_BYTES:
             return
         hop, _, requested_s, received_s = self._open
         stored = StoredAnswer(head.status, storable_headers(_headers_of(head)), body, requested_s, received_s)
-        personal = self._personal or any(name.lower() in ("authorization", "cookie") for name, _ in hop.headers)
-        if may_store(hop.method, _asked(hop), personal, stored):
+        has_credentials = self._personal or any(name.lower() in ("authorization", "cookie") for name, _ in hop.headers)
+        if may_store(hop.method, _asked(hop), has_credentials, stored):
             await self._put(hop, stored)
 
     async def _freshen(
@@ -136,7 +138,7 @@ class HttpCache:
     ) -> CachedHead:
         if not is_about(stored, headers):
             await self._shelf.drop(self._key(hop, tuple(vary_of(stored))))
-            raise AnswerMalformed("the server answered 304 about another copy than it was asked about")
+            raise ResponseMalformed("the server answered 304 about another copy than it was asked about")
         fresh = freshened(stored, headers, requested_s, received_s)
         await self._put(hop, fresh)
         return CachedHead(fresh, received_s)
@@ -182,7 +184,7 @@ def _validating(hop: Hop, stored: StoredAnswer) -> Hop:
     return msgspec.structs.replace(hop, headers=(*hop.headers, *validators_of(stored)))
 
 
-def _headers_of(head: Answer) -> Headers:
+def _headers_of(head: Response) -> Headers:
     return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.raw_headers)
 
 

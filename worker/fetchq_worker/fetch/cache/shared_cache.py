@@ -13,32 +13,32 @@ from fetchq.store.keys import Keys
 from fetchq.store.scripts import load_script
 from fetchq_worker.fetch.log import log
 
-DEFAULT_SHELF_BYTES: Final = 64 << 20
+DEFAULT_SHARED_CACHE_BYTES: Final = 64 << 20
 MAX_VALUE_BYTES: Final = 2 << 20
 
 
-class Shelf:
+class SharedCache:
     """Values under keys that begin with `keys.robots` or `keys.cache`; at most `max_bytes` of them in all.
 
     When room is short, those go first that would end soonest. What Redis does not take or give is as if it were not
     there.
     """
 
-    def __init__(self, redis: Any, keys: Keys, max_bytes: int = DEFAULT_SHELF_BYTES) -> None:
+    def __init__(self, redis: Any, keys: Keys, max_bytes: int = DEFAULT_SHARED_CACHE_BYTES) -> None:
         self.keys: Final = keys
         self._redis = redis
         self._max_bytes = max_bytes
         self._put = load_script(redis, "cache/put")
 
     def __repr__(self) -> str:
-        return f"<Shelf {self.keys.shelf} max_bytes={self._max_bytes}>"
+        return f"<SharedCache {self.keys.shared_cache} max_bytes={self._max_bytes}>"
 
     async def get(self, key: str) -> bytes | None:
         """The value; None if there is none, or Redis does not say."""
         try:
             value: bytes | None = await self._redis.get(key)
         except (RedisError, OSError) as problem:
-            log.warning("shelf.unavailable", key=key, why=str(problem))
+            log.warning("shared_cache.unavailable", key=key, why=str(problem))
             return None
         return value
 
@@ -48,14 +48,14 @@ class Shelf:
         if ttl_ms <= 0 or len(value) > MAX_VALUE_BYTES:
             return
         try:
-            keys = (key, self.keys.shelf, self.keys.shelf_sizes)
+            keys = (key, self.keys.shared_cache, self.keys.shared_cache_sizes)
             await self._put(keys=keys, args=(value, ttl_ms, self._max_bytes))
         except (RedisError, OSError) as problem:
-            log.warning("shelf.unavailable", key=key, why=str(problem))
+            log.warning("shared_cache.unavailable", key=key, why=str(problem))
 
     async def drop(self, key: str) -> None:
         """Takes a value away; its bytes are counted until its time has passed."""
         try:
             await self._redis.delete(key)
         except (RedisError, OSError) as problem:
-            log.warning("shelf.unavailable", key=key, why=str(problem))
+            log.warning("shared_cache.unavailable", key=key, why=str(problem))

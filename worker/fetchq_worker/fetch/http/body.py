@@ -7,13 +7,13 @@ import asyncio
 from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
 
 from .failure import BodyTooLarge
-from .response import Answer
+from .response import Response
 
 _BREATH_BYTES = 1 << 20
 """How much is decoded before the other fetches of the process get a turn."""
 
 
-async def read_body(answer: Answer, max_bytes: int) -> bytes:
+async def read_body(answer: Response, max_bytes: int) -> bytes:
     """The decoded body; raises `BodyTooLarge` as soon as it passes `max_bytes`, whatever its headers say."""
     codings = codings_of(answer.headers.getall("Content-Encoding", []))
     if codings:
@@ -37,7 +37,7 @@ async def read_body(answer: Answer, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _read_encoded(answer: Answer, codings: tuple[str, ...], max_bytes: int) -> bytes:
+async def _read_encoded(answer: Response, codings: tuple[str, ...], max_bytes: int) -> bytes:
     decoder = ContentDecoder(codings, max_bytes)
     body = bytearray()
     breathe_at = _BREATH_BYTES

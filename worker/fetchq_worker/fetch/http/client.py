@@ -19,7 +19,7 @@ import aiohttp
 from fetchq.contract.request import IDEMPOTENT_METHODS
 from fetchq.store.keys import Keys
 from fetchq_worker.fetch.access.credentials import Credentials, read_credentials
-from fetchq_worker.fetch.cache.shared_cache import Shelf
+from fetchq_worker.fetch.cache.shared_cache import SharedCache
 from fetchq_worker.fetch.egress.guard import Guard
 from fetchq_worker.fetch.egress.resolver import GuardedResolver
 from fetchq_worker.fetch.robots.robots import Robots
@@ -28,7 +28,7 @@ from fetchq_worker.fetch.robots.rules import product_token
 from .connector import Connector, Target
 from .phases import current_phases
 from .request_head import request_head
-from .response import Answer
+from .response import Response
 from .time_limit import TimeLimits
 from .tls import StampedTLS, TLSContexts
 
@@ -50,7 +50,7 @@ class Fetcher:
     """The shared client; made inside a running event loop, closed by `aclose` or `async with`.
 
     `tls` is the context that verifies servers; the default is Python's own, with the system's certificates and those
-    of `tls_ca_file`. `credentials` are what requests can name, and `shelf` is what workers share.
+    of `tls_ca_file`. `credentials` are what requests can name, and `shared_cache` is what workers share.
     `draw` gives numbers evenly from [0, 1), for the jitter of retries. `nameservers` (`address:port`) are asked
     instead of the system's.
     """
@@ -64,15 +64,15 @@ class Fetcher:
         nameservers: tuple[str, ...] = (),
         tls: ssl.SSLContext | None = None,
         draw: Callable[[], float] = random.random,
-        shelf: Shelf | None = None,
+        shared_cache: SharedCache | None = None,
         credentials: Credentials | None = None,
         tls_ca_file: str | None = None,
         allow_unverified_tls: bool = False,
     ) -> None:
         self.guard = Guard(allow_net, allow_port)
         self.draw = draw
-        self.shelf = shelf
-        self.robots = Robots(self, product_token(user_agent), shelf)
+        self.shared_cache = shared_cache
+        self.robots = Robots(self, product_token(user_agent), shared_cache)
         self.credentials = Credentials() if credentials is None else credentials
         self.allow_unverified_tls = allow_unverified_tls
         self.contexts = TLSContexts(tls_ca_file, self.credentials.credentials)
@@ -99,12 +99,12 @@ class Fetcher:
     @classmethod
     def from_settings(cls, settings: Settings, *, redis: Any = None, keys: Keys = _DEFAULT_KEYS) -> Self:
         """As `settings` say; with `redis`, what workers can share is shared there. Raises `InvalidSetting`."""
-        shelf = None if redis is None else Shelf(redis, keys, settings.cache_max_bytes)
+        shared_cache = None if redis is None else SharedCache(redis, keys, settings.cache_max_bytes)
         return cls(
             user_agent=settings.user_agent,
             allow_net=settings.allow_net,
             allow_port=settings.allow_port,
-            shelf=shelf,
+            shared_cache=shared_cache,
             credentials=read_credentials(Path(settings.credentials_file)) if settings.credentials_file else None,
             tls_ca_file=settings.tls_ca_file or None,
             allow_unverified_tls=settings.allow_unverified_tls,
@@ -131,7 +131,7 @@ class Fetcher:
 
     async def send(
         self, hop: Hop, connect_timeout_s: float, read_timeout_s: float, route: Route | None = None
-    ) -> Answer:
+    ) -> Response:
         """Connect to where the guard allows, send the request, and wait for the head of its answer.
 
         The body is left in the answer, encoded as it came. Raises what `failure.failure_of` translates.
@@ -174,7 +174,7 @@ class Fetcher:
                 connector.give_back(key, protocol, keep=False)
                 raise
             phases.answered()
-            return Answer(method, answered, content, target, protocol)
+            return Response(method, answered, content, target, protocol)
 
     def _connector_to_proxies(self) -> Connector:
         """Only proxies are connected to from there, and the worker's own settings name them: no guard is asked."""

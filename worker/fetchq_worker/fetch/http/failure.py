@@ -42,7 +42,7 @@ class HeadTooLarge(Exception):
     """The header or trailer fields of an answer passed the limit. It never leaves this package."""
 
 
-class AnswerMalformed(Exception):
+class ResponseMalformed(Exception):
     """An answer that breaks HTTP's rules; the message is the sentence. It never leaves this package."""
 
 
@@ -65,7 +65,7 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
             return _HEAD_TOO_LARGE
         case RedirectsExhausted():
             return FetchStatus.TOO_MANY_REDIRECTS, "there are more redirects than max_redirects"
-        case BrokenCoding() | AnswerMalformed():
+        case BrokenCoding() | ResponseMalformed():
             return FetchStatus.BAD_RESPONSE, str(problem)
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return FetchStatus.TIMEOUT, _which_timeout(problem)

@@ -14,7 +14,7 @@ from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
-from .failure import AnswerMalformed, HeadTooLarge, is_head_too_large
+from .failure import HeadTooLarge, ResponseMalformed, is_head_too_large
 
 MAX_INTERIM_ANSWERS: Final = 64
 """1xx answers before the final one (RFC 9110, section 15.2). One is usual, and a 102 every few seconds is legal."""
@@ -114,16 +114,16 @@ class ConnectionProtocol(ResponseHandler):
         if head.code >= 200 or head.code == 101:
             self._head_awaited = False
             if "Transfer-Encoding" in head.headers and not _is_chunked(head.headers.getall("Transfer-Encoding")):
-                self._refuse(AnswerMalformed("the answer has a transfer coding that was not asked for"))
+                self._refuse(ResponseMalformed("the answer has a transfer coding that was not asked for"))
             else:
                 super().feed_data(data, size)
         elif head.code < 100:
-            self._refuse(AnswerMalformed("the status code of the answer is none"))
+            self._refuse(ResponseMalformed("the status code of the answer is none"))
         else:
             self._head_begun = False
             self._interim += 1
             if self._interim > MAX_INTERIM_ANSWERS:
-                self._refuse(AnswerMalformed(f"more than {MAX_INTERIM_ANSWERS} interim answers"))
+                self._refuse(ResponseMalformed(f"more than {MAX_INTERIM_ANSWERS} interim answers"))
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """As aiohttp's, which goes through the parser at every read of a body, paused or not."""
@@ -141,7 +141,7 @@ class ConnectionProtocol(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._head_awaited and self._head_begun and self._exception is None:
-            self.set_exception(AnswerMalformed("the connection ended within the head of the answer"))
+            self.set_exception(ResponseMalformed("the connection ended within the head of the answer"))
         if exc is not None:  # RFC 9112, section 8: a body that only the end of the connection ends is cut short by this
             self._break_body(ClientPayloadError("the connection broke within the body"))
         super().connection_lost(exc)
@@ -179,7 +179,7 @@ class ConnectionProtocol(ResponseHandler):
             self._silence_ends_at = None
             self._on_read_timeout()
 
-    def _refuse(self, problem: AnswerMalformed) -> None:
+    def _refuse(self, problem: ResponseMalformed) -> None:
         if self.transport is not None:
             self.transport.abort()
         self.set_exception(problem)

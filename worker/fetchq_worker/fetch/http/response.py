@@ -10,7 +10,7 @@ from .connector import Target
 from .protocol import ConnectionProtocol
 
 
-class Answer:
+class Response:
     """The head, the body's stream, encoded as it came, and the connection, which goes back by `release`."""
 
     __slots__ = ("_protocol", "_target", "content", "headers", "method", "raw_headers", "status")
@@ -32,7 +32,7 @@ class Answer:
         self._protocol: ConnectionProtocol | None = protocol
 
     def __repr__(self) -> str:
-        return f"<Answer {self.status} to {self.method} from {self._target!r}>"
+        return f"<Response {self.status} to {self.method} from {self._target!r}>"
 
     @property
     def content_length(self) -> int | None:

@@ -21,17 +21,17 @@ from fetchq.contract.validation import MAX_URL_CHARS
 from fetchq.contract.wire import FETCH_FUNCTION, decode_request
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.dead_letters import LETTER
-from fetchq_worker.engine.run.runner import CLOCK_BEHIND_S, LEFT_BEHIND, TOO_LATE
-from fetchq_worker.engine.run.snooze import Release
+from fetchq_worker.engine.run.runner import CLOCK_BEHIND_S, DEADLINE_PASSED, EXTRA_KEYS
+from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch.attempt.attempt import run_attempt
 from fetchq_worker.fetch.http.client import Fetcher
 from fetchq_worker.fetch.http.phases import Phases
 from fetchq_worker.fetch.log import log, standard_log
-from fetchq_worker.politeness.feedback import Courtesy
+from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.settings import DeadLetterKind, Settings
 
 from .dead_letter import is_dead, letter_of
-from .history import AttemptRecord, RecordUnavailable, load_record, save_record
+from .history import AttemptHistory, HistoryUnavailable, load_history, save_history
 from .retry import next_delay_s
 
 MAX_CRASHES: Final = 5
@@ -50,7 +50,7 @@ async def fetch_data(
 
     It takes one argument; whatever else a client enqueues is an INVALID_JOB, as is a request that breaks the contract.
 
-    Raises `arq.Retry` when another attempt is to follow, and `Release` when the job is to go back uncounted: to a
+    Raises `arq.Retry` when another attempt is to follow, and `Snooze` when the job is to go back uncounted: to a
     worker that reads its wire version, or until Redis is there again. Without a job in `ctx` it is `fetch`.
     """
     if "job_id" not in ctx and request is not None and not (more or named):
@@ -66,26 +66,26 @@ async def fetch_data(
             return _kept(ctx, wanted, await _run_once(ctx, shared, wanted, record))
         async with _own_fetcher(ctx) as fetcher:
             return _kept(ctx, wanted, await _run_once(ctx, fetcher, wanted, record))
-    except RecordUnavailable as problem:
+    except HistoryUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
     except asyncio.CancelledError:
         ctx["released"] = True  # a worker that stops is no crash of the job's
         raise
 
 
-async def end_if_lost(
+async def finish_if_crashed(
     ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any] | None = None, *more: object, **named: object
 ) -> FetchResult | None:
     """How a job ends that was lost too often to be started again, as `fetch_data` itself would say; None: it is to be
     started.
 
     For the engine, which asks before it calls a start hook: of a job whose hook kills its worker, nothing else would be
-    asked. What breaks the contract leaves no attempt behind: all its starts were lost. Raises `Release` where
+    asked. What breaks the contract leaves no attempt behind: all its starts were lost. Raises `Snooze` where
     `fetch_data` would at once.
     """
     try:
         found = await _end_or_start(ctx, request, more, named)
-    except RecordUnavailable as problem:
+    except HistoryUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
     if not isinstance(found, _End):
         return None
@@ -106,10 +106,10 @@ async def _end_or_start(
     request: FetchRequest | Mapping[str, Any] | None,
     more: Sequence[object],
     named: Mapping[str, object],
-) -> _End | tuple[FetchRequest, AttemptRecord]:
+) -> _End | tuple[FetchRequest, AttemptHistory]:
     """The end of a job that is not to be run (again), or what it asks for and what is known of its earlier runs.
 
-    Raises `Release` for a request of a newer version, and `RecordUnavailable`.
+    Raises `Snooze` for a request of a newer version, and `HistoryUnavailable`.
     """
     if request is None or more or named:
         count = len(more) + len(named) + (request is not None)
@@ -124,8 +124,8 @@ async def _end_or_start(
         return _End(None, refused(job_id, request, broken))
     ctx["result_ttl_s"] = wanted.result_ttl_s
     record = await _record_of(ctx, wanted)
-    too_late = ctx.get(TOO_LATE) or _is_past(wanted, _now(ctx))
-    ended = end_unrun(wanted, record, job_id, too_late=bool(too_late))
+    deadline_passed = ctx.get(DEADLINE_PASSED) or _is_past(wanted, _now(ctx))
+    ended = end_unrun(wanted, record, job_id, deadline_passed=bool(deadline_passed))
     return (wanted, record) if ended is None else _End(wanted, ended)
 
 
@@ -139,9 +139,9 @@ async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) 
         wanted = decode_request(request)
     except (NewerWireVersion, InvalidRequest) as broken:
         return _finished(ctx, refused("", request, broken))
-    wanted = _with_idempotency_key(wanted, uuid.uuid4().hex if wanted.repeat_unsafe else "")
+    wanted = _with_idempotency_key(wanted, uuid.uuid4().hex if wanted.retry_non_idempotent else "")
     if _is_past(wanted, datetime.now(UTC)):
-        return _finished(ctx, _ended(wanted, "", AttemptRecord(), FetchStatus.EXPIRED, _EXPIRED))
+        return _finished(ctx, _ended(wanted, "", AttemptHistory(), FetchStatus.EXPIRED, _EXPIRED))
     shared: Fetcher | None = ctx.get("fetcher")
     if shared is not None:
         return await _run_in_place(ctx, shared, wanted)
@@ -150,7 +150,7 @@ async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) 
 
 
 async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest) -> FetchResult:
-    record = AttemptRecord()
+    record = AttemptHistory()
     while True:
         phases = Phases()
         result = _with_history(await run_attempt(fetcher, request, phases), record)
@@ -158,41 +158,45 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
         if delay_s is None:
             return _finished(ctx, result)
         _retried(result, delay_s)
-        record = AttemptRecord(attempts=result.attempts)
+        record = AttemptHistory(attempts=result.attempts)
         await asyncio.sleep(delay_s)
 
 
-async def _run_once(ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest, record: AttemptRecord) -> FetchResult:
+async def _run_once(
+    ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest, record: AttemptHistory
+) -> FetchResult:
     """The job's one attempt; raises `Retry` if another is to follow."""
     job_id: str = ctx["job_id"]
     if record.queued_s is None:
         record = msgspec.structs.replace(record, queued_s=_waited_s(ctx, request))
-    courtesy: Courtesy | None = ctx.get("courtesy") if ctx.get("limit_key") else None
+    feedback: Feedback | None = ctx.get("feedback") if ctx.get("limit_key") else None
     phases = Phases(
         None if _may_repeat(request) else partial(_mark_sending, ctx, record),
-        None if courtesy is None else partial(courtesy.heed, request),
+        None if feedback is None else partial(feedback.heed, request),
     )
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
     crawl_delay_s = None
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
-    if courtesy is not None:
-        ctx["limit_note"] = courtesy.note_of(request, result, phases, crawl_delay_s)
+    if feedback is not None:
+        ctx["limit_note"] = feedback.note_of(request, result, phases, crawl_delay_s)
     result = _with_history(result, record)
     delay_s = _delay_after(fetcher, request, result, phases, _now(ctx))
     if delay_s is None:
         return _finished(ctx, result)
-    kept = AttemptRecord(attempts=result.attempts, queued_s=record.queued_s)
-    await save_record(ctx["redis"], _record_key(ctx), kept)
+    kept = AttemptHistory(attempts=result.attempts, queued_s=record.queued_s)
+    await save_history(ctx["redis"], _record_key(ctx), kept)
     _retried(result, delay_s)
     raise Retry(defer=delay_s)
 
 
-async def _mark_sending(ctx: dict[str, Any], record: AttemptRecord) -> None:
-    await save_record(ctx["redis"], _record_key(ctx), msgspec.structs.replace(record, sending=True))
+async def _mark_sending(ctx: dict[str, Any], record: AttemptHistory) -> None:
+    await save_history(ctx["redis"], _record_key(ctx), msgspec.structs.replace(record, sending=True))
 
 
-def end_unrun(request: FetchRequest, record: AttemptRecord, job_id: str, *, too_late: bool) -> FetchResult | None:
+def end_unrun(
+    request: FetchRequest, record: AttemptHistory, job_id: str, *, deadline_passed: bool
+) -> FetchResult | None:
     """The result of a job that is not to be run (again); None: run it."""
     crashes = len(record.attempts) - record.made
     if record.sending and not _may_repeat(request):
@@ -201,7 +205,7 @@ def end_unrun(request: FetchRequest, record: AttemptRecord, job_id: str, *, too_
     if crashes >= MAX_CRASHES:
         problem = f"its worker went away {crashes} times while running it"
         return _ended(request, job_id, record, FetchStatus.WORKER_LOST, problem)
-    if not too_late:
+    if not deadline_passed:
         return None
     if not record.made:
         return _ended(request, job_id, record, FetchStatus.EXPIRED, _EXPIRED)
@@ -226,13 +230,13 @@ def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
 def _record_key(ctx: dict[str, Any]) -> str:
     keys: Keys = ctx.get("keys", _DEFAULT_KEYS)
     key = f"{keys.attempts}{ctx['job_id']}"
-    left_behind: list[str] | None = ctx.get(LEFT_BEHIND)  # the engine's: it removes what is named there with the job
-    if left_behind is not None:
-        left_behind.append(key)
+    extra_keys: list[str] | None = ctx.get(EXTRA_KEYS)  # the engine's: it removes what is named there with the job
+    if extra_keys is not None:
+        extra_keys.append(key)
     return key
 
 
-async def _record_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptRecord:
+async def _record_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptHistory:
     """What is known of earlier runs.
 
     A first try has nothing to know, and asks nobody; but a run that a stop cut off was not counted as a try, and of a
@@ -240,12 +244,12 @@ async def _record_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptRecor
     """
     job_try: int = ctx["job_try"]
     if job_try == 1 and _may_repeat(request):
-        return AttemptRecord()
-    record = await load_record(ctx["redis"], _record_key(ctx))
+        return AttemptHistory()
+    record = await load_history(ctx["redis"], _record_key(ctx))
     return with_losses(record, job_try, datetime.now(UTC))
 
 
-def with_losses(record: AttemptRecord, job_try: int, now: datetime) -> AttemptRecord:
+def with_losses(record: AttemptHistory, job_try: int, now: datetime) -> AttemptHistory:
     """The record with an attempt for each run that left none behind, as its worker went away or was stopped.
 
     `job_try` counts the runs, this one included.
@@ -259,7 +263,7 @@ def with_losses(record: AttemptRecord, job_try: int, now: datetime) -> AttemptRe
 
 
 def _may_repeat(request: FetchRequest) -> bool:
-    return request.idempotent or request.repeat_unsafe
+    return request.idempotent or request.retry_non_idempotent
 
 
 def _waited_s(ctx: dict[str, Any], request: FetchRequest) -> float | None:
@@ -273,7 +277,7 @@ def _waited_s(ctx: dict[str, Any], request: FetchRequest) -> float | None:
         return None
     due_s = score / 1000
     enqueued: datetime | None = ctx.get("enqueue_time")
-    if ctx.get("had_its_turn") and enqueued is not None:
+    if ctx.get("was_parked") and enqueued is not None:
         asked_s = enqueued.timestamp() + request.delay_s
         if request.not_before is not None:
             asked_s = max(asked_s, request.not_before.timestamp())
@@ -286,7 +290,7 @@ def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
 
     Source: draft-ietf-httpapi-idempotency-key-header, "The Idempotency-Key HTTP Request Header Field".
     """
-    if request.idempotent or not request.repeat_unsafe:
+    if request.idempotent or not request.retry_non_idempotent:
         return request
     if any(name.lower() == "idempotency-key" for name, _ in request.headers):
         return request
@@ -304,7 +308,7 @@ def _is_past(request: FetchRequest, now: datetime) -> bool:
     return request.deadline is not None and deadline_ms_of(request.deadline) <= now.timestamp() * 1000
 
 
-def _with_history(result: FetchResult, record: AttemptRecord) -> FetchResult:
+def _with_history(result: FetchResult, record: AttemptHistory) -> FetchResult:
     if not record.attempts:
         return result
     return msgspec.structs.replace(result, attempts=record.attempts + result.attempts)
@@ -315,14 +319,14 @@ def _delay_after(
 ) -> float | None:
     if result.ok:
         return None
-    made = AttemptRecord(attempts=result.attempts).made
+    made = AttemptHistory(attempts=result.attempts).made
     return next_delay_s(request, result, made=made, sent=phases.sent, now=now, draw=fetcher.draw())
 
 
 def _ended(
     request: FetchRequest,
     job_id: str,
-    record: AttemptRecord,
+    record: AttemptHistory,
     status: FetchStatus,
     error: str | None,
     *,
@@ -339,10 +343,10 @@ def _ended(
     )
 
 
-def _give_back(ctx: dict[str, Any], defer_s: float, why: str) -> Release:
+def _give_back(ctx: dict[str, Any], defer_s: float, why: str) -> Snooze:
     ctx["released"] = True
     log.warning("fetch.given_back", job_id=ctx["job_id"], defer_s=defer_s, why=why)
-    return Release(defer_s)
+    return Snooze(defer_s)
 
 
 def _retried(result: FetchResult, delay_s: float) -> None:

@@ -18,11 +18,11 @@ RECORD_TTL_S: Final = 30 * 86_400
 """A stop against leaks: longer than any wait between two attempts."""
 
 
-class RecordUnavailable(FetchqError):
+class HistoryUnavailable(FetchqError):
     """Redis did not read or write the record; the cause says why. The job goes back, as it may not run without it."""
 
 
-class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The attempts so far, those included whose worker was lost, and whether another may have begun to act."""
 
     attempts: tuple[Attempt, ...] = ()
@@ -38,39 +38,39 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(AttemptRecord)
+_decoder: Final = msgspec.msgpack.Decoder(AttemptHistory)
 
 
-async def load_record(redis: Any, key: str) -> AttemptRecord:
-    """The record; an empty one if there is none. Raises `RecordUnavailable`."""
+async def load_history(redis: Any, key: str) -> AttemptHistory:
+    """The record; an empty one if there is none. Raises `HistoryUnavailable`."""
     try:
         data = await redis.get(key)
     except (RedisError, OSError) as problem:
-        raise RecordUnavailable("the record of attempts could not be read") from problem
-    return AttemptRecord() if data is None else decode_record(data)
+        raise HistoryUnavailable("the record of attempts could not be read") from problem
+    return AttemptHistory() if data is None else decode_record(data)
 
 
-def decode_record(data: bytes) -> AttemptRecord:
+def decode_record(data: bytes) -> AttemptHistory:
     """A record, whatever the bytes are: somebody else's tell of no attempts, nor whether a request was sent."""
     try:
         return _decoder.decode(data)
     except msgspec.ValidationError:
         return _of_another_version(data)
     except UNREADABLE:
-        return AttemptRecord(sending=True)
+        return AttemptHistory(sending=True)
 
 
-def _of_another_version(data: bytes) -> AttemptRecord:
+def _of_another_version(data: bytes) -> AttemptHistory:
     """What a later version's worker wrote before the job came to this one."""
     try:
-        return msgspec.convert(with_known_outcomes(msgspec.msgpack.decode(data)), AttemptRecord)
+        return msgspec.convert(with_known_outcomes(msgspec.msgpack.decode(data)), AttemptHistory)
     except UNREADABLE:
-        return AttemptRecord(sending=True)
+        return AttemptHistory(sending=True)
 
 
-async def save_record(redis: Any, key: str, record: AttemptRecord) -> None:
-    """Raises `RecordUnavailable`."""
+async def save_history(redis: Any, key: str, record: AttemptHistory) -> None:
+    """Raises `HistoryUnavailable`."""
     try:
         await redis.set(key, _encoder.encode(record), ex=RECORD_TTL_S)
     except (RedisError, OSError) as problem:
-        raise RecordUnavailable("the record of attempts could not be written") from problem
+        raise HistoryUnavailable("the record of attempts could not be written") from problem

@@ -24,7 +24,7 @@ def next_delay_s(
     policy = request.retry
     if made >= policy.max_tries or not policy.covers(attempt.status, attempt.http_status):
         return None
-    if sent and not (request.idempotent or request.repeat_unsafe):
+    if sent and not (request.idempotent or request.retry_non_idempotent):
         return None
     # The exponent is bounded as a float would overflow past 2**1023, and max_tries ends at 100 anyway.
     delay_s = draw * min(policy.cap_s, policy.base_s * 2.0 ** (made - 1))

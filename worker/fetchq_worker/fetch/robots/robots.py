@@ -1,7 +1,7 @@
 """robots.txt of the origins that this process fetches from (RFC 9309): asked for once, and remembered for all workers.
 
 It is fetched through the client and the guard of every other fetch. What it says is kept in this process and, where
-there is Redis, on the shelf that all workers share.
+there is Redis, on the shared_cache that all workers share.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from fetchq_worker.fetch.log import log
 from .rules import MAX_ROBOTS_BYTES, RobotsRules, rules_for
 
 if TYPE_CHECKING:
-    from fetchq_worker.fetch.cache.shared_cache import Shelf
+    from fetchq_worker.fetch.cache.shared_cache import SharedCache
     from fetchq_worker.fetch.http.client import Fetcher
-    from fetchq_worker.fetch.http.response import Answer
+    from fetchq_worker.fetch.http.response import Response
     from fetchq_worker.fetch.http.route import Route
 
 RULES_TTL_S: Final = 4 * 3600.0
@@ -73,19 +73,19 @@ class _Known:
 class Robots:
     """The robots.txt files as `token`, the product token of this crawler, sees them."""
 
-    def __init__(self, fetcher: Fetcher, token: str, shelf: Shelf | None) -> None:
+    def __init__(self, fetcher: Fetcher, token: str, shared_cache: SharedCache | None) -> None:
         self._fetcher = fetcher
         self._token = token
-        self._shelf = shelf
+        self._shelf = shared_cache
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._kept_chars = 0
-        self._asking: dict[str, asyncio.Task[_Known]] = {}
+        self._guarded: dict[str, asyncio.Task[_Known]] = {}
 
     def __repr__(self) -> str:
-        return f"<Robots token={self._token!r} known={len(self._known)} asking={len(self._asking)}>"
+        return f"<Robots token={self._token!r} known={len(self._known)} asking={len(self._guarded)}>"
 
     async def aclose(self) -> None:
-        tasks = list(self._asking.values())
+        tasks = list(self._guarded.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -116,15 +116,15 @@ class Robots:
         if known is not None and known.until_s > time.time():
             self._known.move_to_end(name)
             return known
-        asking = self._asking.get(name)
+        asking = self._guarded.get(name)
         if asking is None:
             asking = asyncio.create_task(self._ask(name, origin_of(url), route), name=f"robots {name}")
-            self._asking[name] = asking
+            self._guarded[name] = asking
             asking.add_done_callback(lambda done: self._asked(name, done))
         return await asyncio.shield(asking)  # one asker's end is not the others'
 
     def _asked(self, name: str, task: asyncio.Task[_Known]) -> None:
-        del self._asking[name]
+        del self._guarded[name]
         if not task.cancelled():
             task.exception()  # it may be that nobody waits for it any more
 
@@ -180,7 +180,7 @@ class Robots:
             log.info("robots.unreachable", origin=origin, status=failure[0], why=failure[1])
             return _denied(failure[0])
 
-    async def _judge(self, answer: Answer) -> RobotsAnswer:
+    async def _judge(self, answer: Response) -> RobotsAnswer:
         """By the classes of status codes of RFC 9309, section 2.3.1."""
         status = answer.status
         if 200 <= status < 300:
@@ -224,7 +224,7 @@ async def _parsed(rules: str) -> RobotsRules:
     return await asyncio.to_thread(RobotsRules, rules)
 
 
-async def _read(answer: Answer) -> bytes:
+async def _read(answer: Response) -> bytes:
     """The decoded body up to `MAX_ROBOTS_BYTES`; what comes after is left unread."""
     codings = codings_of(answer.headers.getall("Content-Encoding", []))
     decoder = ContentDecoder(codings, MAX_ROBOTS_BYTES) if codings else None
