@@ -54,8 +54,8 @@ from fetchq_worker.fetch.content.content_type import content_type_of
 from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge, ContentDecoder, codings_of
 from fetchq_worker.fetch.http.redirect import Hop, next_hop, origin_of
 from fetchq_worker.fetch.job import history as record
-from fetchq_worker.fetch.job.retry import retry_after_s
 from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for
+from fetchq_worker.politeness.retry_after import retry_after_s
 from fetchq_worker.settings import ENV_PREFIX, InvalidSetting, Settings
 
 Target = Callable[[bytes], None]

@@ -26,7 +26,7 @@ from fetchq_worker.engine.queue.lease import Lease
 from .crash_policy import CountsOwnAttempts
 from .dead_letters import LETTER
 from .snooze import Snooze
-from .timeouts import Deadlines
+from .timeouts import Timeouts
 
 if TYPE_CHECKING:
     from fetchq_worker.engine.worker import Worker
@@ -96,7 +96,7 @@ class Runner:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._deadlines = Deadlines(worker.loop)
+        self._timeouts = Timeouts(worker.loop)
 
     async def run(self, lease: Lease) -> None:
         """A job's journey. What became of it is with the committer when this returns."""
@@ -254,12 +254,12 @@ class Runner:
             if informs:
                 self._log_start(job)
             if timeout_s is not None:
-                self._deadlines.start(lease, timeout_s)
+                self._timeouts.start(lease, timeout_s)
             try:
                 value = await function.coroutine(ctx, *job.args, **job.kwargs)
             finally:
                 if timeout_s is not None:
-                    self._deadlines.stop(lease, timeout_s)
+                    self._timeouts.stop(lease, timeout_s)
             if informs and value is not None and worker.log_results:
                 shown = truncate(repr(value))
         except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001 - the user's code may raise anything

@@ -54,7 +54,7 @@ async def run_attempt(
     context = current_phases.set(phases)
     try:
         plan = plan_of(fetcher, request)
-        with fetcher.time_limits.limit(request.timeout_s):
+        with fetcher.timeouts.limit(request.timeout_s):
             while True:
                 fetcher.guard.check_url(trail.hop.url)
                 if plan is None:

@@ -172,14 +172,14 @@ async def _run_once(
     feedback: Feedback | None = ctx.get("feedback") if ctx.get("limit_key") else None
     phases = Phases(
         None if _may_repeat(request) else partial(_mark_sending, ctx, record),
-        None if feedback is None else partial(feedback.heed, request),
+        None if feedback is None else partial(feedback.on_response, request),
     )
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
     crawl_delay_s = None
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
     if feedback is not None:
-        ctx["limit_note"] = feedback.note_of(request, result, phases, crawl_delay_s)
+        ctx["limit_note"] = feedback.note_of(request, result, sent=phases.sent, crawl_delay_s=crawl_delay_s)
     result = _with_history(result, record)
     delay_s = _delay_after(fetcher, request, result, phases, _now(ctx))
     if delay_s is None:
