@@ -60,7 +60,9 @@ def test_a_timeout_before_anything_was_sent_is_a_failed_connection() -> None:
 
 
 @pytest.mark.parametrize("request_", [{"proxy": "out"}, {"limit_key": "tenant"}])
-def test_a_failure_of_a_proxy_or_of_a_shared_limit_key_does_not_count_against_the_host(request_: dict[str, Any]) -> None:
+def test_a_failure_of_a_proxy_or_under_a_limit_key_does_not_count(
+    request_: dict[str, Any],
+) -> None:
     assert _note(request_, {"status": FetchStatus.CONNECT_ERROR}) == "=CONNECT_ERROR"
 
 

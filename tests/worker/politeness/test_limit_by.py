@@ -127,7 +127,9 @@ async def test_a_workers_policy_is_stored_for_the_other_workers_and_producers(re
 
 
 @pytest.mark.asyncio
-async def test_a_request_with_a_limit_key_also_respects_its_host_and_one_with_a_proxy_is_not_resolved(redis: Any) -> None:
+async def test_a_request_with_a_limit_key_respects_its_host_and_one_with_a_proxy_is_not_resolved(
+    redis: Any,
+) -> None:
     gate = FetchGate(LimitBy.ADDRESS)
     await gate.open(redis, KEYS)
     assert gate.limit_of("fetch_data", [{"url": "http://a.example/"}]) is None

@@ -32,6 +32,8 @@ from .dead_letter import is_dead, letter_of
 from .history import AttemptHistory, HistoryUnavailable, load_history, save_history
 from .retry import next_delay_s
 
+logger = logging.getLogger("fetchq.fetch")
+
 MAX_CRASHES: Final = 5
 """How often a job may take its worker down with it before it ends as WORKER_LOST."""
 NEWER_VERSION_DEFER_S: Final = 5.0
@@ -347,15 +349,15 @@ def _give_back(ctx: dict[str, Any], defer_s: float, why: str) -> Snooze:
 
 
 def _retried(result: FetchResult, delay_s: float) -> None:
-    if standard_log.isEnabledFor(logging.INFO):
-        log.info(
-            "fetch.retried",
-            job_id=result.id,
-            url=result.url,
-            status=result.status.value,
-            http_status=result.http_status,
-            attempt=len(result.attempts),
-            delay_s=round(delay_s, 3),
+    if logger.isEnabledFor(logging.INFO):
+        logger.info(
+            "fetch.retried job=%s url=%s status=%s http_status=%s attempt=%d delay_s=%.3f",
+            result.id,
+            result.url,
+            result.status,
+            result.http_status,
+            len(result.attempts),
+            delay_s,
         )
 
 
@@ -374,14 +376,14 @@ def _finished(ctx: dict[str, Any], result: FetchResult) -> FetchResult:
     outcomes: Counter[FetchStatus] | None = ctx.get("outcomes")
     if outcomes is not None:
         outcomes[result.status] += 1
-    if standard_log.isEnabledFor(logging.DEBUG):
-        log.debug(
-            "fetch.finished",
-            job_id=result.id,
-            url=result.url,
-            status=result.status.value,
-            http_status=result.http_status,
-            attempts=len(result.attempts),
-            total_s=result.timing.total_s,
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(
+            "fetch.finished job=%s url=%s status=%s http_status=%s attempts=%d total_s=%s",
+            result.id,
+            result.url,
+            result.status,
+            result.http_status,
+            len(result.attempts),
+            result.timing.total_s,
         )
     return result
