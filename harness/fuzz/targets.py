@@ -29,7 +29,8 @@ from fetchq import (
 )
 from fetchq.contract import wire
 from fetchq.contract.charset import decode_text
-from fetchq.store.address import RedisAddress, connect
+from fetchq.store.address import RedisAddress
+from fetchq.store.connection import connect
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
 from fetchq_worker.cli.bulk.result_file import ResultFile
 from fetchq_worker.cli.bulk.result_line import encode_line

@@ -20,7 +20,8 @@ from fetchq.contract.result import FetchResult
 from fetchq.contract.schedule import check_schedule, due_of
 from fetchq.contract.validation import check_whole
 from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, RedisUnavailable, WireError
-from fetchq.store.address import DEFAULT_URL, RedisAddress, connect
+from fetchq.store.address import DEFAULT_URL, RedisAddress
+from fetchq.store.connection import connect
 from fetchq.store.errors import translated
 from fetchq.store.keys import DEFAULT_QUEUE, PUSH_PREFIX_LEN, Keys
 from fetchq.store.scripts import load_script

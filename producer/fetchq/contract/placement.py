@@ -16,9 +16,6 @@ BY_FIELD: Final = "@by"
 
 _LANES: Final = {Priority.HIGH: "h", Priority.DEFAULT: "", Priority.LOW: "l"}
 
-PARKED: Final = 2**52
-"""From this score on a pending job waits in the queue of its limit key (`lua/frontier.lua`)."""
-
 
 def host_of(url: str) -> str:
     """The host in a URL that ada has serialised: `https://[::1]:8080/` -> `[::1]`, `http://a.example./` -> `a.example`.

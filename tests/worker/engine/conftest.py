@@ -13,7 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.scripted_queue import Queue
 
 from fetchq.store import scripts
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.embedded import EmbeddedRedis
 

@@ -17,7 +17,8 @@ from arq.cron import CronJob
 from arq.worker import Function, Worker, func
 
 from fetchq.contract.wire import FETCH_FUNCTION, deserialize, serialize
-from fetchq.store.address import CONNECT_TIMEOUT_S, RedisAddress
+from fetchq.store.address import RedisAddress
+from fetchq.store.connection import CONNECT_TIMEOUT_S
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 from fetchq_worker.fetch.http.client import Fetcher

@@ -20,8 +20,7 @@ from fetchq.contract.placement import deadline_ms_of
 from fetchq.contract.validation import MAX_URL_CHARS
 from fetchq.contract.wire import FETCH_FUNCTION, decode_request
 from fetchq.store.keys import Keys
-from fetchq_worker.engine.run.dead_letters import LETTER
-from fetchq_worker.engine.run.runner import CLOCK_BEHIND_S, DEADLINE_PASSED, EXTRA_KEYS
+from fetchq_worker.engine.run.context import run_context
 from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch.attempt.attempt import run_attempt
 from fetchq_worker.fetch.http.client import Fetcher
@@ -69,7 +68,7 @@ async def fetch_data(
     except HistoryUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
     except asyncio.CancelledError:
-        ctx["released"] = True  # a worker that stops is no crash of the job's
+        run_context(ctx).uncounted = True  # a worker that stops is no crash of the job's
         raise
 
 
@@ -122,10 +121,11 @@ async def _end_or_start(
         raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
     except InvalidRequest as broken:
         return _End(None, refused(job_id, request, broken))
-    ctx["result_ttl_s"] = wanted.result_ttl_s
+    run = run_context(ctx)
+    run.result_ttl_s = wanted.result_ttl_s
     record = await _record_of(ctx, wanted)
-    deadline_passed = ctx.get(DEADLINE_PASSED) or _is_past(wanted, _now(ctx))
-    ended = end_unrun(wanted, record, job_id, deadline_passed=bool(deadline_passed))
+    deadline_passed = run.deadline_passed or _is_past(wanted, _now(ctx))
+    ended = end_unrun(wanted, record, job_id, deadline_passed=deadline_passed)
     return (wanted, record) if ended is None else _End(wanted, ended)
 
 
@@ -169,7 +169,7 @@ async def _run_once(
     job_id: str = ctx["job_id"]
     if record.queued_s is None:
         record = msgspec.structs.replace(record, queued_s=_waited_s(ctx, request))
-    feedback: Feedback | None = ctx.get("feedback") if ctx.get("limit_key") else None
+    feedback: Feedback | None = ctx.get("feedback") if run_context(ctx).limit_key else None
     phases = Phases(
         None if _may_repeat(request) else partial(_mark_sending, ctx, record),
         None if feedback is None else partial(feedback.heed, request),
@@ -179,7 +179,7 @@ async def _run_once(
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
     if feedback is not None:
-        ctx["limit_note"] = feedback.note_of(request, result, phases, crawl_delay_s)
+        run_context(ctx).outcome_note = feedback.note_of(request, result, phases, crawl_delay_s)
     result = _with_history(result, record)
     delay_s = _delay_after(fetcher, request, result, phases, _now(ctx))
     if delay_s is None:
@@ -230,9 +230,7 @@ def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
 def _record_key(ctx: dict[str, Any]) -> str:
     keys: Keys = ctx.get("keys", _DEFAULT_KEYS)
     key = f"{keys.attempts}{ctx['job_id']}"
-    extra_keys: list[str] | None = ctx.get(EXTRA_KEYS)  # the engine's: it removes what is named there with the job
-    if extra_keys is not None:
-        extra_keys.append(key)
+    run_context(ctx).extra_keys.append(key)
     return key
 
 
@@ -277,7 +275,7 @@ def _waited_s(ctx: dict[str, Any], request: FetchRequest) -> float | None:
         return None
     due_s = score / 1000
     enqueued: datetime | None = ctx.get("enqueue_time")
-    if ctx.get("was_parked") and enqueued is not None:
+    if run_context(ctx).was_parked and enqueued is not None:
         asked_s = enqueued.timestamp() + request.delay_s
         if request.not_before is not None:
             asked_s = max(asked_s, request.not_before.timestamp())
@@ -299,8 +297,7 @@ def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
 
 def _now(ctx: dict[str, Any]) -> datetime:
     """By Redis's clock, which the engine has heard; without an engine, by this machine's."""
-    behind_s: float = ctx.get(CLOCK_BEHIND_S, 0.0)
-    return datetime.now(UTC) + timedelta(seconds=behind_s)
+    return datetime.now(UTC) + timedelta(seconds=run_context(ctx).clock_behind_s)
 
 
 def _is_past(request: FetchRequest, now: datetime) -> bool:
@@ -344,7 +341,7 @@ def _ended(
 
 
 def _give_back(ctx: dict[str, Any], defer_s: float, why: str) -> Snooze:
-    ctx["released"] = True
+    run_context(ctx).uncounted = True
     log.warning("fetch.given_back", job_id=ctx["job_id"], defer_s=defer_s, why=why)
     return Snooze(defer_s)
 
@@ -365,7 +362,7 @@ def _retried(result: FetchResult, delay_s: float) -> None:
 def _kept(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult) -> FetchResult:
     """The result; and for a job that failed for good, what the engine is to keep of it."""
     if is_dead(ctx.get("dead_letters", DeadLetterKind.RETRYABLE), request, result):
-        ctx[LETTER] = letter_of(result)
+        run_context(ctx).dead_letter = letter_of(result)
     return result
 
 
