@@ -106,6 +106,6 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         return source
 
     monkeypatch.setattr(scripts, "_read", read_with_small_parts)
-    scripts.script_source.cache_clear()
+    scripts._assemble.cache_clear()
     yield MOST_IN_A_PART
-    scripts.script_source.cache_clear()
+    scripts._assemble.cache_clear()
