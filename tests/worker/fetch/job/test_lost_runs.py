@@ -22,7 +22,7 @@ from fetchq.contract.wire import deserialize, serialize
 from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher
-from fetchq_worker.fetch.job.coroutine import MAX_CRASHES
+from fetchq_worker.fetch.job.crashes import MAX_CRASHES
 from fetchq_worker.fetch.job.history import AttemptHistory, save_history
 from fetchq_worker.process.arq_settings import fetch_function
 from fetchq_worker.process.embedded import EmbeddedRedis
