@@ -39,6 +39,7 @@ from tests.support.redis_server import RedisServer
 
 from fetchq import FetchRequest, Producer
 from fetchq.contract import wire
+from fetchq.store.commands import NewJob
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 
@@ -263,7 +264,7 @@ async def _produce(producer: Producer, site: CountingSite, load: Load, jobs: int
 async def _enqueue_empty(producer: Producer, count: int) -> None:
     """`enqueue_job` for many: the same payload, script, limits and waiting."""
     payload = wire.encode_job(EMPTY, (), {}, time.time_ns() // 1_000_000)
-    put = await producer._run_enqueue([(job_id, payload, "", "", "") for job_id in producer._ids.take(count)])
+    put = await producer._run_enqueue([NewJob(job_id, payload, "", "", "") for job_id in producer._ids.take(count)])
     if put.problem is not None:
         raise put.problem
 
