@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from fetchq import FetchRequest, FetchResult, FetchStatus
-from fetchq.contract.placement import host_of
+from fetchq.contract.urls import host_of
 from fetchq_worker.fetch.http.phases import Phases
 from fetchq_worker.fetch.job.retry import retry_after_s
 

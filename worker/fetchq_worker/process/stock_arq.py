@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
+from fetchq.store.keys import Keys
 from fetchq_worker.fetch.log import log
 
 _DEFAULT_KEYS: Final = Keys()

@@ -18,7 +18,7 @@ from arq.typing import StartupShutdown
 from arq.utils import args_to_string, ms_to_datetime, truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
-from fetchq.contract.wire import EndedJob, decode_plain_job, deserialize, encode_ended, serialize
+from fetchq.contract.wire import FinishedJob, decode_plain_job, deserialize, encode_finished, serialize
 from fetchq.store.engine_scripts import REDIS_ERRORS
 from fetchq_worker.engine.queue.commit import Action, Outcome
 from fetchq_worker.engine.queue.lease import Lease
@@ -370,8 +370,8 @@ class Runner:
         worker, ended_ms = self._worker, _now_ms()
         if worker.job_serializer is serialize:
             try:
-                return encode_ended(
-                    EndedJob(
+                return encode_finished(
+                    FinishedJob(
                         job.tries,
                         job.name,
                         job.args,
