@@ -19,7 +19,8 @@ from fetchq.contract.request import FetchRequest, RequestOptions, build_request
 from fetchq.contract.result import FetchResult
 from fetchq.contract.validation import check_whole
 from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, RedisUnavailable, WireError
-from fetchq.store.address import DEFAULT_URL, RedisAddress, connect
+from fetchq.store.address import DEFAULT_URL, RedisAddress
+from fetchq.store.connection import connect
 from fetchq.store.errors import translated
 from fetchq.store.keys import DEFAULT_QUEUE, Keys
 from fetchq.store.scripts import load_script

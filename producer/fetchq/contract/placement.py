@@ -20,9 +20,6 @@ an @."""
 
 _LANES: Final = {Priority.HIGH: "h", Priority.DEFAULT: "", Priority.LOW: "l"}
 
-PARKED: Final = 2**52
-"""A pending job with this score or a higher one waits in the queue of its limit key (docs/job-contract.md)."""
-
 
 def limit_key_of(request: FetchRequest) -> str:
     """The limit key as far as the request tells: the one it names, else the host of its URL."""
