@@ -31,8 +31,9 @@ from redis.asyncio import Redis
 from bench.testbed.failure import BenchFailure, Unavailable
 from bench.testbed.processes import stop_on_signals
 from bench.testbed.redis_server import redis_server
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.store.engine_scripts import Scripts
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.store.keys import Keys
 from fetchq.store.scripts import load_script
 from fetchq_worker.process.embedded import EmbeddedRedis
 

@@ -18,7 +18,7 @@ from arq.typing import StartupShutdown
 from arq.utils import args_to_string, ms_to_datetime, truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
-from fetchq.contract.wire import EndedJob, decode_plain_job, deserialize, encode_ended, serialize
+from fetchq.contract.wire import FinishedJob, decode_plain_job, deserialize, encode_finished, serialize
 from fetchq.store.engine_scripts import REDIS_ERRORS
 from fetchq_worker.engine.queue.commit import Action, Outcome
 from fetchq_worker.engine.queue.lease import Lease
@@ -26,7 +26,7 @@ from fetchq_worker.engine.queue.lease import Lease
 from .context import KEY, RunContext
 from .crash_policy import CountsOwnAttempts
 from .snooze import Snooze
-from .timeouts import Deadlines
+from .timeouts import Timeouts
 
 if TYPE_CHECKING:
     from fetchq_worker.engine.worker import Worker
@@ -90,7 +90,7 @@ class Runner:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._deadlines = Deadlines(worker.loop)
+        self._timeouts = Timeouts(worker.loop)
 
     async def run(self, lease: Lease) -> None:
         """A job's journey. What became of it is with the committer when this returns."""
@@ -251,12 +251,12 @@ class Runner:
             if informs:
                 self._log_start(job)
             if timeout_s is not None:
-                self._deadlines.start(lease, timeout_s)
+                self._timeouts.start(lease, timeout_s)
             try:
                 value = await function.coroutine(ctx, *job.args, **job.kwargs)
             finally:
                 if timeout_s is not None:
-                    self._deadlines.stop(lease, timeout_s)
+                    self._timeouts.stop(lease, timeout_s)
             if informs and value is not None and worker.log_results:
                 shown = truncate(repr(value))
         except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001 - the user's code may raise anything
@@ -370,8 +370,8 @@ class Runner:
         worker, ended_ms = self._worker, _now_ms()
         if worker.job_serializer is serialize:
             try:
-                return encode_ended(
-                    EndedJob(
+                return encode_finished(
+                    FinishedJob(
                         job.tries,
                         job.name,
                         job.args,
