@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from harness.chaos.sentinel import SentinelCluster
+from harness.servers.sentinel import SentinelCluster
 from redis.asyncio import Redis, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
+from fetchq.store.keys import Keys
 from fetchq.store.registry import key_names
 from fetchq.store.runner import Argument, ScriptRunner
 

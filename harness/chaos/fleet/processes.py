@@ -19,7 +19,7 @@ from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from .coroutines import RUNS_FOLDER_ENV
 from .producing import Plan
 
-REPOSITORY: Final = Path(__file__).parents[2]
+REPOSITORY: Final = Path(__file__).parents[3]
 GRACE_S: Final = 3
 START_S: Final = 4.0
 """For so long a worker may still be starting: a signal then meets no handler."""
@@ -42,7 +42,7 @@ class Fleet:
         concurrency: int,
         lease_s: float,
         rng: random.Random,
-        settings: str = "harness.chaos.coroutines:Settings",
+        settings: str = "harness.chaos.fleet.coroutines:Settings",
     ) -> None:
         self._folder = folder
         self._size = size
@@ -147,7 +147,7 @@ class Producers:
     async def _start_one(self, number: int, plan: Plan) -> None:
         path = self._folder / f"{number}-{plan.first}.acknowledged"
         plan = msgspec.structs.replace(plan, acknowledged=str(path), seed=self._rng.getrandbits(32))
-        command = (sys.executable, "-m", "harness.chaos.producing", msgspec.json.encode(plan).decode())
+        command = (sys.executable, "-m", "harness.chaos.fleet.producing", msgspec.json.encode(plan).decode())
         with (self._folder / "producers.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stderr=log, cwd=REPOSITORY)
         self._processes[number] = plan, process

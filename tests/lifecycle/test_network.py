@@ -12,8 +12,8 @@ import hiredis
 import pytest
 from arq import func
 from arq.connections import ArqRedis
-from harness.chaos.durable_redis import DurableRedis
-from harness.chaos.proxy import Proxy
+from harness.servers.durable_redis import DurableRedis
+from harness.servers.proxy import Proxy
 from tests.support.running import running, wait_until
 
 from fetchq.store.connection import connect

@@ -9,7 +9,7 @@ import msgspec
 
 from bench.adapters.settings import Settings
 
-from . import talk
+from . import adapter_process as talk
 from .environments import ensure
 from .peers import Peer
 from .redis_server import RedisServer

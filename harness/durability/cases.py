@@ -1,28 +1,22 @@
-"""Pulls the plug on a Redis that jobs are being put on, and counts those that were acknowledged and are gone.
-
-python -m harness.chaos.plug [--write]: every case, and with --write its table into docs/reliability.md.
-"""
+"""Stops a Redis while jobs are enqueued, and counts the acknowledged jobs that are lost."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
+from harness.servers.durable_redis import DurableRedis
+from harness.servers.powered_redis import PoweredRedis
+from harness.servers.proxy import Proxy
 from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer, waitaof_binary
 
 from fetchq import Durability, FetchqError, Producer
 from fetchq.store.connection import connect
-
-from .durable_redis import DurableRedis
-from .page import Section
-from .power import PoweredRedis
-from .proxy import Proxy
 
 SINGLE_TASKS: Final = 20
 BATCH: Final = 50
@@ -167,16 +161,3 @@ def table(outcomes: dict[Case, Outcome]) -> str:
             f" {outcome.acknowledged:,} | {outcome.lost:,} |"
         )
     return "\n".join(lines)
-
-
-async def _main() -> None:
-    outcomes = {}
-    for case in CASES:
-        outcomes[case] = outcome = await pull_plug(case)
-        print(f"{case}: {outcome.acknowledged:,} acknowledged, {outcome.lost:,} lost", flush=True)
-    if "--write" in sys.argv:
-        Section("plug").write(table(outcomes))
-
-
-if __name__ == "__main__":
-    asyncio.run(_main())

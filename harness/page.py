@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from bench.machine import this_machine
+from bench.report.machine import this_machine
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "reliability.md"
+PAGE: Final = Path(__file__).parents[1] / "docs" / "reliability.md"
 
 
 class Section(msgspec.Struct, frozen=True):

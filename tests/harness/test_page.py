@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness.chaos.page import Section
 from harness.chaos.report import COLUMNS, SECTION, markdown, merged
+from harness.page import Section
 
 ORDER = ["kill_worker", "cut_network", "mixed"]
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
+from bench.testbed.environments import ensure, python_of
+from bench.testbed.peers import ALL, FETCHQ
+from bench.testbed.processes import Child
+
 from . import page, tables
-from .environments import ensure, python_of
-from .peers import ALL, FETCHQ
-from .processes import Child
 from .results import FIGURES, Results
 
 PLOT_S: Final = 60.0
@@ -56,7 +57,7 @@ async def _draw(results: Results, out: Path, folder: Path) -> list[tuple[str, st
     """The PNGs that there are figures for: name and title of each."""
     wanted = [drawing for drawing in (_drawing(results, *plot) for plot in _PLOTS) if drawing is not None]
     await ensure("plot", folder)
-    command: list[str | Path] = [python_of("plot"), "-m", "bench.plots", out]
+    command: list[str | Path] = [python_of("plot"), "-m", "bench.report.plots", out]
     async with Child("plots", command, folder, talks=True) as child:
         await child.communicate(json.dumps(wanted).encode(), PLOT_S)
     return [(drawing["file"], drawing["title"]) for drawing in wanted]

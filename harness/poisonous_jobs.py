@@ -1,4 +1,4 @@
-"""Jobs that take their worker with them: `fetchq worker --settings harness.chaos.poisonous:Settings`.
+"""Jobs that take their worker with them: `fetchq worker --settings harness.poisonous_jobs:Settings`.
 
 One does so in a hook, before its coroutine begins; another in the hook after it.
 

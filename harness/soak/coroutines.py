@@ -1,4 +1,4 @@
-"""What the workers of a soak run beside their fetches: `fetchq worker --settings harness.chaos.soaking:Settings`."""
+"""What the workers of a soak run beside their fetches: `fetchq worker --settings harness.soak.coroutines:Settings`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the workers of a chaos run do: `fetchq worker --settings harness.chaos.coroutines:Settings`.
+"""What the workers of a chaos run do: `fetchq worker --settings harness.chaos.fleet.coroutines:Settings`.
 
 Each run of a coroutine writes a line, its token and its job, to a file of its process before anything else; that is one
 write to a file opened for appending, so that it outlives a SIGKILL. A result names the token of its run.

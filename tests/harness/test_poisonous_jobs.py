@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness.chaos.poisonous import KEY_DEADLY_AT_END, KEY_DEADLY_AT_START, POISON_TRIES, POISONOUS_URL, STATUS
+from harness.poisonous_jobs import KEY_DEADLY_AT_END, KEY_DEADLY_AT_START, POISON_TRIES, POISONOUS_URL, STATUS
 from tests.support.redis_server import RedisServer
 
 from fetchq import FetchRequest, FetchStatus, JobFailed, Producer, RetryOutcome
 from fetchq_worker.fetch.job.coroutine import MAX_CRASHES
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[2]
 LEASE_S = 0.5
 
 
@@ -24,7 +24,7 @@ async def _run_worker(server: RedisServer) -> int:
     """The exit status of a worker that runs until the queue is empty, or a job kills it. One job at a time: those that
     die with others' poison would lose a try, too."""
     command = [sys.executable, "-c", "from fetchq_worker.cli import main; main()", "worker", "--burst"]
-    command += ["--settings", "harness.chaos.poisonous:Settings", "--redis", server.url]
+    command += ["--settings", "harness.poisonous_jobs:Settings", "--redis", server.url]
     command += ["--lease-s", str(LEASE_S), "--concurrency", "1"]
     process = await asyncio.create_subprocess_exec(
         *command, cwd=PROJECT, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, env=dict(os.environ)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from harness.chaos.soak import MAX_GROWTH, Load, Memory, Pace, soak, wait_for_leftovers
+from harness.soak.leftovers import wait_for_leftovers
+from harness.soak.memory import Memory
+from harness.soak.outcome import MAX_GROWTH, Load, Pace
+from harness.soak.run import soak
 from tests.support.redis_server import RedisServer
 
 from fetchq.store.connection import connect
@@ -11,6 +14,7 @@ from fetchq.store.connection import connect
 pytestmark = pytest.mark.asyncio
 
 
+@pytest.mark.slow
 async def test_two_thousand_jobs_leave_no_key_behind() -> None:
     soaked = await soak(Load(jobs=1000, warm_up=1000, fetch_share=0.1, result_ttl_s=1.0, rest_s=0))
     # Of a Redis of a megabyte and a half, a connection's buffers are a tenth: growth is for `make soak` to judge.
@@ -19,6 +23,7 @@ async def test_two_thousand_jobs_leave_no_key_behind() -> None:
     assert soaked.finished >= soaked.enqueued == 2000  # more, where a lease ended
 
 
+@pytest.mark.slow
 async def test_whoever_grows_by_more_than_a_soak_allows_is_named() -> None:
     soaked = await soak(Load(jobs=100, warm_up=100, fetch_share=0.1, result_ttl_s=1.0, rest_s=0))
     soaked.warm = Memory(workers=(1000, 1000), redis=1000, driver=1000)
@@ -26,11 +31,12 @@ async def test_whoever_grows_by_more_than_a_soak_allows_is_named() -> None:
     assert soaked.broken == ["the memory of Redis grew by 20.0%"]
 
 
+@pytest.mark.slow
 async def test_empty_jobs_that_are_gone_without_a_trace_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lose(_producer: object, _count: int) -> None:
         pass
 
-    monkeypatch.setattr("harness.chaos.soak._enqueue_empty", lose)
+    monkeypatch.setattr("harness.soak.run._enqueue_empty", lose)
     soaked = await soak(Load(jobs=100, warm_up=100, fetch_share=0.1, result_ttl_s=1.0, rest_s=0))
     assert "200 jobs were enqueued, and 20 were finished" in soaked.broken
 

@@ -1,10 +1,10 @@
-"""What each durability survives: `python -m harness.chaos.plug`, a case a test."""
+"""What each durability survives: the cases of `make durability`."""
 
 from __future__ import annotations
 
 import pytest
-from harness.chaos.plug import CASES, Case, pull_plug
-from harness.chaos.power import durable_bytes
+from harness.durability.cases import CASES, Case, pull_plug
+from harness.servers.powered_redis import durable_bytes
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from .peers import ARQ_TUNED, BARE, BULLMQ, FETCHQ, SCRAPY
+from bench.testbed.peers import ARQ_TUNED, BARE, BULLMQ, FETCHQ, SCRAPY
+
 from .results import Results
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .peers import ALL, Peer
+from bench.testbed.peers import ALL, Peer
+
 from .results import FIGURES, Results, Series
 from .targets import Verdict, judge
 

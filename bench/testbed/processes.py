@@ -13,7 +13,7 @@ from typing import IO, Final, Self
 
 from .failure import BenchFailure
 
-REPO: Final = Path(__file__).resolve().parent.parent
+REPO: Final = Path(__file__).resolve().parents[2]
 
 STOP_S: Final = 3.0
 """What a process gets between SIGTERM and SIGKILL."""

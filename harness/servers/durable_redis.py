@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections import deque
 from pathlib import Path
 from typing import Final
 
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
 EVERYSEC_WINDOW_S: Final = 1.0
 """What `appendfsync everysec` may lose when the power fails. redis.io/docs, "Redis persistence"."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class DurableRedis(RedisServer):

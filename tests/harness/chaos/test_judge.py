@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
 from harness.chaos import report
-from harness.chaos.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
-from harness.chaos.history import History, read_append_only_file
-from harness.chaos.processes import Acknowledged
+from harness.chaos.fleet.processes import Acknowledged
+from harness.chaos.fleet.site import CountingSite, Crowd
+from harness.chaos.judge.history import History, read_append_only_file
+from harness.chaos.judge.verdict import NEVER, Verdict, judge, recovery_s
 from harness.chaos.run import Outcome, Strike
 from harness.chaos.scenarios import ALONE, EVERYSEC, MIXED, Scenario
-from harness.chaos.site import CountingSite, Crowd
-from harness.chaos.verdict import NEVER, Verdict, judge, recovery_s
+from harness.servers.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
 from tests.support.scripted_queue import LEASE_MS, Queue
 
 from fetchq.contract import wire

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from harness.chaos.fleet.processes import Acknowledged
+from harness.chaos.fleet.site import CountingSite
 
 from fetchq.contract.wire import FETCH_FUNCTION
 
 from .history import History, Hold
-from .processes import Acknowledged
-from .site import CountingSite
 
 
 def judge_crowds(

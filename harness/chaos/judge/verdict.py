@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from harness.chaos.fleet.processes import Acknowledged
+from harness.chaos.fleet.site import CountingSite
 from redis.asyncio import Redis
 
 from fetchq import FetchStatus
@@ -16,10 +18,8 @@ from fetchq.contract.wire import FETCH_FUNCTION
 from fetchq.errors import FetchqError
 from fetchq.store.keys import Keys
 
-from .crowding import judge_crowds
 from .history import History
-from .processes import Acknowledged
-from .site import CountingSite
+from .host_limit import judge_crowds
 
 BATCH: Final = 500
 NEVER: Final = float("inf")

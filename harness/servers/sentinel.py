@@ -11,9 +11,10 @@ from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from tests.support.ports import free_port
 from tests.support.redis_server import needed_binary
 
-from .durable_redis import DurableRedis, free_port
+from .durable_redis import DurableRedis
 
 NAME: Final = "chaos"
 DOWN_AFTER_MS: Final = 500

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from .failure import BenchFailure
-from .processes import REPO
+from bench.testbed.failure import BenchFailure
+from bench.testbed.processes import REPO
 
+PAGES: Final = REPO / "docs" / "performance"
 PAGE: Final = REPO / "docs" / "performance.md"
 
 
