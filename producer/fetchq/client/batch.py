@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from fetchq.contract.placement import check_schedule
 from fetchq.contract.request import FetchRequest, build_request
-from fetchq.contract.schedule import check_schedule
 from fetchq.errors import InvalidRequest
 from fetchq.tasks import cancel_and_wait
 

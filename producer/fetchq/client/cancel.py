@@ -10,12 +10,11 @@ from typing import Any, Final
 
 from fetchq.contract import wire
 from fetchq.contract.job_ids import check_id
-from fetchq.contract.placement import host_of, limit_key_of
+from fetchq.contract.placement import limit_key_of
 from fetchq.contract.request import DEFAULT_RESULT_TTL_S
-from fetchq.contract.validation import normalise_url
+from fetchq.contract.urls import find_host
 from fetchq.errors import FetchqError, InvalidRequest
-from fetchq.store.keys import PUSH_PREFIX_LEN
-from fetchq.store.scripts import load_script
+from fetchq.store.commands import CancelJob, JobCommands
 from fetchq.store.session import Session
 
 from .batch import BATCH_JOBS
@@ -40,7 +39,7 @@ class Canceller:
         self._session: Final = session
         self._redis: Final = session.redis
         self._keys: Final = session.keys
-        self._script: Final = load_script(session.redis, "jobs/cancel")
+        self._commands: Final = JobCommands(session.keys)
 
     async def cancel_many(self, job_ids: Sequence[str]) -> list[CancelOutcome]:
         """Cancels the jobs of these ids, a thousand a round trip, and returns the outcome of each."""
@@ -105,15 +104,12 @@ class Canceller:
             return await self._redis.mget([self._keys.job + job_id for job_id in job_ids]) if job_ids else []
 
     async def _cancel_batch(self, job_ids: Sequence[str], payloads: Sequence[bytes | None]) -> list[CancelOutcome]:
-        keys = self._keys
-        args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
-        args += (PUSH_PREFIX_LEN, "", keys.waiting)
-        for job_id, payload in zip(job_ids, payloads, strict=True):
-            args += (job_id, *cancelled(job_id, payload, keys.queue))
+        jobs = [
+            CancelJob(job_id, *cancelled(job_id, payload, self._keys.queue))
+            for job_id, payload in zip(job_ids, payloads, strict=True)
+        ]
         with self._session.guarded():
-            codes = await self._script(
-                keys=[keys.pending, keys.abort, keys.leases, *keys.frontier, keys.wake], args=args
-            )
+            codes = await self._commands.cancel(self._session.runner, jobs)
         return [_OUTCOMES[code] for code in codes]
 
 
@@ -138,16 +134,9 @@ def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None
             return False
         if tag is not None and not (isinstance(tags, list) and tag in tags):
             return False
-        return host is None or _host_of(url) == host
+        return host is None or (isinstance(url, str) and find_host(url) == host)
 
     return matches
-
-
-def _host_of(url: object) -> str | None:
-    try:
-        return host_of(normalise_url(url)) if isinstance(url, str) else None
-    except InvalidRequest:
-        return None
 
 
 def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int, str]:

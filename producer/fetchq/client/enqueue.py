@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from itertools import chain
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import Final, NamedTuple
 
 from fetchq.contract import wire
 from fetchq.contract.job_ids import JobIds, id_for_key
-from fetchq.contract.placement import lane_and_deadline_of, limit_key_of
+from fetchq.contract.placement import due_of, lane_and_deadline_of, limit_key_of
 from fetchq.contract.request import FetchRequest
-from fetchq.contract.schedule import due_of
 from fetchq.errors import FetchqError, KeyConflict, NotDurable, QueueFull, RedisFull
+from fetchq.store.commands import EnqueuedBatch, JobCommands, NewJob
 from fetchq.store.errors import CONNECTION_ERRORS, translated
-from fetchq.store.scripts import load_script
+from fetchq.store.runner import ScriptRunner
 from fetchq.store.session import Session
 
 from .backpressure import Capacity, Ticket
@@ -52,11 +51,8 @@ class QueueWriter:
         self._ids: Final = JobIds()
         self.capacity: Final = Capacity(session.redis, session.keys, policy)
         self._calls: Final = DurableCalls(session.redis, session.keys, policy)
-        self._script: Final = load_script(session.redis, "jobs/enqueue")
+        self._commands: Final = JobCommands(session.keys)
         self._slots: Final = asyncio.Semaphore(CALLS_AT_ONCE)
-        keys = session.keys
-        self._redis_keys: Final = (keys.pending, keys.wake, *keys.frontier)
-        self._head: Final = (keys.job, keys.result, "", keys.waiting)
 
     async def aclose(self) -> None:
         """Callers that wait for capacity get a `FetchqError`."""
@@ -72,12 +68,12 @@ class QueueWriter:
         """
         now_ms = now_in_ms()
         ids = self._ids.take(len(requests))
-        jobs: list[tuple[str | bytes, ...]] = []
+        jobs: list[NewJob] = []
         for i, request in enumerate(requests):
             if request.key is not None:
                 ids[i] = id_for_key(request.key, self._session.keys.queue)
             payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms)
-            jobs.append((ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
+            jobs.append(NewJob(ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
         reply = await self.put(jobs, ticket)
         conflicts = [
             KeyConflict(request.key, ids[place])
@@ -91,10 +87,10 @@ class QueueWriter:
         refused = {conflict.job_id for conflict in conflicts}
         return Enqueued([job_id for job_id in ids[: reply.arrived] if job_id not in refused], conflicts[0])
 
-    async def put(self, jobs: Sequence[Sequence[Any]], ticket: Ticket | None = None) -> EnqueueReply:
-        """Enqueues `jobs`, each a tuple of the script's arguments with its id first.
+    async def put(self, jobs: Sequence[NewJob], ticket: Ticket | None = None) -> EnqueueReply:
+        """Enqueues `jobs`. Errors and a cancellation are returned in the reply, not raised.
 
-        Errors and a cancellation are returned in the reply, not raised. A closed or foreign session raises.
+        A closed or foreign session raises.
         """
         self._session.check()
         existing: list[tuple[int, bytes]] = []
@@ -111,15 +107,14 @@ class QueueWriter:
                 except RedisFull as problem:
                     full: QueueFull | None = problem
                 else:
-                    found, stopped, why, measured, limit = reply
-                    existing += zip((count + place - 1 for place in found[::2]), found[1::2], strict=True)
-                    done = stopped - 1 if stopped else len(part)
+                    existing += ((count + place, holder) for place, holder in reply.existing)
+                    done = len(part) if reply.stopped_at is None else reply.stopped_at
                     count += done
                     if done:
                         until = capacity.deadline()
                     if not_durable_reason and done:
                         return EnqueueReply(count, existing, _not_durable(part[:done], not_durable_reason))
-                    full = capacity.refusal(why, measured, limit)
+                    full = capacity.refusal(reply.reason, reply.measured, reply.limit)
                 if count == len(jobs):
                     return EnqueueReply(count, existing, None)
                 if full is not None and not capacity.waits:
@@ -131,30 +126,28 @@ class QueueWriter:
         finally:
             capacity.end(ticket)
 
-    async def _call(self, jobs: Sequence[Sequence[Any]], ticket: Ticket) -> tuple[Any, str]:
-        args = [*self._head, *self.capacity.limits(), *chain.from_iterable(jobs)]
+    async def _call(self, jobs: Sequence[NewJob], ticket: Ticket) -> tuple[EnqueuedBatch, str]:
+        max_queued, max_memory = self.capacity.limits()
+        session = self._session
 
-        def found_all(reply: Any) -> bool:
-            existing, stopped, *_ = reply
-            return 0 < len(existing) // 2 == (stopped - 1 if stopped else len(jobs))
+        def enqueue(runner: ScriptRunner) -> Awaitable[EnqueuedBatch]:
+            return self._commands.enqueue(runner, jobs, max_queued=max_queued, max_memory=max_memory)
+
+        def all_existed(reply: EnqueuedBatch) -> bool:
+            return 0 < len(reply.existing) == (len(jobs) if reply.stopped_at is None else reply.stopped_at)
 
         def on_reply() -> None:
-            self._session.reached = True
+            session.reached = True
             self.capacity.end(ticket)  # not when they are durable: by then the queue has long counted them
 
-        session = self._session
         with translated(session.redis):
             async with self._slots:
                 try:
-                    return await self._calls.call(
-                        self._script, self._redis_keys, args, found=found_all, replied=on_reply
-                    )
+                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
                 except CONNECTION_ERRORS:  # the connection may be a stale one; the ids make a second try safe
                     if session.closed:  # meanwhile: another connection would stay open
                         raise
-                    return await self._calls.call(
-                        self._script, self._redis_keys, args, found=found_all, replied=on_reply
-                    )
+                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
 
 
 def now_in_ms() -> int:
@@ -171,7 +164,7 @@ def _is_same_work(holder: bytes, request: FetchRequest) -> bool:
         return False
 
 
-def _not_durable(jobs: Sequence[Sequence[Any]], not_durable_reason: str) -> NotDurable:
-    ids = tuple(job[0] for job in jobs)
+def _not_durable(jobs: Sequence[NewJob], not_durable_reason: str) -> NotDurable:
+    ids = tuple(job.id for job in jobs)
     these = f"job {ids[0]} is" if len(ids) == 1 else f"{len(ids)} jobs are"
     return NotDurable(f"{these} on the queue, but not known to be durable: {not_durable_reason}", ids)

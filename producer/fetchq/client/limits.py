@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
-from fetchq.contract.placement import KEY_PREFIX, host_of
-from fetchq.contract.validation import check_limit_key, check_seconds, check_whole, normalise_url
+from fetchq.contract.placement import KEY_PREFIX
+from fetchq.contract.urls import host_of, normalise_url
+from fetchq.contract.validation import check_limit_key, check_seconds, check_whole
 from fetchq.errors import InvalidRequest
-from fetchq.store.scripts import load_script
+from fetchq.store.commands import HostCommands, LimitsReply
 from fetchq.store.session import Session
 
 EVERY_HOST: Final = "*"
@@ -63,7 +64,8 @@ class Limits:
         self._redis: Final = session.redis
         self._keys: Final = session.keys
         self._guarded: Final = session.guarded
-        self._script: Final = load_script(session.redis, "hosts/set_limits")
+        self._runner: Final = session.runner
+        self._commands: Final = HostCommands(session.keys)
 
     async def set(
         self,
@@ -82,11 +84,11 @@ class Limits:
         words = tuple(_words(concurrency, rate, burst, min_delay_s))
         if not words:
             raise InvalidRequest("limits", "name at least one of concurrency, rate, burst and min_delay_s")
-        return _limits_of((await self._change(name, "set", " ".join(words)))[0])
+        return _limits_of((await self._change(name, "set", " ".join(words))).limits)
 
     async def clear(self, host: str) -> bool:
         """Removes all limits of a host, a pause too. Returns whether there were any."""
-        return bool((await self._change(name_of(host), "clear"))[1])
+        return (await self._change(name_of(host), "clear")).existed
 
     async def pause(self, host: str) -> None:
         """Stops the start of jobs of this host. Running ones go on; the others wait and keep their tries."""
@@ -135,9 +137,10 @@ class Limits:
         by_name = {name.decode("utf-8", "replace"): _limits_of(text) for name, text in held.items()}
         return {name: by_name[name] for name in sorted(by_name) if not name.startswith("@")}
 
-    async def _change(self, name: str, action: str, words: str = "") -> Sequence[Any]:
+    async def _change(self, name: str, action: Literal["set", "resume", "clear"], words: str = "") -> LimitsReply:
         wide = name.startswith("*") or name == EVERY_OWN_KEY
-        reply = await self._run([name, action, words, *([] if wide else [name])])
+        with self._guarded():
+            reply = await self._commands.set_limits(self._runner, name, action, words, recheck=() if wide else (name,))
         if wide:
             await self._apply(name)
         return reply
@@ -151,15 +154,8 @@ class Limits:
             more = cursor != 0
             waiting = [key for key, _ in scored if _covers(name, key)]
             for start in range(0, len(waiting), _KEYS_A_CALL):
-                await self._run(["", "", "", *waiting[start : start + _KEYS_A_CALL]])
-
-    async def _run(self, args: Sequence[str | bytes]) -> Sequence[Any]:
-        keys = self._keys
-        with self._guarded():
-            reply: Sequence[Any] = await self._script(
-                keys=[keys.pending, keys.wake, *keys.frontier], args=["", keys.waiting, *args]
-            )
-        return reply
+                with self._guarded():
+                    await self._commands.set_limits(self._runner, "", "", recheck=waiting[start : start + _KEYS_A_CALL])
 
 
 def name_of(host: str) -> str:

@@ -11,12 +11,14 @@ from redis.asyncio import Redis
 
 from fetchq.contract import wire
 from fetchq.contract.job_ids import check_id
+from fetchq.contract.placement import check_schedule
 from fetchq.contract.request import FetchRequest, RequestOptions, build_request
 from fetchq.contract.result import FetchResult
-from fetchq.contract.schedule import check_schedule
 from fetchq.contract.validation import check_whole
 from fetchq.errors import FetchqError, InvalidRequest
-from fetchq.store.address import DEFAULT_URL, RedisAddress, connect
+from fetchq.store.address import DEFAULT_URL, RedisAddress
+from fetchq.store.commands import NewJob
+from fetchq.store.connection import connect
 from fetchq.store.keys import DEFAULT_QUEUE, Keys
 from fetchq.store.session import Session
 
@@ -158,7 +160,7 @@ class Producer:
         except (TypeError, ValueError, OverflowError, RecursionError) as problem:
             raise InvalidRequest("arguments", str(problem)) from problem
         job = Job(self, self._writer.new_id())
-        reply = await self._writer.put([(job.id, payload, "", "", "")])
+        reply = await self._writer.put([NewJob(job.id, payload, "", "", "")])
         if reply.problem is not None:
             reply.problem.enqueued = (job,) * reply.arrived  # type: ignore[union-attr]  # a cancellation takes it too
             raise reply.problem

@@ -17,9 +17,9 @@ from typing import Any, Final
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.errors import FetchqError, JobNotFound, RedisUnavailable, ResultTimeout
 from fetchq.store.errors import CONNECTION_ERRORS, place_of, translation
-from fetchq.store.keys import PUSH_PREFIX_LEN
 from fetchq.store.session import Session
 from fetchq.tasks import cancel_and_wait
 

@@ -17,6 +17,7 @@ from fetchq.errors import FetchqError
 
 from .errors import translated
 from .keys import Keys
+from .runner import ClientRunner
 
 
 class Session:
@@ -27,11 +28,12 @@ class Session:
     loop and process, and a call from elsewhere is refused before anything is sent.
     """
 
-    __slots__ = ("_loop", "_pid", "closed", "keys", "reached", "redis")
+    __slots__ = ("_loop", "_pid", "closed", "keys", "reached", "redis", "runner")
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.redis: Final[Any] = redis  # redis-py 5 types each reply as `Awaitable | value`
         self.keys: Final = keys
+        self.runner: Final = ClientRunner(redis)
         self.closed = False
         self.reached = False
         """Redis has answered once: from then on an outage is waited out before waits for results fail."""
