@@ -19,14 +19,14 @@ from fetchq.contract.status import FetchStatus
 from fetchq.contract.urls import find_host
 from fetchq.contract.validation import check_seconds
 from fetchq.errors import DeadLetterNotFound, InvalidRequest
-from fetchq.store.scripts import load_script
+from fetchq.store.commands import DeadLetterCommands, RetryJob
+from fetchq.store.runner import ClientRunner
 
 from .batch import BATCH_BYTES, BATCH_JOBS
 
 if TYPE_CHECKING:
     from .producer import Producer
 
-_OUTCOMES: Final = (RetryOutcome.NOT_FOUND, RetryOutcome.RETRIED, RetryOutcome.ACTIVE, RetryOutcome.INCOMPLETE)
 MAX_AGE_S: Final = 10 * 366 * 86_400.0
 
 
@@ -80,9 +80,8 @@ class DeadLetters:
         self._producer = producer
         self._redis = redis
         self._keys: Final = producer.keys
-        self._read = load_script(redis, "dead_letters/read")
-        self._retry = load_script(redis, "dead_letters/retry")
-        self._purge = load_script(redis, "dead_letters/purge")
+        self._runner: Final = ClientRunner(redis)
+        self._commands: Final = DeadLetterCommands(self._keys)
 
     async def count(self) -> int:
         """How many there are, of any age; some that have just passed their time may be among them."""
@@ -139,11 +138,11 @@ class DeadLetters:
         """Throws letters away, a thousand a round trip, and says of each whether it was there."""
         purged: list[bool] = []
         for start in range(0, len(_many(job_ids)), BATCH_JOBS):
-            args: list[Any] = [self._keys.dead_letter]
-            for job_id in job_ids[start : start + BATCH_JOBS]:
+            batch = job_ids[start : start + BATCH_JOBS]
+            for job_id in batch:
                 check_id(job_id)
-                args += (job_id, "")
-            purged += await self._run_purge(args)
+            with self._producer._guarded():
+                purged += await self._commands.purge(self._runner, ((job_id, None) for job_id in batch))
         return purged
 
     async def purge_all(self, **wanted: Unpack[DeadFilter]) -> AsyncGenerator[int, None]:
@@ -214,33 +213,23 @@ class DeadLetters:
 
     async def _read_batch(self, places: Sequence[_Place]) -> list[tuple[_Place, bytes | None]]:
         """The first letters of `places`, one at least."""
-        args: list[Any] = [self._keys.dead_letter, BATCH_BYTES, *(place.id for place in places)]
         with self._producer._guarded():
-            reply: list[bytes | None] = await self._read(keys=[self._keys.dead], args=args)
-        return [
-            (_Place(place.id, 0 if score is None else round(float(score))), letter)
-            for place, score, letter in zip(places, reply[::2], reply[1::2], strict=False)
-        ]
+            found = await self._commands.read(self._runner, [place.id for place in places], max_bytes=BATCH_BYTES)
+        return [(_Place(place.id, letter.ended_ms), letter.data) for place, letter in zip(places, found, strict=False)]
 
     async def _retry_batch(self, letters: Sequence[DeadLetter]) -> list[RetryOutcome]:
-        keys = self._keys
-        args: list[Any] = ["", keys.job, keys.result, keys.retry, keys.attempts, keys.dead_letter, keys.waiting]
+        jobs = []
         for letter in letters:
             place = _place_of(letter)
-            args += (place.id, place.ended_ms, payload_for_retry(letter), *_limits_of(letter))
+            jobs.append(RetryJob(place.id, place.ended_ms, payload_for_retry(letter), *_limits_of(letter)))
         with self._producer._guarded():
-            codes = await self._retry(keys=[keys.pending, keys.dead, keys.wake, *keys.frontier], args=args)
-        return [_OUTCOMES[code] for code in codes]
+            return await self._commands.retry(self._runner, jobs)
 
     async def _purge_places(self, places: Sequence[_Place]) -> int:
-        args: list[Any] = [self._keys.dead_letter]
-        for place in places:
-            args += (place.id, place.ended_ms)
-        return sum(await self._run_purge(args)) if places else 0
-
-    async def _run_purge(self, args: list[Any]) -> list[bool]:
+        if not places:
+            return 0
         with self._producer._guarded():
-            return [code == 1 for code in await self._purge(keys=[self._keys.dead], args=args)]
+            return sum(await self._commands.purge(self._runner, ((place.id, place.ended_ms) for place in places)))
 
 
 def _understood(wanted: DeadFilter) -> _Wanted:

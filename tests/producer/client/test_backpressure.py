@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from harness.chaos.durable_redis import DurableRedis
-from harness.chaos.proxy import Proxy
+from harness.servers.durable_redis import DurableRedis
+from harness.servers.proxy import Proxy
 from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer
 
