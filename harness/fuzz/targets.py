@@ -30,6 +30,7 @@ from fetchq import (
 from fetchq.contract import wire
 from fetchq.contract.charset import decode_text
 from fetchq.contract.urls import origin_of
+from fetchq.inspect import workers
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
@@ -39,7 +40,6 @@ from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.bulk.url_lines import LineSplitter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed
 from fetchq_worker.engine.run.runner import _checked
-from fetchq_worker.engine.upkeep import presence
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.fetch.cache import http_cache
 from fetchq_worker.fetch.cache.freshness import (
@@ -146,7 +146,7 @@ def attempts(data: bytes) -> None:
 
 def worker_record(data: bytes) -> None:
     """What stands under `fetchq:worker:`."""
-    known = presence.decode_record(data)
+    known = workers.decode_record(data)
     if known is not None:
         printable(known.host)
 

@@ -59,7 +59,7 @@ def test_a_fetch_that_used_up_its_tries_is_listed_shown_and_retried_under_its_id
     job_id = made.stdout.strip()
     missing = fetchq.run("enqueue", f"{site.url}/nowhere", environ=environ).stdout.strip()
     assert fetchq.run("worker", "--burst", environ=environ).returncode == 0
-    assert json.loads(fetchq.run("status", "--json", environ=environ).stdout)["dead"] == 1
+    assert json.loads(fetchq.run("status", "--json", environ=environ).stdout)["dead_letters"] == 1
 
     listed = fetchq.run("dead", "list", environ=environ)
     assert listed.returncode == 0
@@ -126,7 +126,7 @@ def test_many_are_retried_or_purged_by_filters_or_all_at_once(fetchq: Fetchq, re
     state = json.loads(fetchq.run("status", "--json", environ=environ).stdout)
     with client(redis_server) as direct:  # all of one host: those that it has no room for wait for it
         assert direct.zcard(KEYS.pending) == 30
-    assert state["dead"] == 0
+    assert state["dead_letters"] == 0
 
 
 def test_those_that_are_queued_again_already_are_told_of(fetchq: Fetchq, redis_server: RedisServer) -> None:
