@@ -29,6 +29,8 @@ from fetchq import (
 )
 from fetchq.contract import wire
 from fetchq.contract.charset import decode_text
+from fetchq.contract.urls import origin_of
+from fetchq.inspect import workers
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
@@ -38,7 +40,6 @@ from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.bulk.url_lines import LineSplitter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed
 from fetchq_worker.engine.run.job import checked
-from fetchq_worker.engine.upkeep import presence
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.fetch.cache import http_cache
 from fetchq_worker.fetch.cache.freshness import (
@@ -53,7 +54,7 @@ from fetchq_worker.fetch.cache.freshness import (
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
 from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge, ContentDecoder, codings_of
-from fetchq_worker.fetch.http.redirect import Hop, next_hop, origin_of
+from fetchq_worker.fetch.http.redirect import Hop, next_hop
 from fetchq_worker.fetch.job import history as record
 from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for
 from fetchq_worker.politeness.retry_after import retry_after_s
@@ -145,7 +146,7 @@ def attempts(data: bytes) -> None:
 
 def worker_record(data: bytes) -> None:
     """What stands under `fetchq:worker:`."""
-    known = presence.decode_record(data)
+    known = workers.decode_record(data)
     if known is not None:
         printable(known.host)
 

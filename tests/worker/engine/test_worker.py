@@ -23,10 +23,10 @@ from tests.support.scripted_queue import Queue
 
 from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
+from fetchq.inspect.workers import live_workers
 from fetchq.store.keys import Keys
 from fetchq_worker.engine import Snooze, Worker
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
-from fetchq_worker.engine.upkeep.presence import live_workers
 
 from .conftest import MakeWorker
 

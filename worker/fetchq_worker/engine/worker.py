@@ -17,6 +17,7 @@ from arq.connections import create_pool
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
+from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.engine_scripts import REDIS_ERRORS, Scripts
 from fetchq.store.keys import Keys
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
@@ -31,7 +32,7 @@ from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.run.result import ResultEncoder
 from fetchq_worker.engine.run.runner import Runner, RunOptions
 from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
-from fetchq_worker.engine.upkeep.presence import WorkerRecord, new_record
+from fetchq_worker.engine.upkeep.presence import new_record
 
 from .claim_loop import ClaimLoop
 from .preflight import check_server, lacks_rights

@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Script
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.store.keys import Keys
 from fetchq.tasks import cancel_and_wait
 
 from .outcome import ENDING, Outcome

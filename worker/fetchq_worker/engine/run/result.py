@@ -10,7 +10,7 @@ from arq.cron import CronJob
 from arq.jobs import Serializer, serialize_result
 from arq.worker import Function
 
-from fetchq.contract.wire import EndedJob, encode_ended, serialize
+from fetchq.contract.wire import FinishedJob, encode_finished, serialize
 
 from .job import Job, now_ms
 
@@ -71,8 +71,8 @@ class ResultEncoder:
         ended_ms = now_ms()
         if self._serializer is serialize:
             try:
-                return encode_ended(
-                    EndedJob(
+                return encode_finished(
+                    FinishedJob(
                         job.tries,
                         job.name,
                         job.args,

@@ -9,6 +9,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.engine_scripts import REDIS_ERRORS, Scripts
 from fetchq.store.keys import Keys
 from fetchq.tasks import cancel_and_wait
@@ -16,7 +17,7 @@ from fetchq_worker.engine.queue.lease import Leases
 from fetchq_worker.engine.run.dead_letters import DeadLetters
 
 from .maintenance import QueueMaintainer
-from .presence import Presence, WorkerRecord
+from .presence import Presence
 
 logger = logging.getLogger("fetchq.engine")
 

@@ -16,11 +16,12 @@ import aiohttp
 import msgspec
 
 from fetchq import FetchStatus
+from fetchq.contract.urls import origin_of
 from fetchq.contract.wire import UNREADABLE
 from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
 from fetchq_worker.fetch.http.failure import Refused, failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
-from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop, origin_of
+from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop
 
 from .rules import MAX_ROBOTS_BYTES, RobotsRules, rules_for
 
