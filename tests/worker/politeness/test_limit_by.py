@@ -12,8 +12,7 @@ import pytest_asyncio
 from tests.support.running import running, wait_until
 from tests.support.site import Site, Visit, answer
 
-from fetchq import FetchRequest, Producer
-from fetchq.contract.placement import host_of, limit_key_of
+from fetchq import Producer
 from fetchq.store.keys import Keys
 from fetchq_worker.politeness.gate import FetchGate
 from fetchq_worker.politeness.limit_by import ByAddress, ByDomain, ByHost, agreed_policy, lowest
@@ -51,11 +50,6 @@ async def redis(embedded: EmbeddedRedis) -> AsyncIterator[Any]:
 )
 def test_the_domain_is_the_registrable_domain(host: str, domain: str) -> None:
     assert ByDomain().key_of(f"https://{host}:8443/path") == domain
-
-
-def test_a_trailing_dot_is_not_part_of_the_limit_key() -> None:
-    assert limit_key_of(FetchRequest(url="http://example.org./")) == "example.org"
-    assert host_of("http://./") == "."
 
 
 class _Names:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from fetchq import FetchRequest, FetchResult, FetchStatus
-from fetchq.contract.placement import host_of
+from fetchq.contract.urls import host_of
 
 from .cooldown import Cooldowns
 from .limit_by import KeyPolicy

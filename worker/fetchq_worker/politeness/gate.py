@@ -8,7 +8,8 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from fetchq import FetchqError, FetchRequest
-from fetchq.contract.placement import deadline_ms_of, host_of, limit_key_of
+from fetchq.contract.placement import deadline_ms_of, limit_key_of
+from fetchq.contract.urls import host_of
 from fetchq.contract.wire import FETCH_FUNCTION, decode_request
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.queue.admission import Limit

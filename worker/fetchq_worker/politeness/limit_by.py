@@ -16,7 +16,8 @@ from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from fetchq.contract.placement import BY_FIELD, host_of
+from fetchq.contract.placement import BY_FIELD
+from fetchq.contract.urls import host_of, is_address
 from fetchq.store.keys import Keys
 from fetchq_worker.settings import LimitBy
 
@@ -133,11 +134,6 @@ async def agreed_policy(redis: Redis, keys: Keys, limit_by: LimitBy) -> ByHost |
     else:
         await client.hset(keys.limits, BY_FIELD, limit_by.value)
     return _POLICIES[limit_by]()
-
-
-def is_address(host: str) -> bool:
-    """Whether a serialised host is an address: no name's last label is a number (WHATWG URL, section 3.5)."""
-    return host.endswith("]") or host.rpartition(".")[2].isdigit()
 
 
 def lowest(addresses: Sequence[str]) -> str | None:

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
+from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.context import RunContext, run_context
 
 logger = logging.getLogger("fetchq.fetch")

@@ -108,7 +108,7 @@ async def test_a_few_interim_answers_are_passed_over_and_a_flood_is_not_kept(sit
     results = [await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=ONCE)) for url in (some, flood)]
 
     assert [result.status for result in results] == [FetchStatus.OK, FetchStatus.BAD_RESPONSE]
-    assert results[1].error == f"more than {MAX_INTERIM_RESPONSES} interim answers"
+    assert results[1].error == f"more than {MAX_INTERIM_RESPONSES} interim responses"
 
 
 async def test_an_answer_that_comes_before_the_body_was_sent_counts(site: Site, fetcher: Fetcher) -> None:

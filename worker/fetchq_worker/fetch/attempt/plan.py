@@ -5,12 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from fetchq import FetchRequest, FetchStatus
+from fetchq.contract.urls import origin_of
 from fetchq_worker.fetch.access.cookies import Cookies
 from fetchq_worker.fetch.access.credentials import Certificate, Credential
 from fetchq_worker.fetch.cache.http_cache import CachedHead, HttpCache
 from fetchq_worker.fetch.http.body import read_body
 from fetchq_worker.fetch.http.errors import BodyTooLarge, RequestRefused
-from fetchq_worker.fetch.http.redirect import Hop, origin_of
+from fetchq_worker.fetch.http.redirect import Hop
 from fetchq_worker.fetch.http.response import Response
 from fetchq_worker.fetch.http.route import Route
 

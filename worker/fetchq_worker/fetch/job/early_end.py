@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
-from fetchq.contract.validation import MAX_URL_CHARS
+from fetchq.contract.urls import MAX_URL_CHARS
 
 from .crashes import lost_because
 from .history import AttemptHistory

@@ -11,8 +11,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from fetchq import Attempt, FetchStatus
-from fetchq.contract.forward_compat import with_known_outcomes
-from fetchq.contract.wire import UNREADABLE
+from fetchq.contract.wire import UNREADABLE, with_known_outcomes
 from fetchq_worker.fetch.http.errors import SendingAborted
 
 HISTORY_TTL_S: Final = 30 * 86_400

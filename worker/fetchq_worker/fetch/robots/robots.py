@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from fetchq import FetchStatus
+from fetchq.contract.urls import origin_of
 from fetchq.contract.wire import UNREADABLE
 from fetchq_worker.fetch.cache.shared_cache import SharedCache
 from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
@@ -23,7 +24,7 @@ from fetchq_worker.fetch.http.client import Send
 from fetchq_worker.fetch.http.errors import RequestRefused
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
-from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop, origin_of
+from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop
 from fetchq_worker.fetch.http.response import Response
 from fetchq_worker.fetch.http.route import Route
 
