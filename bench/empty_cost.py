@@ -27,7 +27,7 @@ from arq.worker import func
 
 from fetchq.contract.job_ids import JobIds
 from fetchq.contract.wire import encode_job
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import settle_in

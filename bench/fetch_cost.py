@@ -21,7 +21,7 @@ from arq.connections import ArqRedis
 
 from bench.adapters import jobs
 from fetchq import FetchRequest, Producer
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import settle_in

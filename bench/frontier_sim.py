@@ -28,8 +28,9 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.store.engine_scripts import Scripts
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.store.keys import Keys
 from fetchq.store.scripts import load_script
 from fetchq_worker.process.embedded import EmbeddedRedis
 

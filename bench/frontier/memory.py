@@ -11,7 +11,7 @@ from arq.connections import RedisSettings
 from bench.redis_server import RedisServer
 from bench.site import Site
 from fetchq import Producer
-from fetchq.contract.placement import PARKED
+from fetchq.store.scores import PARKED
 
 from .figures import Figure, Sizes
 

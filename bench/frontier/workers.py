@@ -56,7 +56,7 @@ def work(gate: bool) -> None:
     import uvloop
     from arq.connections import ArqRedis
 
-    from fetchq.store.address import connect
+    from fetchq.store.connection import connect
     from fetchq_worker.process.arq_settings import worker_settings
     from fetchq_worker.process.gc_tuning import settle_in
     from fetchq_worker.process.make_worker import make_worker

@@ -28,7 +28,7 @@ async def open_runs(ctx: dict[str, Any]) -> None:
 
 
 def _note_run(ctx: dict[str, Any]) -> str:
-    token: str = ctx["lease_token"]
+    token: str = ctx["fetchq"].lease_token
     os.write(ctx["runs"], f"{token} {ctx['job_id']}\n".encode())
     return token
 

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer, waitaof_binary
 
 from fetchq import Durability, FetchqError, Producer
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 
 from .durable_redis import DurableRedis
 from .page import Section

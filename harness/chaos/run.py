@@ -16,7 +16,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from fetchq import Producer
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 
 from .durable_redis import EVERYSEC_WINDOW_S, DurableRedis

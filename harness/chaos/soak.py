@@ -39,7 +39,7 @@ from tests.support.redis_server import RedisServer
 
 from fetchq import FetchRequest, Producer
 from fetchq.contract import wire
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 
 from .page import Section, where_and_when

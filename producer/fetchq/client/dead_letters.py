@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 import msgspec
 from redis.asyncio import Redis
 
-from fetchq.contract.dead_letter import DeadLetter, RetryOutcome, decode_letter, host_of, payload_for_retry
+from fetchq.contract.dead_letter import DeadLetter, RetryOutcome, decode_dead_letter, payload_for_retry
 from fetchq.contract.job_ids import check_id
 from fetchq.contract.placement import lane_and_deadline_of, limit_key_of
 from fetchq.contract.status import FetchStatus
+from fetchq.contract.urls import find_host
 from fetchq.contract.validation import check_seconds
 from fetchq.errors import DeadLetterNotFound, InvalidRequest
 from fetchq.store.scripts import load_script
@@ -262,7 +263,7 @@ def _understood(wanted: DeadFilter) -> _Wanted:
 
 def _host(name: object) -> str:
     """A host as a URL of it has it: in lower case, in ASCII, an address in its one form."""
-    host = host_of(f"http://{name}/") if isinstance(name, str) and not set(name) & set("/?#@\\") else None
+    host = find_host(f"http://{name}/") if isinstance(name, str) and not set(name) & set("/?#@\\") else None
     if host is None:
         raise InvalidRequest("host", f"{name!r} is not the name of a host")
     return host
@@ -283,7 +284,7 @@ def _many(job_ids: Sequence[str]) -> Sequence[str]:
 
 
 def _decoded(place: _Place, data: bytes | None) -> DeadLetter:
-    return decode_letter(place.id.decode("utf-8", "surrogateescape"), place.ended_ms, data)
+    return decode_dead_letter(place.id.decode("utf-8", "surrogateescape"), place.ended_ms, data)
 
 
 def _place_of(letter: DeadLetter) -> _Place:

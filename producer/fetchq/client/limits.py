@@ -10,8 +10,9 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from fetchq.contract.placement import KEY_PREFIX, host_of
-from fetchq.contract.validation import check_limit_key, check_seconds, check_whole, normalise_url
+from fetchq.contract.placement import KEY_PREFIX
+from fetchq.contract.urls import host_of, normalise_url
+from fetchq.contract.validation import check_limit_key, check_seconds, check_whole
 from fetchq.errors import InvalidRequest
 from fetchq.store.keys import Keys
 from fetchq.store.scripts import load_script

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 from redis.asyncio import Redis
 
 from fetchq.contract import wire
-from fetchq.contract.job_ids import JobIds, check_id, id_for_key
-from fetchq.contract.placement import lane_and_deadline_of, limit_key_of
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN, JobIds, check_id, id_for_key
+from fetchq.contract.placement import check_schedule, due_of, lane_and_deadline_of, limit_key_of
 from fetchq.contract.request import FetchRequest, RequestOptions, build_request
 from fetchq.contract.result import FetchResult
-from fetchq.contract.schedule import check_schedule, due_of
 from fetchq.contract.validation import check_whole
 from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, RedisUnavailable, WireError
-from fetchq.store.address import DEFAULT_URL, RedisAddress, connect
+from fetchq.store.address import DEFAULT_URL, RedisAddress
+from fetchq.store.connection import connect
 from fetchq.store.errors import translated
-from fetchq.store.keys import DEFAULT_QUEUE, PUSH_PREFIX_LEN, Keys
+from fetchq.store.keys import DEFAULT_QUEUE, Keys
 from fetchq.store.scripts import load_script
 
 from .batch import BATCH_JOBS, abatches, attach_enqueued, jobs_of

@@ -21,7 +21,7 @@ from harness.chaos.verdict import NEVER, Verdict, judge, recovery_s
 from tests.support.scripted_queue import LEASE_MS, Queue
 
 from fetchq.contract import wire
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 
 pytestmark = pytest.mark.asyncio

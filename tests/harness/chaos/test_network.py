@@ -16,7 +16,7 @@ from harness.chaos.durable_redis import DurableRedis
 from harness.chaos.proxy import Proxy
 from tests.support.running import running, wait_until
 
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from fetchq_worker.engine import Worker
 

@@ -7,6 +7,7 @@ from harness.chaos.plug import CASES, Case, pull_plug
 from harness.chaos.power import durable_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_what_was_acknowledged_is_there_after_what_its_durability_is_to_survive_and_only_then(case: Case) -> None:

@@ -6,7 +6,7 @@ import pytest
 from harness.chaos.soak import MAX_GROWTH, Load, Memory, Pace, soak, wait_for_leftovers
 from tests.support.redis_server import RedisServer
 
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 
 pytestmark = pytest.mark.asyncio
 

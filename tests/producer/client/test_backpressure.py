@@ -30,7 +30,7 @@ from fetchq import (
 )
 from fetchq.client.backpressure import Capacity, Ticket
 from fetchq.client.write_policy import WhenFull, WritePolicy
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq.sync.producer import SyncFetchJob
 

@@ -16,7 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.support.redis_server import RedisServer
 
 from fetchq import InvalidRedisURL, Producer, SyncProducer
-from fetchq.store.address import RedisAddress, connect
+from fetchq.store.address import RedisAddress
+from fetchq.store.connection import connect
 
 
 @pytest.mark.parametrize(
