@@ -202,7 +202,7 @@ def requests_of(site: Site, secure: Site) -> list[FetchRequest]:
 
 
 @pytest.mark.asyncio
-async def test_no_secret_is_said_or_stored_by_anything_whatever_happens(
+async def test_no_secret_is_logged_or_stored_whatever_fails(
     site: Site, secure: Site, credentials: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "my_jobs.py").write_text(JOBS)
@@ -285,7 +285,7 @@ def _but_answers(shown: Any) -> dict[str, str]:
     }
 
 
-def test_no_secret_is_in_a_repr_or_in_what_is_raised(credentials: Path, tmp_path: Path) -> None:
+def test_no_secret_is_in_a_repr_or_an_exception(credentials: Path, tmp_path: Path) -> None:
     url = f"redis://me:{REDIS_PASSWORD}@localhost:1/0"
     settings = Settings(redis_url=url, credentials_file=str(credentials))
     held = read_credentials(credentials)

@@ -77,7 +77,7 @@ async def test_an_attempt_cancelled_while_connecting_leaves_no_socket(fetcher: F
     await _until(lambda: _open_files() <= before)
 
 
-async def test_a_body_cut_off_closes_its_connection(site: Site, fetcher: Fetcher) -> None:
+async def test_a_body_over_the_limit_closes_its_connection(site: Site, fetcher: Fetcher) -> None:
     async def endless(visit: Visit) -> None:
         await visit.send(answer(length=False))
         while not visit.writer.is_closing():
@@ -116,7 +116,7 @@ async def test_idle_connections_to_many_hosts_are_bounded(site: Site, fetcher: F
         await server.wait_closed()
 
 
-async def test_two_hundred_hostile_answers_leave_nothing_behind(site: Site, fetcher: Fetcher) -> None:
+async def test_two_hundred_hostile_responses_leak_nothing(site: Site, fetcher: Fetcher) -> None:
     rng = random.Random(7)
     good = answer(b"x" * 300, headers={"Content-Encoding": "identity", "Content-Type": "text/plain"})
     urls = [site.serve(f"/{n}", _hostile(rng, good)) for n in range(200)]

@@ -47,7 +47,7 @@ def is_inside(address: str) -> bool:
         ("2606:4700::1111", False),
     ],
 )
-def test_the_judge_knows_inside_from_outside(address: str, inside: bool) -> None:
+def test_the_oracle_distinguishes_public_from_private_addresses(address: str, inside: bool) -> None:
     assert is_inside(address) is inside
 
 
@@ -204,7 +204,7 @@ _fuzz = settings(
 @given(url=URLS, answers=ANSWERS)
 @example(url="http://127.0.0.1:{inside}/", answers=[()])
 @example(url="http://{name}:{inside}/", answers=[("127.0.0.1",)])
-def test_no_generated_url_opens_a_socket_inside(room: Capacity, url: str, answers: list[tuple[str, ...]]) -> None:
+def test_no_generated_url_opens_a_forbidden_socket(room: Capacity, url: str, answers: list[tuple[str, ...]]) -> None:
     room.try_url(url, answers, redirected=False)
 
 
@@ -212,11 +212,13 @@ def test_no_generated_url_opens_a_socket_inside(room: Capacity, url: str, answer
 @given(url=URLS, answers=ANSWERS)
 @example(url="http://127.0.0.1:{inside}/", answers=[()])
 @example(url="http://{name}:{inside}/", answers=[("127.0.0.1",)])
-def test_no_generated_location_opens_a_socket_inside(room: Capacity, url: str, answers: list[tuple[str, ...]]) -> None:
+def test_no_generated_location_opens_a_forbidden_socket(
+    room: Capacity, url: str, answers: list[tuple[str, ...]]
+) -> None:
     room.try_url(url, answers, redirected=True)
 
 
-def test_the_generated_urls_lead_everywhere() -> None:
+def test_the_generated_urls_cover_all_outcomes() -> None:
     """That the fuzz is no test of the parser alone: of its URLs, many are blocked, and some lead outside."""
     outcomes: dict[FetchStatus, int] = {}
 

@@ -23,16 +23,16 @@ def test_no_bad_port_of_the_fetch_standard_is_open(port: int) -> None:
     assert not is_open_port(port)
 
 
-def test_of_the_privileged_ports_two_are_open() -> None:
+def test_two_privileged_ports_are_open() -> None:
     assert [port for port in range(-1, 1024) if is_open_port(port)] == [80, 443]
 
 
-def test_of_the_unprivileged_ports_nearly_all_are_open() -> None:
+def test_nearly_all_unprivileged_ports_are_open() -> None:
     assert sum(map(is_open_port, range(1024, 65_536))) == 65_536 - 1024 - 21
     assert not is_open_port(65_536)
 
 
-def test_a_port_is_judged_in_the_url_and_at_the_socket() -> None:
+def test_a_port_is_checked_in_the_url_and_at_the_socket() -> None:
     guard = Guard(allow_port=[25])
     for url in ("http://a/", "https://a/", "http://a:25/", "http://[2606:4700::1]:8080/", "http://1.1.1.1:25/"):
         guard.check_url(url)
@@ -46,7 +46,7 @@ def test_a_port_is_judged_in_the_url_and_at_the_socket() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_port_that_is_allowed_by_the_setting_is_connected_to() -> None:
+async def test_a_port_allowed_by_the_setting_is_connected_to() -> None:
     async with make_arena(allow_port=(81,)) as arena:
         opened, closed = [await arena.fetch(f"http://{NAME}:{port}/") for port in (81, 82)]
 
@@ -56,7 +56,7 @@ async def test_a_port_that_is_allowed_by_the_setting_is_connected_to() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_port_that_is_closed_costs_no_look_up(arena: Arena) -> None:
+async def test_a_forbidden_port_costs_no_dns_look_up(arena: Arena) -> None:
     await arena.fetch(f"http://{NAME}:25/")
 
     assert arena.dns.queries == []

@@ -41,9 +41,7 @@ def _worker(embedded: EmbeddedRedis, fetcher: Fetcher) -> Worker:
 
 
 @pytest.mark.parametrize("own", [False, True])
-async def test_a_post_leaves_no_record_of_attempts(
-    embedded: EmbeddedRedis, fetcher: Fetcher, site: Site, own: bool
-) -> None:
+async def test_a_post_leaves_no_history(embedded: EmbeddedRedis, fetcher: Fetcher, site: Site, own: bool) -> None:
     redis = embedded.client()
     seen: list[list[bytes]] = []
 
@@ -64,7 +62,7 @@ async def test_a_post_leaves_no_record_of_attempts(
 
 
 @pytest.mark.parametrize("cut_off_by", ["a lost reply", "a stop"])
-async def test_a_record_whose_writing_was_cut_off_ends_with_its_job(
+async def test_a_history_whose_write_was_cut_off_is_removed_with_its_job(
     embedded: EmbeddedRedis, fetcher: Fetcher, site: Site, monkeypatch: pytest.MonkeyPatch, cut_off_by: str
 ) -> None:
     written = asyncio.Event()

@@ -59,7 +59,7 @@ def _worker(server: RedisServer, fetcher: Fetcher, *functions: Any) -> Worker:
     )
 
 
-async def test_a_deadline_has_passed_when_redis_says_so(
+async def test_deadlines_are_compared_with_the_clock_of_redis(
     wrong_by: timedelta, redis_server: RedisServer, fetcher: Fetcher, site: Site
 ) -> None:
     in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
@@ -79,7 +79,7 @@ async def test_a_deadline_has_passed_when_redis_says_so(
     assert len(site.visits) == 2
 
 
-async def test_a_job_that_came_under_no_limit_for_being_late_is_not_fetched_by_whatever_clock(
+async def test_a_job_admitted_without_limit_after_its_deadline_is_not_fetched(
     monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, fetcher: Fetcher, site: Site
 ) -> None:
     monkeypatch.setattr(Worker, "clock_behind_s", -3600.0)  # as it is, in small, after a claim's reply that was slow
@@ -94,7 +94,7 @@ async def test_a_job_that_came_under_no_limit_for_being_late_is_not_fetched_by_w
     assert site.visits == []
 
 
-async def test_a_fetch_with_a_deadline_asks_redis_for_no_time_of_its_own(
+async def test_a_fetch_with_a_deadline_makes_no_time_call_to_redis(
     monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, fetcher: Fetcher, site: Site
 ) -> None:
     asked = AsyncMock()  # somebody else's coroutine
@@ -106,7 +106,7 @@ async def test_a_fetch_with_a_deadline_asks_redis_for_no_time_of_its_own(
     assert asked.mock_calls == []
 
 
-async def test_a_job_is_due_when_redis_says_so_and_its_lease_lasts(
+async def test_due_times_and_leases_follow_the_clock_of_redis(
     wrong_by: timedelta, redis_server: RedisServer, fetcher: Fetcher
 ) -> None:
     """A job that runs for longer than the lease, on the one worker, and waits twice; another worker looks on."""
