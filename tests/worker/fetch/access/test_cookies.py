@@ -30,7 +30,10 @@ async def test_a_cookie_set_by_a_redirect_is_sent_with_the_next_hop(site: Site, 
     site.serve("/there", answer())
 
     assert await _sent(site, fetcher, url, cookies=True) == [None, 'a=1; b="x y"']
-    assert (await _sent(site, fetcher, url, cookies=True))[2:] == [None, 'a=1; b="x y"']  # nothing is left of the first
+    assert (await _sent(site, fetcher, url, cookies=True))[2:] == [
+        None,
+        'a=1; b="x y"',
+    ]  # no cookie of the first fetch is sent
 
 
 async def test_without_the_option_no_cookie_is_stored(site: Site, fetcher: Fetcher) -> None:

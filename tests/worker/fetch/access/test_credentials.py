@@ -1,4 +1,4 @@
-"""Secrets by name: sent to the origins they are bound to, and seen nowhere else."""
+"""Credentials by name: sent to the origins they are bound to, and visible nowhere else."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Secrets, each a word that occurs nowhere else, through all that fetchq does and all that can fail: then all that was
-said, stored or can be shown is searched for them.
+"""No secret leaks: unique secrets are used in every operation and every failure, and all logs, keys and `repr`s are
+searched for them.
 
-What a *request* carries in its headers is in its job and beside its result in Redis, by design (docs/security.md), and
+The headers of a *request* are stored in its job and beside its result in Redis, by design (docs/security.md), and
 nowhere else. A `credential` is in neither.
 """
 
@@ -35,17 +35,17 @@ from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.settings import Settings
 
 REDIS_PASSWORD: Final = "canary-redis-0e1f"
-HELD: Final = {  # by the worker
+HELD: Final = {  # configured at the worker
     "token": "canary-token-1a2b",
     "password": "canary-password-3c4d",
     "api_key": "canary-apikey-5e6f",
     "proxy": "canary-proxy-7a8b",
 }
 SENT: Final = {"authorization": "zqauth9c", "cookie": "zqcook1e"}
-"""In headers of requests; short, so that a line that is cut after some characters still shows them."""
+"""In request headers; short, so that a log line that is cut would still show them."""
 USERINFO: Final = "canary-userinfo-3a4b"
 SET_COOKIE: Final = "canary-setcookie-5c6d"
-"""A server sets it on a redirect; it goes along with the next hop, and into no log."""
+"""Set by a redirect; sent with the next hop, and never logged."""
 
 MAIN: Final = """
 import logging, sys
@@ -55,7 +55,7 @@ for name in ("fetchq.fetch", "arq.worker", "fetchq.engine"):
 from fetchq_worker.cli import main
 main()
 """
-"""The command with every logger at its most talkative."""
+"""The command with all loggers at DEBUG."""
 
 JOBS: Final = """
 from fetchq_worker import worker_settings
@@ -70,7 +70,7 @@ WorkerSettings = worker_settings(functions=[breaks])
 
 
 def encoded(secret: str) -> tuple[str, ...]:
-    """A secret as it may show: itself, and logged in with as any of the names used here."""
+    """The forms in which a secret may appear: itself, and in Basic credentials with each name used here."""
     logins = (f"{name}:{secret}".encode() for name in ("me", "proxy", "default"))
     return (secret, *(b64encode(login).decode().rstrip("=") for login in logins))
 
@@ -95,7 +95,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest_asyncio.fixture
 async def secure() -> AsyncIterator[Site]:
-    """A site with a certificate of an authority that nobody trusts."""
+    """A site with a certificate of an untrusted authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     site = Site(tls=context)
@@ -135,7 +135,7 @@ def credentials(tmp_path: Path, site: Site) -> Path:
 
 
 class Said:
-    """What processes wrote to stdout and stderr."""
+    """The output of processes on stdout and stderr."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -162,7 +162,7 @@ class Said:
 
 
 def requests_of(site: Site, secure: Site) -> list[FetchRequest]:
-    """Every class of failure that a loopback can bring about, each with secrets in it."""
+    """Every class of failure that can be produced on loopback, each with secrets in it."""
 
     async def hang(visit: Visit) -> None:
         await asyncio.Event().wait()
@@ -236,7 +236,7 @@ async def test_no_secret_is_logged_or_stored_whatever_fails(
         assert found(await printed.run("result", job_id, "--redis", url), EVERYTHING) <= {"set-cookie"}  # asked for
         for command in (("status",), ("status", "--json"), ("worker", "--check"), ("cancel", "--all")):
             await said.run(*command, "--redis", url)
-        server.stop()  # with the worker at work
+        server.stop()  # while the worker runs
         for command in (("status",), ("enqueue", site.url())):
             await said.run(*command, "--redis", url)
         server.start()
@@ -268,8 +268,8 @@ async def test_no_secret_is_logged_or_stored_whatever_fails(
         f"Bearer {HELD['token']}",
         f"Bearer {SENT['authorization']}",
     }
-    assert "fetch.finished" in log, "the log is at its most talkative"
-    without_urls = said.text.replace(f"http://me:{USERINFO}@example.org/", "")  # as the person typed it
+    assert "fetch.finished" in log, "the log is at DEBUG"
+    without_urls = said.text.replace(f"http://me:{USERINFO}@example.org/", "")  # as it was typed
     lines = [line for line in without_urls.splitlines() if found(line, EVERYTHING)]
     assert lines == []
     for one in (*shown, *(hop for result in results for hop in (result.error, *result.redirects, result.attempts))):
@@ -278,7 +278,7 @@ async def test_no_secret_is_logged_or_stored_whatever_fails(
 
 
 def _but_answers(shown: Any) -> dict[str, str]:
-    """An answer's own headers, a cookie and a Location among them, are the result of the fetch."""
+    """The headers of a response, Set-Cookie and Location included, are part of the result."""
     is_answer = isinstance(shown, list) and bool(shown) and isinstance(shown[0], FetchResult)
     return {
         name: secret for name, secret in EVERYTHING.items() if not (is_answer and name in ("set-cookie", "userinfo"))

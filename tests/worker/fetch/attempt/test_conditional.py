@@ -1,4 +1,4 @@
-"""Validators of a copy at hand (RFC 9110, section 13.1): `etag` and `last_modified`."""
+"""Validators of a copy that the client has (RFC 9110, section 13.1): `etag` and `last_modified`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each way in which a fetch can end, from a real server that does the thing."""
+"""Every outcome of a fetch, produced by a real server."""
 
 from __future__ import annotations
 

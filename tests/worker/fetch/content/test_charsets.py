@@ -1,4 +1,4 @@
-"""The charset of a text: by header, mark, meta, declaration and at last by the bytes."""
+"""The charset of a text: by header, byte order mark, meta element, XML declaration, and by its bytes."""
 
 from __future__ import annotations
 

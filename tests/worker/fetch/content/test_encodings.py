@@ -1,4 +1,4 @@
-"""Content codings: undone, stacked, cut short, and bombs."""
+"""Content codings: single, stacked, truncated, and bombs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The egress guard, address by address; that every socket passes it is shown by the tables."""
+"""The egress guard, address by address. `test_tables` shows that every socket passes it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ EMBEDDINGS = {
     "ISATAP": "2606:4700::5efe:{}",
     "ISATAP, universal": "2606:4700::200:5efe:{}",
 }
-"""What writes an IPv4 address inside an IPv6 one in its last 32 bits."""
+"""Prefixes that embed an IPv4 address in the last 32 bits."""
 
 
 @pytest.mark.parametrize(("address", "rule"), FORBIDDEN.items())

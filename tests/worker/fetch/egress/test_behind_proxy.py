@@ -1,4 +1,4 @@
-"""Targets that a proxy is to connect to in our place."""
+"""Targets that a proxy connects to are checked before."""
 
 from __future__ import annotations
 

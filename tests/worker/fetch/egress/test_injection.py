@@ -1,4 +1,4 @@
-"""What a URL or a header may smuggle into the request, seen in the bytes that a server got."""
+"""Request smuggling by URLs and headers, checked in the bytes that a server receives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INJECTIONS = [
     "\r\n\r\nGET /admin HTTP/1.1\r\nHost: inside",
     "%0d%0aX-Injected:%201",
     " HTTP/1.1\r\nX-Injected: 1\r\n\r\n",
-    "\u010d\u010aX-Injected: 1",  # whose low bytes are CR and LF
+    "\u010d\u010aX-Injected: 1",  # their low bytes are CR and LF
     "\u560d\u560aX-Injected: 1",
     "\x0b\x0c\x85\u2028X-Injected: 1",
 ]
@@ -89,7 +89,7 @@ async def test_a_user_name_in_a_location_is_refused_and_sent_nowhere(arena: Aren
 
     result = await arena.fetch(arena.redirector.url, fetcher=arena.redirected)
 
-    if userinfo == ":@":  # an empty name and password are none (URL standard, "includes credentials")
+    if userinfo == ":@":  # empty ones are no credentials (URL standard, "includes credentials")
         assert scheme == "https" or result.status is FetchStatus.TOO_MANY_REDIRECTS
         assert not any(b"authorization" in head.lower() for head in arena.redirector.heads)
     else:

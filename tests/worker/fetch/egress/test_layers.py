@@ -1,4 +1,4 @@
-"""The three places where the guard stands: each holds with the others taken away."""
+"""The three checks of the guard: each one blocks without the other two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a result tells of the inside: the rule, and nothing more."""
+"""A blocked result reveals the rule, and nothing else about the private network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio
 
 
 def _told(result: FetchResult) -> Any:
-    """All that a result says but the clock's part and the URL that was asked for."""
+    """All fields of a result but its times and the requested URL."""
     told = msgspec.to_builtins(result)
     for field in ("url", "fetched_at"):
         del told[field]
@@ -50,7 +50,7 @@ async def test_a_redirect_to_an_open_and_to_a_closed_port_inside_looks_the_same(
     ]
 
     opened, closed = [_told(msgspec.structs.replace(result, timing=Timing())) for result in results]
-    assert opened.pop("final_url") != closed.pop("final_url")  # it is the Location, which the outside sent
+    assert opened.pop("final_url") != closed.pop("final_url")  # the Location that the public server sent
     assert opened == closed
 
 

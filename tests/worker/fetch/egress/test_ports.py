@@ -1,4 +1,4 @@
-"""Which ports are open, by default and by setting, in a URL and at the socket."""
+"""Allowed ports, by default and by setting, in a URL and at the socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FETCH_STANDARD = """
 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 989
 990 993 995 1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679 6697 10080
 """
-"""Its bad ports ("port blocking"), as web-platform-tests has them."""
+"""The bad ports of the fetch standard ("port blocking"), as listed by web-platform-tests."""
 
 
 @pytest.mark.parametrize("port", [int(port) for port in FETCH_STANDARD.split()])

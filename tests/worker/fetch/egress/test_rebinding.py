@@ -1,4 +1,4 @@
-"""A name that resolves to one address when it is judged and to another when it is used."""
+"""DNS rebinding: a name that resolves to one address when it is checked and to another when it is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of `make security`, a test for each row, and that what judges them can see."""
+"""The tables of `make security`, a test for each row, and a test that their oracle detects violations."""
 
 from __future__ import annotations
 

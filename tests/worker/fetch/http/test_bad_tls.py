@@ -1,4 +1,4 @@
-"""Each way in which a server's TLS is not to be trusted is a TLS_ERROR, before a byte of the request is sent."""
+"""Every untrusted certificate is a TLS_ERROR, before a byte of the request is sent."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Servers that break HTTP: each ends in the outcome that fits, within its time, and no connection is used again that
-must not be. The table is `broken_answers`."""
+"""Servers that violate HTTP: the outcome, the time it takes, and whether the connection is reused. The table is
+`tests.support.broken_responses`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_broken_response_has_its_outcome_and_closes_its_connection(
 async def test_an_unsolicited_response_is_not_used_for_the_next_request(site: Site, fetcher: Fetcher) -> None:
     async def twice(visit: Visit) -> None:
         await visit.send(answer(b"first"))
-        await asyncio.sleep(0.05)  # by now the client has put the connection into its pool
+        await asyncio.sleep(0.05)  # the client has returned the connection to its pool
         await visit.send(answer(b"poison"))
 
     first = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", twice)))
@@ -69,7 +69,7 @@ async def test_a_malformed_body_ends_the_fetch_at_once(site: Site, fetcher: Fetc
 
 
 async def _drip(visit: Visit, data: bytes) -> None:
-    """Byte after byte, never silent for as long as a read timeout."""
+    """Sends byte after byte, with pauses shorter than the read timeout."""
     for position in range(len(data)):
         await visit.send(data[position : position + 1])
         await asyncio.sleep(0.02)

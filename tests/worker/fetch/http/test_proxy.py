@@ -1,4 +1,4 @@
-"""Proxies by name: real ones on loopback, and the guard behind them."""
+"""Proxies by name: real ones on loopback, and the guard, which checks their targets."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_https_goes_through_a_tunnel(tmp_path: Path, proxy_tls: bool) -> N
 
 
 async def test_a_forbidden_target_is_not_requested_from_the_proxy(proxy: ForwardProxy) -> None:
-    async with _fetcher(proxy.url, allow_net=()) as fetcher:  # the proxy itself is on loopback, as the operator wished
+    async with _fetcher(proxy.url, allow_net=()) as fetcher:  # the guard does not check the address of the proxy itself
         for url in (
             "http://127.0.0.1:8080/",
             "http://localhost:8080/",

@@ -1,4 +1,4 @@
-"""What goes over the wire in front of a body: what was asked for, in its order, and nothing that was not."""
+"""The head of a request: all its headers, in their order, and no others."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_no_target_breaks_out_of_the_request_line(target: str) -> None:
 
 
 async def _wire(send: Any) -> bytes:
-    """The bytes of one request as a server sees them."""
+    """The bytes of one request as a server receives them."""
     seen: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Timeouts, each of its own phase."""
+"""The timeouts of an attempt and of its phases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS: servers are verified, and a failed handshake says why."""
+"""TLS: servers are verified, and the result says why a handshake failed."""
 
 from __future__ import annotations
 

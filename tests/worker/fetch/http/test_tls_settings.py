@@ -1,4 +1,4 @@
-"""Whom a worker trusts, and as whom it presents itself."""
+"""Private authorities, client certificates, and unverified TLS."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def secure(authority: trustme.CA) -> AsyncIterator[Site]:
 
 @pytest_asyncio.fixture
 async def mutual(authority: trustme.CA) -> AsyncIterator[Site]:
-    """A site that talks only to clients with a certificate of the authority's."""
+    """A site that requires a client certificate of the authority."""
     context = _server_context(authority)
     context.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(context)
@@ -85,7 +85,7 @@ async def test_a_private_authority_is_trusted_if_the_setting_names_it(tmp_path: 
     ):
         assert (await _fetch(trusting, secure.url("/"))).body == b"hello"
         assert (await _fetch(strict, secure.url("/"))).status is FetchStatus.TLS_ERROR
-        # The name still counts: the certificate is for localhost.
+        # The host name is still verified: the certificate is for localhost.
         assert (await _fetch(trusting, secure.url("/", host="127.0.0.1"))).status is FetchStatus.TLS_ERROR
 
 
@@ -97,7 +97,7 @@ async def test_an_unverified_certificate_needs_the_consent_of_worker_and_request
         Fetcher.from_settings(Settings(allow_net=LOOPBACK)) as strict,
     ):
         assert (await _fetch(allowing, secure.url("/"), verify_tls=False)).body == b"hello"
-        # The connection of the unverified fetch must not serve one that wants its server verified.
+        # The connection of the unverified fetch must not be reused for a verified one.
         assert (await _fetch(allowing, secure.url("/"))).status is FetchStatus.TLS_ERROR
         refused = await _fetch(strict, secure.url("/"), verify_tls=False)
         assert refused.status is FetchStatus.BLOCKED

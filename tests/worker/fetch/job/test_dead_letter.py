@@ -1,4 +1,4 @@
-"""Which fetches end as dead letters, and what the letters say."""
+"""Which fetches become dead letters, and what is stored of them."""
 
 from __future__ import annotations
 
@@ -72,32 +72,32 @@ def test_a_dead_letter_omits_what_the_server_sent() -> None:
     )
 
 
-async def _letter(ctx: dict[str, Any], request: FetchRequest | dict[str, Any]) -> FetchResult | None:
+async def _dead_letter(ctx: dict[str, Any], request: FetchRequest | dict[str, Any]) -> FetchResult | None:
     await fetch_data(ctx, request)
-    letter: FetchResult | None = run_context(ctx).dead_letter
-    return letter
+    dead_letter: FetchResult | None = run_context(ctx).dead_letter
+    return dead_letter
 
 
 @pytest.mark.asyncio
 async def test_a_job_that_failed_for_good_leaves_a_dead_letter(site: Site, fetcher: Fetcher) -> None:
     run = {"fetcher": fetcher, "job_id": "a", "job_try": 1, "score": 0}
     busy = FetchRequest(url=site.serve("/busy", answer(b"busy", status=503)), retry=ONCE)
-    letter = await _letter({**run}, busy)
+    letter = await _dead_letter({**run}, busy)
     assert letter is not None
     assert (letter.http_status, len(letter.attempts), letter.body) == (503, 1, b"")
     missing = FetchRequest(url=site.serve("/missing", answer(b"no", status=404)))
-    assert await _letter({**run}, missing) is None
-    assert await _letter({**run, "dead_letters": DeadLetterKind.ALL}, missing) is not None
-    assert await _letter({**run, "dead_letters": DeadLetterKind.NONE}, busy) is None
-    assert await _letter({**run}, FetchRequest(url=site.serve("/", answer(b"hello")))) is None
+    assert await _dead_letter({**run}, missing) is None
+    assert await _dead_letter({**run, "dead_letters": DeadLetterKind.ALL}, missing) is not None
+    assert await _dead_letter({**run, "dead_letters": DeadLetterKind.NONE}, busy) is None
+    assert await _dead_letter({**run}, FetchRequest(url=site.serve("/", answer(b"hello")))) is None
 
 
 @pytest.mark.asyncio
 async def test_an_invalid_request_leaves_a_dead_letter(fetcher: Fetcher) -> None:
-    letter = await _letter({"fetcher": fetcher, "job_id": "a", "job_try": 1}, {"url": URL, "color": "red"})
+    letter = await _dead_letter({"fetcher": fetcher, "job_id": "a", "job_try": 1}, {"url": URL, "color": "red"})
     assert letter is not None
     assert letter.status is FetchStatus.INVALID_JOB
-    assert await _letter({"fetcher": fetcher, "job_id": "a", "job_try": 1}, {"url": "nonsense"}) is None
+    assert await _dead_letter({"fetcher": fetcher, "job_id": "a", "job_try": 1}, {"url": "nonsense"}) is None
 
 
 @pytest.mark.asyncio

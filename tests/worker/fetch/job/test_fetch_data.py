@@ -1,4 +1,4 @@
-"""The small example to start from: one request, one result."""
+"""A small example to start from: one request, one result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fetch_data` as a job: one run is one attempt, and what is known between two runs is in Redis."""
+"""`fetch_data` as a job: one run is one attempt, and the history between two runs is in Redis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Run = dict[str, Any]
 
 @pytest.fixture
 def run(redis: ArqRedis, fetcher: Fetcher) -> Run:
-    """What arq hands to a job's first run."""
+    """The ctx of a job's first run, as arq makes it."""
     due_ms = int(datetime.now(UTC).timestamp() * 1000) - 2000
     return {"redis": redis, "fetcher": fetcher, "job_id": "job1", "job_try": 1, "score": due_ms}
 
@@ -62,7 +62,7 @@ def _failed(times: int) -> tuple[Attempt, ...]:
 
 
 async def test_a_successful_first_run_makes_no_call_to_redis(site: Site, run: Run) -> None:
-    run["redis"] = AsyncMock()  # somebody else's client: any use of it would be seen
+    run["redis"] = AsyncMock()  # records any call
     request = FetchRequest(url=site.serve("/", answer(b"hello")), result_ttl_s=77)
 
     result = await fetch_data(run, request)

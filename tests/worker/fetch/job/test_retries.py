@@ -1,4 +1,4 @@
-"""Whether another attempt follows, and when: the decision by itself, and retries that wait in place."""
+"""Whether and when another attempt follows: the decision as a pure function, and retries in place."""
 
 from __future__ import annotations
 

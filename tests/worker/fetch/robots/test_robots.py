@@ -1,4 +1,4 @@
-"""robots.txt by RFC 9309: what is asked, what it means, and what it may cost."""
+"""robots.txt by RFC 9309: requests, rules, and the cost of hostile files."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ async def test_concurrent_look_ups_make_one_request(site: Site, fetcher: Fetcher
     fetches = [asyncio.create_task(_fetch(fetcher, site.url("/"))) for _ in range(50)]
     while "/robots.txt" not in _targets(site):
         await asyncio.sleep(0)
-    fetches[0].cancel()  # the one that asked: the others must not notice
+    fetches[0].cancel()  # the one that began the look-up; the others must not be affected
     await asyncio.gather(fetches[0], return_exceptions=True)
     gate.set()
 
@@ -289,7 +289,7 @@ def test_a_group_matches_the_whole_product_token(agents: str, applies: bool) -> 
     ("text", "url", "allowed"),
     [
         ("Disallow: /a\nAllow: /a/b", "/a/b/c", True),  # the longest match decides
-        ("Allow: /a\nDisallow: /a", "/a", True),  # and of equals the one that allows
+        ("Allow: /a\nDisallow: /a", "/a", True),  # of equally long ones, Allow wins
         ("Disallow: /*.php$", "/x/y.php", False),
         ("Disallow: /*.php$", "/x/y.php?z", True),
         ("Disallow: /caf%C3%A9", "/caf%c3%a9", False),
