@@ -225,12 +225,12 @@ def test_a_list_that_nobody_reads_on_ends_without_a_word(fetchq: Fetchq, redis_s
 def test_the_synchronous_producer_has_the_same(redis_server: RedisServer) -> None:
     ids = bury(redis_server, 4)
     with SyncProducer.from_url(redis_server.url) as producer:
-        assert producer.dead.count() == 4
-        assert [letter.id for letter in producer.dead.letters(newest_first=True, status="TIMEOUT")] == ids[::-1]
-        assert producer.dead.get(ids[0]).url == "http://a.test/"
-        assert producer.dead.retry_many(ids[:1]) == ["retried"]
-        assert producer.dead.purge_many(ids[:2]) == [False, True]
-        assert [dict(counts) for counts in producer.dead.retry_all(host="a.test", older_than_s=0)] == [{"retried": 2}]
+        assert producer.dead_letters.count() == 4
+        assert [letter.id for letter in producer.dead_letters.list(newest_first=True, status="TIMEOUT")] == ids[::-1]
+        assert producer.dead_letters.get(ids[0]).url == "http://a.test/"
+        assert producer.dead_letters.retry_many(ids[:1]) == ["retried"]
+        assert producer.dead_letters.purge_many(ids[:2]) == [False, True]
+        assert list(producer.dead_letters.retry_all(host="a.test", older_than_s=0)) == [{"retried": 2}]
         bury(redis_server, 3, prefix="again")
-        assert list(producer.dead.purge_all()) == [3]
-        assert producer.dead.count() == 0
+        assert list(producer.dead_letters.purge_all()) == [3]
+        assert producer.dead_letters.count() == 0

@@ -20,12 +20,12 @@ from fetchq.store.keys import Keys
 logger = logging.getLogger("fetchq.engine")
 
 HEARTBEATS_MISSED: Final = 3
-"""After so many a worker counts as gone."""
-LEAVE_TIMEOUT_S: Final = 1.0
+"""After this many a worker counts as dead."""
+SIGN_OFF_TIMEOUT_S: Final = 1.0
 
 
 class Presence:
-    """One worker's record in Redis, for as long as it lives."""
+    """Writes and removes one worker's record."""
 
     def __init__(self, keys: Keys, *, worker_id: str, heartbeat_s: float) -> None:
         self._workers: Final = keys.workers
@@ -36,10 +36,10 @@ class Presence:
     async def beat(self, script: Script, record: WorkerRecord) -> None:
         await script((self._workers, self._record), ("", self._worker_id, msgspec.json.encode(record), self._ttl_ms))
 
-    async def leave(self, redis: Redis, *, health_check_key: str | None) -> None:
-        """Says that the worker is gone. With Redis away or hung nothing is said: all these keys end by themselves."""
+    async def sign_off(self, redis: Redis, *, health_check_key: str | None) -> None:
+        """Removes the record. With Redis away or hung this is skipped: all these keys have a TTL."""
         try:
-            async with asyncio.timeout(LEAVE_TIMEOUT_S), redis.pipeline(transaction=True) as pipe:
+            async with asyncio.timeout(SIGN_OFF_TIMEOUT_S), redis.pipeline(transaction=True) as pipe:
                 pipe.zrem(self._workers, self._worker_id)
                 pipe.delete(self._record, *([health_check_key] if health_check_key else []))
                 await pipe.execute()
@@ -48,7 +48,7 @@ class Presence:
 
 
 def new_record(worker_id: str, queue: str) -> WorkerRecord:
-    """What does not change while this process lives."""
+    """The part of a record that does not change while the process lives."""
     return WorkerRecord(
         id=worker_id,
         host=socket.gethostname(),
