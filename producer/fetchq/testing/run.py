@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import uuid4
 
 import msgspec
 from redis.asyncio import Redis
 
 from fetchq.contract import wire
-from fetchq.contract.placement import deadline_ms_of, limit_key_of
+from fetchq.contract.placement import KEY_PREFIX, deadline_ms_of, limit_key_of
 from fetchq.contract.request import DEFAULT_RESULT_TTL_S, FetchRequest
 from fetchq.contract.result import Attempt, FetchResult
 from fetchq.contract.status import FetchStatus
@@ -33,6 +33,13 @@ DAY_MS: Final = 86_400_000
 MAX_DEAD_LETTERS: Final = 10_000
 
 Function = Callable[..., Awaitable[Any]]
+
+
+class NamedFunction(Protocol):
+    """A coroutine function under a name, as `arq.worker.func` makes it."""
+
+    name: str
+    coroutine: Any
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,16 +68,21 @@ class Prepared(NamedTuple):
 
 
 class _Claimed(NamedTuple):
-    id: str
+    key: bytes
+    """The id, as Redis has it."""
     token: str
     payload: bytes | None
     score: float
     tries: int
     cancelled: bool
 
+    @property
+    def id(self) -> str:
+        return self.key.decode("utf-8", "surrogateescape")
+
 
 class _Outcome(NamedTuple):
-    """What becomes of a job; `committed` is called once that is in Redis."""
+    """What becomes of a job: an action of `lua/jobs/commit.lua`, and what it stores."""
 
     action: str
     time_ms: int | None
@@ -91,7 +103,8 @@ class QueueRun:
         """Set when there may be something to do."""
         self._stopping = False
         self._active: Final[set[asyncio.Task[None]]] = set()
-        self._unexpected: Final[list[UnexpectedJob]] = []
+        self._problems: Final[list[BaseException]] = []
+        """What `run` raises at the end: unexpected jobs, and failures of Redis."""
         self.finished = 0
         """Number of jobs that have ended."""
 
@@ -105,7 +118,7 @@ class QueueRun:
         self.look_again()
 
     async def run(self) -> None:
-        """Runs jobs until `stop`. Raises the first `UnexpectedJob` at the end."""
+        """Runs jobs until `stop`. Raises the first problem at the end."""
         listener = asyncio.create_task(self._listen(), name="fetchq-test-wake")
         try:
             while True:
@@ -118,8 +131,8 @@ class QueueRun:
             for task in (listener, *self._active):
                 await cancel_and_wait(task)
             await self._redis.aclose()
-        if self._unexpected:
-            raise self._unexpected[0]
+        if self._problems:
+            raise self._problems[0]
 
     async def _listen(self) -> None:
         while True:
@@ -151,8 +164,8 @@ class QueueRun:
             skip = reply.skip
             scores = reply.scores * len(reply.ids) if len(reply.scores) == 1 else reply.scores
             jobs = [
-                _Claimed(job_id.decode("utf-8", "surrogateescape"), token, payload, float(score), 1, False)
-                for job_id, payload, score in zip(reply.ids, reply.payloads, scores, strict=True)
+                _Claimed(key, token, payload, float(score), 1, False)
+                for key, payload, score in zip(reply.ids, reply.payloads, scores, strict=True)
             ]
             for place, tries, aborted in reply.reported:
                 jobs[place] = jobs[place]._replace(tries=tries, cancelled=aborted)
@@ -163,9 +176,9 @@ class QueueRun:
     async def _start(self, jobs: Sequence[_Claimed]) -> None:
         decoded = [(job, *_decode(job)) for job in jobs]
         limited = [
-            AdmitJob(job.id, job.token, limit_key_of(request), _deadline(job, request), "")
-            for job, _, request in decoded
-            if isinstance(request, FetchRequest)
+            AdmitJob(job.key, job.token, limit_key, _deadline(job, request), "")
+            for job, stored, request in decoded
+            if (limit_key := _limit_key(stored, request))
         ]
         refused: set[bytes] = set()
         expired: set[bytes] = set()
@@ -173,9 +186,8 @@ class QueueRun:
             reply = await self._commands.admit(self._runner, limited)
             refused, expired = set(reply.refused), set(reply.deadline_passed)
         for job, stored, request in decoded:
-            key = job.id.encode("utf-8", "surrogateescape")
-            if key not in refused:
-                work = self._run_job(job, stored, request, expired=key in expired)
+            if job.key not in refused:
+                work = self._run_job(job, stored, request, expired=job.key in expired)
                 task = self._loop.create_task(work, name=f"fetchq-test-job {job.id}")
                 self._active.add(task)
                 task.add_done_callback(self._on_done)
@@ -184,7 +196,7 @@ class QueueRun:
         self._active.discard(task)
         self._look.set()
         if not task.cancelled() and (problem := task.exception()) is not None:
-            raise problem
+            self._problems.append(problem)
 
     async def _run_job(
         self,
@@ -195,18 +207,19 @@ class QueueRun:
         expired: bool,
     ) -> None:
         if isinstance(stored, Exception):
-            ended = await self._end_unreadable(job, stored)
+            ended = self._end_unreadable(job, stored)
         elif request is None:
             ended = await self._call(job, stored)
         else:
             ended = await self._fetch(job, stored, request, expired=expired)
-        group = CommitGroup(job.token, ended.action, ended.time_ms, None, "", ended.dead_letter, (job.id, ended.result))
+        outcome = (job.key, ended.result)
+        group = CommitGroup(job.token, ended.action, ended.time_ms, None, "", ended.dead_letter, outcome)
         await self._commands.commit(
             self._runner, [group], dead_letter_ttl_ms=30 * DAY_MS, max_dead_letters=MAX_DEAD_LETTERS
         )
         self.finished += ended.action != "retry"
 
-    async def _end_unreadable(self, job: _Claimed, problem: Exception) -> _Outcome:
+    def _end_unreadable(self, job: _Claimed, problem: Exception) -> _Outcome:
         failure = {"type": "DeserializationError", "message": f"unable to deserialize job: {problem}"}
         unread = {"f": "<unknown>", "a": [], "k": {}, "et": round(job.score)}
         action = "missing" if job.payload is None else "finish"
@@ -253,7 +266,7 @@ class QueueRun:
         try:
             response = await self._prepared.responses.respond_to(request)
         except UnexpectedJob as problem:
-            self._unexpected.append(problem)
+            self._problems.append(problem)
             return FetchResult(url=request.url, status=FetchStatus.INTERNAL_ERROR, error=str(problem), fetched_at=now)
         return response.result_for(request, now)
 
@@ -263,7 +276,7 @@ class QueueRun:
         if function is None:
             known = ", ".join(self._prepared.functions) or "none"
             problem = UnexpectedJob(f"no function {name!r} for job {job.id}. Functions of the test worker: {known}")
-            self._unexpected.append(problem)
+            self._problems.append(problem)
             failure = {"type": "JobExecutionFailed", "message": f"function {name!r} not found"}
             return self._outcome(job, stored, failure, success=False, dead=True)
         if job.cancelled:
@@ -338,10 +351,19 @@ def _decode(
         return stored, problem
 
 
-def _deadline(job: _Claimed, request: FetchRequest) -> str | int:
+def _limit_key(stored: dict[str, Any] | Exception, request: FetchRequest | Exception | None) -> str:
+    if isinstance(request, FetchRequest):
+        return limit_key_of(request)
+    key = stored.get("limit_key") if isinstance(stored, dict) and request is None else None
+    return f"{KEY_PREFIX}{key}" if key else ""
+
+
+def _deadline(job: _Claimed, request: FetchRequest | Exception | None) -> str | int:
     if job.cancelled:
         return 0  # it starts under no limit, to end at once
-    return "" if request.deadline is None else deadline_ms_of(request.deadline)
+    if isinstance(request, FetchRequest) and request.deadline is not None:
+        return deadline_ms_of(request.deadline)
+    return ""
 
 
 def _may_retry(request: FetchRequest, result: FetchResult) -> bool:

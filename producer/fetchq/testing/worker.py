@@ -21,7 +21,7 @@ from fetchq.sync.producer import SyncProducer
 
 from .embedded import TestRedis
 from .responses import CannedResponse, CannedResponses, Respond
-from .run import Call, Function, Prepared, QueueRun
+from .run import Call, Function, NamedFunction, Prepared, QueueRun
 
 
 class TestWorker:
@@ -43,7 +43,7 @@ class TestWorker:
         self,
         redis: TestRedis | None = None,
         *,
-        functions: Iterable[Function] = (),
+        functions: Iterable[Function | NamedFunction] = (),
         ctx: Mapping[str, Any] | None = None,
         queue: str = DEFAULT_QUEUE,
         namespace: str = "",
@@ -68,9 +68,9 @@ class TestWorker:
         for function in functions:
             self.add_function(function)
 
-    def add_function(self, function: Function, *, name: str | None = None) -> None:
+    def add_function(self, function: Function | NamedFunction, *, name: str | None = None) -> None:
         """Runs the jobs of this name, by default that of the function."""
-        coroutine: Function = getattr(function, "coroutine", function)  # of an `arq.worker.Function`
+        coroutine: Any = getattr(function, "coroutine", function)
         self.functions[name or getattr(function, "name", None) or coroutine.__qualname__] = coroutine
 
     def respond(

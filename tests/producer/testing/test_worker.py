@@ -148,7 +148,7 @@ async def test_retries_end_with_max_tries_and_a_dead_letter(worker: TestWorker, 
     assert (dead_letter.id, dead_letter.status) == (job.id, "HTTP_ERROR")
     worker.responses.clear()
     worker.respond(URL, text="well")
-    assert await producer.dead_letters.retry(job.id) == "retried"
+    assert await producer.dead_letters.retry_many([job.id]) == ["retried"]
     await worker.run()
     assert (await job.result(timeout_s=0)).text == "well"
 
@@ -238,6 +238,25 @@ async def test_limits_hold_as_they_do_for_real_workers(worker: TestWorker, produ
     worker.advance(120)
     await worker.run()
     assert len(worker.results) == 7
+
+
+@pytest.mark.asyncio
+async def test_a_limit_key_of_a_function_holds_too(worker: TestWorker, producer: Producer) -> None:
+    running = most = 0
+
+    async def counted(ctx: dict[str, Any]) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    worker.add_function(counted, name="counted")
+    await producer.limits.set("key:tenant", concurrency=2)
+    for _ in range(6):
+        await producer.enqueue_job("counted", _limit_key="tenant")
+    assert await worker.run() == 6
+    assert most == 2
 
 
 @pytest.mark.asyncio
