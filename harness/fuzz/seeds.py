@@ -13,7 +13,7 @@ from tests.upgrades.wire_cases import encoded
 
 from fetchq.contract import wire
 from fetchq.contract.request import WIRE_VERSION
-from fetchq_worker.fetch.cache.freshness import StoredAnswer
+from fetchq_worker.fetch.cache.freshness import StoredResponse
 from fetchq_worker.fetch.cache.http_cache import _Entry
 
 FOUND: Final = Path(__file__).parent / "found"
@@ -26,7 +26,7 @@ def _frozen(prefix: str) -> list[bytes]:
 
 _JOBS: Final = _frozen("job-")
 _REQUESTS: Final = [msgspec.msgpack.encode(wire.deserialize(data)["a"][0]) for data in _JOBS]
-_ANSWER: Final = StoredAnswer(
+_RESPONSE: Final = StoredResponse(
     200,
     (
         ("Cache-Control", 'max-age=60, stale-if-error="5"'),
@@ -51,7 +51,7 @@ SEEDS: Final[dict[str, list[bytes]]] = {
     "result": _frozen("result-"),
     "attempts": _frozen("attempts-"),
     "worker_record": [b'{"id":"w","host":"h","pid":1,"version":"1","queue":"q","functions":["f"],"running":1}'],
-    "cache_entry": [msgspec.msgpack.encode(_Entry(_ANSWER))],
+    "cache_entry": [msgspec.msgpack.encode(_Entry(_RESPONSE))],
     "settings": [
         b"concurrency=5\nallow_net=10.0.0.0/8 ::1/128\nallow_port=22,25\nlease_s=1e1\nverbose=true\nuser_agent=x/1"
     ],
