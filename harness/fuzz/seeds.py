@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from tests.upgrades.wire_cases import encoded
+from tests.support.wire_cases import encoded
 
 from fetchq.contract import wire
 from fetchq.contract.request import WIRE_VERSION

@@ -13,7 +13,7 @@ from arq.connections import ArqRedis
 from arq.worker import func
 from tests.support.running import running
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
-from tests.upgrades.wire_cases import CALLS, HISTORIES, REQUESTS, RESULTS, URL, encoded, folder_of
+from tests.support.wire_cases import CALLS, HISTORIES, REQUESTS, RESULTS, URL, encoded, folder_of
 
 from fetchq import FetchStatus, JobFailed, Producer
 from fetchq.contract import wire

@@ -1,4 +1,4 @@
-"""What the frozen files of a wire version hold. `python -m tests.upgrades.wire_cases` writes a version's folder once.
+"""What the frozen files of a wire version hold. `python -m tests.support.wire_cases` writes a version's folder once.
 
 Files of a released version never change; a later version adds a folder.
 """
@@ -96,7 +96,7 @@ CALLS: Final = ("job-of-a-coroutine", "result-of-a-coroutine", "result-of-a-coro
 
 
 def folder_of(version: int) -> Path:
-    return Path(__file__).parent / f"wire_{version}"
+    return Path(__file__).parents[1] / "upgrades" / f"wire_{version}"
 
 
 def _job(request: object) -> bytes:
