@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from fetchq.store.engine_scripts import MAX_JOBS_A_CALL
+from fetchq.store.commands import MAX_JOBS_A_CALL
 from fetchq.store.keys import Keys
 from fetchq.tasks import cancel_and_wait
 from fetchq_worker.engine.queue.commit import FULL_BATCH, Action, Committer, Outcome
@@ -30,7 +30,7 @@ def lease(number: int = 0) -> Lease:
 
 
 def ids_of(args: list[Any]) -> list[Any]:
-    """Of which jobs a commit speaks: of some that are alike in all but the result, then of others."""
+    """The ids in the arguments of a commit."""
     ids, at = [], FIELDS_BEFORE_JOBS
     while at < len(args):
         first, at = at + FIELDS_ALIKE, at + FIELDS_ALIKE + FIELDS_A_JOB * args[at]
@@ -39,14 +39,14 @@ def ids_of(args: list[Any]) -> list[Any]:
 
 
 class Link:
-    """The way to Redis, which the test can break. It is called as a `Script` is, and remembers what went over it."""
+    """A `ScriptRunner` that records which jobs are committed. The test can hold it up and break it."""
 
     def __init__(self) -> None:
         self.calls: list[list[Any]] = []
         self.broken = False
         self.held: asyncio.Event | None = None
 
-    async def __call__(self, keys: Any, args: list[Any]) -> Any:
+    async def run(self, script: str, keys: Any, args: Any, *, on_sent: Any = None) -> Any:
         if self.held is not None:
             await self.held.wait()
         if self.broken:
@@ -64,7 +64,7 @@ def link() -> Link:
 async def committer(link: Link) -> AsyncIterator[Committer]:
     dead = DeadLetters(Keys(), ttl_s=60, most=0)
     committer = Committer(Keys(), dead, delay_s=0.05, on_commit=lambda next_due_s: None)
-    committer.use(link)  # type: ignore[arg-type]
+    committer.use(link)
     yield committer
     await committer.aclose()
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from arq.connections import log_redis_info
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from fetchq.errors import RedisEvicts
 
 logger = logging.getLogger("arq.worker")
 
 
-async def check_server(redis: Redis) -> None:
+async def check_server(redis: Redis, *, timeout_s: float) -> None:
     """Raises `RedisEvicts` if the server drops keys when it is full; logs what arq logs of it.
 
     A server that does not say (fakeredis has no INFO, and it can be forbidden) is taken as it is.
     """
     try:
-        memory = await redis.info("memory")
-        await log_redis_info(redis, logger.info)
+        async with asyncio.timeout(timeout_s):
+            memory = await redis.info("memory")
+            await log_redis_info(redis, logger.info)
+    except TimeoutError as problem:
+        raise RedisTimeoutError(f"no reply within {timeout_s:g} s") from problem
     except ResponseError as problem:
         logger.info("this Redis tells nothing of itself: %s", problem)
         return

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from fetchq.store.engine_scripts import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq_worker.engine.queue.commit import Action, Outcome
 
 if TYPE_CHECKING:

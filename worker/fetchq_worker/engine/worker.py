@@ -16,8 +16,11 @@ from arq.connections import create_pool
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
-from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
+from fetchq.store.commands import MAX_JOBS_A_CALL
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.packed_runner import ScriptRunners
+from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
 from fetchq_worker.engine.queue.aborts import Aborts
 from fetchq_worker.engine.queue.admission import Admission, Gate
@@ -37,6 +40,7 @@ engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake."""
+MIN_CALL_TIMEOUT_S: Final = 5.0
 MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
 FIRST_BACKOFF_S: Final = 0.05
@@ -111,7 +115,7 @@ class Worker(arq.worker.Worker):
         )
         self._aborts = Aborts(self.keys, worker_id=self.id)
         self._heartbeat = Heartbeat(self, every_s=renew_s)
-        self._scripts: Scripts | None = None
+        self._scripts: ScriptRunners | None = None
         self._waker: Waker | None = None
         self.in_main = False
         """Claiming, or waiting for what to claim."""
@@ -137,7 +141,7 @@ class Worker(arq.worker.Worker):
         """Connects, then claims and runs jobs until it is told to stop, or (burst) until the queue is empty."""
         scripts = await self._open()
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await check_server(self.pool)
+        await check_server(self.pool, timeout_s=max(self.lease_s, MIN_CALL_TIMEOUT_S))
         self.ctx["redis"] = self.pool
         if self._admission is not None:
             await self._admission.open(self.pool)
@@ -147,9 +151,9 @@ class Worker(arq.worker.Worker):
         self._left.clear()
         self._next_tick_at = 0.0
         self._waker = Waker(self.pool, self.keys, self._wake_event)
-        self._heartbeat.start(scripts)
+        self._heartbeat.start(scripts.heartbeat)
         try:
-            await self._work(scripts)
+            await self._work()
         finally:
             self.in_main = False
             try:
@@ -157,7 +161,7 @@ class Worker(arq.worker.Worker):
             finally:
                 self._left.set()
 
-    async def _open(self) -> Scripts:
+    async def _open(self) -> ScriptRunners:
         if self._pool is None:
             self._pool = await create_pool(
                 self.redis_settings,
@@ -167,15 +171,15 @@ class Worker(arq.worker.Worker):
                 expires_extra_ms=self.expires_extra_ms,
             )
         if self._scripts is None:
-            self._scripts = await Scripts.open(
+            self._scripts = ScriptRunners.on(
                 self._pool,
-                timeout_s=max(self.lease_s, 5.0),
+                timeout_s=max(self.lease_s, MIN_CALL_TIMEOUT_S),
                 heartbeat_timeout_s=max(self.renew_s, MIN_HEARTBEAT_TIMEOUT_S),
             )
-            self.committer.use(self._scripts.commit)
+            self.committer.use(self._scripts.jobs)
         return self._scripts
 
-    async def _work(self, scripts: Scripts) -> None:
+    async def _work(self) -> None:
         served = False
         while not (self.stopping or self._closing):
             raise_if_cancelled()
@@ -190,7 +194,7 @@ class Worker(arq.worker.Worker):
                 continue
             served = True
             self._note_redis_is_there()
-            await self._wait_for_work(scripts)
+            await self._wait_for_work()
 
     async def _leave(self) -> None:
         """The claiming is over. Runs may go on, and their leases with them: `close` sees to those."""
@@ -240,18 +244,17 @@ class Worker(arq.worker.Worker):
         now = self.loop.time()
         if len(self.leases) and now - self.leases.renewed_at > (self.renew_s + self.lease_s) / 2:
             # The loop was blocked, or Redis away: claiming before this could take jobs that still run here.
-            await self.leases.renew(scripts.renew)
+            await self.leases.renew(scripts.heartbeat)
         count = self._claim_count()
         if count > 0 or self.claiming is not None:
-            await self._claim(scripts, count)
+            await self._claim(scripts.jobs, count)
         else:
             self._queued = None
             if self._waker is not None and self._waker.token_taken:
-                self._waker.token_taken = False
-                await scripts.pass_wake((self.keys.pending, self.keys.wake), ("",))
+                await self._waker.pass_on(scripts.heartbeat)
         if now >= self._next_tick_at:
             self._next_tick_at = now + self._tick_s
-            if self.allow_abort_jobs and await self._aborts.look(scripts.aborts, self.leases):
+            if self.allow_abort_jobs and await self._aborts.look(scripts.heartbeat, self.leases):
                 self._more_due = True
             async with asyncio.timeout(HEART_BEAT_TIMEOUT_S):  # arq's own calls: a stop would wait for them
                 await self.heart_beat()
@@ -267,10 +270,10 @@ class Worker(arq.worker.Worker):
             count = min(count, self.max_burst_jobs - self._jobs_started())
         return count
 
-    async def _claim(self, scripts: Scripts, count: int) -> None:
+    async def _claim(self, runner: ScriptRunner, count: int) -> None:
         if self._waker is not None:
             self._waker.token_taken = False
-        claiming = self.claiming or self._ask(scripts, count)
+        claiming = self.claiming or self._ask(runner, count)
         try:
             # A task of its own: if the worker is stopped meanwhile, what was claimed must be heard of and given back.
             claim = await asyncio.shield(claiming)
@@ -282,21 +285,21 @@ class Worker(arq.worker.Worker):
         self._queued = claim.queued
         self._next_due_at = float("inf") if claim.next_due_s is None else self.loop.time() + claim.next_due_s
         self._hold(claim.leases)
-        await self._ask_ahead(scripts)
+        await self._ask_ahead(runner)
         for lease in claim.leases:
             self._start(lease)
 
-    def _ask(self, scripts: Scripts, count: int, on_sent: Callable[[], None] | None = None) -> asyncio.Task[Claim]:
-        call = self._claimer.claim(scripts, count, on_sent=on_sent)
+    def _ask(self, runner: ScriptRunner, count: int, on_sent: Callable[[], None] | None = None) -> asyncio.Task[Claim]:
+        call = self._claimer.claim(runner, count, on_sent=on_sent)
         self.claiming = self.loop.create_task(call, name="fetchq-claim")
         return self.claiming
 
-    async def _ask_ahead(self, scripts: Scripts) -> None:
+    async def _ask_ahead(self, runner: ScriptRunner) -> None:
         """Asks for the next jobs before these are started, so that Redis and this process work at the same time."""
         count = self._claim_count()
         if self._more_due and count >= self._slots_worth_a_claim and not self.burst_is_limited:
             sent: asyncio.Future[None] = self.loop.create_future()
-            claiming = self._ask(scripts, count, on_sent=lambda: None if sent.done() else sent.set_result(None))
+            claiming = self._ask(runner, count, on_sent=lambda: None if sent.done() else sent.set_result(None))
             await asyncio.wait((sent, claiming), return_when=asyncio.FIRST_COMPLETED)
 
     def _hold(self, leases: list[Lease]) -> None:
@@ -315,11 +318,11 @@ class Worker(arq.worker.Worker):
         scripts = await self._open()
         count = min(self.max_jobs - self.running_count, MAX_JOBS_A_CALL)
         if count > 0 and job_ids:
-            claim = await self._claimer.claim(scripts, count, only=list(dict.fromkeys(job_ids))[:MAX_JOBS_A_CALL])
+            claim = await self._claimer.claim(scripts.jobs, count, only=list(dict.fromkeys(job_ids))[:MAX_JOBS_A_CALL])
             self._hold(claim.leases)
             for lease in claim.leases:
                 self._start(lease)
-            self._heartbeat.start(scripts)
+            self._heartbeat.start(scripts.heartbeat)
 
     @property
     def clock_behind_s(self) -> float:
@@ -330,7 +333,7 @@ class Worker(arq.worker.Worker):
         """Whether a job whose limit key had to be looked up may go on. If not it waits in the key's queue already."""
         if self._admission is None:
             return True
-        return await self._admission.wait_admitted(await self._open(), lease)
+        return await self._admission.wait_admitted((await self._open()).jobs, lease)
 
     def on_run_end(self, lease: Lease) -> None:
         """A run is over, and its slot free."""
@@ -359,7 +362,7 @@ class Worker(arq.worker.Worker):
 
     # Waiting
 
-    async def _wait_for_work(self, scripts: Scripts) -> None:
+    async def _wait_for_work(self) -> None:
         """Returns when there is a reason for another turn."""
         now = self.loop.time()
         until = self._next_tick_at

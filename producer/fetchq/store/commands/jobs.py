@@ -34,7 +34,7 @@ class NewJob(NamedTuple):
 class EnqueuedBatch(NamedTuple):
     """What became of a batch of new jobs."""
 
-    existing: Sequence[tuple[int, bytes]]
+    existing: list[tuple[int, bytes]]
     """The jobs whose id existed: their place in the batch from 0, and the stored payload or result."""
     stopped_at: int | None
     """The place of the first job for which there was no capacity: it and all after it were not looked at."""
@@ -203,7 +203,7 @@ class JobCommands:
         args += chain.from_iterable(jobs)
         existing, stopped, reason, measured, limit = await runner.run("jobs/enqueue", self._enqueue_keys, args)
         return EnqueuedBatch(
-            [(place - 1, holder) for place, holder in _pairs(existing)] if existing else (),
+            [(place - 1, holder) for place, holder in _pairs(existing)] if existing else existing,
             stopped - 1 if stopped else None,
             reason.decode(),
             measured,

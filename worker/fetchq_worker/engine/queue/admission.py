@@ -7,8 +7,9 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
-from fetchq.store.engine_scripts import Scripts
+from fetchq.store.commands import AdmitJob, JobCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 from .lease import Lease
 
@@ -49,20 +50,18 @@ class Admission:
     def __init__(self, keys: Keys, gate: Gate, decode: Callable[[Lease], tuple[str, Sequence[Any]] | None]) -> None:
         """`decode` gives the function and the arguments of a lease; None for a job that will not be run."""
         self._queue_keys: Final = keys
-        self._keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier)
-        self._head: Final = ("", keys.job, keys.retry, keys.in_progress, keys.waiting)
+        self._commands: Final = JobCommands(keys)
         self._gate: Final = gate
         self._decode: Final = decode
 
     async def open(self, redis: Redis) -> None:
         await self._gate.open(redis, self._queue_keys)
 
-    async def admit(self, scripts: Scripts, leases: list[Lease]) -> tuple[list[Lease], int]:
+    async def admit(self, runner: ScriptRunner, leases: list[Lease]) -> tuple[list[Lease], int]:
         """Those of `leases` that are to be started, some of them with `limit_later` set; and in how many ms a job that
         waits may be claimed, if that is news (else -1).
         """
-        args: list[Any] = [*self._head]
-        asked = 0
+        jobs: list[AdmitJob] = []
         for lease in leases:
             call = self._decode(lease)
             if call is None:
@@ -73,12 +72,12 @@ class Admission:
             elif limit.key:
                 lease.limit_key = limit.key
                 deadline_ms = WILL_NOT_RUN if lease.abort_asked else limit.deadline_ms
-                args += (lease.key, lease.token, limit.key, deadline_ms, limit.heeds)
-                asked += 1
-        if not asked:
+                jobs.append(AdmitJob(lease.key, lease.token, limit.key, deadline_ms, limit.heeds))
+        if not jobs:
             return leases, -1
-        reply = await scripts.admit(self._keys, args)
-        refused, turn_ms, deadline_passed = frozenset(reply[0]), reply[1], frozenset(reply[2])
+        reply = await self._commands.admit(runner, jobs)
+        refused, turn_ms = frozenset(reply.refused), reply.next_due_ms
+        deadline_passed = frozenset(reply.deadline_passed)
         if deadline_passed:
             for lease in leases:
                 lease.deadline_passed = lease.key in deadline_passed
@@ -92,7 +91,7 @@ class Admission:
                 started.append(lease)
         return started, turn_ms
 
-    async def wait_admitted(self, scripts: Scripts, lease: Lease) -> bool:
+    async def wait_admitted(self, runner: ScriptRunner, lease: Lease) -> bool:
         """Whether a job with `limit_later` may go on, its key having been looked up."""
         lease.limit_later = False
         call = self._decode(lease)
@@ -102,6 +101,6 @@ class Admission:
         if not limit.key:
             return True
         lease.limit_key = limit.key
-        refused, _, deadline_passed = await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))
-        lease.deadline_passed = bool(deadline_passed)
-        return not refused
+        reply = await self._commands.admit(runner, [AdmitJob(lease.key, lease.token, *limit)])
+        lease.deadline_passed = bool(reply.deadline_passed)
+        return not reply.refused

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from fetchq.contract.job_ids import PUSH_PREFIX_LEN
-from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Script
+from fetchq.store.commands import MAX_JOBS_A_CALL, CommitGroup, JobCommands
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait
 from fetchq_worker.engine.run.dead_letters import DeadLetters
 
@@ -81,18 +82,16 @@ class Committer:
         self, keys: Keys, dead: DeadLetters, *, delay_s: float, on_commit: Callable[[float | None], None]
     ) -> None:
         """`on_commit` is called after each commit, with the seconds until a job may be due earlier than was known."""
-        own = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
-        self._redis_keys: Final = (*own, *keys.frontier, keys.dead)
-        prefixes = (keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done)
-        letters = (keys.dead_letter, dead.ttl_ms, dead.most)
-        self._head: Final = ("", *prefixes, PUSH_PREFIX_LEN, keys.waiting, *letters)
+        self._commands: Final = JobCommands(keys)
+        self._dead_letter_ttl_ms: Final = dead.ttl_ms
+        self._max_dead_letters: Final = dead.most
         self._delay_s: Final = delay_s
         self._on_commit: Final = on_commit
         self._waiting: deque[Outcome] = deque()
         self._in_flight = 0
         self._timer: asyncio.TimerHandle | None = None
         self._sender: asyncio.Task[None] | None = None
-        self._script: Script | None = None
+        self._runner: ScriptRunner | None = None
         self.waiting_bytes = 0
         self._claims_wait_until = 0.0
         self.stalled = False
@@ -111,8 +110,8 @@ class Committer:
         """
         return self.stalled or asyncio.get_running_loop().time() < self._claims_wait_until
 
-    def use(self, script: Script) -> None:
-        self._script = script
+    def use(self, runner: ScriptRunner) -> None:
+        self._runner = runner
 
     def add(self, outcome: Outcome, *, now: bool = False) -> None:
         """Takes an outcome in; it is committed within the delay, or `now` as soon as the loop turns."""
@@ -157,17 +156,17 @@ class Committer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._sender is None and self._waiting and self._script is not None:
-            self._sender = asyncio.get_running_loop().create_task(self._send(self._script), name="fetchq-commit")
+        if self._sender is None and self._waiting and self._runner is not None:
+            self._sender = asyncio.get_running_loop().create_task(self._send(self._runner), name="fetchq-commit")
 
-    async def _send(self, script: Script) -> None:
+    async def _send(self, runner: ScriptRunner) -> None:
         backoff_s = FIRST_BACKOFF_S
         try:
             while self._waiting:
                 batch = self._take_batch()
                 left, problem = batch, ""
                 try:
-                    left, problem = await self._commit(script, batch)
+                    left, problem = await self._commit(runner, batch)
                 except REDIS_ERRORS as error:
                     problem = str(error) or type(error).__name__
                 finally:
@@ -197,9 +196,14 @@ class Committer:
         self._in_flight = 0
         self._waiting.extendleft(reversed(left))
 
-    async def _commit(self, script: Script, batch: list[Outcome]) -> tuple[list[Outcome], str]:
+    async def _commit(self, runner: ScriptRunner, batch: list[Outcome]) -> tuple[list[Outcome], str]:
         """Commits a batch. Returns the outcomes that Redis would not store, and why."""
-        lost, refused, refusal, turn_ms = await script(self._redis_keys, [*self._head, *_said(batch)])
+        lost, refused, refusal, turn_ms = await self._commands.commit(
+            runner,
+            _groups(batch),
+            dead_letter_ttl_ms=self._dead_letter_ttl_ms,
+            max_dead_letters=self._max_dead_letters,
+        )
         if lost:
             # After a call that broke, the first of two equal commits may have committed, and this one finds no lease.
             level = logging.INFO if self.stalled else logging.WARNING
@@ -230,28 +234,25 @@ class Committer:
         self.stalled = bool(problem)
 
 
-def _said(batch: Sequence[Outcome]) -> Iterator[Any]:
-    """The outcomes as `commit.lua` takes them: what many of them have in common is said once.
+def _groups(batch: Sequence[Outcome]) -> Iterator[CommitGroup]:
+    """The outcomes, those grouped that differ in id and result only.
 
     Notes keep the order in which the runs ended, since the frontier counts failures in a row. The order of outcomes
-    without a note says nothing, nor does that of equal notes with no other between them.
+    without a note does not matter, nor does that of equal notes with no other between them.
     """
     alike: dict[tuple[Any, ...], list[bytes]] = {}
     turn, note = 0, ""
     for outcome in batch:
         lease, action = outcome.lease, outcome.action
-        time = outcome.result_ttl_ms if action in _LAST else outcome.defer_ms
+        time_ms = outcome.result_ttl_ms if action in _LAST else outcome.defer_ms
         if outcome.note and outcome.note != note:
             turn, note = turn + 1, outcome.note
         own_turn = turn if outcome.note else 0
-        common = (own_turn, lease.token, action, time, outcome.marker_ms, outcome.note, outcome.letter)
+        common = (own_turn, lease.token, action, time_ms, outcome.marker_ms, outcome.note, outcome.letter)
         jobs = alike.get(common)
         if jobs is None:
             alike[common] = [lease.key, outcome.result]
         else:
             jobs += (lease.key, outcome.result)
-    for (_, *common_parts), jobs in alike.items():
-        yield len(jobs) // 2
-        for part in common_parts:
-            yield "" if part is None else part
-        yield from jobs
+    for (_, token, action, time_ms, marker_ms, note, letter), jobs in alike.items():
+        yield CommitGroup(token, action, time_ms, marker_ms, note, letter, jobs)

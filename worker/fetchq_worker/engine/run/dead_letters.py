@@ -10,8 +10,9 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from fetchq.contract.wire import as_failure, serialize
-from fetchq.store.engine_scripts import Script
+from fetchq.store.commands import DeadLetterCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 if TYPE_CHECKING:
     from .runner import Job
@@ -36,16 +37,15 @@ class DeadLetters:
             raise ValueError(f"dead_letter_max is {most}: it is a number of letters, or 0")
         self.most: Final = most
         self.ttl_ms: Final = max(1, round(ttl_s * 1000))
-        self._redis_keys: Final = (keys.dead,)
-        self._args: Final = ("", keys.dead_letter, self.ttl_ms, most, TRIMMED_A_CALL)
+        self._commands: Final = DeadLetterCommands(keys)
 
     def __repr__(self) -> str:
         return f"<DeadLetters ttl_ms={self.ttl_ms} most={self.most}>"
 
-    async def trim(self, script: Script) -> None:
+    async def trim(self, runner: ScriptRunner) -> None:
         """Forgets some of those that are too old or too many."""
         if self.most:
-            await script(self._redis_keys, self._args)
+            await self._commands.trim(runner, ttl_ms=self.ttl_ms, max_letters=self.most, count=TRIMMED_A_CALL)
 
     def said_of_return(self, job: Job, failure: Any, now_ms: int) -> bytes:
         """The dead letter of a job whose coroutine returned and reported `failure`; empty if none are kept."""

@@ -19,7 +19,7 @@ from arq.utils import args_to_string, ms_to_datetime, truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
 from fetchq.contract.wire import FinishedJob, decode_plain_job, deserialize, encode_finished, serialize
-from fetchq.store.engine_scripts import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq_worker.engine.queue.commit import Action, Outcome
 from fetchq_worker.engine.queue.lease import Lease
 

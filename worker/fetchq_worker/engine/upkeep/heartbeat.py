@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from fetchq.store.engine_scripts import REDIS_ERRORS, Scripts
+from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait
 
 from .maintenance import QueueMaintainer
@@ -34,9 +35,9 @@ class Heartbeat:
         self._record = new_record(worker.id, worker.queue_name)
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, scripts: Scripts) -> None:
+    def start(self, runner: ScriptRunner) -> None:
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._beat(scripts), name="fetchq-tend")
+            self._task = asyncio.get_running_loop().create_task(self._beat(runner), name="fetchq-tend")
 
     def stop_soon(self) -> None:
         """For where nothing can be awaited."""
@@ -55,12 +56,12 @@ class Heartbeat:
             self._worker.pool, health_check_key=self._worker.health_check_key if closing else None
         )
 
-    async def _beat(self, scripts: Scripts) -> None:
+    async def _beat(self, runner: ScriptRunner) -> None:
         first = True
         while True:
             pause_s = self._every_s
             try:
-                await self._beat_once(scripts, first=first)
+                await self._beat_once(runner, first=first)
                 first = False
             except REDIS_ERRORS as problem:
                 logger.debug("tend.failed: %s", problem)
@@ -70,10 +71,10 @@ class Heartbeat:
                     await self._worker.pool.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(pause_s)
 
-    async def _beat_once(self, scripts: Scripts, *, first: bool) -> None:
+    async def _beat_once(self, runner: ScriptRunner, *, first: bool) -> None:
         worker = self._worker
         if len(worker.leases):
-            await worker.leases.renew(scripts.renew)
+            await worker.leases.renew(runner)
         if not worker.in_main:
             return
         record = msgspec.structs.replace(
@@ -85,7 +86,7 @@ class Heartbeat:
             failed=worker.jobs_failed,
             retried=worker.jobs_retried,
         )
-        await self._presence.beat(scripts.presence, record)
+        await self._presence.beat(runner, record)
         if not first:  # a worker that is there for a moment only (burst) leaves the queue to others
-            await self._maintainer.walk(scripts.keep)
-            await worker.dead.trim(scripts.trim_dead)
+            await self._maintainer.walk(runner)
+            await worker.dead.trim(runner)
