@@ -30,6 +30,7 @@ from fetchq import (
 from fetchq.contract import wire
 from fetchq.contract.charset import decode_text
 from fetchq.contract.urls import origin_of
+from fetchq.inspect import workers
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
@@ -38,8 +39,7 @@ from fetchq_worker.cli.bulk.result_line import encode_line
 from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.bulk.url_lines import LineSplitter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed
-from fetchq_worker.engine.run.runner import _checked
-from fetchq_worker.engine.upkeep import presence
+from fetchq_worker.engine.run.job import checked
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.fetch.cache import http_cache
 from fetchq_worker.fetch.cache.freshness import (
@@ -70,7 +70,7 @@ MAX_DECODED: Final = 1 << 20
 def job(data: bytes) -> None:
     """A payload under `arq:job:`, as a worker reads it."""
     try:
-        name, args, _, _, _ = _checked(deserialize_job_raw(data, deserializer=wire.deserialize))
+        name, args, _, _, _ = checked(deserialize_job_raw(data, deserializer=wire.deserialize))
     except DeserializationError:
         return
     if name == wire.FETCH_FUNCTION and args:
@@ -146,7 +146,7 @@ def attempts(data: bytes) -> None:
 
 def worker_record(data: bytes) -> None:
     """What stands under `fetchq:worker:`."""
-    known = presence.decode_record(data)
+    known = workers.decode_record(data)
     if known is not None:
         printable(known.host)
 

@@ -101,7 +101,7 @@ class Queue:
             max_bytes=max_bytes,
             default_life_ms=DAY_MS,
             look_at_aborts=aborts,
-            skip=passed,
+            offset=passed,
             lanes=lanes,
             only=only,
             now_ms=self.now_ms,
@@ -116,7 +116,7 @@ class Queue:
         for place, tries, aborted in reply.reported:
             jobs[place] = jobs[place]._replace(tries=tries, aborted=aborted)
             self._traced[jobs[place].id, token] = True
-        return Claim(reply.queued, reply.more, -1 if reply.wait_ms is None else reply.wait_ms, reply.skip, jobs)
+        return Claim(reply.queued, reply.more, -1 if reply.wait_ms is None else reply.wait_ms, reply.offset, jobs)
 
     def traced(self, job_id: str, token: str) -> bool:
         """Whether that claim said that there is more of the job than payload and lease."""
@@ -209,9 +209,9 @@ class Queue:
             self.runner, gap_ms=gap_ms, page=page, default_life_ms=DAY_MS, now_ms=self.now_ms
         )
 
-    async def find_aborts(self, *, mine: str = "w.", skip: int = 0, count: int = 100) -> AbortsReply:
+    async def find_aborts(self, *, mine: str = "w.", offset: int = 0, count: int = 100) -> AbortsReply:
         return await self._jobs.find_aborts(
-            self.runner, token_prefix=mine, max_age_ms=60_000, skip=skip, count=count, now_ms=self.now_ms
+            self.runner, token_prefix=mine, max_age_ms=60_000, offset=offset, count=count, now_ms=self.now_ms
         )
 
     async def lease_ends(self) -> dict[str, int]:

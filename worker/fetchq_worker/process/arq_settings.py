@@ -86,7 +86,7 @@ def worker_settings(
 def fetch_function() -> Function:
     """`fetch_data` as it is registered with a worker."""
     known = func(fetch_data, name=FETCH_FUNCTION, timeout=FETCH_TIMEOUT_S, max_tries=FETCH_MAX_TRIES)
-    return CountsOwnAttempts(**vars(known), unjudged_starts=MAX_CRASHES, finish_if_crashed=finish_if_crashed)
+    return CountsOwnAttempts(**vars(known), unchecked_starts=MAX_CRASHES, finish_if_crashed=finish_if_crashed)
 
 
 class _DiscreetRedisSettings(RedisSettings):

@@ -74,8 +74,8 @@ class ClaimReply(NamedTuple):
     """Due jobs are left for another call."""
     wait_ms: int | None
     """Until the next job or limit key is due, or the next lease ends."""
-    skip: int
-    """The `skip` of the next call."""
+    offset: int
+    """The `offset` of the next call."""
     clock_ms: int
     """The time by Redis's clock."""
     ids: list[bytes]
@@ -144,8 +144,8 @@ class CommitReply(NamedTuple):
 class AbortsReply(NamedTuple):
     """One page of the jobs whose cancelling was asked for."""
 
-    skip: int
-    """The `skip` of the next call."""
+    offset: int
+    """The `offset` of the next call."""
     any_brought_forward: bool
     """A waiting job was moved to the head of the queue."""
     running: list[bytes]
@@ -229,7 +229,7 @@ class JobCommands:
         max_bytes: int,
         default_life_ms: int,
         look_at_aborts: bool,
-        skip: int = 0,
+        offset: int = 0,
         lanes: str = "hdl",
         only: Sequence[bytes | str] = (),
         now_ms: int | None = None,
@@ -238,14 +238,14 @@ class JobCommands:
         """Takes up to `count` due jobs under the fencing token `token`, which no other call may use.
 
         No more are taken once their payloads exceed `max_bytes`. `default_life_ms` is how long past its due time a
-        stock client keeps a payload. `skip` due jobs are passed over: an earlier call found them held by others.
+        stock client keeps a payload. `offset` due jobs are passed over: an earlier call found them held by others.
         `lanes` is the order in which lanes are read: `h` high, `d` default, `l` low. With `only`, jobs of these ids.
         """
         args = (
-            _time(now_ms), token, lease_ms, count, max_bytes, skip, default_life_ms, "1" if look_at_aborts else "",
+            _time(now_ms), token, lease_ms, count, max_bytes, offset, default_life_ms, "1" if look_at_aborts else "",
             *self._run_prefixes, lanes, *only,
         )  # fmt: skip
-        queued, more, wait_ms, skip, clock_ms, ids, payloads, scores, reported = await runner.run(
+        queued, more, wait_ms, offset, clock_ms, ids, payloads, scores, reported = await runner.run(
             "jobs/claim", self._claim_keys, args, on_sent=on_sent
         )
         fields = iter(reported)
@@ -253,7 +253,7 @@ class JobCommands:
             queued,
             more == 1,
             None if wait_ms < 0 else wait_ms,
-            skip,
+            offset,
             clock_ms,
             ids,
             payloads,
@@ -316,17 +316,17 @@ class JobCommands:
         *,
         token_prefix: str,
         max_age_ms: int,
-        skip: int,
+        offset: int,
         count: int,
         now_ms: int | None = None,
     ) -> AbortsReply:
-        """Looks at `count` of the jobs whose cancelling was asked for, after `skip` of them.
+        """Looks at `count` of the jobs whose cancelling was asked for, after `offset` of them.
 
         `token_prefix` is what all tokens of this worker begin with. Entries without a job end after `max_age_ms`.
         """
-        args = (_time(now_ms), token_prefix, *self._abort_prefixes, max_age_ms, skip, count)
-        skip, brought_forward, running = await runner.run("jobs/find_aborts", self._abort_keys, args)
-        return AbortsReply(skip, brought_forward == 1, running)
+        args = (_time(now_ms), token_prefix, *self._abort_prefixes, max_age_ms, offset, count)
+        offset, brought_forward, running = await runner.run("jobs/find_aborts", self._abort_keys, args)
+        return AbortsReply(offset, brought_forward == 1, running)
 
     async def maintain(
         self,

@@ -258,7 +258,7 @@ async def test_aborts_are_looked_at_page_by_page(queue: Queue) -> None:
     passed, rounds = 0, 0
     running: list[bytes] = []
     while not running and rounds < 10:
-        passed, _, running = await queue.find_aborts(skip=passed, count=10)
+        passed, _, running = await queue.find_aborts(offset=passed, count=10)
         rounds += 1
     assert (running, rounds) == ([b"mine"], 3)
 

@@ -1,4 +1,4 @@
-"""Claiming: one call that takes as many due jobs as there are free slots."""
+"""Claims: one call takes as many due jobs as there are free slots."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from fetchq.store.runner import ScriptRunner
 from fetchq.store.scores import due_of
 
 from .admission import Admission
-from .lease import Lease
+from .lease import CancelReason, Lease
 
 logger = logging.getLogger("fetchq.engine")
 
 MAX_CLAIM_BYTES: Final = 16 << 20
-"""Payloads that one claim brings, at most: one more job may go over it."""
+"""The payloads of one claim, at most; the last job may exceed it."""
 
 MAX_UNACKNOWLEDGED: Final = 64
 
 LANES: Final = (*("hdl",) * 12, *("dhl",) * 3, "lhd")
-"""In which order a claim looks at the lanes, call by call: one in four leaves the first place to another lane."""
+"""The order in which a claim looks at the lanes, call by call: in one call of four, `high` is not the first."""
 COUNTER_DIGITS: Final = 24
-"""So many that no lease's record is as short as 64 bytes: of shorter ones Redis makes a list, and goes through it from
-the beginning for each job that is claimed or committed (redis.conf, `hash-max-listpack-value`)."""
+"""Enough to make each lease record longer than 64 bytes: a hash with shorter values is a listpack, which Redis scans
+from the beginning for each job that is claimed or committed (redis.conf, `hash-max-listpack-value`)."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """What one claim brought."""
+    """The reply of one claim."""
 
     leases: list[Lease]
     queued: int
-    """How many jobs are pending or running, whoever holds them."""
+    """The number of jobs that are pending or running, in any worker."""
     more: bool
     """Due jobs are left."""
     next_due_s: float | None
@@ -64,9 +64,9 @@ class Claimer:
         self._worker_id: Final = worker_id
         self._lease_ms: Final = lease_ms
         self._calls = 0
-        self._skip = 0
+        self._offset = 0
         self._unacknowledged: tuple[str, ...] = ()
-        """Tokens of calls that failed on the way: carried out or not, nobody knows."""
+        """Tokens of calls whose reply was lost: Redis may have carried them out."""
         self.clock_behind_s = 0.0
         """By how much this machine's clock is behind Redis's, less the time that the reply of the last claim took."""
 
@@ -78,7 +78,7 @@ class Claimer:
         only: Sequence[bytes | str] = (),
         on_sent: Callable[[], None] | None = None,
     ) -> Claim:
-        """Takes up to `count` due jobs that may start now; with `only`, from among these ids."""
+        """Claims up to `count` due jobs that may start now; with `only`, from among these ids."""
         if self._unacknowledged:
             await self._return_claims(runner)
         self._calls += 1
@@ -92,7 +92,7 @@ class Claimer:
                 max_bytes=MAX_CLAIM_BYTES,
                 default_life_ms=self._default_life_ms,
                 look_at_aborts=self._look_at_aborts,
-                skip=0 if only else self._skip,
+                offset=0 if only else self._offset,
                 lanes=LANES[self._calls % len(LANES)],
                 only=only,
                 on_sent=on_sent,
@@ -100,18 +100,18 @@ class Claimer:
             self.clock_behind_s = reply.clock_ms / 1000 - time.time()
             leases, wait_ms = _leases(token, reply), reply.wait_ms
             if leases and self._admission is not None:
-                leases, turn_ms = await self._admission.admit(runner, leases)
-                if turn_ms >= 0 and (wait_ms is None or wait_ms > turn_ms):
-                    wait_ms = turn_ms
+                leases, due_ms = await self._admission.admit(runner, leases)
+                if due_ms >= 0 and (wait_ms is None or wait_ms > due_ms):
+                    wait_ms = due_ms
         except REDIS_ERRORS:
             self._unacknowledged = (*self._unacknowledged, token)[-MAX_UNACKNOWLEDGED:]
             raise
         if not only:
-            self._skip = reply.skip
+            self._offset = reply.offset
         return Claim(leases, reply.queued, reply.more, None if wait_ms is None else wait_ms / 1000)
 
     async def _return_claims(self, runner: ScriptRunner) -> None:
-        """Requeues what claims took whose reply was lost: no worker runs it, and the leases are long."""
+        """Returns the jobs of claims whose reply was lost: else they would wait for the ends of their leases."""
         count = await self._commands.return_claims(runner, self._unacknowledged)
         self._unacknowledged = ()
         if count:
@@ -121,16 +121,16 @@ class Claimer:
 def _leases(token: str, reply: ClaimReply) -> list[Lease]:
     if len(reply.scores) == 1:
         due_ms, was_parked = due_of(reply.scores[0])
-        leases = [
-            Lease(key, token, payload, due_ms, 1, False, was_parked)
-            for key, payload in zip(reply.ids, reply.payloads, strict=True)
-        ]
+        jobs = zip(reply.ids, reply.payloads, strict=True)
+        leases = [Lease(key, token, payload, due_ms, 1, was_parked) for key, payload in jobs]
     else:
         leases = []
         for key, payload, score in zip(reply.ids, reply.payloads, reply.scores, strict=True):
             due_ms, was_parked = due_of(score)
-            leases.append(Lease(key, token, payload, due_ms, 1, False, was_parked))
+            leases.append(Lease(key, token, payload, due_ms, 1, was_parked))
     for place, tries, abort_asked in reply.reported:
         lease = leases[place]
-        lease.tries, lease.abort_asked, lease.traced = tries, abort_asked, True
+        lease.tries, lease.has_extra_keys = tries, True
+        if abort_asked:
+            lease.cancel(CancelReason.ABORT)
     return leases
