@@ -8,7 +8,7 @@
 -- ARGV[8]  now in ms, for tests; '' for Redis's own clock      ARGV[9]  prefix of the queues of limit keys
 -- ARGV[10...] four a job: id, the result to store, its life in ms ('0' stores none), its limit key ('' none or not known)
 --
--- Returns one number a job: 0 there is no such job, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
+-- Returns one number a job: 0 there is no such job on this queue, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
 --
 -- Atomic, since between the look and the removal a worker could claim the job. A lease left by a dead worker goes too,
 -- so that its run, should it wake up, has no token to commit with.
@@ -42,7 +42,7 @@ for i = 10, #ARGV, 4 do
   elseif redis.call('EXISTS', ARGV[3] .. id) == 1 then
     redis.call('ZADD', KEYS[2], now, id)
     outcome[#outcome + 1] = 2
-  elseif redis.call('EXISTS', ARGV[1] .. id) == 1 then
+  elseif redis.call('EXISTS', ARGV[1] .. id) == 1 and redis.call('ZSCORE', KEYS[1], id) then
     if ttl > 0 then
       redis.call('SET', ARGV[2] .. id, ARGV[i + 1], 'PX', ttl)
     end

@@ -7,7 +7,8 @@
 -- ARGV[5]  how many jobs the queue may hold, those that run included; '' for any number
 -- ARGV[6]  the share of maxmemory from which on nothing is added; '' where memory is not to be looked at now
 -- ARGV[7...] five a job: id, payload, due ('' at once, '+N' in N ms, 'N' at N ms since the epoch),
---     limit key ('' none, or one that only a worker can know), lane ('', 'h', 'l') followed by the deadline in ms, if any
+--     limit key ('' none, or one that only a worker can know), lane ('', 'h', 'l') followed by the deadline in ms, if any,
+--     and by '~' with the payload's TTL in ms, if any
 --
 -- Returns {taken, stopped, why, measured, limit}:
 --   taken    a flat list of pairs, one for each id that was taken: its place in the batch from 1, and what holds it (the
@@ -105,12 +106,15 @@ for i = FIRST, #ARGV, WIDTH do
     if due ~= '' then
       at = string.sub(due, 1, 1) == '+' and now + tonumber(due) or tonumber(due)
     end
-    local lane, deadline = '', ''
+    local lane, deadline, ttl = '', '', ''
     if note ~= '' then
-      lane, deadline = string.match(note, '^([hl]?)(%d*)$')
+      lane, deadline, ttl = string.match(note, '^([hl]?)(%d*)~?(%d*)$')
     end
     if not all_new then
       redis.call('SET', job_key, ARGV[i + 1])
+    end
+    if ttl ~= '' then
+      redis.call('PEXPIRE', job_key, ttl)
     end
     local stands = at <= now
     if stands and key ~= '' then
