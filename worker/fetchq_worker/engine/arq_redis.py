@@ -69,7 +69,7 @@ class NamespacedArqRedis(ArqRedis):
         return client
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        return await super().execute_command(*self.names.translate(args), **options)
+        return await super().execute_command(*self.names.translate(args), **options)  # type: ignore[no-untyped-call]  # redis-py's
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         pipeline = NamespacedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
@@ -112,4 +112,4 @@ class NamespacedPipeline(Pipeline):
     names: KeyNames
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        return super().execute_command(*self.names.translate(args), **options)  # type: ignore[no-untyped-call]
+        return super().execute_command(*self.names.translate(args), **options)
