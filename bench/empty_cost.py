@@ -25,6 +25,9 @@ from arq.connections import ArqRedis
 from arq.typing import WorkerCoroutine
 from arq.worker import func
 
+from bench.testbed.failure import BenchFailure
+from bench.testbed.processes import REPO, run, stop_on_signals
+from bench.testbed.redis_server import RedisServer, redis_server
 from fetchq.contract.job_ids import JobIds
 from fetchq.contract.wire import encode_job
 from fetchq.store.connection import connect
@@ -33,10 +36,6 @@ from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import settle_in
 from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
-
-from .failure import BenchFailure
-from .processes import REPO, run, stop_on_signals
-from .redis_server import RedisServer, redis_server
 
 JOBS: Final = 20_000
 WARM_UP_JOBS: Final = 2_000

@@ -8,8 +8,8 @@ from typing import Final
 from arq import create_pool
 from arq.connections import RedisSettings
 
-from bench.redis_server import RedisServer
-from bench.site import Site
+from bench.testbed.redis_server import RedisServer
+from bench.testbed.site import Site
 from fetchq import Producer
 from fetchq.store.scores import PARKED
 

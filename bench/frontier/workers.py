@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
-from bench.processes import Child
-from bench.redis_server import RedisServer
+from bench.testbed.processes import Child
+from bench.testbed.redis_server import RedisServer
 
 CONCURRENCY: Final = 100
 LOOPBACK: Final = "127.0.0.0/8"

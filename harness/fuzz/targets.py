@@ -29,6 +29,8 @@ from fetchq import (
 )
 from fetchq.contract import wire
 from fetchq.contract.charset import decode_text
+from fetchq.contract.urls import origin_of
+from fetchq.inspect import workers
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
@@ -37,8 +39,7 @@ from fetchq_worker.cli.bulk.result_line import encode_line
 from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.bulk.url_lines import LineSplitter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed
-from fetchq_worker.engine.run.runner import _checked
-from fetchq_worker.engine.upkeep import presence
+from fetchq_worker.engine.run.job import checked
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.fetch.cache import http_cache
 from fetchq_worker.fetch.cache.freshness import (
@@ -53,10 +54,10 @@ from fetchq_worker.fetch.cache.freshness import (
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
 from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge, ContentDecoder, codings_of
-from fetchq_worker.fetch.http.redirect import Hop, next_hop, origin_of
+from fetchq_worker.fetch.http.redirect import Hop, next_hop
 from fetchq_worker.fetch.job import history as record
-from fetchq_worker.fetch.job.retry import retry_after_s
 from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for
+from fetchq_worker.politeness.retry_after import retry_after_s
 from fetchq_worker.settings import ENV_PREFIX, InvalidSetting, Settings
 
 Target = Callable[[bytes], None]
@@ -69,7 +70,7 @@ MAX_DECODED: Final = 1 << 20
 def job(data: bytes) -> None:
     """A payload under `arq:job:`, as a worker reads it."""
     try:
-        name, args, _, _, _ = _checked(deserialize_job_raw(data, deserializer=wire.deserialize))
+        name, args, _, _, _ = checked(deserialize_job_raw(data, deserializer=wire.deserialize))
     except DeserializationError:
         return
     if name == wire.FETCH_FUNCTION and args:
@@ -145,7 +146,7 @@ def attempts(data: bytes) -> None:
 
 def worker_record(data: bytes) -> None:
     """What stands under `fetchq:worker:`."""
-    known = presence.decode_record(data)
+    known = workers.decode_record(data)
     if known is not None:
         printable(known.host)
 

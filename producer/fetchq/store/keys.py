@@ -9,10 +9,16 @@ from typing import Final
 
 import msgspec
 
-DEFAULT_QUEUE: Final = "arq:queue"
+from fetchq.errors import InvalidRequest
 
-PUSH_PREFIX_LEN: Final = 8
-"""How many leading characters of a job id name its push channel: those that all ids of one producer share."""
+DEFAULT_QUEUE: Final = "arq:queue"
+MAX_QUEUE_CHARS: Final = 200
+
+
+def check_queue(name: object) -> None:
+    """Raises `InvalidRequest` for a name that no queue can have."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_QUEUE_CHARS or not name.isprintable():
+        raise InvalidRequest("queue", f"takes a name of 1 to {MAX_QUEUE_CHARS} printable characters")
 
 
 class Keys(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from harness.chaos.sentinel import SentinelCluster
+from harness.servers.sentinel import SentinelCluster
 from redis.asyncio import Redis, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -82,7 +82,7 @@ def test_a_password_that_is_not_percent_encoded_is_refused_and_no_piece_of_it_sh
 
 
 def test_an_address_with_a_password_and_a_slip_says_both_the_slip_and_how_to_encode() -> None:
-    with pytest.raises(InvalidRedisURL, match=r"number of the Redis database .* percent-encoded"):
+    with pytest.raises(InvalidRedisURL, match=r"Redis database number .* percent-encoded"):
         RedisAddress.parse("redis://:hunter2@host/x")
 
 

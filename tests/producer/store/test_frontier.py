@@ -9,9 +9,9 @@ from tests.support.scripted_queue import LEASE_MS, T0, Queue
 from fetchq.store.scores import read_score
 from fetchq.store.scripts import script_source
 from fetchq_worker.engine.queue.admission import WILL_NOT_RUN
-from fetchq_worker.engine.queue.commit import Action, Committer, Outcome
+from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Lease
-from fetchq_worker.engine.run.dead_letters import DeadLetters
+from fetchq_worker.engine.queue.outcome import Action, Outcome
 
 KEY = "example.org"
 
@@ -201,8 +201,9 @@ async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue,
     await _enqueue(queue, *_ids(16))
     claim = await queue.claim(16)
     assert await queue.admit(*[(job_id, "w.1", KEY) for job_id in claim.ids]) == []
-    dead = DeadLetters(queue.keys, ttl_s=60, most=0)
-    committer = Committer(queue.keys, dead, delay_s=60, on_commit=lambda next_due_s: None)
+    committer = Committer(
+        queue.keys, dead_letter_ttl_ms=1, dead_letter_max=0, delay_s=60, on_commit=lambda next_due_s: None
+    )
     committer.use(queue.scripts.commit)
     for number, job_id in enumerate(claim.ids):
         lease = Lease(job_id.encode(), "w.1", b"", 0, 1)

@@ -138,7 +138,7 @@ async def test_work_that_another_worker_finished_in_an_outage_is_not_claimed_bef
             turned.set()
 
         monkeypatch.setattr(early, "_poll_iteration", turn_and_tell)
-        early._wake_event.ring()
+        early._wake_event.set()
         await turned.wait()
         may_commit.set()
         assert [await job.result(poll_delay=0.01) for job in jobs if job] == ["done"] * 2
@@ -163,7 +163,7 @@ async def test_claiming_stops_while_commits_wait(durable_server: RedisServer, du
         release.set()
         await wait_until(lambda: worker.committer.stalled)
         assert worker.committer.backlog == 10
-        assert worker._claim_count() == 0
+        assert worker._claims._count() == 0
         durable_server.start()
         await wait_until(lambda: worker.jobs_complete == 30)
         await wait_until(lambda: worker.committer.backlog == 0)

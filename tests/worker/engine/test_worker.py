@@ -23,10 +23,10 @@ from tests.support.scripted_queue import Queue
 
 from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
+from fetchq.inspect.workers import live_workers
 from fetchq.store.keys import Keys
 from fetchq_worker.engine import Snooze, Worker
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
-from fetchq_worker.engine.upkeep.presence import live_workers
 
 from .conftest import MakeWorker
 
@@ -174,14 +174,14 @@ async def test_an_abort_that_comes_while_the_starts_of_a_job_are_judged_keeps_it
         judging.set()
         await judged.wait()
 
-    function = CountsOwnAttempts(**vars(func(work, name="work")), unjudged_starts=1, finish_if_crashed=judge)
+    function = CountsOwnAttempts(**vars(func(work, name="work")), unchecked_starts=1, finish_if_crashed=judge)
     job = await redis.enqueue_job("work", _job_try=2)
     assert job is not None
     worker = make_worker([function], allow_abort_jobs=True, on_job_start=hooks, on_job_end=hooks)
     async with running(worker), asyncio.timeout(10):
         await judging.wait()
         aborting = asyncio.create_task(job.abort(timeout=5, poll_delay=0.01))
-        await wait_until(lambda: all(lease.abort_asked for lease in worker.leases))
+        await wait_until(lambda: all(lease.aborted for lease in worker.leases))
         judged.set()
         assert await aborting is True
     assert hooks.mock_calls == []

@@ -19,8 +19,8 @@ from tests.support.site import Site, answer
 import fetchq_worker
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq.contract import wire
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.store.address import RedisAddress
-from fetchq.store.keys import PUSH_PREFIX_LEN
 from fetchq_worker import engine, worker_settings
 from fetchq_worker.engine.run.context import RunContext
 from fetchq_worker.engine.run.snooze import Snooze

@@ -86,7 +86,7 @@ def worker_settings(
 def fetch_function() -> Function:
     """`fetch_data` as it is registered with a worker."""
     known = func(fetch_data, name=FETCH_FUNCTION, timeout=FETCH_TIMEOUT_S, max_tries=FETCH_MAX_TRIES)
-    return CountsOwnAttempts(**vars(known), unjudged_starts=MAX_CRASHES, finish_if_crashed=finish_if_crashed)
+    return CountsOwnAttempts(**vars(known), unchecked_starts=MAX_CRASHES, finish_if_crashed=finish_if_crashed)
 
 
 class _DiscreetRedisSettings(RedisSettings):
@@ -125,9 +125,9 @@ def _hooks(settings: Settings, gate: FetchGate, queue: str, theirs: dict[str, An
         ctx["dead_letters"] = settings.dead_letters
         ctx["outcomes"] = Counter()  # every job's ctx is a copy of this one; what is counted in it is counted for all
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
-        if gate.cooling is not None:
+        if gate.cooldowns is not None:
             gate.use(ctx["fetcher"].resolver)
-            ctx["feedback"] = Feedback(gate.cooling, gate.policy, breaks=settings.circuit_breaker)
+            ctx["feedback"] = Feedback(gate.cooldowns, gate.policy, circuit_breaker=settings.circuit_breaker)
         await _run(theirs.get("on_startup"), ctx)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:

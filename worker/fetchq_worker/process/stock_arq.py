@@ -5,13 +5,16 @@ The engine's commit does all of this in one call; its runs have a lease token.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
+from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.context import RunContext, run_context
-from fetchq_worker.fetch.log import log
+
+logger = logging.getLogger("fetchq.fetch")
 
 _DEFAULT_KEYS: Final = Keys()
 
@@ -28,7 +31,7 @@ async def finish_under_stock_arq(ctx: dict[str, Any]) -> None:
     try:
         await _finish(ctx["redis"], run, ctx["job_id"], ctx.get("keys", _DEFAULT_KEYS))
     except (RedisError, OSError) as problem:
-        log.warning("job.unsettled", job_id=ctx["job_id"], why=str(problem))
+        logger.warning("job.unsettled job=%s error=%s", ctx["job_id"], problem)
 
 
 async def _finish(redis: Any, run: RunContext, job_id: str, keys: Keys) -> None:

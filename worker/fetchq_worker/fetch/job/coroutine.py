@@ -17,7 +17,7 @@ from arq.worker import Retry
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
 from fetchq.contract.placement import deadline_ms_of
-from fetchq.contract.validation import MAX_URL_CHARS
+from fetchq.contract.urls import MAX_URL_CHARS
 from fetchq.contract.wire import FETCH_FUNCTION, decode_request
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.context import run_context
@@ -25,13 +25,14 @@ from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch.attempt.attempt import run_attempt
 from fetchq_worker.fetch.http.client import Fetcher
 from fetchq_worker.fetch.http.phases import Phases
-from fetchq_worker.fetch.log import log, standard_log
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.settings import DeadLetterKind, Settings
 
 from .dead_letter import is_dead, letter_of
 from .history import AttemptHistory, HistoryUnavailable, load_history, save_history
 from .retry import next_delay_s
+
+logger = logging.getLogger("fetchq.fetch")
 
 MAX_CRASHES: Final = 5
 """How often a job may take its worker down with it before it ends as WORKER_LOST."""
@@ -172,14 +173,15 @@ async def _run_once(
     feedback: Feedback | None = ctx.get("feedback") if run_context(ctx).limit_key else None
     phases = Phases(
         None if _may_repeat(request) else partial(_mark_sending, ctx, record),
-        None if feedback is None else partial(feedback.heed, request),
+        None if feedback is None else partial(feedback.on_response, request),
     )
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
     crawl_delay_s = None
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
     if feedback is not None:
-        run_context(ctx).outcome_note = feedback.note_of(request, result, phases, crawl_delay_s)
+        note = feedback.note_of(request, result, sent=phases.sent, crawl_delay_s=crawl_delay_s)
+        run_context(ctx).outcome_note = note
     result = _with_history(result, record)
     delay_s = _delay_after(fetcher, request, result, phases, _now(ctx))
     if delay_s is None:
@@ -342,20 +344,20 @@ def _ended(
 
 def _give_back(ctx: dict[str, Any], defer_s: float, why: str) -> Snooze:
     run_context(ctx).uncounted = True
-    log.warning("fetch.given_back", job_id=ctx["job_id"], defer_s=defer_s, why=why)
+    logger.warning("fetch.snoozed job=%s defer_s=%s: %s", ctx["job_id"], defer_s, why)
     return Snooze(defer_s)
 
 
 def _retried(result: FetchResult, delay_s: float) -> None:
-    if standard_log.isEnabledFor(logging.INFO):
-        log.info(
-            "fetch.retried",
-            job_id=result.id,
-            url=result.url,
-            status=result.status.value,
-            http_status=result.http_status,
-            attempt=len(result.attempts),
-            delay_s=round(delay_s, 3),
+    if logger.isEnabledFor(logging.INFO):
+        logger.info(
+            "fetch.retried job=%s url=%s status=%s http_status=%s attempt=%d delay_s=%.3f",
+            result.id,
+            result.url,
+            result.status,
+            result.http_status,
+            len(result.attempts),
+            delay_s,
         )
 
 
@@ -374,14 +376,14 @@ def _finished(ctx: dict[str, Any], result: FetchResult) -> FetchResult:
     outcomes: Counter[FetchStatus] | None = ctx.get("outcomes")
     if outcomes is not None:
         outcomes[result.status] += 1
-    if standard_log.isEnabledFor(logging.DEBUG):
-        log.debug(
-            "fetch.finished",
-            job_id=result.id,
-            url=result.url,
-            status=result.status.value,
-            http_status=result.http_status,
-            attempts=len(result.attempts),
-            total_s=result.timing.total_s,
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(
+            "fetch.finished job=%s url=%s status=%s http_status=%s attempts=%d total_s=%s",
+            result.id,
+            result.url,
+            result.status,
+            result.http_status,
+            len(result.attempts),
+            result.timing.total_s,
         )
     return result

@@ -8,7 +8,7 @@
 -- ARGV[8]  now in ms, for tests; '' for Redis's own clock      ARGV[9]  prefix of the queues of limit keys
 -- ARGV[10...]  four a job: id, the result to store, its TTL in ms ('0' stores none), its limit key ('' none or not known)
 --
--- Returns one number a job: 0 no such job, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
+-- Returns one number a job: 0 no such job on this queue, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
 --
 -- Atomic: a worker could claim the job between the look and the removal. The lease of a dead worker is removed too, so that
 -- its run has no lease to commit with, should it still run.
@@ -49,7 +49,7 @@ local function cancel(id, result, ttl_ms, key)
   elseif redis.call('EXISTS', progress_key .. id) == 1 then
     redis.call('ZADD', abort, clock.now_ms, id)
     return RUNNING
-  elseif redis.call('EXISTS', job_key .. id) == 0 then
+  elseif redis.call('EXISTS', job_key .. id) == 0 or not redis.call('ZSCORE', pending, id) then
     return NOT_FOUND
   end
   if tonumber(ttl_ms) > 0 then

@@ -7,7 +7,8 @@
 -- ARGV[5]  maximum number of jobs of the queue, running jobs included; '' for no limit
 -- ARGV[6]  share of maxmemory from which on no job is added; '' to skip the check of memory
 -- ARGV[7...]  five a job: id, payload, due ('' at once, '+N' in N ms, 'N' at N ms since the epoch),
---     limit key ('' none, or one that only a worker can know), lane ('', 'h', 'l') followed by the deadline in ms, if any
+--     limit key ('' none, or one that only a worker can know), lane ('', 'h', 'l') followed by the deadline in ms, if any, and
+--     by '~' and the payload's TTL in ms, if any
 --
 -- Returns {existing, stopped, why, measured, limit}:
 --   existing  a flat list of pairs, one for each id that exists: its place in the batch from 1, and what holds it (the job's
@@ -125,9 +126,12 @@ for i = FIRST, #ARGV, WIDTH do
     if due ~= '' then
       at = string.sub(due, 1, 1) == '+' and now + tonumber(due) or tonumber(due)
     end
-    local lane, deadline = '', ''
+    local lane, deadline, ttl_ms = '', '', ''
     if ARGV[i + 4] ~= '' then
-      lane, deadline = string.match(ARGV[i + 4], '^([hl]?)(%d*)$')
+      lane, deadline, ttl_ms = string.match(ARGV[i + 4], '^([hl]?)(%d*)~?(%d*)$')
+    end
+    if ttl_ms ~= '' then
+      redis.call('PEXPIRE', job_key .. id, ttl_ms)
     end
     add(id, at, limit_key.known(ARGV[i + 3]), lane, deadline)
   end
