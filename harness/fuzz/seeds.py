@@ -13,7 +13,7 @@ from tests.upgrades.test_frozen_wire import FOLDER, frozen
 
 from fetchq.contract import wire
 from fetchq.contract.request import WIRE_VERSION
-from fetchq_worker.fetch.cache.freshness import StoredAnswer
+from fetchq_worker.fetch.cache.freshness import StoredResponse
 from fetchq_worker.fetch.cache.http_cache import _Entry
 
 FOUND: Final = Path(__file__).parent / "found"
@@ -21,7 +21,7 @@ FOUND: Final = Path(__file__).parent / "found"
 
 _JOBS: Final = [frozen(path.stem) for path in sorted(FOLDER.glob("job-*"))]
 _REQUESTS: Final = [msgspec.msgpack.encode(wire.deserialize(data)["a"][0]) for data in _JOBS]
-_ANSWER: Final = StoredAnswer(
+_RESPONSE: Final = StoredResponse(
     200,
     (
         ("Cache-Control", 'max-age=60, stale-if-error="5"'),
@@ -46,7 +46,7 @@ SEEDS: Final[dict[str, list[bytes]]] = {
     "result": [frozen(path.stem) for path in sorted(FOLDER.glob("result-*"))],
     "attempts": [frozen(path.stem) for path in sorted(FOLDER.glob("attempts-*"))],
     "worker_record": [b'{"id":"w","host":"h","pid":1,"version":"1","queue":"q","functions":["f"],"running":1}'],
-    "cache_entry": [msgspec.msgpack.encode(_Entry(_ANSWER))],
+    "cache_entry": [msgspec.msgpack.encode(_Entry(_RESPONSE))],
     "settings": [
         b"concurrency=5\nallow_net=10.0.0.0/8 ::1/128\nallow_port=22,25\nlease_s=1e1\nverbose=true\nuser_agent=x/1"
     ],

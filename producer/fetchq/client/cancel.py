@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fetchq.contract import wire
 from fetchq.contract.job_ids import check_id
-from fetchq.contract.placement import limit_key_of
+from fetchq.contract.placement import limit_key_of, stored_limits_of
 from fetchq.contract.request import DEFAULT_RESULT_TTL_S
 from fetchq.contract.urls import find_host
 from fetchq.errors import FetchqError, InvalidRequest
@@ -147,6 +147,7 @@ def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, in
     if payload is not None:
         try:
             job = wire.deserialize(payload)
+            limit_key, _ = stored_limits_of(job)
             request = wire.decode_request(job["a"][0])
             ttl_s, limit_key = request.result_ttl_s, limit_key_of(request)
         except (FetchqError, LookupError):  # another coroutine's job, or one that cannot be read: cancelled too

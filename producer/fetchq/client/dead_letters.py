@@ -14,7 +14,7 @@ import msgspec
 
 from fetchq.contract.dead_letter import DeadLetter, RetryOutcome, decode_dead_letter, payload_for_retry
 from fetchq.contract.job_ids import check_id
-from fetchq.contract.placement import lane_and_deadline_of, limit_key_of
+from fetchq.contract.placement import lane_and_deadline_of, limit_key_of, stored_limits_of
 from fetchq.contract.status import FetchStatus
 from fetchq.contract.urls import find_host
 from fetchq.contract.validation import check_seconds
@@ -261,10 +261,10 @@ def _host(name: object) -> str:
 
 
 def _limits_of(dead_letter: DeadLetter) -> tuple[str, str]:
-    """The limit key and the lane of the job, as far as its request tells."""
+    """The limit key and the lane of the job, as far as its payload tells."""
     request = dead_letter.request
     if request is None:
-        return "", ""
+        return stored_limits_of(dead_letter.job or {})
     return limit_key_of(request), lane_and_deadline_of(msgspec.structs.replace(request, deadline=None))
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from typing import Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from fetchq.contract import wire
-from fetchq.contract.job_ids import JobIds, id_for_key
-from fetchq.contract.placement import due_of, lane_and_deadline_of, limit_key_of
-from fetchq.contract.request import FetchRequest
-from fetchq.errors import FetchqError, KeyConflict, NotDurable, QueueFull, RedisFull
+from fetchq.contract.job_ids import JobIds, check_id, id_for_key
+from fetchq.contract.placement import KEY_PREFIX, due_of, lane_and_deadline_of, lane_of, limit_key_of
+from fetchq.contract.priority import Priority
+from fetchq.contract.request import MAX_WAIT_S, FetchRequest
+from fetchq.contract.validation import check_limit_key, check_seconds, check_whole
+from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, NotDurable, QueueFull, RedisFull
 from fetchq.store.commands import EnqueuedBatch, JobCommands, NewJob
 from fetchq.store.errors import CONNECTION_ERRORS, translated
 from fetchq.store.runner import ScriptRunner
@@ -21,6 +26,8 @@ from .backpressure import Capacity, Ticket
 from .durability import DurableCalls
 from .write_policy import WritePolicy
 
+MAX_EXPIRES_S: Final = 10 * 366 * 86_400.0
+MAX_JOB_TRY: Final = 1_000_000
 CALLS_AT_ONCE: Final = 64
 """Concurrent calls, and with them connections: any number of tasks may share a producer."""
 
@@ -43,6 +50,70 @@ class Enqueued(NamedTuple):
     problem: FetchqError | asyncio.CancelledError | None
 
 
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of `enqueue_job`: arq's six, and two of ours. Their names in a call begin with `_`."""
+
+    job_id: str | None = None
+    queue_name: str | None = None
+    defer_until: datetime | None = None
+    defer_by: float | timedelta | None = None
+    expires: float | timedelta | None = None
+    job_try: int | None = None
+    priority: Priority | str = Priority.DEFAULT
+    limit_key: str | None = None
+
+    @classmethod
+    def taken_from(cls, kwargs: dict[str, Any]) -> JobOptions:
+        """Takes the names that begin with `_` out of the arguments of a call. Raises `InvalidRequest`."""
+        given = {name[1:]: kwargs.pop(name) for name in [name for name in kwargs if name.startswith("_")]}
+        for name in given:
+            if name not in cls.__struct_fields__:
+                known = ", ".join(f"_{field}" for field in cls.__struct_fields__)
+                raise InvalidRequest(f"_{name}", f"is not an option of enqueue_job, which takes {known}")
+        options = cls(**given)
+        options._check()
+        return options
+
+    def _check(self) -> None:
+        if self.job_id is not None:
+            check_id(self.job_id)
+        if self.defer_until is not None and not isinstance(self.defer_until, datetime):
+            raise InvalidRequest("_defer_until", f"takes a datetime, not {type(self.defer_until).__name__}")
+        if self.defer_until is not None and self.defer_by is not None:
+            raise InvalidRequest("_defer_until", "is not used together with _defer_by")
+        if self.defer_by is not None:
+            check_seconds("_defer_by", _seconds(self.defer_by), 0, MAX_WAIT_S)
+        if self.defer_until is not None:
+            check_seconds("_defer_until", max(0.0, self.defer_until.timestamp() - time.time()), 0, MAX_WAIT_S)
+        if self.expires is not None:
+            check_seconds("_expires", _seconds(self.expires), 0.001, MAX_EXPIRES_S)
+        if self.job_try is not None:
+            check_whole("_job_try", self.job_try, 1, MAX_JOB_TRY)
+        if self.priority not in tuple(Priority):
+            raise InvalidRequest("_priority", f"takes high, default or low, not {self.priority!r}")
+        if self.limit_key is not None:
+            check_limit_key("_limit_key", self.limit_key)
+
+    def job(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_id: str) -> NewJob:
+        """The job with these options. Raises `InvalidRequest` for an argument that cannot be encoded."""
+        priority = Priority(self.priority)
+        more = {"limit_key": self.limit_key, "priority": "" if priority is Priority.DEFAULT else priority.value}
+        try:
+            payload = wire.encode_job(
+                function, args, kwargs, now_in_ms(), self.job_try, **{name: v for name, v in more.items() if v}
+            )
+        except (TypeError, ValueError, OverflowError, RecursionError) as problem:
+            raise InvalidRequest("arguments", str(problem)) from problem
+        due = ""
+        if self.defer_by:
+            due = f"+{_ms(self.defer_by)}"
+        elif self.defer_until is not None:
+            due = str(max(0, round(self.defer_until.timestamp() * 1000)))
+        limit_key = "" if self.limit_key is None else f"{KEY_PREFIX}{self.limit_key}"
+        ttl = "" if self.expires is None else f"~{_ms(self.expires)}"
+        return NewJob(job_id, payload, due, limit_key, lane_of(priority) + ttl)
+
+
 class QueueWriter:
     """Enqueues the jobs of one producer."""
 
@@ -60,6 +131,13 @@ class QueueWriter:
 
     def new_id(self) -> str:
         return self._ids.take(1)[0]
+
+    async def enqueue_job(self, job: NewJob) -> Enqueued:
+        """Enqueues one job. `ids` is empty without a problem where another job or its result has the id."""
+        reply = await self.put([job])
+        # A connection that broke can have enqueued it: then the second try finds the same payload.
+        is_other = any(holder != job.payload for _, holder in reply.existing)
+        return Enqueued([job.id] if reply.arrived and not is_other else [], reply.problem)
 
     async def enqueue(self, requests: Sequence[FetchRequest], ticket: Ticket | None = None) -> Enqueued:
         """Enqueues fetches in one round trip. Errors and a cancellation are returned in the reply, not raised.
@@ -148,6 +226,14 @@ class QueueWriter:
                     if session.closed:  # meanwhile: another connection would stay open
                         raise
                     return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
+
+
+def _seconds(duration: float | timedelta) -> float:
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
+def _ms(duration: float | timedelta) -> int:
+    return round(_seconds(duration) * 1000)
 
 
 def now_in_ms() -> int:

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Self, Unpack, overload
 
 from redis.asyncio import Redis
 
-from fetchq.contract import wire
 from fetchq.contract.job_ids import check_id
 from fetchq.contract.placement import check_schedule
+from fetchq.contract.priority import Priority
 from fetchq.contract.request import FetchRequest, RequestOptions, build_request
 from fetchq.contract.result import FetchResult
 from fetchq.contract.validation import check_whole
-from fetchq.errors import FetchqError, InvalidRequest
+from fetchq.errors import FetchqError
 from fetchq.store.address import DEFAULT_URL, RedisAddress
-from fetchq.store.commands import NewJob
 from fetchq.store.connection import connect
-from fetchq.store.keys import DEFAULT_QUEUE, Keys
+from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_queue
 from fetchq.store.session import Session
 
 from . import handles
 from .batch import BatchPipeline, abatches, attach_enqueued
 from .cancel import Canceller
 from .dead_letters import DeadLetters
-from .enqueue import QueueWriter, now_in_ms
+from .enqueue import JobOptions, QueueWriter
 from .handles import CancelOutcome, FetchJob, Job, JobStatus
 from .hosts import HostState, read_hosts
 from .limits import Limits
@@ -61,6 +61,7 @@ class Producer:
         """
         if redis.connection_pool.connection_kwargs.get("decode_responses"):
             raise FetchqError("the Redis client has decode_responses=True; jobs are bytes, so it must be without")
+        check_queue(queue)
         self._owns_redis = False
         self.keys: Final = Keys(queue=queue, namespace=namespace)
         self._session: Final = Session(redis, self.keys)
@@ -70,6 +71,9 @@ class Producer:
         self.dead_letters: Final = DeadLetters(self._session)
         self.limits: Final = Limits(self._session)
         """The limits of hosts."""
+        self._options: Final = options
+        self._others: Final[dict[str, Producer]] = {}
+        """Producers of other queues on the same client, for `enqueue_job(_queue_name=...)`."""
 
     @classmethod
     def from_url(
@@ -102,6 +106,8 @@ class Producer:
         if self._session.is_foreign:
             return
         try:
+            for other in self._others.values():
+                await other.aclose()
             await self._writer.aclose()
             await self.results.aclose()
         finally:
@@ -150,21 +156,54 @@ class Producer:
             raise
         return [FetchJob(self, job_id) for job_id in pipeline.ids]
 
-    async def enqueue_job(self, function: str, *args: Any, **kwargs: Any) -> Job:
-        """Enqueues a job of your own coroutine, registered with the workers as `function`.
+    @overload
+    async def enqueue_job(
+        self,
+        function: str,
+        *args: Any,
+        _job_id: None = None,
+        _queue_name: str | None = None,
+        _defer_until: datetime | None = None,
+        _defer_by: float | timedelta | None = None,
+        _expires: float | timedelta | None = None,
+        _job_try: int | None = None,
+        _priority: Priority | str = Priority.DEFAULT,
+        _limit_key: str | None = None,
+        **kwargs: Any,
+    ) -> Job: ...
+    @overload
+    async def enqueue_job(self, function: str, *args: Any, _job_id: str, **kwargs: Any) -> Job | None: ...
+    async def enqueue_job(self, function: str, *args: Any, **kwargs: Any) -> Job | None:
+        """Enqueues a job of your own coroutine, registered with the workers as `function`. As arq's `enqueue_job`.
 
-        Arguments are plain values or msgspec structs. Raises `InvalidRequest` for one that cannot be encoded.
+        Arguments are plain values or msgspec structs. Options begin with `_`:
+
+        `_job_id`: the job's id. While a job or result of this id exists, nothing is enqueued and None is returned.
+        `_queue_name`: another queue. `_defer_until`, `_defer_by` (seconds or a timedelta): when the job is due.
+        `_expires` (seconds or a timedelta): the job is not started or retried later than this; by default it never
+        expires. `_job_try`: the number of its first try. `_priority`: `high`, `default` or `low`.
+        `_limit_key`: the job counts under the limits of this name (`producer.limits.set("key:NAME", ...)`).
+
+        Raises `InvalidRequest` for another name that begins with `_`, and for an argument that cannot be encoded.
         """
-        try:
-            payload = wire.encode_job(function, args, kwargs, now_in_ms())
-        except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-            raise InvalidRequest("arguments", str(problem)) from problem
-        job = Job(self, self._writer.new_id())
-        reply = await self._writer.put([NewJob(job.id, payload, "", "", "")])
-        if reply.problem is not None:
-            reply.problem.enqueued = (job,) * reply.arrived  # type: ignore[union-attr]  # a cancellation takes it too
-            raise reply.problem
-        return job
+        self._session.check()
+        options = JobOptions.taken_from(kwargs)
+        producer = self._on_queue(options.queue_name)
+        job_id = options.job_id or self._writer.new_id()
+        job = Job(producer, job_id)
+        ids, problem = await producer._writer.enqueue_job(options.job(function, args, kwargs, job_id))
+        if problem is not None:
+            problem.enqueued = (job,) * len(ids)  # type: ignore[union-attr]  # a cancellation takes it too
+            raise problem
+        return job if ids else None
+
+    def _on_queue(self, name: str | None) -> Producer:
+        if name is None or name == self.keys.queue:
+            return self
+        if name not in self._others:
+            namespace = self.keys.namespace
+            self._others[name] = Producer(self._session.redis, queue=name, namespace=namespace, **self._options)
+        return self._others[name]
 
     def job(self, job_id: str) -> FetchJob:
         """A handle on the fetch job of this id. Sends nothing. Raises `InvalidRequest` if it is no string."""

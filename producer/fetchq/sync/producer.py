@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Self, Unpack, overload
 from weakref import WeakSet
 
 import redis
@@ -20,11 +22,12 @@ from fetchq.client.limits import Limits
 from fetchq.client.producer import Producer
 from fetchq.client.write_policy import WriteOptions, WritePolicy
 from fetchq.contract.job_ids import check_id
+from fetchq.contract.priority import Priority
 from fetchq.contract.request import FetchRequest, RequestOptions
 from fetchq.contract.result import FetchResult
 from fetchq.errors import FetchqError
 from fetchq.store.address import DEFAULT_URL, RedisAddress
-from fetchq.store.keys import DEFAULT_QUEUE
+from fetchq.store.keys import DEFAULT_QUEUE, check_queue
 from fetchq.store.session import client_like
 
 from .blocking import blocking, iterating
@@ -54,6 +57,7 @@ class SyncProducer:
         Raises `InvalidRedisURL`, and `InvalidRequest` as `Producer` does. Nothing is sent yet.
         """
         WritePolicy.of(options)
+        check_queue(queue)
         self._source: Final = RedisAddress.parse(client) if isinstance(client, str) else client
         self._settings: Final[dict[str, Any]] = {"queue": queue, "namespace": namespace, **options}
         self._lock = threading.Lock()
@@ -101,7 +105,7 @@ class SyncProducer:
     def enqueue(self, request: str | FetchRequest, **options: Unpack[RequestOptions]) -> SyncFetchJob:
         """As `Producer.enqueue`."""
         thread, producer = self._mirrored()
-        with self._handles(SyncFetchJob):
+        with self._handles(partial(SyncFetchJob, self)):
             return SyncFetchJob(self, thread.call(producer.enqueue(request, **options)).id)
 
     def enqueue_many(self, requests: Iterable[str | FetchRequest]) -> list[SyncFetchJob]:
@@ -119,11 +123,30 @@ class SyncProducer:
             raise
         return [SyncFetchJob(self, job_id) for job_id in pipeline.ids]
 
-    def enqueue_job(self, function: str, *args: Any, **kwargs: Any) -> SyncJob:
+    @overload
+    def enqueue_job(
+        self,
+        function: str,
+        *args: Any,
+        _job_id: None = None,
+        _queue_name: str | None = None,
+        _defer_until: datetime | None = None,
+        _defer_by: float | timedelta | None = None,
+        _expires: float | timedelta | None = None,
+        _job_try: int | None = None,
+        _priority: Priority | str = Priority.DEFAULT,
+        _limit_key: str | None = None,
+        **kwargs: Any,
+    ) -> SyncJob: ...
+    @overload
+    def enqueue_job(self, function: str, *args: Any, _job_id: str, **kwargs: Any) -> SyncJob | None: ...
+    def enqueue_job(self, function: str, *args: Any, **kwargs: Any) -> SyncJob | None:
         """As `Producer.enqueue_job`."""
         thread, producer = self._mirrored()
-        with self._handles(SyncJob):
-            return SyncJob(self, thread.call(producer.enqueue_job(function, *args, **kwargs)).id)
+        make = partial(SyncJob, self, queue=kwargs.get("_queue_name"))
+        with self._handles(make):
+            job: Job | None = thread.call(producer.enqueue_job(function, *args, **kwargs))
+            return None if job is None else make(job.id)
 
     def job(self, job_id: str) -> SyncFetchJob:
         """As `Producer.job`."""
@@ -152,12 +175,12 @@ class SyncProducer:
         return producer
 
     @contextlib.contextmanager
-    def _handles(self, kind: type[SyncJob]) -> Iterator[None]:
+    def _handles(self, make: Callable[[str], SyncJob]) -> Iterator[None]:
         """Gives an error blocking handles in its `enqueued`."""
         try:
             yield
         except FetchqError as problem:
-            problem.enqueued = tuple(kind(self, job.id) for job in problem.enqueued)
+            problem.enqueued = tuple(make(job.id) for job in problem.enqueued)
             raise
 
     def _restart_in_child(self) -> None:
@@ -171,10 +194,12 @@ class SyncProducer:
 class SyncJob:
     """`Job` for a `SyncProducer`."""
 
-    __slots__ = ("_owner", "id")
+    __slots__ = ("_owner", "_queue", "id")
 
-    def __init__(self, owner: SyncProducer, job_id: str) -> None:
+    def __init__(self, owner: SyncProducer, job_id: str, *, queue: str | None = None) -> None:
+        """`queue`: its queue, where that is not the owner's."""
         self._owner = owner
+        self._queue = queue
         self.id = job_id
 
     def __repr__(self) -> str:
@@ -192,7 +217,7 @@ class SyncJob:
 
     def _mirrored(self) -> tuple[LoopThread, FetchJob]:
         thread, producer = self._owner._mirrored()
-        return thread, producer.job(self.id)
+        return thread, producer._on_queue(self._queue).job(self.id)
 
 
 class SyncFetchJob(SyncJob):

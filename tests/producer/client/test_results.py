@@ -222,7 +222,7 @@ async def test_a_call_of_ones_own_coroutine_gives_its_value_or_raises_its_error(
     assert await good.value(timeout_s=5) == {"links": 3}
     with pytest.raises(JobFailed, match="ValueError: no links"):
         await bad.value(timeout_s=5)
-    with pytest.raises(FetchqError, match=r"not a fetch: its value is read with value\(\)"):
+    with pytest.raises(FetchqError, match=r"not a fetch: read its value with value\(\)"):
         await producer.job(good.id).result(timeout_s=5)
 
 

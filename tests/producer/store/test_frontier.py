@@ -384,11 +384,11 @@ async def test_a_record_of_jobs_that_stock_workers_took_is_forgotten(queue: Queu
 _PLACES = """
 local score = {}
 for i = 1, #ARGV, 3 do
-  score[#score + 1] = frontier[ARGV[i] .. '_score'](ARGV[i + 1], tonumber(ARGV[i + 2]))
+  score[#score + 1] = scores[ARGV[i]](ARGV[i + 1], tonumber(ARGV[i + 2]))
 end
 local read = {}
 for i = 1, #score do
-  local lane, due, was_parked = frontier.read_score(tonumber(score[i]))
+  local lane, due, was_parked = scores.read(tonumber(score[i]))
   read[i] = {score[i], lane, string.format('%.1f', due), was_parked and 1 or 0}
 end
 return read
@@ -400,8 +400,8 @@ async def test_python_reads_a_score_as_the_scripts_write_and_read_it(queue: Queu
     args = []
     for lane in ("", "h", "l"):
         for due in (0, 1, T0, T0 - 0.5, 2**46 + 0.5):
-            args += ["standing", lane, repr(due), "parked", lane, repr(due)]
-    places = await queue.redis.eval(script_source("include/frontier") + _PLACES, 0, *args)
+            args += ["ready", lane, repr(due), "parked", lane, repr(due)]
+    places = await queue.redis.eval(script_source("include/scores") + _PLACES, 0, *args)
     assert len(places) == len(args) / 3
     for score, lane, due, was_parked in places:
         place = read_score(float(score))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import arq.worker
 import msgspec
-from arq.connections import create_pool
+from arq.connections import ArqRedis, create_pool
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
@@ -35,6 +35,7 @@ from fetchq_worker.engine.run.runner import Runner, RunOptions
 from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
 from fetchq_worker.engine.upkeep.presence import new_record
 
+from .arq_redis import NamespacedArqRedis
 from .claim_loop import ClaimLoop
 from .preflight import check_server, lacks_rights
 from .shutdown import drain, wait_grace
@@ -86,12 +87,12 @@ class Worker(arq.worker.Worker):
         super().__init__(functions, **arq_arguments)
         # A settings class may have a hook that does under the stock arq command what the commit does here.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
-        if namespace and self.cron_jobs:
-            raise ValueError("cron jobs are enqueued by arq, which knows no namespace: give one of the two")
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
         self.queue_name = self.keys.pending
         if arq_arguments.get("health_check_key") is None:
             self.health_check_key = self.keys.health
+        if self._pool is not None:
+            self._pool = self._in_namespace(self._pool)
         self.id: Final = token_hex(6)
         self.lease_s: Final = lease_s
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
@@ -178,6 +179,7 @@ class Worker(arq.worker.Worker):
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         await check_server(self.pool, timeout_s=self._call_timeout_s)
         self.ctx["redis"] = self.pool
+        self.ctx.setdefault("keys", self.keys)
         if self._admission is not None:
             await self._admission.open(self.pool)
         if self.on_startup:
@@ -198,13 +200,14 @@ class Worker(arq.worker.Worker):
 
     async def _open(self) -> ScriptRunners:
         if self._pool is None:
-            self._pool = await create_pool(
+            pool = await create_pool(
                 self.redis_settings,
                 job_deserializer=self.job_deserializer,
                 job_serializer=self.job_serializer,
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.expires_extra_ms,
             )
+            self._pool = self._in_namespace(pool)
         if self._scripts is None:
             self._scripts = ScriptRunners.on(
                 self._pool,
@@ -213,6 +216,17 @@ class Worker(arq.worker.Worker):
             )
             self.committer.use(self._scripts.jobs)
         return self._scripts
+
+    def _in_namespace(self, pool: ArqRedis) -> ArqRedis:
+        if not self.keys.namespace:
+            return pool
+        return NamespacedArqRedis.sharing(
+            pool,
+            self.keys,
+            job_serializer=self.job_serializer,
+            job_deserializer=self.job_deserializer,
+            expires_extra_ms=self.expires_extra_ms,
+        )
 
     async def _claim_and_run(self) -> None:
         connected = False

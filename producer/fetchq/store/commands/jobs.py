@@ -28,7 +28,8 @@ class NewJob(NamedTuple):
     limit_key: str
     """Empty: none, or one that only a worker can find out."""
     lane_and_deadline: str
-    """The lane (`h` high, `l` low, empty for the default) and the deadline in ms since the epoch, if there is one."""
+    """The lane (`h` high, `l` low, empty for the default), the deadline in ms since the epoch, if there is one, and
+    `~N` for a payload that expires in N ms."""
 
 
 class EnqueuedBatch(NamedTuple):
