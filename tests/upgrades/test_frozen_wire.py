@@ -105,7 +105,7 @@ async def test_a_worker_runs_the_jobs_of_wire_version_1(embedded: EmbeddedRedis,
 @pytest.mark.asyncio
 async def test_a_lease_of_an_earlier_worker_is_taken_over_once_it_has_ended(embedded: EmbeddedRedis) -> None:
     redis = embedded.client()
-    queue = await Queue.open(redis)
+    queue = Queue(redis)
     await queue.add("a")
     await redis.hset(queue.keys.leases, "a", f"w.1|{T0 - 1}|{T0 - LEASE_MS}|")  # type: ignore[misc]
     await redis.zadd(queue.keys.pending, {"a": T0 - 1})
