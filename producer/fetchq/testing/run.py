@@ -148,7 +148,7 @@ class QueueRun:
 
     async def _start_due(self) -> float | None:
         """Starts the jobs that are due. Returns the seconds until the next one is."""
-        skip = 0
+        offset = 0
         while True:
             token = f"test.{uuid4().hex}"
             reply = await self._commands.claim(
@@ -159,9 +159,9 @@ class QueueRun:
                 max_bytes=MAX_CLAIM_BYTES,
                 default_life_ms=DAY_MS,
                 look_at_aborts=True,
-                skip=skip,
+                offset=offset,
             )
-            skip = reply.skip
+            offset = reply.offset
             scores = reply.scores * len(reply.ids) if len(reply.scores) == 1 else reply.scores
             jobs = [
                 _Claimed(key, token, payload, float(score), 1, False)
