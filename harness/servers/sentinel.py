@@ -63,8 +63,8 @@ class SentinelCluster:
         """Kills the master, has the sentinel promote the replica, and restarts the old master as its replica.
 
         The replica has all that the master had when this was called, so what Redis loses is what it acknowledged during
-        this call. The old master does not come back as a master: until the sentinel demotes it, it would take the writes
-        of a client that asked for the master's address before the switch and connects after it.
+        this call. The old master does not come back as a master: until the sentinel demotes it, it would take writes
+        of clients that asked for the master before the switch and connect after it.
         """
         old, new = self.master, self.replica
         async with Redis.from_url(old.url, socket_timeout=20) as master:
