@@ -121,14 +121,14 @@ def test_an_embedded_metadata_address_is_forbidden(form: str) -> None:
 
 @pytest.mark.parametrize("inner", ["127.0.0.1", "10.0.0.1", "0.0.0.9", "255.255.255.255"])
 @pytest.mark.parametrize("form", EMBEDDINGS.values(), ids=EMBEDDINGS)
-def test_an_embedded_address_is_judged_even_where_all_of_ipv6_is_allowed(form: str, inner: str) -> None:
+def test_an_embedded_address_is_checked_even_if_all_of_ipv6_is_allowed(form: str, inner: str) -> None:
     with pytest.raises(EgressForbidden):
         Guard(["::/0"]).check_address(form.format(inner))
     Guard(["::/0"]).check_address(form.format("8.8.8.8"))
 
 
 @pytest.mark.parametrize("address", ["2002:7f00:1::", "2001:0:7f00:1::f7f7:f7f7", "2001:0:808:808::80ff:fffe"])
-def test_6to4_and_both_addresses_of_teredo_are_judged_where_all_of_ipv6_is_allowed(address: str) -> None:
+def test_6to4_and_both_addresses_of_teredo_are_checked_if_all_of_ipv6_is_allowed(address: str) -> None:
     with pytest.raises(EgressForbidden, match="loopback addresses"):
         Guard(["::/0"]).check_address(address)
 

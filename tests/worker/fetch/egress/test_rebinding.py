@@ -52,7 +52,7 @@ async def test_a_name_with_random_addresses_never_reaches_a_private_one(arena: A
     assert arena.redirector.connections > 0
 
 
-async def test_an_alias_is_judged_by_its_final_addresses(arena: Arena) -> None:
+async def test_an_alias_is_checked_by_its_final_addresses(arena: Arena) -> None:
     arena.dns.names = {NAME: [("-> b.example",)], "b.example": [("-> c.example",)], "c.example": [("10.0.0.1",)]}
 
     result = await arena.fetch(f"http://{NAME}/")
@@ -60,7 +60,7 @@ async def test_an_alias_is_judged_by_its_final_addresses(arena: Arena) -> None:
     assert (result.status, result.error) == (FetchStatus.BLOCKED, "the egress policy forbids private addresses")
 
 
-async def test_both_families_are_judged(arena: Arena) -> None:
+async def test_both_address_families_are_checked(arena: Arena) -> None:
     arena.dns.names = {"four.example": [("93.184.215.14", "fd00::1")], "six.example": [("2606:4700::1", "10.0.0.1")]}
 
     results = [await arena.fetch(f"http://{name}/") for name in arena.dns.names]
