@@ -185,7 +185,7 @@ async def test_a_worker_runs_the_jobs_of_wire_version_1_and_takes_none_for_inval
 @pytest.mark.asyncio
 async def test_a_lease_that_an_earlier_worker_left_behind_is_ended_as_its_own(embedded: EmbeddedRedis) -> None:
     redis = embedded.client()
-    queue = await Queue.open(redis)
+    queue = Queue(redis)
     await queue.add("a")
     await redis.hset(queue.keys.leases, "a", f"w.1|{T0 - 1}|{T0 - LEASE_MS}|")  # type: ignore[misc]
     await redis.zadd(queue.keys.pending, {"a": T0 - 1})

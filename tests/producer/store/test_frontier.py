@@ -204,7 +204,7 @@ async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue,
     committer = Committer(
         queue.keys, dead_letter_ttl_ms=1, dead_letter_max=0, delay_s=60, on_commit=lambda next_due_s: None
     )
-    committer.use(queue.scripts.commit)
+    committer.use(queue.runner)
     for number, job_id in enumerate(claim.ids):
         lease = Lease(job_id.encode(), "w.1", b"", 0, 1)
         failed = Outcome(lease, verb, note="-CONNECT_ERROR", defer_ms=None)
@@ -372,7 +372,7 @@ async def test_a_record_of_jobs_that_stock_workers_took_is_forgotten(queue: Queu
     await _enqueue(queue, *_ids(3))
     await _enqueue(queue, "there", key="other.example")
     await queue.redis.zrem(queue.keys.pending, *_ids(3))
-    await queue.keep()
+    await queue.maintain()
     queue.now_ms += 60_000
     assert (await queue.claim()).ids == ["there"]
     assert await queue.admit(("there", "w.1", "other.example")) == []
@@ -498,7 +498,7 @@ async def test_a_job_given_back_after_its_lease_is_counted_as_standing_once(queu
     assert await _claim_and_admit(queue) == ["late"]
     queue.now_ms += LEASE_MS
     await queue.claim(only=["nothing"])
-    await queue.give_back("w.1")
+    await queue.return_claims("w.1")
     assert (await _records(queue))[KEY].standing == 1
 
 
@@ -511,11 +511,11 @@ async def test_jobs_whose_waiting_queue_was_deleted_come_back(queue: Queue) -> N
     await queue.redis.delete(queue.keys.waiting + KEY)
     await queue.finish(_ids(1)[0])
     queue.now_ms += 1000
-    await queue.keep()
+    await queue.maintain()
     for number in range(1, 4):
         assert await _claim_and_admit(queue, token=f"w.{number + 1}") == [_ids(4)[number]]
         await queue.finish(_ids(4)[number], f"w.{number + 1}")
-    await queue.keep()
+    await queue.maintain()
     assert not (await FrontierState.read(queue.redis, queue.keys)).misses_jobs
 
 
@@ -530,7 +530,7 @@ async def test_jobs_come_back_though_somebody_deleted_the_records(queue: Queue, 
         await queue.redis.delete(keys.backlog, keys.waiting + KEY)
     for number in range(3):
         queue.now_ms += 2000
-        await queue.keep()
+        await queue.maintain()
         assert await _claim_and_admit(queue, token=f"w.{number}") == [_ids(3)[number]]
         await queue.finish(_ids(3)[number], f"w.{number}")
 
@@ -540,7 +540,7 @@ async def test_a_host_whose_jobs_others_have_taken_is_forgotten(queue: Queue) ->
     await _enqueue(queue, "taken")
     await queue.redis.zrem(queue.keys.pending, "taken")
     assert (await _records(queue))[KEY].standing == 1
-    await queue.keep()
+    await queue.maintain()
     assert await _records(queue) == {}
 
 
@@ -599,10 +599,10 @@ async def test_a_record_that_counts_runs_which_there_are_not_is_corrected(queue:
     await queue.redis.hset(queue.keys.hosts, KEY, "1 0 0 0 0 0 0 0 0 OK")
     await queue.enqueue(("a", "", KEY, ""))
     assert (await queue.claim()).ids == []
-    await queue.keep()
+    await queue.maintain()
     assert (await queue.claim()).ids == ["a"]
     assert await queue.admit(("a", "w.1", KEY)) == []
-    await queue.keep()
+    await queue.maintain()
     assert (await FrontierState.read(queue.redis, queue.keys)).record(KEY).running == 1
 
 

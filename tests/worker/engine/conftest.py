@@ -69,7 +69,7 @@ async def embedded_redis(embedded: EmbeddedRedis) -> AsyncIterator[ArqRedis]:
 @pytest_asyncio.fixture
 async def queue(redis: ArqRedis) -> Queue:
     """The engine's scripts on that Redis, under a clock that the test holds."""
-    return await Queue.open(redis)
+    return Queue(redis)
 
 
 class MakeWorker(Protocol):

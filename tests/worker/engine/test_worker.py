@@ -272,7 +272,7 @@ async def test_a_renewal_that_finds_another_token_cancels_the_run(redis: ArqRedi
     worker = make_worker([func(work, name="work")], renew_s=0.05)
     async with running(worker), asyncio.timeout(5):
         await started.wait()
-        queue = await Queue.open(redis)
+        queue = Queue(redis)
         await queue.take_over(job.job_id)
         await cancelled.wait()
         await wait_until(lambda: worker.running_count == 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 from arq.connections import log_redis_info
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from fetchq.errors import RedisEvicts, RedisTooOld
 
@@ -19,15 +21,18 @@ OLDEST_REDIS: Final = (7, 0)
 OLDEST_VALKEY: Final = (7, 2)
 
 
-async def check_server(redis: Redis) -> None:
+async def check_server(redis: Redis, *, timeout_s: float) -> None:
     """Raises `RedisTooOld`, or `RedisEvicts` if the server deletes keys when it is full; logs what arq logs of it.
 
     A server that has no INFO (fakeredis), or whose ACL forbids it, is not checked.
     """
     try:
-        server = await redis.info("server")
-        memory = await redis.info("memory")
-        await log_redis_info(redis, arq_logger.info)
+        async with asyncio.timeout(timeout_s):
+            server = await redis.info("server")
+            memory = await redis.info("memory")
+            await log_redis_info(redis, arq_logger.info)
+    except TimeoutError as problem:
+        raise RedisTimeoutError(f"no reply within {timeout_s:g} s") from problem
     except ResponseError as problem:
         logger.info("server.unchecked: %s", problem)
         return

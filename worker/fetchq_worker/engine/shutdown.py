@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from fetchq.store.engine_scripts import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq_worker.engine.queue.claim import Claim
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Leases

@@ -18,8 +18,9 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
-from fetchq.store.engine_scripts import REDIS_ERRORS, Scripts
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.packed_runner import ScriptRunners
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
 from fetchq_worker.engine.queue.aborts import Aborts
 from fetchq_worker.engine.queue.admission import Admission, Gate
@@ -44,6 +45,7 @@ logger = logging.getLogger("arq.worker")
 
 MIN_TICK_S: Final = 0.02
 """The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake token."""
+MIN_CALL_TIMEOUT_S: Final = 5.0
 MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
 
@@ -81,6 +83,7 @@ class Worker(arq.worker.Worker):
             raise ValueError(f"renew_s is {self.renew_s} and lease_s {lease_s}: a lease must be renewed before it ends")
         if commit_ms < 0:
             raise ValueError(f"commit_ms is {commit_ms}: it must not be negative")
+        self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
         super().__init__(functions, **arq_arguments)
         # A settings class may have a hook that does under the stock arq command what the commit does here.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
@@ -100,7 +103,7 @@ class Worker(arq.worker.Worker):
         self._admission = None if gate is None else Admission(self.keys, gate, decoder.call_of)
         self._build_queue(dead_letters, commit_s=commit_ms / 1000)
         self._build_runs(decoder, dead_letters, log_arguments=log_arguments)
-        self._scripts: Scripts | None = None
+        self._scripts: ScriptRunners | None = None
         self._left_main = asyncio.Event()
         self._left_main.set()
         self._closing = False
@@ -130,7 +133,6 @@ class Worker(arq.worker.Worker):
         self._wake_event = WakeEvent()
         self._claims = ClaimLoop(
             self,
-            keys,
             claimer=self._claimer,
             leases=self.leases,
             committer=self.committer,
@@ -173,7 +175,7 @@ class Worker(arq.worker.Worker):
         """Connects, then claims and runs jobs until it is told to stop or, in a burst, until the queue is empty."""
         scripts = await self._open()
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await check_server(self.pool)
+        await check_server(self.pool, timeout_s=self._call_timeout_s)
         self.ctx["redis"] = self.pool
         self.ctx.setdefault("keys", self.keys)
         if self._admission is not None:
@@ -184,9 +186,9 @@ class Worker(arq.worker.Worker):
         self._left_main.clear()
         self._next_tick_at = 0.0
         self._claims.waker = Waker(self.pool, self.keys, self._wake_event)
-        self._heartbeat.start(self.pool, scripts)
+        self._heartbeat.start(self.pool, scripts.heartbeat)
         try:
-            await self._claim_and_run(scripts)
+            await self._claim_and_run()
         finally:
             self.in_main = False
             try:
@@ -194,7 +196,7 @@ class Worker(arq.worker.Worker):
             finally:
                 self._left_main.set()
 
-    async def _open(self) -> Scripts:
+    async def _open(self) -> ScriptRunners:
         if self._pool is None:
             pool = await create_pool(
                 self.redis_settings,
@@ -205,15 +207,15 @@ class Worker(arq.worker.Worker):
             )
             self._pool = client_of(self, pool, self.keys)
         if self._scripts is None:
-            self._scripts = await Scripts.open(
+            self._scripts = ScriptRunners.on(
                 self._pool,
-                timeout_s=max(self.lease_s, 5.0),
+                timeout_s=self._call_timeout_s,
                 heartbeat_timeout_s=max(self.renew_s, MIN_HEARTBEAT_TIMEOUT_S),
             )
-            self.committer.use(self._scripts.commit)
+            self.committer.use(self._scripts.jobs)
         return self._scripts
 
-    async def _claim_and_run(self, scripts: Scripts) -> None:
+    async def _claim_and_run(self) -> None:
         connected = False
         while not (self.stopping or self._closing):
             raise_if_cancelled()
@@ -276,11 +278,11 @@ class Worker(arq.worker.Worker):
         now = self.loop.time()
         if len(self.leases) and now - self.leases.renewed_at > (self.renew_s + self.lease_s) / 2:
             # The loop was blocked, or Redis away: claiming before this could take jobs that still run here.
-            await self.leases.renew(scripts.renew)
+            await self.leases.renew(scripts.heartbeat)
         await self._claims.claim(scripts)
         if now >= self._next_tick_at:
             self._next_tick_at = now + self._tick_s
-            if self.allow_abort_jobs and await self._aborts.apply(scripts.aborts, self.leases):
+            if self.allow_abort_jobs and await self._aborts.apply(scripts.heartbeat, self.leases):
                 self._claims.look_again()
             async with asyncio.timeout(HEART_BEAT_TIMEOUT_S):  # arq's own calls: a stop would wait for them
                 await self.heart_beat()
@@ -304,8 +306,8 @@ class Worker(arq.worker.Worker):
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Claims and starts those of `job_ids` that are due and free, as far as there are slots."""
         scripts = await self._open()
-        if await self._claims.claim_only(scripts, job_ids):
-            self._heartbeat.start(self.pool, scripts)
+        if await self._claims.claim_only(scripts.jobs, job_ids):
+            self._heartbeat.start(self.pool, scripts.heartbeat)
 
     @property
     def running_count(self) -> int:
@@ -321,7 +323,7 @@ class Worker(arq.worker.Worker):
         """Whether a job whose limit key had to be looked up may go on. If not, it is parked already."""
         if self._admission is None:
             return True
-        return await self._admission.wait_admitted(await self._open(), lease)
+        return await self._admission.wait_admitted((await self._open()).jobs, lease)
 
     def on_run_end(self, lease: Lease) -> None:
         """The run is over, and its slot free."""

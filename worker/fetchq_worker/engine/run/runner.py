@@ -15,7 +15,7 @@ from arq.utils import truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 from redis.asyncio import Redis
 
-from fetchq.store.engine_scripts import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseState

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from fetchq.store.commands import CacheCommands
 from fetchq.store.keys import Keys
-from fetchq.store.scripts import load_script
+from fetchq.store.runner import ClientRunner
 
 logger = logging.getLogger("fetchq.fetch")
 
@@ -29,7 +30,8 @@ class SharedCache:
         self.keys: Final = keys
         self._redis = redis
         self._max_bytes = max_bytes
-        self._put = load_script(redis, "cache/put")
+        self._runner: Final = ClientRunner(redis)
+        self._commands: Final = CacheCommands(keys)
 
     def __repr__(self) -> str:
         return f"<SharedCache {self.keys.shared_cache} max_bytes={self._max_bytes}>"
@@ -49,8 +51,7 @@ class SharedCache:
         if ttl_ms <= 0 or len(value) > MAX_VALUE_BYTES:
             return
         try:
-            keys = (key, self.keys.shared_cache, self.keys.shared_cache_sizes)
-            await self._put(keys=keys, args=(value, ttl_ms, self._max_bytes))
+            await self._commands.put(self._runner, key=key, value=value, ttl_ms=ttl_ms, max_bytes=self._max_bytes)
         except (RedisError, OSError) as problem:
             logger.warning("shared_cache.unavailable key=%s error=%s", key, problem)
 
