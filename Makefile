@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos soak conformance conformance-http hostile fuzz bench frontier frontier-sim profile security lint types format wheels clean
+.PHONY: help setup demo test test-slow check chaos chaos-ci durability soak conformance conformance-http hostile fuzz bench frontier frontier-sim profile security lint types format wheels clean
 
 help: ## what there is to run
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -24,14 +24,26 @@ $(STAMP): pyproject.toml producer/pyproject.toml worker/pyproject.toml constrain
 demo: setup ## two hundred fetches of a small site, from queue to table, in seconds
 	@$(BIN)/python -m examples.demo
 
-test: setup ## run every test
-	@$(BIN)/python -m pytest
+test: setup ## run the tests in two processes, without the slow ones: WORKERS=4 for more
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal
+
+test-slow: setup ## run the tests that take many seconds each: faults, property tests with many examples, memory
+	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal -m slow
+
+check: lint types ## lint, types, and the tests that need no server
+	@FETCHQ_TEST_NO_SERVERS=1 $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal
 
 chaos: setup ## kill, cut and stall all there is, and look for lost jobs: RUNS=10 JOBS=100000 FAULT_EVERY_S=2 SEED=... ONLY=...
 	@$(BIN)/python -m harness.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULT_EVERY_S),--fault-every-s $(FAULT_EVERY_S)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
+chaos-ci: setup ## the short form of chaos that CI runs, with power cuts, failovers and poisonous jobs: SEED=...
+	@$(BIN)/python -m pytest -q -m slow tests/harness
+
+durability: setup ## what each durability survives: process killed, power cut, failover. WRITE=1
+	@$(BIN)/python -m harness.durability $(if $(WRITE),--write)
+
 soak: setup ## a day's worth of jobs in a row; fails if a key is left or memory grew: JOBS=10000000 WRITE=1
-	@$(BIN)/python -m harness.chaos.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
+	@$(BIN)/python -m harness.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
 conformance: setup ## run arq's own test-suite with fetchq's engine in its worker's place
 	@$(BIN)/python -m harness.conformance $(if $(WORKER),--worker $(WORKER))

@@ -12,20 +12,19 @@ import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
-from . import report
-from .failure import BenchFailure
-from .machine import this_machine
+from bench.report.machine import this_machine
+from bench.report.page import PAGES
+from bench.report.results import Results
+from bench.report.write import write as write_report
+from bench.testbed.failure import BenchFailure
+from bench.testbed.peers import ALL, Peer
+from bench.testbed.processes import REPO, stop_on_signals
+from bench.testbed.redis_server import redis_server
+from bench.testbed.site import nginx_site, nginx_version
+from bench.testbed.stage import Options, Stage
+
 from .measures import MEASURES
-from .peers import ALL, Peer
-from .processes import REPO, stop_on_signals
-from .redis_server import redis_server
-from .results import Results
-from .site import nginx_site, nginx_version
-from .stage import Options, Stage
-
-PAGES: Final = REPO / "docs" / "performance"
 
 
 def main() -> int:
@@ -92,7 +91,7 @@ async def _run_all(names: list[str], peers: list[Peer], options: Options, out: P
         servers = {"redis-server": await server.version(), "nginx": await nginx_version(folder)}
         results.versions = {**stage.versions, "servers": servers}
         results.took_s = round(time.monotonic() - started, 1)
-        await report.write(results, out, whole=whole, folder=folder)
+        await write_report(results, out, whole=whole, folder=folder)
 
 
 def _raise_open_files() -> None:

@@ -25,18 +25,17 @@ from arq.connections import ArqRedis
 from arq.typing import WorkerCoroutine
 from arq.worker import func
 
+from bench.testbed.failure import BenchFailure
+from bench.testbed.processes import REPO, run, stop_on_signals
+from bench.testbed.redis_server import RedisServer, redis_server
 from fetchq.contract.job_ids import JobIds
 from fetchq.contract.wire import encode_job
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import settle_in
 from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
-
-from .failure import BenchFailure
-from .processes import REPO, run, stop_on_signals
-from .redis_server import RedisServer, redis_server
 
 JOBS: Final = 20_000
 WARM_UP_JOBS: Final = 2_000

@@ -19,18 +19,18 @@ from typing import Final
 import uvloop
 from arq.connections import ArqRedis
 
-from bench.adapters import jobs
+from bench.testbed.failure import BenchFailure
+from bench.testbed.redis_server import RedisServer, redis_server
+from bench.testbed.site import BODIES, nginx_site
 from fetchq import FetchRequest, Producer
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import settle_in
 from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
 
-from .failure import BenchFailure
-from .redis_server import RedisServer, redis_server
-from .site import BODIES, nginx_site
+from .adapters import jobs
 
 FETCHES: Final = 5_000
 CONCURRENCY: Final = 100

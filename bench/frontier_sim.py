@@ -28,14 +28,14 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
+from bench.testbed.failure import BenchFailure, Unavailable
+from bench.testbed.processes import stop_on_signals
+from bench.testbed.redis_server import redis_server
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.store.engine_scripts import Scripts
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.store.keys import Keys
 from fetchq.store.scripts import load_script
 from fetchq_worker.process.embedded import EmbeddedRedis
-
-from .failure import BenchFailure, Unavailable
-from .processes import stop_on_signals
-from .redis_server import redis_server
 
 T0_MS: Final = 1_800_000_000_000
 FETCH_MS: Final = 200

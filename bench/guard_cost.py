@@ -20,12 +20,11 @@ from typing import Final
 
 import uvloop
 
+from bench.testbed.failure import BenchFailure
+from bench.testbed.site import nginx_site
 from fetchq import FetchRequest
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.egress.guard import Guard
-
-from .failure import BenchFailure
-from .site import nginx_site
 
 CALLS: Final = 20_000
 ROUNDS: Final = 15

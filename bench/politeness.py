@@ -17,12 +17,11 @@ from typing import Any, Final
 
 import msgspec
 
+from bench.testbed.failure import BenchFailure
+from bench.testbed.processes import Child, stop_on_signals
+from bench.testbed.redis_server import RedisServer, redis_server
 from fetchq import Producer
 from fetchq.store.keys import Keys
-
-from .failure import BenchFailure
-from .processes import Child, stop_on_signals
-from .redis_server import RedisServer, redis_server
 
 WORKERS: Final = 2
 PROCESSES: Final = 2

@@ -21,17 +21,17 @@ from typing import Final
 import msgspec
 
 from bench.adapters.settings import Settings
+from bench.report import page
+from bench.report.machine import this_machine
+from bench.report.results import Machine
+from bench.testbed.environments import ENVIRONMENTS, ensure
+from bench.testbed.failure import BenchFailure
+from bench.testbed.peers import FETCHQ, QUEUES
+from bench.testbed.processes import Child, stop_on_signals
+from bench.testbed.redis_server import redis_server
+from bench.testbed.site import nginx_site
 
-from . import page, talk
-from .__main__ import PAGES
-from .environments import ENVIRONMENTS, ensure
-from .failure import BenchFailure
-from .machine import this_machine
-from .peers import FETCHQ, QUEUES
-from .processes import Child, stop_on_signals
-from .redis_server import redis_server
-from .results import Machine
-from .site import nginx_site
+from .testbed import adapter_process as talk
 
 OWNERS: Final[tuple[tuple[str, str], ...]] = (
     ("garbage collection, whoever's garbage", r"^gc_collect"),
@@ -199,7 +199,7 @@ def _owner(frames: list[str]) -> str:
 def _write(profile: Profile, out: Path | None) -> None:
     table = tabulate(profile)
     print(f"\n{table}")
-    folder = out or PAGES
+    folder = out or page.PAGES
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "profile.json").write_bytes(msgspec.json.format(msgspec.json.encode(profile)) + b"\n")
     if out is None:

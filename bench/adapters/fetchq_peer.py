@@ -93,7 +93,7 @@ def work() -> None:
     # Here, since a producer's process is not to pay for the worker's imports.
     from arq.connections import ArqRedis
 
-    from fetchq.store.address import connect
+    from fetchq.store.connection import connect
     from fetchq_worker.process.arq_settings import worker_settings
     from fetchq_worker.process.gc_tuning import settle_in
     from fetchq_worker.process.make_worker import make_worker

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import page
-from bench.failure import BenchFailure
-from bench.machine import this_machine
-from bench.processes import stop_on_signals
-from bench.redis_server import RedisServer, redis_server
-from bench.site import Site, nginx_site
+from bench.report import page
+from bench.report.machine import this_machine
+from bench.testbed.failure import BenchFailure
+from bench.testbed.processes import stop_on_signals
+from bench.testbed.redis_server import RedisServer, redis_server
+from bench.testbed.site import Site, nginx_site
 
 from . import cooling, cost, memory, others, rate
 from .figures import BLOCK, SHORT, Figure, Sizes, tabulate

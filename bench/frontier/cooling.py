@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from bench.redis_server import RedisServer
-from bench.site import RETRY_AFTER_S, Site
+from bench.testbed.redis_server import RedisServer
+from bench.testbed.site import RETRY_AFTER_S, Site
 from fetchq import FetchRequest, Producer
 
 from .figures import Figure, Sizes

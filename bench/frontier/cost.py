@@ -9,10 +9,10 @@ from typing import Final
 
 import msgspec
 
-from bench.failure import BenchFailure
-from bench.processes import Child
-from bench.redis_server import RedisServer
-from bench.site import Site
+from bench.testbed.failure import BenchFailure
+from bench.testbed.processes import Child
+from bench.testbed.redis_server import RedisServer
+from bench.testbed.site import Site
 from fetchq import Producer
 
 from .figures import Figure, Sizes

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from bench.results import Machine
+from bench.report.results import Machine
 
 BLOCK: Final = "frontier"
 

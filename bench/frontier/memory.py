@@ -8,10 +8,10 @@ from typing import Final
 from arq import create_pool
 from arq.connections import RedisSettings
 
-from bench.redis_server import RedisServer
-from bench.site import Site
+from bench.testbed.redis_server import RedisServer
+from bench.testbed.site import Site
 from fetchq import Producer
-from fetchq.contract.placement import PARKED
+from fetchq.store.scores import PARKED
 
 from .figures import Figure, Sizes
 

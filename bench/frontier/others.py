@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Final, Self
 
-from bench.processes import Child
-from bench.redis_server import RedisServer, redis_server
-from bench.site import Site
+from bench.testbed.processes import Child
+from bench.testbed.redis_server import RedisServer, redis_server
+from bench.testbed.site import Site
 from fetchq import FetchRequest, Producer
 from fetchq.client.handles import FetchJob
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.redis_server import RedisServer
-from bench.site import Site
+from bench.testbed.redis_server import RedisServer
+from bench.testbed.site import Site
 from fetchq import Producer
 from fetchq.store.keys import Keys
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
-from bench.processes import Child
-from bench.redis_server import RedisServer
+from bench.testbed.processes import Child
+from bench.testbed.redis_server import RedisServer
 
 CONCURRENCY: Final = 100
 LOOPBACK: Final = "127.0.0.0/8"
@@ -56,7 +56,7 @@ def work(gate: bool) -> None:
     import uvloop
     from arq.connections import ArqRedis
 
-    from fetchq.store.address import connect
+    from fetchq.store.connection import connect
     from fetchq_worker.process.arq_settings import worker_settings
     from fetchq_worker.process.gc_tuning import settle_in
     from fetchq_worker.process.make_worker import make_worker

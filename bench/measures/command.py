@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-from bench.environments import ensure, python_of
-from bench.failure import BenchFailure
-from bench.peers import FETCHQ, SCRAPY, Peer
-from bench.processes import Argv, Child, run
-from bench.stage import Stage
+from bench.testbed.environments import ensure, python_of
+from bench.testbed.failure import BenchFailure
+from bench.testbed.peers import FETCHQ, SCRAPY, Peer
+from bench.testbed.processes import Argv, Child, run
+from bench.testbed.stage import Stage
 
 from .measure import Measure
 

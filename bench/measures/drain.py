@@ -14,12 +14,12 @@ from typing import Final
 
 import msgspec
 
-from bench import talk
-from bench.failure import BenchFailure
-from bench.peers import Peer
-from bench.processes import Child
-from bench.redis_server import RedisServer
-from bench.stage import Stage
+from bench.testbed import adapter_process as talk
+from bench.testbed.failure import BenchFailure
+from bench.testbed.peers import Peer
+from bench.testbed.processes import Child
+from bench.testbed.redis_server import RedisServer
+from bench.testbed.stage import Stage
 
 POLL_S: Final = 0.005
 FIRST_JOB_S: Final = 30.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench import talk
-from bench.environments import ensure
-from bench.peers import Peer
-from bench.stage import Stage
+from bench.testbed import adapter_process as talk
+from bench.testbed.environments import ensure
+from bench.testbed.peers import Peer
+from bench.testbed.stage import Stage
 
 from .measure import Measure
 

@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from bench import talk
-from bench.environments import ensure, python_of
-from bench.failure import BenchFailure
-from bench.peers import BARE, Peer
-from bench.processes import run
-from bench.results import percentile
-from bench.site import BODIES
-from bench.stage import Stage
+from bench.report.results import percentile
+from bench.testbed import adapter_process as talk
+from bench.testbed.environments import ensure, python_of
+from bench.testbed.failure import BenchFailure
+from bench.testbed.peers import BARE, Peer
+from bench.testbed.processes import run
+from bench.testbed.site import BODIES
+from bench.testbed.stage import Stage
 
 from .drain import FETCH_2K, drain
 from .measure import Measure

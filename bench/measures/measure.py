@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from bench.failure import BenchFailure
-from bench.peers import Peer
-from bench.results import Results
-from bench.stage import Stage
+from bench.report.results import Results
+from bench.testbed.failure import BenchFailure
+from bench.testbed.peers import Peer
+from bench.testbed.stage import Stage
 
 
 class Measure(ABC):

@@ -10,14 +10,14 @@ from typing import Final
 
 import msgspec
 
-from bench import talk
 from bench.adapters.settings import Settings
-from bench.environments import ensure
-from bench.failure import BenchFailure
-from bench.peers import FETCHQ, Peer
-from bench.redis_server import redis_server
-from bench.results import Results
-from bench.stage import Stage
+from bench.report.results import Results
+from bench.testbed import adapter_process as talk
+from bench.testbed.environments import ensure
+from bench.testbed.failure import BenchFailure
+from bench.testbed.peers import FETCHQ, Peer
+from bench.testbed.redis_server import redis_server
+from bench.testbed.stage import Stage
 
 from .measure import Measure, say
 

@@ -8,15 +8,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import ClassVar, Final
 
-from bench import talk
-from bench.environments import ensure, python_of
-from bench.failure import BenchFailure
-from bench.peers import BARE, BARE_LOOP, Peer
-from bench.processes import run
-from bench.redis_server import RedisServer, redis_server
-from bench.results import Results
-from bench.site import BODIES
-from bench.stage import Stage
+from bench.report.results import Results
+from bench.testbed import adapter_process as talk
+from bench.testbed.environments import ensure, python_of
+from bench.testbed.failure import BenchFailure
+from bench.testbed.peers import BARE, BARE_LOOP, Peer
+from bench.testbed.processes import run
+from bench.testbed.redis_server import RedisServer, redis_server
+from bench.testbed.site import BODIES
+from bench.testbed.stage import Stage
 
 from .drain import EMPTY, FETCH_2K, FETCH_100K, NAP, Drained, Job, drain, watch
 from .measure import Measure

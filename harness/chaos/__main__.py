@@ -11,8 +11,9 @@ import asyncio
 import secrets
 import sys
 
+from harness.page import where_and_when
+
 from . import report
-from .page import where_and_when
 from .run import HOST_LIMIT, Outcome, run
 from .scenarios import ALONE, MIXED, Scenario
 

@@ -10,15 +10,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from harness.chaos.fleet.processes import Acknowledged, Fleet, Producers
+from harness.servers.durable_redis import DurableRedis
+from harness.servers.proxy import Proxy
+from harness.servers.sentinel import SentinelCluster
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from fetchq import FetchqError, Producer
-
-from .durable_redis import DurableRedis
-from .processes import Acknowledged, Fleet, Producers
-from .proxy import Proxy
-from .sentinel import SentinelCluster
 
 NOBODYS_PORT: Final = 1
 """Where no master answers, whose data a replica would take for its own."""

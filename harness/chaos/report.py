@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from .page import Section
+from harness.chaos.judge.verdict import NEVER
+from harness.page import Section
+
 from .run import Outcome
-from .verdict import NEVER
 
 SECTION: Final = Section("chaos")
 _ORIGIN: Final = re.compile(r"^- (.+): ([a-z_, ]+)$", re.MULTILINE)

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from harness.chaos.fleet.processes import Acknowledged, Fleet, Producers, read_acknowledged
+from harness.chaos.fleet.producing import Plan
+from harness.chaos.fleet.site import HOST, CountingSite
+from harness.chaos.judge.history import History, read_append_only_file
+from harness.chaos.judge.verdict import Verdict, judge, read_runs, recovery_s
+from harness.servers.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
+from harness.servers.proxy import Proxy
+from harness.servers.sentinel import SentinelCluster
 from redis.asyncio import Redis
 
 from fetchq import Producer
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 
-from .durable_redis import EVERYSEC_WINDOW_S, DurableRedis
 from .faults import MET, Arena
-from .history import History, read_append_only_file
-from .processes import Acknowledged, Fleet, Producers, read_acknowledged
-from .producing import Plan
-from .proxy import Proxy
 from .scenarios import Durability, Scenario
-from .sentinel import SentinelCluster
-from .site import HOST, CountingSite
-from .verdict import Verdict, judge, read_runs, recovery_s
 
 WORKERS: Final = 3
 CONCURRENCY: Final = 40

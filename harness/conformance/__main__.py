@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from typing import Final
 
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
 from . import environment, verdict
@@ -64,7 +64,7 @@ def _run(worker: str, tests: list[str]) -> verdict.Run:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env["TZ"] = AT_NOON
     env |= {"PYTHONPATH": path, "ARQ_SUITE_WORKER": worker, "ARQ_SUITE_REPORT": str(report)}
-    env["ARQ_SUITE_REDIS_PORT"] = str(_free_port())
+    env["ARQ_SUITE_REDIS_PORT"] = str(free_port())
     command = [str(environment.PYTHON), "-m", "pytest", "-q", "-W", REDIS_5_WARNING, "-p", "arq_suite_plugin", *tests]
     redis = RedisServer("--bind", "127.0.0.1", "--port", env["ARQ_SUITE_REDIS_PORT"])
     try:
@@ -76,14 +76,6 @@ def _run(worker: str, tests: list[str]) -> verdict.Run:
     if not report.exists():
         raise SystemExit(f"the run with {worker} ended before it could say how")
     return verdict.Run(outcomes=verdict.read_outcomes(report), exit_status=ended.returncode)
-
-
-def _free_port() -> int:
-    """A port of loopback that nobody holds: arq's tests know Redis by host and port only."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _show_not_passed(stock: verdict.Run, listed: verdict.Listed) -> None:

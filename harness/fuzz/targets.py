@@ -29,7 +29,9 @@ from fetchq import (
 )
 from fetchq.contract import wire
 from fetchq.contract.charset import decode_text
-from fetchq.store.address import RedisAddress, connect
+from fetchq.contract.urls import origin_of
+from fetchq.store.address import RedisAddress
+from fetchq.store.connection import connect
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
 from fetchq_worker.cli.bulk.result_file import ResultFile
 from fetchq_worker.cli.bulk.result_line import encode_line
@@ -52,10 +54,10 @@ from fetchq_worker.fetch.cache.freshness import (
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
 from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge, ContentDecoder, codings_of
-from fetchq_worker.fetch.http.redirect import Hop, next_hop, origin_of
+from fetchq_worker.fetch.http.redirect import Hop, next_hop
 from fetchq_worker.fetch.job import history as record
-from fetchq_worker.fetch.job.retry import retry_after_s
 from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for
+from fetchq_worker.politeness.retry_after import retry_after_s
 from fetchq_worker.settings import ENV_PREFIX, InvalidSetting, Settings
 
 Target = Callable[[bytes], None]

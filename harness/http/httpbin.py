@@ -13,7 +13,7 @@ from fetchq import FetchRequest, FetchResult, RetryPolicy
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SITE: Final = ROOT / ".conformance" / "httpbin"
-PINS: Final = ROOT / "tests" / "conformance_http" / "constraints.txt"
+PINS: Final = Path(__file__).with_name("constraints.txt")
 
 _SERVE: Final = """
 import sys

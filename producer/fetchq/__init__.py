@@ -13,15 +13,13 @@ from fetchq.client.write_policy import Durability, WhenFull, WritePolicy
 from fetchq.contract.dead_letter import DeadLetter, RetryOutcome
 from fetchq.contract.priority import Priority
 from fetchq.contract.request import FetchRequest, RetryPolicy
-from fetchq.contract.result import Attempt, FetchResult, Redirect, Timing
+from fetchq.contract.result import FETCH_ERRORS, Attempt, FetchError, FetchResult, Redirect, Timing
 from fetchq.contract.status import FetchStatus
 from fetchq.sync.producer import SyncFetchJob, SyncJob, SyncProducer
 
 from .errors import (
-    FETCH_ERRORS,
     DeadLetterNotFound,
     DurabilityRefused,
-    FetchError,
     FetchqError,
     InvalidRedisURL,
     InvalidRequest,

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from bench.__main__ import choose
-from bench.failure import BenchFailure
 from bench.measures.drain import EMPTY, FETCH_2K, drain
-from bench.peers import ALL, FETCHQ, QUEUES
-from bench.processes import REPO, Child, run
-from bench.redis_server import redis_server
-from bench.site import nginx_site
-from bench.stage import Options, Stage
+from bench.testbed.failure import BenchFailure
+from bench.testbed.peers import ALL, FETCHQ, QUEUES
+from bench.testbed.processes import REPO, Child, run
+from bench.testbed.redis_server import redis_server
+from bench.testbed.site import nginx_site
+from bench.testbed.stage import Options, Stage
 from tests.support.redis_server import needed_binary
 
 _FETCHQ = next(peer for peer in QUEUES if peer.name == FETCHQ)
@@ -37,7 +37,7 @@ time.sleep(60)
 async def test_leaving_a_child_ends_it_and_its_children_even_if_they_ignore_sigterm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.processes.STOP_S", 0.2)
+    monkeypatch.setattr("bench.testbed.processes.STOP_S", 0.2)
     async with Child("stubborn", [sys.executable, "-c", _STUBBORN], tmp_path, talks=True) as child:
         assert child.process.stdout is not None
         grandchild = int(await child.process.stdout.readline())
@@ -120,7 +120,7 @@ async def test_a_drain_counts_jobs_that_redis_shows_as_finished_and_the_site_as_
 async def test_a_drain_of_a_job_that_nobody_runs_is_a_failure_with_a_reason(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.talk.worker", _dead_worker)
+    monkeypatch.setattr("bench.testbed.adapter_process.worker", _dead_worker)
     with pytest.raises(BenchFailure, match="worker ended with status 3: no work today"):
         await drain(stage, _FETCHQ, EMPTY, 10)
 

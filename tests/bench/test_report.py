@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench import page, tables
-from bench.failure import BenchFailure
-from bench.results import FIGURES, Machine, Results, percentile
-from bench.targets import judge
+from bench.report import page, tables
+from bench.report.results import FIGURES, Machine, Results, percentile
+from bench.report.targets import judge
+from bench.testbed.failure import BenchFailure
 
 
 def _results() -> Results:

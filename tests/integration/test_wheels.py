@@ -23,7 +23,7 @@ from fetchq import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_LIMIT_MS = 50
-STRANGERS = {"aiohttp", "arq", "fakeredis", "fetchq_worker", "rich", "structlog", "typer", "uvloop"}
+STRANGERS = {"aiohttp", "arq", "fakeredis", "fetchq_worker", "rich", "typer", "uvloop"}
 """What the worker is made of, and a service that only enqueues must not pay for."""
 
 ENQUEUE_AND_READ = """

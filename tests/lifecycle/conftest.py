@@ -13,7 +13,7 @@ from tests.support.running import running
 from tests.support.site import Site
 
 from fetchq import Producer
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.embedded import EmbeddedRedis

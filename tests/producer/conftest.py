@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from fetchq import FetchResult, FetchStatus, Producer
 from fetchq.contract import wire
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.process.embedded import EmbeddedRedis
 
 Finish = Callable[..., Awaitable[None]]

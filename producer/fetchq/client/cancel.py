@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fetchq.contract import wire
-from fetchq.contract.placement import host_of, limit_key_of
+from fetchq.contract.placement import limit_key_of
 from fetchq.contract.request import DEFAULT_RESULT_TTL_S
-from fetchq.contract.validation import normalise_url
+from fetchq.contract.urls import find_host
 from fetchq.errors import FetchqError, InvalidRequest
 
 from .limits import name_of
@@ -37,16 +37,9 @@ def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None
             return False
         if tag is not None and not (isinstance(tags, list) and tag in tags):
             return False
-        return host is None or _host_of(url) == host
+        return host is None or (isinstance(url, str) and find_host(url) == host)
 
     return is_chosen
-
-
-def _host_of(url: object) -> str | None:
-    try:
-        return host_of(normalise_url(url)) if isinstance(url, str) else None
-    except InvalidRequest:
-        return None
 
 
 def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int, str]:

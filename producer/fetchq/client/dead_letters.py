@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 import msgspec
 from redis.asyncio import Redis
 
-from fetchq.contract.dead_letter import DeadLetter, RetryOutcome, decode_letter, host_of, payload_for_retry
+from fetchq.contract.dead_letter import DeadLetter, RetryOutcome, decode_dead_letter, payload_for_retry
 from fetchq.contract.job_ids import check_id
 from fetchq.contract.placement import lane_and_deadline_of, limit_key_of
 from fetchq.contract.status import FetchStatus
+from fetchq.contract.urls import find_host
 from fetchq.contract.validation import check_seconds
 from fetchq.errors import DeadLetterNotFound, InvalidRequest
-from fetchq.store.scripts import load_script
+from fetchq.store.commands import DeadLetterCommands, RetryJob
+from fetchq.store.runner import ClientRunner
 
 from .batch import BATCH_BYTES, BATCH_JOBS
 
 if TYPE_CHECKING:
     from .producer import Producer
 
-_OUTCOMES: Final = (RetryOutcome.NOT_FOUND, RetryOutcome.RETRIED, RetryOutcome.ACTIVE, RetryOutcome.INCOMPLETE)
 MAX_AGE_S: Final = 10 * 366 * 86_400.0
 
 
@@ -79,9 +80,8 @@ class DeadLetters:
         self._producer = producer
         self._redis = redis
         self._keys: Final = producer.keys
-        self._read = load_script(redis, "dead_letters/read")
-        self._retry = load_script(redis, "dead_letters/retry")
-        self._purge = load_script(redis, "dead_letters/purge")
+        self._runner: Final = ClientRunner(redis)
+        self._commands: Final = DeadLetterCommands(self._keys)
 
     async def count(self) -> int:
         """How many there are, of any age; some that have just passed their time may be among them."""
@@ -138,11 +138,11 @@ class DeadLetters:
         """Throws letters away, a thousand a round trip, and says of each whether it was there."""
         purged: list[bool] = []
         for start in range(0, len(_many(job_ids)), BATCH_JOBS):
-            args: list[Any] = [self._keys.dead_letter]
-            for job_id in job_ids[start : start + BATCH_JOBS]:
+            batch = job_ids[start : start + BATCH_JOBS]
+            for job_id in batch:
                 check_id(job_id)
-                args += (job_id, "")
-            purged += await self._run_purge(args)
+            with self._producer._guarded():
+                purged += await self._commands.purge(self._runner, ((job_id, None) for job_id in batch))
         return purged
 
     async def purge_all(self, **wanted: Unpack[DeadFilter]) -> AsyncGenerator[int, None]:
@@ -213,33 +213,23 @@ class DeadLetters:
 
     async def _read_batch(self, places: Sequence[_Place]) -> list[tuple[_Place, bytes | None]]:
         """The first letters of `places`, one at least."""
-        args: list[Any] = [self._keys.dead_letter, BATCH_BYTES, *(place.id for place in places)]
         with self._producer._guarded():
-            reply: list[bytes | None] = await self._read(keys=[self._keys.dead], args=args)
-        return [
-            (_Place(place.id, 0 if score is None else round(float(score))), letter)
-            for place, score, letter in zip(places, reply[::2], reply[1::2], strict=False)
-        ]
+            found = await self._commands.read(self._runner, [place.id for place in places], max_bytes=BATCH_BYTES)
+        return [(_Place(place.id, letter.ended_ms), letter.data) for place, letter in zip(places, found, strict=False)]
 
     async def _retry_batch(self, letters: Sequence[DeadLetter]) -> list[RetryOutcome]:
-        keys = self._keys
-        args: list[Any] = ["", keys.job, keys.result, keys.retry, keys.attempts, keys.dead_letter, keys.waiting]
+        jobs = []
         for letter in letters:
             place = _place_of(letter)
-            args += (place.id, place.ended_ms, payload_for_retry(letter), *_limits_of(letter))
+            jobs.append(RetryJob(place.id, place.ended_ms, payload_for_retry(letter), *_limits_of(letter)))
         with self._producer._guarded():
-            codes = await self._retry(keys=[keys.pending, keys.dead, keys.wake, *keys.frontier], args=args)
-        return [_OUTCOMES[code] for code in codes]
+            return await self._commands.retry(self._runner, jobs)
 
     async def _purge_places(self, places: Sequence[_Place]) -> int:
-        args: list[Any] = [self._keys.dead_letter]
-        for place in places:
-            args += (place.id, place.ended_ms)
-        return sum(await self._run_purge(args)) if places else 0
-
-    async def _run_purge(self, args: list[Any]) -> list[bool]:
+        if not places:
+            return 0
         with self._producer._guarded():
-            return [code == 1 for code in await self._purge(keys=[self._keys.dead], args=args)]
+            return sum(await self._commands.purge(self._runner, ((place.id, place.ended_ms) for place in places)))
 
 
 def _understood(wanted: DeadFilter) -> _Wanted:
@@ -262,7 +252,7 @@ def _understood(wanted: DeadFilter) -> _Wanted:
 
 def _host(name: object) -> str:
     """A host as a URL of it has it: in lower case, in ASCII, an address in its one form."""
-    host = host_of(f"http://{name}/") if isinstance(name, str) and not set(name) & set("/?#@\\") else None
+    host = find_host(f"http://{name}/") if isinstance(name, str) and not set(name) & set("/?#@\\") else None
     if host is None:
         raise InvalidRequest("host", f"{name!r} is not the name of a host")
     return host
@@ -283,7 +273,7 @@ def _many(job_ids: Sequence[str]) -> Sequence[str]:
 
 
 def _decoded(place: _Place, data: bytes | None) -> DeadLetter:
-    return decode_letter(place.id.decode("utf-8", "surrogateescape"), place.ended_ms, data)
+    return decode_dead_letter(place.id.decode("utf-8", "surrogateescape"), place.ended_ms, data)
 
 
 def _place_of(letter: DeadLetter) -> _Place:

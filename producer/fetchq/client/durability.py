@@ -1,105 +1,121 @@
-"""Writes that are known to be durable when they are acknowledged: a script and the question, on one connection.
+"""Writes that are known to be durable when they are acknowledged: a script and an ack command, on one connection.
 
-`WAIT` and `WAITAOF` speak of the writes of the connection that they come over, so each goes out behind the script that
-it is about, in one round trip. A server with `appendfsync always` writes to its disk before it replies, and the
-question is only whether it is set up so. With `everysec` it takes a `WAITAOF` that waits for the disk: that of Redis
+`WAIT` and `WAITAOF` are about the writes of the connection on which they are sent, so each follows its script in the
+same round trip. A server with `appendfsync always` writes to its disk before it replies, and the ack command then only
+reads whether it is configured so. With `everysec` it takes a `WAITAOF` that waits for the disk: that of Redis
 7.2, and since 8.0. In Redis 7.4 and in Valkey it can answer a second early (redis/redis#13793; for Valkey, a trace of
 its system calls shows it). (redis.io/docs: "WAIT", "WAITAOF", "Redis persistence".)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from fetchq.errors import DurabilityRefused
 from fetchq.store.errors import CONNECTION_ERRORS, place_of
 from fetchq.store.keys import Keys
+from fetchq.store.runner import Argument, ClientRunner, LoadedScripts, ScriptRunner
+from fetchq.store.scripts import locate_error
 
 from .write_policy import Durability, WritePolicy
 
-FENCE_MS: Final = 60_000
+MARKER_MS: Final = 60_000
 _SOCKET_SHARE: Final = 0.8
-"""A question may take so much of the client's socket timeout, past which a connection counts as lost."""
+"""An ack command may take so much of the client's socket timeout, past which a connection counts as lost."""
 _APPEND_SETTINGS: Final = "*append*"
 _WANTED_SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
 Command = tuple[str | int, ...]
 
+ReplyT = TypeVar("ReplyT")
+
 
 class DurableCalls:
-    """Calls scripts as durably as a policy asks for."""
+    """Runs commands as durably as a policy asks for."""
 
     def __init__(self, redis: Redis, keys: Keys, policy: WritePolicy) -> None:
         self._redis = redis
-        self._fence = keys.durability_marker
+        self._runner: Final = ClientRunner(redis)
+        self._scripts: Final = LoadedScripts(redis)
+        self._marker = keys.durability_marker
         self._durability: Final = policy.durability
         self._replicas: Final = policy.replicas or 1
         socket_timeout_s = redis.connection_pool.connection_kwargs.get("socket_timeout")
         self.timeout_s: Final = min(policy.durable_timeout_s, _SOCKET_SHARE * (socket_timeout_s or float("inf")))
-        self._question: Command | None = None
-        self._loaded = False
+        self._ack_command: Command | None = None
+        self._loaded: set[str] = set()
 
     async def call(
         self,
-        script: AsyncScript,
-        keys: Sequence[str],
-        args: Sequence[Any],
+        command: Callable[[ScriptRunner], Awaitable[ReplyT]],
         *,
-        found: Callable[[Any], bool],
+        wrote_nothing: Callable[[ReplyT], bool],
         replied: Callable[[], None],
-    ) -> tuple[Any, str]:
-        """The script's reply, and why its writes are not known to be durable ('': they are).
+    ) -> tuple[ReplyT, str]:
+        """Returns the reply of `command`, and why its writes are not known to be durable (empty: they are).
 
-        `replied` is called when the script's own reply is there: that they are durable may be known a second later.
+        `replied` is called when the script's own reply is there: its durability can be known a second later.
 
-        `found` says of a reply whether the script wrote nothing, since what it was to write is there. That may be there
-        since a moment ago, by another connection: a marker is written behind it, and asked about in its place.
+        `wrote_nothing` says that everything existed already. Another connection may have written it a moment ago,
+        so a marker is written behind it, and acknowledged in its place.
 
         Raises `DurabilityRefused` before anything is written.
         """
         if self._durability is Durability.MEMORY:
-            reply = await script(keys=keys, args=args)
+            reply = await command(self._runner)
             replied()
             return reply, ""
         try:
-            return await self._call(script, keys, args, found, replied)
+            return await self._call_acknowledged(command, wrote_nothing, replied)
         except CONNECTION_ERRORS:
-            self._question = None  # the next connection may lead to another server
+            self._ack_command = None  # the next connection may lead to another server
             raise
 
-    async def _call(
+    async def _call_acknowledged(
         self,
-        script: AsyncScript,
-        keys: Sequence[str],
-        args: Sequence[Any],
-        found: Callable[[Any], bool],
+        command: Callable[[ScriptRunner], Awaitable[ReplyT]],
+        wrote_nothing: Callable[[ReplyT], bool],
         replied: Callable[[], None],
-    ) -> tuple[Any, str]:
-        question = self._question = self._question or await self._check()
+    ) -> tuple[ReplyT, str]:
+        ack_command = self._ack_command = self._ack_command or await self._check()
+        runner = _AckRunner(self, ack_command, replied)
+        reply = await command(runner)
+        reason = self._not_durable_reason(runner.ack)
+        if not reason and wrote_nothing(reply):
+            marked, ack = await self._exchange(("SET", self._marker, "", "PX", MARKER_MS), ack_command, replied)
+            reason = str(marked) if isinstance(marked, RedisError) else self._not_durable_reason(ack)
+        if reason:
+            self._ack_command = None  # the server may be configured differently by now
+        return reply, reason
+
+    async def _run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        ack_command: Command,
+        replied: Callable[[], None],
+    ) -> tuple[Any, Any]:
+        source, sha = self._scripts[script]
         numbered = (len(keys), *keys, *args)
-        by_hash, whole = ("EVALSHA", script.sha, *numbered), ("EVAL", script.script, *numbered)
-        # Behind a script that the server does not know, the question would be about nothing, and could last.
-        reply, said = await self._exchange(by_hash if self._loaded else whole, question, replied)
+        # Behind a script that the server does not know, the ack command would be about nothing, and could take long.
+        by_hash, whole = ("EVALSHA", sha, *numbered), ("EVAL", source, *numbered)
+        reply, ack = await self._exchange(by_hash if script in self._loaded else whole, ack_command, replied)
         if isinstance(reply, NoScriptError):
-            reply, said = await self._exchange(whole, question, replied)
+            reply, ack = await self._exchange(whole, ack_command, replied)
         if isinstance(reply, RedisError):
+            if isinstance(reply, ResponseError):
+                locate_error(script, reply)
             raise reply
-        self._loaded = True
-        doubt = self._doubt(said)
-        if not doubt and found(reply):
-            fenced, said = await self._exchange(("SET", self._fence, "", "PX", FENCE_MS), question, replied)
-            doubt = str(fenced) if isinstance(fenced, RedisError) else self._doubt(said)
-        if doubt:
-            self._question = None  # the server may be set up in another way by now
-        return reply, doubt
+        self._loaded.add(script)
+        return reply, ack
 
     async def _exchange(
-        self, command: Sequence[Any], question: Command, replied: Callable[[], None]
+        self, command: Sequence[Any], ack_command: Command, replied: Callable[[], None]
     ) -> tuple[Any, Any]:
         def note(response: Any, **_kwargs: Any) -> Any:
             replied()
@@ -109,12 +125,12 @@ class DurableCalls:
             # A pipeline returns its replies when the last is there, but reads them one by one.
             pipe.response_callbacks = {**pipe.response_callbacks, str(command[0]): note}
             pipe.execute_command(*command)
-            pipe.execute_command(*question)
-            reply, said = await pipe.execute(raise_on_error=False)
-            return reply, said
+            pipe.execute_command(*ack_command)
+            reply, ack = await pipe.execute(raise_on_error=False)
+            return reply, ack
 
     async def _check(self) -> Command:
-        """The question to ask after each write; raises `DurabilityRefused` if this server has no answer to any."""
+        """The command that acknowledges each write. Raises `DurabilityRefused` if this server supports none."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
         if self._durability is Durability.REPLICATED:
             try:
@@ -125,14 +141,14 @@ class DurableCalls:
         lacks = "it has no WAITAOF that always waits for its disk (Redis 7.2 and 8 have)"
         if await self._has_waitaof():
             return ("WAITAOF", 1, 0, timeout_ms)
-        question: Command = ("CONFIG GET", _APPEND_SETTINGS)
+        ack_command: Command = ("CONFIG GET", _APPEND_SETTINGS)
         try:
-            settings = await self._ask(*question)
+            settings = await self._ask(*ack_command)
         except ResponseError as problem:
             raise self._refusal("fsync", f"{lacks}, nor lets us read its appendfsync ({problem})") from problem
-        if doubt := _doubt_of_settings(settings):
-            raise self._refusal("fsync", f"{lacks}, and {doubt}")
-        return question
+        if reason := _wrong_settings(settings):
+            raise self._refusal("fsync", f"{lacks}, and {reason}")
+        return ack_command
 
     async def _has_waitaof(self) -> bool:
         try:
@@ -152,19 +168,43 @@ class DurableCalls:
     def _refusal(self, durability: str, why: str) -> DurabilityRefused:
         return DurabilityRefused(f"Redis at {place_of(self._redis)} cannot promise durability={durability!r}: {why}")
 
-    def _doubt(self, said: Any) -> str:
-        if isinstance(said, RedisError):
-            return str(said)
+    def _not_durable_reason(self, ack: Any) -> str:
+        if isinstance(ack, RedisError):
+            return str(ack)
         if self._durability is Durability.REPLICATED:
-            if said >= self._replicas:
+            if ack >= self._replicas:
                 return ""
-            return f"{said} of {self._replicas} replicas had them after {self.timeout_s:g} s"
-        if isinstance(said, dict):
-            return _doubt_of_settings(said)
-        return "" if said[0] >= 1 else f"they were not on its disk after {self.timeout_s:g} s"
+            return f"{ack} of {self._replicas} replicas had them after {self.timeout_s:g} s"
+        if isinstance(ack, dict):
+            return _wrong_settings(ack)
+        return "" if ack[0] >= 1 else f"they were not on its disk after {self.timeout_s:g} s"
 
 
-def _doubt_of_settings(settings: dict[str, str]) -> str:
+class _AckRunner:
+    """Runs one script and an ack command behind it, on one connection in one round trip."""
+
+    def __init__(self, calls: DurableCalls, ack_command: Command, replied: Callable[[], None]) -> None:
+        self._calls: Final = calls
+        self._ack_command: Final = ack_command
+        self._replied: Final = replied
+        self.ack: Any = None
+        """The reply to the ack command."""
+
+    async def run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        on_sent: Callable[[], None] | None = None,
+    ) -> Any:
+        reply, self.ack = await self._calls._run(script, keys, args, self._ack_command, self._replied)
+        if on_sent is not None:
+            on_sent()
+        return reply
+
+
+def _wrong_settings(settings: dict[str, str]) -> str:
     """Why a server of these settings does not write to its disk before it replies; '' for one that does."""
     wrong = [
         f"{name} is {settings.get(name)}, not {wanted}"

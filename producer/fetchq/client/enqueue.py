@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from itertools import chain
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
 from fetchq.errors import FetchqError, NotDurable, QueueFull, RedisFull
+from fetchq.store.commands import EnqueuedBatch, JobCommands, NewJob
 from fetchq.store.errors import CONNECTION_ERRORS, translated
 from fetchq.store.keys import Keys
-from fetchq.store.scripts import load_script
+from fetchq.store.runner import ScriptRunner
 
 from .backpressure import Capacity, Ticket
 from .durability import DurableCalls
@@ -34,13 +34,13 @@ class EnqueueReply(NamedTuple):
 
 
 class QueueWriter:
-    """Calls `lua/enqueue.lua`."""
+    """Enqueues jobs within the limits of a write policy, as durably as it says."""
 
     def __init__(self, redis: Redis, keys: Keys, policy: WritePolicy) -> None:
         self._redis = redis
         self._room = Capacity(redis, keys, policy)
         self._calls = DurableCalls(redis, keys, policy)
-        self._script = load_script(redis, "jobs/enqueue")
+        self._commands = JobCommands(keys)
         self._under_way = asyncio.Semaphore(CALLS_AT_ONCE)
         self._closed = False
 
@@ -49,12 +49,8 @@ class QueueWriter:
         self._closed = True
         await self._room.aclose()
 
-    async def put(self, keys: Sequence[str], head: Sequence[Any], jobs: Sequence[Sequence[Any]]) -> EnqueueReply:
-        """Puts `jobs` on the queue, each a tuple of the script's arguments with its id first.
-
-        `keys` are the script's, `head` its arguments before the limits. Nothing is raised but what is no business of
-        ours: a `EnqueueReply` says how far it came, whatever stopped it.
-        """
+    async def put(self, jobs: Sequence[NewJob]) -> EnqueueReply:
+        """Puts `jobs` on the queue. Errors are returned in the reply, not raised."""
         existing: list[tuple[int, bytes]] = []
         count = 0
         until = self._room.deadline()
@@ -64,19 +60,18 @@ class QueueWriter:
             while True:
                 try:
                     part = jobs[count : count + allowed]
-                    reply, not_durable_reason = await self._call(keys, head, part, turn)
+                    reply, not_durable_reason = await self._call(part, turn)
                 except RedisFull as problem:
                     full: QueueFull | None = problem
                 else:
-                    found, stopped, why, measured, limit = reply
-                    existing += zip((count + place - 1 for place in found[::2]), found[1::2], strict=True)
-                    done = stopped - 1 if stopped else len(part)
+                    existing += ((count + place, holder) for place, holder in reply.existing)
+                    done = len(part) if reply.stopped_at is None else reply.stopped_at
                     count += done
                     if done:
                         until = self._room.deadline()
                     if not_durable_reason and done:
                         return EnqueueReply(count, existing, _not_durable(part[:done], not_durable_reason))
-                    full = self._room.refusal(why, measured, limit)
+                    full = self._room.refusal(reply.reason, reply.measured, reply.limit)
                 if count == len(jobs):
                     return EnqueueReply(count, existing, None)
                 if full is not None and not self._room.waits:
@@ -88,14 +83,14 @@ class QueueWriter:
         finally:
             self._room.end(turn)
 
-    async def _call(
-        self, keys: Sequence[str], head: Sequence[Any], jobs: Sequence[Sequence[Any]], turn: Ticket
-    ) -> tuple[Any, str]:
-        args = [*head, *self._room.limits(), *chain.from_iterable(jobs)]
+    async def _call(self, jobs: Sequence[NewJob], turn: Ticket) -> tuple[EnqueuedBatch, str]:
+        max_queued, max_memory = self._room.limits()
 
-        def found_all(reply: Any) -> bool:
-            existing, stopped, *_ = reply
-            return 0 < len(existing) // 2 == (stopped - 1 if stopped else len(jobs))
+        def enqueue(runner: ScriptRunner) -> Awaitable[EnqueuedBatch]:
+            return self._commands.enqueue(runner, jobs, max_queued=max_queued, max_memory=max_memory)
+
+        def all_existed(reply: EnqueuedBatch) -> bool:
+            return 0 < len(reply.existing) == (len(jobs) if reply.stopped_at is None else reply.stopped_at)
 
         def counted() -> None:
             self._room.end(turn)  # not when they are durable: by then the queue has long counted them
@@ -103,14 +98,14 @@ class QueueWriter:
         with translated(self._redis):
             async with self._under_way:
                 try:
-                    return await self._calls.call(self._script, keys, args, found=found_all, replied=counted)
+                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=counted)
                 except CONNECTION_ERRORS:  # the connection may be a stale one; the ids make a second try safe
                     if self._closed:  # meanwhile: nobody would close another connection
                         raise
-                    return await self._calls.call(self._script, keys, args, found=found_all, replied=counted)
+                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=counted)
 
 
-def _not_durable(jobs: Sequence[Sequence[Any]], not_durable_reason: str) -> NotDurable:
-    ids = tuple(job[0] for job in jobs)
+def _not_durable(jobs: Sequence[NewJob], not_durable_reason: str) -> NotDurable:
+    ids = tuple(job.id for job in jobs)
     these = f"job {ids[0]} is" if len(ids) == 1 else f"{len(ids)} jobs are"
     return NotDurable(f"{these} on the queue, but not known to be durable: {not_durable_reason}", ids)

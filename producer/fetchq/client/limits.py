@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from redis.asyncio import Redis
 
-from fetchq.contract.placement import KEY_PREFIX, host_of
-from fetchq.contract.validation import check_limit_key, check_seconds, check_whole, normalise_url
+from fetchq.contract.placement import KEY_PREFIX
+from fetchq.contract.urls import host_of, normalise_url
+from fetchq.contract.validation import check_limit_key, check_seconds, check_whole
 from fetchq.errors import InvalidRequest
+from fetchq.store.commands import HostCommands, LimitsReply
 from fetchq.store.keys import Keys
-from fetchq.store.scripts import load_script
+from fetchq.store.runner import ClientRunner
 
 EVERY_HOST: Final = "*"
 """Under this name stands what holds for every host of which nothing narrower says otherwise."""
@@ -66,7 +68,8 @@ class Limits:
         self._redis: Final[Any] = redis  # redis-py 5 types each reply as `Awaitable | value`
         self._keys: Final = keys
         self._guarded: Final = asking
-        self._script: Final = load_script(redis, "hosts/set_limits")
+        self._runner: Final = ClientRunner(redis)
+        self._commands: Final = HostCommands(keys)
 
     async def set(
         self,
@@ -85,11 +88,11 @@ class Limits:
         words = tuple(_words(concurrency, rate, burst, min_delay_s))
         if not words:
             raise InvalidRequest("limits", "name at least one of concurrency, rate, burst and min_delay_s")
-        return _limits_of((await self._change(name, "set", " ".join(words)))[0])
+        return _limits_of((await self._change(name, "set", " ".join(words))).limits)
 
     async def clear(self, host: str) -> bool:
         """Forgets all that was set for a host, a pause too. Gives whether there was anything."""
-        return bool((await self._change(name_of(host), "clear"))[1])
+        return (await self._change(name_of(host), "clear")).existed
 
     async def pause(self, host: str) -> None:
         """From now on no job of this host starts. Those that run go on; the others wait, and lose nothing by it."""
@@ -138,9 +141,10 @@ class Limits:
         by_name = {name.decode("utf-8", "replace"): _limits_of(text) for name, text in held.items()}
         return {name: by_name[name] for name in sorted(by_name) if not name.startswith("@")}
 
-    async def _change(self, name: str, verb: str, words: str = "") -> Sequence[Any]:
+    async def _change(self, name: str, action: Literal["set", "resume", "clear"], words: str = "") -> LimitsReply:
         wide = name.startswith("*") or name == EVERY_OWN_KEY
-        reply = await self._run([name, verb, words, *([] if wide else [name])])
+        with self._guarded():
+            reply = await self._commands.set_limits(self._runner, name, action, words, recheck=() if wide else (name,))
         if wide:
             await self._look_again(name)
         return reply
@@ -154,15 +158,8 @@ class Limits:
             more = cursor != 0
             waiting = [key for key, _ in scored if _covers(name, key)]
             for start in range(0, len(waiting), _KEYS_A_CALL):
-                await self._run(["", "", "", *waiting[start : start + _KEYS_A_CALL]])
-
-    async def _run(self, args: Sequence[str | bytes]) -> Sequence[Any]:
-        keys = self._keys
-        with self._guarded():
-            reply: Sequence[Any] = await self._script(
-                keys=[keys.pending, keys.wake, *keys.frontier], args=["", keys.waiting, *args]
-            )
-        return reply
+                with self._guarded():
+                    await self._commands.set_limits(self._runner, "", "", recheck=waiting[start : start + _KEYS_A_CALL])
 
 
 def name_of(host: str) -> str:

@@ -14,16 +14,17 @@ from redis.asyncio import Redis
 
 from fetchq.contract import wire
 from fetchq.contract.job_ids import JobIds, check_id, id_for_key
-from fetchq.contract.placement import lane_and_deadline_of, limit_key_of
+from fetchq.contract.placement import check_schedule, due_of, lane_and_deadline_of, limit_key_of
 from fetchq.contract.request import FetchRequest, RequestOptions, build_request
 from fetchq.contract.result import FetchResult
-from fetchq.contract.schedule import check_schedule, due_of
 from fetchq.contract.validation import check_whole
 from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, RedisUnavailable, WireError
-from fetchq.store.address import DEFAULT_URL, RedisAddress, connect
+from fetchq.store.address import DEFAULT_URL, RedisAddress
+from fetchq.store.commands import CancelJob, JobCommands, NewJob
+from fetchq.store.connection import connect
 from fetchq.store.errors import translated
-from fetchq.store.keys import DEFAULT_QUEUE, PUSH_PREFIX_LEN, Keys
-from fetchq.store.scripts import load_script
+from fetchq.store.keys import DEFAULT_QUEUE, Keys
+from fetchq.store.runner import ClientRunner
 
 from .batch import BATCH_JOBS, abatches, attach_enqueued, jobs_of
 from .cancel import cancelled, host_to_cancel, match_filter
@@ -89,7 +90,8 @@ class Producer:
         """Those of hosts."""
         self._ids = JobIds()
         self._writer = QueueWriter(redis, self.keys, WritePolicy.of(options))
-        self._cancel = load_script(redis, "jobs/cancel")
+        self._runner: Final = ClientRunner(redis)
+        self._commands: Final = JobCommands(self.keys)
 
     @classmethod
     def from_url(
@@ -183,7 +185,7 @@ class Producer:
         except (TypeError, ValueError, OverflowError, RecursionError) as problem:
             raise InvalidRequest("arguments", str(problem)) from problem
         job_id = self._ids.take(1)[0]
-        put = await self._run_enqueue([(job_id, payload, "", "", "")])
+        put = await self._run_enqueue([NewJob(job_id, payload, "", "", "")])
         if put.problem is not None:
             put.problem.enqueued = (Job(self, job_id),) * put.arrived  # type: ignore[union-attr]  # a cancellation takes it too
             raise put.problem
@@ -371,13 +373,13 @@ class Producer:
         now_ms = _now_ms()
         queue = self.keys.queue
         ids = self._ids.take(len(requests))
-        args: list[tuple[str | bytes, ...]] = []
+        new: list[NewJob] = []
         for i, request in enumerate(requests):
             if request.key is not None:
                 ids[i] = id_for_key(request.key, queue)
             payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms)
-            args.append((ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
-        put = await self._run_enqueue(args)
+            new.append(NewJob(ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
+        put = await self._run_enqueue(new)
         jobs = [FetchJob(self, job_id) for job_id in ids[: put.arrived]]
         conflicts = [
             KeyConflict(request.key, ids[place])
@@ -395,11 +397,9 @@ class Producer:
             raise problem
         return jobs
 
-    async def _run_enqueue(self, jobs: Sequence[tuple[str | bytes, ...]]) -> EnqueueReply:
+    async def _run_enqueue(self, jobs: Sequence[NewJob]) -> EnqueueReply:
         self._check_open()
-        keys = [self.keys.pending, self.keys.wake, *self.keys.frontier]
-        head = [self.keys.job, self.keys.result, "", self.keys.waiting]
-        put = await self._writer.put(keys, head, jobs)
+        put = await self._writer.put(jobs)
         if not isinstance(put.problem, RedisUnavailable | asyncio.CancelledError):
             self.results.reached()
         return put
@@ -421,15 +421,12 @@ class Producer:
             return await self._redis.mget([self.keys.job + job_id for job_id in job_ids]) if job_ids else []
 
     async def _cancel_batch(self, job_ids: Sequence[str], payloads: Sequence[bytes | None]) -> list[CancelOutcome]:
-        keys = self.keys
-        args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
-        args += (PUSH_PREFIX_LEN, "", keys.waiting)
-        for job_id, payload in zip(job_ids, payloads, strict=True):
-            args += (job_id, *cancelled(job_id, payload, keys.queue))
+        jobs = [
+            CancelJob(job_id, *cancelled(job_id, payload, self.keys.queue))
+            for job_id, payload in zip(job_ids, payloads, strict=True)
+        ]
         with self._guarded():
-            codes = await self._cancel(
-                keys=[keys.pending, keys.abort, keys.leases, *keys.frontier, keys.wake], args=args
-            )
+            codes = await self._commands.cancel(self._runner, jobs)
         return [_CANCEL_OUTCOMES[code] for code in codes]
 
 

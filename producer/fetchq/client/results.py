@@ -18,9 +18,10 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.errors import FetchqError, JobNotFound, RedisUnavailable, ResultTimeout
 from fetchq.store.errors import CONNECTION_ERRORS, place_of, translated, translation
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.store.keys import Keys
 
 CHECK_S: Final = 2.0
 OUTAGE_S: Final = 10.0

@@ -1,4 +1,4 @@
-"""A request's body out of plain values: JSON (RFC 8259), or a form (URL standard, "urlencoded serializing")."""
+"""Encodes a request body from plain values: JSON (RFC 8259) or a form (URL standard, "urlencoded serializing")."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ JSON_TYPE: Final = "application/json"
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 FormFields = Mapping[str, object] | Iterable[tuple[str, object]]
-"""Names and values; pairs where a name is to repeat. A value is a string, or a number or flag written as one."""
+"""Names and values; pairs allow a name to repeat. A value is a string, a number or a bool."""
 
 _SOURCES: Final = ("body", "json", "form")
 
 
 def with_body(options: Mapping[str, Any], method: str, headers: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """`options` with `json` or `form` made into `body`, under its Content-Type unless `headers` name one.
+    """`options` with `json` or `form` encoded as `body`, and its Content-Type unless the headers have one.
 
-    `method` and `headers` are those that hold where `options` have none; a GET becomes a POST.
+    `method` and `headers` are the defaults where `options` have none. A default of GET becomes POST.
     """
     made = dict(options)
     given = [name for name in _SOURCES if made.get(name) is not None]
     if len(given) > 1:
-        raise InvalidRequest(given[1], f"goes with {given[0]} only one at a time")
+        raise InvalidRequest(given[1], f"cannot be combined with {given[0]}")
     json, form = made.pop("json", None), made.pop("form", None)
     if json is None and form is None:
         return made

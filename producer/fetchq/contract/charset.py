@@ -1,7 +1,7 @@
-"""Bytes to text, as browsers do it (WHATWG encoding standard).
+"""Decodes bytes to text as browsers do (WHATWG encoding standard).
 
-Labels are the standard's and no others: Python knows codecs by name that take quadratic time (`idna`, `punycode`) or
-that are no charset at all (`unicode_escape`), and whoever answers a fetch chooses the name.
+Only the standard's labels are accepted. The server chooses the label, and Python's codecs include some that take
+quadratic time (`idna`, `punycode`) and some that are not charsets (`unicode_escape`).
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Final
 import webencodings
 
 MARKS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16le"), (codecs.BOM_UTF16_BE, "utf-16be"))
-"""The encoding standard, "BOM sniff": a mark outranks what the server says."""
+"""Encoding standard, "BOM sniff": a byte order mark takes precedence over the label."""
 
 
 @lru_cache(256)
 def encoding_of(label: str) -> str | None:
-    """The name of the encoding that a label means, such as windows-1252 for `latin1`; None: there is no such label."""
+    """The name of the encoding for a label, such as windows-1252 for `latin1`; None for an unknown label."""
     encoding = webencodings.lookup(label)
     return None if encoding is None else str(encoding.name)
 
 
 def decode_text(body: bytes, label: str | None) -> str:
-    """By the byte order mark, else by the label, else UTF-8; what does not decode is replaced by U+FFFD."""
+    """Decodes by the byte order mark, else by the label, else as UTF-8. Undecodable bytes become U+FFFD."""
     for mark, name in MARKS:
         if body.startswith(mark):
             return body[len(mark) :].decode(name, "replace")
     encoding = webencodings.lookup(label) if label is not None else None
     if encoding is None or encoding.name == "utf-8":
         return body.decode("utf-8", "replace")
-    if encoding.name == "replacement":  # encodings through which a page could smuggle markup
+    if encoding.name == "replacement":  # encodings in which a page could hide markup
         return "\ufffd" if body else ""
     if encoding.name == "gbk":  # "gbk's decoder is gb18030's decoder"
         return body.decode("gb18030", "replace")

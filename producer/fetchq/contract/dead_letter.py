@@ -1,4 +1,4 @@
-"""A dead letter: what is kept of a job that failed for good (docs/job-contract.md, "A dead letter")."""
+"""Dead letters: the records of jobs that failed for good (docs/job-contract.md, "A dead letter")."""
 
 from __future__ import annotations
 
@@ -6,56 +6,55 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-import ada_url
 import msgspec
 
-from fetchq.contract import wire
 from fetchq.errors import FetchqError, WireError
 
+from . import wire
 from .request import FetchRequest
 from .result import FetchResult
 from .status import FetchStatus
+from .urls import find_host
 
 STRING: Final = "string"
-"""What Redis calls the type of a key that can hold a job."""
+"""The Redis type of a job's key."""
 
 
 class RetryOutcome(StrEnum):
-    """What came of asking for a dead letter's job to be run again."""
+    """The outcome of retrying a dead letter."""
 
     RETRIED = "retried"
-    """It is on the queue, under its old id, and the letter is gone."""
+    """The job is on the queue under its old id, and the dead letter is deleted."""
     ACTIVE = "active"
-    """There is such a job on the queue again already, or it has died anew since the letter was read."""
+    """The job is on the queue already, or it has failed again since the dead letter was read."""
     INCOMPLETE = "incomplete"
-    """The letter does not hold all of the payload: it was too long, of another type than a string, or gone."""
+    """The dead letter does not hold the whole payload: too long, not a string, or missing."""
     NOT_FOUND = "not_found"
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that failed for good, with its request, its attempts and its error."""
+    """A job that failed for good, with its request, attempts and error."""
 
     id: str
-    """The job's. A job that is retried keeps it."""
+    """The job's id. A retry keeps it."""
     died_at: datetime
-    """By Redis's clock."""
+    """By the clock of Redis."""
     function: str
-    """The coroutine's name; `<unknown>` where the payload does not say."""
+    """The coroutine's name; `<unknown>` if the payload could not be read."""
     tries: int
-    """How often a worker had started the job."""
+    """How many times a worker started the job."""
     result: FetchResult
-    """How it ended, without the headers, the body and the redirects of an answer; of a job that was no fetch, the error
-    alone."""
+    """The last result, without headers, body and redirects. For a job that is not a fetch, the error alone."""
     job: dict[str, Any] | None
-    """The job as it was enqueued (`f`, `a`, `k`, ...); None: the payload is none that this version reads."""
+    """The job as enqueued (`f`, `a`, `k`, ...); None if this version cannot read the payload."""
     payload: bytes
-    """The job's key as it stood in Redis: its value, or what DUMP gives for a `kind` that is no string; cut where it is
-    shorter than `payload_bytes`."""
+    """The value of the job's key, or its DUMP for a `kind` other than string; truncated if shorter than
+    `payload_bytes`."""
     payload_bytes: int
     kind: str
-    """The type of that key: `string` for a job, `none` if it was gone."""
+    """The Redis type of that key: `string` for a job, `none` if it was missing."""
 
-    def __repr__(self) -> str:  # a request's headers are not to stand in a log
+    def __repr__(self) -> str:  # headers of a request may be secret and must not reach a log
         return f"<DeadLetter {self.id} {self.status} {self.died_at:%Y-%m-%dT%H:%M:%SZ}>"
 
     @property
@@ -68,12 +67,12 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def whole(self) -> bool:
-        """Whether the payload is all there, so that the job can be run again."""
+        """Whether the payload is complete, so that the job can be retried."""
         return self.kind == STRING and len(self.payload) == self.payload_bytes
 
     @property
     def request(self) -> FetchRequest | None:
-        """The fetch that was asked for; None: it was none, or one that breaks the contract."""
+        """The request; None if the job is not a fetch, or its request breaks the contract."""
         try:
             return None if self._request is None else wire.decode_request(self._request)
         except FetchqError:
@@ -81,14 +80,14 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str | None:
-        """The URL that was asked for, as it stands in the request, good or not."""
+        """The URL as in the request, valid or not."""
         url = (self._request or {}).get("url")
         return url if isinstance(url, str) else None
 
     @property
     def host(self) -> str | None:
-        """The host of the URL, as browsers write it."""
-        return None if self.url is None else host_of(self.url)
+        """The host of the URL (`contract.urls.find_host`)."""
+        return None if self.url is None else find_host(self.url)
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -97,41 +96,41 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def _request(self) -> dict[str, Any] | None:
-        """The request as it was sent, whether it keeps the contract or not."""
+        """The request as sent, valid or not."""
         if self.job is None or self.job["f"] != wire.FETCH_FUNCTION or not self.job["a"]:
             return None
         request = self.job["a"][0]
         return request if isinstance(request, dict) else None
 
 
-class _Letter(msgspec.Struct, array_like=True):
+class _Stored(msgspec.Struct, array_like=True):
     payload: bytes
     kind: str
     payload_bytes: int
-    said: msgspec.Raw
+    outcome: msgspec.Raw
 
 
-class _Said(msgspec.Struct, rename={"function": "f", "tries": "t", "success": "s", "value": "r"}):
+class _Outcome(msgspec.Struct, rename={"function": "f", "tries": "t", "success": "s", "value": "r"}):
     function: str
     tries: int
     success: bool
     value: msgspec.Raw
 
 
-_letter_decoder: Final = msgspec.msgpack.Decoder(_Letter)
-_said_decoder: Final = msgspec.msgpack.Decoder(_Said)
+_stored_decoder: Final = msgspec.msgpack.Decoder(_Stored)
+_outcome_decoder: Final = msgspec.msgpack.Decoder(_Outcome)
 
 
-def decode_letter(job_id: str, ended_ms: int, data: bytes | None) -> DeadLetter:
-    """The letter in `data`. One that cannot be read is a letter that says so: it can still be purged."""
+def decode_dead_letter(job_id: str, ended_ms: int, data: bytes | None) -> DeadLetter:
+    """The dead letter in `data`. Unreadable data becomes a dead letter that says so, since it can still be purged."""
     died_at = datetime.fromtimestamp(ended_ms / 1000, UTC)
     try:
-        letter = _letter_decoder.decode(data or b"")
-        said = _said_decoder.decode(letter.said)
-        job = _job_in(letter)
-        result = _result_of(job_id, said, job)
+        stored = _stored_decoder.decode(data or b"")
+        outcome = _outcome_decoder.decode(stored.outcome)
+        job = _job_in(stored)
+        result = _result_of(job_id, outcome, job)
     except (WireError, msgspec.DecodeError) as problem:
-        error = f"the letter cannot be read: {problem}"
+        error = f"the dead letter cannot be read: {problem}"
         result = FetchResult(id=job_id, url="", status=FetchStatus.INTERNAL_ERROR, error=error)
         return DeadLetter(
             id=job_id, died_at=died_at, function="<unknown>", tries=0, result=result, job=None, payload=data or b"",
@@ -140,26 +139,26 @@ def decode_letter(job_id: str, ended_ms: int, data: bytes | None) -> DeadLetter:
     return DeadLetter(
         id=job_id,
         died_at=died_at,
-        function=said.function,
-        tries=said.tries,
+        function=outcome.function,
+        tries=outcome.tries,
         result=result,
         job=job,
-        payload=letter.payload,
-        payload_bytes=letter.payload_bytes,
-        kind=letter.kind,
+        payload=stored.payload,
+        payload_bytes=stored.payload_bytes,
+        kind=stored.kind,
     )
 
 
-def payload_for_retry(letter: DeadLetter) -> bytes:
-    """The payload to put on the queue in place of the letter's own; empty: that will do.
+def payload_for_retry(dead_letter: DeadLetter) -> bytes:
+    """The payload that replaces the dead letter's own on the queue; empty: the own one is used.
 
-    Tries that a client claimed for its job are forgotten, and so is a deadline: it has passed or soon will have, and a
-    job that expired because of it would be lost without another letter.
+    A number of earlier tries is dropped, and so is the deadline: it has passed or soon will, and a job that expires
+    leaves no dead letter.
     """
-    job = letter.job
-    if job is None or not letter.whole:
+    job = dead_letter.job
+    if job is None or not dead_letter.whole:
         return b""
-    request = letter._request
+    request = dead_letter._request
     limited = request is not None and request.get("deadline") is not None
     if not limited and job["t"] is None:
         return b""
@@ -169,29 +168,21 @@ def payload_for_retry(letter: DeadLetter) -> bytes:
     return wire.serialize({**job, "t": None})
 
 
-def host_of(url: str) -> str | None:
-    """The host in a URL; None: it is no URL, or has none."""
-    try:
-        return ada_url.URL(url).hostname or None
-    except ValueError:
-        return None
-
-
-def _job_in(letter: _Letter) -> dict[str, Any] | None:
-    if letter.kind != STRING or len(letter.payload) != letter.payload_bytes:
+def _job_in(stored: _Stored) -> dict[str, Any] | None:
+    if stored.kind != STRING or len(stored.payload) != stored.payload_bytes:
         return None
     try:
-        job = wire.deserialize(letter.payload)
+        job = wire.deserialize(stored.payload)
     except WireError:
         return None
     return None if "s" in job else job
 
 
-def _result_of(job_id: str, said: _Said, job: dict[str, Any] | None) -> FetchResult:
-    if said.success and said.function != wire.FETCH_FUNCTION:
-        value = msgspec.msgpack.decode(said.value)
+def _result_of(job_id: str, outcome: _Outcome, job: dict[str, Any] | None) -> FetchResult:
+    if outcome.success and outcome.function != wire.FETCH_FUNCTION:
+        value = msgspec.msgpack.decode(outcome.value)
         error = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         return FetchResult(id=job_id, url="", status=FetchStatus.INTERNAL_ERROR, error=error)
     args = msgspec.Raw(b"\x90") if job is None else msgspec.Raw(msgspec.msgpack.encode(job["a"]))
-    stored = wire.StoredResult(function=said.function, success=said.success, value=said.value, args=args)
+    stored = wire.StoredResult(function=outcome.function, success=outcome.success, value=outcome.value, args=args)
     return wire.decode_result(stored, job_id)

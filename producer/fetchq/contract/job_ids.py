@@ -1,7 +1,7 @@
-"""Job ids: 20 characters of base32, the first eight of them the producer's own.
+"""Job ids: 20 characters of base32. The first 8 are the same for all jobs of one producer; 12 (60 bits) are random.
 
-The shared beginning names the channel on which results are announced (`Keys.done`), so that a producer hears of its
-own jobs only, and of a whole batch in one message. The other twelve hold 60 random bits for each job.
+The shared prefix names the channel on which results are announced (`Keys.done`), so a producer receives messages about
+its own jobs only, and one message for a whole batch.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from os import urandom
 from typing import Final
 
 from fetchq.errors import InvalidRequest
-from fetchq.store.keys import PUSH_PREFIX_LEN
 
 from .validation import check_unicode
 
+PUSH_PREFIX_LEN: Final = 8
+"""How many leading characters of a job id name its push channel."""
 _TAIL_LEN: Final = 12
 
 
 class JobIds:
-    """Makes the ids of one producer. A fork may share them: the tails come from the kernel."""
+    """Generates the ids of one producer. Safe across fork: the random part comes from the kernel."""
 
     def __init__(self) -> None:
         self.prefix: Final = _base32(urandom(5))
 
     def take(self, count: int) -> list[str]:
-        """So many fresh ids."""
+        """`count` new ids."""
         text = _base32(urandom(15 * ((count + 1) // 2)))
         prefix = self.prefix
         starts = range(0, len(text), _TAIL_LEN)
@@ -35,13 +36,13 @@ class JobIds:
 
 
 def id_for_key(key: str, queue: str) -> str:
-    """The one id that an idempotency key has on a queue."""
+    """The job id that belongs to an idempotency key on a queue."""
     digest = hashlib.sha256(f"{queue}\0{key}".encode("utf-8", "surrogatepass")).digest()
     return _base32(digest[:15])[: PUSH_PREFIX_LEN + _TAIL_LEN]
 
 
 def check_id(job_id: object) -> None:
-    """Any text can be a job's id; raises `InvalidRequest` for what is none."""
+    """Any string that UTF-8 can encode is a valid id; anything else raises `InvalidRequest`."""
     if not isinstance(job_id, str):
         raise InvalidRequest("job_id", f"takes a string, not {type(job_id).__name__}")
     check_unicode("job_id", job_id)

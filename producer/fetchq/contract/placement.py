@@ -1,46 +1,33 @@
-"""What a job's limits belong to: its limit key, by default the host of its URL (`lua/frontier.lua`)."""
+"""Where a job goes in Redis: when it is due, its lane and its limit key, as `lua/jobs/enqueue.lua` takes them."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from fetchq.errors import InvalidRequest
+
 from .priority import Priority
-from .request import FetchRequest
+from .request import MAX_WAIT_S, FetchRequest
+from .urls import host_of
 
 KEY_PREFIX: Final = "key:"
-"""In front of a limit key that a request names. No host has a colon in this place."""
+"""Precedes a limit key that a request names. No host has a colon in this place."""
 
 BY_FIELD: Final = "@by"
-"""Field of the limits: what they belong to where a request names nothing, if that is not the host. No host has an @."""
+"""Field of the limits hash: what limits belong to where a request names no key, unless that is the host. No host has
+an @."""
 
 _LANES: Final = {Priority.HIGH: "h", Priority.DEFAULT: "", Priority.LOW: "l"}
 
-PARKED: Final = 2**52
-"""From this score on a pending job waits in the queue of its limit key (`lua/frontier.lua`)."""
-
-
-def host_of(url: str) -> str:
-    """The host in a URL that ada has serialised: `https://[::1]:8080/` -> `[::1]`, `http://a.example./` -> `a.example`.
-
-    Only of such a URL (WHATWG URL, section 4.5): scheme and host are in lower case, there is no user name, and a path.
-    """
-    start = url.find("://") + 3
-    authority = url[start : url.find("/", start)]
-    if authority.endswith("]"):
-        return authority
-    host, colon, _ = authority.rpartition(":")
-    host = host if colon else authority
-    return host.removesuffix(".") or host
-
 
 def limit_key_of(request: FetchRequest) -> str:
-    """The key under which a request is limited, as far as the request tells."""
+    """The limit key as far as the request tells: the one it names, else the host of its URL."""
     return host_of(request.url) if request.limit_key is None else f"{KEY_PREFIX}{request.limit_key}"
 
 
 def lane_and_deadline_of(request: FetchRequest) -> str:
-    """The lane (`h`, `l`, or nothing for the default one) and the deadline in ms, as `lua/enqueue.lua` takes them."""
+    """The lane (`h`, `l`, or nothing for the default one), followed by the deadline in ms, if any."""
     lane = _LANES[request.priority]
     return lane if request.deadline is None else f"{lane}{deadline_ms_of(request.deadline)}"
 
@@ -48,3 +35,29 @@ def lane_and_deadline_of(request: FetchRequest) -> str:
 def deadline_ms_of(deadline: datetime) -> int:
     """A deadline in ms since the epoch."""
     return round(deadline.timestamp() * 1000)
+
+
+def due_of(request: FetchRequest) -> str:
+    """When the job is due: empty for now, `+N` in N ms by Redis's clock, `N` at N ms since the epoch."""
+    if request.not_before is not None:
+        return str(max(0, round(request.not_before.timestamp() * 1000)))
+    return f"+{round(request.delay_s * 1000)}" if request.delay_s else ""
+
+
+def check_schedule(request: FetchRequest) -> None:
+    """Raises `InvalidRequest` for a job that would expire before it is due, or is due more than `MAX_WAIT_S` ahead.
+
+    Only the producer checks this: a request that was in time when it was enqueued can be late when a worker reads it.
+    """
+    if request.deadline is None and request.not_before is None:
+        return
+    now = datetime.now(UTC)
+    if request.not_before is not None and request.not_before - now > timedelta(seconds=MAX_WAIT_S):
+        raise InvalidRequest("not_before", f"is more than {MAX_WAIT_S / 86_400:g} days ahead")
+    if request.deadline is None:
+        return
+    left_s = (request.deadline - now).total_seconds()
+    if left_s <= 0:
+        raise InvalidRequest("deadline", f"has passed already, {-left_s:.1f} s ago by this machine's clock")
+    if request.delay_s > left_s:
+        raise InvalidRequest("delay_s", f"{request.delay_s:g} s is past the deadline, which is {left_s:.1f} s ahead")

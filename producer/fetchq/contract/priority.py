@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Priority(StrEnum):
-    """Which jobs go first where several could. None starves: now and then each lane has the first place."""
+    """The order in which jobs that could start are started. No lane starves: each is served first now and then."""
 
     HIGH = "high"
     DEFAULT = "default"

@@ -1,13 +1,13 @@
-"""What a caller asks for: one fetch, and how patiently.
+"""The request for one fetch.
 
-Strict: a request that breaks the contract cannot be made, neither by a caller nor out of the bytes of a job.
+Strict: neither a caller nor the decoding of a job can make a request that breaks the contract.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -17,6 +17,7 @@ from fetchq.errors import InvalidRequest
 from .body import FormFields, with_body
 from .priority import Priority
 from .status import FetchStatus
+from .urls import normalise_url
 from .validation import (
     check_body,
     check_flag,
@@ -29,15 +30,16 @@ from .validation import (
     check_whole,
     headers_of,
     method_of,
-    normalise_url,
     tags_of,
 )
 
 WIRE_VERSION: Final = 1
 """The latest wire version that this code reads."""
+
 ADDED_IN: Final[dict[str, int]] = {}
-"""Fields that came after wire version 1, each with the version that it came with. A request that sets one says so in
-`v`, and is left by the workers that do not know it yet (docs/upgrades.md)."""
+"""Fields added after wire version 1, each with the version that added it.
+
+A request that sets one carries that version in `v`; older workers leave the job to newer ones (docs/upgrades.md)."""
 
 MAX_RESULT_BODY_BYTES: Final = 64 << 20
 DEFAULT_RESULT_TTL_S: Final = 3600.0
@@ -49,7 +51,7 @@ MAX_WAIT_S: Final = 366 * 86_400.0
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """RFC 9110, section 9.2.2."""
 CONDITIONAL_METHODS: Final = frozenset({"GET", "HEAD"})
-"""Those to which 304 can be the answer (RFC 9110, section 13.1.2)."""
+"""Methods for which 304 is a possible response (RFC 9110, section 13.1.2)."""
 CONDITIONAL_HEADERS: Final = frozenset(
     {"if-match", "if-none-match", "if-modified-since", "if-range", "if-unmodified-since"}
 )
@@ -59,22 +61,35 @@ _RETRYABLE_HTTP: Final = (408, 425, 429, 500, 502, 503, 504)
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """When a failed attempt is followed by another, and after how long.
+    """Which failed attempts are retried, and after what delay.
 
-    The wait before try n+1 is drawn evenly from 0 to min(cap_s, base_s * 2**(n-1)): exponential backoff with full
-    jitter (Brooker, "Exponential Backoff And Jitter", 2015). A `Retry-After` (RFC 9110, section 10.2.3) raises it to
-    what the server asks, up to `max_retry_after_s`.
+    The delay before attempt n+1 is uniform between 0 and min(cap_s, base_s * 2**(n-1)): exponential backoff with full
+    jitter (Brooker, "Exponential Backoff And Jitter", 2015). `Retry-After` (RFC 9110, section 10.2.3) raises it, up to
+    `max_retry_after_s`.
     """
 
     max_tries: int = 3
-    """Attempts in all; 1 never retries."""
+    """Total number of attempts; 1 never retries."""
     base_s: float = 1.0
     cap_s: float = 60.0
     max_retry_after_s: float = 3600.0
     on: tuple[FetchStatus, ...] | None = None
-    """The outcomes that are tried again; None: those that say so themselves (`FetchStatus.retryable`)."""
+    """The outcomes that are retried; None: those with `FetchStatus.retryable`."""
     http_statuses: tuple[int, ...] = _RETRYABLE_HTTP
-    """Which status codes of an HTTP_ERROR are tried again."""
+    """The status codes for which an HTTP_ERROR is retried."""
+
+    if TYPE_CHECKING:
+        # Wider than the fields, since __post_init__ converts.
+        def __init__(
+            self,
+            *,
+            max_tries: int = 3,
+            base_s: float = 1.0,
+            cap_s: float = 60.0,
+            max_retry_after_s: float = 3600.0,
+            on: Iterable[FetchStatus | str] | None = None,
+            http_statuses: Iterable[int] = _RETRYABLE_HTTP,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         check_whole("retry.max_tries", self.max_tries, 1, MAX_TRIES)
@@ -96,7 +111,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
             force_setattr(self, "http_statuses", codes)
 
     def covers(self, status: FetchStatus, http_status: int | None) -> bool:
-        """Whether this outcome is one to try again, tries left or not."""
+        """Whether the policy retries this outcome, regardless of the number of attempts."""
         if not (status.retryable if self.on is None else status in self.on):
             return False
         return status is not FetchStatus.HTTP_ERROR or http_status in self.http_statuses
@@ -108,66 +123,70 @@ _DEFAULT_RETRY: Final = RetryPolicy()
 class FetchRequest(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, weakref=False
 ):
-    """One fetch. Every limit holds for each attempt; times are in seconds, sizes in bytes.
+    """One fetch. Limits apply to each attempt; times are in seconds, sizes in bytes.
 
-    Raises `InvalidRequest`, which names the field, for whatever breaks the contract.
+    Raises `InvalidRequest`, which names the field, for a value that breaks the contract.
     """
 
     url: str
-    """http or https, parsed as browsers do (WHATWG URL); only its serialised form is kept. No user name or password."""
+    """http or https, parsed and stored as browsers do (WHATWG URL standard). No user name or password."""
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
-    """Pairs, so that a name can repeat; a mapping is taken too. Sent in this order."""
+    """Pairs, so that a name can repeat; a mapping is accepted too. Sent in this order."""
     body: bytes | None = None
     timeout_s: float = 30.0
-    """The whole of one attempt, redirects and body included."""
+    """For one attempt, including redirects and body."""
     connect_timeout_s: float = 5.0
-    """To look up the name and open one connection, TLS included."""
+    """For the DNS lookup and one connection, including TLS."""
     read_timeout_s: float = 15.0
-    """The longest silence between two bytes of an answer."""
+    """The maximum time between two bytes of a response."""
     max_bytes: int = 4 << 20
-    """Of the body, decoded; more ends as TOO_LARGE."""
+    """Limit of the decoded body; a larger one ends as TOO_LARGE."""
     max_redirects: int = 10
-    """How many are followed; with 0 a redirect is an answer like any other."""
+    """With 0, a redirect is a response like any other."""
     retry: RetryPolicy = _DEFAULT_RETRY
     retry_non_idempotent: bool = False
-    """Whether a request whose method is not idempotent may be sent again after it may have arrived. Each try then
-    carries the same Idempotency-Key header: the job's id, unless the request brings its own."""
+    """Whether a request with a method that is not idempotent may be sent again after it may have reached the server.
+    Each attempt then carries the same Idempotency-Key header: the request's own, else the job id."""
     not_before: datetime | None = None
-    """When the job is due, with a time zone; at most 366 days ahead when it is enqueued."""
+    """The time at which the job is due, with a time zone; at most 366 days ahead."""
     delay_s: float = 0.0
-    """How long after the enqueue the job is due, by Redis's clock."""
+    """The delay from the enqueue until the job is due, by the clock of Redis."""
     deadline: datetime | None = None
-    """With a time zone. A job that could not start before it ends as EXPIRED; no retry starts after it. One that has
-    passed, or that comes before the job is due, is refused when it is enqueued."""
+    """With a time zone. A job that has not started by then ends as EXPIRED; no retry starts after it. A deadline
+    that has passed, or is before the job is due, is refused when it is enqueued."""
     priority: Priority = Priority.DEFAULT
-    """The lane in which the job waits, in its host's queue too. A plain string such as "high" is taken."""
+    """The lane of the job, in the queue and in that of its host. A string such as "high" is accepted."""
     limit_key: str | None = None
-    """What the job's limits belong to in place of its host, such as a tenant: 1 to 200 printable characters."""
+    """Groups jobs that share limits, instead of by host; such as a tenant. 1 to 200 printable characters."""
     etag: str | None = None
-    """The ETag of a copy at hand, as it came: if it still holds, the fetch ends as NOT_MODIFIED, without a body."""
+    """The ETag of a copy that the caller holds, as received: if it is still current, the result is NOT_MODIFIED."""
     last_modified: str | None = None
-    """The Last-Modified of a copy at hand, as it came. Where both are given, the server goes by `etag`."""
+    """The Last-Modified of that copy, as received. With both, the server uses `etag`."""
     credential: str | None = None
-    """The name of a secret that the worker holds. It is sent to the origins it is for; any other ends as BLOCKED."""
+    """The name of a secret in the worker's configuration, which lists its origins; any other origin ends as BLOCKED."""
     cookies: bool = False
-    """Whether cookies that a redirect sets are sent with the hops that follow (RFC 6265)."""
+    """Whether cookies set by a redirect are sent with the following requests of the attempt (RFC 6265)."""
     proxy: str | None = None
-    """The name of a proxy that the worker knows."""
+    """The name of a proxy in the worker's configuration."""
     verify_tls: bool = True
-    """False trusts any certificate; BLOCKED unless the worker allows that."""
+    """False accepts any certificate; BLOCKED unless the worker allows that."""
     cache: bool = False
-    """Whether the answer may come from the HTTP cache that the workers share, and go into it (RFC 9111)."""
+    """Whether the HTTP cache that the workers share is used (RFC 9111)."""
     robots: bool = False
-    """Whether the robots.txt of each origin on the way is asked first (RFC 9309); ROBOTS_DENIED where it forbids."""
+    """Whether the robots.txt of each origin is obeyed (RFC 9309); ROBOTS_DENIED where it forbids the URL."""
     key: str | None = None
-    """Idempotency key: while the job or its result exists, the same key gives the same job."""
+    """Idempotency key: while the job or its result exists, the same key returns the same job."""
     result_ttl_s: float = DEFAULT_RESULT_TTL_S
-    """How long the result is kept; 0 keeps none."""
+    """How long the result is stored; 0 stores none."""
     tags: tuple[str, ...] = ()
-    """Names by which jobs can be found and cancelled together."""
+    """Labels by which jobs can be found and cancelled."""
     v: int = 1
-    """Wire version: the earliest that knows all that the request asks for. Follows from the fields; absent, it is 1."""
+    """The earliest wire version with all the fields that the request sets; computed from them. Absent means 1."""
+
+    if TYPE_CHECKING:
+        # Wider than the fields, since __post_init__ converts: headers from a mapping, tags from a list.
+        def __init__(self, *, url: str, v: int = 1, **fields: Unpack[RequestFields]) -> None: ...
 
     def __post_init__(self) -> None:
         force_setattr(self, "url", normalise_url(self.url))
@@ -191,14 +210,14 @@ class FetchRequest(
             self._check_place()
         if self.etag is not None or self.last_modified is not None:
             self._check_validators()
-        self._check_manner()
+        self._check_options()
         if self.key is not None:
             self._check_key(self.key)
         check_seconds("result_ttl_s", self.result_ttl_s, 0.0, MAX_WAIT_S)
         if self.tags != ():
             force_setattr(self, "tags", tags_of(self.tags))
         if type(self.v) is not int or self.v != 1 or ADDED_IN:
-            self._settle_version()
+            self._set_version()
 
     @staticmethod
     def _check_key(key: object) -> None:
@@ -206,7 +225,7 @@ class FetchRequest(
             raise InvalidRequest("key", f"takes 1 to {MAX_KEY_CHARS} characters")
         check_unicode("key", key)
 
-    def _check_manner(self) -> None:
+    def _check_options(self) -> None:
         if (
             self.retry_non_idempotent is False
             and self.robots is False
@@ -216,7 +235,7 @@ class FetchRequest(
             and self.credential is None
             and self.proxy is None
         ):
-            return  # as nearly every request is, and enqueue_many makes many
+            return  # fast path: most requests set none of these
         check_flag("retry_non_idempotent", self.retry_non_idempotent)
         check_flag("robots", self.robots)
         check_flag("cookies", self.cookies)
@@ -224,12 +243,12 @@ class FetchRequest(
         if self.cache and self.method not in CONDITIONAL_METHODS:
             raise InvalidRequest("cache", f"goes with GET and HEAD, not with {self.method}")
         if self.cache and (self.etag is not None or self.last_modified is not None):
-            raise InvalidRequest("cache", "goes with etag and last_modified only one at a time")
+            raise InvalidRequest("cache", "cannot be combined with etag or last_modified")
         check_flag("verify_tls", self.verify_tls)
         if self.credential is not None:
             check_name("credential", self.credential)
             if any(name.lower() == "authorization" for name, _ in self.headers):
-                raise InvalidRequest("credential", "goes with an Authorization header only one at a time")
+                raise InvalidRequest("credential", "cannot be combined with an Authorization header")
         if self.proxy is not None:
             check_name("proxy", self.proxy)
 
@@ -237,7 +256,7 @@ class FetchRequest(
         if self.not_before is not None:
             check_moment("not_before", self.not_before)
             if self.delay_s:
-                raise InvalidRequest("delay_s", "goes with not_before only one at a time")
+                raise InvalidRequest("delay_s", "cannot be combined with not_before")
         if self.deadline is not None:
             check_moment("deadline", self.deadline)
             if self.not_before is not None and self.not_before > self.deadline:
@@ -256,14 +275,14 @@ class FetchRequest(
         if self.method not in CONDITIONAL_METHODS:
             raise InvalidRequest(field, f"goes with GET and HEAD, not with {self.method}")
         if any(name.lower() in CONDITIONAL_HEADERS for name, _ in self.headers):
-            raise InvalidRequest(field, "the headers hold a condition of their own")
+            raise InvalidRequest(field, "cannot be combined with a conditional header")
 
     @classmethod
     def of(cls, url: str, **options: Unpack[RequestOptions]) -> FetchRequest:
-        """A request from what `Producer.enqueue` takes: headers as a mapping too, and `json` or `form` for a body."""
+        """A request from the arguments of `Producer.enqueue`, which has `json` and `form` too."""
         return build_request(url, options)
 
-    def _settle_version(self) -> None:
+    def _set_version(self) -> None:
         if type(self.v) is not int or not 1 <= self.v <= WIRE_VERSION:
             raise InvalidRequest("v", f"is a wire version from 1 to {WIRE_VERSION}, not {self.v!r}")
         later = (since for name, since in ADDED_IN.items() if getattr(self, name) != _DEFAULTS[name])
@@ -271,11 +290,11 @@ class FetchRequest(
 
     @property
     def idempotent(self) -> bool:
-        """Whether sending it twice has the effect of sending it once (RFC 9110, section 9.2.2)."""
+        """Whether the method is idempotent (RFC 9110, section 9.2.2)."""
         return self.method in IDEMPOTENT_METHODS
 
     def same_work(self, other: FetchRequest) -> bool:
-        """Whether both ask for the same thing. When it is to run does not count: a repeated call has a later clock."""
+        """Whether both requests are equal apart from when they run, since a repeated call computes a later time."""
         return self._timeless() == other._timeless()
 
     def _timeless(self) -> FetchRequest:
@@ -284,7 +303,7 @@ class FetchRequest(
 
 def _priority_of(value: object) -> Priority:
     try:
-        return Priority(value)  # type: ignore[arg-type]  # what is none raises
+        return Priority(value)  # type: ignore[arg-type]  # raises for other values
     except ValueError as problem:
         raise InvalidRequest("priority", f"takes {', '.join(Priority)}, not {value!r}") from problem
 
@@ -292,18 +311,12 @@ def _priority_of(value: object) -> Priority:
 _DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(FetchRequest)}
 
 
-class RequestOptions(TypedDict, total=False):
-    """The keywords that `Producer.enqueue(url, ...)` takes: the fields of `FetchRequest`, and two more ways to a body.
-
-    `json` is any value that JSON can hold, `form` names and values; either sets Content-Type unless the headers do, and
-    makes a POST of what would be a GET.
-    """
+class RequestFields(TypedDict, total=False):
+    """The fields of `FetchRequest` but `url`, with the types that it accepts."""
 
     method: str
     headers: Mapping[str, str] | Iterable[tuple[str, str]]
     body: bytes | None
-    json: Any
-    form: FormFields | None
     timeout_s: float
     connect_timeout_s: float
     read_timeout_s: float
@@ -329,11 +342,22 @@ class RequestOptions(TypedDict, total=False):
     tags: Iterable[str]
 
 
+class RequestOptions(RequestFields, total=False):
+    """The keywords of `Producer.enqueue(url, ...)`: the fields of `FetchRequest`, and two more ways to give a body.
+
+    `json` is any value that JSON can encode, `form` names and values. Either sets Content-Type unless the headers do,
+    and changes the default method from GET to POST.
+    """
+
+    json: Any
+    form: FormFields | None
+
+
 _OPTIONS: Final = frozenset(RequestOptions.__annotations__)
 
 
 def build_request(request: str | FetchRequest, options: Mapping[str, Any]) -> FetchRequest:
-    """A request from a URL and keywords, or the request itself; an unknown keyword is an `InvalidRequest`."""
+    """A request from a URL, or from another request, and keywords. An unknown keyword raises `InvalidRequest`."""
     if options:
         unknown = options.keys() - _OPTIONS
         if unknown:

@@ -1,26 +1,26 @@
-"""What came of a fetch."""
+"""The result of a fetch, and the exceptions that stand for its failures."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from fetchq.errors import FETCH_ERRORS
+from fetchq.errors import FetchqError
 
 from .charset import decode_text
 from .status import FetchStatus
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One try: when it began, how it ended and how long it took.
+    """One attempt: when it began, its outcome and its duration.
 
-    WORKER_LOST: a run that was cut off with its worker, or by its worker's stop, and left nothing behind.
+    WORKER_LOST: the worker ended or was stopped during the run, which recorded nothing.
     """
 
     started_at: datetime
-    """Of one that was lost: when the loss was found."""
+    """For a lost run: when the loss was detected."""
     status: FetchStatus
     http_status: int | None = None
     duration_s: float = 0.0
@@ -28,73 +28,73 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Redirect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One hop: the URL that answered and the status code that sent us on."""
+    """One redirect: the URL that responded and its status code."""
 
     url: str
     http_status: int
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Seconds spent in each phase of the last attempt, summed over its redirects. None: there was no such phase."""
+    """Seconds spent in each phase of the last attempt, summed over its redirects. None: the phase did not occur."""
 
     queued_s: float | None = None
-    """From when the job was due to when the first attempt began."""
+    """From the time the job was due to the start of the first attempt."""
     dns_s: float | None = None
     connect_s: float | None = None
     tls_s: float | None = None
     first_byte_s: float | None = None
-    """From the request's being sent to the answer's head."""
+    """From sending the request to the head of the response."""
     total_s: float | None = None
 
 
 class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The end of a fetch, good or bad: a fetch that fails is a result, not an exception.
+    """The result of a fetch. A fetch that fails is a result too, not an exception.
 
-    Lenient: fields that a later version adds are ignored.
+    Decoding ignores fields that a later version adds.
     """
 
     id: str = ""
-    """The job's id; empty when the fetch was no job."""
+    """The job id; empty for a fetch without a job."""
     url: str
     final_url: str | None = None
-    """Where the redirects ended; None when nothing answered."""
+    """The URL after redirects; None without a response."""
     status: FetchStatus
     http_status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    """Decoded: gzip, deflate, br and zstd are undone."""
+    """After decoding gzip, deflate, br and zstd."""
     body_size: int = 0
     """Of `body`, in bytes."""
     body_sha256: str | None = None
-    """Of `body`, in hexadecimal; None when there was no answer."""
+    """Of `body`, in hexadecimal; None without a response."""
     media_type: str | None = None
     """From Content-Type, lower case, without parameters."""
     charset: str | None = None
-    """From Content-Type, as sent; where that names no encoding, what was found in a body of text."""
+    """From Content-Type as sent; if it names no encoding, the one detected in a text body."""
     from_cache: bool = False
-    """Whether the answer is a stored one: fresh, found good by the server, or in place of a server that failed."""
+    """Whether the response came from the HTTP cache: fresh, revalidated, or stale because the server failed."""
     redirects: tuple[Redirect, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     timing: Timing = Timing()
     error: str | None = None
-    """A sentence for a person; None when all went well."""
+    """A sentence for people; None for a success."""
     fetched_at: datetime | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether the fetch ended as wished: OK or NOT_MODIFIED."""
+        """Whether the fetch succeeded: OK or NOT_MODIFIED."""
         return self.status not in FETCH_ERRORS
 
     @property
     def text(self) -> str:
-        """The body as text, by its byte order mark, else by `charset`, else as UTF-8; errors are replaced."""
+        """The body as text: by its byte order mark, else by `charset`, else UTF-8. Undecodable bytes become U+FFFD."""
         return decode_text(self.body, self.charset)
 
     @property
     def data(self) -> Any:
         """The body by its media type: JSON as objects, other text as `str`, all else as `bytes`.
 
-        JSON that does not parse is given as text, and `data_error` says so.
+        JSON that does not parse is returned as text; `data_error` says why.
         """
         if self._is_json:
             try:
@@ -105,7 +105,7 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def data_error(self) -> str | None:
-        """Why `data` is not what the media type promises: a sentence for a person; None when it is."""
+        """Why a JSON body did not parse, as a sentence for people; None if it did, or is not JSON."""
         if self._is_json:
             try:
                 self._parsed()
@@ -117,7 +117,7 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def _is_json(self) -> bool:
-        """MIME sniffing standard, "JSON MIME type"; an answer without a body promises nothing."""
+        """MIME sniffing standard, "JSON MIME type". An empty body is never JSON."""
         media_type = self.media_type or ""
         return bool(self.body) and (media_type in ("application/json", "text/json") or media_type.endswith("+json"))
 
@@ -126,12 +126,12 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def is_text(self) -> bool:
-        """Whether the media type is one of text: JSON, XML, scripts and all of `text/`."""
+        """Whether the media type is text: JSON, XML, JavaScript and all of `text/`."""
         media_type = self.media_type or ""
         return media_type.startswith("text/") or media_type.endswith(("+json", "+xml")) or media_type in _TEXT_TYPES
 
     def raise_for_status(self) -> FetchResult:
-        """Itself when `ok`, else raises the `FetchError` that stands for `status`."""
+        """Returns itself when `ok`; otherwise raises the `FetchError` for its status."""
         if self.ok:
             return self
         raise FETCH_ERRORS[self.status](self)
@@ -146,3 +146,99 @@ _TEXT_TYPES = frozenset(
         "application/xml",
     }
 )
+
+
+class FetchError(FetchqError):
+    """A fetch that failed. `result` is its complete result."""
+
+    def __init__(self, result: FetchResult) -> None:
+        super().__init__(f"{result.status}: {result.error or result.http_status} ({result.url})")
+        self.result = result
+
+    def __reduce__(self) -> tuple[type[FetchError], tuple[FetchResult]]:
+        return type(self), (self.result,)
+
+
+class HTTPError(FetchError):
+    """The server responded with 4xx or 5xx."""
+
+
+class InvalidURL(FetchError):
+    """Not an http or https URL."""
+
+
+class Blocked(FetchError):
+    """Forbidden by the worker's egress policy."""
+
+
+class RobotsDenied(FetchError):
+    """Forbidden by the host's robots.txt."""
+
+
+class DNSError(FetchError):
+    """The name does not resolve."""
+
+
+class ConnectError(FetchError):
+    """No connection, or one that broke before the response."""
+
+
+class TLSError(FetchError):
+    """The handshake failed, or the certificate is not trusted."""
+
+
+class FetchTimeout(FetchError):
+    """A phase, or the whole attempt, took too long."""
+
+
+class TooManyRedirects(FetchError):
+    """More redirects than `max_redirects`."""
+
+
+class TooLarge(FetchError):
+    """The decoded body exceeded `max_bytes`."""
+
+
+class BadResponse(FetchError):
+    """Malformed HTTP or encoding."""
+
+
+class Cancelled(FetchError):
+    """Cancelled on request."""
+
+
+class Expired(FetchError):
+    """The deadline passed first."""
+
+
+class WorkerLost(FetchError):
+    """The worker process ended, and the job may not run again."""
+
+
+class InvalidJob(FetchError):
+    """A job that no worker could run."""
+
+
+class InternalError(FetchError):
+    """A fault in fetchq."""
+
+
+FETCH_ERRORS: Final[dict[FetchStatus, type[FetchError]]] = {
+    FetchStatus.HTTP_ERROR: HTTPError,
+    FetchStatus.INVALID_URL: InvalidURL,
+    FetchStatus.BLOCKED: Blocked,
+    FetchStatus.ROBOTS_DENIED: RobotsDenied,
+    FetchStatus.DNS_ERROR: DNSError,
+    FetchStatus.CONNECT_ERROR: ConnectError,
+    FetchStatus.TLS_ERROR: TLSError,
+    FetchStatus.TIMEOUT: FetchTimeout,
+    FetchStatus.TOO_MANY_REDIRECTS: TooManyRedirects,
+    FetchStatus.TOO_LARGE: TooLarge,
+    FetchStatus.BAD_RESPONSE: BadResponse,
+    FetchStatus.CANCELLED: Cancelled,
+    FetchStatus.EXPIRED: Expired,
+    FetchStatus.WORKER_LOST: WorkerLost,
+    FetchStatus.INVALID_JOB: InvalidJob,
+    FetchStatus.INTERNAL_ERROR: InternalError,
+}
+"""The exception of each outcome but the successes, OK and NOT_MODIFIED."""

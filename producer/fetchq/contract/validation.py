@@ -1,4 +1,4 @@
-"""What a single field of a request may hold. Each rule returns the value to keep, or raises `InvalidRequest`."""
+"""Rules for single fields of a request. Each returns the value to store, or raises `InvalidRequest`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-import ada_url
-
 from fetchq.errors import InvalidRequest
 
-MAX_URL_CHARS: Final = 16_384
 MAX_HEADERS: Final = 128
 MAX_HEADERS_BYTES: Final = 65_536
 MAX_REQUEST_BODY_BYTES: Final = 1 << 20
@@ -40,34 +37,7 @@ _FORBIDDEN_HEADERS: Final = frozenset(
         "upgrade",
     }
 )
-"""Those that frame or route the message are the client's own: a caller's copy could only contradict it."""
-
-
-def normalise_url(url: str) -> str:
-    """The WHATWG serialisation of an absolute http or https URL; raises `InvalidRequest`."""
-    if not isinstance(url, str):
-        raise InvalidRequest("url", f"takes a string, not {type(url).__name__}")
-    if len(url) > MAX_URL_CHARS:
-        raise InvalidRequest("url", f"longer than {MAX_URL_CHARS} characters")
-    try:
-        href = ada_url.normalize_url(url)
-    except (ValueError, UnicodeError) as problem:
-        raise InvalidRequest("url", f"{_shown(url)} is not an absolute URL") from problem
-    if not href.startswith(("http://", "https://")):
-        raise InvalidRequest("url", f"{_shown(url)} is not an http or https URL")
-    # Userinfo can only stand before the first slash, and the serialiser escapes every other @ there.
-    if "@" in href and "@" in href.split("/", 3)[2]:
-        raise InvalidRequest("url", "carries a user name or password; send an Authorization header instead")
-    if len(href) > MAX_URL_CHARS:
-        raise InvalidRequest("url", f"longer than {MAX_URL_CHARS} characters once escaped")
-    return href
-
-
-def _shown(url: str) -> str:
-    """The URL as it may be shown to a person: short, with nothing that a terminal would act on, and no password."""
-    if "@" in url:
-        url = f"***@{url.rpartition('@')[2]}"
-    return repr(url if len(url) <= 80 else f"{url[:77]}...")
+"""The HTTP client sets those that frame or route the message; a second value would contradict it."""
 
 
 def method_of(method: str) -> str:
@@ -133,7 +103,7 @@ def tags_of(tags: object) -> tuple[str, ...]:
 
 
 def check_unicode(field: str, text: str) -> None:
-    """Refuses lone surrogates, which have no form on the wire: a command line has them for bytes that are not UTF-8."""
+    """Refuses lone surrogates, which UTF-8 cannot encode. A command line has them for bytes that are not UTF-8."""
     if not text.isascii():
         try:
             text.encode()
@@ -144,7 +114,7 @@ def check_unicode(field: str, text: str) -> None:
 def check_seconds(field: str, value: object, low: float, high: float) -> None:
     if type(value) is not float and type(value) is not int:
         raise InvalidRequest(field, f"takes a number of seconds, not {type(value).__name__}")
-    if not low <= value <= high:  # a NaN is not either
+    if not low <= value <= high:  # also refuses NaN
         raise InvalidRequest(field, f"{value} is not between {low:g} and {high:g} seconds")
 
 
@@ -178,7 +148,7 @@ def check_moment(field: str, value: object) -> None:
 
 
 def check_validator(field: str, value: object) -> None:
-    """A validator goes back as it came, well-formed or not: servers compare it with what they once sent."""
+    """A validator is sent as it was received, well-formed or not: servers compare it with what they sent."""
     if value is None:
         return
     if not isinstance(value, str):

@@ -1,7 +1,7 @@
-"""Bytes to structs and back: the job contract on the wire (docs/job-contract.md).
+"""Encodes and decodes jobs and results (docs/job-contract.md).
 
-A job and a result are the maps that arq writes (arq 0.28, `arq/jobs.py`), in msgpack. `serialize` and `deserialize` are
-what a stock arq client or worker takes as `job_serializer` and `job_deserializer`.
+A job and a result are the maps that arq writes (arq 0.28, `arq/jobs.py`), as msgpack. `serialize` and `deserialize` are
+the `job_serializer` and `job_deserializer` for stock arq clients and workers.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import msgspec
 
 from fetchq.errors import InvalidRequest, JobFailed, NewerWireVersion, WireError
 
-from .forward_compat import with_known_outcomes
 from .request import WIRE_VERSION, FetchRequest
 from .result import FetchResult
 from .status import FetchStatus
 
 FETCH_FUNCTION: Final = "fetch_data"
-"""The name under which every fetch worker registers the fetch."""
+"""The function name of a fetch job."""
 
 
 class StoredResult(msgspec.Struct, rename={"function": "f", "args": "a", "success": "s", "value": "r", "job_id": "id"}):
-    """A finished job as arq stores it, its two payloads not decoded yet."""
+    """A finished job as arq stores it; `value` and `args` are not decoded."""
 
     function: str
     success: bool
@@ -45,8 +44,8 @@ class StoredJob(
     tries: int | None = None
 
 
-class EndedJob(msgspec.Struct, gc=False):
-    """A finished job as arq stores it, field by field in arq's order."""
+class FinishedJob(msgspec.Struct, gc=False):
+    """A finished job as arq writes it, with arq's field names and order."""
 
     t: int
     f: str
@@ -62,32 +61,35 @@ class EndedJob(msgspec.Struct, gc=False):
 
 
 def _encode_foreign(value: object) -> Any:
-    """An exception is written as its type and message; it is never pickled."""
+    """Encodes an exception as its type and message; nothing is pickled."""
     if isinstance(value, BaseException):
         return as_failure(value)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
-    raise TypeError(f"a {type(value).__name__} has no form on the wire; use plain values or msgspec structs")
+    raise TypeError(f"a {type(value).__name__} cannot be encoded; use plain values or msgspec structs")
 
 
 UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
-"""What msgspec raises of bytes that it cannot read; a `UnicodeDecodeError` among it, which is no `DecodeError`."""
+"""What msgspec raises for bytes that it cannot decode. `UnicodeDecodeError` is a ValueError but not a DecodeError."""
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_encode_foreign)
 _decoder: Final = msgspec.msgpack.Decoder()
 _stored_decoder: Final = msgspec.msgpack.Decoder(StoredResult)
 _job_decoder: Final = msgspec.msgpack.Decoder(StoredJob)
 _result_decoder: Final = msgspec.msgpack.Decoder(FetchResult)
 
+_KNOWN_OUTCOMES: Final = frozenset(FetchStatus)
+_SHOWN_CHARS: Final = 40
+
 
 def serialize(value: dict[str, Any]) -> bytes:
-    """arq's `job_serializer`: a job's or a result's map to msgpack."""
+    """arq's `job_serializer`: the map of a job or a result to msgpack."""
     return _encoder.encode(value)
 
 
 def deserialize(data: bytes) -> dict[str, Any]:
-    """arq's `job_deserializer`: msgpack to a job's or a result's map; raises `WireError`.
+    """arq's `job_deserializer`: msgpack to the map of a job or a result; raises `WireError`.
 
-    A failed result's `{type, message}` becomes an exception again, so that a stock `Job.result()` can raise it.
+    The `{type, message}` of a failed result becomes an exception, which a stock `Job.result()` raises.
     """
     value = _decode(_decoder, data)
     if not isinstance(value, dict) or not isinstance(value.get("f"), str):
@@ -103,27 +105,28 @@ def deserialize(data: bytes) -> dict[str, Any]:
 
 
 def decode_plain_job(data: bytes) -> StoredJob | None:
-    """What `deserialize` makes of a job, in half the time; None for whatever is unusual, for `deserialize` to judge."""
+    """A fast path for `deserialize`, in half the time. None for an unusual job, which `deserialize` must decode."""
     try:
         return _job_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
+    except UNREADABLE:
         return None
 
 
-def encode_ended(job: EndedJob) -> bytes:
-    """What `serialize` makes of arq's map of a finished job; raises `TypeError` for a value of no form on the wire."""
+def encode_finished(job: FinishedJob) -> bytes:
+    """The same bytes as `serialize` gives for the map; raises `TypeError` for a value that cannot be encoded."""
     return _encoder.encode(job)
 
 
 def encode_job(function: str, args: tuple[Any, ...], kwargs: dict[str, Any], enqueue_time_ms: int) -> bytes:
-    """A job's payload; raises `TypeError` for an argument that has no form on the wire."""
+    """The payload of a job; raises `TypeError` for an argument that cannot be encoded."""
     return _encoder.encode({"t": None, "f": function, "a": args, "k": kwargs, "et": enqueue_time_ms})
 
 
 def decode_request(value: object) -> FetchRequest:
-    """The request in a job's one argument: strict.
+    """The request in the argument of a fetch job.
 
-    Raises `NewerWireVersion` for a later version's, and `InvalidRequest` for one that breaks the contract.
+    Raises `NewerWireVersion` for a request of a later wire version, and `InvalidRequest` for one that breaks the
+    contract, which includes unknown fields.
     """
     if isinstance(value, FetchRequest):
         return value
@@ -142,13 +145,13 @@ def decode_request(value: object) -> FetchRequest:
 
 
 def decode_stored(data: bytes) -> StoredResult:
-    """What is stored of a finished job; raises `WireError`."""
+    """Decodes the stored value of a finished job; raises `WireError`."""
     stored: StoredResult = _decode(_stored_decoder, data)
     return stored
 
 
 def decode_value(stored: StoredResult) -> Any:
-    """What the job's coroutine returned, as plain values; raises `JobFailed` or `asyncio.CancelledError`'s stand-in."""
+    """What the coroutine returned, as plain values; raises `JobFailed` if it raised or was cancelled."""
     value = _decode(_decoder, stored.value)
     if stored.success:
         return value
@@ -157,10 +160,10 @@ def decode_value(stored: StoredResult) -> Any:
 
 
 def decode_result(stored: StoredResult, job_id: str) -> FetchResult:
-    """The fetch result in what is stored. A job that failed as a job (not as a fetch) becomes the outcome that fits."""
+    """The fetch result of a finished job. For a job that ended without one, a result whose status says why."""
     if stored.success:
         if stored.function != FETCH_FUNCTION:
-            raise WireError(f"job {job_id} ran {stored.function!r}, not a fetch: its value is read with value()")
+            raise WireError(f"job {job_id} ran {stored.function!r}, not a fetch: read its value with value()")
         return _result_of(stored.value)
     failure = as_exception(_decode(_decoder, stored.value))
     status, error = _outcome_of(failure)
@@ -175,14 +178,39 @@ def _result_of(data: msgspec.Raw) -> FetchResult:
         try:
             return msgspec.convert(value, FetchResult)
         except msgspec.ValidationError as problem:
-            raise WireError(_why_not(bytes(data), problem)) from problem
+            raise WireError(_reason(bytes(data), problem)) from problem
     except UNREADABLE as problem:
-        raise WireError(_why_not(bytes(data), problem)) from problem
+        raise WireError(_reason(bytes(data), problem)) from problem
     return result
 
 
+def with_known_outcomes(value: Any) -> Any:
+    """A decoded result or attempt history in which each unknown outcome is replaced by INTERNAL_ERROR.
+
+    A later version may have written it. Its name is put into `error`; an unknown outcome is never a success.
+    """
+    if not isinstance(value, dict):
+        return value
+    value = _with_known_outcome(value)
+    if isinstance(attempts := value.get("attempts"), list):
+        value["attempts"] = [
+            _with_known_outcome(attempt) if isinstance(attempt, dict) else attempt for attempt in attempts
+        ]
+    return value
+
+
+def _with_known_outcome(value: dict[Any, Any]) -> dict[Any, Any]:
+    status = value.get("status")
+    if not isinstance(status, str) or status in _KNOWN_OUTCOMES:
+        return value
+    error = f"the outcome {status[:_SHOWN_CHARS]!r} is one of a later version of fetchq"
+    if isinstance(why := value.get("error"), str):
+        error = f"{error}: {why}"
+    return {**value, "status": FetchStatus.INTERNAL_ERROR.value, "error": error}
+
+
 def as_failure(problem: BaseException) -> dict[str, str]:
-    """An exception as a result holds it: its type, and what it and its cause say."""
+    """An exception as a result stores it: its type, its message and the message of its cause."""
     message = str(problem)
     if problem.__cause__ is not None:
         message = f"{message}: {problem.__cause__}" if message else str(problem.__cause__)
@@ -190,7 +218,7 @@ def as_failure(problem: BaseException) -> dict[str, str]:
 
 
 def as_exception(value: object) -> JobFailed | asyncio.CancelledError:
-    """The exception that a failed job's `{type, message}` stands for."""
+    """The exception for the `{type, message}` of a failed job."""
     match value:
         case {"type": "CancelledError", "message": str(message)}:
             return asyncio.CancelledError(message) if message else asyncio.CancelledError()
@@ -205,7 +233,7 @@ def _outcome_of(failure: JobFailed | asyncio.CancelledError) -> tuple[FetchStatu
         return FetchStatus.CANCELLED, str(failure) or "cancelled on request"
     if failure.type == "DeserializationError":
         return FetchStatus.INVALID_JOB, failure.message
-    if failure.type == "JobExecutionFailed":  # arq's own: what it says tells which
+    if failure.type == "JobExecutionFailed":  # raised by arq for two reasons; only the message tells which
         if "retries exceeded" in failure.message:
             return FetchStatus.WORKER_LOST, failure.message
         return FetchStatus.INVALID_JOB, failure.message
@@ -228,11 +256,11 @@ def _decode(decoder: Any, data: bytes | msgspec.Raw) -> Any:
     try:
         return decoder.decode(data)
     except UNREADABLE as problem:
-        raise WireError(_why_not(bytes(data), problem)) from problem
+        raise WireError(_reason(bytes(data), problem)) from problem
 
 
-def _why_not(data: bytes, problem: Exception) -> str:
-    # The PROTO opcode with a version (protocol 2 and later); before it, an opening opcode and STOP at the end.
+def _reason(data: bytes, problem: Exception) -> str:
+    # Protocol 2 and later begin with PROTO and a version; earlier ones begin with an opening opcode and end with STOP.
     if (data[:1] == b"\x80" and data[1:2] and data[1] in range(2, 8)) or (data[:1] in b"(]}cdl" and data[-1:] == b"."):
-        return "a pickle: this queue speaks msgpack, and nothing in it was executed"
+        return "a pickle: this queue takes msgpack only, and nothing in it was executed"
     return f"not msgpack of the job contract: {problem}"

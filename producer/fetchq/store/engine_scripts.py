@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .scripts import script_source
+from .scripts import locate_error, script_source
 
 REDIS_ERRORS: Final = (RedisError, OSError)
 """What a call can raise when Redis is away, full, or says no. The command may have been carried out or not."""
@@ -38,8 +38,9 @@ class Script:
 
     def __init__(self, redis: Redis, name: str, *, flags: bool, timeout_s: float) -> None:
         source = script_source(name)
-        if not flags:
-            source = source.removeprefix(_FLAGS)
+        if not flags and source.startswith(_FLAGS):
+            source = "\n" + source.removeprefix(_FLAGS)  # lines keep their numbers, for `locate`
+        self._name: Final = name
         self._redis = redis
         self._source: Final = source.encode()
         self._sha: Final = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()
@@ -49,11 +50,15 @@ class Script:
         self, keys: Sequence[str], args: Sequence[str | bytes | int], *, on_sent: Callable[[], None] | None = None
     ) -> Any:
         """Calls the script. `on_sent` is called when the request is on its way, and Redis at work on it."""
-        async with asyncio.timeout(self._timeout_s):
-            try:
-                return await self._exchange(_packed("EVALSHA", self._sha, len(keys), *keys, *args), on_sent)
-            except NoScriptError:
-                return await self._exchange(_packed("EVAL", self._source, len(keys), *keys, *args), on_sent)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                try:
+                    return await self._exchange(_packed("EVALSHA", self._sha, len(keys), *keys, *args), on_sent)
+                except NoScriptError:
+                    return await self._exchange(_packed("EVAL", self._source, len(keys), *keys, *args), on_sent)
+        except ResponseError as error:
+            locate_error(self._name, error)
+            raise
 
     async def _exchange(self, command: bytes, on_sent: Callable[[], None] | None) -> Any:
         """What `Redis.execute_command` does, with a command that is packed already.

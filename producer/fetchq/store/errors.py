@@ -22,7 +22,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from fetchq.errors import RedisFull, RedisRefused, RedisUnavailable
 
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, OSError)
-"""What a lost or missing connection raises; the command may or may not have been carried out."""
+"""What a lost or missing connection raises. The command may or may not have been carried out."""
+
+REDIS_ERRORS = (RedisError, OSError)
+"""What a call raises when Redis is away, is full or refuses. The command may or may not have been carried out."""
 
 
 @contextmanager

@@ -11,9 +11,6 @@ import msgspec
 
 DEFAULT_QUEUE: Final = "arq:queue"
 
-PUSH_PREFIX_LEN: Final = 8
-"""How many leading characters of a job id name its push channel: those that all ids of one producer share."""
-
 
 class Keys(msgspec.Struct, frozen=True):
     """The key names of one queue. Those that take a job id are prefixes: the id follows."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from harness.chaos.durable_redis import DurableRedis
-from harness.chaos.proxy import Proxy
+from harness.servers.durable_redis import DurableRedis
+from harness.servers.proxy import Proxy
 from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer
 
@@ -30,7 +30,7 @@ from fetchq import (
 )
 from fetchq.client.backpressure import Capacity, Ticket
 from fetchq.client.write_policy import WhenFull, WritePolicy
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq.sync.producer import SyncFetchJob
 

@@ -29,7 +29,7 @@ from fetchq import (
     RetryPolicy,
 )
 from fetchq.contract import wire
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 
 pytestmark = pytest.mark.asyncio
 

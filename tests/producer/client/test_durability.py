@@ -28,7 +28,7 @@ from fetchq import (
     WritePolicy,
 )
 from fetchq.client.durability import waitaof_waits
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.sync.producer import SyncFetchJob, SyncJob
 from fetchq_worker.process.embedded import EmbeddedRedis
 

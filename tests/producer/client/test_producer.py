@@ -31,7 +31,7 @@ from fetchq import (
 )
 from fetchq.contract import wire
 from fetchq.contract.job_ids import id_for_key
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 
 URL = "https://example.org/"
 

@@ -23,7 +23,7 @@ from fetchq import (
     ResultTimeout,
 )
 from fetchq.client.results import CHECK_S, OUTAGE_S, ResultWaiter
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 
 URL = "https://example.org/"
 

@@ -1,4 +1,4 @@
-"""A request that breaks the contract cannot be made."""
+"""FetchRequest: its rules, its conversions and its bodies."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_broken_retry_policy_is_refused(options: dict[str, Any], field: str) -
     assert refusal.value.field == field
 
 
-def test_not_before_and_delay_exclude_each_other() -> None:
+def test_not_before_and_delay_cannot_be_combined() -> None:
     with pytest.raises(InvalidRequest, match="delay_s"):
         FetchRequest(url=URL, not_before=datetime.now(UTC), delay_s=5)
 
@@ -167,34 +167,34 @@ def test_a_body_over_the_limit_is_refused() -> None:
         ("http:\\\\example.org\\a", "http://example.org/a"),
     ],
 )
-def test_only_the_serialised_form_of_a_url_is_kept(given_url: str, kept: str) -> None:
+def test_a_url_is_stored_in_its_serialised_form(given_url: str, kept: str) -> None:
     assert FetchRequest(url=given_url).url == kept
 
 
 def test_headers_may_be_a_mapping_or_pairs_and_a_name_may_repeat() -> None:
-    assert FetchRequest(url=URL, headers={"A": "b"}).headers == (("A", "b"),)  # type: ignore[arg-type]
+    assert FetchRequest(url=URL, headers={"A": "b"}).headers == (("A", "b"),)
     pairs = (("A", "b"), ("A", "c"))
-    assert FetchRequest(url=URL, headers=list(pairs)).headers == pairs  # type: ignore[arg-type]
-    assert FetchRequest(url=URL, headers={}).headers == ()  # type: ignore[arg-type]
+    assert FetchRequest(url=URL, headers=list(pairs)).headers == pairs
+    assert FetchRequest(url=URL, headers={}).headers == ()
 
 
 @pytest.mark.parametrize("field", ["etag", "last_modified"])
-def test_a_condition_goes_with_get_and_head_and_with_no_second_one(field: str) -> None:
+def test_a_validator_is_accepted_for_get_and_head_only_and_not_beside_a_conditional_header(field: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{field}: goes with GET and HEAD, not with POST"):
         FetchRequest.of(URL, method="POST", **{field: '"a"'})  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequest, match=f"{field}: the headers hold a condition"):
+    with pytest.raises(InvalidRequest, match=f"{field}: cannot be combined with a conditional header"):
         FetchRequest.of(URL, headers={"if-NONE-match": '"b"'}, **{field: '"a"'})  # type: ignore[arg-type]
 
 
-def test_a_credential_excludes_an_authorization_header() -> None:
-    with pytest.raises(InvalidRequest, match="credential: goes with an Authorization header only one at a time"):
+def test_a_credential_cannot_be_combined_with_an_authorization_header() -> None:
+    with pytest.raises(InvalidRequest, match="credential: cannot be combined with an Authorization header"):
         FetchRequest.of(URL, credential="api", headers={"authorization": "x"})
 
 
-def test_the_cache_is_for_safe_methods_and_asks_its_own_conditions() -> None:
+def test_the_cache_is_for_get_and_head_and_not_beside_validators() -> None:
     with pytest.raises(InvalidRequest, match="cache: goes with GET and HEAD, not with PUT"):
         FetchRequest(url=URL, method="PUT", cache=True)
-    with pytest.raises(InvalidRequest, match="cache: goes with etag and last_modified only one at a time"):
+    with pytest.raises(InvalidRequest, match="cache: cannot be combined with etag or last_modified"):
         FetchRequest(url=URL, cache=True, etag='"a"')
 
 
@@ -210,7 +210,7 @@ def test_a_form_becomes_the_body_of_a_post() -> None:
     assert request.headers == (("Content-Type", "application/x-www-form-urlencoded"),)
 
 
-def test_a_content_type_and_a_method_of_ones_own_stay() -> None:
+def test_a_body_keeps_the_callers_content_type_and_method() -> None:
     request = FetchRequest.of(URL, method="PUT", headers={"content-type": "application/ld+json"}, json=[])
     assert (request.method, request.headers) == ("PUT", (("content-type", "application/ld+json"),))
     changed = build_request(FetchRequest(url=URL, method="PATCH", headers=(("X-A", "b"),)), {"form": {"c": "d"}})
@@ -219,14 +219,14 @@ def test_a_content_type_and_a_method_of_ones_own_stay() -> None:
 
 
 def test_a_body_has_one_source() -> None:
-    with pytest.raises(InvalidRequest, match="form: goes with json only one at a time"):
+    with pytest.raises(InvalidRequest, match="form: cannot be combined with json"):
         FetchRequest.of(URL, json={}, form={})
-    with pytest.raises(InvalidRequest, match="json: goes with body only one at a time"):
+    with pytest.raises(InvalidRequest, match="json: cannot be combined with body"):
         FetchRequest.of(URL, body=b"x", json={})
     assert FetchRequest.of(URL, body=None, json=None, form=None) == FetchRequest(url=URL)
 
 
-def test_same_work_is_blind_to_the_clock_and_to_nothing_else() -> None:
+def test_same_work_ignores_times_only() -> None:
     now = datetime.now(UTC)
     one = FetchRequest(url=URL, delay_s=5, deadline=now)
     assert one.same_work(FetchRequest(url=URL, not_before=now, deadline=now + timedelta(1)))
@@ -234,7 +234,7 @@ def test_same_work_is_blind_to_the_clock_and_to_nothing_else() -> None:
     assert not one.same_work(FetchRequest(url=URL, headers=(("A", "b"),)))
 
 
-def test_a_policy_covers_what_is_worth_another_try() -> None:
+def test_a_policy_covers_its_outcomes_and_codes() -> None:
     policy = RetryPolicy()
     assert policy.covers(FetchStatus.TIMEOUT, None)
     assert policy.covers(FetchStatus.HTTP_ERROR, 503)
@@ -244,7 +244,7 @@ def test_a_policy_covers_what_is_worth_another_try() -> None:
     assert RetryPolicy(on=(FetchStatus.TLS_ERROR,)).covers(FetchStatus.TLS_ERROR, None)
 
 
-def test_a_request_survives_pickling_and_so_does_its_refusal() -> None:
+def test_a_request_and_its_error_can_be_pickled() -> None:
     request = FetchRequest(url=URL, retry=RetryPolicy(max_tries=2))
     assert pickle.loads(pickle.dumps(request)) == request
     with pytest.raises(InvalidRequest) as refusal:
@@ -253,7 +253,7 @@ def test_a_request_survives_pickling_and_so_does_its_refusal() -> None:
 
 
 @given(st.text(max_size=60) | st.text(max_size=40).map("http://".__add__))
-def test_any_text_is_a_url_of_ours_or_an_invalid_request(text: str) -> None:
+def test_any_text_is_a_valid_url_or_an_invalid_request(text: str) -> None:
     try:
         request = FetchRequest(url=text)
     except InvalidRequest:
@@ -278,7 +278,7 @@ def test_any_values_make_a_request_or_an_invalid_request(values: dict[str, Any])
 
 
 @pytest.mark.asyncio
-async def test_nothing_of_a_refused_request_reaches_redis(producer: Producer, redis: Any) -> None:
+async def test_a_refused_request_writes_nothing_to_redis(producer: Producer, redis: Any) -> None:
     with pytest.raises(InvalidRequest):
         await producer.enqueue(URL, timeout_s=-1)
     with pytest.raises(InvalidRequest):
@@ -286,7 +286,7 @@ async def test_nothing_of_a_refused_request_reaches_redis(producer: Producer, re
     assert await redis.keys("*") == []
 
 
-def test_a_deadline_that_has_passed_can_still_be_read_by_a_worker_and_one_before_the_job_is_due_cannot() -> None:
+def test_a_worker_reads_a_deadline_that_has_passed_but_not_one_before_the_job_is_due() -> None:
     past = datetime(2020, 1, 1, tzinfo=UTC)
     assert wire.decode_request({"url": "http://h/", "deadline": past}).deadline == past
     with pytest.raises(InvalidRequest, match="not_before: is after the deadline"):
@@ -294,7 +294,7 @@ def test_a_deadline_that_has_passed_can_still_be_read_by_a_worker_and_one_before
     FetchRequest(url="http://h/", deadline=past, not_before=past)
 
 
-def test_a_priority_may_be_its_plain_name_and_the_default_is_not_written() -> None:
+def test_a_priority_can_be_a_string_and_the_default_is_not_encoded() -> None:
     request = FetchRequest.of(URL, priority="high")
     assert request.priority is Priority.HIGH
     assert msgspec.to_builtins(request) == {"url": URL, "priority": "high"}
@@ -302,7 +302,7 @@ def test_a_priority_may_be_its_plain_name_and_the_default_is_not_written() -> No
     assert wire.decode_request({"url": URL, "priority": "low"}).priority is Priority.LOW
 
 
-def test_a_priority_says_when_and_not_what() -> None:
+def test_same_work_ignores_the_priority_but_not_the_limit_key() -> None:
     request = FetchRequest(url=URL, limit_key="tenant")
     assert request.same_work(FetchRequest(url=URL, limit_key="tenant", priority=Priority.LOW))
     assert not request.same_work(FetchRequest(url=URL))
@@ -318,7 +318,7 @@ def test_a_priority_says_when_and_not_what() -> None:
         ({"limit_key": "example.org"}, "key:example.org", ""),
     ],
 )
-def test_a_request_tells_its_limit_key_its_lane_and_its_deadline(options: Any, key: str, lane: str) -> None:
+def test_the_limit_key_lane_and_deadline_of_a_request(options: Any, key: str, lane: str) -> None:
     request = FetchRequest.of(URL, **options)
     assert limit_key_of(request) == key
     assert lane_and_deadline_of(request) == lane

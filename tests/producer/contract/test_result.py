@@ -1,13 +1,14 @@
-"""What a result says of its body and its end."""
+"""FetchResult: its data, its text and its exceptions."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from fetchq import FETCH_ERRORS, FetchError, FetchResult, FetchStatus
-from fetchq import errors as tree
+from fetchq import FETCH_ERRORS, FetchError, FetchqError, FetchResult, FetchStatus, errors
+from fetchq.contract import result as result_module
 
 
 def _result(body: bytes, media_type: str | None = None, charset: str | None = None) -> FetchResult:
@@ -40,7 +41,7 @@ def test_data_is_the_body_by_its_media_type(body: bytes, media_type: str, charse
 
 
 @pytest.mark.parametrize("status", FetchStatus)
-def test_every_outcome_is_good_or_has_its_error(status: FetchStatus) -> None:
+def test_every_outcome_is_a_success_or_has_an_exception(status: FetchStatus) -> None:
     result = FetchResult(url="http://x/", status=status, error="it broke")
     if status in (FetchStatus.OK, FetchStatus.NOT_MODIFIED):
         assert result.ok
@@ -53,15 +54,21 @@ def test_every_outcome_is_good_or_has_its_error(status: FetchStatus) -> None:
     assert str(status) in str(raised.value)
 
 
-def test_each_failure_has_an_exception_of_its_own_in_the_one_tree() -> None:
+def test_each_failure_has_an_exception_of_its_own() -> None:
     assert len(set(FETCH_ERRORS.values())) == len(FETCH_ERRORS) == len(FetchStatus) - 2
     assert all(issubclass(error, FetchError) for error in FETCH_ERRORS.values())
-    raised = [value for value in vars(tree).values() if isinstance(value, type) and issubclass(value, Exception)]
-    assert all(issubclass(error, tree.FetchqError) for error in raised)
-
-
-def test_every_failure_that_is_retryable_is_one_of_the_set() -> None:
     assert {status for status in FetchStatus if status.retryable} < set(FETCH_ERRORS)
+
+
+def test_the_tree_at_the_top_of_errors_names_every_exception() -> None:
+    defined = {
+        name
+        for module in (errors, result_module)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, FetchqError)
+    }
+    drawn = re.findall(r"^(\w+)$|[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE)
+    assert sorted(defined) == sorted(root or node for root, node in drawn)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,7 @@ def test_every_failure_that_is_retryable_is_one_of_the_set() -> None:
         (b"", "", None),
     ],
 )
-def test_json_that_is_not_json_is_text_and_says_so(body: bytes, data: object, error: str | None) -> None:
+def test_json_that_does_not_parse_is_text_and_data_error_says_why(body: bytes, data: object, error: str | None) -> None:
     result = FetchResult(url="http://example.org/", status=FetchStatus.OK, body=body, media_type="application/json")
 
     assert result.data == data
@@ -86,13 +93,13 @@ def test_json_that_is_not_json_is_text_and_says_so(body: bytes, data: object, er
 
 
 @pytest.mark.parametrize("charset", ["idna", "punycode", "unicode_escape", "utf-7", "rot13", "zip", "x" * 100_000])
-def test_a_charset_that_is_none_of_the_webs_is_not_looked_for_in_python(charset: str) -> None:
+def test_a_charset_outside_the_encoding_standard_is_ignored(charset: str) -> None:
     result = FetchResult(url="http://example.org/", status=FetchStatus.OK, body=b"+AGE- \\u0041", charset=charset)
 
     assert result.text == "+AGE- \\u0041"
 
 
-def test_an_encoding_that_could_smuggle_markup_gives_nothing() -> None:
+def test_an_encoding_in_which_markup_could_hide_is_not_decoded() -> None:
     result = FetchResult(url="http://example.org/", status=FetchStatus.OK, body=b"<script>", charset="iso-2022-kr")
 
     assert result.text == "\ufffd"

@@ -1,4 +1,4 @@
-"""The wire: what is written, what is read, and what is refused."""
+"""Encoding and decoding of jobs and results."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _PLAIN = st.recursive(
         },
     )
 )
-def test_a_plain_job_is_read_as_the_map_that_arq_is_given(value: dict[str, Any]) -> None:
+def test_the_fast_path_decodes_a_job_as_deserialize_does(value: dict[str, Any]) -> None:
     data = msgspec.msgpack.encode(value)
     plain = wire.decode_plain_job(data)
     try:
@@ -81,8 +81,8 @@ def test_a_plain_job_is_read_as_the_map_that_arq_is_given(value: dict[str, Any])
 
 
 @given(st.booleans(), _PLAIN, st.lists(_PLAIN, max_size=2))
-def test_a_finished_job_is_written_as_arq_writes_its_map(success: bool, value: Any, args: list[Any]) -> None:
-    ours = wire.encode_ended(wire.EndedJob(1, "f", args, {"k": 1}, 2, success, value, 3, 4, "q", "j"))
+def test_a_finished_job_is_encoded_as_arq_encodes_its_map(success: bool, value: Any, args: list[Any]) -> None:
+    ours = wire.encode_finished(wire.FinishedJob(1, "f", args, {"k": 1}, 2, success, value, 3, 4, "q", "j"))
     theirs = serialize_result(
         "f", tuple(args), {"k": 1}, 1, 2, success, value, 3, 4, "r", "q", "j", serializer=wire.serialize
     )
@@ -95,11 +95,11 @@ class _Trap:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_is_named_as_such_and_nothing_in_it_is_executed(
+def test_a_pickle_is_refused_by_name_and_not_executed(
     protocol: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WireError, match="a pickle: this queue speaks msgpack"):
+    with pytest.raises(WireError, match="a pickle: this queue takes msgpack only"):
         wire.deserialize(pickle.dumps({"f": "fetch_data", "a": (_Trap(),), "k": {}, "t": 1, "et": 1}, protocol))
     assert list(tmp_path.iterdir()) == []
 
@@ -108,7 +108,7 @@ def test_a_pickle_is_named_as_such_and_nothing_in_it_is_executed(
     "value",
     [5, [], {}, {"f": 1}, {"f": "x"}, {"f": "x", "a": {}, "k": {}, "et": 1}, {"f": "x", "a": [], "k": {}, "et": "1"}],
 )
-def test_msgpack_that_is_no_job_is_refused(value: Any) -> None:
+def test_msgpack_that_is_not_a_job_is_refused(value: Any) -> None:
     with pytest.raises(WireError, match="not a job of this contract"):
         wire.deserialize(msgspec.msgpack.encode(value))
 
@@ -149,7 +149,7 @@ def test_a_broken_field_on_the_wire_is_refused_by_name() -> None:
         wire.decode_request({"url": URL, "timeout_s": -1})
 
 
-def test_a_later_wire_version_is_told_from_a_broken_request_whatever_else_it_holds() -> None:
+def test_a_later_wire_version_is_reported_as_such_whatever_else_is_wrong() -> None:
     with pytest.raises(NewerWireVersion):
         wire.decode_request({"v": 2, "colour": "red"})
 
@@ -176,7 +176,7 @@ def _failed(kind: str, message: str, args: Any = ()) -> wire.StoredResult:
         ("ZeroDivisionError", "division by zero", FetchStatus.INTERNAL_ERROR),
     ],
 )
-def test_a_job_that_failed_as_a_job_is_an_outcome_of_the_closed_set(
+def test_a_job_without_a_fetch_result_is_read_as_an_outcome_of_the_closed_set(
     kind: str, message: str, status: FetchStatus
 ) -> None:
     result = wire.decode_result(_failed(kind, message, [{"url": URL}]), "j")
@@ -184,12 +184,12 @@ def test_a_job_that_failed_as_a_job_is_an_outcome_of_the_closed_set(
     assert result.error
 
 
-def test_a_failed_call_raises_its_type_and_message() -> None:
+def test_a_failed_job_raises_the_type_and_message_of_its_exception() -> None:
     with pytest.raises(JobFailed, match="ZeroDivisionError: division by zero"):
         wire.decode_value(_failed("ZeroDivisionError", "division by zero"))
 
 
-def test_the_cause_of_an_exception_is_on_the_wire() -> None:
+def test_the_message_of_an_exceptions_cause_is_encoded_too() -> None:
     error = RuntimeError("outer")
     error.__cause__ = ValueError("inner")
     read = wire.deserialize(wire.serialize({"f": "x", "s": False, "r": error}))["r"]
@@ -202,6 +202,6 @@ def test_a_stock_client_sees_a_cancelled_job_as_cancelled() -> None:
     assert isinstance(read, asyncio.CancelledError)
 
 
-def test_an_object_with_no_form_on_the_wire_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="has no form on the wire"):
+def test_an_argument_that_cannot_be_encoded_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="cannot be encoded"):
         wire.encode_job("x", (object(),), {}, 1)

@@ -37,7 +37,7 @@ from fetchq.client.write_policy import Durability
 from fetchq.contract import wire
 from fetchq.errors import DurabilityRefused, NotDurable
 from fetchq.inspect.acl import RIGHTS, Role, acl_rule, script_commands
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq.store.scripts import script_names
 from fetchq_worker.cli.actions.queue import check_worker, show_queue_state

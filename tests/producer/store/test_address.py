@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import uvloop
-from harness.chaos.sentinel import SentinelCluster
+from harness.servers.sentinel import SentinelCluster
 from redis.asyncio import Redis, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.support.redis_server import RedisServer
 
 from fetchq import InvalidRedisURL, Producer, SyncProducer
-from fetchq.store.address import RedisAddress, connect
+from fetchq.store.address import RedisAddress
+from fetchq.store.connection import connect
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_password_that_is_not_percent_encoded_is_refused_and_no_piece_of_it_sh
 
 
 def test_an_address_with_a_password_and_a_slip_says_both_the_slip_and_how_to_encode() -> None:
-    with pytest.raises(InvalidRedisURL, match=r"number of the Redis database .* percent-encoded"):
+    with pytest.raises(InvalidRedisURL, match=r"Redis database number .* percent-encoded"):
         RedisAddress.parse("redis://:hunter2@host/x")
 
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer
 
 from fetchq import Producer, RedisRefused, RedisUnavailable
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 
 URL = "https://example.org/"
 

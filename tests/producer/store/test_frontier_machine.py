@@ -28,7 +28,7 @@ from tests.support.frontier_state import FrontierState, Limits
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.process.embedded import EmbeddedRedis
 
 EXAMPLES = 60

@@ -18,7 +18,7 @@ from fetchq_worker.engine.queue.commit import FULL_BATCH, Action, Committer, Out
 from fetchq_worker.engine.queue.lease import Lease
 from fetchq_worker.engine.queue.wakeup import WakeEvent
 from fetchq_worker.engine.run.dead_letters import DeadLetters
-from fetchq_worker.engine.run.timeouts import Deadlines
+from fetchq_worker.engine.run.timeouts import Timeouts
 
 pytestmark = pytest.mark.asyncio
 
@@ -86,22 +86,22 @@ async def test_a_bell_that_is_waited_for_in_a_cancelled_task_rings_for_the_next(
     assert await bell.wait(60) is True
 
 
-async def test_deadlines_cancel_what_is_late_and_nothing_else() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop())
+async def test_timeouts_cancel_only_runs_that_take_too_long() -> None:
+    timeouts = Timeouts(asyncio.get_running_loop())
     ended: list[str] = []
 
     async def run(name: str, timeout_s: float, for_s: float) -> None:
         mine = lease()
         mine.task = asyncio.current_task()
         mine.running = True
-        deadlines.start(mine, timeout_s)
+        timeouts.start(mine, timeout_s)
         try:
             await asyncio.sleep(for_s)
             ended.append(f"{name} done")
         except asyncio.CancelledError:
             ended.append(f"{name} late {mine.timed_out}")
         finally:
-            deadlines.stop(mine, timeout_s)
+            timeouts.stop(mine, timeout_s)
 
     async with asyncio.timeout(5):
         await asyncio.gather(

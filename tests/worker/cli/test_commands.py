@@ -255,7 +255,7 @@ def test_a_worker_counts_outcomes_by_name_and_logs_each_if_asked(
             continue
         assert len(finished) == 3
         [failed] = [line for line in finished if "/nowhere" in line]
-        assert "status='HTTP_ERROR' http_status=404" in failed
+        assert "status=HTTP_ERROR http_status=404" in failed
 
 
 @pytest.mark.parametrize("command", [("worker",), ("enqueue", "http://127.0.0.1/"), ("fetch", "http://127.0.0.1/")])

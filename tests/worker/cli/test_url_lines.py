@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetchq.contract.validation import MAX_URL_CHARS
+from fetchq.contract.urls import MAX_URL_CHARS
 from fetchq_worker.cli.bulk.url_lines import MAX_LINE_BYTES, LineSplitter, count_lines, read_lines
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 

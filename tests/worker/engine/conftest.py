@@ -13,7 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.scripted_queue import Queue
 
 from fetchq.store import scripts
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.embedded import EmbeddedRedis
 
@@ -106,6 +106,6 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         return source
 
     monkeypatch.setattr(scripts, "_read", read_with_small_parts)
-    scripts.script_source.cache_clear()
+    scripts._assemble.cache_clear()
     yield MOST_IN_A_PART
-    scripts.script_source.cache_clear()
+    scripts._assemble.cache_clear()

@@ -21,7 +21,7 @@ from tests.support.scripted_queue import Queue
 
 from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 
 from .conftest import MakeWorker

@@ -18,7 +18,7 @@ from tests.support.running import running, wait_until
 from fetchq import Producer
 from fetchq.contract import wire
 from fetchq.errors import JobFailed
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 
 pytestmark = pytest.mark.asyncio

@@ -36,7 +36,7 @@ async def test_a_mixed_fleet_runs_every_job_exactly_once(
     by: Counter[str] = Counter()
 
     async def work(ctx: Any) -> str:
-        by["ours" if "lease_token" in ctx else "stock"] += 1
+        by["ours" if "fetchq" in ctx else "stock"] += 1
         if ctx["job_try"] == 1 and int(ctx["job_id"]) % 10 == 0:
             raise Retry(0.05)
         runs[ctx["job_id"]] += 1
@@ -68,7 +68,7 @@ async def test_a_stock_worker_leaves_a_job_alone_that_runs_here(
     release = asyncio.Event()
 
     async def work(ctx: Any) -> str:
-        runs.append("ours" if "lease_token" in ctx else "stock")
+        runs.append("ours" if "fetchq" in ctx else "stock")
         await release.wait()
         return "done"
 
@@ -95,7 +95,7 @@ async def test_a_worker_here_leaves_a_job_alone_that_a_stock_worker_runs(
     release = asyncio.Event()
 
     async def work(ctx: Any) -> str:
-        runs.append("ours" if "lease_token" in ctx else "stock")
+        runs.append("ours" if "fetchq" in ctx else "stock")
         await release.wait()
         return "done"
 

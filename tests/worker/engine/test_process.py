@@ -15,7 +15,7 @@ from arq.connections import ArqRedis
 from tests.support.redis_server import RedisServer
 from tests.support.running import wait_until
 
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.upkeep.presence import live_workers
 

@@ -18,7 +18,7 @@ from tests.support.running import running, wait_until
 from tests.support.scripted_queue import LEASE_MS, Queue
 
 from fetchq.errors import RedisEvicts
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.engine_scripts import Scripts
 from fetchq_worker.engine import Worker
 from fetchq_worker.engine.queue import commit

@@ -91,7 +91,7 @@ async def test_a_release_is_no_try(redis: ArqRedis, make_worker: MakeWorker) -> 
 
 async def test_a_job_says_how_long_its_own_result_is_kept(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any, ttl_s: Any) -> str:
-        ctx["result_ttl_s"] = ttl_s
+        ctx["fetchq"].result_ttl_s = ttl_s
         return "done"
 
     for job_id, ttl_s in [("short", 5), ("none", 0), ("negative", -1), ("huge", 1e300), ("nonsense", "x")]:
@@ -108,7 +108,7 @@ async def test_a_run_knows_its_fencing_token(redis: ArqRedis, make_worker: MakeW
     tokens: list[str] = []
 
     async def work(ctx: Any) -> None:
-        tokens.append(ctx["lease_token"])
+        tokens.append(ctx["fetchq"].lease_token)
         record = await redis.hget("fetchq:leases:arq:queue", ctx["job_id"])  # type: ignore[misc]
         assert record.decode().startswith(f"{tokens[-1]}|")
         if len(tokens) < 3:

@@ -10,7 +10,7 @@ from typing import Any
 from arq import func
 from arq.connections import ArqRedis
 
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 
 

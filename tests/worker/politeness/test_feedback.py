@@ -1,4 +1,4 @@
-"""What a fetch tells the frontier of the host that it came to."""
+"""What a fetch reports about its host: throttled, healthy or unreachable."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ from typing import Any
 import pytest
 
 from fetchq import FetchRequest, FetchResult, FetchStatus
-from fetchq_worker.fetch.http.phases import Phases
+from fetchq_worker.politeness.cooldown import Cooldowns
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.politeness.limit_by import ByHost
 
 URL = "http://a.example/"
 
 
-class _Cooled:
-    """What was asked of it, as `Cooling` takes it."""
+class _RecordedCooldowns(Cooldowns):
+    """Records the cooldowns that are started, without a Redis."""
 
     def __init__(self) -> None:
-        self.keys: list[tuple[str, float | None]] = []
+        self.started: list[tuple[str, float | None]] = []
 
-    async def cool(self, key: str, for_s: float | None) -> None:
-        self.keys.append((key, for_s))
+    async def start(self, key: str, for_s: float | None) -> None:
+        self.started.append((key, for_s))
 
 
-def _note(request: dict[str, Any], result: dict[str, Any], *, sent: bool = True, breaks: bool = True) -> str:
-    phases = Phases()
-    phases.sent = sent
-    feedback = Feedback(_Cooled(), ByHost(), breaks=breaks)
-    return feedback.note_of(FetchRequest(url=URL, **request), FetchResult(url=URL, **result), phases)
+def _note(request: dict[str, Any], result: dict[str, Any], *, sent: bool = True, circuit_breaker: bool = True) -> str:
+    feedback = Feedback(_RecordedCooldowns(), ByHost(), circuit_breaker=circuit_breaker)
+    return feedback.note_of(FetchRequest(url=URL, **request), FetchResult(url=URL, **result), sent=sent)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +51,7 @@ def _note(request: dict[str, Any], result: dict[str, Any], *, sent: bool = True,
         ({"status": FetchStatus.BLOCKED}, "=BLOCKED"),
     ],
 )
-def test_an_answer_speaks_for_its_host_and_a_failed_connection_against_it(result: dict[str, Any], note: str) -> None:
+def test_a_response_counts_for_its_host_and_a_failed_connection_against_it(result: dict[str, Any], note: str) -> None:
     assert _note({}, result) == note
 
 
@@ -62,28 +60,31 @@ def test_a_timeout_before_anything_was_sent_is_a_failed_connection() -> None:
 
 
 @pytest.mark.parametrize("request_", [{"proxy": "out"}, {"limit_key": "tenant"}])
-def test_what_is_not_the_hosts_own_failure_breaks_no_circuit(request_: dict[str, Any]) -> None:
+def test_a_failure_of_a_proxy_or_under_a_limit_key_does_not_count(
+    request_: dict[str, Any],
+) -> None:
     assert _note(request_, {"status": FetchStatus.CONNECT_ERROR}) == "=CONNECT_ERROR"
 
 
-def test_without_the_breaker_no_failure_counts() -> None:
-    assert _note({}, {"status": FetchStatus.CONNECT_ERROR}, breaks=False) == "=CONNECT_ERROR"
+def test_without_the_circuit_breaker_no_failure_counts() -> None:
+    assert _note({}, {"status": FetchStatus.CONNECT_ERROR}, circuit_breaker=False) == "=CONNECT_ERROR"
 
 
-def test_a_crawl_delay_goes_with_the_note_in_ms() -> None:
+def test_the_note_holds_the_crawl_delay_in_ms() -> None:
     result = FetchResult(url=URL, status=FetchStatus.OK, http_status=200)
-    assert Feedback(_Cooled(), ByHost()).note_of(FetchRequest(url=URL), result, Phases(), 1.5) == "+OK d=1500"
+    feedback = Feedback(_RecordedCooldowns(), ByHost())
+    assert feedback.note_of(FetchRequest(url=URL), result, sent=True, crawl_delay_s=1.5) == "+OK d=1500"
 
 
 @pytest.mark.asyncio
-async def test_only_a_busy_host_is_left_alone_and_for_as_long_as_it_asks() -> None:
-    cooled = _Cooled()
-    feedback = Feedback(cooled, ByHost())
+async def test_a_429_starts_a_cooldown_as_long_as_the_host_asks() -> None:
+    cooldowns = _RecordedCooldowns()
+    feedback = Feedback(cooldowns, ByHost())
     request = FetchRequest(url=URL)
-    await feedback.heed(request, "http://b.example:81/x", 200, {"Retry-After": "9"})
-    await feedback.heed(request, "http://b.example:81/x", 500, {"Retry-After": "9"})
-    assert cooled.keys == []
+    await feedback.on_response(request, "http://b.example:81/x", 200, {"Retry-After": "9"})
+    await feedback.on_response(request, "http://b.example:81/x", 500, {"Retry-After": "9"})
+    assert cooldowns.started == []
     date = {"Date": "Thu, 01 Jan 2026 00:00:00 GMT", "Retry-After": "Thu, 01 Jan 2026 00:00:30 GMT"}
     for headers in ({"Retry-After": "9"}, {"Retry-After": "0"}, {"Retry-After": "-9"}, {}, date):
-        await feedback.heed(request, "http://b.example:81/x", 429, headers)
-    assert cooled.keys == [("b.example", seconds) for seconds in (9.0, 1.0, None, None, 30.0)]
+        await feedback.on_response(request, "http://b.example:81/x", 429, headers)
+    assert cooldowns.started == [("b.example", seconds) for seconds in (9.0, 1.0, None, None, 30.0)]

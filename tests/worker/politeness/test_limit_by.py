@@ -1,4 +1,4 @@
-"""What limits belong to: a host, its registrable domain, or its address."""
+"""Limit keys: a host, its registrable domain, or its address."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import pytest_asyncio
 from tests.support.running import running, wait_until
 from tests.support.site import Site, Visit, answer
 
-from fetchq import FetchRequest, Producer
-from fetchq.contract.placement import host_of, limit_key_of
+from fetchq import Producer
 from fetchq.store.keys import Keys
 from fetchq_worker.politeness.gate import FetchGate
-from fetchq_worker.politeness.limit_by import ByAddress, ByDomain, ByHost, LimitBy, agreed_policy, lowest
+from fetchq_worker.politeness.limit_by import ByAddress, ByDomain, ByHost, agreed_policy, lowest
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.embedded import EmbeddedRedis
 from fetchq_worker.process.make_worker import make_worker
-from fetchq_worker.settings import Settings
+from fetchq_worker.settings import LimitBy, Settings
 
 KEYS = Keys()
 
@@ -39,8 +38,8 @@ async def redis(embedded: EmbeddedRedis) -> AsyncIterator[Any]:
         ("a.b.example.org", "example.org"),
         ("a.example.co.uk", "example.co.uk"),
         ("co.uk", "co.uk"),
-        ("somebody.github.io", "somebody.github.io"),
-        ("www.somebody.github.io", "somebody.github.io"),
+        ("alice.github.io", "alice.github.io"),
+        ("www.alice.github.io", "alice.github.io"),
         ("www.xn--fsq.xn--0zwm56d", "xn--fsq.xn--0zwm56d"),
         ("localhost", "localhost"),
         ("printer.intranet", "printer.intranet"),
@@ -49,17 +48,12 @@ async def redis(embedded: EmbeddedRedis) -> AsyncIterator[Any]:
         ("[2001:db8::1]", "[2001:db8::1]"),
     ],
 )
-def test_a_domain_is_what_somebody_can_register(host: str, domain: str) -> None:
+def test_the_domain_is_the_registrable_domain(host: str, domain: str) -> None:
     assert ByDomain().key_of(f"https://{host}:8443/path") == domain
 
 
-def test_a_dot_at_the_end_makes_no_other_host() -> None:
-    assert limit_key_of(FetchRequest(url="http://example.org./")) == "example.org"
-    assert host_of("http://./") == "."
-
-
 class _Names:
-    """A resolver that counts what it is asked; each name has its addresses, any other none."""
+    """A resolver that records its look-ups; names without addresses do not resolve."""
 
     def __init__(self, **names: Sequence[str]) -> None:
         self.names = {name.replace("_", "."): addresses for name, addresses in names.items()}
@@ -74,7 +68,7 @@ class _Names:
 
 
 @pytest.mark.asyncio
-async def test_hosts_at_one_address_have_one_key_and_each_name_is_asked_for_once() -> None:
+async def test_hosts_with_one_address_share_a_key_and_each_name_is_resolved_once() -> None:
     names = _Names(a_example=("192.0.2.9", "192.0.2.10"), b_example=("192.0.2.10", "2001:db8::1", "192.0.2.9"))
     policy = ByAddress()
     policy.use(names)
@@ -86,18 +80,18 @@ async def test_hosts_at_one_address_have_one_key_and_each_name_is_asked_for_once
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_does_not_resolve_stands_for_itself_and_is_not_asked_for_again_at_once() -> None:
+async def test_a_host_that_does_not_resolve_is_its_own_key_and_the_failure_is_cached() -> None:
     names = _Names(empty_example=())
     policy = ByAddress()
     policy.use(names)
     assert await policy.wait_key_of("http://nowhere.example/") == "nowhere.example"
     assert await policy.wait_key_of("http://empty.example/") == "empty.example"
     assert policy.key_of("http://nowhere.example/") == "nowhere.example"
-    assert await ByAddress().wait_key_of("http://a.example/") == "a.example", "nobody to ask"
+    assert await ByAddress().wait_key_of("http://a.example/") == "a.example", "without a resolver"
 
 
 @pytest.mark.asyncio
-async def test_an_asker_that_is_cancelled_does_not_cancel_the_others() -> None:
+async def test_cancelling_one_waiter_does_not_cancel_the_others() -> None:
     policy = ByAddress()
     policy.use(_Names(a_example=("192.0.2.1",)))
     first = asyncio.create_task(policy.wait_key_of("http://a.example/"))
@@ -107,16 +101,16 @@ async def test_an_asker_that_is_cancelled_does_not_cancel_the_others() -> None:
     assert await second == "192.0.2.1"
 
 
-def test_of_several_addresses_it_is_always_the_same_one() -> None:
+def test_the_lowest_address_does_not_depend_on_the_order() -> None:
     assert lowest(["2001:db8::1", "198.51.100.20", "198.51.100.3"]) == "198.51.100.3"
     assert lowest(["2001:db8::2", "2001:db8:0::1"]) == "[2001:db8::1]"
     assert lowest([]) is None
 
 
 @pytest.mark.asyncio
-async def test_the_workers_of_a_queue_agree_and_tell_producers(redis: Any) -> None:
+async def test_a_workers_policy_is_stored_for_the_other_workers_and_producers(redis: Any) -> None:
     assert isinstance(await agreed_policy(redis, KEYS, LimitBy.QUEUE), ByHost)
-    assert not await redis.exists(KEYS.limits), "as a rule there is nothing to tell"
+    assert not await redis.exists(KEYS.limits), "the default policy is not stored"
     assert isinstance(await agreed_policy(redis, KEYS, LimitBy.DOMAIN), ByDomain)
     assert isinstance(await agreed_policy(redis, KEYS, LimitBy.QUEUE), ByDomain)
     assert await redis.hget(KEYS.limits, "@by") == b"domain"
@@ -127,7 +121,9 @@ async def test_the_workers_of_a_queue_agree_and_tell_producers(redis: Any) -> No
 
 
 @pytest.mark.asyncio
-async def test_a_request_that_names_a_key_heeds_its_host_and_one_behind_a_proxy_is_never_looked_up(redis: Any) -> None:
+async def test_a_request_with_a_limit_key_respects_its_host_and_one_with_a_proxy_is_not_resolved(
+    redis: Any,
+) -> None:
     gate = FetchGate(LimitBy.ADDRESS)
     await gate.open(redis, KEYS)
     assert gate.limit_of("fetch_data", [{"url": "http://a.example/"}]) is None
@@ -138,7 +134,7 @@ async def test_a_request_that_names_a_key_heeds_its_host_and_one_behind_a_proxy_
 
 @pytest.mark.parametrize("limit_by", [LimitBy.DOMAIN, LimitBy.ADDRESS])
 @pytest.mark.asyncio
-async def test_two_hosts_of_one_key_are_never_fetched_from_at_once(
+async def test_two_hosts_with_one_key_share_its_concurrency(
     site: Site, redis: Any, embedded: EmbeddedRedis, producer: Producer, limit_by: LimitBy
 ) -> None:
     now, most = 0, 0

@@ -19,9 +19,10 @@ from tests.support.site import Site, answer
 import fetchq_worker
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq.contract import wire
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.store.address import RedisAddress
-from fetchq.store.keys import PUSH_PREFIX_LEN
 from fetchq_worker import engine, worker_settings
+from fetchq_worker.engine.run.context import RunContext
 from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.process.arq_settings import FETCH_MAX_TRIES, redis_settings
@@ -236,7 +237,7 @@ async def test_after_the_engine_there_is_nothing_left_to_do() -> None:
     redis = AsyncMock()
     hook = worker_settings(settings=SETTINGS).__dict__["after_job_end"]
 
-    await hook({"redis": redis, "job_id": "a", "lease_token": "t"})
+    await hook({"redis": redis, "job_id": "a", "fetchq": RunContext(lease_token="t")})
 
     assert redis.mock_calls == []
 

@@ -1,1 +1,1 @@
-"""Whose turn it is: the limits of hosts, and what a job tells of its own."""
+"""Limits of hosts as HTTP sees them: limit keys, cooldowns, and what a fetch reports about its host."""

@@ -1,4 +1,4 @@
-"""Cooling off: a limit key that asks for patience is left alone, by all workers and at once."""
+"""Cooldowns: no job of a limit key starts, on any worker, until its cooldown ends."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from redis.asyncio import Redis
 
 from fetchq.store.engine_scripts import REDIS_ERRORS, Script, takes_flags
 from fetchq.store.keys import Keys
+from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S
 
-logger = logging.getLogger("fetchq.frontier")
+logger = logging.getLogger("fetchq.politeness")
 
 CALL_TIMEOUT_S: Final = 2.0
-"""A fetch waits for it, and its result is worth more than this."""
-FIRST_COOLING_S: Final = 60.0
-MAX_COOLING_S: Final = 86_400.0
+"""A fetch waits for this call, and must not wait long for it."""
 
 
-class Cooling:
-    """Lets limit keys cool off: for as long as was asked, or for `first_s` and twice as long each time after that.
+class Cooldowns:
+    """Starts cooldowns of limit keys: as long as the server asked, else `first_s`, doubled with each further one.
 
-    No cooling-off is longer than `max_s`; with 0 there is none.
+    No cooldown is longer than `max_s`; with 0 there are none.
     """
 
     def __init__(
@@ -29,8 +28,8 @@ class Cooling:
         script: Script,
         keys: Keys,
         *,
-        first_s: float = FIRST_COOLING_S,
-        max_s: float = MAX_COOLING_S,
+        first_s: float = FIRST_COOLDOWN_S,
+        max_s: float = MAX_COOLDOWN_S,
     ) -> None:
         self._script = script
         self._keys: Final = (keys.pending, keys.wake, *keys.frontier)
@@ -40,15 +39,15 @@ class Cooling:
 
     @classmethod
     async def open(cls, redis: Redis, keys: Keys, **limits_s: Any) -> Self:
-        """With the script as this server takes it. Raises what redis-py raises."""
+        """Prepares the script for this server. Raises what redis-py raises."""
         flags = await takes_flags(redis, CALL_TIMEOUT_S)
         script = Script(redis, "hosts/cooldown", flags=flags, timeout_s=CALL_TIMEOUT_S)
         return cls(script, keys, **limits_s)
 
-    async def cool(self, key: str, for_s: float | None) -> None:
-        """Leaves `key` alone from now on, for `for_s` if its server said for how long.
+    async def start(self, key: str, for_s: float | None) -> None:
+        """Starts a cooldown of `key`, `for_s` long if its server asked for a time.
 
-        Where Redis does not take it, the fetch goes on as if nobody had asked, and a line is logged.
+        If Redis does not answer, a warning is logged and the fetch goes on.
         """
         if not self._max_ms:
             return
@@ -57,6 +56,6 @@ class Cooling:
             args = ("", self._prefix, key, for_ms, self._first_ms, self._max_ms)
             left_ms: int = await self._script(self._keys, args)
         except REDIS_ERRORS as problem:
-            logger.warning("host.not_cooled key=%s: %s", key, problem or type(problem).__name__)
+            logger.warning("cooldown.not_stored key=%s error=%s", key, problem or type(problem).__name__)
             return
-        logger.info("host.cooled key=%s for_s=%.1f asked=%s", key, left_ms / 1000, for_s is not None)
+        logger.info("cooldown.started key=%s for_s=%.1f asked=%s", key, left_ms / 1000, for_s is not None)

@@ -1,4 +1,4 @@
-"""The gate of fetch jobs: which limits a job comes under (`fetchq_worker.engine.admit.Gate`)."""
+"""The gate of fetch jobs: which limits a job comes under (`fetchq_worker.engine.queue.admission.Gate`)."""
 
 from __future__ import annotations
 
@@ -8,57 +8,63 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from fetchq import FetchqError, FetchRequest
-from fetchq.contract.placement import deadline_ms_of, host_of, limit_key_of
+from fetchq.contract.placement import deadline_ms_of, limit_key_of
+from fetchq.contract.urls import host_of
 from fetchq.contract.wire import FETCH_FUNCTION, decode_request
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.queue.admission import Limit
+from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S, LimitBy
 
-from .cooldown import FIRST_COOLING_S, MAX_COOLING_S, Cooling
-from .limit_by import ByAddress, ByHost, KeyPolicy, LimitBy, Resolver, agreed_policy
+from .cooldown import Cooldowns
+from .limit_by import ByAddress, ByHost, KeyPolicy, Resolver, agreed_policy
 
 UNLIMITED: Final = Limit("")
 _REQUESTS: Final = (dict, FetchRequest, Mapping)
-"""In the order of how often they are met: whether something is a mapping is slow to ask."""
+"""The most frequent first: `isinstance` of an abstract Mapping is slow."""
 
 
 class FetchGate:
-    """Tells the engine the limit key of a fetch. Jobs of other functions have none."""
+    """Gives the engine the limit key of a fetch. Jobs of other functions have none."""
 
     def __init__(
         self,
         limit_by: LimitBy = LimitBy.QUEUE,
         *,
-        cooling_s: float = FIRST_COOLING_S,
-        max_cooling_s: float = MAX_COOLING_S,
+        cooling_s: float = FIRST_COOLDOWN_S,
+        max_cooling_s: float = MAX_COOLDOWN_S,
     ) -> None:
         self._limit_by: Final = limit_by
-        self._limits_s: Final = {"first_s": cooling_s, "max_s": max_cooling_s}
+        self._cooldown_limits_s: Final = {"first_s": cooling_s, "max_s": max_cooling_s}
         self.policy: KeyPolicy = ByHost()
-        self.cooling: Cooling | None = None
-        """None until an engine has opened the gate: under arq's own worker there is no frontier."""
+        self.cooldowns: Cooldowns | None = None
+        """None until an engine opens the gate; arq's own worker has no limits."""
 
     async def open(self, redis: Redis, keys: Keys) -> None:
         self.policy = await agreed_policy(redis, keys, self._limit_by)
-        self.cooling = await Cooling.open(redis, keys, **self._limits_s)
+        self.cooldowns = await Cooldowns.open(redis, keys, **self._cooldown_limits_s)
 
     def use(self, resolver: Resolver) -> None:
-        """Addresses are looked up by `resolver`, which forbids what the fetches are forbidden."""
+        """Looks addresses up with `resolver`, which applies the egress policy of the fetches."""
         if isinstance(self.policy, ByAddress):
             self.policy.use(resolver)
 
     def limit_of(self, name: str, args: Sequence[Any]) -> Limit | None:
-        """The limit key of a fetch and its deadline in ms; nothing for what will not be fetched."""
+        """The limit key of a fetch and its deadline in ms; `UNLIMITED` for any other job.
+
+        None if the key needs a DNS look-up: then the engine awaits `wait_limit_of`.
+        """
         request = _request_of(name, args)
         if request is None:
             return UNLIMITED
         deadline = "" if request.deadline is None else str(deadline_ms_of(request.deadline))
-        # Behind a proxy it is the proxy that resolves, and here perhaps nothing does.
+        # The proxy resolves the name; this machine may have no DNS for it.
         key = self.policy.key_of(request.url) if request.proxy is None else host_of(request.url)
         if key is None:
             return None
         return Limit(key, deadline) if request.limit_key is None else Limit(limit_key_of(request), deadline, key)
 
     async def wait_limit_of(self, name: str, args: Sequence[Any]) -> Limit:
+        """The same, after the look-up."""
         request = _request_of(name, args)
         if request is not None:
             await self.policy.wait_key_of(request.url)
@@ -75,5 +81,5 @@ def _request_of(name: str, args: Sequence[Any]) -> FetchRequest | None:
     except FetchqError:
         return None
     if isinstance(args, list):
-        args[0] = request  # decoded once: `fetch_data` takes it as it is
+        args[0] = request  # decoded once: `fetch_data` takes the struct
     return request

@@ -1,6 +1,7 @@
-"""What limits belong to where a request names nothing: its host, its registrable domain, or its address.
+"""The limit key of a request that names none: its host, its registrable domain, or its address.
 
-All workers of a queue must go by the same, and producers have to know when it is not the host: it stands in Redis.
+All workers of a queue must use the same policy, and producers must know it unless it is the host, so it is stored in
+Redis.
 """
 
 from __future__ import annotations
@@ -10,48 +11,37 @@ import logging
 import socket
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from functools import cache, lru_cache
 from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from fetchq.contract.placement import BY_FIELD, host_of
+from fetchq.contract.placement import BY_FIELD
+from fetchq.contract.urls import host_of, is_address
 from fetchq.store.keys import Keys
+from fetchq_worker.settings import LimitBy
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
     from redis.asyncio import Redis
 
-logger = logging.getLogger("fetchq.frontier")
+logger = logging.getLogger("fetchq.politeness")
 
 ADDRESS_TTL_S: Final = 60.0
-"""How long an address is believed: its limits need not follow each turn of a round robin."""
+"""How long an address is cached: limits need not follow each change of a round robin."""
 FAILURE_TTL_S: Final = 10.0
 RESOLVE_TIMEOUT_S: Final = 5.0
 MAX_KNOWN_HOSTS: Final = 16_384
-
-
-class LimitBy(StrEnum):
-    """What limits belong to."""
-
-    QUEUE = "queue"
-    """Whatever the queue's other workers were told; the host if none was."""
-    HOST = "host"
-    DOMAIN = "domain"
-    """The registrable domain, by the public suffix list (publicsuffix.org)."""
-    ADDRESS = "address"
-    """The lowest of the addresses to which the host resolves."""
 
 
 class KeyPolicy(Protocol):
     """From a serialised URL to a limit key."""
 
     def key_of(self, url: str) -> str | None:
-        """The key; None where it takes time to know."""
+        """The key; None if it needs a look-up."""
 
     async def wait_key_of(self, url: str) -> str:
-        """The same, after looking it up."""
+        """The key, after a look-up if it needs one."""
 
 
 class ByHost:
@@ -63,7 +53,7 @@ class ByHost:
 
 
 class ByDomain:
-    """A host that is a public suffix, or an address, stands for itself."""
+    """The key of a public suffix or an address is itself."""
 
     def key_of(self, url: str) -> str:
         return _domain_of(host_of(url))
@@ -78,15 +68,15 @@ class Resolver(Protocol):
 
 
 class ByAddress:
-    """By the address, which the resolver of the fetches finds. A host that does not resolve stands for itself."""
+    """The lowest address of the host, by the resolver of the fetches. A host that does not resolve is its own key."""
 
     def __init__(self) -> None:
         self._resolver: Resolver | None = None
         self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        self._guarded: dict[str, asyncio.Task[str]] = {}
+        self._lookups: dict[str, asyncio.Task[str]] = {}
 
     def use(self, resolver: Resolver) -> None:
-        """From now on `resolver` is asked."""
+        """Sets the resolver. Without one, no host resolves."""
         self._resolver = resolver
 
     def key_of(self, url: str) -> str | None:
@@ -101,22 +91,22 @@ class ByAddress:
         if key is not None:
             return key
         host = host_of(url)
-        asking = self._guarded.get(host)
-        if asking is None:
-            asking = asyncio.create_task(self._ask(host), name=f"address of {host}")
-            self._guarded[host] = asking
-            asking.add_done_callback(lambda _: self._guarded.pop(host, None))
-        return await asyncio.shield(asking)  # one asker's end is not the others'
+        lookup = self._lookups.get(host)
+        if lookup is None:
+            lookup = asyncio.create_task(self._look_up(host), name=f"address of {host}")
+            self._lookups[host] = lookup
+            lookup.add_done_callback(lambda _: self._lookups.pop(host, None))
+        return await asyncio.shield(lookup)  # cancelling one waiter must not cancel the others
 
-    async def _ask(self, host: str) -> str:
+    async def _look_up(self, host: str) -> str:
         key, ttl_s = host, FAILURE_TTL_S
         try:
             if self._resolver is not None:
                 async with asyncio.timeout(RESOLVE_TIMEOUT_S):
                     answers = await self._resolver.resolve(host, 0, socket.AF_UNSPEC)
                 key, ttl_s = lowest([answer["host"] for answer in answers]) or host, ADDRESS_TTL_S
-        except OSError as problem:  # TimeoutError is one, and what the guard forbids
-            logger.debug("host.unresolved host=%s: %s", host, problem)
+        except OSError as problem:  # includes TimeoutError and EgressForbidden
+            logger.debug("limit_key.unresolved host=%s error=%s", host, problem)
         self._known[host] = key, monotonic() + ttl_s
         self._known.move_to_end(host)
         while len(self._known) > MAX_KNOWN_HOSTS:
@@ -132,14 +122,13 @@ _POLICIES: Final[dict[LimitBy, type[ByHost | ByDomain | ByAddress]]] = {
 
 
 async def agreed_policy(redis: Redis, keys: Keys, limit_by: LimitBy) -> ByHost | ByDomain | ByAddress:
-    """The policy that `limit_by` names, told to all that use the queue; with `QUEUE`, the one that they use."""
+    """The policy that `limit_by` names, which is stored for all that use the queue; with `QUEUE`, the stored one."""
     client: Any = redis  # redis-py 5 types each reply as `Awaitable | value`
-    said = await client.hget(keys.limits, BY_FIELD)
-    told = (said or b"").decode("utf-8", "replace")
-    agreed = LimitBy(told) if told in _POLICIES else LimitBy.HOST
+    stored = ((await client.hget(keys.limits, BY_FIELD)) or b"").decode("utf-8", "replace")
+    agreed = LimitBy(stored) if stored in _POLICIES else LimitBy.HOST
     if limit_by is LimitBy.QUEUE or limit_by is agreed:
         return _POLICIES[agreed]()
-    logger.warning("limits.by_changed from=%s to=%s", agreed, limit_by)
+    logger.warning("limit_by.changed from=%s to=%s", agreed, limit_by)
     if limit_by is LimitBy.HOST:
         await client.hdel(keys.limits, BY_FIELD)
     else:
@@ -147,13 +136,8 @@ async def agreed_policy(redis: Redis, keys: Keys, limit_by: LimitBy) -> ByHost |
     return _POLICIES[limit_by]()
 
 
-def is_address(host: str) -> bool:
-    """Whether a serialised host is an address: no name's last label is a number (WHATWG URL, section 3.5)."""
-    return host.endswith("]") or host.rpartition(".")[2].isdigit()
-
-
 def lowest(addresses: Sequence[str]) -> str | None:
-    """Of several addresses always the same, in whatever order they come: IPv4 before IPv6, as a URL writes it."""
+    """The lowest of several addresses, whatever their order: IPv4 before IPv6, in the form that a URL has."""
     known = [ip_address(address.partition("%")[0]) for address in addresses]
     first = min(known, key=lambda ip: (ip.version, int(ip)), default=None)
     if first is None:
@@ -163,7 +147,7 @@ def lowest(addresses: Sequence[str]) -> str | None:
 
 @cache
 def _suffixes() -> PublicSuffixList:
-    from publicsuffixlist import PublicSuffixList  # noqa: PLC0415 - 300 KB to parse, for those who ask
+    from publicsuffixlist import PublicSuffixList  # noqa: PLC0415 - parses 300 KB; only `LimitBy.DOMAIN` needs it
 
     return PublicSuffixList()
 

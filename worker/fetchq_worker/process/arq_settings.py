@@ -17,7 +17,8 @@ from arq.cron import CronJob
 from arq.worker import Function, Worker, func
 
 from fetchq.contract.wire import FETCH_FUNCTION, deserialize, serialize
-from fetchq.store.address import CONNECT_TIMEOUT_S, RedisAddress
+from fetchq.store.address import RedisAddress
+from fetchq.store.connection import CONNECT_TIMEOUT_S
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 from fetchq_worker.fetch.http.client import Fetcher
@@ -124,9 +125,9 @@ def _hooks(settings: Settings, gate: FetchGate, queue: str, theirs: dict[str, An
         ctx["dead_letters"] = settings.dead_letters
         ctx["outcomes"] = Counter()  # every job's ctx is a copy of this one; what is counted in it is counted for all
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
-        if gate.cooling is not None:
+        if gate.cooldowns is not None:
             gate.use(ctx["fetcher"].resolver)
-            ctx["feedback"] = Feedback(gate.cooling, gate.policy, breaks=settings.circuit_breaker)
+            ctx["feedback"] = Feedback(gate.cooldowns, gate.policy, circuit_breaker=settings.circuit_breaker)
         await _run(theirs.get("on_startup"), ctx)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:

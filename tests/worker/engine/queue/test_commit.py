@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
-from fetchq.store.keys import PUSH_PREFIX_LEN
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 
 
 @pytest.mark.asyncio

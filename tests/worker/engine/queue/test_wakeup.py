@@ -16,7 +16,7 @@ from tests.worker.engine.conftest import MakeWorker
 
 from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 
 pytestmark = pytest.mark.asyncio

@@ -179,7 +179,7 @@ async def test_a_coroutine_that_returns_can_say_what_is_to_be_kept(make_worker: 
     kept: dict[str, Any] = {"word": "kept", "huge": "x" * MAX_SAID_BYTES, "no form": object(), "nothing": None}
 
     async def give_up(ctx: dict[str, Any], what: str) -> str:
-        ctx["dead_letter"] = kept[what]
+        ctx["fetchq"].dead_letter = kept[what]
         return "gave up"
 
     for what in kept:
@@ -198,7 +198,7 @@ async def test_a_job_that_is_run_again_or_was_wanted_to_end_leaves_no_letter(
 
     async def once_more(ctx: dict[str, Any]) -> None:
         if ctx["job_try"] == 1:
-            ctx["dead_letter"] = "not yet"
+            ctx["fetchq"].dead_letter = "not yet"
             raise Retry
 
     async def wait(ctx: dict[str, Any]) -> None:
@@ -219,7 +219,7 @@ async def test_a_job_that_is_run_again_or_was_wanted_to_end_leaves_no_letter(
 
 async def test_a_worker_that_is_not_told_to_keeps_none(make_worker: MakeWorker, redis: ArqRedis) -> None:
     async def fail(ctx: dict[str, Any]) -> None:
-        ctx["dead_letter"] = "kept"
+        ctx["fetchq"].dead_letter = "kept"
         raise ValueError
 
     await redis.enqueue_job("fail", _job_id="a")

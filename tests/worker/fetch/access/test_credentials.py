@@ -14,7 +14,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.site import Site, answer
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.access.credentials import read_credentials

@@ -28,7 +28,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.site import Site, Visit, answer
 
 from fetchq import FetchqError, FetchRequest, FetchResult, FetchStatus, InvalidRequest, Producer, RetryPolicy
-from fetchq.store.address import RedisAddress, connect
+from fetchq.store.address import RedisAddress
+from fetchq.store.connection import connect
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.settings import Settings

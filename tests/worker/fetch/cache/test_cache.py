@@ -14,7 +14,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.site import Site, answer
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.access.credentials import Credentials, Header, Secret

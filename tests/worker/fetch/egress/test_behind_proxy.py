@@ -9,7 +9,7 @@ from harness.egress.arena import NAME, Arena
 from harness.egress.bypasses import BYPASSES, NAMES
 
 from fetchq import FetchStatus
-from fetchq.contract.validation import normalise_url
+from fetchq.contract.urls import normalise_url
 from fetchq_worker.fetch.egress.guard import EgressForbidden
 
 pytestmark = pytest.mark.asyncio

@@ -7,7 +7,7 @@ from tests.support.site import Site, answer
 
 from fetchq import FetchRequest, FetchStatus, InvalidRequest, Redirect
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.fetch.http.redirect import Hop, host_of, next_hop, origin_of
+from fetchq_worker.fetch.http.redirect import Hop, next_hop
 
 
 def _to(location: str, status: int = 302) -> bytes:
@@ -154,26 +154,6 @@ async def test_a_fragment_is_inherited_and_never_sent(site: Site, fetcher: Fetch
     assert result.redirects[1].url == site.url("/2#part")
     assert result.final_url == site.url("/3#own")
     assert [visit.target for visit in site.visits] == ["/1", "/2", "/3"]
-
-
-def test_an_origin_is_scheme_host_and_port() -> None:
-    assert origin_of("https://example.org/a://b") == "https://example.org"
-    assert origin_of("https://example.org:8443/") == "https://example.org:8443"
-    assert origin_of("http://example.org/") != origin_of("https://example.org/")
-
-
-@pytest.mark.parametrize(
-    ("url", "host"),
-    [
-        ("http://example.org/", "example.org"),
-        ("http://example.org:81/", "example.org"),
-        ("http://[2001:db8::1]/", "[2001:db8::1]"),
-        ("http://[2001:db8::1]:81/a:1", "[2001:db8::1]"),
-        ("http://192.0.2.1:81/", "192.0.2.1"),
-    ],
-)
-def test_a_host_is_found_beside_its_port(url: str, host: str) -> None:
-    assert host_of(url) == host
 
 
 def test_a_downgrade_to_http_drops_the_credentials() -> None:

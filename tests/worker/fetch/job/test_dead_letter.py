@@ -9,6 +9,7 @@ import pytest
 from tests.support.site import Site, answer
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect, RetryPolicy
+from fetchq_worker.engine.run.context import run_context
 from fetchq_worker.fetch import Fetcher, fetch, fetch_data
 from fetchq_worker.fetch.job.dead_letter import is_dead, letter_of
 from fetchq_worker.settings import DeadLetterKind
@@ -73,7 +74,7 @@ def test_a_letter_says_all_but_what_a_server_sent() -> None:
 
 async def _letter(ctx: dict[str, Any], request: FetchRequest | dict[str, Any]) -> FetchResult | None:
     await fetch_data(ctx, request)
-    letter: FetchResult | None = ctx.get("dead_letter")
+    letter: FetchResult | None = run_context(ctx).dead_letter
     return letter
 
 
@@ -104,4 +105,4 @@ async def test_a_fetch_inside_a_coroutine_of_ones_own_does_not_speak_for_its_job
     ctx: dict[str, Any] = {"fetcher": fetcher, "job_id": "a", "job_try": 1}
     result = await fetch(ctx, FetchRequest(url=site.serve("/busy", answer(b"busy", status=503)), retry=ONCE))
     assert result.http_status == 503
-    assert "dead_letter" not in ctx
+    assert "fetchq" not in ctx

@@ -68,7 +68,7 @@ async def test_a_first_run_that_ends_well_asks_redis_nothing(site: Site, run: Ru
     result = await fetch_data(run, request)
 
     assert (result.id, result.status, result.body) == ("job1", FetchStatus.OK, b"hello")
-    assert run["result_ttl_s"] == 77
+    assert run["fetchq"].result_ttl_s == 77
     assert run["redis"].mock_calls == []
     assert result.timing.queued_s is not None
     assert 2 <= result.timing.queued_s < 10
@@ -166,7 +166,7 @@ async def test_a_newer_wire_version_goes_back_uncounted(run: Run) -> None:
         await fetch_data(run, {"url": "http://example.org/", "v": 2})
 
     assert release.value.defer_score == 5000
-    assert run["released"]
+    assert run["fetchq"].uncounted
 
 
 async def test_a_broken_request_is_a_result(run: Run) -> None:

@@ -19,7 +19,7 @@ from tests.support.site import Site, Visit, answer
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq.contract.wire import deserialize, serialize
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher
 from fetchq_worker.fetch.job.coroutine import MAX_CRASHES

@@ -10,7 +10,7 @@ from tests.support.site import Site, Visit, answer
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.fetch.job.retry import http_date, next_delay_s, retry_after_s
+from fetchq_worker.fetch.job.retry import next_delay_s
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 URL = "http://example.org/"
@@ -90,62 +90,6 @@ def test_the_server_is_never_asked_before_it_said_up_to_the_cap() -> None:
 def test_no_retry_starts_after_the_deadline() -> None:
     assert _delay(_request(deadline_s=1)) == 1
     assert _delay(_request(deadline_s=0.9)) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("120", 120),
-        (" 0 ", 0),
-        ("Fri, 02 Jan 2026 03:05:05 GMT", 60),
-        ("Friday, 02-Jan-26 03:05:05 GMT", 60),
-        ("Fri Jan  2 03:05:05 2026", 60),
-        ("Fri, 02 Jan 2026 03:05:05 -0000", 60),
-        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
-        ("-1", None),
-        ("soon", None),
-        ("1.5", None),
-        ("", None),
-        ("٣", None),
-        ("Fri, 99 Jan 2026 99:99:99 GMT", None),
-    ],
-)
-def test_retry_after_is_read_in_every_form_of_the_rfc(value: str, seconds: float | None) -> None:
-    assert retry_after_s((("X", "1"), ("RETRY-AFTER", value)), NOW) == seconds
-
-
-@pytest.mark.parametrize(
-    ("date", "seconds"),
-    [
-        ("Fri, 02 Jan 2026 03:04:35 GMT", 30),
-        ("Fri, 02 Jan 2026 04:04:05 GMT", 0),
-        ("Wed, 02 Jan 2019 03:05:05 GMT", 7 * 365 * 86_400 + 2 * 86_400),
-        ("yesterday", 60),
-        ("", 60),
-    ],
-)
-def test_a_moment_is_measured_by_the_servers_own_clock(date: str, seconds: float) -> None:
-    headers = (("Date", date), ("Retry-After", "Fri, 02 Jan 2026 03:05:05 GMT"))
-
-    assert retry_after_s(headers, NOW) == seconds
-
-
-@pytest.mark.parametrize(
-    ("value", "year"),
-    [
-        ("Sunday, 06-Nov-94 08:49:37 GMT", 1994),
-        ("Sunday, 06-Nov-26 08:49:37 GMT", 2026),
-        ("Sunday, 06-Nov-75 08:49:37 GMT", 2075),
-        ("Sunday, 06-Nov-77 08:49:37 GMT", 1977),
-        ("Sun, 06 Nov 1994 08:49:37 GMT", 1994),
-        ("Sun Nov  6 08:49:37 1994", 1994),
-    ],
-)
-def test_a_year_of_two_digits_is_never_more_than_50_years_ahead(value: str, year: int) -> None:
-    moment = http_date(value, NOW)
-
-    assert moment is not None
-    assert (moment.year, moment.month, moment.day, moment.hour) == (year, 11, 6, 8)
 
 
 @pytest.mark.asyncio

@@ -9,10 +9,11 @@ import msgspec
 from redis.asyncio import Redis
 
 from fetchq import HostState, Producer
-from fetchq.contract.placement import PARKED
-from fetchq.store.address import RedisAddress, connect
+from fetchq.store.address import RedisAddress
+from fetchq.store.connection import connect
 from fetchq.store.errors import translated
 from fetchq.store.keys import Keys
+from fetchq.store.scores import PARKED
 from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.engine.upkeep.presence import WorkerRecord, live_workers

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from fetchq import Producer, RedisUnavailable
 from fetchq.client.write_policy import WriteOptions
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq.store.errors import place_of, translated
 from fetchq_worker.settings import Settings
 

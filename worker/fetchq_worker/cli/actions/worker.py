@@ -17,7 +17,8 @@ from arq.connections import ArqRedis, RedisSettings
 from redis.exceptions import RedisError
 
 from fetchq import FetchStatus
-from fetchq.store.address import RedisAddress, connect
+from fetchq.store.address import RedisAddress
+from fetchq.store.connection import connect
 from fetchq.store.errors import translated
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs

@@ -14,7 +14,7 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from fetchq import FetchqError, Producer
-from fetchq.store.address import connect
+from fetchq.store.connection import connect
 from fetchq_worker.cli.actions.redis_client import REPLY_S, wait_for_answer
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings

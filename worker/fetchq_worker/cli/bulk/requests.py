@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, InvalidRequest, RetryPolicy
-from fetchq.contract.validation import normalise_url
+from fetchq.contract.urls import normalise_url
 
 from .dedupe import UrlSet
 

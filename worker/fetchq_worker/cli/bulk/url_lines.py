@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
-from fetchq.contract.validation import MAX_URL_CHARS
+from fetchq.contract.urls import MAX_URL_CHARS
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 
 CHUNK_BYTES: Final = 65_536

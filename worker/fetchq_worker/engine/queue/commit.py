@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Script
-from fetchq.store.keys import PUSH_PREFIX_LEN, Keys
+from fetchq.store.keys import Keys
 from fetchq.tasks import cancel_and_wait
 from fetchq_worker.engine.run.dead_letters import DeadLetters
 

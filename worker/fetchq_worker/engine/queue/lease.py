@@ -62,6 +62,11 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     def __repr__(self) -> str:
         return f"<Lease {self.id} token={self.token} try={self.tries} running={self.running} lost={self.lost}>"
 
+    def expire(self) -> None:
+        """Cancels the run since its timeout is over (`run.timeouts.Timeouts`)."""
+        self.timed_out = True
+        self.cancel()
+
     def cancel(self) -> None:
         """Cancels the run if it is in the user's hands; before that its first step looks, after that it is too late."""
         if self.running and self.task is not None:

@@ -24,10 +24,6 @@ MAX_SAID_BYTES: Final = 256 << 10
 MAX_MESSAGE_CHARS: Final = 4000
 TRIMMED_A_CALL: Final = 1000
 
-LETTER: Final = "dead_letter"
-"""A coroutine that returns, and whose job ought to be a dead letter all the same, puts under this name in its `ctx`
-what the letter is to say in place of what it returned."""
-
 
 class DeadLetters:
     """How long letters are kept, and how many: the newest `most` of a queue. None at all with a `most` of 0."""
@@ -51,10 +47,9 @@ class DeadLetters:
         if self.most:
             await script(self._redis_keys, self._args)
 
-    def said_of_return(self, job: Job, now_ms: int) -> bytes:
-        """What the letter of a job says whose coroutine returned; empty if it is to have none."""
-        kept = job.ctx.get(LETTER) if job.ctx and self.most else None
-        return b"" if kept is None else _said(job, True, kept, now_ms)
+    def said_of_return(self, job: Job, failure: Any, now_ms: int) -> bytes:
+        """The dead letter of a job whose coroutine returned and reported `failure`; empty if none are kept."""
+        return _said(job, True, failure, now_ms) if self.most else b""
 
     def said_of_failure(self, job: Job, problem: BaseException, now_ms: int) -> bytes:
         """What the letter of a job says that raised, or that could not be run; empty if it is to have none."""

@@ -18,15 +18,15 @@ from arq.typing import StartupShutdown
 from arq.utils import args_to_string, ms_to_datetime, truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 
-from fetchq.contract.wire import EndedJob, decode_plain_job, deserialize, encode_ended, serialize
+from fetchq.contract.wire import FinishedJob, decode_plain_job, deserialize, encode_finished, serialize
 from fetchq.store.engine_scripts import REDIS_ERRORS
 from fetchq_worker.engine.queue.commit import Action, Outcome
 from fetchq_worker.engine.queue.lease import Lease
 
+from .context import KEY, RunContext
 from .crash_policy import CountsOwnAttempts
-from .dead_letters import LETTER
 from .snooze import Snooze
-from .timeouts import Deadlines
+from .timeouts import Timeouts
 
 if TYPE_CHECKING:
     from fetchq_worker.engine.worker import Worker
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("arq.worker")
 """arq's own, with arq's own lines: whoever watches those finds them unchanged."""
 
-CLOCK_BEHIND_S: Final = "clock_behind_s"
-"""Where a coroutine finds by how much its machine's clock is behind Redis's."""
-DEADLINE_PASSED: Final = "deadline_passed"
-"""Where a coroutine finds whether its job came under no limit, for its deadline has passed: it must not do its work."""
-EXTRA_KEYS: Final = "extra_keys"
-"""Where a coroutine finds the list to which it adds each name under `Keys.attempts` that it reads or writes."""
 MAX_RESULT_BYTES: Final = 256 << 20
 """Redis refuses values from 512 MB, by closing the connection on everything else that is sent with them."""
 RETRY_TTL_S: Final = 88400
@@ -63,8 +57,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
     ref: str = ""
     """What the log calls it."""
     marker_ms: int | None = None
-    extra_keys: list[str] = []
-    """Names of what its run has read or written under `Keys.attempts`: it ends with the job."""
+    run: RunContext | None = None
+    """None until its first `ctx` is made."""
     ctx: dict[Any, Any] | None = None
     """What its coroutine and hooks are given; None if none was called."""
     begun: bool = False
@@ -96,7 +90,7 @@ class Runner:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._deadlines = Deadlines(worker.loop)
+        self._timeouts = Timeouts(worker.loop)
 
     async def run(self, lease: Lease) -> None:
         """A job's journey. What became of it is with the committer when this returns."""
@@ -124,8 +118,8 @@ class Runner:
                     worker.committer.add(Outcome(lease, Action.RELEASE))
                 raise
             if outcome is not None:
-                if lease.limit_key and job.ctx is not None:
-                    outcome.note = job.ctx.get("limit_note", "")
+                if lease.limit_key and job.run is not None:
+                    outcome.note = job.run.outcome_note
                 worker.committer.add(outcome, now=worker.running_count <= 1)
                 if worker.after_job_end is not None:
                     await self._wait_committed(outcome)
@@ -208,17 +202,20 @@ class Runner:
 
     def _context(self, job: Job) -> dict[Any, Any]:
         lease = job.lease
+        if job.run is None:
+            job.run = RunContext(
+                lease_token=lease.token,
+                limit_key=lease.limit_key,
+                was_parked=lease.was_parked,
+                clock_behind_s=self._worker.clock_behind_s,
+                deadline_passed=lease.deadline_passed,
+            )
         ctx = dict(self._worker.ctx)
         ctx["job_id"] = lease.id
         ctx["job_try"] = job.tries
         ctx["enqueue_time"] = _to_datetime(job.enqueue_time_ms)
         ctx["score"] = lease.score
-        ctx["limit_key"] = lease.limit_key
-        ctx["was_parked"] = lease.was_parked
-        ctx["lease_token"] = lease.token
-        ctx[CLOCK_BEHIND_S] = self._worker.clock_behind_s
-        ctx[DEADLINE_PASSED] = lease.deadline_passed
-        ctx[EXTRA_KEYS] = job.extra_keys
+        ctx[KEY] = job.run
         return ctx
 
     async def _check_crashes(self, job: Job, function: CountsOwnAttempts) -> None:
@@ -254,12 +251,12 @@ class Runner:
             if informs:
                 self._log_start(job)
             if timeout_s is not None:
-                self._deadlines.start(lease, timeout_s)
+                self._timeouts.start(lease, timeout_s)
             try:
                 value = await function.coroutine(ctx, *job.args, **job.kwargs)
             finally:
                 if timeout_s is not None:
-                    self._deadlines.stop(lease, timeout_s)
+                    self._timeouts.stop(lease, timeout_s)
             if informs and value is not None and worker.log_results:
                 shown = truncate(repr(value))
         except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001 - the user's code may raise anything
@@ -313,14 +310,16 @@ class Runner:
 
     def _released(self, job: Job, defer_ms: int | None) -> Outcome:
         """The job goes back, and the try is not counted."""
-        return Outcome(job.lease, Action.RELEASE_TRACED if job.extra_keys else Action.RELEASE, defer_ms=defer_ms)
+        left_keys = job.run is not None and job.run.extra_keys
+        return Outcome(job.lease, Action.RELEASE_TRACED if left_keys else Action.RELEASE, defer_ms=defer_ms)
 
     def _finish(self, job: Job, function: Function | CronJob, success: bool, value: Any) -> Outcome:
         """The job is over, and `value` is what its coroutine returned or raised."""
         ttl_ms = self._result_ttl_ms(job, function)
         result = b"" if ttl_ms == 0 else self._serialized(job, success, value)
         letter = self._letter(job, success, value)
-        action = Action.FINISH if job.lease.traced or job.extra_keys else Action.CLEAN
+        left_keys = job.lease.traced or (job.run is not None and job.run.extra_keys)
+        action = Action.FINISH if left_keys else Action.CLEAN
         return Outcome(job.lease, action, result=result, result_ttl_ms=ttl_ms, marker_ms=job.marker_ms, letter=letter)
 
     def _refuse(self, job: Job, reason: BaseException, action: Action) -> Outcome:
@@ -335,12 +334,13 @@ class Runner:
         """What the job's dead letter says; empty if it has none: it went well, or somebody wanted its end."""
         dead = self._worker.dead
         if success:
-            return dead.said_of_return(job, _now_ms()) if job.ctx and LETTER in job.ctx else b""
+            kept = job.run.dead_letter if job.run is not None else None
+            return b"" if kept is None else dead.said_of_return(job, kept, _now_ms())
         return b"" if isinstance(value, asyncio.CancelledError) else dead.said_of_failure(job, value, _now_ms())
 
     def _result_ttl_ms(self, job: Job, function: Function | CronJob) -> int | None:
         """How long the result is kept: as the job itself said, or its function, or the worker. None: for ever."""
-        own = job.ctx and job.ctx.get("result_ttl_s")
+        own = job.run and job.run.result_ttl_s
         if isinstance(own, _NUMBER):
             return _to_ttl_ms(own)
         worker = self._worker
@@ -370,8 +370,8 @@ class Runner:
         worker, ended_ms = self._worker, _now_ms()
         if worker.job_serializer is serialize:
             try:
-                return encode_ended(
-                    EndedJob(
+                return encode_finished(
+                    FinishedJob(
                         job.tries,
                         job.name,
                         job.args,

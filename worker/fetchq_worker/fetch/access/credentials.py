@@ -16,8 +16,8 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from fetchq import InvalidRequest
-from fetchq.contract.validation import headers_of, normalise_url
-from fetchq_worker.fetch.http.redirect import origin_of
+from fetchq.contract.urls import normalise_url, origin_of
+from fetchq.contract.validation import headers_of
 from fetchq_worker.settings import InvalidSetting
 
 MAX_FILE_BYTES: Final = 1 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
@@ -16,7 +17,6 @@ from fetchq_worker.fetch.http.failure import RedirectsExhausted, ResponseMalform
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop
 from fetchq_worker.fetch.job.history import HistoryUnavailable
-from fetchq_worker.fetch.log import log
 
 from .plan import plan_of
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fetchq_worker.fetch.http.client import Fetcher
     from fetchq_worker.fetch.http.response import Response
 
+logger = logging.getLogger("fetchq.fetch")
 
 Outcome = tuple[FetchStatus, str | None]
 """And, where it is a failure, the sentence for a person."""
@@ -54,7 +55,7 @@ async def run_attempt(
     context = current_phases.set(phases)
     try:
         plan = plan_of(fetcher, request)
-        with fetcher.time_limits.limit(request.timeout_s):
+        with fetcher.timeouts.limit(request.timeout_s):
             while True:
                 fetcher.guard.check_url(trail.hop.url)
                 if plan is None:
@@ -142,7 +143,7 @@ def _phrase(status: int) -> str:
 
 
 def _fault(problem: Exception, request: FetchRequest, job_id: str) -> Outcome:
-    log.error("fetch.crashed", job_id=job_id, url=request.url, exc_info=problem)
+    logger.error("fetch.crashed job=%s url=%s", job_id, request.url, exc_info=problem)
     return FetchStatus.INTERNAL_ERROR, f"a fault of the fetch worker: {type(problem).__name__}"
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fetchq import FetchStatus
+from fetchq.contract.urls import origin_of
 from fetchq_worker.fetch.access.cookies import Cookies
 from fetchq_worker.fetch.access.credentials import Certificate, Credential
 from fetchq_worker.fetch.cache.http_cache import CachedHead, HttpCache
 from fetchq_worker.fetch.http.body import read_body
 from fetchq_worker.fetch.http.failure import BodyTooLarge, Refused
-from fetchq_worker.fetch.http.redirect import Hop, origin_of
+from fetchq_worker.fetch.http.redirect import Hop
 from fetchq_worker.fetch.http.route import Route
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """When an answer may be stored and used again: RFC 9111's rules for a shared cache. Pure: no clock, no store.
 
-Why not hishel's state machine: docs/adr/0007-caching-rules-of-our-own.md.
+Why not hishel's state machine: docs/adr/0007-http-caching-rules-without-hishel.md.
 """
 
 from __future__ import annotations

@@ -5,13 +5,15 @@ Redis holds jobs, so a cache beside them must never fill it, and its absence mus
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from fetchq.store.keys import Keys
 from fetchq.store.scripts import load_script
-from fetchq_worker.fetch.log import log
+
+logger = logging.getLogger("fetchq.fetch")
 
 DEFAULT_SHARED_CACHE_BYTES: Final = 64 << 20
 MAX_VALUE_BYTES: Final = 2 << 20
@@ -38,7 +40,7 @@ class SharedCache:
         try:
             value: bytes | None = await self._redis.get(key)
         except (RedisError, OSError) as problem:
-            log.warning("shared_cache.unavailable", key=key, why=str(problem))
+            logger.warning("shared_cache.unavailable key=%s error=%s", key, problem)
             return None
         return value
 
@@ -51,11 +53,11 @@ class SharedCache:
             keys = (key, self.keys.shared_cache, self.keys.shared_cache_sizes)
             await self._put(keys=keys, args=(value, ttl_ms, self._max_bytes))
         except (RedisError, OSError) as problem:
-            log.warning("shared_cache.unavailable", key=key, why=str(problem))
+            logger.warning("shared_cache.unavailable key=%s error=%s", key, problem)
 
     async def drop(self, key: str) -> None:
         """Takes a value away; its bytes are counted until its time has passed."""
         try:
             await self._redis.delete(key)
         except (RedisError, OSError) as problem:
-            log.warning("shared_cache.unavailable", key=key, why=str(problem))
+            logger.warning("shared_cache.unavailable key=%s error=%s", key, problem)

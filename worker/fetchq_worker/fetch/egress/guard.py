@@ -14,6 +14,7 @@ from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final
 
 from fetchq import FetchqError
+from fetchq.contract.urls import is_address
 
 from .metadata import METADATA_ADDRESSES, is_metadata_name
 from .ports import is_open_port
@@ -136,14 +137,6 @@ class Guard:
 
     def _is_open(self, port: int) -> bool:
         return is_open_port(port) or port in self._ports
-
-
-def is_address(host: str) -> bool:
-    """Whether a host out of a serialised WHATWG URL is an address, with or without brackets, and not a name.
-
-    The serialiser has made dotted decimal of every spelling of an IPv4 address, and no name's last label is a number.
-    """
-    return ":" in host or (host[-1:].isdigit() and host.rpartition(".")[2].isdigit())
 
 
 def is_localhost(name: str) -> bool:

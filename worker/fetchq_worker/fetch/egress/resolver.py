@@ -11,7 +11,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from .guard import EgressForbidden, Guard, is_address, is_localhost
+from fetchq.contract.urls import is_address
+
+from .guard import EgressForbidden, Guard, is_localhost
 
 _FAMILIES: Final = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 

@@ -18,6 +18,7 @@ import aiohttp
 
 from fetchq.contract.request import IDEMPOTENT_METHODS
 from fetchq.store.keys import Keys
+from fetchq_worker.engine.run.timeouts import Timeouts
 from fetchq_worker.fetch.access.credentials import Credentials, read_credentials
 from fetchq_worker.fetch.cache.shared_cache import SharedCache
 from fetchq_worker.fetch.egress.guard import Guard
@@ -29,7 +30,6 @@ from .connector import Connector, Target
 from .phases import current_phases
 from .request_head import request_head
 from .response import Response
-from .time_limit import TimeLimits
 from .tls import StampedTLS, TLSContexts
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Fetcher:
         self._own_lines = {name: f"{name.title()}: {value}" for name, value in self.own_headers.items()}
         self._connector = Connector(self.resolver, self._open_socket, tls)
         self._proxied: Connector | None = None
-        self.time_limits: Final = TimeLimits(self._connector.loop)
+        self.timeouts: Final = Timeouts(self._connector.loop)
         self._target_of = lru_cache(MAX_TARGETS)(self._make_target)
 
     def _make_target(self, origin: str, route: Route | None) -> Target:

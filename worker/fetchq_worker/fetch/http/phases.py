@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Final
 
 from fetchq import Timing
-from fetchq_worker.fetch.egress.guard import is_address
+from fetchq.contract.urls import is_address
 
 BeforeSend = Callable[[], Awaitable[None]]
 """Awaited once, when the first connection stands and before the first byte of the request is written."""

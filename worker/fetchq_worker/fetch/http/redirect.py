@@ -8,7 +8,7 @@ import ada_url
 import msgspec
 
 from fetchq import InvalidRequest
-from fetchq.contract.validation import normalise_url
+from fetchq.contract.urls import normalise_url, origin_of
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 """The fetch standard's "redirect status"; 300, 304, 305 and 306 are not followed."""
@@ -49,24 +49,6 @@ def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
     if origin_of(url) != origin_of(hop.url):
         headers = _without(headers, _CREDENTIAL_HEADERS)
     return Hop(url, method, headers, body)
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port of a serialised URL, whose default port is never written (RFC 6454, section 4)."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{authority_of(rest)}"
-
-
-def authority_of(after_scheme: str) -> str:
-    """Host and port; in a serialised http URL a slash always follows them."""
-    return after_scheme.partition("/")[0]
-
-
-def host_of(url: str) -> str:
-    """The host of a serialised URL, an IPv6 address in its brackets."""
-    authority = authority_of(url.partition("://")[2])
-    host, colon, port = authority.rpartition(":")
-    return host if colon and port.isdigit() else authority
 
 
 def _resolve(base: str, location: str) -> str:

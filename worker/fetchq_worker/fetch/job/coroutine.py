@@ -17,22 +17,22 @@ from arq.worker import Retry
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, InvalidRequest, NewerWireVersion
 from fetchq.contract.placement import deadline_ms_of
-from fetchq.contract.validation import MAX_URL_CHARS
+from fetchq.contract.urls import MAX_URL_CHARS
 from fetchq.contract.wire import FETCH_FUNCTION, decode_request
 from fetchq.store.keys import Keys
-from fetchq_worker.engine.run.dead_letters import LETTER
-from fetchq_worker.engine.run.runner import CLOCK_BEHIND_S, DEADLINE_PASSED, EXTRA_KEYS
+from fetchq_worker.engine.run.context import run_context
 from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch.attempt.attempt import run_attempt
 from fetchq_worker.fetch.http.client import Fetcher
 from fetchq_worker.fetch.http.phases import Phases
-from fetchq_worker.fetch.log import log, standard_log
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.settings import DeadLetterKind, Settings
 
 from .dead_letter import is_dead, letter_of
 from .history import AttemptHistory, HistoryUnavailable, load_history, save_history
 from .retry import next_delay_s
+
+logger = logging.getLogger("fetchq.fetch")
 
 MAX_CRASHES: Final = 5
 """How often a job may take its worker down with it before it ends as WORKER_LOST."""
@@ -69,7 +69,7 @@ async def fetch_data(
     except HistoryUnavailable as problem:
         raise _give_back(ctx, REDIS_DEFER_S, str(problem)) from problem
     except asyncio.CancelledError:
-        ctx["released"] = True  # a worker that stops is no crash of the job's
+        run_context(ctx).uncounted = True  # a worker that stops is no crash of the job's
         raise
 
 
@@ -122,10 +122,11 @@ async def _end_or_start(
         raise _give_back(ctx, NEWER_VERSION_DEFER_S, str(newer)) from newer
     except InvalidRequest as broken:
         return _End(None, refused(job_id, request, broken))
-    ctx["result_ttl_s"] = wanted.result_ttl_s
+    run = run_context(ctx)
+    run.result_ttl_s = wanted.result_ttl_s
     record = await _record_of(ctx, wanted)
-    deadline_passed = ctx.get(DEADLINE_PASSED) or _is_past(wanted, _now(ctx))
-    ended = end_unrun(wanted, record, job_id, deadline_passed=bool(deadline_passed))
+    deadline_passed = run.deadline_passed or _is_past(wanted, _now(ctx))
+    ended = end_unrun(wanted, record, job_id, deadline_passed=deadline_passed)
     return (wanted, record) if ended is None else _End(wanted, ended)
 
 
@@ -169,17 +170,18 @@ async def _run_once(
     job_id: str = ctx["job_id"]
     if record.queued_s is None:
         record = msgspec.structs.replace(record, queued_s=_waited_s(ctx, request))
-    feedback: Feedback | None = ctx.get("feedback") if ctx.get("limit_key") else None
+    feedback: Feedback | None = ctx.get("feedback") if run_context(ctx).limit_key else None
     phases = Phases(
         None if _may_repeat(request) else partial(_mark_sending, ctx, record),
-        None if feedback is None else partial(feedback.heed, request),
+        None if feedback is None else partial(feedback.on_response, request),
     )
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=record.queued_s)
     crawl_delay_s = None
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
     if feedback is not None:
-        ctx["limit_note"] = feedback.note_of(request, result, phases, crawl_delay_s)
+        note = feedback.note_of(request, result, sent=phases.sent, crawl_delay_s=crawl_delay_s)
+        run_context(ctx).outcome_note = note
     result = _with_history(result, record)
     delay_s = _delay_after(fetcher, request, result, phases, _now(ctx))
     if delay_s is None:
@@ -230,9 +232,7 @@ def _own_fetcher(ctx: dict[str, Any]) -> Fetcher:
 def _record_key(ctx: dict[str, Any]) -> str:
     keys: Keys = ctx.get("keys", _DEFAULT_KEYS)
     key = f"{keys.attempts}{ctx['job_id']}"
-    extra_keys: list[str] | None = ctx.get(EXTRA_KEYS)  # the engine's: it removes what is named there with the job
-    if extra_keys is not None:
-        extra_keys.append(key)
+    run_context(ctx).extra_keys.append(key)
     return key
 
 
@@ -277,7 +277,7 @@ def _waited_s(ctx: dict[str, Any], request: FetchRequest) -> float | None:
         return None
     due_s = score / 1000
     enqueued: datetime | None = ctx.get("enqueue_time")
-    if ctx.get("was_parked") and enqueued is not None:
+    if run_context(ctx).was_parked and enqueued is not None:
         asked_s = enqueued.timestamp() + request.delay_s
         if request.not_before is not None:
             asked_s = max(asked_s, request.not_before.timestamp())
@@ -299,8 +299,7 @@ def _with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
 
 def _now(ctx: dict[str, Any]) -> datetime:
     """By Redis's clock, which the engine has heard; without an engine, by this machine's."""
-    behind_s: float = ctx.get(CLOCK_BEHIND_S, 0.0)
-    return datetime.now(UTC) + timedelta(seconds=behind_s)
+    return datetime.now(UTC) + timedelta(seconds=run_context(ctx).clock_behind_s)
 
 
 def _is_past(request: FetchRequest, now: datetime) -> bool:
@@ -344,28 +343,28 @@ def _ended(
 
 
 def _give_back(ctx: dict[str, Any], defer_s: float, why: str) -> Snooze:
-    ctx["released"] = True
-    log.warning("fetch.given_back", job_id=ctx["job_id"], defer_s=defer_s, why=why)
+    run_context(ctx).uncounted = True
+    logger.warning("fetch.snoozed job=%s defer_s=%s: %s", ctx["job_id"], defer_s, why)
     return Snooze(defer_s)
 
 
 def _retried(result: FetchResult, delay_s: float) -> None:
-    if standard_log.isEnabledFor(logging.INFO):
-        log.info(
-            "fetch.retried",
-            job_id=result.id,
-            url=result.url,
-            status=result.status.value,
-            http_status=result.http_status,
-            attempt=len(result.attempts),
-            delay_s=round(delay_s, 3),
+    if logger.isEnabledFor(logging.INFO):
+        logger.info(
+            "fetch.retried job=%s url=%s status=%s http_status=%s attempt=%d delay_s=%.3f",
+            result.id,
+            result.url,
+            result.status,
+            result.http_status,
+            len(result.attempts),
+            delay_s,
         )
 
 
 def _kept(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult) -> FetchResult:
     """The result; and for a job that failed for good, what the engine is to keep of it."""
     if is_dead(ctx.get("dead_letters", DeadLetterKind.RETRYABLE), request, result):
-        ctx[LETTER] = letter_of(result)
+        run_context(ctx).dead_letter = letter_of(result)
     return result
 
 
@@ -377,14 +376,14 @@ def _finished(ctx: dict[str, Any], result: FetchResult) -> FetchResult:
     outcomes: Counter[FetchStatus] | None = ctx.get("outcomes")
     if outcomes is not None:
         outcomes[result.status] += 1
-    if standard_log.isEnabledFor(logging.DEBUG):
-        log.debug(
-            "fetch.finished",
-            job_id=result.id,
-            url=result.url,
-            status=result.status.value,
-            http_status=result.http_status,
-            attempts=len(result.attempts),
-            total_s=result.timing.total_s,
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(
+            "fetch.finished job=%s url=%s status=%s http_status=%s attempts=%d total_s=%s",
+            result.id,
+            result.url,
+            result.status,
+            result.http_status,
+            len(result.attempts),
+            result.timing.total_s,
         )
     return result

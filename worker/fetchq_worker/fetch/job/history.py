@@ -11,8 +11,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from fetchq import Attempt, FetchqError, FetchStatus
-from fetchq.contract.forward_compat import with_known_outcomes
-from fetchq.contract.wire import UNREADABLE
+from fetchq.contract.wire import UNREADABLE, with_known_outcomes
 
 RECORD_TTL_S: Final = 30 * 86_400
 """A stop against leaks: longer than any wait between two attempts."""

@@ -7,6 +7,7 @@ there is Redis, on the shared_cache that all workers share.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
@@ -15,12 +16,12 @@ import aiohttp
 import msgspec
 
 from fetchq import FetchStatus
+from fetchq.contract.urls import origin_of
 from fetchq.contract.wire import UNREADABLE
 from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
 from fetchq_worker.fetch.http.failure import Refused, failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
-from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop, origin_of
-from fetchq_worker.fetch.log import log
+from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop
 
 from .rules import MAX_ROBOTS_BYTES, RobotsRules, rules_for
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from fetchq_worker.fetch.http.client import Fetcher
     from fetchq_worker.fetch.http.response import Response
     from fetchq_worker.fetch.http.route import Route
+
+logger = logging.getLogger("fetchq.fetch")
 
 RULES_TTL_S: Final = 4 * 3600.0
 """How long rules are believed; RFC 9309, section 2.4, has 24 hours as the most."""
@@ -177,7 +180,7 @@ class Robots:
             failure = failure_of(problem, answered=answered)
             if failure is None:
                 raise
-            log.info("robots.unreachable", origin=origin, status=failure[0], why=failure[1])
+            logger.info("robots.unreachable origin=%s status=%s: %s", origin, *failure)
             return _denied(failure[0])
 
     async def _judge(self, answer: Response) -> RobotsAnswer:

@@ -1,0 +1,1 @@
+"""What a benchmark writes: results, tables, plots and the page docs/performance.md."""

@@ -1,0 +1,1 @@
+"""What a benchmark runs on: Redis, the web site, the peers with their environments and processes."""

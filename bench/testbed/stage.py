@@ -1,0 +1,69 @@
+"""What a run stands on: the folder, the Redis, the site, and each peer's producer, opened once and kept."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from bench.adapters.settings import Settings
+
+from . import adapter_process as talk
+from .environments import ensure
+from .peers import Peer
+from .redis_server import RedisServer
+from .site import Site
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How long and how hard."""
+
+    rounds: int = 5
+    concurrency: int = 100
+    window_s: float = 2.0
+    """How long a throughput is measured in each round."""
+    deep_jobs: int = 1_000_000
+    crawl_urls: int = 10_000
+    peak_urls: int = 100_000
+    fill_s: float = 60.0
+    """The longest that filling a deep queue may take; a peer that would need longer is not measured there."""
+
+
+class Stage:
+    """Handed to every measure."""
+
+    def __init__(self, folder: Path, server: RedisServer, site: Site, options: Options, stack: AsyncExitStack) -> None:
+        self.folder = folder
+        self.server = server
+        self.site = site
+        self.options = options
+        self.versions: dict[str, dict[str, str]] = {}
+        self.capacity: dict[tuple[str, str], float] = {}
+        """Jobs per second by peer and job, from the last time it was measured: what sizes the next measure."""
+        self._stack = stack
+        self._producers: dict[str, talk.Producer] = {}
+
+    def settings(self, peer: Peer, *, server: RedisServer | None = None, concurrency: int | None = None) -> Settings:
+        return Settings(
+            redis_port=(server or self.server).port,
+            concurrency=concurrency or self.options.concurrency,
+            tuned=peer.tuned,
+        )
+
+    async def producer(self, peer: Peer) -> talk.Producer:
+        """The peer's producer on the common Redis; a new one where the last has died."""
+        held = self._producers.get(peer.name)
+        if held is None or not held.alive:
+            await ensure(peer.environment, self.folder)
+            opened = talk.producer(peer, self.settings(peer), self.folder)
+            held = self._producers[peer.name] = await self._stack.enter_async_context(opened)
+            self.versions[peer.name] = held.hello.versions
+        return held
+
+    async def clean_producer(self, peer: Peer) -> talk.Producer:
+        """The same, on a Redis that has just been emptied."""
+        held = await self.producer(peer)
+        await self.server.empty()
+        await held.ask("reset")
+        return held

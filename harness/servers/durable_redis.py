@@ -1,0 +1,71 @@
+"""A real Redis that writes every change to an append-only file, and that can lose its power."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
+
+EVERYSEC_WINDOW_S: Final = 1.0
+"""What `appendfsync everysec` may lose when the power fails. redis.io/docs, "Redis persistence"."""
+
+
+class DurableRedis(RedisServer):
+    """`appendfsync` is `always` or `everysec`. It listens on a TCP port of loopback too."""
+
+    def __init__(self, appendfsync: str = "always", *options: str, binary: str | None = None) -> None:
+        self.appendfsync = appendfsync
+        self.port = free_port()
+        self._sizes: deque[tuple[float, Path, int]] = deque()
+        super().__init__(
+            *("--appendonly", "yes", "--appendfsync", appendfsync, "--auto-aof-rewrite-percentage", "0"),
+            *("--enable-debug-command", "yes", "--bind", "127.0.0.1", "--port", str(self.port), *options),
+            binary=binary,
+        )
+
+    @property
+    def tcp_url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def history_folder(self) -> Path:
+        return self._folder / "appendonlydir"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def note_size(self) -> None:
+        """Remembers how long the file is now, for `cut_power`. To be called many times a second."""
+        now = time.monotonic()
+        path = max(self.history_folder.glob("*.incr.aof"), key=lambda file: file.stat().st_mtime)
+        self._sizes.append((now, path, path.stat().st_size))
+        while now - self._sizes[0][0] > 2 * EVERYSEC_WINDOW_S:
+            self._sizes.popleft()
+
+    def cut_power(self) -> None:
+        """Kills the server and takes from the file what the operating system need not have written yet.
+
+        With `everysec` that is the last second. A killed process alone loses nothing: the kernel has its writes.
+        """
+        self.stop()
+        if self.appendfsync != "everysec":
+            return
+        before = [size for size in self._sizes if time.monotonic() - size[0] >= EVERYSEC_WINDOW_S]
+        if before:
+            _, path, size = before[-1]
+            os.truncate(path, size)
+        self._sizes.clear()

@@ -1,0 +1,45 @@
+"""The keys that a soak leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Final
+
+from redis.asyncio import Redis
+
+from fetchq.store.keys import Keys
+
+LEFT_MAX_S: Final = 60.0
+EXPIRY_LATE_S: Final = 1.0
+"""By so much Redis may take a key away later than its time says, where nobody asks for it."""
+SCAN: Final = 1000
+
+
+async def wait_for_leftovers(redis: Redis, *, result_ttl_s: float) -> Counter[str]:
+    """What no time to live takes away: waits for what has one, and counts the rest by the prefix of its name.
+
+    A key whose time is longer than `LEFT_MAX_S` counts as left, and so does a result whose time is not within its own.
+    """
+    until = time.monotonic() + LEFT_MAX_S
+    prefix = Keys().result.encode()
+    while True:
+        left: Counter[str] = Counter()
+        longest_s = 0.0
+        async for key in redis.scan_iter(count=SCAN):
+            ttl_s = await redis.pttl(key) / 1000
+            allowed_s = result_ttl_s if key.startswith(prefix) else until - time.monotonic()
+            if 0 <= ttl_s <= allowed_s:
+                longest_s = max(longest_s, ttl_s)
+            elif ttl_s > -0.002:
+                left[_prefix(key)] += 1
+        if left or longest_s == 0.0:
+            return left
+        await asyncio.sleep(min(longest_s, EXPIRY_LATE_S))
+
+
+def _prefix(key: bytes) -> str:
+    """`arq:job:1234` -> `arq:job:`; a name without a second colon stands for itself."""
+    parts = key.decode(errors="replace").split(":")
+    return ":".join(parts[:2]) + (":" if len(parts) > 2 else "")

@@ -1,0 +1,82 @@
+"""The parts of a URL. Every room that asks for a host, an origin or an address asks here.
+
+`normalise_url` parses and serialises (WHATWG URL standard, by ada); the other functions read its result by string
+operations, since in a serialised http or https URL the scheme and host are in lower case, a default port is left out
+and a slash follows the authority.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import ada_url
+
+from fetchq.errors import InvalidRequest
+
+MAX_URL_CHARS: Final = 16_384
+
+
+def normalise_url(url: str) -> str:
+    """The serialisation of an absolute http or https URL without user name and password; raises `InvalidRequest`."""
+    if not isinstance(url, str):
+        raise InvalidRequest("url", f"takes a string, not {type(url).__name__}")
+    if len(url) > MAX_URL_CHARS:
+        raise InvalidRequest("url", f"longer than {MAX_URL_CHARS} characters")
+    try:
+        href = ada_url.normalize_url(url)
+    except (ValueError, UnicodeError) as problem:
+        raise InvalidRequest("url", f"{_shown(url)} is not an absolute URL") from problem
+    if not href.startswith(("http://", "https://")):
+        raise InvalidRequest("url", f"{_shown(url)} is not an http or https URL")
+    # Userinfo can only stand before the first slash, and the serialiser escapes every other @ there.
+    if "@" in href and "@" in href.split("/", 3)[2]:
+        raise InvalidRequest("url", "carries a user name or password; send an Authorization header instead")
+    if len(href) > MAX_URL_CHARS:
+        raise InvalidRequest("url", f"longer than {MAX_URL_CHARS} characters once escaped")
+    return href
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a serialised URL (RFC 6454, section 4)."""
+    return url[: url.find("/", url.find("://") + 3)]
+
+
+def host_of(url: str) -> str:
+    """The host of a serialised URL: `https://[::1]:8080/` -> `[::1]`, `http://a.example./` -> `a.example`.
+
+    The dot of the DNS root is left out: both spellings name one host, with one set of limits.
+    """
+    start = url.find("://") + 3
+    authority = url[start : url.find("/", start)]
+    if authority.endswith("]"):
+        return authority
+    host, colon, _ = authority.rpartition(":")
+    return _without_root_dot(host if colon else authority)
+
+
+def find_host(url: str) -> str | None:
+    """The same for a URL of any scheme that is not serialised; None: it is not a URL, or has no host."""
+    try:
+        return _without_root_dot(ada_url.URL(url).hostname) or None
+    except ValueError:
+        return None
+
+
+def is_address(host: str) -> bool:
+    """Whether a host out of a serialised URL is an IP address, with or without brackets, and not a name.
+
+    The serialiser writes every spelling of an IPv4 address as four decimals, and no name's last label is a number
+    (WHATWG URL standard, section 3.5).
+    """
+    return ":" in host or (host[-1:].isdigit() and host.rpartition(".")[2].isdigit())
+
+
+def _without_root_dot(host: str) -> str:
+    return host.removesuffix(".") or host
+
+
+def _shown(url: str) -> str:
+    """The URL as an error may show it: short, escaped for a terminal, without the password."""
+    if "@" in url:
+        url = f"***@{url.rpartition('@')[2]}"
+    return repr(url if len(url) <= 80 else f"{url[:77]}...")

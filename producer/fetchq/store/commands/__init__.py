@@ -1,0 +1,42 @@
+"""One typed function for each Lua script, in classes that are bound to the key names of one queue."""
+
+from .cache import CacheCommands
+from .dead_letters import DeadLetterCommands, RetryJob, StoredLetter
+from .hosts import HostCommands, LimitsReply
+from .jobs import (
+    MAX_JOBS_A_CALL,
+    AbortsReply,
+    AdmitJob,
+    AdmitReply,
+    CancelJob,
+    ClaimReply,
+    CommitGroup,
+    CommitReply,
+    EnqueuedBatch,
+    JobCommands,
+    NewJob,
+    ReportedJob,
+)
+from .workers import WorkerCommands
+
+__all__ = [
+    "MAX_JOBS_A_CALL",
+    "AbortsReply",
+    "AdmitJob",
+    "AdmitReply",
+    "CacheCommands",
+    "CancelJob",
+    "ClaimReply",
+    "CommitGroup",
+    "CommitReply",
+    "DeadLetterCommands",
+    "EnqueuedBatch",
+    "HostCommands",
+    "JobCommands",
+    "LimitsReply",
+    "NewJob",
+    "ReportedJob",
+    "RetryJob",
+    "StoredLetter",
+    "WorkerCommands",
+]

@@ -1,0 +1,90 @@
+"""Sends scripts to Redis: by hash, and whole where the server does not know the hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from .scripts import locate_error, script_source
+
+Argument = str | bytes | int
+
+_FLAGS: Final = "#!lua flags=allow-oom\n"
+
+
+class ScriptRunner(Protocol):
+    """A way to run scripts, by which typed commands reach Redis."""
+
+    async def run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        on_sent: Callable[[], None] | None = None,
+    ) -> Any:
+        """Returns the reply of the script of this name. Raises what redis-py raises.
+
+        `on_sent` is called once the request is written, or at the latest when the reply is there.
+        """
+
+
+class LoadedScript(NamedTuple):
+    """A script as one server takes it."""
+
+    source: bytes
+    sha: str
+
+
+class LoadedScripts(dict[str, LoadedScript]):
+    """The scripts by name, each read when it is first asked for."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__()
+        self._flags = takes_flags(redis)
+
+    def __missing__(self, name: str) -> LoadedScript:
+        text = script_source(name)
+        if not self._flags and text.startswith(_FLAGS):
+            text = "\n" + text.removeprefix(_FLAGS)  # lines keep their numbers, for `locate`
+        source = text.encode()
+        script = self[name] = LoadedScript(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
+        return script
+
+
+def takes_flags(redis: Redis) -> bool:
+    """Whether the server reads flags from the first line of a script. Every one does but fakeredis."""
+    return not redis.connection_pool.connection_class.__module__.startswith("fakeredis.")
+
+
+class ClientRunner:
+    """Runs scripts by a redis-py client."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._execute: Final[Callable[..., Awaitable[Any]]] = redis.execute_command
+        self._scripts: Final = LoadedScripts(redis)
+
+    async def run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        on_sent: Callable[[], None] | None = None,
+    ) -> Any:
+        source, sha = self._scripts[script]
+        try:
+            try:
+                reply = await self._execute("EVALSHA", sha, len(keys), *keys, *args)
+            except NoScriptError:
+                reply = await self._execute("EVAL", source, len(keys), *keys, *args)
+        except ResponseError as error:
+            locate_error(script, error)
+            raise
+        if on_sent is not None:
+            on_sent()
+        return reply

@@ -1,0 +1,67 @@
+"""The `Retry-After` header and HTTP dates."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from fetchq_worker.politeness.retry_after import http_date, retry_after_s
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        (" 0 ", 0),
+        ("Fri, 02 Jan 2026 03:05:05 GMT", 60),
+        ("Friday, 02-Jan-26 03:05:05 GMT", 60),
+        ("Fri Jan  2 03:05:05 2026", 60),
+        ("Fri, 02 Jan 2026 03:05:05 -0000", 60),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("-1", None),
+        ("soon", None),
+        ("1.5", None),
+        ("", None),
+        ("٣", None),
+        ("Fri, 99 Jan 2026 99:99:99 GMT", None),
+    ],
+)
+def test_retry_after_is_parsed_in_every_form_of_the_rfc(value: str, seconds: float | None) -> None:
+    assert retry_after_s((("X", "1"), ("RETRY-AFTER", value)), NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Fri, 02 Jan 2026 03:04:35 GMT", 30),
+        ("Fri, 02 Jan 2026 04:04:05 GMT", 0),
+        ("Wed, 02 Jan 2019 03:05:05 GMT", 7 * 365 * 86_400 + 2 * 86_400),
+        ("yesterday", 60),
+        ("", 60),
+    ],
+)
+def test_a_date_is_compared_with_the_servers_own_clock(date: str, seconds: float) -> None:
+    headers = (("Date", date), ("Retry-After", "Fri, 02 Jan 2026 03:05:05 GMT"))
+
+    assert retry_after_s(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "year"),
+    [
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 1994),
+        ("Sunday, 06-Nov-26 08:49:37 GMT", 2026),
+        ("Sunday, 06-Nov-75 08:49:37 GMT", 2075),
+        ("Sunday, 06-Nov-77 08:49:37 GMT", 1977),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 1994),
+        ("Sun Nov  6 08:49:37 1994", 1994),
+    ],
+)
+def test_a_two_digit_year_is_never_more_than_50_years_ahead(value: str, year: int) -> None:
+    date = http_date(value, NOW)
+
+    assert date is not None
+    assert (date.year, date.month, date.day, date.hour) == (year, 11, 6, 8)
