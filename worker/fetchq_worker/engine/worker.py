@@ -139,6 +139,7 @@ class Worker(arq.worker.Worker):
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         await check_server(self.pool)
         self.ctx["redis"] = self.pool
+        self.ctx["keys"] = self.keys
         if self._admission is not None:
             await self._admission.open(self.pool)
         if self.on_startup:

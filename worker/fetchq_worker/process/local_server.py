@@ -67,7 +67,7 @@ async def local_server(binary: str) -> AsyncIterator[RedisAddress]:
     options |= {"appendonly": "no", "logfile": os.devnull, "databases": "1"}
     command = [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
     try:
-        shell = subprocess.Popen(  # noqa: ASYNC220  # the two loops' own pipes differ; this takes some ms
+        shell = subprocess.Popen(  # noqa: ASYNC220, S603  # it takes few ms; the binary is find_server's
             ["/bin/sh", "-c", _SHELL, "sh", str(folder), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -124,13 +124,15 @@ def _private_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="fetchq-"))  # mode 0700
     if len(str(folder)) > _MAX_FOLDER_CHARS:
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="fetchq-", dir="/tmp"))  # noqa: S108  # mkdtemp chooses a new name
+        folder = Path(tempfile.mkdtemp(prefix="fetchq-", dir="/tmp"))  # mkdtemp chooses a new name
     return folder
 
 
 def _is_new_enough(path: str) -> bool:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+        said = subprocess.run(  # noqa: S603  # found on the PATH
+            [path, "--version"], capture_output=True, text=True, timeout=5, check=False
+        ).stdout
         if found := re.match(r"(Redis|Valkey) server v=(\d+)\.(\d+)", said):
             return (int(found[2]), int(found[3])) >= _OLDEST[found[1]]
     return False

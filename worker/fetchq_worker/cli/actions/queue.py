@@ -14,13 +14,13 @@ from fetchq.store.connection import connect
 from fetchq.store.errors import translated
 from fetchq.store.keys import Keys
 from fetchq.store.scores import PARKED
-from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.redis_client import ANSWER_S, reached_producer, wait_for_answer
+from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.engine.upkeep.presence import WorkerRecord, live_workers
 from fetchq_worker.settings import Settings
 
 from .host_table import host_lines
-from .redis_client import ANSWER_S, reached_producer, wait_for_answer
 
 
 class QueueState(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
 async def read_queue_state(settings: Settings, top_hosts: int = 0) -> QueueState:
     """Raises `RedisUnavailable`."""
     address = RedisAddress.parse(settings.redis_url)
-    keys = Keys(queue=settings.queue)
+    keys = Keys(queue=settings.queue, namespace=settings.namespace)
     redis: Redis = connect(address, socket_timeout_s=ANSWER_S)
     try:
         await wait_for_answer(redis)
@@ -70,7 +70,9 @@ async def read_queue_state(settings: Settings, top_hosts: int = 0) -> QueueState
             workers = await live_workers(redis, keys)
         hosts: tuple[HostState, ...] | msgspec.UnsetType = msgspec.UNSET
         if top_hosts:
-            hosts = tuple(await Producer(redis, queue=settings.queue).hosts(top=top_hosts))
+            hosts = tuple(
+                await Producer(redis, queue=settings.queue, namespace=settings.namespace).hosts(top=top_hosts)
+            )
     finally:
         await redis.aclose()
     # A leased job stands in the queue at the end of its lease, that is, among those that wait for their time.
