@@ -30,6 +30,7 @@ from fetchq import (
 from fetchq.contract import wire
 from fetchq.contract.charset import decode_text
 from fetchq.contract.urls import origin_of
+from fetchq.inspect import workers
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
@@ -38,16 +39,15 @@ from fetchq_worker.cli.bulk.result_line import encode_line
 from fetchq_worker.cli.bulk.url_lines import LineSplitter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed
 from fetchq_worker.cli.terminal.text import printable
-from fetchq_worker.engine.run.runner import _checked
-from fetchq_worker.engine.upkeep import presence
+from fetchq_worker.engine.run.job import checked
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.fetch.cache import http_cache
 from fetchq_worker.fetch.cache.freshness import (
     directives_of,
     is_fresh,
     keep_s,
-    may_stand_in,
     may_store,
+    may_use_stale,
     validators_of,
     vary_of,
 )
@@ -55,7 +55,7 @@ from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
 from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge, ContentDecoder, codings_of
 from fetchq_worker.fetch.http.redirect import Hop, next_hop
-from fetchq_worker.fetch.job import history as record
+from fetchq_worker.fetch.job.history import decode_history
 from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for
 from fetchq_worker.politeness.retry_after import retry_after_s
 from fetchq_worker.settings import ENV_PREFIX, InvalidSetting, Settings
@@ -70,7 +70,7 @@ MAX_DECODED: Final = 1 << 20
 def job(data: bytes) -> None:
     """A payload under `arq:job:`, as a worker reads it."""
     try:
-        name, args, _, _, _ = _checked(deserialize_job_raw(data, deserializer=wire.deserialize))
+        name, args, _, _, _ = checked(deserialize_job_raw(data, deserializer=wire.deserialize))
     except DeserializationError:
         return
     if name == wire.FETCH_FUNCTION and args:
@@ -140,13 +140,13 @@ def result(data: bytes) -> None:
 
 def attempts(data: bytes) -> None:
     """What stands under `fetchq:attempts:`."""
-    kept = record.decode_record(data)
+    kept = decode_history(data)
     assert kept.made <= len(kept.attempts)
 
 
 def worker_record(data: bytes) -> None:
     """What stands under `fetchq:worker:`."""
-    known = presence.decode_record(data)
+    known = workers.decode_record(data)
     if known is not None:
         printable(known.host)
 
@@ -156,10 +156,10 @@ def cache_entry(data: bytes) -> None:
     found = http_cache._decoded(data)
     if not isinstance(found, http_cache._Entry):
         return
-    stored = found.answer
+    stored = found.response
     asked = directives_of(stored.values("cache-control"))
     is_fresh(asked, stored, 1e9)
-    may_stand_in(asked, stored, 1e9)
+    may_use_stale(asked, stored, 1e9)
     may_store("GET", asked, False, stored)
     assert keep_s(stored, 1e9) >= 0.0
     vary_of(stored)

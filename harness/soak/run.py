@@ -177,9 +177,10 @@ async def _produce(producer: Producer, site: CountingSite, load: Load, jobs: int
 async def _enqueue_empty(producer: Producer, count: int) -> None:
     """`enqueue_job` for many: the same payload, script, limits and waiting."""
     payload = wire.encode_job(EMPTY, (), {}, time.time_ns() // 1_000_000)
-    put = await producer._run_enqueue([NewJob(job_id, payload, "", "", "") for job_id in producer._ids.take(count)])
-    if put.problem is not None:
-        raise put.problem
+    writer = producer._writer
+    reply = await writer.put([NewJob(writer.new_id(), payload, "", "", "") for _ in range(count)])
+    if reply.problem is not None:
+        raise reply.problem
 
 
 async def _wait_drained(redis: Redis) -> None:

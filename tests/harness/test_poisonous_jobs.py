@@ -12,7 +12,7 @@ from harness.poisonous_jobs import KEY_DEADLY_AT_END, KEY_DEADLY_AT_START, POISO
 from tests.support.redis_server import RedisServer
 
 from fetchq import FetchRequest, FetchStatus, JobFailed, Producer, RetryOutcome
-from fetchq_worker.fetch.job.coroutine import MAX_CRASHES
+from fetchq_worker.fetch.job.crashes import MAX_CRASHES
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
 
@@ -63,15 +63,15 @@ async def test_a_job_that_kills_its_worker_ends_among_the_dead_letters_and_the_q
             await poison.value(timeout_s=0)
         assert (await fetch.result(timeout_s=0)).status is FetchStatus.WORKER_LOST
 
-        letters = {letter.id: letter async for letter in producer.dead.letters(status=FetchStatus.WORKER_LOST)}
+        letters = {letter.id: letter async for letter in producer.dead_letters.list(status=FetchStatus.WORKER_LOST)}
         assert letters.keys() == {poison.id, fetch.id}
         assert (letters[poison.id].function, letters[poison.id].tries) == ("poison", POISON_TRIES + 1)
         assert letters[fetch.id].tags == ("bad",)
         assert [attempt.status for attempt in letters[fetch.id].result.attempts] == ["WORKER_LOST"] * MAX_CRASHES
 
-        assert await producer.dead.retry_many([poison.id]) == [RetryOutcome.RETRIED]
+        assert await producer.dead_letters.retry_many([poison.id]) == [RetryOutcome.RETRIED]
         assert await _run_workers(redis_server) == POISON_TRIES
-        assert {letter.id async for letter in producer.dead.letters()} == {poison.id, fetch.id}
+        assert {letter.id async for letter in producer.dead_letters.list()} == {poison.id, fetch.id}
 
 
 @pytest.mark.parametrize("key", [KEY_DEADLY_AT_START, KEY_DEADLY_AT_END], ids=["start", "end"])
@@ -88,6 +88,6 @@ async def test_a_fetch_whose_hook_kills_its_worker_ends_among_the_dead_letters_a
         assert await harmless.value(timeout_s=0) == 1
         result = await fetch.result(timeout_s=0)
         assert result.status is FetchStatus.WORKER_LOST
-        letter = await producer.dead.get(fetch.id)
+        letter = await producer.dead_letters.get(fetch.id)
         assert letter is not None
         assert [attempt.status for attempt in letter.result.attempts] == ["WORKER_LOST"] * MAX_CRASHES

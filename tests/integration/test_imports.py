@@ -1,4 +1,4 @@
-"""Imports point one way (ARCHITECTURE.md, "What must stay true")."""
+"""What a room must work without, though its layer would allow the import (the layers: test_structure.py)."""
 
 from __future__ import annotations
 
@@ -7,51 +7,55 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.import_graph import read_imports, read_modules
 
-ROOT = Path(__file__).parents[2]
-PRODUCER = ROOT / "producer" / "fetchq"
-WORKER = ROOT / "worker" / "fetchq_worker"
-
-
-def _imports(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every module that the files below a folder import, relative ones made absolute."""
-    for path in folder.rglob("*.py"):
-        inside = path.relative_to(PRODUCER.parent if PRODUCER in path.parents else WORKER.parent).parts[:-1]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                yield from ((path, alias.name) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                base = list(inside[: len(inside) - node.level + 1]) if node.level else []
-                module = ".".join([*base, *([node.module] if node.module else [])])
-                yield from ((path, f"{module}.{alias.name}") for alias in node.names)
-
-
-def _forbidden(folder: Path, *prefixes: str) -> list[str]:
-    return [
-        f"{path.relative_to(ROOT)} imports {module}"
-        for path, module in _imports(folder)
-        if any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes)
-    ]
+MODULES = read_modules()
 
 
 @pytest.mark.parametrize(
-    ("folder", "prefixes"),
+    ("room", "foreign"),
     [
-        (PRODUCER, ("fetchq_worker", "arq", "aiohttp", "typer", "rich", "uvloop", "fakeredis")),
-        (WORKER / "engine", ("fetchq_worker.fetch", "fetchq_worker.cli", "aiohttp", "ada_url", "typer")),
-        (WORKER / "fetch", ("fetchq_worker.cli", "fetchq_worker.engine.worker", "typer", "rich")),
+        ("fetchq", ("fetchq_worker", "arq", "aiohttp", "typer", "rich", "uvloop")),
+        ("fetchq_worker.engine", ("aiohttp", "ada_url", "typer", "rich")),
+        ("fetchq_worker.fetch", ("fetchq_worker.engine.worker", "typer", "rich")),
     ],
 )
-def test_imports_point_one_way(folder: Path, prefixes: tuple[str, ...]) -> None:
-    assert _forbidden(folder, *prefixes) == []
+def test_a_room_does_not_import_what_it_must_work_without(room: str, foreign: tuple[str, ...]) -> None:
+    assert _foreign(room, *foreign) == []
 
 
-def test_the_contract_imports_nothing_of_ours_but_itself_and_the_errors() -> None:
-    contract = PRODUCER / "contract"
-    found = {module for path, module in _imports(PRODUCER) if contract in path.parents and module.startswith("fetchq.")}
-    assert all(module.startswith(("fetchq.contract.", "fetchq.errors.")) for module in found), found
+def test_only_the_testing_room_imports_what_tests_alone_need() -> None:
+    found = _foreign("fetchq", "fakeredis", "pytest", "pytest_asyncio")
+    assert found
+    assert [line for line in found if not line.startswith("fetchq.testing.")] == []
 
 
-def test_the_check_sees_an_import_that_points_the_wrong_way() -> None:
-    assert _forbidden(WORKER, "fetchq")
-    assert _forbidden(WORKER / "fetch", "aiohttp")
+def test_the_contract_imports_nothing_of_ours_but_the_errors() -> None:
+    contract = {name: path for name, path in MODULES.items() if name.startswith("fetchq.contract")}
+    graph = read_imports(MODULES)
+    imported = {target for module in contract for target in graph[module]}
+    assert {target for target in imported if not target.startswith(("fetchq.contract.", "fetchq.errors"))} == set()
+
+
+def test_the_check_finds_a_foreign_import() -> None:
+    assert _foreign("fetchq_worker", "fetchq")
+    assert _foreign("fetchq_worker.fetch", "aiohttp")
+
+
+def _foreign(room: str, *foreign: str) -> list[str]:
+    return [
+        f"{module} imports {name}"
+        for module, path in MODULES.items()
+        if module == room or module.startswith(f"{room}.")
+        for name in _imported_names(path)
+        if any(name == prefix or name.startswith(f"{prefix}.") for prefix in foreign)
+    ]
+
+
+def _imported_names(path: Path) -> Iterator[str]:
+    """The absolute names that a file imports; relative imports stay within its distribution."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

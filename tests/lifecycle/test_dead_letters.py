@@ -22,16 +22,16 @@ async def test_a_dead_fetch_is_kept_retried_under_its_id_and_waited_for_anew(
     async with working():
         job = await producer.enqueue(FetchRequest(url=url, retry=policy))
         assert (await job.result(timeout_s=20)).http_status == 503
-        letter = await producer.dead.get(job.id)
+        letter = await producer.dead_letters.get(job.id)
         assert (letter.status, letter.url, letter.tries) == (FetchStatus.HTTP_ERROR, url, 2)
         assert [attempt.http_status for attempt in letter.result.attempts] == [503, 503]
 
-        assert await producer.dead.retry_many([job.id]) == [RetryOutcome.RETRIED]
+        assert await producer.dead_letters.retry_many([job.id]) == [RetryOutcome.RETRIED]
         again = await job.result(timeout_s=20)
         assert (again.status, again.body) == (FetchStatus.OK, b"hello")
         assert [attempt.http_status for attempt in again.attempts] == [200]
     assert await redis.keys(f"*{job.id}") == [b"arq:result:" + job.id.encode()]
-    assert await producer.dead.count() == 0
+    assert await producer.dead_letters.count() == 0
 
 
 async def test_a_dead_fetch_that_keeps_no_result_is_kept_all_the_same(
@@ -41,7 +41,7 @@ async def test_a_dead_fetch_that_keeps_no_result_is_kept_all_the_same(
     async with working():
         job = await producer.enqueue(url, retry=RetryPolicy(max_tries=1), result_ttl_s=0)
         await wait_until(lambda: _is_dead(producer))
-    assert (await producer.dead.get(job.id)).result.http_status == 503
+    assert (await producer.dead_letters.get(job.id)).result.http_status == 503
 
 
 async def test_a_letter_that_dies_again_is_one_letter_with_its_new_end(
@@ -51,11 +51,11 @@ async def test_a_letter_that_dies_again_is_one_letter_with_its_new_end(
     async with working():
         job = await producer.enqueue(url, retry=RetryPolicy(max_tries=1))
         await job.result(timeout_s=20)
-        [counts] = [counts async for counts in producer.dead.retry_all(status="HTTP_ERROR")]
+        [counts] = [counts async for counts in producer.dead_letters.retry_all(status="HTTP_ERROR")]
         assert counts == {RetryOutcome.RETRIED: 1}
         assert (await job.result(timeout_s=20)).http_status == 429
-    assert [letter.result.http_status async for letter in producer.dead.letters()] == [429]
+    assert [letter.result.http_status async for letter in producer.dead_letters.list()] == [429]
 
 
 async def _is_dead(producer: Producer) -> bool:
-    return await producer.dead.count() == 1
+    return await producer.dead_letters.count() == 1

@@ -60,7 +60,7 @@ class Producing:
         async with Producer.from_url(plan.redis_url, durability=plan.durability) as producer:
             while self._noted < plan.count and not self._stop.is_set():
                 try:
-                    if await producer._redis.zcard(producer.keys.pending) < plan.max_queued:
+                    if await producer._session.redis.zcard(producer.keys.pending) < plan.max_queued:
                         calls = range(number, number + CALLS_AT_A_TIME)
                         fetches = range(calls.stop, calls.stop + FETCHES_AT_A_TIME)
                         number = fetches.stop

@@ -37,21 +37,22 @@ ErrorT = TypeVar("ErrorT", bound=FetchqError)
 class Ticket:
     """The place in the line of one who comes with jobs, for as long as he has any that are not on the queue."""
 
-    __slots__ = ("number", "reserved")
+    __slots__ = ("abandoned", "number", "reserved")
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.abandoned = False
         self.reserved = 0
         """So many of his jobs were told that there is room, and the queue may not count them yet."""
 
 
 class _Waiter:
-    __slots__ = ("count", "future", "since", "turn")
+    __slots__ = ("count", "future", "since", "ticket")
 
-    def __init__(self, count: int, turn: Ticket) -> None:
+    def __init__(self, count: int, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
         self.count = count
-        self.turn = turn
+        self.ticket = ticket
         self.future: asyncio.Future[int] = loop.create_future()
         self.since = loop.time()
 
@@ -79,14 +80,21 @@ class Capacity:
         """The same, where memory was what was short."""
         self._closed = False
 
-    def new_turn(self) -> Ticket:
+    def new_ticket(self) -> Ticket:
         """For one who comes now: he waits behind those who came before. To be given to `end` with each reply."""
         return Ticket(next(self._numbers))
 
-    def end(self, turn: Ticket) -> None:
+    def abandon(self, ticket: Ticket) -> None:
+        """The caller was cancelled: its wait ends now, and it does not wait again."""
+        ticket.abandoned = True
+        for waiter in self._waiters:
+            if waiter.ticket is ticket:
+                waiter.future.cancel()
+
+    def end(self, ticket: Ticket) -> None:
         """The jobs that there was room for are on the queue, which counts them, or will not come."""
-        self._reserved -= turn.reserved
-        turn.reserved = 0
+        self._reserved -= ticket.reserved
+        ticket.reserved = 0
 
     def limits(self) -> tuple[int | None, float | None]:
         """`max_queued` and `max_memory` for the next call. Memory is checked once a second."""
@@ -105,33 +113,35 @@ class Capacity:
             return None
         return QueueFull(f"the queue {self._keys.queue} holds {measured:,} jobs, and max_queued is {limit:,}")
 
-    async def admit(self, count: int, turn: Ticket) -> int:
+    async def admit(self, count: int, ticket: Ticket) -> int:
         """How many of `count` jobs may be sent now. Raises `QueueFull` where it is known that none may."""
         if self._short is not None and not self.waits and not self._is_sample_due():
             raise _again(self._short)
         if not self._waiters and (not self._reserved or count <= self._spare):
             self._spare -= count
             return count
-        return await self.wait(count, self.why, self.deadline(), turn)
+        return await self.wait(count, self.why, self.deadline(), ticket)
 
     def deadline(self) -> float | None:
         """Until when a wait that begins now may last, by the loop's clock."""
         return None if self.timeout_s is None else asyncio.get_running_loop().time() + self.timeout_s
 
-    async def wait(self, count: int, why: QueueFull, until: float | None, turn: Ticket) -> int:
+    async def wait(self, count: int, why: QueueFull, until: float | None, ticket: Ticket) -> int:
         """Waits for room for some of `count` jobs; says for how many. Raises `QueueFull` at `until`.
 
         Seen capacity may be gone again: then the script says so, and the caller waits again in its place. Refusals
         of calls that were under way together come in any order: the line is of those who came.
         """
-        self.end(turn)
+        self.end(ticket)
+        if ticket.abandoned:
+            raise asyncio.CancelledError
         if self._closed:
             raise FetchqError("the producer is closed")
         self.why = why
         if isinstance(why, RedisFull):
             self._short = why
-        waiter = _Waiter(count, turn)
-        insort(self._waiters, waiter, key=lambda waiter: waiter.turn.number)
+        waiter = _Waiter(count, ticket)
+        insort(self._waiters, waiter, key=lambda waiter: waiter.ticket.number)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_for_room(), name="fetchq-room")
         try:
@@ -206,7 +216,7 @@ class Capacity:
             self._waiters.popleft()
             if not first.future.done():  # else its time is up, or it was cancelled
                 first.future.set_result(granted)
-                first.turn.reserved = granted
+                first.ticket.reserved = granted
                 self._reserved += granted
                 told += 1
         self._spare = float("inf") if room is None else room

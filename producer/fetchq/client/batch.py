@@ -1,26 +1,31 @@
-"""What one round trip of `enqueue_many` carries: a thousand requests, or four MiB of them, whichever comes first."""
+"""Batches of `enqueue_many`: a thousand requests or four MiB a round trip, one under way while the next is read."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, TypeVar
 
 from fetchq.contract.placement import check_schedule
 from fetchq.contract.request import FetchRequest, build_request
-from fetchq.errors import FetchqError, InvalidRequest
+from fetchq.errors import InvalidRequest
+from fetchq.tasks import cancel_and_wait
 
-if TYPE_CHECKING:
-    from fetchq.sync.producer import SyncFetchJob
-
-    from .handles import FetchJob
+from .enqueue import Enqueued, QueueWriter
 
 BATCH_JOBS: Final = 1000
 BATCH_BYTES: Final = 4 << 20
+CANCEL_GRACE_S: Final = 1.0
+"""A cancelled `enqueue_many` waits this long for the reply to what it has sent, to report what was enqueued."""
+_STEPS_TO_SEND: Final = 12
+"""Steps of the event loop in which redis-py takes a connection and writes a command to it."""
+
+JobT = TypeVar("JobT")
 
 
 class _Batch:
-    """Requests that wait for their round trip."""
+    """Requests of the next round trip."""
 
     __slots__ = ("requests", "size_bytes")
 
@@ -29,7 +34,7 @@ class _Batch:
         self.size_bytes = 0
 
     def add(self, request: str | FetchRequest) -> bool:
-        """Whether it is full now. Raises `InvalidRequest`."""
+        """Adds a request and returns whether the batch is full. Raises `InvalidRequest`."""
         made = build_request(request, {})
         check_schedule(made)
         self.requests.append(made)
@@ -40,7 +45,7 @@ class _Batch:
 def batches(requests: Iterable[str | FetchRequest]) -> Iterator[list[FetchRequest]]:
     """The requests in batches, none of them empty. Raises `InvalidRequest`, and whatever the iterable raises."""
     if isinstance(requests, str | FetchRequest):
-        raise InvalidRequest("requests", "takes many; one alone goes to enqueue()")
+        raise InvalidRequest("requests", "takes many; a single one is for enqueue()")
     if not isinstance(requests, Iterable):
         raise InvalidRequest("requests", f"takes URLs and requests to iterate over, not {type(requests).__name__}")
     batch = _Batch()
@@ -69,21 +74,65 @@ async def abatches(
         yield batch.requests
 
 
-def attach_enqueued(problem: BaseException, jobs: Sequence[FetchJob | SyncFetchJob]) -> None:
-    """Lets an error out of `enqueue_many`, whoever's it is, say what was put on the queue before it."""
-    told: Any = problem  # a foreign exception takes the attribute too
-    told.enqueued = tuple(jobs)
+class BatchPipeline:
+    """Enqueues batches in order. One is under way at a time, while the caller makes the next."""
+
+    def __init__(self, writer: QueueWriter) -> None:
+        self._writer = writer
+        self._ticket = writer.capacity.new_ticket()
+        self._under_way: asyncio.Task[Enqueued] | None = None
+        self.ids: list[str] = []
+        """Ids of the jobs known to be on the queue, in order."""
+
+    async def push(self, batch: Sequence[FetchRequest]) -> None:
+        """Waits for the batch under way, then sends this one. Raises the error of the one under way."""
+        await self.finish()
+        self._ticket = self._writer.capacity.new_ticket()
+        self._under_way = asyncio.create_task(self._writer.enqueue(batch, self._ticket), name="fetchq-batch")
+        for _ in range(_STEPS_TO_SEND):  # so that Redis works while the next batch is made
+            await asyncio.sleep(0)
+
+    async def finish(self) -> None:
+        """Waits for the batch under way. Raises its error."""
+        if (task := self._under_way) is None:
+            return
+        await asyncio.wait([task])  # a cancellation of this wait leaves the batch to `stop`
+        self._collect(task)
+
+    async def stop(self, problem: BaseException) -> None:
+        """Ends the pipeline after `problem`: the batch under way is waited for, and its jobs are in `ids` too.
+
+        After a cancellation it is waited for no longer than `CANCEL_GRACE_S`, and not at all where it waits for
+        capacity.
+        """
+        if (task := self._under_way) is None:
+            return
+        try:
+            if isinstance(problem, Exception):
+                await asyncio.wait([task])
+            else:
+                self._writer.capacity.abandon(self._ticket)
+                with contextlib.suppress(asyncio.CancelledError):  # one more: `problem` is raised all the same
+                    await asyncio.wait([task], timeout=CANCEL_GRACE_S)
+        finally:
+            await cancel_and_wait(task)
+        try:
+            self._collect(task)
+        except Exception as another:  # noqa: BLE001 - reported with the first
+            problem.add_note(f"fetchq: the batch under way failed too: {another}")
+        except asyncio.CancelledError:
+            pass
+
+    def _collect(self, task: asyncio.Task[Enqueued]) -> None:
+        self._under_way = None
+        ids, problem = task.result()
+        self.ids += ids
+        if problem is not None:
+            raise problem
+
+
+def attach_enqueued(problem: BaseException, jobs: Sequence[object]) -> None:
+    """Sets `enqueued` on an error that leaves `enqueue_many`, of fetchq or not."""
+    any_exception: Any = problem
+    any_exception.enqueued = tuple(jobs)
     problem.add_note(f"fetchq: {len(jobs)} jobs were put on the queue before this: the exception's `enqueued`")
-
-
-def jobs_of(
-    outcome: list[FetchJob] | BaseException, problem: BaseException | None = None
-) -> Sequence[FetchJob | SyncFetchJob]:
-    """The jobs that one batch put on the queue, even where it failed; `problem`, which struck before, is told."""
-    if not isinstance(outcome, BaseException):
-        return outcome
-    if problem is not None and isinstance(outcome, Exception):
-        problem.add_note(f"fetchq: the batch under way failed too: {outcome}")
-    if isinstance(outcome, FetchqError | asyncio.CancelledError):  # a cancellation takes the attribute too
-        return getattr(outcome, "enqueued", ())
-    return ()

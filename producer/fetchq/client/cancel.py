@@ -1,23 +1,120 @@
-"""What cancelling needs to know of a job before it is run: whether it is meant, and what its result is to say."""
+"""Cancels jobs: by their ids, or all that match a tag or a host."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
-from typing import Any
+import contextlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, Final
 
 from fetchq.contract import wire
-from fetchq.contract.placement import limit_key_of
+from fetchq.contract.job_ids import check_id
+from fetchq.contract.placement import limit_key_of, stored_limits_of
 from fetchq.contract.request import DEFAULT_RESULT_TTL_S
 from fetchq.contract.urls import find_host
 from fetchq.errors import FetchqError, InvalidRequest
+from fetchq.store.commands import CancelJob, JobCommands
+from fetchq.store.session import Session
 
+from .batch import BATCH_JOBS
+from .enqueue import now_in_ms
+from .handles import CancelOutcome
 from .limits import name_of
+
+_CHUNKS_A_CALL: Final = 6
+"""Of a host queue: with its head, of up to 128 jobs each, they hold less than `BATCH_JOBS`."""
+_OUTCOMES: Final = (
+    CancelOutcome.NOT_FOUND,
+    CancelOutcome.CANCELLED,
+    CancelOutcome.REQUESTED,
+    CancelOutcome.FINISHED,
+)
+
+
+class Canceller:
+    """Cancels jobs of one queue."""
+
+    def __init__(self, session: Session) -> None:
+        self._session: Final = session
+        self._redis: Final = session.redis
+        self._keys: Final = session.keys
+        self._commands: Final = JobCommands(session.keys)
+
+    async def cancel_many(self, job_ids: Sequence[str]) -> list[CancelOutcome]:
+        """Cancels the jobs of these ids, a thousand a round trip, and returns the outcome of each."""
+        if isinstance(job_ids, str):
+            raise InvalidRequest("job_ids", "takes many; a single job is cancelled by its handle's cancel()")
+        for job_id in job_ids:
+            check_id(job_id)
+        outcomes: list[CancelOutcome] = []
+        for start in range(0, len(job_ids), BATCH_JOBS):
+            batch = job_ids[start : start + BATCH_JOBS]
+            outcomes += await self._cancel_batch(batch, await self._payloads(batch))
+        return outcomes
+
+    async def cancel_all(self, tag: str | None, host: str | None) -> AsyncGenerator[dict[CancelOutcome, int], None]:
+        """Cancels all jobs that match, in batches, and yields the outcomes of each batch, counted."""
+        host = None if host is None else host_to_cancel(host)
+        matches = match_filter(tag=tag, host=host)
+        async with contextlib.aclosing(self._all_ids(host)) as batches:
+            async for ids in batches:
+                payloads = await self._payloads(ids)
+                chosen = [pair for pair in zip(ids, payloads, strict=True) if matches(pair[1])]
+                if chosen:
+                    outcomes = await self._cancel_batch([one for one, _ in chosen], [one for _, one in chosen])
+                    yield dict(Counter(outcomes))
+
+    async def _all_ids(self, first_of: str | None) -> AsyncGenerator[list[str], None]:
+        """The ids of the queue in batches, those parked for the host `first_of` first. Some may come twice."""
+        if first_of is not None:
+            async for ids in self._waiting_ids(first_of):
+                yield ids
+        cursor, more = 0, True
+        while more:
+            with self._session.guarded():
+                cursor, scored = await self._redis.zscan(self._keys.pending, cursor, count=BATCH_JOBS)
+            more = cursor != 0
+            if scored:
+                yield [_text(job_id) for job_id, _ in scored]
+
+    async def _waiting_ids(self, key: str) -> AsyncGenerator[list[str], None]:
+        """The ids that wait for a limit key, a few chunks of its queue at a time (`lua/waiting.lua`).
+
+        When the first chunk is emptied another takes its place, so it is read each time.
+        """
+        first, index, passed = f"{self._keys.waiting}{key}", f"{self._keys.waiting}#{key}", "-inf"
+        more = True
+        while more:
+            with self._session.guarded():
+                places = await self._redis.zrangebyscore(index, passed, "+inf", start=0, num=_CHUNKS_A_CALL)
+                begins = [_text(place) for place in places]
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for name in (first, *(f"{self._keys.waiting}#{begin} {key}" for begin in begins)):
+                        pipe.zrange(name, 0, BATCH_JOBS - 1)
+                    parts = await pipe.execute()
+            ids = [_text(job_id) for part in parts for job_id in part]
+            for start in range(0, len(ids), BATCH_JOBS):
+                yield ids[start : start + BATCH_JOBS]
+            more = bool(begins)
+            passed = f"({begins[-1]}" if begins else passed
+
+    async def _payloads(self, job_ids: Sequence[str]) -> list[bytes | None]:
+        with self._session.guarded():
+            return await self._redis.mget([self._keys.job + job_id for job_id in job_ids]) if job_ids else []
+
+    async def _cancel_batch(self, job_ids: Sequence[str], payloads: Sequence[bytes | None]) -> list[CancelOutcome]:
+        jobs = [
+            CancelJob(job_id, *cancelled(job_id, payload, self._keys.queue))
+            for job_id, payload in zip(job_ids, payloads, strict=True)
+        ]
+        with self._session.guarded():
+            codes = await self._commands.cancel(self._session.runner, jobs)
+        return [_OUTCOMES[code] for code in codes]
 
 
 def host_to_cancel(host: str) -> str:
-    """The host as it stands in URLs; raises `InvalidRequest`."""
+    """The host as it is spelled in URLs; raises `InvalidRequest`."""
     name = name_of(host)
     if name.startswith(("*", "key:")):
         raise InvalidRequest("host", f"takes one host such as example.org, not {host[:80]!r}")
@@ -25,9 +122,9 @@ def host_to_cancel(host: str) -> str:
 
 
 def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None], bool]:
-    """Tells of a payload whether its job is meant: a fetch with the tag and of the host, as far as they are given."""
+    """A predicate of payloads: whether the job is a fetch with the tag and of the host, as far as they are given."""
 
-    def is_chosen(payload: bytes | None) -> bool:
+    def matches(payload: bytes | None) -> bool:
         if tag is None and host is None:
             return True
         try:
@@ -39,20 +136,25 @@ def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None
             return False
         return host is None or (isinstance(url, str) and find_host(url) == host)
 
-    return is_chosen
+    return matches
 
 
 def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int, str]:
-    """The result of a job that is cancelled before it ran, the result's life in ms, and the job's limit key."""
-    now_ms = time.time_ns() // 1_000_000
+    """The result of a job that is cancelled before it ran, the result's TTL in ms, and the job's limit key."""
+    now_ms = now_in_ms()
     job: dict[str, Any] = {"f": "<unknown>", "a": [], "k": {}, "et": now_ms}
     ttl_s, limit_key = DEFAULT_RESULT_TTL_S, ""
     if payload is not None:
         try:
             job = wire.deserialize(payload)
+            limit_key, _ = stored_limits_of(job)
             request = wire.decode_request(job["a"][0])
             ttl_s, limit_key = request.result_ttl_s, limit_key_of(request)
-        except (FetchqError, LookupError):  # a call of another coroutine, or no job at all: it can be cancelled too
+        except (FetchqError, LookupError):  # another coroutine's job, or one that cannot be read: cancelled too
             pass
     ended = {"t": 0, "s": False, "r": asyncio.CancelledError(), "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
     return wire.serialize({**job, **ended}), round(ttl_s * 1000), limit_key
+
+
+def _text(job_id: bytes) -> str:
+    return job_id.decode("utf-8", "surrogateescape")

@@ -1,37 +1,34 @@
-"""The dead letters of a queue: to look at, to run again, to throw away.
+"""The dead letters of a queue: list, retry and purge them.
 
-What ends as one is the worker's to say; it is written by the commit that ends the job.
+The worker decides which jobs end as dead letters, and its commit writes them.
 """
 
 from __future__ import annotations
 
+import builtins
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 import msgspec
-from redis.asyncio import Redis
 
 from fetchq.contract.dead_letter import DeadLetter, RetryOutcome, decode_dead_letter, payload_for_retry
 from fetchq.contract.job_ids import check_id
-from fetchq.contract.placement import lane_and_deadline_of, limit_key_of
+from fetchq.contract.placement import lane_and_deadline_of, limit_key_of, stored_limits_of
 from fetchq.contract.status import FetchStatus
 from fetchq.contract.urls import find_host
 from fetchq.contract.validation import check_seconds
 from fetchq.errors import DeadLetterNotFound, InvalidRequest
 from fetchq.store.commands import DeadLetterCommands, RetryJob
-from fetchq.store.runner import ClientRunner
+from fetchq.store.session import Session
 
 from .batch import BATCH_BYTES, BATCH_JOBS
-
-if TYPE_CHECKING:
-    from .producer import Producer
 
 MAX_AGE_S: Final = 10 * 366 * 86_400.0
 
 
 class DeadFilter(TypedDict, total=False):
-    """Which letters are meant: those that all of these hold for; without any, all."""
+    """Selects the dead letters for which all given fields hold; without any, all of them."""
 
     status: FetchStatus | str | None
     host: str | None
@@ -41,8 +38,8 @@ class DeadFilter(TypedDict, total=False):
     newer_than_s: float | None
 
 
-class _Wanted(msgspec.Struct, frozen=True):
-    """A filter that has been understood."""
+class _Filter(msgspec.Struct, frozen=True):
+    """A `DeadFilter` whose values have been checked."""
 
     status: FetchStatus | None = None
     host: str | None = None
@@ -54,117 +51,117 @@ class _Wanted(msgspec.Struct, frozen=True):
     def by_age_alone(self) -> bool:
         return self.status is None and self.host is None and self.tag is None
 
-    def holds(self, letter: DeadLetter) -> bool:
+    def matches(self, dead_letter: DeadLetter) -> bool:
         return (
-            (self.status is None or letter.status is self.status)
-            and (self.host is None or letter.host == self.host)
-            and (self.tag is None or self.tag in letter.tags)
+            (self.status is None or dead_letter.status is self.status)
+            and (self.host is None or dead_letter.host == self.host)
+            and (self.tag is None or self.tag in dead_letter.tags)
         )
 
 
 class _Place(msgspec.Struct, frozen=True):
-    """Where a letter stands."""
+    """A member of the sorted set of dead letters."""
 
     id: bytes
     ended_ms: int
 
 
 class DeadLetters:
-    """The dead letters of a producer's queue, as `Producer.dead`.
+    """The dead letters of a producer's queue, as `Producer.dead_letters`.
 
-    async for letter in producer.dead.letters(status="TIMEOUT", newer_than_s=3600):
-        print(letter.id, letter.url, letter.error)
+    async for dead_letter in producer.dead_letters.list(status="TIMEOUT", newer_than_s=3600):
+        print(dead_letter.id, dead_letter.url, dead_letter.error)
     """
 
-    def __init__(self, producer: Producer, redis: Redis) -> None:
-        self._producer = producer
-        self._redis = redis
-        self._keys: Final = producer.keys
-        self._runner: Final = ClientRunner(redis)
-        self._commands: Final = DeadLetterCommands(self._keys)
+    def __init__(self, session: Session) -> None:
+        self._session: Final = session
+        self._redis: Final = session.redis
+        self._keys: Final = session.keys
+        self._commands: Final = DeadLetterCommands(session.keys)
 
     async def count(self) -> int:
-        """How many there are, of any age; some that have just passed their time may be among them."""
-        with self._producer._guarded():
+        """How many there are; some that have just expired may be counted."""
+        with self._session.guarded():
             return int(await self._redis.zcard(self._keys.dead))
 
     async def get(self, job_id: str) -> DeadLetter:
-        """The letter of a job; raises `DeadLetterNotFound`."""
+        """The dead letter of a job; raises `DeadLetterNotFound`."""
         [(place, data)] = await self._read_batch(await self._places([job_id]))
         if data is None:
             raise DeadLetterNotFound(job_id)
         return _decoded(place, data)
 
-    async def letters(
+    async def list(
         self, *, newest_first: bool = False, **wanted: Unpack[DeadFilter]
     ) -> AsyncGenerator[DeadLetter, None]:
-        """The letters that the filter holds for, in the order in which they died. Raises `InvalidRequest`.
+        """The dead letters that match the filter, oldest first. Raises `InvalidRequest`.
 
-        Those that die while they are gone through are left out.
+        Those added during the iteration are left out.
         """
-        which = _understood(wanted)
+        which = _checked(wanted)
         async for places in self._pages(which, newest_first=newest_first):
-            async for letters in self._read_all(places, which):
-                for letter in letters:
-                    yield letter
+            async for dead_letters in self._read_all(places, which):
+                for dead_letter in dead_letters:
+                    yield dead_letter
 
-    async def retry_many(self, job_ids: Sequence[str]) -> list[RetryOutcome]:
-        """Puts jobs back on the queue under their old ids, due now, and says of each what came of it.
+    async def retry_many(self, job_ids: Sequence[str]) -> builtins.list[RetryOutcome]:
+        """Enqueues jobs again under their ids, due now, and returns the outcome of each.
 
-        Their tries begin anew, their old results are gone, and a deadline that they had is lifted. Each batch is put
-        back as a whole, and so is each of its jobs.
+        Their tries start at 0, their old results are removed, and their deadlines are lifted. Each batch is atomic.
         """
         outcomes: list[RetryOutcome] = []
         for start in range(0, len(_many(job_ids)), BATCH_JOBS):
-            left = await self._places(job_ids[start : start + BATCH_JOBS])
-            while left:
-                read = await self._read_batch(left)
-                left = left[len(read) :]
+            rest = await self._places(job_ids[start : start + BATCH_JOBS])
+            while rest:
+                read = await self._read_batch(rest)
+                rest = rest[len(read) :]
                 outcomes += await self._retry_batch([_decoded(place, data) for place, data in read])
         return outcomes
 
     async def retry_all(self, **wanted: Unpack[DeadFilter]) -> AsyncGenerator[dict[RetryOutcome, int], None]:
-        """`retry_many` of all that the filter holds for, oldest first, in batches; gives each batch's count.
+        """`retry_many` of all that match the filter, oldest first; yields the outcomes of each batch, counted.
 
-        One that dies again meanwhile is left for another call. Raises `InvalidRequest`.
+        A job that dies again meanwhile is not retried twice. Raises `InvalidRequest`.
         """
-        which = _understood(wanted)
+        which = _checked(wanted)
         async for places in self._pages(which):
-            async for letters in self._read_all(places, which):
-                if letters:
-                    yield dict(Counter(await self._retry_batch(letters)))
+            async for dead_letters in self._read_all(places, which):
+                if dead_letters:
+                    yield dict(Counter(await self._retry_batch(dead_letters)))
 
-    async def purge_many(self, job_ids: Sequence[str]) -> list[bool]:
-        """Throws letters away, a thousand a round trip, and says of each whether it was there."""
+    async def purge_many(self, job_ids: Sequence[str]) -> builtins.list[bool]:
+        """Deletes dead letters, a thousand a round trip, and returns for each whether it existed."""
         purged: list[bool] = []
         for start in range(0, len(_many(job_ids)), BATCH_JOBS):
             batch = job_ids[start : start + BATCH_JOBS]
             for job_id in batch:
                 check_id(job_id)
-            with self._producer._guarded():
-                purged += await self._commands.purge(self._runner, ((job_id, None) for job_id in batch))
+            with self._session.guarded():
+                purged += await self._commands.purge(self._session.runner, ((job_id, None) for job_id in batch))
         return purged
 
     async def purge_all(self, **wanted: Unpack[DeadFilter]) -> AsyncGenerator[int, None]:
-        """`purge_many` of all that the filter holds for, in batches; gives how many went with each.
+        """`purge_many` of all that match the filter; yields the number deleted by each batch.
 
         Raises `InvalidRequest`.
         """
-        which = _understood(wanted)
+        which = _checked(wanted)
         async for places in self._pages(which):
             if which.by_age_alone:  # they need not be read
                 yield await self._purge_places(places)
                 continue
-            async for letters in self._read_all(places, which):
-                yield await self._purge_places([_place_of(letter) for letter in letters])
+            async for dead_letters in self._read_all(places, which):
+                yield await self._purge_places([_place_of(dead_letter) for dead_letter in dead_letters])
 
-    async def _pages(self, wanted: _Wanted, *, newest_first: bool = False) -> AsyncGenerator[list[_Place], None]:
-        """The letters of the age that is wanted, a page at a time; the end is set when it begins.
+    async def _pages(
+        self, wanted: _Filter, *, newest_first: bool = False
+    ) -> AsyncGenerator[builtins.list[_Place], None]:
+        """Pages of the dead letters of the wanted age; those added after the first page is read are left out.
 
-        A page begins at the ms at which the last one ended, and leaves out what was seen of it: letters may go and come
-        meanwhile, and none is passed over.
+        A page begins at the ms at which the last one ended, without those already seen: dead letters are added and
+        removed meanwhile, and none is skipped.
         """
-        with self._producer._guarded():
+        with self._session.guarded():
             seconds, micros = await self._redis.time()
         now_ms = seconds * 1000 + micros // 1000
         low: int | str = "-inf" if wanted.newer_than_s is None else now_ms - round(wanted.newer_than_s * 1000)
@@ -173,7 +170,7 @@ class DeadLetters:
         at_ms: int | None = None
         while True:
             limit = BATCH_JOBS + len(seen)
-            with self._producer._guarded():
+            with self._session.guarded():
                 if newest_first:
                     top = high if at_ms is None else at_ms
                     found = await self._redis.zrevrangebyscore(self._keys.dead, top, low, 0, limit, withscores=True)
@@ -192,47 +189,52 @@ class DeadLetters:
                 at_ms = page[-1].ended_ms
             seen.update(place.id for place in page if place.ended_ms == at_ms)
 
-    async def _places(self, job_ids: Sequence[str]) -> list[_Place]:
-        """Where letters stand; one that is nowhere stands at 0."""
+    async def _places(self, job_ids: Sequence[str]) -> builtins.list[_Place]:
+        """The members of the sorted set for these ids; at 0 where there is none."""
         for job_id in job_ids:
             check_id(job_id)
-        with self._producer._guarded():
+        with self._session.guarded():
             scores = await self._redis.zmscore(self._keys.dead, list(job_ids))
         return [
             _Place(job_id.encode(), 0 if score is None else round(score))
             for job_id, score in zip(job_ids, scores, strict=True)
         ]
 
-    async def _read_all(self, places: Sequence[_Place], wanted: _Wanted) -> AsyncGenerator[list[DeadLetter], None]:
-        """The letters that stand at `places` and are wanted, as many at a time as one reply holds."""
+    async def _read_all(
+        self, places: Sequence[_Place], wanted: _Filter
+    ) -> AsyncGenerator[builtins.list[DeadLetter], None]:
+        """The dead letters at `places` that match, in parts as large as one reply may be."""
         while places:
             read = await self._read_batch(places)
             places = places[len(read) :]
-            letters = [_decoded(place, data) for place, data in read if data is not None]  # None: it has expired
-            yield [letter for letter in letters if wanted.holds(letter)]
+            dead_letters = [_decoded(place, data) for place, data in read if data is not None]  # None: it has expired
+            yield [dead_letter for dead_letter in dead_letters if wanted.matches(dead_letter)]
 
-    async def _read_batch(self, places: Sequence[_Place]) -> list[tuple[_Place, bytes | None]]:
-        """The first letters of `places`, one at least."""
-        with self._producer._guarded():
-            found = await self._commands.read(self._runner, [place.id for place in places], max_bytes=BATCH_BYTES)
-        return [(_Place(place.id, letter.ended_ms), letter.data) for place, letter in zip(places, found, strict=False)]
+    async def _read_batch(self, places: Sequence[_Place]) -> builtins.list[tuple[_Place, bytes | None]]:
+        """The first dead letters of `places`, one at least."""
+        with self._session.guarded():
+            found = await self._commands.read(
+                self._session.runner, [place.id for place in places], max_bytes=BATCH_BYTES
+            )
+        return [(_Place(place.id, one.ended_ms), one.data) for place, one in zip(places, found, strict=False)]
 
-    async def _retry_batch(self, letters: Sequence[DeadLetter]) -> list[RetryOutcome]:
+    async def _retry_batch(self, dead_letters: Sequence[DeadLetter]) -> builtins.list[RetryOutcome]:
         jobs = []
-        for letter in letters:
-            place = _place_of(letter)
-            jobs.append(RetryJob(place.id, place.ended_ms, payload_for_retry(letter), *_limits_of(letter)))
-        with self._producer._guarded():
-            return await self._commands.retry(self._runner, jobs)
+        for dead_letter in dead_letters:
+            place = _place_of(dead_letter)
+            jobs.append(RetryJob(place.id, place.ended_ms, payload_for_retry(dead_letter), *_limits_of(dead_letter)))
+        with self._session.guarded():
+            return await self._commands.retry(self._session.runner, jobs)
 
     async def _purge_places(self, places: Sequence[_Place]) -> int:
         if not places:
             return 0
-        with self._producer._guarded():
-            return sum(await self._commands.purge(self._runner, ((place.id, place.ended_ms) for place in places)))
+        with self._session.guarded():
+            ended = ((place.id, place.ended_ms) for place in places)
+            return sum(await self._commands.purge(self._session.runner, ended))
 
 
-def _understood(wanted: DeadFilter) -> _Wanted:
+def _checked(wanted: DeadFilter) -> _Filter:
     unknown = wanted.keys() - DeadFilter.__annotations__.keys()
     if unknown:
         raise InvalidRequest(min(unknown), f"no such filter; there are {', '.join(sorted(DeadFilter.__annotations__))}")
@@ -247,28 +249,28 @@ def _understood(wanted: DeadFilter) -> _Wanted:
     for name in ("older_than_s", "newer_than_s"):
         if name in given:
             check_seconds(name, given[name], 0.0, MAX_AGE_S)
-    return _Wanted(**given)
+    return _Filter(**given)
 
 
 def _host(name: object) -> str:
-    """A host as a URL of it has it: in lower case, in ASCII, an address in its one form."""
+    """A host as URLs spell it: in lower case, in ASCII, an address in its canonical form."""
     host = find_host(f"http://{name}/") if isinstance(name, str) and not set(name) & set("/?#@\\") else None
     if host is None:
         raise InvalidRequest("host", f"{name!r} is not the name of a host")
     return host
 
 
-def _limits_of(letter: DeadLetter) -> tuple[str, str]:
-    """The limit key and the lane of a letter's job, as far as its request tells."""
-    request = letter.request
+def _limits_of(dead_letter: DeadLetter) -> tuple[str, str]:
+    """The limit key and the lane of the job, as far as its payload tells."""
+    request = dead_letter.request
     if request is None:
-        return "", ""
+        return stored_limits_of(dead_letter.job or {})
     return limit_key_of(request), lane_and_deadline_of(msgspec.structs.replace(request, deadline=None))
 
 
 def _many(job_ids: Sequence[str]) -> Sequence[str]:
     if isinstance(job_ids, str):
-        raise InvalidRequest("job_ids", "takes many; one alone is given as [job_id]")
+        raise InvalidRequest("job_ids", "takes many; a single one is given as [job_id]")
     return job_ids
 
 
@@ -276,5 +278,5 @@ def _decoded(place: _Place, data: bytes | None) -> DeadLetter:
     return decode_dead_letter(place.id.decode("utf-8", "surrogateescape"), place.ended_ms, data)
 
 
-def _place_of(letter: DeadLetter) -> _Place:
-    return _Place(letter.id.encode("utf-8", "surrogateescape"), round(letter.died_at.timestamp() * 1000))
+def _place_of(dead_letter: DeadLetter) -> _Place:
+    return _Place(dead_letter.id.encode("utf-8", "surrogateescape"), round(dead_letter.died_at.timestamp() * 1000))

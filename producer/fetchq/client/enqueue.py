@@ -1,66 +1,187 @@
-"""Puts jobs on the queue: as far as there is room for them, and as durably as was asked for."""
+"""Puts jobs on the queue: as far as its capacity allows, and as durably as the write policy asks."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Sequence
-from typing import Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
-from redis.asyncio import Redis
+import msgspec
 
-from fetchq.errors import FetchqError, NotDurable, QueueFull, RedisFull
+from fetchq.contract import wire
+from fetchq.contract.job_ids import JobIds, check_id, id_for_key
+from fetchq.contract.placement import KEY_PREFIX, due_of, lane_and_deadline_of, lane_of, limit_key_of
+from fetchq.contract.priority import Priority
+from fetchq.contract.request import MAX_WAIT_S, FetchRequest
+from fetchq.contract.validation import check_limit_key, check_seconds, check_whole
+from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, NotDurable, QueueFull, RedisFull
 from fetchq.store.commands import EnqueuedBatch, JobCommands, NewJob
 from fetchq.store.errors import CONNECTION_ERRORS, translated
-from fetchq.store.keys import Keys
 from fetchq.store.runner import ScriptRunner
+from fetchq.store.session import Session
 
 from .backpressure import Capacity, Ticket
 from .durability import DurableCalls
 from .write_policy import WritePolicy
 
+MAX_EXPIRES_S: Final = 10 * 366 * 86_400.0
+MAX_JOB_TRY: Final = 1_000_000
 CALLS_AT_ONCE: Final = 64
-"""Calls that are under way at a time, and with them connections: any number of tasks may share a producer."""
+"""Concurrent calls, and with them connections: any number of tasks may share a producer."""
 
 
 class EnqueueReply(NamedTuple):
     """What became of a batch."""
 
     arrived: int
-    """So many of its jobs, from the first, are on the queue or were finished before."""
+    """How many of its jobs, from the first, are on the queue or were finished before."""
     existing: Sequence[tuple[int, bytes]]
-    """Of these: the place (from 0) of each whose id exists, and the job or the result that holds it."""
+    """Of these: the place (from 0) of each whose id exists, and the job or the result under that id."""
     problem: FetchqError | asyncio.CancelledError | None
-    """Why the others are not there; or why the last ones are not known to be durable."""
+    """Why the others are not on the queue; or why the last ones are not known to be durable."""
+
+
+class Enqueued(NamedTuple):
+    """The ids of a batch's jobs that are on the queue, and why the others are not."""
+
+    ids: list[str]
+    problem: FetchqError | asyncio.CancelledError | None
+
+
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of `enqueue_job`: arq's six, and two of ours. Their names in a call begin with `_`."""
+
+    job_id: str | None = None
+    queue_name: str | None = None
+    defer_until: datetime | None = None
+    defer_by: float | timedelta | None = None
+    expires: float | timedelta | None = None
+    job_try: int | None = None
+    priority: Priority | str = Priority.DEFAULT
+    limit_key: str | None = None
+
+    @classmethod
+    def taken_from(cls, kwargs: dict[str, Any]) -> JobOptions:
+        """Takes the names that begin with `_` out of the arguments of a call. Raises `InvalidRequest`."""
+        given = {name[1:]: kwargs.pop(name) for name in [name for name in kwargs if name.startswith("_")]}
+        for name in given:
+            if name not in cls.__struct_fields__:
+                known = ", ".join(f"_{field}" for field in cls.__struct_fields__)
+                raise InvalidRequest(f"_{name}", f"is not an option of enqueue_job, which takes {known}")
+        options = cls(**given)
+        options._check()
+        return options
+
+    def _check(self) -> None:
+        if self.job_id is not None:
+            check_id(self.job_id)
+        if self.defer_until is not None and not isinstance(self.defer_until, datetime):
+            raise InvalidRequest("_defer_until", f"takes a datetime, not {type(self.defer_until).__name__}")
+        if self.defer_until is not None and self.defer_by is not None:
+            raise InvalidRequest("_defer_until", "is not used together with _defer_by")
+        if self.defer_by is not None:
+            check_seconds("_defer_by", _seconds(self.defer_by), 0, MAX_WAIT_S)
+        if self.defer_until is not None:
+            check_seconds("_defer_until", max(0.0, self.defer_until.timestamp() - time.time()), 0, MAX_WAIT_S)
+        if self.expires is not None:
+            check_seconds("_expires", _seconds(self.expires), 0.001, MAX_EXPIRES_S)
+        if self.job_try is not None:
+            check_whole("_job_try", self.job_try, 1, MAX_JOB_TRY)
+        if self.priority not in tuple(Priority):
+            raise InvalidRequest("_priority", f"takes high, default or low, not {self.priority!r}")
+        if self.limit_key is not None:
+            check_limit_key("_limit_key", self.limit_key)
+
+    def job(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_id: str) -> NewJob:
+        """The job with these options. Raises `InvalidRequest` for an argument that cannot be encoded."""
+        priority = Priority(self.priority)
+        more = {"limit_key": self.limit_key, "priority": "" if priority is Priority.DEFAULT else priority.value}
+        try:
+            payload = wire.encode_job(
+                function, args, kwargs, now_in_ms(), self.job_try, **{name: v for name, v in more.items() if v}
+            )
+        except (TypeError, ValueError, OverflowError, RecursionError) as problem:
+            raise InvalidRequest("arguments", str(problem)) from problem
+        due = ""
+        if self.defer_by:
+            due = f"+{_ms(self.defer_by)}"
+        elif self.defer_until is not None:
+            due = str(max(0, round(self.defer_until.timestamp() * 1000)))
+        limit_key = "" if self.limit_key is None else f"{KEY_PREFIX}{self.limit_key}"
+        ttl = "" if self.expires is None else f"~{_ms(self.expires)}"
+        return NewJob(job_id, payload, due, limit_key, lane_of(priority) + ttl)
 
 
 class QueueWriter:
-    """Enqueues jobs within the limits of a write policy, as durably as it says."""
+    """Enqueues the jobs of one producer."""
 
-    def __init__(self, redis: Redis, keys: Keys, policy: WritePolicy) -> None:
-        self._redis = redis
-        self._room = Capacity(redis, keys, policy)
-        self._calls = DurableCalls(redis, keys, policy)
-        self._commands = JobCommands(keys)
-        self._under_way = asyncio.Semaphore(CALLS_AT_ONCE)
-        self._closed = False
+    def __init__(self, session: Session, policy: WritePolicy) -> None:
+        self._session: Final = session
+        self._ids: Final = JobIds()
+        self.capacity: Final = Capacity(session.redis, session.keys, policy)
+        self._calls: Final = DurableCalls(session.redis, session.keys, policy)
+        self._commands: Final = JobCommands(session.keys)
+        self._slots: Final = asyncio.Semaphore(CALLS_AT_ONCE)
 
     async def aclose(self) -> None:
-        """Whoever waits for room gets a `FetchqError`."""
-        self._closed = True
-        await self._room.aclose()
+        """Callers that wait for capacity get a `FetchqError`."""
+        await self.capacity.aclose()
 
-    async def put(self, jobs: Sequence[NewJob]) -> EnqueueReply:
-        """Puts `jobs` on the queue. Errors are returned in the reply, not raised."""
+    def new_id(self) -> str:
+        return self._ids.take(1)[0]
+
+    async def enqueue_job(self, job: NewJob) -> Enqueued:
+        """Enqueues one job. `ids` is empty without a problem where another job or its result has the id."""
+        reply = await self.put([job])
+        # A connection that broke can have enqueued it: then the second try finds the same payload.
+        is_other = any(holder != job.payload for _, holder in reply.existing)
+        return Enqueued([job.id] if reply.arrived and not is_other else [], reply.problem)
+
+    async def enqueue(self, requests: Sequence[FetchRequest], ticket: Ticket | None = None) -> Enqueued:
+        """Enqueues fetches in one round trip. Errors and a cancellation are returned in the reply, not raised.
+
+        Repeating the call is harmless: an id that exists is not added again.
+        """
+        now_ms = now_in_ms()
+        ids = self._ids.take(len(requests))
+        jobs: list[NewJob] = []
+        for i, request in enumerate(requests):
+            if request.key is not None:
+                ids[i] = id_for_key(request.key, self._session.keys.queue)
+            payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms)
+            jobs.append(NewJob(ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
+        reply = await self.put(jobs, ticket)
+        conflicts = [
+            KeyConflict(request.key, ids[place])
+            for place, holder in reply.existing
+            if (request := requests[place]).key is not None and not _is_same_work(holder, request)
+        ]
+        if not conflicts or isinstance(reply.problem, asyncio.CancelledError):
+            return Enqueued(ids[: reply.arrived], reply.problem)
+        if reply.problem is not None:
+            conflicts[0].add_note(f"fetchq: the batch was not enqueued as a whole: {reply.problem}")
+        refused = {conflict.job_id for conflict in conflicts}
+        return Enqueued([job_id for job_id in ids[: reply.arrived] if job_id not in refused], conflicts[0])
+
+    async def put(self, jobs: Sequence[NewJob], ticket: Ticket | None = None) -> EnqueueReply:
+        """Enqueues `jobs`. Errors and a cancellation are returned in the reply, not raised.
+
+        A closed or foreign session raises.
+        """
+        self._session.check()
         existing: list[tuple[int, bytes]] = []
         count = 0
-        until = self._room.deadline()
-        turn = self._room.new_turn()
+        capacity = self.capacity
+        until = capacity.deadline()
+        ticket = ticket or capacity.new_ticket()
         try:
-            allowed = await self._room.admit(len(jobs), turn)
+            allowed = await capacity.admit(len(jobs), ticket)
             while True:
                 try:
                     part = jobs[count : count + allowed]
-                    reply, not_durable_reason = await self._call(part, turn)
+                    reply, not_durable_reason = await self._call(part, ticket)
                 except RedisFull as problem:
                     full: QueueFull | None = problem
                 else:
@@ -68,23 +189,24 @@ class QueueWriter:
                     done = len(part) if reply.stopped_at is None else reply.stopped_at
                     count += done
                     if done:
-                        until = self._room.deadline()
+                        until = capacity.deadline()
                     if not_durable_reason and done:
                         return EnqueueReply(count, existing, _not_durable(part[:done], not_durable_reason))
-                    full = self._room.refusal(reply.reason, reply.measured, reply.limit)
+                    full = capacity.refusal(reply.reason, reply.measured, reply.limit)
                 if count == len(jobs):
                     return EnqueueReply(count, existing, None)
-                if full is not None and not self._room.waits:
+                if full is not None and not capacity.waits:
                     return EnqueueReply(count, existing, full)
-                # Without a refusal only as many were sent as there was room for: the others wait for more.
-                allowed = await self._room.wait(len(jobs) - count, full or self._room.why, until, turn)
+                # Without a refusal only as many were sent as there was capacity for: the others wait for more.
+                allowed = await capacity.wait(len(jobs) - count, full or capacity.why, until, ticket)
         except (FetchqError, asyncio.CancelledError) as problem:
             return EnqueueReply(count, existing, problem)
         finally:
-            self._room.end(turn)
+            capacity.end(ticket)
 
-    async def _call(self, jobs: Sequence[NewJob], turn: Ticket) -> tuple[EnqueuedBatch, str]:
-        max_queued, max_memory = self._room.limits()
+    async def _call(self, jobs: Sequence[NewJob], ticket: Ticket) -> tuple[EnqueuedBatch, str]:
+        max_queued, max_memory = self.capacity.limits()
+        session = self._session
 
         def enqueue(runner: ScriptRunner) -> Awaitable[EnqueuedBatch]:
             return self._commands.enqueue(runner, jobs, max_queued=max_queued, max_memory=max_memory)
@@ -92,17 +214,40 @@ class QueueWriter:
         def all_existed(reply: EnqueuedBatch) -> bool:
             return 0 < len(reply.existing) == (len(jobs) if reply.stopped_at is None else reply.stopped_at)
 
-        def counted() -> None:
-            self._room.end(turn)  # not when they are durable: by then the queue has long counted them
+        def on_reply() -> None:
+            session.reached = True
+            self.capacity.end(ticket)  # not when they are durable: by then the queue has long counted them
 
-        with translated(self._redis):
-            async with self._under_way:
+        with translated(session.redis):
+            async with self._slots:
                 try:
-                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=counted)
+                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
                 except CONNECTION_ERRORS:  # the connection may be a stale one; the ids make a second try safe
-                    if self._closed:  # meanwhile: nobody would close another connection
+                    if session.closed:  # meanwhile: another connection would stay open
                         raise
-                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=counted)
+                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
+
+
+def _seconds(duration: float | timedelta) -> float:
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
+def _ms(duration: float | timedelta) -> int:
+    return round(_seconds(duration) * 1000)
+
+
+def now_in_ms() -> int:
+    """This machine's time, in ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def _is_same_work(holder: bytes, request: FetchRequest) -> bool:
+    """Whether a stored job or result is of the same request."""
+    try:
+        [held] = wire.deserialize(holder)["a"]
+        return wire.decode_request(held).same_work(request)
+    except (FetchqError, KeyError, TypeError, ValueError):  # of another version or another client: not the same
+        return False
 
 
 def _not_durable(jobs: Sequence[NewJob], not_durable_reason: str) -> NotDurable:

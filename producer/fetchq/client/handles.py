@@ -1,50 +1,65 @@
-"""A handle on one job."""
+"""Handles on jobs: their status, and their results as they come."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from fetchq.contract import wire
+from fetchq.contract.job_ids import check_id
 from fetchq.contract.result import FetchResult
+from fetchq.errors import FetchqError, JobNotFound, WireError
+from fetchq.store.session import Session
 
-if TYPE_CHECKING:
-    from .producer import Producer
+from .results import CHECK_BATCH, ResultWaiter
 
 
 class JobStatus(StrEnum):
-    """Where a job stands; the words are arq's."""
+    """The state of a job, in arq's words."""
 
     DEFERRED = "deferred"
-    """It waits for its time."""
+    """It is not due yet, or its limit key has no free slot."""
     QUEUED = "queued"
     """It is due and waits for a worker."""
     IN_PROGRESS = "in_progress"
     COMPLETE = "complete"
     """Its result can be read."""
     NOT_FOUND = "not_found"
-    """There was no such job, or its result is past its time."""
+    """There is no such job, or its result has expired."""
 
 
 class CancelOutcome(StrEnum):
-    """What came of asking for a job's end."""
+    """What cancelling a job did."""
 
     CANCELLED = "cancelled"
     """It was waiting, and is finished now."""
     REQUESTED = "requested"
     """It is running; its worker was asked to stop it."""
     FINISHED = "finished"
-    """Too late: it has a result."""
+    """It already has a result."""
     NOT_FOUND = "not_found"
 
 
+class JobClient(Protocol):
+    """What a handle uses of the producer that made it."""
+
+    @property
+    def results(self) -> ResultWaiter: ...
+
+    async def status(self, job_id: str) -> JobStatus: ...
+
+    async def cancel_many(self, job_ids: Sequence[str]) -> list[CancelOutcome]: ...
+
+
 class Job:
-    """A job by its id: of a coroutine that is not a fetch. Made by a `Producer`, and good as long as it is open."""
+    """A job by its id: of a coroutine that is not a fetch. Made by a `Producer`, and usable while that is open."""
 
-    __slots__ = ("_producer", "id")
+    __slots__ = ("_client", "id")
 
-    def __init__(self, producer: Producer, job_id: str) -> None:
-        self._producer = producer
+    def __init__(self, client: JobClient, job_id: str) -> None:
+        self._client = client
         self.id = job_id
 
     def __repr__(self) -> str:
@@ -57,19 +72,19 @@ class Job:
         return hash(self.id)
 
     async def status(self) -> JobStatus:
-        """Where the job stands now."""
-        return await self._producer.status(self.id)
+        """The job's state now."""
+        return await self._client.status(self.id)
 
     async def cancel(self) -> CancelOutcome:
-        """Ends the job: at once if it waits, else as soon as its worker hears of it."""
-        return (await self._producer.cancel_many([self.id]))[0]
+        """Ends the job: at once if it waits, else as soon as its worker reads the request."""
+        return (await self._client.cancel_many([self.id]))[0]
 
     async def value(self, timeout_s: float | None = None) -> Any:
         """What the job's coroutine returned, as plain values.
 
         Raises `JobFailed` if it raised, `ResultTimeout` and `JobNotFound` as `FetchJob.result` does.
         """
-        return wire.decode_value(wire.decode_stored(await self._producer.results.wait(self.id, timeout_s)))
+        return wire.decode_value(wire.decode_stored(await self._client.results.wait(self.id, timeout_s)))
 
 
 class FetchJob(Job):
@@ -78,11 +93,98 @@ class FetchJob(Job):
     __slots__ = ()
 
     async def result(self, timeout_s: float | None = None) -> FetchResult:
-        """The result, as soon as it is there; a fetch that failed is a result too.
+        """The result, as soon as it is stored; a fetch that failed is a result too.
 
-        Raises `ResultTimeout` after `timeout_s` (0 looks once; None waits for as long as the job exists), `JobNotFound`
-        if there is neither job nor result, and `RedisUnavailable` if Redis was never there, stays away, or is away at
-        the end of `timeout_s`.
+        Raises `ResultTimeout` after `timeout_s` (0 checks once; None waits as long as the job exists), `JobNotFound`
+        if there is neither job nor result, and `RedisUnavailable` if Redis was never reached, stays away, or is away
+        at the end of `timeout_s`.
         """
-        stored = await self._producer.results.wait(self.id, timeout_s)
+        stored = await self._client.results.wait(self.id, timeout_s)
         return wire.decode_result(wire.decode_stored(stored), self.id)
+
+
+async def read_status(session: Session, job_id: str) -> JobStatus:
+    """The state of one job of the session's queue."""
+    check_id(job_id)
+    keys = session.keys
+    with session.guarded():
+        async with session.redis.pipeline(transaction=True) as pipe:
+            pipe.exists(keys.result + job_id)
+            pipe.exists(keys.in_progress + job_id)
+            pipe.zscore(keys.pending, job_id)
+            pipe.time()
+            complete, running, score, (seconds, micros) = await pipe.execute()
+    if complete:
+        return JobStatus.COMPLETE
+    if running:
+        return JobStatus.IN_PROGRESS
+    if score is None:
+        return JobStatus.NOT_FOUND
+    return JobStatus.DEFERRED if score > seconds * 1000 + micros / 1000 else JobStatus.QUEUED
+
+
+async def as_completed(
+    results: ResultWaiter, jobs: Iterable[FetchJob], timeout_s: float | None
+) -> AsyncGenerator[FetchResult, None]:
+    """`Producer.as_completed`."""
+    ids = list(dict.fromkeys(job.id for job in jobs))
+    if timeout_s is not None and timeout_s <= 0:
+        async for result in _stored_now(results, ids):
+            yield result
+        return
+    done: asyncio.Queue[tuple[str, asyncio.Future[bytes]]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    until = None if timeout_s is None else loop.time() + timeout_s
+    missing: BaseException | None = None
+    left = dict.fromkeys(ids)
+    try:
+        for job_id in ids:
+            future = results.watch(job_id)
+            future.add_done_callback(lambda future, job_id=job_id: done.put_nowait((job_id, future)))  # type: ignore[misc]
+        while left:
+            try:
+                async with asyncio.timeout_at(until):
+                    job_id, future = await done.get()
+            except TimeoutError as problem:
+                sentence = f"{len(left)} of {len(ids)} jobs had no result after {timeout_s:g} s"
+                raise results.overdue(sentence) from problem
+            del left[job_id]
+            results.unwatch(job_id)
+            failure = future.exception()
+            if failure is None:
+                try:
+                    result = wire.decode_result(wire.decode_stored(future.result()), job_id)
+                except WireError as problem:
+                    failure = problem
+                else:
+                    yield result
+            missing = missing or failure
+    finally:
+        for job_id in left:
+            results.unwatch(job_id)
+    if missing is not None:
+        raise missing
+
+
+async def _stored_now(results: ResultWaiter, ids: Sequence[str]) -> AsyncGenerator[FetchResult, None]:
+    """The results that are stored; raises at the end if some are not."""
+    unfinished = 0
+    missing: FetchqError | None = None
+    for start in range(0, len(ids), CHECK_BATCH):
+        batch = ids[start : start + CHECK_BATCH]
+        for job_id, found in zip(batch, await results.look(batch), strict=True):
+            if found is None:
+                unfinished += 1
+            elif isinstance(found, JobNotFound):
+                missing = missing or found
+            else:
+                try:
+                    result = wire.decode_result(wire.decode_stored(found), job_id)
+                except WireError as problem:
+                    missing = missing or problem
+                else:
+                    yield result
+    if unfinished:
+        raise results.overdue(f"{unfinished} of {len(ids)} jobs have no result yet")
+    if missing is not None:
+        raise missing

@@ -1,29 +1,26 @@
-"""Limits of hosts: what was set for them, and how to change it. They hold for all workers of a queue at once."""
+"""Limits of hosts: read and set. They apply to all workers of a queue at once."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from redis.asyncio import Redis
 
 from fetchq.contract.placement import KEY_PREFIX
 from fetchq.contract.urls import host_of, normalise_url
 from fetchq.contract.validation import check_limit_key, check_seconds, check_whole
 from fetchq.errors import InvalidRequest
 from fetchq.store.commands import HostCommands, LimitsReply
-from fetchq.store.keys import Keys
-from fetchq.store.runner import ClientRunner
+from fetchq.store.session import Session
 
 EVERY_HOST: Final = "*"
-"""Under this name stands what holds for every host of which nothing narrower says otherwise."""
+"""The name of the limits of every host that has no narrower ones."""
 EVERY_OWN_KEY: Final = f"{KEY_PREFIX}*"
 """The same for every `limit_key` that requests name."""
 DEFAULT_CONCURRENCY: Final = 8
-"""Of a host of which nobody has said anything (`lua/frontier.lua`)."""
+"""Of a host without limits (`lua/include/frontier.lua`)."""
 NO_RATE: Final = "none"
 
 MAX_CONCURRENCY: Final = 100_000
@@ -32,25 +29,25 @@ MAX_DELAY_S: Final = 86_400.0
 MAX_NAME_CHARS: Final = 255
 _KEYS_A_CALL: Final = 100
 _MAX_NAMES: Final = 12
-"""How many names a host is looked up under before `*`, as in `lua/frontier.lua`."""
+"""Names under which a host is looked up before `*`, as in `lua/include/frontier.lua`."""
 
 _UNITS_US: Final = {"s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "d": 86_400 * 10**6}
 _MAX_INTERVAL_US: Final = 31 * _UNITS_US["d"]
 _RATE: Final = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?) ?/ ?([a-z]{1,3})")
-_SAID: Final = re.compile(r"([crbdp])=([0-9]{1,16})")
+_SETTING: Final = re.compile(r"([crbdp])=([0-9]{1,16})")
 
 
 class HostLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of a host, a wildcard or every host. None: not said here, so the next wider one decides."""
+    """Limits of a host, a wildcard or every host. None: not set here, so the next wider name decides."""
 
     concurrency: int | None = None
-    """Fetches at a time, of all workers together."""
+    """Concurrent fetches, of all workers together."""
     rate: str | None = None
-    """Starts in a time, such as `2/s`, `100/min`, `5/h`; `none` for no such limit."""
+    """Starts per unit of time, such as `2/s`, `100/min`, `5/h`; `none` for no such limit."""
     burst: int | None = None
-    """How many of them may come at once after a silence."""
+    """Starts allowed at once after a pause (GCRA burst)."""
     min_delay_s: float | None = None
-    """Seconds between two starts at least. Where that is slower than the rate, it decides, and there is no burst."""
+    """Minimum seconds between two starts. Where that is slower than the rate, it applies, and there is no burst."""
     paused: bool | None = None
     """Whether its jobs wait until it is resumed."""
 
@@ -58,18 +55,17 @@ class HostLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Limits:
     """The limits of one queue, as `Producer.limits`.
 
-    A name is a host as it stands in a URL (`example.org`, `bücher.example`, `[2001:db8::1]`), all hosts under a domain
-    (`*.example.org`, which leaves out `example.org` itself), or every host (`*`). What the narrowest does not say, the
-    next wider one does. A change holds for jobs that wait already; those that run are not touched.
+    A name is a host as URLs spell it (`example.org`, `bücher.example`, `[2001:db8::1]`), all hosts under a domain
+    (`*.example.org`, without `example.org` itself), or every host (`*`). A limit that the narrowest name does not set
+    comes from the next wider one. A change applies to jobs that already wait; running ones are left alone.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, asking: Callable[[], AbstractContextManager[None]]) -> None:
-        """`asking` goes around each command, to translate its errors."""
-        self._redis: Final[Any] = redis  # redis-py 5 types each reply as `Awaitable | value`
-        self._keys: Final = keys
-        self._guarded: Final = asking
-        self._runner: Final = ClientRunner(redis)
-        self._commands: Final = HostCommands(keys)
+    def __init__(self, session: Session) -> None:
+        self._redis: Final = session.redis
+        self._keys: Final = session.keys
+        self._guarded: Final = session.guarded
+        self._runner: Final = session.runner
+        self._commands: Final = HostCommands(session.keys)
 
     async def set(
         self,
@@ -80,7 +76,7 @@ class Limits:
         burst: int | None = None,
         min_delay_s: float | None = None,
     ) -> HostLimits:
-        """Sets some of a host's limits; the others stay as they are. Gives all that is set for it now.
+        """Sets some of a host's limits, keeps the others, and returns all that are set for it now.
 
         Raises `InvalidRequest`.
         """
@@ -91,26 +87,26 @@ class Limits:
         return _limits_of((await self._change(name, "set", " ".join(words))).limits)
 
     async def clear(self, host: str) -> bool:
-        """Forgets all that was set for a host, a pause too. Gives whether there was anything."""
+        """Removes all limits of a host, a pause too. Returns whether there were any."""
         return (await self._change(name_of(host), "clear")).existed
 
     async def pause(self, host: str) -> None:
-        """From now on no job of this host starts. Those that run go on; the others wait, and lose nothing by it."""
+        """Stops the start of jobs of this host. Running ones go on; the others wait and keep their tries."""
         await self._change(name_of(host), "set", "p=1")
 
     async def resume(self, host: str) -> None:
-        """Ends a pause, of a wider name too, for this host alone."""
+        """Ends a pause for this host alone, also one that a wider name set."""
         await self._change(name_of(host), "resume")
 
-    async def get(self, host: str) -> HostLimits:
-        """What holds for a host, whoever says it. Only `rate` and `burst` can be None: there is no rate."""
+    async def effective(self, host: str) -> HostLimits:
+        """The effective limits of a host. `rate` and `burst` are None where it has no rate limit."""
         names = list(_names(name_of(host)))
         with self._guarded():
             texts = await self._redis.hmget(self._keys.limits, names)
-        said = [_limits_of(text) for text in texts if text is not None]
+        found = [_limits_of(text) for text in texts if text is not None]
 
         def first(field: str, otherwise: Any) -> Any:
-            return next((value for limits in said if (value := getattr(limits, field)) is not None), otherwise)
+            return next((value for limits in found if (value := getattr(limits, field)) is not None), otherwise)
 
         rate = first("rate", NO_RATE)
         return HostLimits(
@@ -121,8 +117,8 @@ class Limits:
             paused=first("paused", False),
         )
 
-    async def paused_of(self, keys: Sequence[bytes]) -> list[bool]:
-        """Of each limit key, whether a pause holds for it."""
+    async def paused_of(self, keys: Sequence[bytes]) -> Sequence[bool]:
+        """For each limit key, whether it is paused."""
         names = [list(_names(key.decode("utf-8", "surrogateescape"))) for key in keys]
         flat = [name for one in names for name in one]
         with self._guarded():
@@ -130,12 +126,12 @@ class Limits:
         found = iter(texts)
         paused = []
         for one in names:
-            said = (_limits_of(text).paused for text in [next(found) for _ in one] if text is not None)
-            paused.append(next((value for value in said if value is not None), False))
+            pauses = (_limits_of(text).paused for text in [next(found) for _ in one] if text is not None)
+            paused.append(next((value for value in pauses if value is not None), False))
         return paused
 
-    async def show(self) -> dict[str, HostLimits]:
-        """All that was set, by name: the hosts in alphabetical order, after the wildcards."""
+    async def list(self) -> dict[str, HostLimits]:
+        """The limits that were set, by name: the wildcards, then the hosts in alphabetical order."""
         with self._guarded():
             held = await self._redis.hgetall(self._keys.limits)
         by_name = {name.decode("utf-8", "replace"): _limits_of(text) for name, text in held.items()}
@@ -146,11 +142,11 @@ class Limits:
         with self._guarded():
             reply = await self._commands.set_limits(self._runner, name, action, words, recheck=() if wide else (name,))
         if wide:
-            await self._look_again(name)
+            await self._apply(name)
         return reply
 
-    async def _look_again(self, name: str) -> None:
-        """At every key under `name` that has waiting jobs. Those that get some meanwhile know the change already."""
+    async def _apply(self, name: str) -> None:
+        """Applies a change to each key under `name` with waiting jobs. Jobs enqueued meanwhile already see it."""
         cursor, more = 0, True
         while more:
             with self._guarded():
@@ -163,7 +159,7 @@ class Limits:
 
 
 def name_of(host: str) -> str:
-    """A host, a wildcard or `key:...` in the one form in which limits are kept under it; raises `InvalidRequest`."""
+    """A host, a wildcard or `key:...` in its canonical form; raises `InvalidRequest`."""
     if not isinstance(host, str):
         raise InvalidRequest("host", f"takes a string, not {type(host).__name__}")
     name = host.strip()
@@ -178,7 +174,7 @@ def name_of(host: str) -> str:
 
 
 def _host(text: str, shown: str) -> str:
-    """As it stands in a serialised URL: in lower case, IDNA done, addresses in their one form."""
+    """The host as in a serialised URL: in lower case, IDNA done, addresses in their canonical form."""
     wrong = InvalidRequest(
         "host", f"takes a host such as example.org, *.example.org or *, not {shown[:80]!r}: no scheme, port or path"
     )
@@ -193,7 +189,7 @@ def _host(text: str, shown: str) -> str:
 
 
 def _words(concurrency: int | None, rate: str | None, burst: int | None, min_delay_s: float | None) -> Iterator[str]:
-    """Limits as `lua/frontier.lua` reads them."""
+    """Limits in the format of `lua/include/frontier.lua`."""
     if concurrency is not None:
         check_whole("concurrency", concurrency, 1, MAX_CONCURRENCY)
         yield f"c={concurrency}"
@@ -208,7 +204,7 @@ def _words(concurrency: int | None, rate: str | None, burst: int | None, min_del
 
 
 def _interval_us(rate: str) -> int:
-    """The time between two starts; 0 for no limit."""
+    """Microseconds between two starts; 0 for no limit."""
     wrong = InvalidRequest("rate", f"takes a number a time, such as 2/s, 100/min, 5/h or none, not {str(rate)[:80]!r}")
     if not isinstance(rate, str):
         raise wrong
@@ -220,11 +216,11 @@ def _interval_us(rate: str) -> int:
     number = float(match[1])
     if number <= 0 or not 1 <= (interval_us := unit_us / number) <= _MAX_INTERVAL_US:
         raise InvalidRequest("rate", f"{rate.strip()} is not between once in 31 days and a million a second")
-    return -int(-interval_us // 1)  # never faster than was said
+    return -int(-interval_us // 1)  # rounded up: never faster than the rate
 
 
 def _rate(interval_us: int) -> str:
-    """`_interval_us` back, in the unit in which it is a whole number."""
+    """The inverse of `_interval_us`, in the unit in which it is a whole number."""
     if interval_us == 0:
         return NO_RATE
     for unit, unit_us in _UNITS_US.items():
@@ -235,18 +231,18 @@ def _rate(interval_us: int) -> str:
 
 
 def _limits_of(text: bytes) -> HostLimits:
-    said = {letter: int(value) for letter, value in _SAID.findall(text.decode("utf-8", "replace"))}
+    values = {letter: int(value) for letter, value in _SETTING.findall(text.decode("utf-8", "replace"))}
     return HostLimits(
-        concurrency=said.get("c"),
-        rate=_rate(said["r"]) if "r" in said else None,
-        burst=said.get("b"),
-        min_delay_s=said["d"] / 1000 if "d" in said else None,
-        paused=said["p"] == 1 if "p" in said else None,
+        concurrency=values.get("c"),
+        rate=_rate(values["r"]) if "r" in values else None,
+        burst=values.get("b"),
+        min_delay_s=values["d"] / 1000 if "d" in values else None,
+        paused=values["p"] == 1 if "p" in values else None,
     )
 
 
 def _covers(name: str, key: bytes) -> bool:
-    """Whether a wide name is one under which a limit key is looked up."""
+    """Whether a limit key is looked up under a wide name."""
     own = key.startswith(KEY_PREFIX.encode())
     if name == EVERY_OWN_KEY:
         return own
@@ -254,7 +250,7 @@ def _covers(name: str, key: bytes) -> bool:
 
 
 def _names(name: str) -> Iterator[str]:
-    """Under which a host is looked up, the narrowest first."""
+    """Names under which a host is looked up, the narrowest first."""
     yield name
     own = name.startswith(KEY_PREFIX)
     if own and name != EVERY_OWN_KEY:

@@ -1,97 +1,79 @@
-"""The producer: puts fetches on the queue and gets their results back."""
+"""The producer: enqueues fetches and gets their results back."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from contextlib import aclosing
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from typing import Any, Final, Self, Unpack, overload
 
 from redis.asyncio import Redis
 
-from fetchq.contract import wire
-from fetchq.contract.job_ids import JobIds, check_id, id_for_key
-from fetchq.contract.placement import check_schedule, due_of, lane_and_deadline_of, limit_key_of
+from fetchq.contract.job_ids import check_id
+from fetchq.contract.placement import check_schedule
+from fetchq.contract.priority import Priority
 from fetchq.contract.request import FetchRequest, RequestOptions, build_request
 from fetchq.contract.result import FetchResult
 from fetchq.contract.validation import check_whole
-from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, RedisUnavailable, WireError
+from fetchq.errors import FetchqError
 from fetchq.store.address import DEFAULT_URL, RedisAddress
-from fetchq.store.commands import CancelJob, JobCommands, NewJob
 from fetchq.store.connection import connect
-from fetchq.store.errors import translated
-from fetchq.store.keys import DEFAULT_QUEUE, Keys
-from fetchq.store.runner import ClientRunner
+from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_queue
+from fetchq.store.session import Session
 
-from .batch import BATCH_JOBS, abatches, attach_enqueued, jobs_of
-from .cancel import cancelled, host_to_cancel, match_filter
+from . import handles
+from .batch import BatchPipeline, abatches, attach_enqueued
+from .cancel import Canceller
 from .dead_letters import DeadLetters
-from .enqueue import EnqueueReply, QueueWriter
+from .enqueue import JobOptions, QueueWriter
 from .handles import CancelOutcome, FetchJob, Job, JobStatus
 from .hosts import HostState, read_hosts
 from .limits import Limits
-from .results import LOOK_BATCH, ResultWaiter
+from .results import ResultWaiter
 from .write_policy import WriteOptions, WritePolicy
 
-if TYPE_CHECKING:
-    from fetchq.sync.producer import SyncFetchJob
-
 WAKE_CAP: Final = 8
-"""How many tokens the wake list holds at most, as in `lua/enqueue.lua`."""
+"""Maximum number of tokens on the wake list, as in `lua/jobs/enqueue.lua`."""
 MAX_TOP: Final = 1000
-
-_PARTS_A_CALL: Final = 6
-"""Of the queue of a limit key: with the first, of up to 128 jobs each, they are less than `BATCH_JOBS`."""
-
-_TURNS_TO_SEND: Final = 12
-"""Turns of the event loop in which redis-py has taken a connection and written a command to it."""
-
-_CANCEL_OUTCOMES: Final = (
-    CancelOutcome.NOT_FOUND,
-    CancelOutcome.CANCELLED,
-    CancelOutcome.REQUESTED,
-    CancelOutcome.FINISHED,
-)
 
 
 class Producer:
-    """Puts fetch jobs on a queue. One for each service and event loop; any number of tasks may share it.
+    """Enqueues fetch jobs. One for each service and event loop; any number of tasks may share it.
 
         async with Producer.from_url("redis://localhost:6379") as producer:
             job = await producer.enqueue("https://example.org/")
             result = await job.result(timeout_s=30)
 
-    Raises `RedisUnavailable` where Redis cannot be reached and `RedisRefused` where it says no.
+    All methods that call Redis raise `RedisUnavailable` where it cannot be reached, `RedisRefused` where it answers
+    with an error, and `FetchqError` if the producer is closed or belongs to another event loop, thread or process.
 
-    `options` are the fields of `WritePolicy`: how durable what it enqueues is to be before it is acknowledged
-    (`durability`), and what it does where there is no room for more (`max_queued`, `when_full`). They hold for
-    enqueueing alone: cancelling is neither waited for nor held back.
+    `options` are the fields of `WritePolicy`: how durable a job is when its enqueue is acknowledged (`durability`), and
+    what happens when the queue is full (`max_queued`, `when_full`). They apply to enqueueing only.
     """
 
     def __init__(
         self, redis: Redis, *, queue: str = DEFAULT_QUEUE, namespace: str = "", **options: Unpack[WriteOptions]
     ) -> None:
-        """On a client of yours (an `ArqRedis` too), which stays open when the producer is closed.
+        """Uses a client of yours (or an `ArqRedis`), which stays open when the producer is closed.
 
-        `queue` and `namespace` are those of the workers. Raises `InvalidRequest` for an option that cannot be.
+        `queue` and `namespace` are those of the workers. Raises `InvalidRequest` for an invalid option.
         """
         if redis.connection_pool.connection_kwargs.get("decode_responses"):
             raise FetchqError("the Redis client has decode_responses=True; jobs are bytes, so it must be without")
-        self._redis = redis
-        self._owned = False
-        self._closed = False
+        check_queue(queue)
+        self._owns_redis = False
         self.keys: Final = Keys(queue=queue, namespace=namespace)
-        self.results: Final = ResultWaiter(redis, self.keys)
-        self.dead: Final = DeadLetters(self, redis)
-        self.limits: Final = Limits(redis, self.keys, self._guarded)
-        """Those of hosts."""
-        self._ids = JobIds()
-        self._writer = QueueWriter(redis, self.keys, WritePolicy.of(options))
-        self._runner: Final = ClientRunner(redis)
-        self._commands: Final = JobCommands(self.keys)
+        self._session: Final = Session(redis, self.keys)
+        self._writer: Final = QueueWriter(self._session, WritePolicy.of(options))
+        self._canceller: Final = Canceller(self._session)
+        self.results: Final = ResultWaiter(self._session)
+        self.dead_letters: Final = DeadLetters(self._session)
+        self.limits: Final = Limits(self._session)
+        """The limits of hosts."""
+        self._options: Final = options
+        self._others: Final[dict[str, Producer]] = {}
+        """Producers of other queues on the same client, for `enqueue_job(_queue_name=...)`."""
 
     @classmethod
     def from_url(
@@ -102,9 +84,9 @@ class Producer:
         namespace: str = "",
         **options: Unpack[WriteOptions],
     ) -> Self:
-        """With a client of its own, closed with it. Nothing is sent yet. Raises `InvalidRedisURL`."""
+        """Uses a client of its own, closed with the producer. Nothing is sent yet. Raises `InvalidRedisURL`."""
         producer = cls(connect(url), queue=queue, namespace=namespace, **options)
-        producer._owned = True
+        producer._owns_redis = True
         return producer
 
     async def __aenter__(self) -> Self:
@@ -116,332 +98,162 @@ class Producer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes what the producer opened, and refuses whatever is asked of it after that. Jobs go on."""
-        self._closed = True
+        """Closes what the producer opened; later calls are refused. Jobs go on.
+
+        Connections that belong to another event loop or process are left to it.
+        """
+        self._session.closed = True
+        if self._session.is_foreign:
+            return
         try:
+            for other in self._others.values():
+                await other.aclose()
             await self._writer.aclose()
             await self.results.aclose()
         finally:
-            if self._owned:
-                await self._redis.aclose()
+            if self._owns_redis:
+                await self._session.redis.aclose()
 
     async def ping(self) -> None:
         """Returns if Redis answers."""
-        with self._guarded():
-            await self._redis.ping()
+        with self._session.guarded():
+            await self._session.redis.ping()
 
     async def enqueue(self, request: str | FetchRequest, **options: Unpack[RequestOptions]) -> FetchJob:
-        """Puts one fetch on the queue; when this returns, it is there, as durably as the producer's policy says.
+        """Enqueues one fetch. When this returns, the job is on the queue, as durably as the write policy says.
 
-        `options` are the fields of `FetchRequest`. Raises `InvalidRequest`, and then nothing has reached Redis;
-        `KeyConflict`; `QueueFull` where there is no room for it; `DurabilityRefused` before it is written, and
-        `NotDurable` when it was.
+        `options` are the fields of `FetchRequest`. Raises `InvalidRequest` before anything is sent; `KeyConflict`;
+        `QueueFull`; `DurabilityRefused` before the job is written, and `NotDurable` after it was.
         """
         made = build_request(request, options)
         check_schedule(made)
-        return (await self._enqueue_batch([made]))[0]
+        ids, problem = await self._writer.enqueue([made])
+        if problem is not None:
+            problem.enqueued = tuple(FetchJob(self, job_id) for job_id in ids)  # type: ignore[union-attr]  # a cancellation takes it too
+            raise problem
+        return FetchJob(self, ids[0])
 
     async def enqueue_many(
         self, requests: Iterable[str | FetchRequest] | AsyncIterable[str | FetchRequest]
     ) -> list[FetchJob]:
-        """Puts many fetches on the queue, a thousand a round trip, and gives their jobs in the same order.
+        """Enqueues many fetches, a thousand a round trip, and returns their jobs in the same order.
 
-        An error stops it where it stands: of a request, of Redis, or of the iterable itself. The jobs that were put on
-        the queue before are then the error's `enqueued`, whatever its class. A batch that is under way is waited for;
-        only a cancellation gives it up, and then its jobs may or may not be there. Where there is room for a part of a
-        batch, that part is put.
-        At most two batches of the iterable are read ahead.
+        Stops at the first error: of a request, of Redis, or of the iterable itself. The exception's `enqueued`,
+        whatever its class, then holds the jobs that are on the queue. The batch under way is waited for; after a
+        cancellation for a second, so that `enqueued` is complete unless Redis takes longer. A batch that does not fit
+        is enqueued as far as it fits. At most two batches of the iterable are read ahead.
         """
-        jobs: list[FetchJob] = []
-        under_way: list[asyncio.Task[list[FetchJob]]] = []  # at most one, while the next batch is being made
+        self._session.check()
+        pipeline = BatchPipeline(self._writer)
         try:
-            async with contextlib.aclosing(abatches(requests)) as full:
+            async with aclosing(abatches(requests)) as full:
                 async for batch in full:
-                    if under_way:
-                        jobs += await under_way.pop()
-                    under_way.append(asyncio.create_task(self._enqueue_batch(batch)))
-                    for _ in range(_TURNS_TO_SEND):  # so that Redis is at work while the next batch is made
-                        await asyncio.sleep(0)
-            if under_way:
-                jobs += await under_way.pop()
+                    await pipeline.push(batch)
+            await pipeline.finish()
         except BaseException as problem:
-            more: list[FetchJob | SyncFetchJob] = []
-            for batch_under_way in under_way:
-                if not isinstance(problem, Exception):
-                    batch_under_way.cancel()
-                [outcome] = await asyncio.gather(batch_under_way, return_exceptions=True)
-                more += jobs_of(outcome, problem)
-            attach_enqueued(problem, [*jobs, *more, *jobs_of(problem)])
+            await pipeline.stop(problem)
+            attach_enqueued(problem, [FetchJob(self, job_id) for job_id in pipeline.ids])
             raise
-        return jobs
+        return [FetchJob(self, job_id) for job_id in pipeline.ids]
 
-    async def enqueue_job(self, function: str, *args: Any, **kwargs: Any) -> Job:
-        """Puts a call of a coroutine of your own, registered with the workers as `function`, on the queue.
+    @overload
+    async def enqueue_job(
+        self,
+        function: str,
+        *args: Any,
+        _job_id: None = None,
+        _queue_name: str | None = None,
+        _defer_until: datetime | None = None,
+        _defer_by: float | timedelta | None = None,
+        _expires: float | timedelta | None = None,
+        _job_try: int | None = None,
+        _priority: Priority | str = Priority.DEFAULT,
+        _limit_key: str | None = None,
+        **kwargs: Any,
+    ) -> Job: ...
+    @overload
+    async def enqueue_job(self, function: str, *args: Any, _job_id: str, **kwargs: Any) -> Job | None: ...
+    async def enqueue_job(self, function: str, *args: Any, **kwargs: Any) -> Job | None:
+        """Enqueues a job of your own coroutine, registered with the workers as `function`. As arq's `enqueue_job`.
 
-        Arguments are plain values or msgspec structs. Raises `InvalidRequest` for one that has no form on the wire.
+        Arguments are plain values or msgspec structs. Options begin with `_`:
+
+        `_job_id`: the job's id. While a job or result of this id exists, nothing is enqueued and None is returned.
+        `_queue_name`: another queue. `_defer_until`, `_defer_by` (seconds or a timedelta): when the job is due.
+        `_expires` (seconds or a timedelta): the job is not started or retried later than this; by default it never
+        expires. `_job_try`: the number of its first try. `_priority`: `high`, `default` or `low`.
+        `_limit_key`: the job counts under the limits of this name (`producer.limits.set("key:NAME", ...)`).
+
+        Raises `InvalidRequest` for another name that begins with `_`, and for an argument that cannot be encoded.
         """
-        try:
-            payload = wire.encode_job(function, args, kwargs, _now_ms())
-        except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-            raise InvalidRequest("arguments", str(problem)) from problem
-        job_id = self._ids.take(1)[0]
-        put = await self._run_enqueue([NewJob(job_id, payload, "", "", "")])
-        if put.problem is not None:
-            put.problem.enqueued = (Job(self, job_id),) * put.arrived  # type: ignore[union-attr]  # a cancellation takes it too
-            raise put.problem
-        return Job(self, job_id)
+        self._session.check()
+        options = JobOptions.taken_from(kwargs)
+        producer = self._on_queue(options.queue_name)
+        job_id = options.job_id or self._writer.new_id()
+        job = Job(producer, job_id)
+        ids, problem = await producer._writer.enqueue_job(options.job(function, args, kwargs, job_id))
+        if problem is not None:
+            problem.enqueued = (job,) * len(ids)  # type: ignore[union-attr]  # a cancellation takes it too
+            raise problem
+        return job if ids else None
+
+    def _on_queue(self, name: str | None) -> Producer:
+        if name is None or name == self.keys.queue:
+            return self
+        if name not in self._others:
+            namespace = self.keys.namespace
+            self._others[name] = Producer(self._session.redis, queue=name, namespace=namespace, **self._options)
+        return self._others[name]
 
     def job(self, job_id: str) -> FetchJob:
-        """The fetch job of this id, whoever enqueued it. Asks Redis nothing. Raises `InvalidRequest` for no string."""
+        """A handle on the fetch job of this id. Sends nothing. Raises `InvalidRequest` if it is no string."""
         check_id(job_id)
         return FetchJob(self, job_id)
 
     async def status(self, job_id: str) -> JobStatus:
-        """Where a job stands now."""
-        check_id(job_id)
-        with self._guarded():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.exists(self.keys.result + job_id)
-                pipe.exists(self.keys.in_progress + job_id)
-                pipe.zscore(self.keys.pending, job_id)
-                pipe.time()
-                complete, running, score, (seconds, micros) = await pipe.execute()
-        if complete:
-            return JobStatus.COMPLETE
-        if running:
-            return JobStatus.IN_PROGRESS
-        if score is None:
-            return JobStatus.NOT_FOUND
-        return JobStatus.DEFERRED if score > seconds * 1000 + micros / 1000 else JobStatus.QUEUED
+        """The state of a job now."""
+        return await handles.read_status(self._session, job_id)
 
     async def cancel_many(self, job_ids: Sequence[str]) -> list[CancelOutcome]:
-        """Ends many jobs, a thousand a round trip, and says of each what came of it."""
-        if isinstance(job_ids, str):
-            raise InvalidRequest("job_ids", "takes many; one alone is cancelled by its job's cancel()")
-        for job_id in job_ids:
-            check_id(job_id)
-        outcomes: list[CancelOutcome] = []
-        for start in range(0, len(job_ids), BATCH_JOBS):
-            batch = job_ids[start : start + BATCH_JOBS]
-            outcomes += await self._cancel_batch(batch, await self._payloads(batch))
-        return outcomes
+        """Cancels many jobs, a thousand a round trip, and returns the outcome of each."""
+        return await self._canceller.cancel_many(job_ids)
 
-    async def cancel_all(
+    def cancel_all(
         self, *, tag: str | None = None, host: str | None = None
     ) -> AsyncGenerator[dict[CancelOutcome, int], None]:
-        """Ends every job of the queue, or every fetch with the tag and of the host, in batches; gives each one's count.
+        """Cancels every job of the queue, or every fetch with the tag and of the host; yields counts batch by batch.
 
-        Those that wait in the host's own queue go first. What is enqueued meanwhile may or may not be among them.
-        Raises `InvalidRequest` for what is no host.
+        Jobs parked for the host are cancelled first. Jobs enqueued meanwhile may or may not be included.
+        Raises `InvalidRequest` for an invalid host.
         """
-        host = None if host is None else host_to_cancel(host)
-        is_chosen = match_filter(tag=tag, host=host)
-        async with contextlib.aclosing(self._all_ids(host)) as batches:
-            async for ids in batches:
-                payloads = await self._payloads(ids)
-                chosen = [pair for pair in zip(ids, payloads, strict=True) if is_chosen(pair[1])]
-                if chosen:
-                    outcomes = await self._cancel_batch([one for one, _ in chosen], [one for _, one in chosen])
-                    yield dict(Counter(outcomes))
-
-    async def _all_ids(self, first_of: str | None) -> AsyncGenerator[list[str], None]:
-        """The ids of the whole queue in batches, those that wait for the host `first_of` first. Some may come twice."""
-        if first_of is not None:
-            async for ids in self._waiting_ids(first_of):
-                yield ids
-        cursor, more = 0, True
-        while more:
-            with self._guarded():
-                cursor, scored = await self._redis.zscan(self.keys.pending, cursor, count=BATCH_JOBS)
-            more = cursor != 0
-            if scored:
-                yield [_text(job_id) for job_id, _ in scored]
-
-    async def _waiting_ids(self, key: str) -> AsyncGenerator[list[str], None]:
-        """The ids that wait for a limit key, a few parts of its queue at a time (`lua/waiting.lua`).
-
-        When the first part is emptied another takes its place, so that it is looked at each time.
-        """
-        first, index, passed = f"{self.keys.waiting}{key}", f"{self.keys.waiting}#{key}", "-inf"
-        more = True
-        while more:
-            with self._guarded():
-                places = await self._redis.zrangebyscore(index, passed, "+inf", start=0, num=_PARTS_A_CALL)
-                begins = [_text(place) for place in places]
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for name in (first, *(f"{self.keys.waiting}#{begin} {key}" for begin in begins)):
-                        pipe.zrange(name, 0, BATCH_JOBS - 1)
-                    parts = await pipe.execute()
-            ids = [_text(job_id) for part in parts for job_id in part]
-            for start in range(0, len(ids), BATCH_JOBS):
-                yield ids[start : start + BATCH_JOBS]
-            more = bool(begins)
-            passed = f"({begins[-1]}" if begins else passed
+        return self._canceller.cancel_all(tag, host)
 
     async def pause(self) -> None:
-        """From now on no worker of this queue starts a job. Those that run go on; more can be enqueued."""
-        with self._guarded():
-            await self._redis.set(self.keys.paused, "1")
+        """Stops the start of jobs by the workers of this queue. Running jobs go on; more can be enqueued."""
+        with self._session.guarded():
+            await self._session.redis.set(self.keys.paused, "1")
 
     async def resume(self) -> None:
-        """Ends a pause of the queue; idle workers hear of it at once."""
-        with self._guarded():
-            async with self._redis.pipeline(transaction=True) as pipe:
+        """Ends a pause of the queue and wakes idle workers."""
+        with self._session.guarded():
+            async with self._session.redis.pipeline(transaction=True) as pipe:
                 pipe.delete(self.keys.paused)
                 pipe.rpush(self.keys.wake, *["1"] * WAKE_CAP)
                 pipe.ltrim(self.keys.wake, 0, WAKE_CAP - 1)
                 await pipe.execute()
 
     async def hosts(self, *, top: int = 10) -> list[HostState]:
-        """The hosts with most waiting jobs, those that cool off, and some of those that only run: `top` of each."""
+        """The `top` hosts with most waiting jobs, the `top` with the longest cooldowns, and some that only run."""
         check_whole("top", top, 1, MAX_TOP)
-        with self._guarded():
-            return await read_hosts(self._redis, self.keys, self.limits, top)
+        return await read_hosts(self._session, self.limits, top)
 
-    async def as_completed(
+    def as_completed(
         self, jobs: Iterable[FetchJob], *, timeout_s: float | None = None
     ) -> AsyncGenerator[FetchResult, None]:
-        """The results of `jobs` in the order in which they come.
+        """The results of `jobs` as they are stored.
 
-        Raises `ResultTimeout` if they have not all come after `timeout_s`; 0 gives those that are there now. Jobs that
-        have no result and never will have one are passed over, and so are results that cannot be read: the first of
-        them raises its `JobNotFound` or `WireError` at the end. Raises `RedisUnavailable` as `FetchJob.result` does.
+        Raises `ResultTimeout` if some are missing after `timeout_s`; 0 yields those that are stored now. Jobs that
+        do not exist and results that cannot be read are skipped: the first such `JobNotFound` or `WireError` is raised
+        at the end. Raises `RedisUnavailable` as `FetchJob.result` does.
         """
-        ids = list(dict.fromkeys(job.id for job in jobs))
-        if timeout_s is not None and timeout_s <= 0:
-            async for result in self._completed(ids):
-                yield result
-            return
-        done: asyncio.Queue[tuple[str, asyncio.Future[bytes]]] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        until = None if timeout_s is None else loop.time() + timeout_s
-        missing: BaseException | None = None
-        left = dict.fromkeys(ids)
-        try:
-            for job_id in ids:
-                future = self.results.watch(job_id)
-                future.add_done_callback(lambda settled, job_id=job_id: done.put_nowait((job_id, settled)))  # type: ignore[misc]
-            while left:
-                try:
-                    async with asyncio.timeout_at(until):
-                        job_id, settled = await done.get()
-                except TimeoutError as problem:
-                    sentence = f"{len(left)} of {len(ids)} jobs had no result after {timeout_s:g} s"
-                    raise self.results.overdue(sentence) from problem
-                del left[job_id]
-                self.results.unwatch(job_id)
-                failure = settled.exception()
-                if failure is None:
-                    try:
-                        result = wire.decode_result(wire.decode_stored(settled.result()), job_id)
-                    except WireError as problem:
-                        failure = problem
-                    else:
-                        yield result
-                missing = missing or failure
-        finally:
-            for job_id in left:
-                self.results.unwatch(job_id)
-        if missing is not None:
-            raise missing
-
-    async def _completed(self, ids: Sequence[str]) -> AsyncGenerator[FetchResult, None]:
-        """Those of the results that are there; raises at the end if some are not."""
-        unfinished = 0
-        missing: FetchqError | None = None
-        for start in range(0, len(ids), LOOK_BATCH):
-            batch = ids[start : start + LOOK_BATCH]
-            for job_id, found in zip(batch, await self.results.look(batch), strict=True):
-                if isinstance(found, bytes):
-                    try:
-                        result = wire.decode_result(wire.decode_stored(found), job_id)
-                    except WireError as problem:
-                        missing = missing or problem
-                        continue
-                    yield result
-                elif found is None:
-                    unfinished += 1
-                else:
-                    missing = missing or found
-        if unfinished:
-            raise self.results.overdue(f"{unfinished} of {len(ids)} jobs have no result yet")
-        if missing is not None:
-            raise missing
-
-    async def _enqueue_batch(self, requests: Sequence[FetchRequest]) -> list[FetchJob]:
-        """One round trip. Repeating it is harmless: an id that is there already is not added again."""
-        now_ms = _now_ms()
-        queue = self.keys.queue
-        ids = self._ids.take(len(requests))
-        new: list[NewJob] = []
-        for i, request in enumerate(requests):
-            if request.key is not None:
-                ids[i] = id_for_key(request.key, queue)
-            payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms)
-            new.append(NewJob(ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
-        put = await self._run_enqueue(new)
-        jobs = [FetchJob(self, job_id) for job_id in ids[: put.arrived]]
-        conflicts = [
-            KeyConflict(request.key, ids[place])
-            for place, holder in put.existing
-            if (request := requests[place]).key is not None and not _holds(holder, request)
-        ]
-        problem: Any = put.problem
-        if conflicts and not isinstance(problem, asyncio.CancelledError):
-            if problem is not None:
-                conflicts[0].add_note(f"fetchq: and the batch was not put whole: {problem}")
-            problem = conflicts[0]
-        if problem is not None:
-            refused = {conflict.job_id for conflict in conflicts}
-            problem.enqueued = tuple(job for job in jobs if job.id not in refused)
-            raise problem
-        return jobs
-
-    async def _run_enqueue(self, jobs: Sequence[NewJob]) -> EnqueueReply:
-        self._check_open()
-        put = await self._writer.put(jobs)
-        if not isinstance(put.problem, RedisUnavailable | asyncio.CancelledError):
-            self.results.reached()
-        return put
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise FetchqError("the producer is closed")
-
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Around every command to Redis but those that enqueue."""
-        self._check_open()
-        with translated(self._redis):
-            yield
-        self.results.reached()
-
-    async def _payloads(self, job_ids: Sequence[str]) -> list[bytes | None]:
-        with self._guarded():
-            return await self._redis.mget([self.keys.job + job_id for job_id in job_ids]) if job_ids else []
-
-    async def _cancel_batch(self, job_ids: Sequence[str], payloads: Sequence[bytes | None]) -> list[CancelOutcome]:
-        jobs = [
-            CancelJob(job_id, *cancelled(job_id, payload, self.keys.queue))
-            for job_id, payload in zip(job_ids, payloads, strict=True)
-        ]
-        with self._guarded():
-            codes = await self._commands.cancel(self._runner, jobs)
-        return [_CANCEL_OUTCOMES[code] for code in codes]
-
-
-def _text(job_id: bytes) -> str:
-    return job_id.decode("utf-8", "surrogateescape")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _holds(holder: bytes, request: FetchRequest) -> bool:
-    """Whether a stored job or result is of the same request."""
-    try:
-        [held] = wire.deserialize(holder)["a"]
-        return wire.decode_request(held).same_work(request)
-    except (FetchqError, KeyError, TypeError, ValueError):  # of another version or another client: not the same
-        return False
+        return handles.as_completed(self.results, jobs, timeout_s)

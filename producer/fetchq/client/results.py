@@ -14,30 +14,30 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.errors import FetchqError, JobNotFound, RedisUnavailable, ResultTimeout
-from fetchq.store.errors import CONNECTION_ERRORS, place_of, translated, translation
-from fetchq.store.keys import Keys
+from fetchq.store.errors import CONNECTION_ERRORS, place_of, translation
+from fetchq.store.session import Session
+from fetchq.tasks import cancel_and_wait
 
 CHECK_S: Final = 2.0
 OUTAGE_S: Final = 10.0
 """How long Redis may be away before those who wait are told."""
-LOOK_BATCH: Final = 64
+CHECK_BATCH: Final = 64
 """Ids per round trip. Results are read whole: this bounds what one reply can hold."""
-_CANCEL_AGAIN_S: Final = 0.1
 _BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class ResultWaiter:
     """The results that one producer waits for. It holds a task and a connection only while somebody waits."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, check_s: float = CHECK_S, outage_s: float = OUTAGE_S) -> None:
-        self._redis = redis
-        self._keys = keys
+    def __init__(self, session: Session, *, check_s: float = CHECK_S, outage_s: float = OUTAGE_S) -> None:
+        self._session = session
+        self._redis = session.redis
+        self._keys = session.keys
         self._check_s = check_s
         self._outage_s = outage_s
         self._futures: dict[str, asyncio.Future[bytes]] = {}
@@ -53,8 +53,6 @@ class ResultWaiter:
         self._next_check = 0.0
         self._away_since: float | None = None
         self._away_why: FetchqError | None = None
-        self._reached = False
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"<ResultWaiter waiting={len(self._futures)} channels={len(self._ids)}>"
@@ -64,8 +62,7 @@ class ResultWaiter:
 
         It fails with `JobNotFound`, `RedisUnavailable` or `RedisRefused`. Since it is shared, it is awaited shielded.
         """
-        if self._closed:
-            raise FetchqError("the producer is closed")
+        self._session.check()
         future = self._futures.get(job_id)
         if future is None:
             channel = self._channel_of(job_id)
@@ -111,32 +108,25 @@ class ResultWaiter:
 
     async def look(self, job_ids: Sequence[str]) -> list[bytes | JobNotFound | None]:
         """One look at each: its stored result, that it is no job, or None where it has no result yet."""
-        if self._closed:
-            raise FetchqError("the producer is closed")
-        with translated(self._redis):
+        with self._session.guarded():
             return await self._ask(job_ids)
 
     def overdue(self, sentence: str) -> FetchqError:
         """The end of a wait that took too long: Redis's absence where that is why, else a `ResultTimeout`."""
         return self._away_why or ResultTimeout(sentence)
 
-    def reached(self) -> None:
-        """Redis has answered: from now on an outage is waited out before those who wait are told."""
-        self._reached = True
-
     async def aclose(self) -> None:
         """Ends the task and the connection; whoever still waits gets a `FetchqError`."""
-        self._closed = True
         runner, self._runner = self._runner, None
         if runner is not None:
-            await _cancel_and_wait(runner)
+            await cancel_and_wait(runner)
         await self._disconnect()
         self._fail_all(FetchqError("the producer was closed while a result was waited for"))
 
     async def _run(self) -> None:
         failures = 0
         # A cancellation can be lost: before Python 3.12 wait_for(), with which redis-py sends, drops some.
-        while not self._closed and await self._wait_for_work():
+        while not self._session.closed and await self._wait_for_work():
             try:
                 await self._subscribe()
                 await self._check()
@@ -149,7 +139,7 @@ class ResultWaiter:
             else:
                 failures = 0
                 self._away_since = self._away_why = None
-                self._reached = True
+                self._session.reached = True
 
     async def _wait_for_work(self) -> bool:
         """Sleeps until there is something to do; False when nobody has waited for a whole `check_s`."""
@@ -218,7 +208,7 @@ class ResultWaiter:
     async def _check(self) -> None:
         """Looks at all ids that want it; a job that is neither queued nor finished is no job."""
         while self._wanted:
-            batch = list(islice(self._wanted, LOOK_BATCH))
+            batch = list(islice(self._wanted, CHECK_BATCH))
             for job_id in batch:  # before the look, so that a push that comes during it is wanted again
                 del self._wanted[job_id]
             ids = [job_id for job_id in batch if job_id in self._futures]
@@ -263,7 +253,7 @@ class ResultWaiter:
 
     def _note_outage(self, problem: Exception) -> None:
         why = translation(self._redis, problem)
-        if not self._reached:  # nothing was ever there that could come back
+        if not self._session.reached:  # nothing was ever there that could come back
             self._fail_all(why)
             return
         now = asyncio.get_running_loop().time()
@@ -291,23 +281,12 @@ class ResultWaiter:
         self._subscribed.clear()
         self._confirmed.clear()
         if listener is not None:
-            await _cancel_and_wait(listener)
+            await cancel_and_wait(listener)
         if pubsub is not None:
             await _close(pubsub)
 
     def _channel_of(self, job_id: str) -> str:
         return self._keys.done + job_id[:PUSH_PREFIX_LEN]
-
-
-async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
-    """Cancels a task until it has ended.
-
-    Python 3.11's `asyncio.wait_for`, under which redis-py sends its commands, loses a cancellation that meets the end
-    of what it waits for (CPython issue 86296).
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
 
 
 async def _close(pubsub: PubSub) -> None:

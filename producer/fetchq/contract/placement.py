@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from fetchq.errors import InvalidRequest
 
@@ -24,6 +25,18 @@ _LANES: Final = {Priority.HIGH: "h", Priority.DEFAULT: "", Priority.LOW: "l"}
 def limit_key_of(request: FetchRequest) -> str:
     """The limit key as far as the request tells: the one it names, else the host of its URL."""
     return host_of(request.url) if request.limit_key is None else f"{KEY_PREFIX}{request.limit_key}"
+
+
+def lane_of(priority: Priority) -> str:
+    """The lane as scripts take it: `h`, `l`, or nothing for the default one."""
+    return _LANES[priority]
+
+
+def stored_limits_of(job: Mapping[str, Any]) -> tuple[str, str]:
+    """The limit key and the lane in the payload of a job that is not a fetch, as `enqueue_job` wrote them."""
+    key, priority = job.get("limit_key"), job.get("priority")
+    lane = _LANES[Priority(priority)] if priority in tuple(Priority) else ""
+    return f"{KEY_PREFIX}{key}" if isinstance(key, str) and key else "", lane
 
 
 def lane_and_deadline_of(request: FetchRequest) -> str:

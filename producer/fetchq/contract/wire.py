@@ -42,6 +42,8 @@ class StoredJob(
     kwargs: dict[Any, Any]
     at_ms: int
     tries: int | None = None
+    limit_key: str = ""
+    """Of a job that is not a fetch: the one given to `enqueue_job`."""
 
 
 class FinishedJob(msgspec.Struct, gc=False):
@@ -117,9 +119,19 @@ def encode_finished(job: FinishedJob) -> bytes:
     return _encoder.encode(job)
 
 
-def encode_job(function: str, args: tuple[Any, ...], kwargs: dict[str, Any], enqueue_time_ms: int) -> bytes:
-    """The payload of a job; raises `TypeError` for an argument that cannot be encoded."""
-    return _encoder.encode({"t": None, "f": function, "a": args, "k": kwargs, "et": enqueue_time_ms})
+def encode_job(
+    function: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    enqueue_time_ms: int,
+    tries: int | None = None,
+    **more: str,
+) -> bytes:
+    """The payload of a job; raises `TypeError` for an argument that cannot be encoded.
+
+    `more` are fields that arq ignores: `limit_key` and `priority` of a job that is not a fetch.
+    """
+    return _encoder.encode({"t": tries, "f": function, "a": args, "k": kwargs, "et": enqueue_time_ms, **more})
 
 
 def decode_request(value: object) -> FetchRequest:

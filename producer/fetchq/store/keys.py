@@ -9,7 +9,16 @@ from typing import Final
 
 import msgspec
 
+from fetchq.errors import InvalidRequest
+
 DEFAULT_QUEUE: Final = "arq:queue"
+MAX_QUEUE_CHARS: Final = 200
+
+
+def check_queue(name: object) -> None:
+    """Raises `InvalidRequest` for a name that no queue can have."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_QUEUE_CHARS or not name.isprintable():
+        raise InvalidRequest("queue", f"takes a name of 1 to {MAX_QUEUE_CHARS} printable characters")
 
 
 class Keys(msgspec.Struct, frozen=True):

@@ -38,7 +38,7 @@ def test_jobs_of_any_ids_are_claimed_renewed_and_finished_once(
 ) -> None:
     async def run() -> None:
         redis = EmbeddedRedis().client()
-        queue = await Queue.open(redis)
+        queue = Queue(redis)
         await queue.add(*ids, "bystander")
         claim = await queue.claim(count=len(ids))
         assert sorted(claim.ids) == sorted(ids)
@@ -64,7 +64,7 @@ def test_numbers_that_are_none_lose_no_job(runner: asyncio.Runner, number: str, 
 
     async def run() -> None:
         redis = EmbeddedRedis().client()
-        queue = await Queue.open(redis)
+        queue = Queue(redis)
         await queue.add("a", "b")
         await queue.claim()
         try:

@@ -162,7 +162,7 @@ async def test_a_cancelled_wait_is_over_and_says_what_was_taken(redis: Redis) ->
     async with Producer(redis, max_queued=10, when_full="wait", full_timeout_s=None) as producer:
         waiting = asyncio.create_task(producer.enqueue_many([URL] * 12))
         async with asyncio.timeout(PATIENCE_S):
-            while not producer._writer._room._waiters:  # ten in the queue may be more than the producer has heard of
+            while not producer._writer.capacity._waiters:  # ten in the queue may be more than the producer has heard of
                 await asyncio.sleep(0.01)
         assert await redis.zcard("arq:queue") == 10
         waiting.cancel()
@@ -216,7 +216,7 @@ async def test_a_thousand_who_wait_are_one_look_at_a_time_and_come_in_in_their_o
             order.append(number)
 
         waiting = [asyncio.create_task(enqueue(number)) for number in range(1000)]
-        while len(producer._writer._room._waiters) < 1000:
+        while len(producer._writer.capacity._waiters) < 1000:
             await asyncio.sleep(0.01)
         looks, tries = await _calls(admin, "zcard"), await _calls(admin, "evalsha")
         await asyncio.sleep(1.5)
@@ -248,12 +248,12 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
 
     monkeypatch.setattr(room, "_look", look_and_tell)
     await redis.zadd("arq:queue", {"a": 1, "b": 2})
-    turns = [room.new_turn() for _ in range(6)]
+    turns = [room.new_ticket() for _ in range(6)]
     let_in: asyncio.Queue[Ticket] = asyncio.Queue()
 
-    async def wait(turn: Ticket) -> None:
-        await room.wait(1, QueueFull("full"), None, turn)
-        let_in.put_nowait(turn)
+    async def wait(ticket: Ticket) -> None:
+        await room.wait(1, QueueFull("full"), None, ticket)
+        let_in.put_nowait(ticket)
 
     waiting = [asyncio.create_task(wait(turns[place])) for place in (4, 2, 0, 5, 3, 1)]
     async with asyncio.timeout(PATIENCE_S):
@@ -277,7 +277,7 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
 async def test_whoever_comes_later_waits_while_all_the_room_is_promised(redis: Redis) -> None:
     room = Capacity(redis, Keys(), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
     await redis.zadd("arq:queue", {"a": 1, "b": 2, "c": 3})
-    first, second, third = (room.new_turn() for _ in range(3))
+    first, second, third = (room.new_ticket() for _ in range(3))
     async with asyncio.timeout(PATIENCE_S):
         waiting = asyncio.create_task(room.wait(2, QueueFull("full"), None, first))
         await asyncio.sleep(SOON_S)
@@ -294,7 +294,7 @@ async def test_whoever_comes_later_waits_while_all_the_room_is_promised(redis: R
         room.end(second)
         assert await later == 2
         room.end(third)
-        assert await room.admit(1000, room.new_turn()) == 1000, "nothing is promised, and the script is to say"
+        assert await room.admit(1000, room.new_ticket()) == 1000, "nothing is promised, and the script is to say"
     await room.aclose()
 
 
@@ -309,7 +309,7 @@ async def test_a_job_that_waits_to_be_durable_takes_its_room_once(own_redis_serv
         await admin.zadd("arq:queue", {"a": 1, "b": 2})
         waiting = [asyncio.create_task(producer.enqueue(URL)) for _ in range(2)]
         async with asyncio.timeout(PATIENCE_S):
-            while len(producer._writer._room._waiters) < 2:
+            while len(producer._writer.capacity._waiters) < 2:
                 await asyncio.sleep(0.01)
             for of_theirs in (1, 2):
                 await _drain(admin, 1)
@@ -402,7 +402,7 @@ async def test_who_may_wait_outlasts_a_redis_without_memory(
         enqueueing = asyncio.create_task(producer.enqueue_many([request] * 30))
         jobs: list[Job] | None = None
         async with asyncio.timeout(PATIENCE_S):
-            while producer._writer._room._short is None:
+            while producer._writer.capacity._short is None:
                 await asyncio.sleep(0.01)
             assert not enqueueing.done()
             while not enqueueing.done():

@@ -39,7 +39,7 @@ Die = Callable[..., Awaitable[str]]
 @pytest_asyncio.fixture
 async def queue(redis: Redis) -> Queue:
     """The engine's scripts, whose clock begins now."""
-    queue = await Queue.open(redis)  # type: ignore[arg-type]  # it asks for nothing that arq adds
+    queue = Queue(redis)  # type: ignore[arg-type]  # it asks for nothing that arq adds
     seconds, micros = await redis.time()
     queue.now_ms = seconds * 1000 + micros // 1000
     return queue
@@ -74,14 +74,14 @@ def die(queue: Queue, producer: Producer) -> Die:
 
 
 async def ids_of(producer: Producer, **wanted: Any) -> list[str]:
-    return [letter.id async for letter in producer.dead.letters(**wanted)]
+    return [letter.id async for letter in producer.dead_letters.list(**wanted)]
 
 
 async def test_a_letter_says_what_was_asked_for_and_what_became_of_it(producer: Producer, die: Die) -> None:
     request = FetchRequest(url="http://a.test/x", tags=("feeds",), headers=(("Authorization", "Bearer secret"),))
     job_id = await die(request)
-    assert await producer.dead.count() == 1
-    letter = await producer.dead.get(job_id)
+    assert await producer.dead_letters.count() == 1
+    letter = await producer.dead_letters.get(job_id)
     assert (letter.id, letter.status, letter.error, letter.tries) == (job_id, FetchStatus.TIMEOUT, "too slow", 1)
     assert letter.request == request
     assert (letter.url, letter.host, letter.tags) == ("http://a.test/x", "a.test", ("feeds",))
@@ -93,10 +93,10 @@ async def test_a_letter_says_what_was_asked_for_and_what_became_of_it(producer: 
 
 async def test_a_letter_that_is_not_there_is_not_found(producer: Producer) -> None:
     with pytest.raises(DeadLetterNotFound, match="'nobody'"):
-        await producer.dead.get("nobody")
-    assert await producer.dead.retry_many(["nobody"]) == [RetryOutcome.NOT_FOUND]
-    assert await producer.dead.purge_many(["nobody"]) == [False]
-    assert await producer.dead.count() == 0
+        await producer.dead_letters.get("nobody")
+    assert await producer.dead_letters.retry_many(["nobody"]) == [RetryOutcome.NOT_FOUND]
+    assert await producer.dead_letters.purge_many(["nobody"]) == [False]
+    assert await producer.dead_letters.count() == 0
 
 
 async def test_letters_are_found_by_status_host_tag_and_age(producer: Producer, die: Die, queue: Queue) -> None:
@@ -134,12 +134,12 @@ async def test_a_retried_job_is_on_the_queue_under_its_id_as_if_it_were_new(
     job_id = await die()
     await queue.redis.set(producer.keys.attempts + job_id, "left over")
     await queue.redis.delete(producer.keys.wake)
-    payload = (await producer.dead.get(job_id)).payload
-    assert await producer.dead.retry_many([job_id]) == [RetryOutcome.RETRIED]
+    payload = (await producer.dead_letters.get(job_id)).payload
+    assert await producer.dead_letters.retry_many([job_id]) == [RetryOutcome.RETRIED]
     assert await producer.status(job_id) is JobStatus.QUEUED
     assert await queue.redis.get(producer.keys.job + job_id) == payload
     assert await queue.redis.llen(producer.keys.wake) == 1
-    assert await producer.dead.count() == 0
+    assert await producer.dead_letters.count() == 0
     left = sorted(await queue.redis.keys("*"))
     keys = producer.keys
     assert left == sorted(key.encode() for key in (keys.pending, keys.job + job_id, keys.wake, keys.hosts))
@@ -155,11 +155,11 @@ async def test_a_job_that_is_queued_or_running_again_is_not_retried(producer: Pr
     job_id = await die(request)
     await queue.redis.delete(producer.keys.result + job_id)
     assert (await producer.enqueue(request)).id == job_id
-    assert await producer.dead.retry_many([job_id]) == [RetryOutcome.ACTIVE]
+    assert await producer.dead_letters.retry_many([job_id]) == [RetryOutcome.ACTIVE]
     queue.now_ms += 60_000
     assert (await queue.claim(token="w.2")).ids == [job_id]
-    assert await producer.dead.retry_many([job_id]) == [RetryOutcome.ACTIVE]
-    assert await producer.dead.count() == 1
+    assert await producer.dead_letters.retry_many([job_id]) == [RetryOutcome.ACTIVE]
+    assert await producer.dead_letters.count() == 1
 
 
 async def test_a_letter_that_has_come_anew_is_not_the_one_that_was_meant(
@@ -167,15 +167,15 @@ async def test_a_letter_that_has_come_anew_is_not_the_one_that_was_meant(
 ) -> None:
     request = FetchRequest(url="http://a.test/", key="k")
     await die(request)
-    letters = producer.dead.letters()
+    letters = producer.dead_letters.list()
     first = await anext(letters)
     await letters.aclose()
-    await producer.dead.retry_many([first.id])
+    await producer.dead_letters.retry_many([first.id])
     queue.now_ms += 5
     await die(job_id=first.id)
-    assert await producer.dead._retry_batch([first]) == [RetryOutcome.ACTIVE]
-    assert await producer.dead._purge_places([]) == 0
-    assert await producer.dead.count() == 1
+    assert await producer.dead_letters._retry_batch([first]) == [RetryOutcome.ACTIVE]
+    assert await producer.dead_letters._purge_places([]) == 0
+    assert await producer.dead_letters.count() == 1
 
 
 async def test_a_retried_job_has_neither_its_deadline_nor_the_tries_that_a_client_claimed(
@@ -184,9 +184,9 @@ async def test_a_retried_job_has_neither_its_deadline_nor_the_tries_that_a_clien
     """With the deadline, which has passed by then, it would expire and be gone without a letter."""
     soon = datetime.now(UTC) + timedelta(seconds=60)
     job_id = await die(FetchRequest(url="http://a.test/", deadline=soon, timeout_s=7, retry=RetryPolicy(max_tries=2)))
-    job = wire.deserialize((await producer.dead.get(job_id)).payload)
+    job = wire.deserialize((await producer.dead_letters.get(job_id)).payload)
     claimed = await die(job_id=await _put(producer, "claimed", wire.serialize({**job, "t": 4})))
-    assert await producer.dead.retry_many([job_id, claimed]) == [RetryOutcome.RETRIED] * 2
+    assert await producer.dead_letters.retry_many([job_id, claimed]) == [RetryOutcome.RETRIED] * 2
     for retried in (job_id, claimed):
         again = wire.deserialize(await queue.redis.get(producer.keys.job + retried))
         assert again["t"] is None
@@ -200,18 +200,18 @@ async def test_what_was_no_job_is_kept_as_it_was(producer: Producer, die: Die) -
 
     for job_id, payload in {"pickle": pickle.dumps({"f": "work"}), "rubbish": b"\xc1\x00", "empty": b""}.items():
         await die(job_id=await _put(producer, job_id, payload), raised=Refused("no"))
-        letter = await producer.dead.get(job_id)
+        letter = await producer.dead_letters.get(job_id)
         assert (letter.payload, letter.whole, letter.job, letter.request) == (payload, True, None, None)
         assert (letter.status, letter.error, letter.host, letter.tags) == ("INTERNAL_ERROR", "Refused: no", None, ())
-        assert await producer.dead.retry_many([job_id]) == [RetryOutcome.RETRIED]
-        assert await producer._redis.get(producer.keys.job + job_id) == payload
+        assert await producer.dead_letters.retry_many([job_id]) == [RetryOutcome.RETRIED]
+        assert await producer._session.redis.get(producer.keys.job + job_id) == payload
 
 
 async def test_a_request_that_breaks_the_contract_is_shown_and_found_all_the_same(producer: Producer, die: Die) -> None:
     request = {"url": "http://a.test/", "color": "red", "tags": ["x"]}
     job: dict[str, Any] = {"t": None, "f": "fetch_data", "a": [request], "k": {}, "et": 1}
     await die(job_id=await _put(producer, "odd", wire.serialize(job)), status=FetchStatus.INVALID_JOB)
-    letter = await producer.dead.get("odd")
+    letter = await producer.dead_letters.get("odd")
     assert (letter.request, letter.url, letter.tags, letter.whole) == (None, "http://a.test/", ("x",), True)
     assert await ids_of(producer, host="a.test", tag="x", status="INVALID_JOB") == ["odd"]
 
@@ -226,9 +226,9 @@ async def test_a_payload_that_is_not_all_there_cannot_be_retried(
     if spoil == "list":
         await queue.redis.rpush(producer.keys.job + "a", "x")
     await die(job_id="a", raised=ValueError())
-    assert not (await producer.dead.get("a")).whole
-    assert await producer.dead.retry_many(["a"]) == [RetryOutcome.INCOMPLETE]
-    assert await producer.dead.count() == 1
+    assert not (await producer.dead_letters.get("a")).whole
+    assert await producer.dead_letters.retry_many(["a"]) == [RetryOutcome.INCOMPLETE]
+    assert await producer.dead_letters.count() == 1
 
 
 async def test_a_letter_that_cannot_be_read_says_so_and_can_be_purged(
@@ -239,19 +239,19 @@ async def test_a_letter_that_cannot_be_read_says_so_and_can_be_purged(
     await queue.redis.set(producer.keys.dead_letter + "bad", b"\x94 rubbish")
     await queue.redis.rpush(producer.keys.dead_letter + "list", "x")
     assert await ids_of(producer) == ["bad", good]
-    assert "cannot be read" in str((await producer.dead.get("bad")).error)
-    assert await producer.dead.retry_many(["bad", "gone", "list"]) == [
+    assert "cannot be read" in str((await producer.dead_letters.get("bad")).error)
+    assert await producer.dead_letters.retry_many(["bad", "gone", "list"]) == [
         RetryOutcome.INCOMPLETE,
         RetryOutcome.NOT_FOUND,
         RetryOutcome.NOT_FOUND,
     ]
-    assert [count async for count in producer.dead.purge_all()] == [4]
+    assert [count async for count in producer.dead_letters.purge_all()] == [4]
     assert await queue.redis.keys("fetchq:dead*") == []
 
 
 async def test_many_are_retried_in_batches_each_once(producer: Producer, queue: Queue) -> None:
     ids = await _bury_many(producer, queue, 2500)
-    outcomes = [counts async for counts in producer.dead.retry_all()]
+    outcomes = [counts async for counts in producer.dead_letters.retry_all()]
     assert outcomes == [{RetryOutcome.RETRIED: 1000}, {RetryOutcome.RETRIED: 1000}, {RetryOutcome.RETRIED: 500}]
     assert await queue.redis.zcard(producer.keys.pending) == 2500
     assert {job_id.decode() for job_id in await queue.redis.zrange(producer.keys.pending, 0, -1)} == set(ids)
@@ -261,7 +261,7 @@ async def test_many_are_retried_in_batches_each_once(producer: Producer, queue: 
 
 async def test_those_of_a_full_host_wait_for_its_turn_as_new_jobs_do(producer: Producer, queue: Queue) -> None:
     await _bury_many(producer, queue, 100, host="a.test")
-    assert [counts async for counts in producer.dead.retry_all()] == [{RetryOutcome.RETRIED: 100}]
+    assert [counts async for counts in producer.dead_letters.retry_all()] == [{RetryOutcome.RETRIED: 100}]
     assert await queue.redis.zcard(producer.keys.pending) == 100
     assert await queue.redis.zcard(producer.keys.waiting + "a.test") == 92
     assert await queue.redis.zscore(producer.keys.backlog, "a.test") == 92
@@ -272,10 +272,10 @@ async def test_those_of_a_full_host_wait_for_its_turn_as_new_jobs_do(producer: P
 async def test_many_of_one_millisecond_are_all_found_while_some_of_them_go(producer: Producer, queue: Queue) -> None:
     ids = await _bury_many(producer, queue, 3500, spread_ms=0)
     found: list[str] = []
-    async for letter in producer.dead.letters():
+    async for letter in producer.dead_letters.list():
         found.append(letter.id)
         if len(found) % 500 == 0:
-            await producer.dead.purge_many(found[-500::7])
+            await producer.dead_letters.purge_many(found[-500::7])
     assert sorted(found) == sorted(ids)
     assert len(await ids_of(producer, newest_first=True)) == 3500 - 7 * 72
 
@@ -286,29 +286,31 @@ async def test_those_that_the_filter_holds_for_are_retried_or_purged_and_no_othe
     stay = await die("http://stay.test/")
     retried = await die("http://again.test/")
     purged = await die(FetchRequest(url="http://stay.test/", tags=("old",)))
-    assert [counts async for counts in producer.dead.retry_all(host="again.test")] == [{RetryOutcome.RETRIED: 1}]
-    assert [count async for count in producer.dead.purge_all(tag="old")] == [1]
+    assert [counts async for counts in producer.dead_letters.retry_all(host="again.test")] == [
+        {RetryOutcome.RETRIED: 1}
+    ]
+    assert [count async for count in producer.dead_letters.purge_all(tag="old")] == [1]
     assert await ids_of(producer) == [stay]
     assert await producer.status(retried) is JobStatus.QUEUED
-    assert await producer.dead.purge_many([stay, purged]) == [True, False]
+    assert await producer.dead_letters.purge_many([stay, purged]) == [True, False]
 
 
 async def test_what_dies_again_while_all_are_retried_is_left(producer: Producer, queue: Queue, die: Die) -> None:
     await _bury_many(producer, queue, 1500)
-    batches = producer.dead.retry_all()
+    batches = producer.dead_letters.retry_all()
     first = await anext(batches)
     queue.now_ms += 3_600_000
     again = (await queue.claim(5, token="w.9")).ids
     for job_id in again:
         await queue.bury(job_id, "w.9")
     assert [first, *[counts async for counts in batches]] == [{RetryOutcome.RETRIED: 1000}, {RetryOutcome.RETRIED: 500}]
-    assert await producer.dead.count() == 5
+    assert await producer.dead_letters.count() == 5
 
 
 async def test_a_batch_is_bounded_in_bytes_too(producer: Producer, queue: Queue, die: Die) -> None:
     for number in range(9):
         await die(FetchRequest(url=f"http://a.test/{number}", method="POST", body=b"x" * (1 << 20)))
-    counts = [batch[RetryOutcome.RETRIED] async for batch in producer.dead.retry_all(host="a.test")]
+    counts = [batch[RetryOutcome.RETRIED] async for batch in producer.dead_letters.retry_all(host="a.test")]
     assert sum(counts) == 9
     assert max(counts) <= 5
 
@@ -316,22 +318,22 @@ async def test_a_batch_is_bounded_in_bytes_too(producer: Producer, queue: Queue,
 async def test_a_full_redis_refuses_a_retry_and_keeps_the_letter(redis_server: Any) -> None:
     client: Redis = connect(redis_server.url)
     async with Producer(client) as producer:
-        queue = await Queue.open(client)  # type: ignore[arg-type]
+        queue = Queue(client)  # type: ignore[arg-type]
         ids = await _bury_many(producer, queue, 10)
         await client.config_set("maxmemory", 1)
         try:
             with pytest.raises(RedisRefused, match="full"):
-                await producer.dead.retry_many(ids)
+                await producer.dead_letters.retry_many(ids)
         finally:
             await client.config_set("maxmemory", 0)
-        assert await producer.dead.count() == 10
+        assert await producer.dead_letters.count() == 10
         assert await client.exists(*(producer.keys.job + job_id for job_id in ids)) == 0
         assert await client.zcard(producer.keys.pending) == 0
     await client.aclose()
 
 
 async def test_ids_are_checked(producer: Producer) -> None:
-    for call in (producer.dead.retry_many, producer.dead.purge_many):
+    for call in (producer.dead_letters.retry_many, producer.dead_letters.purge_many):
         with pytest.raises(InvalidRequest, match="takes many"):
             await call("one")
         with pytest.raises(InvalidRequest, match="takes a string"):
@@ -343,7 +345,7 @@ async def test_a_letter_whose_coroutine_was_no_fetch_says_what_it_left(producer:
         await queue.add(job_id)
         await queue.claim()
         await queue.bury(job_id, said={"f": "work", "t": 2, "s": True, "r": value})
-    letters = {letter.id: letter async for letter in producer.dead.letters()}
+    letters = {letter.id: letter async for letter in producer.dead_letters.list()}
     assert {job_id: one.error for job_id, one in letters.items()} == {"text": "gave up", "map": '{"rows":3}'}
     assert {one.status for one in letters.values()} == {FetchStatus.INTERNAL_ERROR}
 
@@ -359,14 +361,14 @@ async def test_the_bytes_on_the_contracts_page_are_what_the_commit_writes_and_th
     await queue.claim()
     await queue.bury("a", said=said)
     assert await queue.redis.get(producer.keys.dead_letter + "a") == data
-    letter = await producer.dead.get("a")
+    letter = await producer.dead_letters.get("a")
     assert (letter.status, letter.error, letter.tries) == (FetchStatus.TIMEOUT, "no answer within 30 s", 3)
     assert letter.request == FetchRequest(url="https://example.org/")
 
 
 async def _put(producer: Producer, job_id: str, payload: bytes) -> str:
-    await producer._redis.set(producer.keys.job + job_id, payload)
-    await producer._redis.zadd(producer.keys.pending, {job_id: 1})
+    await producer._session.redis.set(producer.keys.job + job_id, payload)
+    await producer._session.redis.zadd(producer.keys.pending, {job_id: 1})
     return job_id
 
 

@@ -93,14 +93,14 @@ async def test_what_the_narrower_name_leaves_out_the_wider_one_says(producer: Pr
     await limits.set("*", concurrency=4, min_delay_s=0.25)
     await limits.set("*.example.org", rate="2/s", burst=5, concurrency=6)
     await limits.set("shop.example.org", concurrency=1)
-    assert await limits.get("SHOP.example.org") == HostLimits(
+    assert await limits.effective("SHOP.example.org") == HostLimits(
         concurrency=1, rate="2/s", burst=5, min_delay_s=0.25, paused=False
     )
-    assert await limits.get("example.org") == HostLimits(concurrency=4, min_delay_s=0.25, paused=False)
-    assert list(await limits.show()) == ["*", "*.example.org", "shop.example.org"]
+    assert await limits.effective("example.org") == HostLimits(concurrency=4, min_delay_s=0.25, paused=False)
+    assert list(await limits.list()) == ["*", "*.example.org", "shop.example.org"]
     assert await limits.clear("*")
     assert not await limits.clear("*")
-    assert (await limits.get("example.org")).concurrency == 8
+    assert (await limits.effective("example.org")).concurrency == 8
 
 
 @pytest.mark.asyncio
@@ -110,7 +110,7 @@ async def test_what_python_says_of_a_host_is_what_holds_for_its_jobs(producer: P
     for host in ("a.b.c.example", "b.c.example", "c.example"):
         jobs = await producer.enqueue_many(f"http://{host}/{number}" for number in range(10))
         queued = [await job.status() for job in jobs].count(JobStatus.QUEUED)
-        assert queued == (await producer.limits.get(host)).concurrency
+        assert queued == (await producer.limits.effective(host)).concurrency
 
 
 @pytest.mark.asyncio
@@ -129,10 +129,10 @@ async def test_a_paused_host_is_shown_as_such_and_its_jobs_wait(producer: Produc
     jobs = await producer.enqueue_many(["http://example.org/1", "http://example.org/2", "http://other.net/"])
     assert [await job.status() for job in jobs] == [JobStatus.DEFERRED, JobStatus.DEFERRED, JobStatus.QUEUED]
     [state] = await producer.hosts()
-    assert (state.host, state.waiting, state.paused, state.next_turn_s) == ("example.org", 2, True, None)
+    assert (state.host, state.waiting, state.paused, state.next_start_s) == ("example.org", 2, True, None)
     await producer.limits.resume("example.org")
     assert await jobs[0].status() is JobStatus.QUEUED
-    assert await producer.limits.show() == {}
+    assert await producer.limits.list() == {}
 
 
 @pytest.mark.asyncio
@@ -217,11 +217,11 @@ def test_the_sync_producer_sets_reads_and_pauses_too(redis_server: RedisServer) 
     with SyncProducer.from_url(redis_server.url) as producer:
         assert producer.limits.set("example.org", concurrency=1, rate="5/s") == HostLimits(concurrency=1, rate="5/s")
         producer.limits.pause("example.org")
-        assert producer.limits.get("example.org").paused
+        assert producer.limits.effective("example.org").paused
         producer.enqueue_many([f"http://example.org/{number}" for number in range(3)])
         assert [state.waiting for state in producer.hosts()] == [3]
         producer.limits.resume("example.org")
-        assert producer.limits.show() == {"example.org": HostLimits(concurrency=1, rate="5/s")}
+        assert producer.limits.list() == {"example.org": HostLimits(concurrency=1, rate="5/s")}
         assert producer.limits.clear("example.org")
         producer.pause()
         producer.resume()

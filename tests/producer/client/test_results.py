@@ -24,6 +24,7 @@ from fetchq import (
 )
 from fetchq.client.results import CHECK_S, OUTAGE_S, ResultWaiter
 from fetchq.store.connection import connect
+from fetchq.store.session import Session
 
 URL = "https://example.org/"
 
@@ -143,7 +144,7 @@ async def test_a_fault_of_the_waiting_itself_reaches_those_who_wait(
     async def break_down() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(producer.results, "_look", break_down)
+    monkeypatch.setattr(producer.results, "_check", break_down)
     with pytest.raises(FetchqError, match="ZeroDivisionError"):
         await producer.job("a").result(timeout_s=30)
 
@@ -221,7 +222,7 @@ async def test_a_call_of_ones_own_coroutine_gives_its_value_or_raises_its_error(
     assert await good.value(timeout_s=5) == {"links": 3}
     with pytest.raises(JobFailed, match="ValueError: no links"):
         await bad.value(timeout_s=5)
-    with pytest.raises(FetchqError, match=r"not a fetch: its value is read with value\(\)"):
+    with pytest.raises(FetchqError, match=r"not a fetch: read its value with value\(\)"):
         await producer.job(good.id).result(timeout_s=5)
 
 
@@ -350,7 +351,7 @@ async def test_a_push_that_comes_while_a_look_is_under_way_is_not_lost(
 ) -> None:
     slow = SlowReplies(redis)
     slow.gate.set()
-    results = ResultWaiter(slow, producer.keys)
+    results = ResultWaiter(Session(slow, producer.keys))
     first, second = await producer.enqueue_many([URL, URL])
     waiter = asyncio.create_task(results.wait(first.id))
     await _subscribed(results)
@@ -422,7 +423,7 @@ async def test_closing_ends_a_listener_that_lost_its_first_cancellation(redis: R
         waiter = asyncio.create_task(job.result())
         await _subscribed(producer.results)
         async with asyncio.timeout(5):
-            await producer.results.aclose()
+            await producer.aclose()
     with pytest.raises(FetchqError, match="closed"):
         await waiter
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -167,21 +167,21 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
             more = await producer.enqueue("http://127.0.0.1:9999/", retry=RetryPolicy(max_tries=1))
             assert (await more.result(timeout_s=20)).status is FetchStatus.CONNECT_ERROR
             async with Producer.from_url(user_url(redis_server, Role.OPERATOR)) as operator:
-                assert await operator.dead.count() == 2
-                assert (await operator.dead.get(lost.id)).id == lost.id
-                assert lost.id in [letter.id async for letter in operator.dead.letters()]
-                assert lost.id in [letter.id async for letter in operator.dead.letters(newest_first=True)]
-                assert await operator.dead.retry_many([lost.id]) == ["retried"]
+                assert await operator.dead_letters.count() == 2
+                assert (await operator.dead_letters.get(lost.id)).id == lost.id
+                assert lost.id in [letter.id async for letter in operator.dead_letters.list()]
+                assert lost.id in [letter.id async for letter in operator.dead_letters.list(newest_first=True)]
+                assert await operator.dead_letters.retry_many([lost.id]) == ["retried"]
                 await wait_until(lambda: admin.zscore("fetchq:dead:arq:queue", lost.id) is not None)
-                assert await operator.dead.purge_many([lost.id]) == [True]
-                assert sum([count async for count in operator.dead.purge_all()]) == 1
+                assert await operator.dead_letters.purge_many([lost.id]) == [True]
+                assert sum([count async for count in operator.dead_letters.purge_all()]) == 1
                 await operator.limits.pause("example.org")
                 await producer.enqueue("http://example.org/")
                 assert [state.host for state in await operator.hosts()] == ["example.org"]
                 assert await show_queue_state(True, 10, settings) == 0
                 await operator.limits.set("*", concurrency=3, rate="5/s")
-                assert (await operator.limits.get("example.org")).paused
-                assert list(await operator.limits.show()) == ["*", "example.org"]
+                assert (await operator.limits.effective("example.org")).paused
+                assert list(await operator.limits.list()) == ["*", "example.org"]
                 await operator.pause()
                 await operator.limits.resume("example.org")
                 assert await operator.limits.clear("*")

@@ -117,7 +117,7 @@ async def test_a_host_is_cancelled_with_what_runs_of_it(redis: ArqRedis, make_wo
 
 
 async def _no_tokens(producer: Producer) -> bool:
-    count: int = await producer._redis.llen(producer.keys.wake)  # type: ignore[misc]  # redis-py 5 types it as either
+    count: int = await producer._session.redis.llen(producer.keys.wake)
     return count == 0
 
 

@@ -176,7 +176,7 @@ def test_a_key_conflict_in_a_batch_names_jobs_that_need_no_await(producer: SyncP
 def test_what_is_no_iterable_is_refused(producer: SyncProducer) -> None:
     with pytest.raises(InvalidRequest, match="not NoneType"):
         producer.enqueue_many(None)  # type: ignore[arg-type]  # that is the point
-    with pytest.raises(InvalidRequest, match=r"goes to enqueue\(\)"):
+    with pytest.raises(InvalidRequest, match=r"single one is for enqueue\(\)"):
         producer.enqueue_many(URL)
 
 
@@ -190,7 +190,7 @@ def test_a_call_in_the_event_loops_own_thread_is_refused_and_does_not_hang(produ
         except FetchqError as problem:
             refused.set_result(str(problem))
 
-    producer._started()._loop.call_soon_threadsafe(call)
+    producer._mirrored()[0]._loop.call_soon_threadsafe(call)
     assert "own event loop" in refused.result(timeout=30)
 
 
@@ -204,7 +204,7 @@ def test_all_jobs_of_a_tag_are_cancelled(producer: SyncProducer) -> None:
 
 def test_it_has_the_methods_of_producer() -> None:
     def public(kind: type) -> set[str]:
-        return {name for name, value in vars(kind).items() if callable(value) and not name.startswith("_")}
+        return {name for name, value in vars(kind).items() if callable(value) and name[0] != "_"}
 
     assert public(Producer) - {"aclose"} == public(SyncProducer) - {"close"}
 
@@ -245,7 +245,7 @@ def test_closing_it_ends_the_wait_of_another_thread(url: str) -> None:
     waiter = threading.Thread(target=wait)
     waiter.start()
     until = time.monotonic() + 30
-    while not producer._started().producer.results._futures and time.monotonic() < until:
+    while not producer._mirrored()[1].results._futures and time.monotonic() < until:
         time.sleep(0.005)
     producer.close()
     with pytest.raises(FetchqError, match="closed"):

@@ -59,7 +59,7 @@ def test_a_fetch_that_used_up_its_tries_is_listed_shown_and_retried_under_its_id
     job_id = made.stdout.strip()
     missing = fetchq.run("enqueue", f"{site.url}/nowhere", environ=environ).stdout.strip()
     assert fetchq.run("worker", "--burst", environ=environ).returncode == 0
-    assert json.loads(fetchq.run("status", "--json", environ=environ).stdout)["dead"] == 1
+    assert json.loads(fetchq.run("status", "--json", environ=environ).stdout)["dead_letters"] == 1
 
     listed = fetchq.run("dead", "list", environ=environ)
     assert listed.returncode == 0
@@ -126,7 +126,7 @@ def test_many_are_retried_or_purged_by_filters_or_all_at_once(fetchq: Fetchq, re
     state = json.loads(fetchq.run("status", "--json", environ=environ).stdout)
     with client(redis_server) as direct:  # all of one host: those that it has no room for wait for it
         assert direct.zcard(KEYS.pending) == 30
-    assert state["dead"] == 0
+    assert state["dead_letters"] == 0
 
 
 def test_those_that_are_queued_again_already_are_told_of(fetchq: Fetchq, redis_server: RedisServer) -> None:
@@ -225,12 +225,12 @@ def test_a_list_that_nobody_reads_on_ends_without_a_word(fetchq: Fetchq, redis_s
 def test_the_synchronous_producer_has_the_same(redis_server: RedisServer) -> None:
     ids = bury(redis_server, 4)
     with SyncProducer.from_url(redis_server.url) as producer:
-        assert producer.dead.count() == 4
-        assert [letter.id for letter in producer.dead.letters(newest_first=True, status="TIMEOUT")] == ids[::-1]
-        assert producer.dead.get(ids[0]).url == "http://a.test/"
-        assert producer.dead.retry_many(ids[:1]) == ["retried"]
-        assert producer.dead.purge_many(ids[:2]) == [False, True]
-        assert [dict(counts) for counts in producer.dead.retry_all(host="a.test", older_than_s=0)] == [{"retried": 2}]
+        assert producer.dead_letters.count() == 4
+        assert [letter.id for letter in producer.dead_letters.list(newest_first=True, status="TIMEOUT")] == ids[::-1]
+        assert producer.dead_letters.get(ids[0]).url == "http://a.test/"
+        assert producer.dead_letters.retry_many(ids[:1]) == ["retried"]
+        assert producer.dead_letters.purge_many(ids[:2]) == [False, True]
+        assert list(producer.dead_letters.retry_all(host="a.test", older_than_s=0)) == [{"retried": 2}]
         bury(redis_server, 3, prefix="again")
-        assert list(producer.dead.purge_all()) == [3]
-        assert producer.dead.count() == 0
+        assert list(producer.dead_letters.purge_all()) == [3]
+        assert producer.dead_letters.count() == 0

@@ -174,7 +174,7 @@ async def test_a_key_of_the_queue_with_rubbish_in_it_stops_the_worker_until_it_i
             assert [await job.value(timeout_s=20) for job in jobs] == ["done"] * 50
     said = Counter(record.message.split()[0] for record in caplog.records)
     assert said["redis.away:"] <= 1
-    assert said["commit.waits"] <= 1
+    assert said["commit.delayed"] <= 1
     assert runs.total() >= 50
 
 

@@ -15,9 +15,9 @@ from arq.connections import ArqRedis
 from tests.support.redis_server import RedisServer
 from tests.support.running import wait_until
 
+from fetchq.inspect.workers import live_workers
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
-from fetchq_worker.engine.upkeep.presence import live_workers
 
 pytestmark = pytest.mark.asyncio
 

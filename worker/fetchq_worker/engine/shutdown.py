@@ -1,56 +1,83 @@
-"""Stopping: what runs ends or is given back, and nothing that was finished is forgotten."""
+"""Stopping: runs end or their jobs go back to the queue, and every outcome is committed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
-from fetchq.store.engine_scripts import REDIS_ERRORS
-from fetchq_worker.engine.queue.commit import Action, Outcome
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from fetchq.store.errors import REDIS_ERRORS
+from fetchq_worker.engine.queue.claim import Claim
+from fetchq_worker.engine.queue.commit import Committer
+from fetchq_worker.engine.queue.lease import Leases
+from fetchq_worker.engine.queue.outcome import Action, Outcome
 
 logger = logging.getLogger("fetchq.engine")
 
 CANCELLED_RUN_S: Final = 10.0
-"""How long a cancelled run may take to clean up before its job is given back without it."""
+"""How long a cancelled run may take to clean up before its job is requeued without it."""
 LAST_COMMIT_S: Final = 5.0
-"""How long a stopping worker tries to hear of its last claim and to commit while Redis is away or hung."""
+"""How long a stopping worker waits for its last claim and commit while Redis is away or hung."""
 
 
-async def drain(worker: Worker) -> None:
-    """Waits for what runs, gives back what did not finish, and commits it all."""
-    running = tuple(worker.tasks.values())
+async def wait_grace(
+    tasks: Mapping[Any, asyncio.Task[Any]], claiming: Callable[[], asyncio.Task[Claim] | None], grace_s: float
+) -> None:
+    """Returns when all runs have ended, those of a claim under way included, or after `grace_s`."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + grace_s
+    while (left_s := until - loop.time()) > 0:
+        running: set[asyncio.Task[Any]] = set(tasks.values())
+        claim = claiming()
+        if claim is not None and not claim.done():
+            running.add(claim)
+        if not running:
+            return
+        await asyncio.wait(running, timeout=left_s)
+
+
+async def drain(
+    tasks: Iterable[asyncio.Task[Any]],
+    leases: Leases,
+    committer: Committer,
+    claiming: asyncio.Task[Claim] | None,
+    *,
+    cancelled: bool,
+) -> None:
+    """Waits for the runs, requeues the jobs of those that did not finish, and commits it all.
+
+    `cancelled`: the runs were cancelled, so the wait for them is bounded.
+    """
+    running = tuple(tasks)
     if running:
-        await asyncio.wait(running, timeout=CANCELLED_RUN_S if worker.stopping else None)
-    _give_back_unfinished(worker)
+        await asyncio.wait(running, timeout=CANCELLED_RUN_S if cancelled else None)
+    _requeue_unfinished(leases, committer)
     try:
         async with asyncio.timeout(LAST_COMMIT_S):
-            await _give_back_unstarted_claim(worker)
-            await worker.committer.flush()
+            await _requeue_unstarted(claiming, committer)
+            await committer.flush()
     except TimeoutError:
-        logger.warning("stop.commit_timed_out after %0.1fs", LAST_COMMIT_S)
-    await worker.committer.aclose()
+        logger.warning("shutdown.commit_timed_out after %0.1fs", LAST_COMMIT_S)
+    await committer.aclose()
 
 
-async def _give_back_unstarted_claim(worker: Worker) -> None:
-    """A claim that was on its way when the worker was told to stop has taken jobs that nobody runs."""
-    if worker.claiming is None:
+async def _requeue_unstarted(claiming: asyncio.Task[Claim] | None, committer: Committer) -> None:
+    """The jobs of a claim that was under way when the worker was told to stop have no run."""
+    if claiming is None:
         return
     try:
-        claim = await worker.claiming
+        claim = await claiming
     except REDIS_ERRORS as problem:
-        logger.warning("stop.claim_unheard: %s", problem)
+        logger.warning("shutdown.claim_unacknowledged: %s", problem)
         return
     for lease in claim.leases:
-        worker.committer.add(Outcome(lease, Action.RELEASE))
+        committer.add(Outcome(lease, Action.RELEASE))
 
 
-def _give_back_unfinished(worker: Worker) -> None:
-    """A task that was cancelled before its first step left its lease behind; so did a run that would not end."""
-    for lease in tuple(worker.leases):
-        lease.lost = True  # whatever its run may still do, it decides nothing any more
-        worker.leases.discard(lease)
-        worker.committer.add(Outcome(lease, Action.RELEASE))
+def _requeue_unfinished(leases: Leases, committer: Committer) -> None:
+    """A task that was cancelled before its first step leaves its lease; so does a run that does not end."""
+    for lease in tuple(leases):
+        lease.lose()  # if its run still ends, that has no outcome
+        leases.discard(lease)
+        committer.add(Outcome(lease, Action.RELEASE))

@@ -41,7 +41,7 @@ class FetchGate:
 
     async def open(self, redis: Redis, keys: Keys) -> None:
         self.policy = await agreed_policy(redis, keys, self._limit_by)
-        self.cooldowns = await Cooldowns.open(redis, keys, **self._cooldown_limits_s)
+        self.cooldowns = Cooldowns(redis, keys, **self._cooldown_limits_s)
 
     def use(self, resolver: Resolver) -> None:
         """Looks addresses up with `resolver`, which applies the egress policy of the fetches."""

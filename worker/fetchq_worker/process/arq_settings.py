@@ -21,8 +21,9 @@ from fetchq.store.address import RedisAddress
 from fetchq.store.connection import CONNECT_TIMEOUT_S
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
-from fetchq_worker.fetch.http.client import Fetcher
-from fetchq_worker.fetch.job.coroutine import MAX_CRASHES, fetch_data, finish_if_crashed
+from fetchq_worker.fetch.attempt.fetcher import Fetcher
+from fetchq_worker.fetch.job.coroutine import fetch_data, finish_if_crashed
+from fetchq_worker.fetch.job.crashes import MAX_CRASHES
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.politeness.gate import FetchGate
 from fetchq_worker.settings import InvalidSetting, Settings
@@ -90,7 +91,7 @@ def worker_settings(
 def fetch_function() -> Function:
     """`fetch_data` as it is registered with a worker."""
     known = func(fetch_data, name=FETCH_FUNCTION, timeout=FETCH_TIMEOUT_S, max_tries=FETCH_MAX_TRIES)
-    return CountsOwnAttempts(**vars(known), unjudged_starts=MAX_CRASHES, finish_if_crashed=finish_if_crashed)
+    return CountsOwnAttempts(**vars(known), unchecked_starts=MAX_CRASHES, finish_if_crashed=finish_if_crashed)
 
 
 class _DiscreetRedisSettings(RedisSettings):
@@ -135,7 +136,7 @@ def _hooks(settings: Settings, gate: FetchGate, keys: Keys, theirs: dict[str, An
         ctx["outcomes"] = Counter()  # each job's ctx is a copy of this one, so all jobs share the counter
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
         if gate.cooldowns is not None:
-            gate.use(ctx["fetcher"].resolver)
+            gate.use(ctx["fetcher"].client.resolver)
             ctx["feedback"] = Feedback(gate.cooldowns, gate.policy, circuit_breaker=settings.circuit_breaker)
         await _run(theirs.get("on_startup"), ctx)
 

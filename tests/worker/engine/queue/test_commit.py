@@ -147,7 +147,7 @@ async def test_a_job_that_has_left_something_behind_says_so_however_often_it_goe
     await queue.commit(("a", "w.1", "release_traced"))
     ways_back = [
         queue.commit(("a", "w.2", "release")),
-        queue.give_back("w.3"),
+        queue.return_claims("w.3"),
         _parked(queue, "a", "w.4"),
         queue.commit(("a", "w.5", "release_traced")),
     ]
@@ -229,7 +229,7 @@ async def test_an_abort_is_found_by_the_worker_that_runs_the_job_and_by_no_other
     await queue.claim(1, token="me.1")
     await queue.claim(1, token="you.1")
     await queue.redis.zadd(queue.keys.abort, {"mine": T0, "theirs": T0})
-    assert await queue.look_at_aborts(mine="me.") == [0, 0, [b"mine"]]
+    assert await queue.find_aborts(mine="me.") == (0, False, [b"mine"])
 
 
 @pytest.mark.asyncio
@@ -237,7 +237,7 @@ async def test_an_abort_brings_a_waiting_job_to_the_front(queue: Queue) -> None:
     await queue.add(*"abc")
     await queue.add("deferred", due_ms=T0 + 1_000_000)
     await queue.redis.zadd(queue.keys.abort, {"deferred": T0})
-    assert (await queue.look_at_aborts())[1] == 1
+    assert (await queue.find_aborts()).any_brought_forward
     assert (await queue.claim(1)).jobs[0][::4] == ("deferred", True)
 
 
@@ -246,7 +246,7 @@ async def test_an_abort_of_a_job_that_is_gone_is_forgotten_after_a_minute(queue:
     await queue.redis.set(queue.keys.job + "of another queue", b"x")
     asked = {"of another queue": T0 - 100_000, "gone": T0 - 61_000, "fresh": T0 - 59_000}
     await queue.redis.zadd(queue.keys.abort, asked)
-    await queue.look_at_aborts()
+    await queue.find_aborts()
     assert sorted(await queue.redis.zrange(queue.keys.abort, 0, -1)) == [b"fresh", b"of another queue"]
 
 
@@ -258,7 +258,7 @@ async def test_aborts_are_looked_at_page_by_page(queue: Queue) -> None:
     passed, rounds = 0, 0
     running: list[bytes] = []
     while not running and rounds < 10:
-        passed, _, running = await queue.look_at_aborts(passed=passed, count=10)
+        passed, _, running = await queue.find_aborts(offset=passed, count=10)
         rounds += 1
     assert (running, rounds) == ([b"mine"], 3)
 

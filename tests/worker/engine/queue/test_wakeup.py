@@ -17,7 +17,9 @@ from tests.worker.engine.conftest import MakeWorker
 from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
 from fetchq.store.connection import connect
+from fetchq.tasks import cancel_and_wait
 from fetchq_worker.engine import Worker
+from fetchq_worker.engine.queue.wakeup import WakeEvent
 
 pytestmark = pytest.mark.asyncio
 
@@ -75,16 +77,16 @@ async def test_a_wake_that_a_full_worker_took_is_passed_on(redis: ArqRedis, make
 
     worker = make_worker([func(work, name="work")], max_jobs=1, poll_delay=60)
     async with running(worker):
-        waker = worker._waker
+        waker = worker._claims.waker
         while waker is None:
             await asyncio.sleep(0)
-            waker = worker._waker
+            waker = worker._claims.waker
         await redis.enqueue_job("work")
         await redis.rpush(worker.keys.wake, b"1")  # type: ignore[misc]
         await wait_until(lambda: worker.running_count == 1)
         waker.token_taken = True  # one more token, taken by the BLPOP that was still under way
         await redis.enqueue_job("work")
-        worker._wake_event.ring()
+        worker._wake_event.set()
         await wait_until(lambda: _length_is(redis, worker.keys.wake, 1))
         release.set()
 
@@ -127,3 +129,20 @@ async def test_a_pool_of_a_few_connections_is_enough(redis_server: RedisServer, 
 
 async def _length_is(redis: ArqRedis, key: str, length: int) -> bool:
     return bool(await redis.llen(key) == length)  # type: ignore[misc]
+
+
+async def test_an_event_that_is_set_before_the_wait_ends_one_wait_only() -> None:
+    event = WakeEvent()
+    event.set()
+    event.set()
+    assert await event.wait(60) is True
+    assert await event.wait(0.001) is False
+
+
+async def test_an_event_can_be_waited_for_again_after_a_cancelled_wait() -> None:
+    event = WakeEvent()
+    waiting = asyncio.create_task(event.wait(60))
+    await asyncio.sleep(0)
+    await cancel_and_wait(waiting)
+    event.set()
+    assert await event.wait(60) is True

@@ -15,7 +15,7 @@ from tests.support.scripted_queue import DAY_MS, T0, Queue
 from tests.worker.engine.conftest import MakeWorker
 
 from fetchq.store.keys import Keys
-from fetchq_worker.engine.run.dead_letters import MAX_MESSAGE_CHARS, MAX_SAID_BYTES
+from fetchq_worker.engine.run.dead_letters import MAX_ENCODED_BYTES, MAX_MESSAGE_CHARS
 
 pytestmark = pytest.mark.asyncio
 
@@ -176,7 +176,7 @@ async def test_a_coroutine_that_raises_and_a_job_that_cannot_be_run_leave_letter
 
 
 async def test_a_coroutine_that_returns_can_say_what_is_to_be_kept(make_worker: MakeWorker, redis: ArqRedis) -> None:
-    kept: dict[str, Any] = {"word": "kept", "huge": "x" * MAX_SAID_BYTES, "no form": object(), "nothing": None}
+    kept: dict[str, Any] = {"word": "kept", "huge": "x" * MAX_ENCODED_BYTES, "no form": object(), "nothing": None}
 
     async def give_up(ctx: dict[str, Any], what: str) -> str:
         ctx["fetchq"].dead_letter = kept[what]

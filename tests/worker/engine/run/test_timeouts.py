@@ -7,6 +7,7 @@ import asyncio
 import pytest
 import pytest_asyncio
 
+from fetchq_worker.engine.queue.lease import CancelReason, Lease
 from fetchq_worker.engine.run.timeouts import Timeouts
 
 pytestmark = pytest.mark.asyncio
@@ -100,3 +101,27 @@ async def test_a_length_that_is_no_longer_used_is_forgotten(timeouts: Timeouts) 
     async with asyncio.timeout(5):
         while timeouts._by_length:
             await asyncio.sleep(0.005)
+
+
+async def test_timeouts_cancel_only_runs_that_take_too_long() -> None:
+    timeouts = Timeouts(asyncio.get_running_loop())
+    ended: list[str] = []
+
+    async def run(name: str, timeout_s: float, for_s: float) -> None:
+        mine = Lease(b"job", "w.1", b"", 0, 1)
+        mine.task = asyncio.current_task()
+        mine.start()
+        timeouts.start(mine, timeout_s)
+        try:
+            await asyncio.sleep(for_s)
+            ended.append(f"{name} done")
+        except asyncio.CancelledError:
+            ended.append(f"{name} late {mine.cancel_reason is CancelReason.TIMEOUT}")
+        finally:
+            timeouts.stop(mine, timeout_s)
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(
+            run("a", 0.05, 60), run("b", 0.05, 0), run("c", 0.2, 60), run("d", 60, 0.3), run("e", 0.05, 60)
+        )
+    assert ended == ["b done", "a late True", "e late True", "c late True", "d done"]

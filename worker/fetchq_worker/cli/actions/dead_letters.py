@@ -46,7 +46,7 @@ async def list_letters(wanted: Mapping[str, str], limit: int | None, as_json: bo
     which = _filter(wanted)
     shown = 0
     async with reached_producer(settings) as producer:
-        async for letter in producer.dead.letters(newest_first=True, **which):
+        async for letter in producer.dead_letters.list(newest_first=True, **which):
             line = line_of(letter)
             sys.stdout.buffer.write(_encoder.encode(line) + b"\n" if as_json else _text(line).encode())
             shown += 1
@@ -58,7 +58,7 @@ async def list_letters(wanted: Mapping[str, str], limit: int | None, as_json: bo
 async def show_letter(job_id: str, secrets: bool, payload: bool, settings: Settings) -> ExitStatus:
     """Prints a letter as JSON, or with `payload` the job's bytes alone."""
     async with reached_producer(settings) as producer:
-        letter = await producer.dead.get(job_id)
+        letter = await producer.dead_letters.get(job_id)
     if payload:
         sys.stdout.buffer.write(letter.payload)
         if not letter.whole:
@@ -75,7 +75,7 @@ async def retry(job_ids: Sequence[str], wanted: Mapping[str, str], everything: b
     if not job_ids:
         return await _retry_all(which, settings)
     async with reached_producer(settings) as producer:
-        outcomes = await producer.dead.retry_many(job_ids)
+        outcomes = await producer.dead_letters.retry_many(job_ids)
     for job_id, outcome in zip(job_ids, outcomes, strict=True):
         sys.stdout.write(f"{printable(job_id)} {outcome}\n")
     for job_id, outcome in zip(job_ids, outcomes, strict=True):
@@ -90,7 +90,7 @@ async def purge(job_ids: Sequence[str], wanted: Mapping[str, str], everything: b
     if not job_ids:
         return await _purge_all(which, settings)
     async with reached_producer(settings) as producer:
-        purged = await producer.dead.purge_many(job_ids)
+        purged = await producer.dead_letters.purge_many(job_ids)
     for job_id, there in zip(job_ids, purged, strict=True):
         sys.stdout.write(f"{printable(job_id)} {'purged' if there else RetryOutcome.NOT_FOUND}\n")
     if not all(purged):
@@ -103,8 +103,8 @@ async def _retry_all(which: DeadFilter, settings: Settings) -> ExitStatus:
     progress = _Paced(tally)
     try:
         async with reached_producer(settings) as producer:
-            progress.total = None if which else await producer.dead.count()
-            async for counts in producer.dead.retry_all(**which):
+            progress.total = None if which else await producer.dead_letters.count()
+            async for counts in producer.dead_letters.retry_all(**which):
                 tally.counts.update(counts)
                 tally.failed = tally.done - tally.counts[RetryOutcome.RETRIED]
                 progress.show()
@@ -119,8 +119,8 @@ async def _purge_all(which: DeadFilter, settings: Settings) -> ExitStatus:
     progress = _Paced(tally)
     try:
         async with reached_producer(settings) as producer:
-            progress.total = None if which else await producer.dead.count()
-            async for count in producer.dead.purge_all(**which):
+            progress.total = None if which else await producer.dead_letters.count()
+            async for count in producer.dead_letters.purge_all(**which):
                 tally.counts[RetryOutcome.NOT_FOUND] += count  # which is what they are from now on
                 progress.show()
     finally:

@@ -38,8 +38,8 @@ def _row(state: HostState) -> tuple[str, ...]:
 def _turn(state: HostState) -> str:
     if state.paused:
         return "paused"
-    if state.cooling_s is not None:
-        return f"cooling, {state.cooling_s:,.1f} s"
-    if state.next_turn_s is not None:
-        return f"in {state.next_turn_s:,.1f} s"
+    if state.cooldown_s is not None:
+        return f"cooling, {state.cooldown_s:,.1f} s"
+    if state.next_start_s is not None:
+        return f"in {state.next_start_s:,.1f} s"
     return "when one ends" if state.waiting else ""

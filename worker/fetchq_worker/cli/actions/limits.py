@@ -35,9 +35,9 @@ async def show_limits(host: str | None, as_json: bool, settings: Settings) -> Ex
     """Prints a line for each name, or one of what holds for `host`."""
     async with reached_producer(settings) as producer:
         if host is None:
-            limits = await producer.limits.show()
+            limits = await producer.limits.list()
         else:
-            limits = {name_of(host): await producer.limits.get(host)}
+            limits = {name_of(host): await producer.limits.effective(host)}
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(limits) + b"\n")
     elif limits:

@@ -1,4 +1,4 @@
-"""Admission: a claimed job starts if its limit key has room for it; otherwise it waits in the queue of its key."""
+"""Admission: a claimed job starts if its limit key has a free slot; otherwise it is parked in the key's own queue."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
-from fetchq.store.engine_scripts import Scripts
+from fetchq.store.commands import AdmitJob, JobCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 from .lease import Lease
 
 WILL_NOT_RUN: Final = "0"
-"""A deadline that has passed: the job starts only to end at once, under no limit, and its place goes to the next."""
+"""A deadline in the past, for an aborted job: it is admitted under no limit and ends at once."""
 
 
 class Limit(NamedTuple):
-    """What a job says of its limits."""
+    """The limits under which a job runs."""
 
     key: str
-    """Empty: none, it starts at once."""
+    """Its limit key; empty: none, it starts at once."""
     deadline_ms: str = ""
     """Since the epoch; empty: none."""
-    heeds: str = ""
-    """Another key for which it does not count, but whose cooling-off and pause hold it up too; empty: none."""
+    also_respects: str = ""
+    """Another key, for which it does not count, but whose cooldown and pause hold it back too; empty: none."""
 
 
 class Gate(Protocol):
-    """What the engine is told of limits: to which key those of a job belong. It knows nothing of what a key means."""
+    """Names the limit key of each job. The engine does not know what a key means."""
 
     async def open(self, redis: Redis, keys: Keys) -> None:
-        """Called when the worker is connected, before its start hook and its first claim."""
+        """Called once the worker is connected, before its start hook and its first claim."""
 
     def limit_of(self, name: str, args: Sequence[Any]) -> Limit | None:
-        """The job's limit key and deadline, of which Redis's clock decides whether it has passed.
+        """The job's limit. Whether its deadline has passed is decided by Redis's clock.
 
-        None where it takes time to know: then `wait_limit_of` is asked once the job has a slot.
+        None if the key must be looked up first: then `wait_limit_of` is called once the job has a slot.
         """
 
     async def wait_limit_of(self, name: str, args: Sequence[Any]) -> Limit:
@@ -44,56 +45,55 @@ class Gate(Protocol):
 
 
 class Admission:
-    """Asks for the jobs of one worker, all those of a claim in one call."""
+    """Admits the jobs of one worker, all those of a claim in one call."""
 
     def __init__(self, keys: Keys, gate: Gate, decode: Callable[[Lease], tuple[str, Sequence[Any]] | None]) -> None:
-        """`decode` gives the function and the arguments of a lease; None for a job that will not be run."""
+        """`decode` returns the function and the arguments of a lease; None for a job that will not be run."""
         self._queue_keys: Final = keys
-        self._keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier)
-        self._head: Final = ("", keys.job, keys.retry, keys.in_progress, keys.waiting)
+        self._commands: Final = JobCommands(keys)
         self._gate: Final = gate
         self._decode: Final = decode
 
     async def open(self, redis: Redis) -> None:
         await self._gate.open(redis, self._queue_keys)
 
-    async def admit(self, scripts: Scripts, leases: list[Lease]) -> tuple[list[Lease], int]:
-        """Those of `leases` that are to be started, some of them with `limit_later` set; and in how many ms a job that
-        waits may be claimed, if that is news (else -1).
+    async def admit(self, runner: ScriptRunner, leases: list[Lease]) -> tuple[list[Lease], int]:
+        """The leases that are to be started, and in how many ms a parked job becomes due (-1: none earlier than known).
+
+        Leases whose limit key must be looked up have `limit_later` set.
         """
-        args: list[Any] = [*self._head]
-        asked = 0
+        jobs: list[AdmitJob] = []
         for lease in leases:
             call = self._decode(lease)
             if call is None:
                 continue
             limit = self._gate.limit_of(*call)
             if limit is None:
-                lease.limit_later = not lease.abort_asked
+                lease.limit_later = not lease.aborted
             elif limit.key:
                 lease.limit_key = limit.key
-                deadline_ms = WILL_NOT_RUN if lease.abort_asked else limit.deadline_ms
-                args += (lease.key, lease.token, limit.key, deadline_ms, limit.heeds)
-                asked += 1
-        if not asked:
+                deadline_ms = WILL_NOT_RUN if lease.aborted else limit.deadline_ms
+                jobs.append(AdmitJob(lease.key, lease.token, limit.key, deadline_ms, limit.also_respects))
+        if not jobs:
             return leases, -1
-        reply = await scripts.admit(self._keys, args)
-        refused, turn_ms, deadline_passed = frozenset(reply[0]), reply[1], frozenset(reply[2])
+        reply = await self._commands.admit(runner, jobs)
+        parked, due_ms = frozenset(reply.refused), reply.next_due_ms
+        deadline_passed = frozenset(reply.deadline_passed)
         if deadline_passed:
             for lease in leases:
                 lease.deadline_passed = lease.key in deadline_passed
-        if not refused:
-            return leases, turn_ms
+        if not parked:
+            return leases, due_ms
         started = []
         for lease in leases:
-            if lease.key in refused:
-                lease.job = None  # they know each other, and no collector looks at them
+            if lease.key in parked:
+                lease.job = None  # lease and job refer to each other, and neither is tracked by the garbage collector
             else:
                 started.append(lease)
-        return started, turn_ms
+        return started, due_ms
 
-    async def wait_admitted(self, scripts: Scripts, lease: Lease) -> bool:
-        """Whether a job with `limit_later` may go on, its key having been looked up."""
+    async def wait_admitted(self, runner: ScriptRunner, lease: Lease) -> bool:
+        """Looks up the limit key of a job with `limit_later`. True: it may go on; false: it is parked already."""
         lease.limit_later = False
         call = self._decode(lease)
         if call is None:
@@ -102,6 +102,6 @@ class Admission:
         if not limit.key:
             return True
         lease.limit_key = limit.key
-        refused, _, deadline_passed = await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))
-        lease.deadline_passed = bool(deadline_passed)
-        return not refused
+        reply = await self._commands.admit(runner, [AdmitJob(lease.key, lease.token, *limit)])
+        lease.deadline_passed = bool(reply.deadline_passed)
+        return not reply.refused

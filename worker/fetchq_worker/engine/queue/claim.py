@@ -1,4 +1,4 @@
-"""Claiming: one call that takes as many due jobs as there are free slots."""
+"""Claims: one call takes as many due jobs as there are free slots."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ from typing import Final
 
 import msgspec
 
-from fetchq.store.engine_scripts import REDIS_ERRORS, Script, Scripts
+from fetchq.store.commands import ClaimReply, JobCommands
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
-from fetchq.store.scores import read_score
+from fetchq.store.runner import ScriptRunner
+from fetchq.store.scores import due_of
 
 from .admission import Admission
-from .lease import Lease
+from .lease import CancelReason, Lease
 
 logger = logging.getLogger("fetchq.engine")
 
 MAX_CLAIM_BYTES: Final = 16 << 20
-"""Payloads that one claim brings, at most: one more job may go over it."""
+"""The payloads of one claim, at most; the last job may exceed it."""
 
 MAX_UNACKNOWLEDGED: Final = 64
 
-_PARKED_DIGITS: Final = 16
-"""Scores of so many digits are of parked jobs."""
-
 LANES: Final = (*("hdl",) * 12, *("dhl",) * 3, "lhd")
-"""In which order a claim looks at the lanes, call by call: one in four leaves the first place to another lane."""
+"""The order in which a claim looks at the lanes, call by call: in one call of four, `high` is not the first."""
 COUNTER_DIGITS: Final = 24
-"""So many that no lease's record is as short as 64 bytes: of shorter ones Redis makes a list, and goes through it from
-the beginning for each job that is claimed or committed (redis.conf, `hash-max-listpack-value`)."""
+"""Enough to make each lease record longer than 64 bytes: a hash with shorter values is a listpack, which Redis scans
+from the beginning for each job that is claimed or committed (redis.conf, `hash-max-listpack-value`)."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """What one claim brought."""
+    """The reply of one claim."""
 
     leases: list[Lease]
     queued: int
-    """How many jobs are pending or running, whoever holds them."""
+    """The number of jobs that are pending or running, in any worker."""
     more: bool
     """Due jobs are left."""
     next_due_s: float | None
@@ -58,84 +57,80 @@ class Claimer:
         look_at_aborts: bool,
         admission: Admission | None = None,
     ) -> None:
-        own = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused)
-        self._keys: Final = (*own, *keys.frontier)
-        self._lease_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier)
-        self._prefixes: Final = (keys.job, keys.retry, keys.in_progress, keys.waiting)
-        self._rest: Final = (default_life_ms, "1" if look_at_aborts else "", *self._prefixes)
+        self._commands: Final = JobCommands(keys)
+        self._default_life_ms: Final = default_life_ms
+        self._look_at_aborts: Final = look_at_aborts
         self._admission: Final = admission
         self._worker_id: Final = worker_id
         self._lease_ms: Final = lease_ms
         self._calls = 0
-        self._passed = 0
+        self._offset = 0
         self._unacknowledged: tuple[str, ...] = ()
-        """Tokens of calls that failed on the way: carried out or not, nobody knows."""
+        """Tokens of calls whose reply was lost: Redis may have carried them out."""
         self.clock_behind_s = 0.0
         """By how much this machine's clock is behind Redis's, less the time that the reply of the last claim took."""
 
     async def claim(
         self,
-        scripts: Scripts,
+        runner: ScriptRunner,
         count: int,
         *,
         only: Sequence[bytes | str] = (),
         on_sent: Callable[[], None] | None = None,
     ) -> Claim:
-        """Takes up to `count` due jobs that may start now; with `only`, from among these ids."""
+        """Claims up to `count` due jobs that may start now; with `only`, from among these ids."""
         if self._unacknowledged:
-            await self._give_back(scripts.give_back)
+            await self._return_claims(runner)
         self._calls += 1
         token = f"{self._worker_id}.{self._calls:0{COUNTER_DIGITS}x}"
         try:
-            passed = 0 if only else self._passed
-            lanes = LANES[self._calls % len(LANES)]
-            args = ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, passed, *self._rest, lanes, *only)
-            queued, more, wait_ms, passed, clock_ms, *jobs = await scripts.claim(self._keys, args, on_sent=on_sent)
-            self.clock_behind_s = clock_ms / 1000 - time.time()
-            leases = _leases(token, *jobs)
+            reply = await self._commands.claim(
+                runner,
+                token=token,
+                lease_ms=self._lease_ms,
+                count=count,
+                max_bytes=MAX_CLAIM_BYTES,
+                default_life_ms=self._default_life_ms,
+                look_at_aborts=self._look_at_aborts,
+                offset=0 if only else self._offset,
+                lanes=LANES[self._calls % len(LANES)],
+                only=only,
+                on_sent=on_sent,
+            )
+            self.clock_behind_s = reply.clock_ms / 1000 - time.time()
+            leases, wait_ms = _leases(token, reply), reply.wait_ms
             if leases and self._admission is not None:
-                leases, turn_ms = await self._admission.admit(scripts, leases)
-                if turn_ms >= 0 and not 0 <= wait_ms <= turn_ms:
-                    wait_ms = turn_ms
+                leases, due_ms = await self._admission.admit(runner, leases)
+                if due_ms >= 0 and (wait_ms is None or wait_ms > due_ms):
+                    wait_ms = due_ms
         except REDIS_ERRORS:
             self._unacknowledged = (*self._unacknowledged, token)[-MAX_UNACKNOWLEDGED:]
             raise
         if not only:
-            self._passed = passed
-        return Claim(leases, queued, more == 1, None if wait_ms < 0 else wait_ms / 1000)
+            self._offset = reply.offset
+        return Claim(leases, reply.queued, reply.more, None if wait_ms is None else wait_ms / 1000)
 
-    async def _give_back(self, script: Script) -> None:
-        """A claim whose reply was lost may have taken jobs: nobody runs them, and their leases are long."""
-        count = await script(self._lease_keys, ("", *self._prefixes, *self._unacknowledged))
+    async def _return_claims(self, runner: ScriptRunner) -> None:
+        """Returns the jobs of claims whose reply was lost: else they would wait for the ends of their leases."""
+        count = await self._commands.return_claims(runner, self._unacknowledged)
         self._unacknowledged = ()
         if count:
-            logger.warning("claim.given_back jobs=%d: the reply of the claim was lost", count)
+            logger.warning("claim.returned jobs=%d: the reply of the claim was lost", count)
 
 
-def _leases(
-    token: str, ids: list[bytes], payloads: list[bytes | None], scores: list[bytes], unlike_most: list[int]
-) -> list[Lease]:
-    """What `claim.lua` says of the jobs that it claimed."""
-    if len(scores) == 1:
-        due_ms, was_parked = _due_ms(scores[0])
-        leases = [
-            Lease(key, token, payload, due_ms, 1, False, was_parked) for key, payload in zip(ids, payloads, strict=True)
-        ]
+def _leases(token: str, reply: ClaimReply) -> list[Lease]:
+    if len(reply.scores) == 1:
+        due_ms, was_parked = due_of(reply.scores[0])
+        jobs = zip(reply.ids, reply.payloads, strict=True)
+        leases = [Lease(key, token, payload, due_ms, 1, was_parked) for key, payload in jobs]
     else:
         leases = []
-        for key, payload, score in zip(ids, payloads, scores, strict=True):
-            due_ms, was_parked = _due_ms(score)
-            leases.append(Lease(key, token, payload, due_ms, 1, False, was_parked))
-    fields = iter(unlike_most)
-    for place, tries, aborted in zip(fields, fields, fields, strict=True):
+        for key, payload, score in zip(reply.ids, reply.payloads, reply.scores, strict=True):
+            due_ms, was_parked = due_of(score)
+            leases.append(Lease(key, token, payload, due_ms, 1, was_parked))
+    for place, tries, abort_asked in reply.reported:
         lease = leases[place]
-        lease.tries, lease.abort_asked, lease.traced = tries, aborted == 1, True
+        lease.tries, lease.has_extra_keys = tries, True
+        if abort_asked:
+            lease.cancel(CancelReason.ABORT)
     return leases
-
-
-def _due_ms(score: bytes) -> tuple[int, bool]:
-    """When the job was due, and whether it has waited for its limits since."""
-    if score.isdigit() and len(score) < _PARKED_DIGITS:
-        return int(score), False  # as nearly all are
-    place = read_score(float(score))
-    return place.due_ms, place.was_parked

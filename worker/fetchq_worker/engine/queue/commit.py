@@ -1,4 +1,4 @@
-"""Committing: the outcomes of many jobs in one call, a moment after the first of them."""
+"""Commits the outcomes of many jobs in one call, a few ms after the first of them."""
 
 from __future__ import annotations
 
@@ -6,93 +6,57 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
 from typing import Any, Final
 
-import msgspec
-
-from fetchq.contract.job_ids import PUSH_PREFIX_LEN
-from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Script
+from fetchq.store.commands import MAX_JOBS_A_CALL, CommitGroup, JobCommands
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait
-from fetchq_worker.engine.run.dead_letters import DeadLetters
 
-from .lease import Lease
+from .outcome import ENDING, Outcome
 
 logger = logging.getLogger("fetchq.engine")
 
 MAX_COMMIT_BYTES: Final = 8 << 20
 """Results and dead letters that one call writes, at most; a larger one goes alone."""
 FULL_BATCH: Final = 256
-"""A batch of so many goes out without waiting for more."""
+"""A batch of this size is sent without waiting for more."""
 FIRST_BACKOFF_S: Final = 0.05
 MAX_BACKOFF_S: Final = 0.5
-"""Short: when Redis is back, finished work must be there before another worker takes it for a dead one's."""
-
-
-class Action(StrEnum):
-    """What becomes of a job."""
-
-    FINISH = "finish"
-    CLEAN = "clean"
-    """Finished in its first try, of which Redis holds nothing but the lease: there is less to remove."""
-    MISSING = "missing"
-    """Finished for want of a payload. A result that is there stays: a finished job's id was put back on the queue."""
-    RETRY = "retry"
-    RELEASE = "release"
-    """Back to the queue, the try not counted."""
-    RELEASE_TRACED = "release_traced"
-    """The same, of a job whose run has left something behind: the lease under which it ends is to know of that."""
-
-
-_LAST: Final = (Action.CLEAN, Action.FINISH, Action.MISSING)
-
-
-class Outcome(msgspec.Struct, eq=False, gc=False):
-    """What became of one run."""
-
-    lease: Lease
-    action: Action
-    result: bytes = b""
-    result_ttl_ms: int | None = 0
-    """How long the result is kept; None for ever, 0 not at all."""
-    defer_ms: int | None = None
-    """In how many ms a job that goes back is due; None at its original score."""
-    marker_ms: int | None = None
-    """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
-    note: str = ""
-    """What the run says of its limit key: `+` well, `-` not reached, `=` neither; then a word for people."""
-    letter: bytes = b""
-    """What the dead letter of a job that ends here is to say; empty: it has none."""
-    committed: asyncio.Future[None] | None = None
-    """Set by who waits for the commit; done when it is in Redis."""
-    size_bytes: int = 0
-    """What it is to Redis, as the committer finds: the result, and a letter with its copy of the payload."""
+"""Short: after an outage, finished work must be committed before another worker claims it as a dead worker's."""
 
 
 class Committer:
-    """Collects outcomes and commits them together, `delay_s` after the first at the latest.
+    """Collects outcomes and commits them together, at most `delay_s` after the first.
 
-    While Redis is away they wait here. How many may wait is for the worker to bound: it claims no more while the
-    committer says that `claims_wait`, or when much is waiting.
+    While Redis is away they wait here. The worker bounds how many: it claims nothing while `claims_wait` is true or
+    too many outcomes wait.
     """
 
     def __init__(
-        self, keys: Keys, dead: DeadLetters, *, delay_s: float, on_commit: Callable[[float | None], None]
+        self,
+        keys: Keys,
+        *,
+        dead_letter_ttl_ms: int,
+        dead_letter_max: int,
+        delay_s: float,
+        on_commit: Callable[[float | None], None],
     ) -> None:
-        """`on_commit` is called after each commit, with the seconds until a job may be due earlier than was known."""
-        own = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
-        self._redis_keys: Final = (*own, *keys.frontier, keys.dead)
-        prefixes = (keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done)
-        letters = (keys.dead_letter, dead.ttl_ms, dead.most)
-        self._head: Final = ("", *prefixes, PUSH_PREFIX_LEN, keys.waiting, *letters)
+        """`on_commit` is called after each commit, with the seconds after which one of its jobs is due again.
+
+        None: no job became due earlier than was known.
+        """
+        self._commands: Final = JobCommands(keys)
+        self._dead_letter_ttl_ms: Final = dead_letter_ttl_ms
+        self._dead_letter_max: Final = dead_letter_max
         self._delay_s: Final = delay_s
         self._on_commit: Final = on_commit
         self._waiting: deque[Outcome] = deque()
         self._in_flight = 0
         self._timer: asyncio.TimerHandle | None = None
         self._sender: asyncio.Task[None] | None = None
-        self._script: Script | None = None
+        self._runner: ScriptRunner | None = None
         self.waiting_bytes = 0
         self._claims_wait_until = 0.0
         self.stalled = False
@@ -100,25 +64,25 @@ class Committer:
 
     @property
     def backlog(self) -> int:
-        """How many outcomes are not committed yet."""
+        """The number of outcomes that are not committed yet."""
         return len(self._waiting) + self._in_flight
 
     @property
     def claims_wait(self) -> bool:
-        """Whether a claim could take finished work: this worker's, or, just after an outage, that of others.
+        """Whether a claim could take finished jobs: this worker's own or, just after an outage, other workers'.
 
-        Their commits are tried again within `MAX_BACKOFF_S`; an outage may have been longer than their leases.
+        Other workers repeat their commits within `MAX_BACKOFF_S`; the outage may have been longer than their leases.
         """
         return self.stalled or asyncio.get_running_loop().time() < self._claims_wait_until
 
-    def use(self, script: Script) -> None:
-        self._script = script
+    def use(self, runner: ScriptRunner) -> None:
+        self._runner = runner
 
     def add(self, outcome: Outcome, *, now: bool = False) -> None:
-        """Takes an outcome in; it is committed within the delay, or `now` as soon as the loop turns."""
+        """Commits an outcome within the delay; with `now`, in the loop's next iteration."""
         outcome.size_bytes = len(outcome.result)
-        if outcome.letter:
-            outcome.size_bytes += len(outcome.letter) + outcome.lease.payload_bytes
+        if outcome.dead_letter:
+            outcome.size_bytes += len(outcome.dead_letter) + outcome.lease.payload_bytes
         self._waiting.append(outcome)
         self.waiting_bytes += outcome.size_bytes
         if self._sender is not None:
@@ -129,20 +93,20 @@ class Committer:
             self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._start_sender)
 
     async def wait_committed(self, outcome: Outcome) -> None:
-        """Returns when the outcome is in Redis, or has turned out to be another owner's to decide."""
+        """Returns when the outcome is in Redis, or was refused because another owner holds the job."""
         if outcome.committed is None:
             outcome.committed = asyncio.get_running_loop().create_future()
         await outcome.committed
 
     async def flush(self) -> None:
-        """Commits all that waits, without delay; returns when it is in Redis."""
+        """Commits all waiting outcomes without delay; returns when they are in Redis."""
         while self.backlog:
             self._start_sender()
             if self._sender is not None:
                 await asyncio.wait([self._sender])
 
     async def aclose(self) -> None:
-        """Drops what still waits: the ends of the leases bring those jobs back."""
+        """Drops the outcomes that still wait: their jobs run again when their leases end."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -157,22 +121,22 @@ class Committer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._sender is None and self._waiting and self._script is not None:
-            self._sender = asyncio.get_running_loop().create_task(self._send(self._script), name="fetchq-commit")
+        if self._sender is None and self._waiting and self._runner is not None:
+            self._sender = asyncio.get_running_loop().create_task(self._send(self._runner), name="fetchq-commit")
 
-    async def _send(self, script: Script) -> None:
+    async def _send(self, runner: ScriptRunner) -> None:
         backoff_s = FIRST_BACKOFF_S
         try:
             while self._waiting:
                 batch = self._take_batch()
-                left, problem = batch, ""
+                uncommitted, problem = batch, ""
                 try:
-                    left, problem = await self._commit(script, batch)
+                    uncommitted, problem = await self._commit(runner, batch)
                 except REDIS_ERRORS as error:
                     problem = str(error) or type(error).__name__
                 finally:
-                    self._put_back(left)
-                self._note(problem)
+                    self._put_back(uncommitted)
+                self._log_stall(problem)
                 if problem:
                     await asyncio.sleep(backoff_s)
                     backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
@@ -193,65 +157,67 @@ class Committer:
         self._in_flight = len(batch)
         return batch
 
-    def _put_back(self, left: list[Outcome]) -> None:
+    def _put_back(self, uncommitted: list[Outcome]) -> None:
         self._in_flight = 0
-        self._waiting.extendleft(reversed(left))
+        self._waiting.extendleft(reversed(uncommitted))
 
-    async def _commit(self, script: Script, batch: list[Outcome]) -> tuple[list[Outcome], str]:
-        """Commits a batch. Returns the outcomes that Redis would not store, and why."""
-        lost, refused, refusal, turn_ms = await script(self._redis_keys, [*self._head, *_said(batch)])
+    async def _commit(self, runner: ScriptRunner, batch: list[Outcome]) -> tuple[list[Outcome], str]:
+        """Commits a batch. Returns the outcomes that Redis did not store, and why."""
+        lost, refused, refusal, due_ms = await self._commands.commit(
+            runner,
+            _groups(batch),
+            dead_letter_ttl_ms=self._dead_letter_ttl_ms,
+            max_dead_letters=self._dead_letter_max,
+        )
         if lost:
-            # After a call that broke, the first of two equal commits may have committed, and this one finds no lease.
+            # After a broken call this may be a repetition: the first call committed, so there is no lease any more.
             level = logging.INFO if self.stalled else logging.WARNING
-            logger.log(level, "commit.lost jobs=%d first=%r: their leases are not this worker's", len(lost), lost[0])
-        left = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []
-        self._complete(batch, left, None if turn_ms < 0 else turn_ms)
-        return left, refusal.decode("utf-8", "replace")
+            logger.log(level, "commit.lost jobs=%d first=%r: another worker holds their leases", len(lost), lost[0])
+        uncommitted = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []
+        self._complete(batch, uncommitted, None if due_ms < 0 else due_ms)
+        return uncommitted, refusal.decode("utf-8", "replace")
 
-    def _complete(self, batch: list[Outcome], left: list[Outcome], next_due_ms: int | None) -> None:
+    def _complete(self, batch: list[Outcome], uncommitted: list[Outcome], next_due_ms: int | None) -> None:
         for outcome in batch:
-            if left and outcome in left:
+            if uncommitted and outcome in uncommitted:
                 continue
             self.waiting_bytes -= outcome.size_bytes
-            if outcome.action not in _LAST:
+            if outcome.action not in ENDING:
                 due_ms = outcome.defer_ms or 0
                 next_due_ms = due_ms if next_due_ms is None else min(next_due_ms, due_ms)
             if outcome.committed is not None and not outcome.committed.done():
                 outcome.committed.set_result(None)
         self._on_commit(None if next_due_ms is None else next_due_ms / 1000)
 
-    def _note(self, problem: str) -> None:
-        """Logs once that commits wait, and once that they go on."""
+    def _log_stall(self, problem: str) -> None:
+        """Logs once when commits begin to fail, and once when they succeed again."""
         if problem and not self.stalled:
-            logger.warning("commit.waits jobs=%d: %s", self.backlog, problem)
+            logger.warning("commit.delayed jobs=%d: %s", self.backlog, problem)
         elif self.stalled and not problem:
             logger.warning("commit.resumed")
             self._claims_wait_until = asyncio.get_running_loop().time() + MAX_BACKOFF_S
         self.stalled = bool(problem)
 
 
-def _said(batch: Sequence[Outcome]) -> Iterator[Any]:
-    """The outcomes as `commit.lua` takes them: what many of them have in common is said once.
+def _groups(batch: Sequence[Outcome]) -> Iterator[CommitGroup]:
+    """The outcomes in groups that differ in id and result only, so that all else is sent once.
 
-    Notes keep the order in which the runs ended, since the frontier counts failures in a row. The order of outcomes
-    without a note says nothing, nor does that of equal notes with no other between them.
+    The notes keep the order in which the runs ended, since consecutive failures of a limit key are counted. Outcomes
+    without a note, and equal notes with no other between them, can change places.
     """
-    alike: dict[tuple[Any, ...], list[bytes]] = {}
-    turn, note = 0, ""
+    groups: dict[tuple[Any, ...], list[bytes]] = {}
+    order, note = 0, ""
     for outcome in batch:
         lease, action = outcome.lease, outcome.action
-        time = outcome.result_ttl_ms if action in _LAST else outcome.defer_ms
+        time_ms = outcome.result_ttl_ms if action in ENDING else outcome.defer_ms
         if outcome.note and outcome.note != note:
-            turn, note = turn + 1, outcome.note
-        own_turn = turn if outcome.note else 0
-        common = (own_turn, lease.token, action, time, outcome.marker_ms, outcome.note, outcome.letter)
-        jobs = alike.get(common)
+            order, note = order + 1, outcome.note
+        own_order = order if outcome.note else 0
+        common = (own_order, lease.token, action, time_ms, outcome.marker_ms, outcome.note, outcome.dead_letter)
+        jobs = groups.get(common)
         if jobs is None:
-            alike[common] = [lease.key, outcome.result]
+            groups[common] = [lease.key, outcome.result]
         else:
             jobs += (lease.key, outcome.result)
-    for (_, *common_parts), jobs in alike.items():
-        yield len(jobs) // 2
-        for part in common_parts:
-            yield "" if part is None else part
-        yield from jobs
+    for (_, token, action, time_ms, marker_ms, note, dead_letter), jobs in groups.items():
+        yield CommitGroup(token, action, time_ms, marker_ms, note, dead_letter, jobs)

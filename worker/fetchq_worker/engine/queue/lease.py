@@ -1,75 +1,150 @@
-"""Leases: what this worker holds, and the call that renews all of it."""
+"""Leases: the jobs that this worker holds, the states of each, and their renewal."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Iterator
+from enum import Enum, IntEnum
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
-from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, Script
+from fetchq.store.commands import MAX_JOBS_A_CALL, JobCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 logger = logging.getLogger("fetchq.engine")
+
+
+class LeaseState(Enum):
+    """The life of a lease in this worker."""
+
+    CLAIMED = "claimed"
+    """Held; its run has not reached the user's code."""
+    RUNNING = "running"
+    """The user's code (the start hook or the coroutine) has control: cancelling the task cancels the job."""
+    ENDED = "ended"
+    """The user's code is over, or is not called at all; the outcome is being decided and committed."""
+    LOST = "lost"
+    """Another owner holds the job, or will: this run changes nothing any more."""
+
+
+class LeaseEvent(Enum):
+    """What happens to a lease."""
+
+    START = "start"
+    """The user's code is about to be called."""
+    CANCEL = "cancel"
+    """The run is to end early; a `CancelReason` says why."""
+    LOSE = "lose"
+    """The fencing token is not the job's any more."""
+    END = "end"
+    """The user's code has returned or raised."""
+
+
+class CancelReason(IntEnum):
+    """Why a run is cancelled. Of several reasons the highest decides what becomes of the job."""
+
+    SHUTDOWN = 1
+    """The worker stops: the job goes back to the queue and the try is not counted."""
+    TIMEOUT = 2
+    """The run takes longer than its function may: the job fails."""
+    ABORT = 3
+    """A client asked for it: the job ends as cancelled."""
+
+
+def next_state(state: LeaseState, event: LeaseEvent) -> LeaseState | None:
+    """The state after `event`; None if the event cannot happen in that state.
+
+    A cancellation changes no state: the run ends it. A lease that has ended is not lost, since its outcome may be
+    committed already, and the commit checks the token.
+    """
+    if event is LeaseEvent.START:
+        return LeaseState.RUNNING if state is LeaseState.CLAIMED else None
+    if event is LeaseEvent.END:
+        return LeaseState.LOST if state is LeaseState.LOST else LeaseState.ENDED
+    if event is LeaseEvent.LOSE:
+        return LeaseState.ENDED if state is LeaseState.ENDED else LeaseState.LOST
+    return state
 
 
 class Lease(msgspec.Struct, eq=False, gc=False):
     """One job that this worker holds, from its claim to the hand-over of its outcome."""
 
     key: bytes
-    """What Redis calls the job."""
+    """The job's id as Redis has it."""
     token: str
-    """The fencing token of this claim. Only who knows it may renew, finish or give back the job."""
+    """The fencing token of this claim. Renewing, finishing and returning the job require it."""
     payload: bytes | None
     """None: it is gone from Redis, is not a string there, or has been decoded."""
     score: int
-    """When the job was due, in ms since the epoch; if `was_parked`, when that came."""
+    """When the job was due, in ms since the epoch; if `was_parked`, when it left the queue of its limit key."""
     tries: int
-    """Which start of the job this is, from 1."""
-    abort_asked: bool = False
-    """Somebody asked for the job to be cancelled."""
+    """The number of this start of the job, from 1."""
     was_parked: bool = False
     """It has waited in the queue of its limit key."""
     id: str = ""
     """The job's id for people and contexts."""
-    lost: bool = False
-    """Another owner holds the job now: this run may change nothing."""
-    timed_out: bool = False
-    """The run took longer than it may, and was cancelled for it."""
-    running: bool = False
-    """The user's coroutine (or the start hook) has control: only then does cancelling the task mean the job."""
+    state: LeaseState = LeaseState.CLAIMED
+    cancel_reason: CancelReason | None = None
     task: asyncio.Task[None] | None = None
     job: Any = None
-    """What was decoded of it before it started: a `run.Job`, or the `run.Unrunnable` that it turned out to be."""
+    """The decoded job before its run starts: a `run.job.Job`, or the `run.job.Unrunnable` that decoding raised."""
     limit_key: str = ""
-    """What its limits belong to, once that is known."""
+    """The key under whose limits the job runs, once that is known."""
     limit_later: bool = False
     """Its limit key takes time to find out: that is done in its slot."""
     deadline_passed: bool = False
-    """It came under no limit since its deadline had passed, or its cancelling was asked for: it must not run."""
-    traced: bool = False
-    """Redis may hold more of the job than payload and lease: a count of its tries, or what a run of it left behind."""
+    """Admitted under no limit, since its deadline has passed or it was aborted: it must not do its work."""
+    has_extra_keys: bool = False
+    """Redis may hold more of the job than payload and lease: a count of its tries, or keys that an earlier run left."""
     payload_bytes: int = 0
-    """How long the payload is, or was."""
+    """The length of the payload, also after it was decoded."""
 
     def __post_init__(self) -> None:
         self.id = self.key.decode("utf-8", "replace")
         self.payload_bytes = len(self.payload or b"")
 
     def __repr__(self) -> str:
-        return f"<Lease {self.id} token={self.token} try={self.tries} running={self.running} lost={self.lost}>"
+        reason = f" cancelled={self.cancel_reason.name}" if self.cancel_reason else ""
+        return f"<Lease {self.id} token={self.token} try={self.tries} {self.state.value}{reason}>"
+
+    @property
+    def aborted(self) -> bool:
+        return self.cancel_reason is CancelReason.ABORT
+
+    def start(self) -> None:
+        self._on(LeaseEvent.START)
+
+    def end(self) -> None:
+        self._on(LeaseEvent.END)
+
+    def cancel(self, reason: CancelReason) -> None:
+        """Cancels the run if the user's code has control. Before that the run looks itself, after that it is over."""
+        if self.cancel_reason is None or self.cancel_reason < reason:
+            self.cancel_reason = reason
+        self._on(LeaseEvent.CANCEL)
+        self._cancel_task()
+
+    def lose(self) -> None:
+        """Ends the run without an outcome."""
+        self._cancel_task()
+        self._on(LeaseEvent.LOSE)
 
     def expire(self) -> None:
-        """Cancels the run since its timeout is over (`run.timeouts.Timeouts`)."""
-        self.timed_out = True
-        self.cancel()
+        """Called by `run.timeouts.Timeouts`."""
+        self.cancel(CancelReason.TIMEOUT)
 
-    def cancel(self) -> None:
-        """Cancels the run if it is in the user's hands; before that its first step looks, after that it is too late."""
-        if self.running and self.task is not None:
+    def _on(self, event: LeaseEvent) -> None:
+        state = next_state(self.state, event)
+        if state is None:
+            raise RuntimeError(f"{self!r} cannot {event.value}")
+        self.state = state
+
+    def _cancel_task(self) -> None:
+        if self.state is LeaseState.RUNNING and self.task is not None:
             self.task.cancel()
 
 
@@ -78,8 +153,7 @@ class Leases:
 
     def __init__(self, keys: Keys, *, lease_ms: int) -> None:
         self._held: dict[bytes, Lease] = {}
-        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, *keys.frontier)
-        self._prefixes: Final = (keys.in_progress, keys.waiting, keys.retry)
+        self._commands: Final = JobCommands(keys)
         self._lease_ms: Final = lease_ms
         self.renewed_at = 0.0
         """When the leases were last known to be good, on the loop's clock."""
@@ -106,15 +180,13 @@ class Leases:
     def get(self, key: bytes) -> Lease | None:
         return self._held.get(key)
 
-    async def renew(self, script: Script) -> None:
+    async def renew(self, runner: ScriptRunner) -> None:
         """Renews all leases, and cancels the runs of those that have another owner."""
         now = asyncio.get_running_loop().time()
         leases = iter(tuple(self._held.values()))
         while batch := tuple(islice(leases, MAX_JOBS_A_CALL)):
-            args: list[Any] = ["", self._lease_ms, *self._prefixes]
-            for lease in batch:
-                args += (lease.key, lease.token)
-            lost = frozenset(await script(self._redis_keys, args))
+            held = ((lease.key, lease.token) for lease in batch)
+            lost = frozenset(await self._commands.renew(runner, held, lease_ms=self._lease_ms))
             if lost:
                 for lease in batch:
                     # One whose run has ended meanwhile has no lease any more because it is committed.
@@ -123,7 +195,7 @@ class Leases:
         self.renewed_at = now
 
     def _lose(self, lease: Lease) -> None:
-        lease.lost = True
-        logger.warning("lease.lost job=%s token=%s: another worker has it, this run ends", lease.id, lease.token)
+        if lease.state is not LeaseState.ENDED:
+            logger.warning("lease.lost job=%s token=%s: another worker holds it, this run ends", lease.id, lease.token)
+        lease.lose()
         self.discard(lease)
-        lease.cancel()

@@ -1,4 +1,4 @@
-"""Waking: how an idle worker learns of work at once, without asking over and over."""
+"""Wake tokens: an idle worker blocks on a list until a producer pushes a token."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
-from fetchq.store.engine_scripts import REDIS_ERRORS
+from fetchq.store.commands import WorkerCommands
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait, raise_if_cancelled
 
 logger = logging.getLogger("fetchq.engine")
 
 MAX_BLOCK_S: Final = 10.0
-"""How long one BLPOP blocks. Never 0, which would mean for ever on a connection that may be dead."""
+"""The timeout of one BLPOP. Never 0, which blocks for ever on a connection that may be dead."""
 
 
 class WakeEvent:
-    """Wakes the one task that waits for it. Rung while nobody waits, it ends the next wait at once."""
+    """Wakes the one task that waits for it. Set while no task waits, it ends the next wait at once."""
 
     def __init__(self) -> None:
-        self._rung = False
+        self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def ring(self) -> None:
-        self._rung = True
+    def set(self) -> None:
+        self._is_set = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def wait(self, timeout_s: float) -> bool:
-        """Returns when the bell rings (True) or after `timeout_s`; it is silent afterwards."""
-        if not self._rung:
+        """Returns when the event is set (True) or after `timeout_s`, and clears it."""
+        if not self._is_set:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             timer = loop.call_later(timeout_s, _end, self._waiter)
@@ -43,8 +45,8 @@ class WakeEvent:
             finally:
                 timer.cancel()
                 self._waiter = None
-        rung, self._rung = self._rung, False
-        return rung
+        was_set, self._is_set = self._is_set, False
+        return was_set
 
 
 def _end(waiter: asyncio.Future[None]) -> None:
@@ -53,17 +55,18 @@ def _end(waiter: asyncio.Future[None]) -> None:
 
 
 class Waker:
-    """Takes wake tokens while the worker is idle, on a connection of its own, and rings the bell for each.
+    """Takes wake tokens while the worker is idle, on a connection of its own, and sets the event for each.
 
-    Only while it is idle: a busy worker would swallow a token that an idle one waits for.
+    A busy worker does not listen: it would take a token that an idle worker waits for.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, bell: WakeEvent) -> None:
-        # Beside the pool: a small pool must not be spent on a connection that does nothing but wait.
+    def __init__(self, redis: Redis, keys: Keys, wake_event: WakeEvent) -> None:
+        # Not one of the pool's connections: in a small pool a connection that only waits would be missed.
         make: Callable[[], AbstractConnection] = redis.connection_pool.make_connection
         self._connection = make()
         self._key: Final = keys.wake
-        self._wake_event = bell
+        self._commands: Final = WorkerCommands(keys)
+        self._wake_event = wake_event
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         socket_timeout_s = self._connection.socket_timeout
@@ -72,14 +75,19 @@ class Waker:
         """A token was taken and no claim has been made since."""
 
     def listen(self) -> None:
-        """The worker is idle. Listening goes on until a token comes or `rest` is called."""
+        """Listens until a token comes or `stop_listening` is called."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._listen(), name="fetchq-wake")
         self._idle.set()
 
-    def rest(self) -> None:
-        """The worker is not idle any more. A BLPOP that is under way may still bring a token."""
+    def stop_listening(self) -> None:
+        """Ends the listening after the current BLPOP, which may still bring a token."""
         self._idle.clear()
+
+    async def pass_on(self, runner: ScriptRunner) -> None:
+        """Puts the token back for another worker: this one has no free slot for the job that it announced."""
+        self.token_taken = False
+        await self._commands.pass_wake(runner)
 
     async def aclose(self) -> None:
         if self._task is not None:
@@ -94,11 +102,11 @@ class Waker:
                 await self._connection.send_command("BLPOP", self._key, self._block_s)
                 token = await self._connection.read_response()
             except REDIS_ERRORS as problem:
-                # The worker's own calls meet the same trouble and back off from it; it is idle again when they succeed.
-                logger.debug("wake.broken: %s", problem)
+                # The worker's own calls fail too and back off; when they succeed again it calls `listen`.
+                logger.debug("wake.failed: %s", problem)
                 self._idle.clear()
                 continue
             if token is not None:
                 self.token_taken = True
                 self._idle.clear()
-                self._wake_event.ring()
+                self._wake_event.set()

@@ -17,7 +17,7 @@ class CountsOwnAttempts(Function):
     worker never gets there. So a job that was started often is judged before any hook of the user's is called.
     """
 
-    unjudged_starts: int
+    unchecked_starts: int
     """From the start after these on `finish_if_crashed` is asked."""
     finish_if_crashed: Callable[..., Awaitable[Any]]
     """Takes what the coroutine takes. What it returns is the end of a lost job, without a run and its hooks; None: the

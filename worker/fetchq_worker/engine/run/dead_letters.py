@@ -1,77 +1,77 @@
 """Dead letters: what is kept of a job that failed for good, so that a person can look at it and run it again.
 
-The commit that ends the job writes its letter too, from the payload that stands in Redis and from what is said here
-(`lua/commit.lua`; docs/job-contract.md). Reading, retrying and purging are the producer's (`fetchq/dead.py`).
+The commit that ends the job writes its dead letter too, from the payload in Redis and from what is encoded here
+(`lua/jobs/commit.lua`; docs/job-contract.md). Reading, retrying and purging are the producer's.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fetchq.contract.wire import as_failure, serialize
-from fetchq.store.engine_scripts import Script
+from fetchq.store.commands import DeadLetterCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
-if TYPE_CHECKING:
-    from .runner import Job
+from .job import Job, now_ms
 
 logger = logging.getLogger("fetchq.engine")
 
 DEFAULT_TTL_S: Final = 30 * 86_400.0
-MAX_SAID_BYTES: Final = 256 << 10
-"""What a coroutine may have kept of its end, at most; more is replaced by a sentence."""
+MAX_ENCODED_BYTES: Final = 256 << 10
+"""What a coroutine may report of its failure, at most; more is replaced by a sentence."""
 MAX_MESSAGE_CHARS: Final = 4000
 TRIMMED_A_CALL: Final = 1000
 
 
 class DeadLetters:
-    """How long letters are kept, and how many: the newest `most` of a queue. None at all with a `most` of 0."""
+    """How long the dead letters of a queue are kept, and how many: the newest `max_count`. None at all with 0."""
 
-    def __init__(self, keys: Keys, *, ttl_s: float, most: int) -> None:
+    def __init__(self, keys: Keys, *, ttl_s: float, max_count: int) -> None:
         """Raises `ValueError`."""
         if not ttl_s > 0:
-            raise ValueError(f"dead_letter_ttl_s is {ttl_s}: it is a time; dead_letter_max=0 keeps none")
-        if most < 0:
-            raise ValueError(f"dead_letter_max is {most}: it is a number of letters, or 0")
-        self.most: Final = most
+            raise ValueError(f"dead_letter_ttl_s is {ttl_s}, not a time above 0; dead_letter_max=0 keeps none")
+        if max_count < 0:
+            raise ValueError(f"dead_letter_max is {max_count}, not a number of dead letters or 0")
+        self.max_count: Final = max_count
         self.ttl_ms: Final = max(1, round(ttl_s * 1000))
-        self._redis_keys: Final = (keys.dead,)
-        self._args: Final = ("", keys.dead_letter, self.ttl_ms, most, TRIMMED_A_CALL)
+        self._commands: Final = DeadLetterCommands(keys)
 
     def __repr__(self) -> str:
-        return f"<DeadLetters ttl_ms={self.ttl_ms} most={self.most}>"
+        return f"<DeadLetters ttl_ms={self.ttl_ms} max_count={self.max_count}>"
 
-    async def trim(self, script: Script) -> None:
-        """Forgets some of those that are too old or too many."""
-        if self.most:
-            await script(self._redis_keys, self._args)
+    async def trim(self, runner: ScriptRunner) -> None:
+        """Deletes some of those that are too old or too many."""
+        if self.max_count:
+            await self._commands.trim(runner, ttl_ms=self.ttl_ms, max_letters=self.max_count, count=TRIMMED_A_CALL)
 
-    def said_of_return(self, job: Job, failure: Any, now_ms: int) -> bytes:
-        """The dead letter of a job whose coroutine returned and reported `failure`; empty if none are kept."""
-        return _said(job, True, failure, now_ms) if self.most else b""
+    def encoded_report(self, job: Job) -> bytes:
+        """The dead letter of a job whose coroutine returned; empty if it reported no failure or none are kept."""
+        reported = job.run.dead_letter if job.run is not None and self.max_count else None
+        return b"" if reported is None else _encoded(job, True, reported)
 
-    def said_of_failure(self, job: Job, problem: BaseException, now_ms: int) -> bytes:
-        """What the letter of a job says that raised, or that could not be run; empty if it is to have none."""
-        return _said(job, False, _bounded(problem), now_ms) if self.most else b""
+    def encoded_failure(self, job: Job, problem: BaseException) -> bytes:
+        """The dead letter of a job that raised or that could not be run; empty if none are kept."""
+        return _encoded(job, False, _bounded(problem)) if self.max_count else b""
 
 
-def _said(job: Job, success: bool, value: Any, now_ms: int) -> bytes:
-    head: dict[str, Any] = {"f": job.name[:MAX_MESSAGE_CHARS], "t": job.tries, "st": job.start_ms, "ft": now_ms}
+def _encoded(job: Job, success: bool, value: Any) -> bytes:
+    head: dict[str, Any] = {"f": job.name[:MAX_MESSAGE_CHARS], "t": job.tries, "st": job.start_ms, "ft": now_ms()}
     try:
-        said = serialize({**head, "s": success, "r": value})
+        encoded = serialize({**head, "s": success, "r": value})
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-        said, why = b"", f"what it said of its end has no form on the wire: {problem}"
+        encoded, why = b"", f"the failure that the job reported cannot be encoded: {problem}"
     else:
-        why = f"what it said of its end has {len(said)} bytes, {MAX_SAID_BYTES} is the most"
-    if said and len(said) <= MAX_SAID_BYTES:
-        return said
+        why = f"the failure that the job reported has {len(encoded)} bytes, {MAX_ENCODED_BYTES} is the most"
+    if encoded and len(encoded) <= MAX_ENCODED_BYTES:
+        return encoded
     logger.error("dead_letter.cut job=%s: %s", job.lease.id, why)
     return serialize({**head, "s": False, "r": {"type": "DeadLetterCut", "message": why[:MAX_MESSAGE_CHARS]}})
 
 
 def _bounded(problem: BaseException) -> dict[str, str]:
-    """The failure as it stands in a result; its message may hold anything, and megabytes of it."""
+    """The failure as in a result, its message cut: a message may hold megabytes of anything."""
     failure = as_failure(problem)
     message = failure["message"]
     if len(message) > MAX_MESSAGE_CHARS:

@@ -1,45 +1,60 @@
-"""Tending: what has to be done every few seconds for as long as anything runs."""
+"""The heartbeat: what a worker does every few seconds while it claims or runs jobs."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
-import msgspec
+from redis.asyncio import Redis
 
-from fetchq.store.engine_scripts import REDIS_ERRORS, Scripts
+from fetchq.inspect.workers import WorkerRecord
+from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait
+from fetchq_worker.engine.queue.lease import Leases
+from fetchq_worker.engine.run.dead_letters import DeadLetters
 
 from .maintenance import QueueMaintainer
-from .presence import Presence, new_record
-
-if TYPE_CHECKING:
-    from fetchq_worker.engine.worker import Worker
+from .presence import Presence
 
 logger = logging.getLogger("fetchq.engine")
 
-AGAIN_S: Final = 1.0
-"""How soon it is tried again where Redis was away."""
+RETRY_S: Final = 1.0
+"""How soon a beat that failed is repeated, at most."""
 
 
 class Heartbeat:
-    """Renews the leases of one worker, says that it is alive, keeps what waits, and trims the dead letters."""
+    """Renews the leases of one worker, writes its record, and does its part of the queue's maintenance."""
 
-    def __init__(self, worker: Worker, *, every_s: float) -> None:
-        self._worker = worker
+    def __init__(
+        self,
+        keys: Keys,
+        leases: Leases,
+        dead_letters: DeadLetters,
+        *,
+        worker_id: str,
+        every_s: float,
+        default_life_ms: int,
+        record: Callable[[], WorkerRecord | None],
+    ) -> None:
+        """`record` describes the worker; None while it claims nothing, and then only the leases are renewed."""
+        self._leases = leases
+        self._dead_letters = dead_letters
         self._every_s = every_s
-        self._presence = Presence(worker.keys, worker_id=worker.id, heartbeat_s=every_s)
-        self._maintainer = QueueMaintainer(worker.keys, gap_s=every_s, default_life_ms=worker.expires_extra_ms)
-        self._record = new_record(worker.id, worker.queue_name)
+        self._presence = Presence(keys, worker_id=worker_id, heartbeat_s=every_s)
+        self._maintainer = QueueMaintainer(keys, gap_s=every_s, default_life_ms=default_life_ms)
+        self._record = record
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, scripts: Scripts) -> None:
+    def start(self, redis: Redis, runner: ScriptRunner) -> None:
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._beat(scripts), name="fetchq-tend")
+            self._task = asyncio.get_running_loop().create_task(self._run(redis, runner), name="fetchq-heartbeat")
 
     def stop_soon(self) -> None:
-        """For where nothing can be awaited."""
+        """For callers that cannot await."""
         if self._task is not None:
             self._task.cancel()
 
@@ -48,44 +63,36 @@ class Heartbeat:
             await cancel_and_wait(self._task)
             self._task = None
 
-    async def leave(self, *, closing: bool) -> None:
-        """Takes the worker off the list of those that are alive. Not from within `main`, whose task may have been
-        cancelled: before Python 3.11.3 no timeout works in such a task, and so no call of Redis."""
-        await self._presence.leave(
-            self._worker.pool, health_check_key=self._worker.health_check_key if closing else None
-        )
+    async def sign_off(self, redis: Redis, *, health_check_key: str | None = None) -> None:
+        """Deletes the worker's record, and arq's health check key if it is given.
 
-    async def _beat(self, scripts: Scripts) -> None:
+        Not for the worker's main task, which may have been cancelled: before Python 3.11.3 no timeout works in a
+        cancelled task, and so no call of Redis.
+        """
+        await self._presence.sign_off(redis, health_check_key=health_check_key)
+
+    async def _run(self, redis: Redis, runner: ScriptRunner) -> None:
         first = True
         while True:
             pause_s = self._every_s
             try:
-                await self._beat_once(scripts, first=first)
+                await self._beat(runner, first=first)
                 first = False
             except REDIS_ERRORS as problem:
-                logger.debug("tend.failed: %s", problem)
-                pause_s = min(pause_s / 4, AGAIN_S)
+                logger.debug("heartbeat.failed: %s", problem)
+                pause_s = min(pause_s / 4, RETRY_S)
                 if isinstance(problem, TimeoutError):
-                    # A network that forgets connections forgets them all: the next try is not to find another dead one.
-                    await self._worker.pool.connection_pool.disconnect(inuse_connections=False)
+                    # A network that drops one idle connection drops them all: the next try must not use another one.
+                    await redis.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(pause_s)
 
-    async def _beat_once(self, scripts: Scripts, *, first: bool) -> None:
-        worker = self._worker
-        if len(worker.leases):
-            await worker.leases.renew(scripts.renew)
-        if not worker.in_main:
+    async def _beat(self, runner: ScriptRunner, *, first: bool) -> None:
+        if len(self._leases):
+            await self._leases.renew(runner)
+        record = self._record()
+        if record is None:
             return
-        record = msgspec.structs.replace(
-            self._record,
-            functions=tuple(worker.functions),
-            concurrency=worker.max_jobs,
-            running=worker.running_count,
-            completed=worker.jobs_complete,
-            failed=worker.jobs_failed,
-            retried=worker.jobs_retried,
-        )
-        await self._presence.beat(scripts.presence, record)
-        if not first:  # a worker that is there for a moment only (burst) leaves the queue to others
-            await self._maintainer.walk(scripts.keep)
-            await worker.dead.trim(scripts.trim_dead)
+        await self._presence.beat(runner, record)
+        if not first:  # a burst that is over in a moment leaves the maintenance to others
+            await self._maintainer.scan_page(runner)
+            await self._dead_letters.trim(runner)

@@ -1,0 +1,98 @@
+"""One client's use of Redis: the connection pool, the key names, and the checks and translations around each call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
+
+from fetchq.errors import FetchqError
+
+from .errors import translated
+from .keys import Keys
+from .runner import ClientRunner
+
+
+class Session:
+    """What the parts of a producer share.
+
+    A redis-py client belongs to the event loop in which it connects: in another loop, thread or process its commands
+    fail after they were sent, and a caller that tries again enqueues twice. So the first call binds a session to its
+    loop and process, and a call from elsewhere is refused before anything is sent.
+    """
+
+    __slots__ = ("_loop", "_pid", "closed", "keys", "reached", "redis", "runner")
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self.redis: Final[Any] = redis  # redis-py 5 types each reply as `Awaitable | value`
+        self.keys: Final = keys
+        self.runner: Final = ClientRunner(redis)
+        self.closed = False
+        self.reached = False
+        """Redis has answered once: from then on an outage is waited out before waits for results fail."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the session is bound to another event loop or process than the caller's."""
+        return self._loop is not None and (self._loop is not asyncio.get_running_loop() or self._pid != os.getpid())
+
+    def check(self) -> None:
+        """Raises `FetchqError` if the session is closed or bound to another event loop or process."""
+        if self.closed:
+            raise FetchqError("the producer is closed")
+        if self._loop is None:
+            self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+        elif self.is_foreign:
+            raise FetchqError(
+                "the producer was used in another event loop, thread or process before, and nothing was sent:"
+                " make one Producer for each event loop, or use SyncProducer, which any thread and fork may share"
+            )
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Goes around commands: checks the session before, and turns redis-py's errors into `FetchqError`s."""
+        self.check()
+        with translated(self.redis):
+            yield
+        self.reached = True
+
+
+_KINDS: Final[dict[type, type[AbstractConnection]]] = {
+    redis.Connection: Connection,
+    redis.SSLConnection: SSLConnection,
+    redis.UnixDomainSocketConnection: UnixDomainSocketConnection,
+}
+_SHARED: Final = re.compile(
+    "host|port|path|db|username|password|credential_provider|client_name|protocol|health_check_interval"
+    "|socket_(timeout|connect_timeout|keepalive|keepalive_options)"
+    "|ssl_(keyfile|certfile|cert_reqs|ca_certs|ca_data|check_hostname|min_version|ciphers)"
+)
+"""Settings that mean the same to blocking and async connections of redis-py."""
+
+
+def client_like(client: Redis | redis.Redis) -> Redis:
+    """An async client with the settings of another, blocking or async, and connections of its own.
+
+    Raises `FetchqError` for one whose connections cannot be copied.
+    """
+    pool = client.connection_pool
+    settings = {name: value for name, value in pool.connection_kwargs.items() if name != "decode_responses"}
+    kind: type[Any] = pool.connection_class
+    if getattr(pool, "service_name", None) is not None:
+        raise FetchqError("a client of a sentinel cannot be copied; give its address, as redis+sentinel://host/master")
+    if not isinstance(client, Redis):
+        if kind not in _KINDS:
+            raise FetchqError(f"a blocking client with a {kind.__name__} cannot be copied; give its address instead")
+        kind, settings = _KINDS[kind], {name: value for name, value in settings.items() if _SHARED.fullmatch(name)}
+    copy = Redis(connection_pool=ConnectionPool(connection_class=kind, **settings))
+    copy.auto_close_connection_pool = True
+    return copy

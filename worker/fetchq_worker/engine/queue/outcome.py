@@ -1,0 +1,52 @@
+"""Outcomes: what becomes of a job after one run."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from .lease import Lease
+
+
+class Action(StrEnum):
+    """What `lua/jobs/commit.lua` does with the job."""
+
+    FINISH = "finish"
+    CLEAN = "clean"
+    """Finished in its first try, with nothing in Redis but payload and lease: there is less to remove."""
+    MISSING = "missing"
+    """Finished because its payload is gone. An existing result stays: the id of a finished job was enqueued again."""
+    RETRY = "retry"
+    RELEASE = "release"
+    """Back to the queue, and the try is not counted."""
+    RELEASE_TRACED = "release_traced"
+    """The same for a job with extra keys: the lease under which it ends must know that there is more to remove."""
+
+
+ENDING: Final = (Action.CLEAN, Action.FINISH, Action.MISSING)
+"""The actions after which the job is over."""
+
+
+class Outcome(msgspec.Struct, eq=False, gc=False):
+    """What became of one run."""
+
+    lease: Lease
+    action: Action
+    result: bytes = b""
+    result_ttl_ms: int | None = 0
+    """How long the result is kept; None for ever, 0 not at all."""
+    defer_ms: int | None = None
+    """In how many ms a job that goes back is due; None at its original score."""
+    marker_ms: int | None = None
+    """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
+    note: str = ""
+    """The outcome for the limit key's record (`run.context.RunContext.outcome_note`)."""
+    dead_letter: bytes = b""
+    """The dead letter of a job that ends here (`run.dead_letters`); empty: none."""
+    committed: asyncio.Future[None] | None = None
+    """Set by a caller that waits for the commit; done when the outcome is in Redis."""
+    size_bytes: int = 0
+    """What it adds to a commit: the result, and a dead letter with its copy of the payload. Set by the committer."""

@@ -1,0 +1,130 @@
+"""A leased job and how its payload is decoded."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from arq.jobs import DeserializationError, Deserializer, deserialize_job_raw
+from arq.worker import JobExecutionFailed
+
+from fetchq.contract.wire import decode_plain_job, deserialize
+from fetchq_worker.engine.queue.lease import Lease
+from fetchq_worker.engine.queue.outcome import Action
+
+from .context import RunContext
+
+logger = logging.getLogger("arq.worker")
+
+MAX_TIME_MS: Final = 1 << 47
+"""Some 4000 years: datetime goes no further."""
+
+_SEQUENCE: Final = (tuple, list)
+_NUMBER: Final = (int, float)
+
+
+class Job(msgspec.Struct, eq=False, gc=False):
+    """A leased job, as far as it is decoded."""
+
+    lease: Lease
+    tries: int
+    name: str = "<unknown>"
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    enqueue_time_ms: int = 0
+    ref: str = ""
+    """Its name in arq's log lines."""
+    marker_ms: int | None = None
+    """As in `Outcome.marker_ms`."""
+    run: RunContext | None = None
+    """None until its first `ctx` is made."""
+    ctx: dict[Any, Any] | None = None
+    """What its coroutine and hooks are called with; None if none was called."""
+    started: bool = False
+    """Its start hook or its coroutine was called, so its end hooks are called too."""
+    start_ms: int = 0
+
+    @property
+    def has_extra_keys(self) -> bool:
+        """Whether Redis may hold more of it than payload and lease."""
+        return self.lease.has_extra_keys or (self.run is not None and bool(self.run.extra_keys))
+
+
+class Unrunnable(Exception):
+    """The job cannot be run and is finished; its cause becomes the result. Never leaves `engine.run`."""
+
+    def __init__(self, job: Job, reason: BaseException, action: Action = Action.FINISH) -> None:
+        super().__init__(reason)
+        self.job = job
+        self.reason = reason
+        self.action = action
+
+
+class JobDecoder:
+    """Decodes the payloads of leases, each once."""
+
+    def __init__(self, deserializer: Deserializer | None) -> None:
+        """With None, payloads are pickles, as with arq."""
+        self._deserializer = deserializer
+
+    def call_of(self, lease: Lease) -> tuple[str, Sequence[Any]] | None:
+        """The function and the arguments of a job, aborted or not; None for a payload that cannot be decoded."""
+        try:
+            job = self.job_of(lease)
+        except Unrunnable:
+            return None
+        return job.name, job.args
+
+    def job_of(self, lease: Lease) -> Job:
+        """Raises `Unrunnable`."""
+        if lease.job is None:
+            try:
+                lease.job = self._decode(lease)
+            except Unrunnable as problem:
+                lease.job = problem
+        if isinstance(lease.job, Unrunnable):
+            raise lease.job
+        job: Job = lease.job
+        return job
+
+    def _decode(self, lease: Lease) -> Job:
+        job = Job(lease, lease.tries, start_ms=now_ms())
+        payload, lease.payload = lease.payload, None  # it need not be in memory twice while the job runs
+        if payload is None:
+            logger.warning("job %s expired", lease.id)
+            raise Unrunnable(job, JobExecutionFailed("job expired"), Action.MISSING)
+        plain = decode_plain_job(payload) if self._deserializer is deserialize else None
+        if plain is not None and 0 <= plain.at_ms < MAX_TIME_MS:
+            job.name, job.args, job.kwargs = plain.function, plain.args, plain.kwargs  # type: ignore[assignment]
+            job.enqueue_time_ms, own_try = plain.at_ms, plain.tries or 0
+        else:
+            try:
+                decoded = deserialize_job_raw(payload, deserializer=self._deserializer)
+                job.name, job.args, job.kwargs, own_try, job.enqueue_time_ms = checked(decoded)
+            except DeserializationError as problem:
+                logger.exception("deserializing job %s failed", lease.id)
+                raise Unrunnable(job, problem) from problem
+        job.tries = max(job.tries, own_try)
+        return job
+
+
+def checked(decoded: tuple[Any, ...]) -> tuple[str, tuple[Any, ...], dict[str, Any], int, int]:
+    """A decoded job whose parts have the types that running it relies on; raises `DeserializationError`."""
+    name, args, kwargs, own_try, enqueue_time_ms = decoded
+    if (
+        isinstance(name, str)
+        and isinstance(args, _SEQUENCE)
+        and isinstance(kwargs, dict)
+        and (own_try is None or isinstance(own_try, int))
+        and isinstance(enqueue_time_ms, _NUMBER)
+        and 0 <= enqueue_time_ms < MAX_TIME_MS
+    ):
+        return name, args, kwargs, own_try or 0, enqueue_time_ms  # type: ignore[return-value]  # a list is as good
+    raise DeserializationError("unable to deserialize job")
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
