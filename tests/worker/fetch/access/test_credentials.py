@@ -211,7 +211,7 @@ def test_an_invalid_credentials_file_is_refused_without_revealing_a_secret(
     with pytest.raises(InvalidSetting) as refusal:
         read_credentials(path)
     assert says in str(refusal.value)
-    assert "credentials_file (FETCHQ_CREDENTIALS_FILE)" in str(refusal.value)
+    assert "--credentials-file (FETCHQ_CREDENTIALS_FILE)" in str(refusal.value)
     assert TOKEN not in str(refusal.value)
 
 
