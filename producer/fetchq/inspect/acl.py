@@ -111,7 +111,7 @@ def acl_rule(user: str, roles: Collection[Role], keys: Keys, durability: Durabil
     if Role.PRODUCER in roles and durability is not Durability.MEMORY:
         commands |= DURABLE[durability]
         access["durability_marker"] = RW
-    patterns = [f"{_PREFIX[granted]}{_pattern(keys, name)}" for name, granted in access.items()]
+    patterns = [key_pattern(keys, name, granted) for name, granted in access.items()]
     channels = sorted({f"&{_pattern(keys, name)}" for role in roles for name in channel_names(role)})
     rule = ["on", "clearselectors", "resetkeys", *patterns, "resetchannels", *channels]
     return " ".join(["ACL SETUSER", user, *rule, "-@all", *(f"+{command}" for command in sorted(commands))])
@@ -135,13 +135,18 @@ def channel_names(role: Role) -> frozenset[str]:
 
 def script_commands(role: Role) -> frozenset[str]:
     """The commands in the scripts of a role."""
-    return frozenset(
-        command.lower()
-        for name, script in SCRIPTS.items()
-        if role in script.roles
-        for first_argument in _CALL.findall(script_source(name))
-        for command in _COMMAND.findall(first_argument)
-    )
+    return frozenset().union(*(commands_of(name) for name, script in SCRIPTS.items() if role in script.roles))
+
+
+def commands_of(script: str) -> frozenset[str]:
+    """The commands in a script."""
+    calls = _CALL.findall(script_source(script))
+    return frozenset(command.lower() for argument in calls for command in _COMMAND.findall(argument))
+
+
+def key_pattern(keys: Keys, name: str, access: Access) -> str:
+    """The part of a rule that grants access to a key, or to all keys with a prefix."""
+    return f"{_PREFIX[access]}{_pattern(keys, name)}"
 
 
 def _pattern(keys: Keys, name: str) -> str:
