@@ -24,6 +24,7 @@ from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
 from fetchq.inspect.workers import live_workers
 from fetchq.store.keys import Keys
+from fetchq.store.records import LeaseRecord
 from fetchq_worker.engine import Snooze, Worker, create_worker
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 
@@ -108,8 +109,9 @@ async def test_a_run_knows_its_fencing_token(redis: ArqRedis, make_worker: MakeW
 
     async def work(ctx: Any) -> None:
         tokens.append(ctx["fetchq"].lease_token)
-        record = await redis.hget("fetchq:leases:arq:queue", ctx["job_id"])  # type: ignore[misc]
-        assert record.decode().startswith(f"{tokens[-1]}|")
+        record = LeaseRecord.parse(await redis.hget("fetchq:leases:arq:queue", ctx["job_id"]))  # type: ignore[misc]
+        assert record is not None
+        assert record.token.decode() == tokens[-1]
         if len(tokens) < 3:
             raise Retry
 
@@ -248,7 +250,8 @@ async def test_a_workers_old_run_is_cancelled_when_it_claims_the_job_again(
         await redis.zadd("arq:queue", {"a": 1})  # as if the lease had ended while the loop was blocked
         await redis.zadd("fetchq:lease-ends:arq:queue", {"a": 1})
         token = next(iter(worker.leases)).token
-        await redis.hset("fetchq:leases:arq:queue", "a", f"{token}|1|1|")  # type: ignore[misc]
+        record = LeaseRecord(token.encode(), end_ms=1, score=1, payload_expires_ms=None)
+        await redis.hset("fetchq:leases:arq:queue", "a", record.format())  # type: ignore[misc,arg-type]  # bytes do as well
         await runs.acquire()
         may_end.set()
         assert await job.result(poll_delay=0.01) == "try 2"
