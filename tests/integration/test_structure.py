@@ -28,6 +28,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("fetchq.client",),
     ("fetchq.inspect", "fetchq.sync"),
     ("fetchq",),
+    ("fetchq.testing",),
     # What an operator runs.
     ("fetchq_worker.settings",),
     ("fetchq_worker.engine.queue",),
@@ -38,7 +39,8 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("fetchq_worker.fetch.egress", "fetchq_worker.fetch.content"),
     ("fetchq_worker.fetch.access",),
     ("fetchq_worker.fetch.http",),
-    ("fetchq_worker.fetch.cache", "fetchq_worker.fetch.robots"),
+    ("fetchq_worker.fetch.cache",),
+    ("fetchq_worker.fetch.robots",),
     ("fetchq_worker.fetch.attempt",),
     ("fetchq_worker.fetch.job",),
     ("fetchq_worker.fetch",),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.frontier_state import FrontierState, Record
+from tests.support.frontier_state import FrontierState
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
+from fetchq.store.records import HostRecord
 from fetchq.store.scores import read_score
 from fetchq.store.scripts import script_source
 from fetchq_worker.engine.queue.admission import WILL_NOT_RUN
@@ -112,7 +113,7 @@ async def test_a_job_given_back_is_the_next_of_its_host(queue: Queue) -> None:
     await _limit(queue, "c=1")
     await _enqueue(queue, *_ids(3))
     assert await _claim_and_admit(queue) == _ids(3)[:1]
-    await queue.commit((_ids(3)[0], "w.1", "release", ""))
+    await queue.commit((_ids(3)[0], "w.1", "requeue", ""))
     assert await _claim_and_admit(queue, token="w.2") == _ids(3)[:1]
 
 
@@ -193,8 +194,8 @@ async def test_failed_connections_let_a_host_cool_off_and_then_one_job_tries(que
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("verb", [Action.FINISH, Action.RETRY], ids=["that end", "that go back"])
-async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue, verb: Action) -> None:
+@pytest.mark.parametrize("action", [Action.FINISH, Action.RETRY], ids=["that end", "that go back"])
+async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue, action: Action) -> None:
     seconds, _ = await queue.redis.time()
     queue.now_ms = seconds * 1000  # the committer goes by Redis's own clock
     await _limit(queue, "c=16")
@@ -204,10 +205,10 @@ async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue,
     committer = Committer(
         queue.keys, dead_letter_ttl_ms=1, dead_letter_max=0, delay_s=60, on_commit=lambda next_due_s: None
     )
-    committer.use(queue.scripts.commit)
+    committer.use(queue.runner)
     for number, job_id in enumerate(claim.ids):
         lease = Lease(job_id.encode(), "w.1", b"", 0, 1)
-        failed = Outcome(lease, verb, note="-CONNECT_ERROR", defer_ms=None)
+        failed = Outcome(lease, action, note="-CONNECT_ERROR", defer_ms=None)
         committer.add(failed if number % 2 else Outcome(lease, Action.FINISH, note="+OK"))
     await committer.flush()
     await committer.aclose()
@@ -372,7 +373,7 @@ async def test_a_record_of_jobs_that_stock_workers_took_is_forgotten(queue: Queu
     await _enqueue(queue, *_ids(3))
     await _enqueue(queue, "there", key="other.example")
     await queue.redis.zrem(queue.keys.pending, *_ids(3))
-    await queue.keep()
+    await queue.maintain()
     queue.now_ms += 60_000
     assert (await queue.claim()).ids == ["there"]
     assert await queue.admit(("there", "w.1", "other.example")) == []
@@ -384,11 +385,11 @@ async def test_a_record_of_jobs_that_stock_workers_took_is_forgotten(queue: Queu
 _PLACES = """
 local score = {}
 for i = 1, #ARGV, 3 do
-  score[#score + 1] = frontier[ARGV[i] .. '_score'](ARGV[i + 1], tonumber(ARGV[i + 2]))
+  score[#score + 1] = scores[ARGV[i]](ARGV[i + 1], tonumber(ARGV[i + 2]))
 end
 local read = {}
 for i = 1, #score do
-  local lane, due, was_parked = frontier.read_score(tonumber(score[i]))
+  local lane, due, was_parked = scores.read(tonumber(score[i]))
   read[i] = {score[i], lane, string.format('%.1f', due), was_parked and 1 or 0}
 end
 return read
@@ -400,8 +401,8 @@ async def test_python_reads_a_score_as_the_scripts_write_and_read_it(queue: Queu
     args = []
     for lane in ("", "h", "l"):
         for due in (0, 1, T0, T0 - 0.5, 2**46 + 0.5):
-            args += ["standing", lane, repr(due), "parked", lane, repr(due)]
-    places = await queue.redis.eval(script_source("include/frontier") + _PLACES, 0, *args)
+            args += ["ready", lane, repr(due), "parked", lane, repr(due)]
+    places = await queue.redis.eval(script_source("include/scores") + _PLACES, 0, *args)
     assert len(places) == len(args) / 3
     for score, lane, due, was_parked in places:
         place = read_score(float(score))
@@ -455,7 +456,7 @@ async def test_a_rate_that_is_raised_does_not_hold_back_what_the_old_one_would_h
     assert await _claim_and_admit(queue, token="w.2") == _ids(3)[1:2]
 
 
-async def _records(queue: Queue) -> dict[str, Record]:
+async def _records(queue: Queue) -> dict[str, HostRecord]:
     return (await FrontierState.read(queue.redis, queue.keys)).records
 
 
@@ -477,8 +478,8 @@ async def test_a_job_that_will_not_be_run_leaves_its_place_to_the_next(queue: Qu
     assert (await queue.claim(token="w.3")).ids == ["over"]
     assert await queue.admit(("over", "w.3", KEY, WILL_NOT_RUN)) == []
     assert queue.deadline_passed == ["over"]
-    record = (await _records(queue)).get(KEY, Record())
-    assert (record.standing, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
+    record = (await _records(queue)).get(KEY, HostRecord())
+    assert (record.ready, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
 
 
 @pytest.mark.asyncio
@@ -487,7 +488,7 @@ async def test_a_run_that_ends_after_its_lease_leaves_no_job_counted_as_standing
     assert await _claim_and_admit(queue) == ["late"]
     queue.now_ms += LEASE_MS
     await queue.claim(only=["nothing"])
-    assert (await _records(queue))[KEY].standing == 1
+    assert (await _records(queue))[KEY].ready == 1
     await queue.finish("late")
     assert await _records(queue) == {}
 
@@ -498,8 +499,8 @@ async def test_a_job_given_back_after_its_lease_is_counted_as_standing_once(queu
     assert await _claim_and_admit(queue) == ["late"]
     queue.now_ms += LEASE_MS
     await queue.claim(only=["nothing"])
-    await queue.give_back("w.1")
-    assert (await _records(queue))[KEY].standing == 1
+    await queue.return_claims("w.1")
+    assert (await _records(queue))[KEY].ready == 1
 
 
 @pytest.mark.asyncio
@@ -511,12 +512,12 @@ async def test_jobs_whose_waiting_queue_was_deleted_come_back(queue: Queue) -> N
     await queue.redis.delete(queue.keys.waiting + KEY)
     await queue.finish(_ids(1)[0])
     queue.now_ms += 1000
-    await queue.keep()
+    await queue.maintain()
     for number in range(1, 4):
         assert await _claim_and_admit(queue, token=f"w.{number + 1}") == [_ids(4)[number]]
         await queue.finish(_ids(4)[number], f"w.{number + 1}")
-    await queue.keep()
-    assert not (await FrontierState.read(queue.redis, queue.keys)).misses_jobs
+    await queue.maintain()
+    assert not (await FrontierState.read(queue.redis, queue.keys)).jobs_were_lost
 
 
 @pytest.mark.asyncio
@@ -530,7 +531,7 @@ async def test_jobs_come_back_though_somebody_deleted_the_records(queue: Queue, 
         await queue.redis.delete(keys.backlog, keys.waiting + KEY)
     for number in range(3):
         queue.now_ms += 2000
-        await queue.keep()
+        await queue.maintain()
         assert await _claim_and_admit(queue, token=f"w.{number}") == [_ids(3)[number]]
         await queue.finish(_ids(3)[number], f"w.{number}")
 
@@ -539,8 +540,8 @@ async def test_jobs_come_back_though_somebody_deleted_the_records(queue: Queue, 
 async def test_a_host_whose_jobs_others_have_taken_is_forgotten(queue: Queue) -> None:
     await _enqueue(queue, "taken")
     await queue.redis.zrem(queue.keys.pending, "taken")
-    assert (await _records(queue))[KEY].standing == 1
-    await queue.keep()
+    assert (await _records(queue))[KEY].ready == 1
+    await queue.maintain()
     assert await _records(queue) == {}
 
 
@@ -599,10 +600,10 @@ async def test_a_record_that_counts_runs_which_there_are_not_is_corrected(queue:
     await queue.redis.hset(queue.keys.hosts, KEY, "1 0 0 0 0 0 0 0 0 OK")
     await queue.enqueue(("a", "", KEY, ""))
     assert (await queue.claim()).ids == []
-    await queue.keep()
+    await queue.maintain()
     assert (await queue.claim()).ids == ["a"]
     assert await queue.admit(("a", "w.1", KEY)) == []
-    await queue.keep()
+    await queue.maintain()
     assert (await FrontierState.read(queue.redis, queue.keys)).record(KEY).running == 1
 
 
@@ -612,7 +613,7 @@ async def test_a_key_with_room_for_all_lets_its_waiting_jobs_go_some_thousands_a
     for start in range(0, 5000, 500):
         await queue.enqueue(*[(f"job{number}", "", KEY, "") for number in range(start, start + 500)])
     await queue.set_limits(KEY, "set", "c=100000 p=0", KEY)
-    assert 2000 <= (await FrontierState.read(queue.redis, queue.keys)).record(KEY).standing <= 2500
+    assert 2000 <= (await FrontierState.read(queue.redis, queue.keys)).record(KEY).ready <= 2500
     claimed: set[str] = set()
     for number in range(6):
         claimed |= set((await queue.claim(1000, token=f"w.{number}")).ids)

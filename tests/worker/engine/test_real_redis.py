@@ -1,4 +1,4 @@
-"""What only a real Redis server can show: it goes away, is full, forgets scripts, or is set up to lose jobs."""
+"""Behaviour that needs a real Redis: outages, full memory, SCRIPT FLUSH, unsafe settings."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from tests.support.running import running, wait_until
 from tests.support.scripted_queue import LEASE_MS, Queue
 
 from fetchq.errors import RedisEvicts
+from fetchq.store import runner as script_runner
 from fetchq.store.connection import connect
-from fetchq.store.engine_scripts import Scripts
+from fetchq.store.packed_runner import PackedRunner
 from fetchq_worker.engine import Worker
 from fetchq_worker.engine.queue import commit
 
@@ -33,7 +34,7 @@ def worker_on(server: RedisServer, functions: list[Any], **options: Any) -> Work
 
 @pytest.fixture
 def durable_server() -> Iterator[RedisServer]:
-    """A Redis that remembers everything when it is stopped and started again."""
+    """A Redis that keeps its data over a restart."""
     server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
     yield server
     server.remove()
@@ -70,7 +71,7 @@ async def test_an_outage_longer_than_the_lease_loses_no_work(durable_server: Red
     assert sum(worker.jobs_complete for worker in workers) == 20
 
 
-async def test_jobs_that_still_run_when_redis_is_back_are_not_taken_from_their_worker(
+async def test_jobs_that_still_run_after_an_outage_stay_with_their_worker(
     durable_server: RedisServer, durable: ArqRedis
 ) -> None:
     runs: Counter[str] = Counter()
@@ -97,10 +98,10 @@ async def test_jobs_that_still_run_when_redis_is_back_are_not_taken_from_their_w
     assert set(runs.values()) == {1}
 
 
-async def test_work_that_another_worker_finished_in_an_outage_is_not_claimed_before_its_commit_can_come(
+async def test_a_claim_after_an_outage_waits_for_the_commits_of_other_workers(
     durable_server: RedisServer, durable: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All leases have ended, and the one worker's commits are there before the other's."""
+    """All leases have ended, and one worker's commits arrive before the other's."""
     monkeypatch.setattr(commit, "MAX_BACKOFF_S", 2.0)  # a busy machine is not to be taken for a claim that came in time
     runs: Counter[str] = Counter()
     may_end, may_commit, turned = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -117,14 +118,13 @@ async def test_work_that_another_worker_finished_in_an_outage_is_not_claimed_bef
     async with running(early, late), asyncio.timeout(30):
         await wait_until(lambda: len(runs) == 2)
         late.allow_pick_jobs = False
-        send = late.committer._script
-        assert send is not None
 
-        async def send_late(*args: Any) -> Any:
-            await may_commit.wait()
-            return await send(*args)
+        class LateRunner(PackedRunner):
+            async def run(self, *args: Any, **options: Any) -> Any:
+                await may_commit.wait()
+                return await super().run(*args, **options)
 
-        monkeypatch.setattr(late.committer, "_script", send_late)
+        late.committer.use(LateRunner(late.pool, timeout_s=15))
         durable_server.stop()
         may_end.set()
         await wait_until(lambda: early.committer.stalled and late.jobs_complete == 1)
@@ -148,7 +148,7 @@ async def test_work_that_another_worker_finished_in_an_outage_is_not_claimed_bef
         assert await next_job.result(poll_delay=0.01) == "done"
 
 
-async def test_claiming_stops_while_commits_wait(durable_server: RedisServer, durable: ArqRedis) -> None:
+async def test_a_worker_claims_nothing_while_its_commits_wait(durable_server: RedisServer, durable: ArqRedis) -> None:
     release = asyncio.Event()
 
     async def work(ctx: Any) -> None:
@@ -187,15 +187,15 @@ async def test_a_worker_that_is_stopped_while_redis_is_away_ends_in_bounded_time
             durable_server.stop()
     assert "commit.dropped jobs=1" in caplog.text
     durable_server.start()
-    queue = await Queue.open(durable)
+    queue = Queue(durable)
     seconds, _ = await durable.time()
     queue.now_ms = (seconds + 60) * 1000
     await queue.forget_in_progress("a")
     assert (await queue.claim()).ids == ["a"]
 
 
-async def test_a_redis_that_forgot_the_scripts_is_told_them_again(real_redis: ArqRedis) -> None:
-    queue = await Queue.open(real_redis)
+async def test_scripts_are_sent_again_after_script_flush(real_redis: ArqRedis) -> None:
+    queue = Queue(real_redis)
     for _ in range(2):
         await queue.add("a")
         await queue.redis.script_flush()
@@ -225,10 +225,15 @@ async def test_a_full_redis_drains(redis_server: RedisServer, real_redis: ArqRed
         await real_redis.config_set("maxmemory", 0)
 
 
-async def test_a_result_that_redis_will_not_store_keeps_its_job(real_redis: ArqRedis) -> None:
-    """A server that knows no script flags (Redis 6), and is full: the commit waits until there is room."""
-    queue = await Queue.open(real_redis)
-    queue.scripts = Scripts(real_redis, flags=False, timeout_s=60)
+@pytest.fixture
+def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts are sent without allow-oom, so that a full Redis refuses what they write."""
+    monkeypatch.setattr(script_runner, "takes_flags", lambda redis: False)
+
+
+@pytest.mark.usefixtures("no_flags")
+async def test_a_job_whose_result_redis_refuses_stays_in_the_queue(real_redis: ArqRedis) -> None:
+    queue = Queue(real_redis)
     await queue.add("a", "b")
     await queue.claim()
     await real_redis.config_set("maxmemory", 1)
@@ -242,13 +247,8 @@ async def test_a_result_that_redis_will_not_store_keeps_its_job(real_redis: ArqR
     assert await real_redis.keys("*") == [b"arq:result:a"]
 
 
-async def test_a_worker_waits_with_what_redis_will_not_store(
-    redis_server: RedisServer, real_redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def without_flags(redis: Any, **options: Any) -> Scripts:
-        return Scripts(redis, flags=False, **options)
-
-    monkeypatch.setattr(Scripts, "open", without_flags)
+@pytest.mark.usefixtures("no_flags")
+async def test_a_worker_repeats_commits_that_redis_refuses(redis_server: RedisServer, real_redis: ArqRedis) -> None:
     may_end = asyncio.Event()
 
     async def work(ctx: Any) -> str:
@@ -270,7 +270,7 @@ async def test_a_worker_waits_with_what_redis_will_not_store(
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-async def test_a_redis_that_drops_keys_when_full_is_refused(
+async def test_a_redis_that_evicts_keys_is_refused(
     redis_server: RedisServer, real_redis: ArqRedis, policy: str
 ) -> None:
     async def work(ctx: Any) -> None: ...
@@ -285,9 +285,7 @@ async def test_a_redis_that_drops_keys_when_full_is_refused(
         await real_redis.config_set("maxmemory-policy", "noeviction")
 
 
-async def test_a_redis_that_forbids_to_ask_about_itself_is_not_refused(
-    redis_server: RedisServer, real_redis: ArqRedis
-) -> None:
+async def test_a_redis_whose_acl_forbids_info_is_accepted(redis_server: RedisServer, real_redis: ArqRedis) -> None:
     async def work(ctx: Any) -> str:
         return "done"
 
@@ -304,10 +302,10 @@ async def test_a_redis_that_forbids_to_ask_about_itself_is_not_refused(
     assert await job.result(timeout=1) == "done"
 
 
-async def test_connections_that_break_at_any_moment_lose_no_job_and_cost_no_try(
+async def test_broken_connections_lose_no_job_and_cost_no_try(
     redis_server: RedisServer, real_redis: ArqRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A reply that is lost leaves open whether the call was carried out: commits are sent again, claims given back."""
+    """After a lost reply the call may have been carried out: commits are sent again, claims are returned."""
     runs: Counter[str] = Counter()
 
     async def work(ctx: Any) -> int:
@@ -330,7 +328,7 @@ async def test_connections_that_break_at_any_moment_lose_no_job_and_cost_no_try(
     assert await real_redis.hlen("fetchq:leases:arq:queue") == 0  # type: ignore[misc]
 
 
-async def test_a_million_wakes_are_no_storm(redis_server: RedisServer, real_redis: ArqRedis) -> None:
+async def test_a_million_enqueues_leave_a_few_wake_tokens(redis_server: RedisServer, real_redis: ArqRedis) -> None:
     async def work(ctx: Any) -> None: ...
 
     workers = [worker_on(redis_server, [func(work, name="work")], poll_delay=60) for _ in range(3)]
@@ -346,14 +344,14 @@ async def test_a_million_wakes_are_no_storm(redis_server: RedisServer, real_redi
 
 
 async def test_scores_of_running_jobs_stay_exact(real_redis: ArqRedis) -> None:
-    queue = await Queue.open(real_redis)
+    queue = Queue(real_redis)
     await queue.add("a", due_ms=queue.now_ms - 123_456_789)
     for turn in range(1, 6):
         queue.now_ms += LEASE_MS
         await queue.forget_in_progress("a")
         claim = await queue.claim(token=f"w.{turn}")
         assert [(job.id, job.tries, job.score) for job in claim.jobs] == [("a", turn, claim.jobs[0].score)]
-    await queue.commit(("a", "w.5", "release"))
+    await queue.commit(("a", "w.5", "requeue"))
     assert await queue.score("a") == queue.now_ms - 5 * LEASE_MS - 123_456_789
 
 
@@ -361,7 +359,9 @@ async def _is_empty(redis: ArqRedis, key: str) -> bool:
     return not await redis.exists(key)
 
 
-async def test_a_running_jobs_lease_is_found_without_a_search(durable_server: RedisServer, durable: ArqRedis) -> None:
+async def test_the_lease_hash_is_a_hash_table_and_not_a_listpack(
+    durable_server: RedisServer, durable: ArqRedis
+) -> None:
     may_end = asyncio.Event()
 
     async def work(ctx: Any) -> None:
@@ -377,10 +377,10 @@ async def test_a_running_jobs_lease_is_found_without_a_search(durable_server: Re
 
 
 @pytest.mark.parametrize("how", ["closed", "spoken on"])
-async def test_a_connection_that_is_not_fit_for_a_call_is_replaced_before_it(
+async def test_a_broken_pooled_connection_is_replaced_before_a_call(
     durable_server: RedisServer, durable: ArqRedis, how: str
 ) -> None:
-    queue = await Queue.open(durable)
+    queue = Queue(durable)
     await queue.add("a")
     pool: Any = durable.connection_pool  # redis-py types none of this
     (connection,) = pool._available_connections

@@ -1,4 +1,4 @@
-"""The worker as its users meet it."""
+"""The worker's public behaviour."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import msgspec
 import pytest
 from arq import func
 from arq.connections import ArqRedis
-from arq.cron import cron
 from arq.jobs import Job, JobStatus, ResultNotFound
-from arq.worker import FailedJobs, Retry, create_worker
+from arq.worker import FailedJobs, Retry
 from tests.support.running import running, wait_until
 from tests.support.scripted_queue import Queue
 
@@ -25,7 +24,8 @@ from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
 from fetchq.inspect.workers import live_workers
 from fetchq.store.keys import Keys
-from fetchq_worker.engine import Snooze, Worker
+from fetchq.store.records import LeaseRecord
+from fetchq_worker.engine import Snooze, Worker, create_worker
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 
 from .conftest import MakeWorker
@@ -52,7 +52,7 @@ async def test_two_thousand_jobs_run_exactly_once_on_three_workers(redis: ArqRed
     assert len(await redis.keys("arq:result:*")) == 2000
 
 
-async def test_a_retry_with_a_delay_comes_back_after_it_and_one_without_at_once(
+async def test_a_retry_runs_again_after_its_delay_or_at_once_without_one(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     runs: list[tuple[str, int, float]] = []
@@ -73,7 +73,7 @@ async def test_a_retry_with_a_delay_comes_back_after_it_and_one_without_at_once(
     assert (worker.jobs_complete, worker.jobs_retried) == (2, 2)
 
 
-async def test_a_release_is_no_try(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_snooze_is_not_counted_as_a_try(redis: ArqRedis, make_worker: MakeWorker) -> None:
     tries: list[int] = []
 
     async def work(ctx: Any) -> str:
@@ -89,7 +89,7 @@ async def test_a_release_is_no_try(redis: ArqRedis, make_worker: MakeWorker) -> 
     assert tries == [1] * 20
 
 
-async def test_a_job_says_how_long_its_own_result_is_kept(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_run_sets_the_ttl_of_its_result(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any, ttl_s: Any) -> str:
         ctx["fetchq"].result_ttl_s = ttl_s
         return "done"
@@ -109,8 +109,9 @@ async def test_a_run_knows_its_fencing_token(redis: ArqRedis, make_worker: MakeW
 
     async def work(ctx: Any) -> None:
         tokens.append(ctx["fetchq"].lease_token)
-        record = await redis.hget("fetchq:leases:arq:queue", ctx["job_id"])  # type: ignore[misc]
-        assert record.decode().startswith(f"{tokens[-1]}|")
+        record = LeaseRecord.parse(await redis.hget("fetchq:leases:arq:queue", ctx["job_id"]))  # type: ignore[misc]
+        assert record is not None
+        assert record.token.decode() == tokens[-1]
         if len(tokens) < 3:
             raise Retry
 
@@ -139,7 +140,7 @@ async def test_a_stock_abort_cancels_a_running_job(redis: ArqRedis, make_worker:
         assert await redis.zcard("arq:abort") == 0
 
 
-async def test_a_stock_abort_ends_a_job_that_waits_behind_many(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_stock_abort_ends_a_job_that_waits_behind_many_others(redis: ArqRedis, make_worker: MakeWorker) -> None:
     release = asyncio.Event()
     ran: set[str] = set()
 
@@ -161,7 +162,7 @@ async def test_a_stock_abort_ends_a_job_that_waits_behind_many(redis: ArqRedis, 
     assert "unwanted" not in ran
 
 
-async def test_an_abort_that_comes_while_the_starts_of_a_job_are_judged_keeps_it_from_running(
+async def test_an_abort_during_the_crash_check_keeps_the_job_from_running(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     judging, judged = asyncio.Event(), asyncio.Event()
@@ -205,7 +206,7 @@ async def test_a_job_that_takes_too_long_fails_with_a_timeout(redis: ArqRedis, m
     assert await own.result(timeout=1) == "done"
 
 
-async def test_a_worker_whose_loop_was_blocked_past_its_lease_keeps_a_job_that_nobody_took(
+async def test_a_worker_whose_loop_was_blocked_past_its_lease_keeps_a_job_that_is_still_its_own(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     tries: list[int] = []
@@ -224,7 +225,7 @@ async def test_a_worker_whose_loop_was_blocked_past_its_lease_keeps_a_job_that_n
     assert tries == [1]
 
 
-async def test_a_workers_own_old_run_is_cancelled_when_it_has_claimed_the_job_anew(
+async def test_a_workers_old_run_is_cancelled_when_it_claims_the_job_again(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     ends: list[str] = []
@@ -249,7 +250,8 @@ async def test_a_workers_own_old_run_is_cancelled_when_it_has_claimed_the_job_an
         await redis.zadd("arq:queue", {"a": 1})  # as if the lease had ended while the loop was blocked
         await redis.zadd("fetchq:lease-ends:arq:queue", {"a": 1})
         token = next(iter(worker.leases)).token
-        await redis.hset("fetchq:leases:arq:queue", "a", f"{token}|1|1|")  # type: ignore[misc]
+        record = LeaseRecord(token.encode(), end_ms=1, score=1, payload_expires_ms=None)
+        await redis.hset("fetchq:leases:arq:queue", "a", record.format())  # type: ignore[misc,arg-type]  # bytes do as well
         await runs.acquire()
         may_end.set()
         assert await job.result(poll_delay=0.01) == "try 2"
@@ -273,7 +275,7 @@ async def test_a_renewal_that_finds_another_token_cancels_the_run(redis: ArqRedi
     worker = make_worker([func(work, name="work")], renew_s=0.05)
     async with running(worker), asyncio.timeout(5):
         await started.wait()
-        queue = await Queue.open(redis)
+        queue = Queue(redis)
         await queue.take_over(job.job_id)
         await cancelled.wait()
         await wait_until(lambda: worker.running_count == 0)
@@ -282,7 +284,7 @@ async def test_a_renewal_that_finds_another_token_cancels_the_run(redis: ArqRedi
     assert await queue.finish(job.job_id, "heir.1") == ([], [], b"")
 
 
-async def test_no_more_jobs_run_than_there_are_slots(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_at_most_max_jobs_run_at_a_time(redis: ArqRedis, make_worker: MakeWorker) -> None:
     now_running, most = 0, 0
 
     async def work(ctx: Any) -> None:
@@ -321,7 +323,7 @@ async def test_run_check_raises_for_failed_jobs(redis: ArqRedis, make_worker: Ma
         await make_worker([func(work, name="work")], burst=True).run_check()
 
 
-async def test_a_job_that_keeps_no_result_is_gone_when_it_is_done(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_job_without_a_kept_result_leaves_no_key(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> str:
         return "done"
 
@@ -332,7 +334,7 @@ async def test_a_job_that_keeps_no_result_is_gone_when_it_is_done(redis: ArqRedi
         await job.result(timeout=1)
 
 
-async def test_a_worker_says_that_it_lives_and_takes_its_leave(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_worker_writes_its_record_and_removes_it_at_the_end(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> None: ...
 
     workers = [make_worker([func(work, name="work")], max_jobs=n) for n in (3, 4)]
@@ -347,7 +349,7 @@ async def test_a_worker_says_that_it_lives_and_takes_its_leave(redis: ArqRedis, 
     assert await live_workers(redis, Keys()) == []
 
 
-async def test_a_worker_that_fell_silent_is_not_alive(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_worker_without_heartbeats_is_removed_from_the_list(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> None: ...
 
     await redis.zadd("fetchq:workers:arq:queue", {"silent": 1})
@@ -356,25 +358,7 @@ async def test_a_worker_that_fell_silent_is_not_alive(redis: ArqRedis, make_work
         assert await redis.zscore("fetchq:workers:arq:queue", "silent") is None
 
 
-async def test_a_namespace_stands_in_front_of_every_key(redis: ArqRedis, make_worker: MakeWorker) -> None:
-    async def double(ctx: Any, number: int) -> int:
-        return 2 * number
-
-    wire = {"job_serializer": serialize, "job_deserializer": deserialize}
-    async with Producer(redis, namespace="{tenant}:") as producer:
-        job = await producer.enqueue_job("double", 21)
-        worker = make_worker([func(double, name="double")], namespace="{tenant}:", **wire)
-        async with running(worker):
-            assert await job.value(timeout_s=5) == 42
-            await wait_until(lambda: _key_exists(redis, worker.health_check_key))
-            keys = await redis.keys("*")
-    assert keys
-    assert [key for key in keys if not key.startswith(b"{tenant}:")] == []
-
-
-async def test_a_worker_is_made_from_a_settings_class_as_arqs_is(
-    redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_is_made_from_a_settings_class_as_arqs_is(redis: ArqRedis) -> None:
     async def work(ctx: Any) -> None: ...
 
     class WorkerSettings:
@@ -387,28 +371,22 @@ async def test_a_worker_is_made_from_a_settings_class_as_arqs_is(
 
     ours = inspect.signature(Worker).parameters.keys()
     assert ours >= inspect.signature(arq.worker.Worker).parameters.keys()
-    monkeypatch.setattr(arq.worker, "Worker", Worker)
-    worker = create_worker(WorkerSettings)  # type: ignore[arg-type]  # arq's protocol wants a list
-    assert isinstance(worker, Worker)
-    assert (worker.max_jobs, worker.lease_s) == (3, 4)
+    for described in (WorkerSettings, vars(WorkerSettings)):
+        worker = create_worker(described, renew_s=2)
+        assert (worker.max_jobs, worker.lease_s, worker.renew_s) == (3, 4, 2)
+    with pytest.raises(TypeError, match="not_an_argument"):
+        create_worker(WorkerSettings, not_an_argument=5)
 
 
 @pytest.mark.parametrize("options", [{"lease_s": 0}, {"lease_s": 3, "renew_s": 3}, {"commit_ms": -1}, {"renew_s": 0}])
-async def test_times_that_make_no_sense_are_refused(embedded_redis: ArqRedis, options: dict[str, Any]) -> None:
+async def test_invalid_times_are_refused(embedded_redis: ArqRedis, options: dict[str, Any]) -> None:
     async def work(ctx: Any) -> None: ...
 
     with pytest.raises(ValueError, match=r"lease_s|commit_ms"):
         Worker([work], redis_pool=embedded_redis, handle_signals=False, **options)
 
 
-async def test_a_namespace_and_cron_jobs_do_not_go_together(embedded_redis: ArqRedis) -> None:
-    async def work(ctx: Any) -> None: ...
-
-    with pytest.raises(ValueError, match="cron jobs are enqueued by arq"):
-        Worker(cron_jobs=[cron(work)], namespace="{a}:", redis_pool=embedded_redis, handle_signals=False)
-
-
-async def test_results_may_be_of_any_serializer(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_results_are_written_by_any_serializer(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> list[int]:
         return [1, 2]
 
@@ -421,7 +399,7 @@ async def test_results_may_be_of_any_serializer(redis: ArqRedis, make_worker: Ma
     assert await job.result(timeout=1) == [1, 2]
 
 
-async def test_a_serializer_that_gives_no_bytes_costs_the_result_and_no_more(
+async def test_a_serializer_that_returns_no_bytes_costs_only_the_result(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     async def work(ctx: Any) -> None: ...
@@ -445,7 +423,7 @@ async def _records_are(redis: ArqRedis, count: int) -> bool:
     return len(await live_workers(redis, Keys())) == count
 
 
-async def test_a_job_whose_claim_was_under_way_when_the_worker_was_told_to_stop_has_the_grace_time_too(
+async def test_the_jobs_of_a_claim_that_is_under_way_at_sigterm_have_the_grace_time(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     runs: list[int] = []
