@@ -54,7 +54,7 @@ local function retry(id, ended_at, payload, key, lane)
     return INCOMPLETE
   end
   redis.call('SET', job_key .. id, payload ~= '' and payload or stored)
-  if key == '' or new_job.place(key, id, lane, clock.now_ms, '') then
+  if key == '' or place_new_job(key, id, lane, clock.now_ms, '') then
     redis.call('ZADD', pending, scores.ready(lane, clock.now_ms), id)
     ready = ready + 1
   end
@@ -65,7 +65,7 @@ end
 
 local names = {}
 for i = FIRST, #ARGV, WIDTH do
-  local key = limit_key.known(ARGV[i + 3])
+  local key = known_limit_key(ARGV[i + 3])
   if key ~= '' then
     names[#names + 1] = key
   end
@@ -74,9 +74,9 @@ host_record.load(names)
 
 local outcomes = {}
 for i = FIRST, #ARGV, WIDTH do
-  outcomes[#outcomes + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], limit_key.known(ARGV[i + 3]), ARGV[i + 4])
+  outcomes[#outcomes + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], known_limit_key(ARGV[i + 3]), ARGV[i + 4])
 end
-parking.save()
+save_parked()
 local promoted = hosts.save()
 wake.workers(ready + promoted)
 return outcomes

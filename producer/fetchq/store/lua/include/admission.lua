@@ -27,7 +27,7 @@ function admission.free_slots(key, record, ready)
   if free <= 0 then
     return 0, ready > 0 and clock.now_ms + admission.LOOK_AGAIN_MS or nil, true
   end
-  local interval_us, burst = rate.of(record, key_limits)
+  local interval_us, burst = rate_of(record, key_limits)
   if interval_us > 0 then
     -- At most what a start at this moment would leave: the rate may have been slower when `tat` was set.
     record.tat = math.min(record.tat, math.floor(clock.now_us + burst * interval_us))

@@ -12,7 +12,7 @@ local MAX_CHECK_GAP_MS = 60000
 local function oldest_ready()
   local oldest = clock.now_ms
   for _, lane in ipairs({'', 'h', 'l'}) do
-    local from, to = scores.ready_range(lane, clock.now_ms)
+    local from, to = ready_range(lane, clock.now_ms)
     local head = redis.call('ZRANGEBYSCORE', keys.pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
     if head[2] then
       local _, due = scores.read(tonumber(head[2]))
@@ -61,7 +61,7 @@ function due_hosts.process(count)
   local oldest
   for i = 1, #names do
     local record = host_record.get(names[i])
-    host_queue.count_if_record_lost(names[i], record)
+    recount_if_record_lost(names[i], record)
     if record.ready > 0 then
       oldest = oldest or oldest_ready()
       check_ready(record, oldest)

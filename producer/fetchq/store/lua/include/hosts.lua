@@ -9,7 +9,7 @@ local hosts = {}
 
 -- Called before the first write: a key of another type fails the call while nothing has changed.
 function hosts.open(pending, first, queues)
-  keys.bind(pending, first, queues)
+  bind_keys(pending, first, queues)
   limits.open()
   redis.call('HLEN', keys.hosts)
   redis.call('ZCARD', keys.due_hosts)

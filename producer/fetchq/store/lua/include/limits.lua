@@ -6,7 +6,7 @@
 
 --#include keys
 
-local limits = {}
+local limits = {exist = false, any_wildcard = true, all = nil, by_key = nil}
 
 local DEFAULT_CONCURRENCY = 8
 local MAX_READ_AT_ONCE = 64 -- of more entries, only those that can apply to a key are read

@@ -76,7 +76,7 @@ function promotion.fill(key, record)
       set_due(key, record, at)
       return
     end
-    local ids = host_queue.pop(key, record, math.min(free, MAX_AT_ONCE))
+    local ids = host_queue().pop(key, record, math.min(free, MAX_AT_ONCE))
     if #ids == 0 then
       record.waiting = 0
       break

@@ -30,14 +30,14 @@ hosts.open(pending, 4, ARGV[9])
 
 -- Without its limit key, a waiting job's entry in the key's queue stays, and is skipped when it reaches the front.
 local function leave_host(id, key)
-  runs.release({id}, 'ended')
+  release_runs({id}, 'ended')
   if key == '' then
     return
   end
   local record = host_record.get(key)
   local score = tonumber(redis.call('ZSCORE', pending, id) or 0)
   if score >= scores.PARKED then
-    host_queue.remove(key, record, id, score)
+    remove_waiting(key, record, id, score)
   elseif score <= clock.now_ms then
     record.ready = math.max(0, record.ready - 1)
   end

@@ -87,7 +87,7 @@ end
 -- Gives jobs whose leases have ended their original scores back, so that a dead worker's job is next, not last. The record
 -- stays: until another worker claims the job, its old run can renew the lease or commit.
 local function requeue_ended()
-  local ended, records = ended_leases.take(leases, pending, now, MAX_ENDED)
+  local ended, records = take_ended_leases(leases, pending, now, MAX_ENDED)
   if #ended == 0 then
     return
   end
@@ -110,13 +110,13 @@ local function requeue_ended()
       end
     end
   end
-  runs.release(requeued, 'lease_ended')
-  runs.release(over, 'ended')
+  release_runs(requeued, 'lease_ended')
+  release_runs(over, 'ended')
 end
 
 local function save_leases()
   if taken > 0 then
-    lease_index.add(head, lease_end, taken)
+    add_to_lease_index(head, lease_end, taken)
     lease_index.save()
   end
 end
@@ -129,7 +129,7 @@ local function persist_payload(payload_key, score, expires_at)
     return expires_at
   end
   redis.call('PERSIST', payload_key)
-  return payload_ttl.is_default(now + ttl, tonumber(score), default_ttl_ms) and '' or integer(now + ttl)
+  return is_default_expiry(now + ttl, tonumber(score), default_ttl_ms) and '' or integer(now + ttl)
 end
 
 -- Selects the jobs of a page that nobody holds: id, original score, payload expiry, in-progress key and, where a lease has
@@ -288,7 +288,7 @@ if #redis.call('ZRANGEBYSCORE', pending, '-inf', integer(scores.LOW_BELOW), 'LIM
 else
   is_exhausted = true
   for lane in string.gmatch(ARGV[13], '%a') do
-    local from, to = scores.ready_range(lane, now)
+    local from, to = ready_range(lane, now)
     local is_end
     if lane == 'd' then
       is_end, skip_next = claim_range(from, to, skip_next)

@@ -37,7 +37,7 @@
 --#include lease_index
 --#include retry_count
 --#include runs
---#include deferral
+--#include defer
 --#include host_outcome
 --#include earliest_claim
 --#include dead_letter
@@ -251,8 +251,8 @@ local function complete(id, result, record, token, action, time, marker, note, d
 end
 
 -- Ends the runs at their limit keys, and records their notes there, in the order of their ends: failures in a row are counted.
-local function release_runs()
-  local keys_of_ended, keys_of_requeued = runs.release(ended, 'ended'), runs.release(requeued, 'requeued')
+local function release_and_record()
+  local keys_of_ended, keys_of_requeued = release_runs(ended, 'ended'), release_runs(requeued, 'requeued')
   if not next(notes) then
     return
   end
@@ -266,7 +266,7 @@ local function release_runs()
   for i = 1, #completed do
     local id = completed[i]
     if notes[id] and key_of[id] then
-      host_outcome.record(key_of[id], notes[id])
+      record_outcome(key_of[id], notes[id])
     end
   end
 end
@@ -290,7 +290,7 @@ if #moved > 0 then
   redis.call('ZADD', pending, 'XX', unpack(moved))
 end
 for i = 1, #deferred do
-  deferral.add(unpack(deferred[i]))
+  defer(unpack(deferred[i]))
 end
 if #garbage > 0 then
   redis.call('DEL', unpack(garbage))
@@ -298,7 +298,7 @@ end
 if #completed > 0 then
   redis.call('HDEL', leases, unpack(completed))
 end
-release_runs()
+release_and_record()
 lease_index.save()
 local promoted, earlier = hosts.save()
 
@@ -310,7 +310,7 @@ if #stale_dead_letters > 0 and redis.call('ZREM', dead, unpack(stale_dead_letter
 end
 local excess = stored_letters > 0 and redis.call('ZCARD', dead) - max_letters or 0
 if excess > 0 then
-  dead_letters.remove_oldest(dead, letter_key, math.min(excess, MAX_TRIMMED))
+  remove_oldest_dead_letters(dead, letter_key, math.min(excess, MAX_TRIMMED))
 end
 for i = 1, #channels do
   redis.call('PUBLISH', ARGV[7] .. channels[i], table.concat(pushes[channels[i]], '\n'))
@@ -318,4 +318,4 @@ end
 if is_any_due or promoted + earlier > 0 then
   wake.workers(1)
 end
-return {lost, refused, refusal, promotion.claim_in_ms()}
+return {lost, refused, refusal, claim_in_ms()}

@@ -24,7 +24,7 @@
 --#include hosts
 --#include limit_key
 --#include new_job
---#include deferral
+--#include defer
 
 local WAKE_AHEAD_MS = 60000 -- an idle worker must hear of a job that is due before its next look
 local WIDTH, FIRST = 5, 7
@@ -54,7 +54,7 @@ end
 local names, job_and_result_keys, payloads, is_seen = {}, {}, {}, {}
 local are_all_new = #ARGV < FIRST + WIDTH * MAX_CHECKED_AT_ONCE
 for i = FIRST, #ARGV, WIDTH do
-  local id, key = ARGV[i], limit_key.known(ARGV[i + 3])
+  local id, key = ARGV[i], known_limit_key(ARGV[i + 3])
   if key ~= '' then
     names[#names + 1] = key
   end
@@ -92,12 +92,12 @@ end
 local added, soon = {}, 0
 
 local function add(id, due, key, lane, deadline)
-  local is_ready = due <= now and (key == '' or new_job.place(key, id, lane, due, deadline))
+  local is_ready = due <= now and (key == '' or place_new_job(key, id, lane, due, deadline))
   if is_ready then
     added[#added + 1] = ready_score(lane, due)
     added[#added + 1] = id
   elseif due > now and lane ~= '' then
-    deferral.add(id, lane, due)
+    defer(id, lane, due)
   elseif due > now then
     added[#added + 1] = string.format('%.0f', due)
     added[#added + 1] = id
@@ -133,14 +133,14 @@ for i = FIRST, #ARGV, WIDTH do
     if ttl_ms ~= '' then
       redis.call('PEXPIRE', job_key .. id, ttl_ms)
     end
-    add(id, at, limit_key.known(ARGV[i + 3]), lane, deadline)
+    add(id, at, known_limit_key(ARGV[i + 3]), lane, deadline)
   end
 end
 
 if #added > 0 then
   redis.call('ZADD', pending, unpack(added))
 end
-parking.save()
+save_parked()
 local promoted, earlier = hosts.save()
 wake.workers(soon + promoted + earlier)
 if stopped > 0 then

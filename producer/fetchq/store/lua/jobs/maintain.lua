@@ -50,7 +50,7 @@ local persisted = 0
 for i = 1, #page, 2 do
   local payload = job_key .. page[i]
   local ttl = redis.call('PTTL', payload)
-  if ttl > 0 and payload_ttl.is_default(now + ttl, tonumber(page[i + 1]), default_ttl_ms) then
+  if ttl > 0 and is_default_expiry(now + ttl, tonumber(page[i + 1]), default_ttl_ms) then
     persisted = persisted + redis.call('PERSIST', payload)
   end
 end
@@ -72,14 +72,14 @@ for i = 1, #leased do
     ended[#ended + 1] = leased[i]
   end
 end
-runs.release(ended, 'ended')
+release_runs(ended, 'ended')
 local unleased, running = {}, redis.call('HRANDFIELD', keys.running, MAX_LEASES_CHECKED) or {}
 for i = 1, #running do
   if redis.call('HEXISTS', leases, running[i]) == 0 then
     unleased[#unleased + 1] = running[i]
   end
 end
-runs.release(unleased, 'ended')
+release_runs(unleased, 'ended')
 repair.records(MAX_RECORDS_CHECKED)
 repair.requeue_lost(size)
 lease_index.save()

@@ -54,7 +54,7 @@ end
 
 -- Counts a run again whose lease had ended.
 local function count_run(id, entry)
-  local key, is_counted = run_entry.parse(entry)
+  local key, is_counted = parse_run_entry(entry)
   if not is_counted then
     local host = host_record.get(key)
     host.running, host.ready = host.running + 1, math.max(0, host.ready - 1)
@@ -97,9 +97,9 @@ if #ended > 0 then
   redis.call('HDEL', leases, unpack(ended))
 end
 for head, count in pairs(heads) do
-  lease_index.add(head, lease_end, count)
+  add_to_lease_index(head, lease_end, count)
 end
 lease_index.save()
-runs.release(ended, 'ended')
+release_runs(ended, 'ended')
 hosts.save()
 return lost

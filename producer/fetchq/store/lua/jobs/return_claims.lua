@@ -56,7 +56,7 @@ for i = 1, #flat, 2 do
     returned[#returned + 1] = id
   end
 end
-runs.release(returned, 'requeued')
+release_runs(returned, 'requeued')
 lease_index.save()
 hosts.save()
 if #returned > 0 then
