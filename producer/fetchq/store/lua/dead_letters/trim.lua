@@ -8,8 +8,8 @@
 --
 -- Returns the number of deleted dead letters.
 --
--- Atomic: a dead letter and its entry in the set are deleted together. A dead letter also has a TTL, its entry has none.
--- `allow-oom`: it frees memory.
+-- Atomic: a dead letter and its entry in the set are deleted together. A dead letter also has a TTL, its entry has
+-- none. `allow-oom`: it frees memory.
 
 --#include clock
 --#include dead_letters

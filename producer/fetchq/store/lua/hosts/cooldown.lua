@@ -9,8 +9,8 @@
 --
 -- Returns ms until the cooldown ends.
 --
--- Atomic: a job that is admitted at the same time must either see the cooldown or have started before it. `allow-oom`: what it
--- writes keeps more work away than it costs.
+-- Atomic: a job that is admitted at the same time must either see the cooldown or have started before it. `allow-oom`:
+-- what it writes keeps more work away than it costs.
 
 --#include clock
 --#include wake

@@ -6,11 +6,11 @@
 
 local admission = {
   LOOK_AGAIN_MS = 1000, -- ready jobs may be taken by a client that updates no record: they are checked this often
-  UNREACHABLE_AFTER = 20, -- failed connections in a row after which jobs no longer wait for the key, and fail by themselves
+  UNREACHABLE_AFTER = 20, -- failed connections in a row after which jobs no longer wait, and fail by themselves
 }
 
--- Free slots of a key with this many ready jobs (0 when a ready job is to be admitted). If there is none, also the ms at which
--- to look again (nil: when a run ends), and whether only to check that the ready jobs still are.
+-- Free slots of a key with this many ready jobs (0 when a ready job is to be admitted). If there is none, also the ms
+-- at which to look again (nil: when a run ends), and whether only to check that the ready jobs still are.
 function admission.free_slots(key, record, ready)
   local key_limits = limits.of(key)
   if key_limits.p == 1 then

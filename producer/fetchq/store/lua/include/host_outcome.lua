@@ -7,8 +7,8 @@ local BREAKER_BASE_MS = 10000
 local BREAKER_MAX_MS = 60000
 local MAX_DELAY_MS = 3600000
 
--- `note` is a sign: '+' healthy, '-' a connection failed, '=' neither; a word for people; and, if the host's robots.txt was read,
--- ' d=' and its crawl delay in ms.
+-- `note` is a sign: '+' healthy, '-' a connection failed, '=' neither; a word for people; and, if the host's robots.txt
+-- was read, ' d=' and its crawl delay in ms.
 local function record_outcome(key, note)
   local record, sign = host_record.get(key), string.sub(note, 1, 1)
   local word, delay = string.match(note, '^.(.-) d=(%d+)$')

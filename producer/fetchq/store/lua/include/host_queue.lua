@@ -1,12 +1,12 @@
 -- The queue of a limit key: the jobs that wait for its limits, first in first out within a lane.
 --
--- It is split into chunks, small enough for Redis to keep each in one piece of memory: a third of what one large set takes.
--- After the prefix `keys.queues`:
+-- It is split into chunks, small enough for Redis to keep each in one piece of memory: a third of what one large set
+-- takes. After the prefix `keys.queues`:
 --   <limit key>           sorted set, the first chunk: job id -> place
 --   #<start> <limit key>  sorted set: the chunk of the places from `start` up to the next chunk's
 --   #<limit key>          sorted set, the index: the starts of all chunks but the first, each its own score
--- A place is when the job became due, in 1/16 ms, moved by a head start for its lane. The number of jobs is `waiting` in the
--- key's record.
+-- A place is when the job became due, in 1/16 ms, moved by a head start for its lane. The number of jobs is `waiting`
+-- in the key's record.
 
 --#include clock
 --#include host_record
@@ -14,7 +14,8 @@
 local PLACES_PER_MS = 16 -- so that the chunks of jobs that became due in one ms have starts of their own
 local HEAD_START_MS = 600000 -- of one lane over the next: the low lane waits longer, but not forever
 
--- The functions of queues. They are created on first use: most calls touch no queue, and would spend a tenth of their time on it.
+-- The functions of queues. They are created on first use: most calls touch no queue, and would spend a tenth of their
+-- time on it.
 local function host_queue()
   local queue, last_place, last_text = {}, nil, nil
   function host_queue()
@@ -57,13 +58,14 @@ local function host_queue()
     return tonumber(redis.pcall('ZREVRANGEBYSCORE', queue.index_key(key), place, '-inf', 'LIMIT', 0, 1)[1])
   end
 
-  -- Notes that a queue, or a chunk of one, is missing: another client deleted it, and its jobs are parked and in no queue.
+  -- Notes that a queue, or a chunk of one, is missing: another client deleted it, and its jobs are parked and in no
+  -- queue.
   function queue.mark_lost()
     redis.call('HSET', keys.hosts, '', string.format('%.0f', clock.now_ms))
   end
 
-  -- Counts the jobs of a queue. Each chunk but the first counts as one job: to read the size of all would take too long. The
-  -- second value is the size of the first chunk.
+  -- Counts the jobs of a queue. Each chunk but the first counts as one job: to read the size of all would take too
+  -- long. The second value is the size of the first chunk.
   function queue.count(key)
     local first = tonumber(redis.pcall('ZCARD', queue.chunk_key(key))) or 0
     return first + (first > 0 and tonumber(redis.pcall('ZCARD', queue.index_key(key))) or 0), first

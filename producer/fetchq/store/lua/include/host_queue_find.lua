@@ -3,9 +3,9 @@
 --#include host_queue
 --#include scores
 
--- The chunk that holds a job, and its start (nil for the first chunk); nothing if there is none. The place comes from the job's
--- pending score, parked or ready since. After an abort by a stock client that is another one, and the job is found in the first
--- chunk only: its entry is skipped when it reaches the front.
+-- The chunk that holds a job, and its start (nil for the first chunk); nothing if there is none. The place comes from
+-- the job's pending score, parked or ready since. After an abort by a stock client that is another one, and the job is
+-- found in the first chunk only: its entry is skipped when it reaches the front.
 local function find_waiting(key, id, score)
   local queue = host_queue()
   local name = queue.chunk_key(key)

@@ -4,8 +4,8 @@
 
 local CHUNK_SIZE = 127 -- Redis keeps up to 128 in one piece, unless `zset-max-listpack-entries` is lower
 
--- Adds a job, as a rule after all others, where a full last chunk is followed by a new one; a chunk further ahead that becomes
--- full is split. Returns 1, or 0 if the job was in the queue. The first call creates the functions.
+-- Adds a job, as a rule after all others, where a full last chunk is followed by a new one; a chunk further ahead that
+-- becomes full is split. Returns 1, or 0 if the job was in the queue. The first call creates the functions.
 local function insert_waiting(key, record, place, id)
   local queue = host_queue()
 
@@ -46,13 +46,14 @@ local function insert_waiting(key, record, place, id)
     if not record.last_chunk then
       local start = record.waiting > 0 and queue.chunk_start(key, '+inf') or nil
       local name = queue.chunk_key(key, start)
-      record.last_chunk = {start = start, name = name, size = start and tonumber(redis.pcall('ZCARD', name)) or record.waiting}
+      local size = start and tonumber(redis.pcall('ZCARD', name)) or record.waiting
+      record.last_chunk = {start = start, name = name, size = size}
     end
     return record.last_chunk
   end
 
-  -- Starts a new chunk if a job with this place can begin one. If more jobs become due in one ms than its places tell apart, the
-  -- last chunk grows into one large set instead.
+  -- Starts a new chunk if a job with this place can begin one. If more jobs become due in one ms than its places tell
+  -- apart, the last chunk grows into one large set instead.
   local function start_chunk(key, last, place)
     local greatest = tonumber(redis.pcall('ZRANGE', last.name, -1, -1, 'WITHSCORES')[2])
     local start = greatest and math.max(place, greatest + 1)

@@ -1,8 +1,9 @@
--- The names of the keys that hold pending jobs, limit keys and their limits. A limit key is what a job's limits belong to: its
--- host by default.
+-- The names of the keys that hold pending jobs, limit keys and their limits. A limit key is what a job's limits belong
+-- to: its host by default.
 --
 --   pending    sorted set: job id -> score (scores.lua)
---   hosts      hash: limit key -> record (host_record.lua); '' -> ms before which jobs were parked, after a queue was lost
+--   hosts      hash: limit key -> record (host_record.lua); '' -> after a queue was lost, ms before which its jobs were
+--              parked (repair.lua)
 --   limits     hash: limit key, wildcard or '*' -> limits (limits.lua)
 --   due_hosts  sorted set: limit key, or '#' and a job id -> ms at which to look at it
 --   backlog    sorted set: limit key -> number of waiting jobs

@@ -1,4 +1,5 @@
--- A stock client gives each payload a TTL: by default a fixed time after the job is due, or one that it chose (`_expires`).
+-- A stock client gives each payload a TTL: by default a fixed time after the job is due, or one that it chose
+-- (`_expires`).
 
 local TOLERANCE_MS = 600000 -- between a stock client's clock and Redis's
 

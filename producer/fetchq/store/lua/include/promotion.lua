@@ -44,7 +44,8 @@ local function forget_at(record)
   return at
 end
 
--- Makes these jobs ready, but for those that are not parked: they were cancelled or aborted, or are in another queue too.
+-- Makes these jobs ready, but for those that are not parked: they were cancelled or aborted, or are in another queue
+-- too.
 local function make_ready(record, ids)
   local places = redis.call('ZMSCORE', keys.pending, unpack(ids))
   for i = 1, #ids do

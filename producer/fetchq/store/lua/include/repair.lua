@@ -1,5 +1,5 @@
--- Repairs records and queues of limit keys that others have damaged: a client that deletes a key, or claims a job, updates no
--- record.
+-- Repairs records and queues of limit keys that others have damaged: a client that deletes a key, or claims a job,
+-- updates no record.
 
 --#include hosts
 
@@ -67,8 +67,8 @@ function repair.records(count)
   end
 end
 
--- Makes at most `count` jobs ready that were parked before a queue was lost. Those that are in another queue are parked again when
--- they are claimed, with a later time, so that this ends.
+-- Makes at most `count` jobs ready that were parked before a queue was lost. Those that are in another queue are parked
+-- again when they are claimed, with a later time, so that this ends.
 function repair.requeue_lost(count)
   local before = tonumber(redis.call('HGET', keys.hosts, '') or '')
   if not before then

@@ -1,5 +1,5 @@
--- Wakes idle workers. Each blocks on one list and takes one token from it; one worker that finds more due jobs than it takes
--- wakes the next, so a few tokens are enough.
+-- Wakes idle workers. Each blocks on one list and takes one token from it; one worker that finds more due jobs than it
+-- takes wakes the next, so a few tokens are enough.
 
 local wake = {key = '', tokens = 0}
 

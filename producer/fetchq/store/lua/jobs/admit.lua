@@ -1,20 +1,20 @@
 #!lua flags=allow-oom
--- Decides for each claimed job whether its limit key permits it to start now. One that must wait goes to its key's queue: its
--- lease ends, and the try is not counted.
+-- Decides for each claimed job whether its limit key permits it to start now. One that must wait goes to its key's
+-- queue: its lease ends, and the try is not counted.
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set             KEYS[4]  wake: list of tokens      KEYS[5..10]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; a job past it, such as '0' of one to be cancelled, starts
---     only to end: no limits apply, and its slot goes to the next), a second limit key that it is not counted for, but whose
---     cooldown and pause it also respects ('' none)
+-- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; a job past it, such as '0' of one to be
+--     cancelled, starts only to end: no limits apply, and its slot goes to the next), a second limit key that it is not
+--     counted for, but whose cooldown and pause it also respects ('' none)
 --
 -- Returns {ids that must not start, ms until a waiting job can be claimed (-1: no earlier than was known),
 --          ids whose deadline has passed}.
 --
--- Atomic: two workers must not both take the last slot of a host, and a job whose lease ends must be in its key's queue at
--- once. `allow-oom`: otherwise a full Redis would refuse to park jobs that it holds already.
+-- Atomic: two workers must not both take the last slot of a host, and a job whose lease ends must be in its key's queue
+-- at once. `allow-oom`: otherwise a full Redis would refuse to park jobs that it holds already.
 
 --#include clock
 --#include wake

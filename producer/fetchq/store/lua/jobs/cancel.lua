@@ -6,12 +6,13 @@
 -- ARGV[1..5]  prefixes of the payload, result, in-progress, retry and attempts keys
 -- ARGV[6]  prefix of the push channels     ARGV[7]  number of an id's leading characters that name its channel
 -- ARGV[8]  now in ms, for tests; '' for Redis's own clock      ARGV[9]  prefix of the queues of limit keys
--- ARGV[10...]  four a job: id, the result to store, its TTL in ms ('0' stores none), its limit key ('' none or not known)
+-- ARGV[10...]  four a job: id, the result to store, its TTL in ms ('0' stores none), its limit key ('' none or unknown)
 --
--- Returns one number a job: 0 no such job on this queue, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
+-- Returns one number a job: 0 no such job on this queue, 1 cancelled, 2 it runs and its worker was asked, 3 it is
+-- finished.
 --
--- Atomic: a worker could claim the job between the look and the removal. The lease of a dead worker is removed too, so that
--- its run has no lease to commit with, should it still run.
+-- Atomic: a worker could claim the job between the look and the removal. The lease of a dead worker is removed too, so
+-- that its run has no lease to commit with, should it still run.
 
 --#include clock
 --#include wake

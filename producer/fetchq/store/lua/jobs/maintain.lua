@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Scans one page of the queue: removes TTLs of the payloads of waiting jobs and leases of jobs that are gone, and repairs
--- records and queues of limit keys.
+-- Scans one page of the queue: removes TTLs of the payloads of waiting jobs and leases of jobs that are gone, and
+-- repairs records and queues of limit keys.
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set             KEYS[4]  cursor: string, where the last call ended and when
@@ -13,10 +13,10 @@
 --
 -- Returns the number of payloads whose TTL was removed, or -1 if it was too early for a page.
 --
--- Atomic: a job that ended between the look and the removal of its payload's TTL would leave the payload forever. A stock
--- client's payload expires one day after its job is due, and a longer queue would lose it; a TTL that the client chose
--- (`_expires`) differs and stays. The scan goes from the tail to the head: positions do not shift there as jobs are taken.
--- `allow-oom`: it frees more than it writes.
+-- Atomic: a job that ended between the look and the removal of its payload's TTL would leave the payload forever. A
+-- stock client's payload expires one day after its job is due, and a longer queue would lose it; a TTL that the client
+-- chose (`_expires`) differs and stays. The scan goes from the tail to the head: positions do not shift there as jobs
+-- are taken. `allow-oom`: it frees more than it writes.
 
 --#include clock
 --#include lease_record

@@ -9,8 +9,8 @@
 --
 -- Returns the ids whose lease is not this run's any more: another run claimed the job, or the job is gone.
 --
--- Atomic: only the run that holds a lease may extend it. It may do so after the lease's end, until another worker claims the
--- job. `allow-oom`: running jobs must keep their leases in a full Redis.
+-- Atomic: only the run that holds a lease may extend it. It may do so after the lease's end, until another worker
+-- claims the job. `allow-oom`: running jobs must keep their leases in a full Redis.
 
 --#include clock
 --#include lease_record
@@ -85,7 +85,7 @@ if #renewed > 0 then
   redis.call('HSET', leases, unpack(renewed))
   redis.call('ZADD', pending, 'XX', unpack(moved))
 end
-if #revived > 0 then -- a first try that was written down when its lease ended stands in the lease again
+if #revived > 0 then -- a first try written down when its lease ended is known from the lease again
   local tries = redis.call('MGET', unpack(revived))
   for i = 1, #revived do
     if tries[i] == '1' then
