@@ -93,7 +93,7 @@ def work() -> None:
 
     from fetchq.store.connection import connect
     from fetchq_worker.process.arq_settings import worker_settings
-    from fetchq_worker.process.gc_tuning import settle_in
+    from fetchq_worker.process.gc_tuning import tune_gc
     from fetchq_worker.process.make_worker import make_worker
     from fetchq_worker.settings import Settings
 
@@ -106,7 +106,7 @@ def work() -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())
     redis = connect(settings.redis_url, redis_class=ArqRedis)
     worker = make_worker(worker_settings([empty, stamp, nap, hold], settings=settings), redis, **options)
-    settle_in()  # as `fetchq worker` does
+    tune_gc()  # as `fetchq worker` does
     worker.run()
 
 

@@ -36,9 +36,9 @@ from fetchq.store.connection import connect
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
 from fetchq_worker.cli.bulk.result_file import ResultFile
 from fetchq_worker.cli.bulk.result_line import encode_line
-from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.bulk.url_lines import LineSplitter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed
+from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.engine.run.job import checked
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.fetch.cache import http_cache
@@ -214,7 +214,7 @@ def url_lines(data: bytes) -> None:
     cut = [line for at in range(1, len(data), size) for line in pieces.feed(data[at : at + size])] + pieces.finish()
     assert cut == lines
     requests = RequestSource(FetchLimits())
-    assert len(requests.take(lines)) + requests.duplicates == len(lines)
+    assert len(requests.parse(lines)) + requests.duplicates == len(lines)
 
 
 def result_file(data: bytes) -> None:
@@ -223,7 +223,7 @@ def result_file(data: bytes) -> None:
     path.write_bytes(data)
     with ResultFile(path, resume=True) as file:
         try:
-            written = sum(1 for _ in file.mend())
+            written = sum(1 for _ in file.truncate_partial_line())
         except CommandFailed:
             assert path.read_bytes() == data
             return

@@ -282,8 +282,9 @@ class QueueRun:
         if job.cancelled:
             return self._outcome(job, stored, asyncio.CancelledError(), success=False)
         ctx = {
-            **self._prepared.ctx,
             "redis": self._redis,
+            **self._prepared.ctx,
+            "canned_fetch": self._attempt_all,  # instead of HTTP, for `fetchq_worker.fetch.fetch`
             "job_id": job.id,
             "job_try": job.tries,
             "enqueue_time": datetime.fromtimestamp(stored["et"] / 1000, UTC),

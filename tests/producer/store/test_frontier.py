@@ -112,7 +112,7 @@ async def test_a_job_given_back_is_the_next_of_its_host(queue: Queue) -> None:
     await _limit(queue, "c=1")
     await _enqueue(queue, *_ids(3))
     assert await _claim_and_admit(queue) == _ids(3)[:1]
-    await queue.commit((_ids(3)[0], "w.1", "release", ""))
+    await queue.commit((_ids(3)[0], "w.1", "requeue", ""))
     assert await _claim_and_admit(queue, token="w.2") == _ids(3)[:1]
 
 
@@ -193,8 +193,8 @@ async def test_failed_connections_let_a_host_cool_off_and_then_one_job_tries(que
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("verb", [Action.FINISH, Action.RETRY], ids=["that end", "that go back"])
-async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue, verb: Action) -> None:
+@pytest.mark.parametrize("action", [Action.FINISH, Action.RETRY], ids=["that end", "that go back"])
+async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue, action: Action) -> None:
     seconds, _ = await queue.redis.time()
     queue.now_ms = seconds * 1000  # the committer goes by Redis's own clock
     await _limit(queue, "c=16")
@@ -207,7 +207,7 @@ async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue,
     committer.use(queue.runner)
     for number, job_id in enumerate(claim.ids):
         lease = Lease(job_id.encode(), "w.1", b"", 0, 1)
-        failed = Outcome(lease, verb, note="-CONNECT_ERROR", defer_ms=None)
+        failed = Outcome(lease, action, note="-CONNECT_ERROR", defer_ms=None)
         committer.add(failed if number % 2 else Outcome(lease, Action.FINISH, note="+OK"))
     await committer.flush()
     await committer.aclose()

@@ -267,10 +267,12 @@ class FrontierMachine(RuleBasedStateMachine):
         self._end(run.id)
 
     @precondition(lambda self: self._heard())
-    @rule(data=st.data(), verb=st.sampled_from(["retry", "release"]), defer=st.sampled_from(["", "0", "300", "20000"]))
-    def give_back(self, data: st.DataObject, verb: str, defer: str) -> None:
+    @rule(
+        data=st.data(), action=st.sampled_from(["retry", "requeue"]), defer=st.sampled_from(["", "0", "300", "20000"])
+    )
+    def give_back(self, data: st.DataObject, action: str, defer: str) -> None:
         run = self._draw_run(data)
-        lost, refused, _ = self.wait(self.queue.commit((run.id, run.token, verb, defer)))
+        lost, refused, _ = self.wait(self.queue.commit((run.id, run.token, action, defer)))
         assert (lost, refused) == ([], [])
         del self.runs[run.token + run.id]
 

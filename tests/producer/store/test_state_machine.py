@@ -153,8 +153,8 @@ class QueueMachine(RuleBasedStateMachine):
         job_id, token = data.draw(st.sampled_from(self.runs))
         self.runs.remove((job_id, token))
         accepted = self.model.give_back(job_id, token, counted=counted, defer_ms=defer_ms)
-        verb = "retry" if counted else "release"
-        lost, refused, _ = self.wait(self.queue.commit((job_id, token, verb, "" if defer_ms is None else defer_ms)))
+        action = "retry" if counted else "requeue"
+        lost, refused, _ = self.wait(self.queue.commit((job_id, token, action, "" if defer_ms is None else defer_ms)))
         assert (lost, refused) == ([] if accepted else [job_id.encode()], [])
 
     @precondition(lambda self: self.runs)

@@ -353,7 +353,7 @@ async def test_scores_of_running_jobs_stay_exact(real_redis: ArqRedis) -> None:
         await queue.forget_in_progress("a")
         claim = await queue.claim(token=f"w.{turn}")
         assert [(job.id, job.tries, job.score) for job in claim.jobs] == [("a", turn, claim.jobs[0].score)]
-    await queue.commit(("a", "w.5", "release"))
+    await queue.commit(("a", "w.5", "requeue"))
     assert await queue.score("a") == queue.now_ms - 5 * LEASE_MS - 123_456_789
 
 

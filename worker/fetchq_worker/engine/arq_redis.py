@@ -8,10 +8,11 @@ commands stay as they are.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from arq.connections import ArqRedis
-from arq.jobs import Deserializer, Job, JobDef, JobResult, Serializer
+from arq.jobs import Job, JobDef, JobResult
+from arq.worker import Worker
 from redis.asyncio.client import Pipeline
 
 from fetchq.store.keys import Keys
@@ -46,27 +47,6 @@ class NamespacedArqRedis(ArqRedis):
     """`ctx["redis"]` of a worker with a namespace."""
 
     names: KeyNames
-
-    @classmethod
-    def sharing(
-        cls,
-        pool: ArqRedis,
-        keys: Keys,
-        *,
-        job_serializer: Serializer | None,
-        job_deserializer: Deserializer | None,
-        expires_extra_ms: int,
-    ) -> Self:
-        """A client on the connections of `pool`, which closes with it."""
-        client = cls(
-            pool.connection_pool,
-            job_serializer=job_serializer,
-            job_deserializer=job_deserializer,
-            default_queue_name=keys.pending,
-            expires_extra_ms=expires_extra_ms,
-        )
-        client.names = KeyNames(keys)
-        return client
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         return await super().execute_command(*self.names.translate(args), **options)  # type: ignore[no-untyped-call]  # redis-py's
@@ -113,3 +93,18 @@ class NamespacedPipeline(Pipeline):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         return super().execute_command(*self.names.translate(args), **options)
+
+
+def client_of(worker: Worker, pool: ArqRedis, keys: Keys) -> ArqRedis:
+    """`pool`, or with a namespace a client on its connections that enqueues as the worker reads."""
+    if not keys.namespace:
+        return pool
+    client = NamespacedArqRedis(
+        pool.connection_pool,
+        job_serializer=worker.job_serializer,
+        job_deserializer=worker.job_deserializer,
+        default_queue_name=keys.pending,
+        expires_extra_ms=worker.expires_extra_ms,
+    )
+    client.names = KeyNames(keys)
+    return client

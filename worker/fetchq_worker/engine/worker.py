@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import arq.worker
 import msgspec
-from arq.connections import ArqRedis, create_pool
+from arq.connections import create_pool
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
@@ -35,21 +35,19 @@ from fetchq_worker.engine.run.runner import Runner, RunOptions
 from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
 from fetchq_worker.engine.upkeep.presence import new_record
 
-from .arq_redis import NamespacedArqRedis
+from .arq_redis import client_of
+from .backoff import Backoff
 from .claim_loop import ClaimLoop
 from .preflight import check_server, lacks_rights
 from .shutdown import drain, wait_grace
 
 logger = logging.getLogger("arq.worker")
-engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake token."""
 MIN_CALL_TIMEOUT_S: Final = 5.0
 MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
-FIRST_BACKOFF_S: Final = 0.05
-MAX_BACKOFF_S: Final = 1.0
 
 
 class Worker(arq.worker.Worker):
@@ -79,11 +77,13 @@ class Worker(arq.worker.Worker):
         gate: Gate | None = None,
         **arq_arguments: Any,
     ) -> None:
-        renew_s = lease_s / 3 if renew_s is None else renew_s
-        if not 0 < renew_s < lease_s:
-            raise ValueError(f"renew_s is {renew_s} and lease_s {lease_s}: a lease must be renewed before it ends")
+        self.lease_s: Final = lease_s
+        self.renew_s: Final = lease_s / 3 if renew_s is None else renew_s
+        if not 0 < self.renew_s < lease_s:
+            raise ValueError(f"renew_s is {self.renew_s} and lease_s {lease_s}: a lease must be renewed before it ends")
         if commit_ms < 0:
             raise ValueError(f"commit_ms is {commit_ms}: it must not be negative")
+        self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
         super().__init__(functions, **arq_arguments)
         # A settings class may have a hook that does under the stock arq command what the commit does here.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
@@ -92,30 +92,28 @@ class Worker(arq.worker.Worker):
         if arq_arguments.get("health_check_key") is None:
             self.health_check_key = self.keys.health
         if self._pool is not None:
-            self._pool = self._in_namespace(self._pool)
+            self._pool = client_of(self, self._pool, self.keys)
         self.id: Final = token_hex(6)
-        self.lease_s: Final = lease_s
-        self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
-        self.renew_s: Final = renew_s
         self.stopping = False
         """Told to stop, and the grace time is over: the runs are being cancelled."""
         self.in_main = False
         """Claiming, or waiting for something to claim."""
-        self.dead_letters: Final = DeadLetters(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
-        self._build(commit_s=commit_ms / 1000, log_arguments=log_arguments, gate=gate)
+        dead_letters = DeadLetters(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
+        decoder = JobDecoder(self.job_deserializer)
+        self._admission = None if gate is None else Admission(self.keys, gate, decoder.call_of)
+        self._build_queue(dead_letters, commit_s=commit_ms / 1000)
+        self._build_runs(decoder, dead_letters, log_arguments=log_arguments)
         self._scripts: ScriptRunners | None = None
         self._left_main = asyncio.Event()
         self._left_main.set()
         self._closing = False
         self._next_tick_at = 0.0
         self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)
-        self._backoff_s = 0.0
+        self._backoff = Backoff()
 
-    def _build(self, *, commit_s: float, log_arguments: bool, gate: Gate | None) -> None:
-        keys = self.keys
-        lease_ms = max(1, round(self.lease_s * 1000))
+    def _build_queue(self, dead_letters: DeadLetters, *, commit_s: float) -> None:
+        keys, lease_ms = self.keys, max(1, round(self.lease_s * 1000))
         self.leases = Leases(keys, lease_ms=lease_ms)
-        dead_letters = self.dead_letters
         self.committer = Committer(
             keys,
             dead_letter_ttl_ms=dead_letters.ttl_ms,
@@ -123,8 +121,6 @@ class Worker(arq.worker.Worker):
             delay_s=commit_s,
             on_commit=self._on_commit,
         )
-        decoder = JobDecoder(self.job_deserializer)
-        self._admission = None if gate is None else Admission(keys, gate, decoder.call_of)
         self._claimer = Claimer(
             keys,
             worker_id=self.id,
@@ -145,10 +141,12 @@ class Worker(arq.worker.Worker):
             max_jobs=self.max_jobs,
             batch_s=commit_s,
         )
+
+    def _build_runs(self, decoder: JobDecoder, dead_letters: DeadLetters, *, log_arguments: bool) -> None:
         self._runner = Runner(
             self,
             RunOptions.of(self, log_arguments=log_arguments),
-            keys=keys,
+            keys=self.keys,
             decoder=decoder,
             results=ResultEncoder(
                 self.job_serializer,
@@ -161,7 +159,7 @@ class Worker(arq.worker.Worker):
             loop=self.loop,
         )
         self._heartbeat = Heartbeat(
-            keys,
+            self.keys,
             self.leases,
             dead_letters,
             worker_id=self.id,
@@ -207,7 +205,7 @@ class Worker(arq.worker.Worker):
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.expires_extra_ms,
             )
-            self._pool = self._in_namespace(pool)
+            self._pool = client_of(self, pool, self.keys)
         if self._scripts is None:
             self._scripts = ScriptRunners.on(
                 self._pool,
@@ -216,17 +214,6 @@ class Worker(arq.worker.Worker):
             )
             self.committer.use(self._scripts.jobs)
         return self._scripts
-
-    def _in_namespace(self, pool: ArqRedis) -> ArqRedis:
-        if not self.keys.namespace:
-            return pool
-        return NamespacedArqRedis.sharing(
-            pool,
-            self.keys,
-            job_serializer=self.job_serializer,
-            job_deserializer=self.job_deserializer,
-            expires_extra_ms=self.expires_extra_ms,
-        )
 
     async def _claim_and_run(self) -> None:
         connected = False
@@ -239,10 +226,10 @@ class Worker(arq.worker.Worker):
             except REDIS_ERRORS as problem:
                 if not connected and lacks_rights(problem):
                     raise  # a mistake in the ACL, which waiting does not correct
-                await self._back_off(problem)
+                await self._wake_event.wait(self._backoff.next_pause_s(problem))
                 continue
             connected = True
-            self._end_backoff()
+            self._backoff.reset()
             await self._claims.wait(self._next_tick_at)
 
     async def _leave_main(self) -> None:
@@ -369,20 +356,6 @@ class Worker(arq.worker.Worker):
         await asyncio.gather(*self.tasks.values())
         await self.committer.flush()
         return True
-
-    # Redis away
-
-    async def _back_off(self, problem: Exception) -> None:
-        if not self._backoff_s:
-            self._backoff_s = FIRST_BACKOFF_S
-            engine_logger.warning("redis.unavailable: %s", problem or type(problem).__name__)
-        await self._wake_event.wait(self._backoff_s)
-        self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
-
-    def _end_backoff(self) -> None:
-        if self._backoff_s:
-            self._backoff_s = 0.0
-            engine_logger.warning("redis.available")
 
     # Signals
 

@@ -30,11 +30,11 @@ class FetchGate:
         self,
         limit_by: LimitBy = LimitBy.QUEUE,
         *,
-        cooling_s: float = FIRST_COOLDOWN_S,
-        max_cooling_s: float = MAX_COOLDOWN_S,
+        cooldown_s: float = FIRST_COOLDOWN_S,
+        max_cooldown_s: float = MAX_COOLDOWN_S,
     ) -> None:
         self._limit_by: Final = limit_by
-        self._cooldown_limits_s: Final = {"first_s": cooling_s, "max_s": max_cooling_s}
+        self._cooldown_limits_s: Final = {"first_s": cooldown_s, "max_s": max_cooldown_s}
         self.policy: KeyPolicy = ByHost()
         self.cooldowns: Cooldowns | None = None
         """None until an engine opens the gate; arq's own worker has no limits."""

@@ -116,7 +116,7 @@ class CommitGroup(NamedTuple):
 
     token: str
     action: str
-    """`finish`, `clean`, `missing`, `retry`, `release` or `release_traced`: see `commit.lua`."""
+    """`finish`, `clean`, `missing`, `retry`, `requeue` or `requeue_with_keys`: see `commit.lua`."""
     time_ms: int | None
     """How long the result is kept (None for ever, 0 not at all); or when the job is due (None: at its score)."""
     marker_ms: int | None

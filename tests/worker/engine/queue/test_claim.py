@@ -293,7 +293,7 @@ async def test_the_ends_of_leases_are_counted_by_claim_and_by_renewal(queue: Que
         f"w.2|{end_ms + 1000}|": 2,
     }
     await queue.finish("a")
-    await queue.commit(("b", "w.1", "retry", 0), ("c", "w.1", "release"))
+    await queue.commit(("b", "w.1", "retry", 0), ("c", "w.1", "requeue"))
     assert await queue.return_claims("w.2") == 2
     assert await queue.lease_ends() == {f"w.1|{end_ms}|": 1}
     await queue.finish("d")

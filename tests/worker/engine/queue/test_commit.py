@@ -49,8 +49,8 @@ async def test_a_run_that_lost_its_token_changes_nothing(queue: Queue) -> None:
     queue.now_ms += LEASE_MS
     assert (await queue.claim(token="new.1")).ids == ["a"]
     before = await _everything(queue)
-    for verb in ("finish", "retry", "release"):
-        assert (await queue.commit(("a", "old.1", verb, 1000, "", "late")))[0] == [b"a"]
+    for action in ("finish", "retry", "requeue"):
+        assert (await queue.commit(("a", "old.1", action, 1000, "", "late")))[0] == [b"a"]
     assert await queue.renew(("a", "old.1")) == [b"a"]
     assert await _everything(queue) == before
     assert (await queue.finish("a", "new.1"))[0] == []
@@ -98,7 +98,7 @@ async def test_renewal_moves_the_leases_end_and_keeps_the_original_score(queue: 
     assert (await queue.claim(token="w.2")).ids == []
     assert await queue.score("a") == queue.now_ms + LEASE_MS
     assert await queue.lease_ends() == {f"w.1|{queue.now_ms + LEASE_MS}|": 1}
-    await queue.commit(("a", "w.1", "release"))
+    await queue.commit(("a", "w.1", "requeue"))
     assert await queue.score("a") == T0 - 1
     assert await queue.lease_ends() == {}
 
@@ -134,9 +134,9 @@ async def test_a_job_that_is_gone_is_not_renewed_into_being(queue: Queue) -> Non
 async def test_a_retry_keeps_the_count_of_tries_and_a_release_does_not(queue: Queue) -> None:
     await queue.add("retried", "released")
     await queue.claim()
-    await queue.commit(("retried", "w.1", "retry"), ("released", "w.1", "release"))
+    await queue.commit(("retried", "w.1", "retry"), ("released", "w.1", "requeue"))
     assert [(job.id, job.tries) for job in (await queue.claim(token="w.2")).jobs] == [("retried", 2), ("released", 1)]
-    await queue.commit(("retried", "w.2", "release"), ("released", "w.2", "retry"))
+    await queue.commit(("retried", "w.2", "requeue"), ("released", "w.2", "retry"))
     assert [(job.id, job.tries) for job in (await queue.claim(token="w.3")).jobs] == [("retried", 2), ("released", 2)]
 
 
@@ -144,12 +144,12 @@ async def test_a_retry_keeps_the_count_of_tries_and_a_release_does_not(queue: Qu
 async def test_a_job_that_has_left_something_behind_says_so_however_often_it_goes_back_uncounted(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    await queue.commit(("a", "w.1", "release_traced"))
+    await queue.commit(("a", "w.1", "requeue_with_keys"))
     ways_back = [
-        queue.commit(("a", "w.2", "release")),
+        queue.commit(("a", "w.2", "requeue")),
         queue.return_claims("w.3"),
         _parked(queue, "a", "w.4"),
-        queue.commit(("a", "w.5", "release_traced")),
+        queue.commit(("a", "w.5", "requeue_with_keys")),
     ]
     for number, goes_back in enumerate(ways_back, 2):
         assert await queue.redis.get(queue.keys.retry + "a") == b"0"
@@ -171,7 +171,7 @@ async def _parked(queue: Queue, job_id: str, token: str) -> None:
 async def test_a_job_that_goes_back_keeps_its_place_unless_it_asks_for_a_delay(queue: Queue) -> None:
     await queue.add("at once", "later")
     await queue.claim()
-    await queue.commit(("at once", "w.1", "retry"), ("later", "w.1", "release", 5000))
+    await queue.commit(("at once", "w.1", "retry"), ("later", "w.1", "requeue", 5000))
     assert await queue.score("at once") == T0 - 2
     assert await queue.score("later") == T0 + 5000
     assert await queue.redis.exists(queue.keys.in_progress + "at once", queue.keys.in_progress + "later") == 0
@@ -182,11 +182,11 @@ async def test_a_job_that_goes_back_keeps_its_place_unless_it_asks_for_a_delay(q
 async def test_a_job_that_goes_back_and_is_due_wakes_a_worker(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    await queue.commit(("a", "w.1", "release", 5000))
+    await queue.commit(("a", "w.1", "requeue", 5000))
     assert await queue.redis.llen(queue.keys.wake) == 0
     queue.now_ms += 5000
     await queue.claim(token="w.2")
-    await queue.commit(("a", "w.2", "release"))
+    await queue.commit(("a", "w.2", "requeue"))
     assert await queue.redis.llen(queue.keys.wake) == 1
 
 

@@ -42,7 +42,7 @@ async def test_a_lease_record_that_was_overwritten_stops_no_commit_of_others(que
     await queue.claim()
     await queue.redis.hset(queue.keys.leases, "bad", record)
     lost, refused, _ = await queue.commit(
-        ("bad", "w.1", "release", ""), ("good", "w.1", "finish", 3_600_000, "", "done")
+        ("bad", "w.1", "requeue", ""), ("good", "w.1", "finish", 3_600_000, "", "done")
     )
     assert refused == []
     assert lost in ([], [b"bad"])

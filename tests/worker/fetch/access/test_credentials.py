@@ -209,7 +209,7 @@ def test_a_file_that_cannot_be_used_is_refused_without_telling_a_secret(tmp_path
     with pytest.raises(InvalidSetting) as refusal:
         read_credentials(path)
     assert says in str(refusal.value)
-    assert "credentials_file (FETCHQ_CREDENTIALS_FILE)" in str(refusal.value)
+    assert "--credentials-file (FETCHQ_CREDENTIALS_FILE)" in str(refusal.value)
     assert TOKEN not in str(refusal.value)
 
 

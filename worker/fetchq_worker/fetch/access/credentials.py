@@ -21,7 +21,7 @@ from fetchq.contract.validation import headers_of
 from fetchq_worker.settings import InvalidSetting
 
 MAX_FILE_BYTES: Final = 1 << 20
-_SETTING: Final = "credentials_file (FETCHQ_CREDENTIALS_FILE)"
+_SETTING: Final = "--credentials-file (FETCHQ_CREDENTIALS_FILE)"
 
 
 class Secret:

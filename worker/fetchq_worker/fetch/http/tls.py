@@ -51,7 +51,7 @@ class TLSContexts:
                 context.load_verify_locations(cafile=self._ca_file)
             except (OSError, ssl.SSLError) as problem:
                 why = f"{self._ca_file} contains no readable certificates"
-                raise InvalidSetting(f"tls_ca_file (FETCHQ_TLS_CA_FILE): {why}") from problem
+                raise InvalidSetting(f"--tls-ca-file (FETCHQ_TLS_CA_FILE): {why}") from problem
         if certificate is not None:
             _load_certificate(context, certificate, self._certificates[certificate])
         if not verify:
@@ -67,4 +67,4 @@ def _load_certificate(context: ssl.SSLContext, name: str, held: Certificate) -> 
         context.load_cert_chain(held.certificate, held.key, password=lambda: password)
     except (OSError, ssl.SSLError, ValueError) as problem:
         why = f"the certificate or key of {name} cannot be loaded"
-        raise InvalidSetting(f"credentials_file (FETCHQ_CREDENTIALS_FILE): {why}") from problem
+        raise InvalidSetting(f"--credentials-file (FETCHQ_CREDENTIALS_FILE): {why}") from problem

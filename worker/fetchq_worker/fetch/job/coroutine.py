@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -97,6 +97,9 @@ async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) 
     wanted = with_idempotency_key(wanted, uuid.uuid4().hex if wanted.retry_non_idempotent else "")
     if deadline_passed(wanted, datetime.now(UTC)):
         return finish(ctx, expired_result(wanted, "", _NO_HISTORY))
+    canned: Callable[[FetchRequest], Awaitable[FetchResult]] | None = ctx.get("canned_fetch")
+    if canned is not None:  # in the tests of a service (`fetchq.testing`)
+        return await canned(wanted)
     shared: Fetcher | None = ctx.get("fetcher")
     if shared is not None:
         return await _run_in_place(ctx, shared, wanted)

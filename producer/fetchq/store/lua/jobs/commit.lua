@@ -16,9 +16,9 @@
 --     action 'clean'    the same for a first try that has neither a retry key nor a record of attempts
 --     action 'missing'  the same for a job without a payload: an existing result stays
 --     action 'retry'    due `time` ms from now ('' at its original score)
---     action 'release'  the same, and the try is not counted
---     action 'release_traced' the same for a job that has more keys than payload and lease: its retry key stays, '0' at
---              least, so that the next claim knows
+--     action 'requeue'  the same, and the try is not counted
+--     action 'requeue_with_keys'  the same for a job that has more keys than payload and lease: its retry key stays,
+--              '0' at least, so that the next claim knows
 --     marker  ms for which the in-progress key outlasts the job ('' none): arq's guard of cron jobs
 --     note    the outcome for the limit key (host_outcome.lua); '' none
 --     details with 'finish' and 'missing': the worker's part of a dead letter, msgpack (dead_letter.lua); '' none
@@ -238,7 +238,7 @@ local function complete(id, result, record, token, action, time, marker, note, d
     -- The claim that noticed a lease's end has written its try down, for a stock worker.
     is_done = finish(id, time, result, action == 'missing', details, action == 'clean' and not has_ended)
   else
-    is_done = requeue(id, time, record, action == 'retry', action == 'release_traced')
+    is_done = requeue(id, time, record, action == 'retry', action == 'requeue_with_keys')
   end
   if is_done then
     completed[#completed + 1] = id
