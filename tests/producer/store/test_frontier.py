@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.frontier_state import FrontierState, Record
+from tests.support.frontier_state import FrontierState
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
+from fetchq.store.records import HostRecord
 from fetchq.store.scores import read_score
 from fetchq.store.scripts import script_source
 from fetchq_worker.engine.queue.admission import WILL_NOT_RUN
@@ -455,7 +456,7 @@ async def test_a_rate_that_is_raised_does_not_hold_back_what_the_old_one_would_h
     assert await _claim_and_admit(queue, token="w.2") == _ids(3)[1:2]
 
 
-async def _records(queue: Queue) -> dict[str, Record]:
+async def _records(queue: Queue) -> dict[str, HostRecord]:
     return (await FrontierState.read(queue.redis, queue.keys)).records
 
 
@@ -477,8 +478,8 @@ async def test_a_job_that_will_not_be_run_leaves_its_place_to_the_next(queue: Qu
     assert (await queue.claim(token="w.3")).ids == ["over"]
     assert await queue.admit(("over", "w.3", KEY, WILL_NOT_RUN)) == []
     assert queue.deadline_passed == ["over"]
-    record = (await _records(queue)).get(KEY, Record())
-    assert (record.standing, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
+    record = (await _records(queue)).get(KEY, HostRecord())
+    assert (record.ready, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
 
 
 @pytest.mark.asyncio
@@ -487,7 +488,7 @@ async def test_a_run_that_ends_after_its_lease_leaves_no_job_counted_as_standing
     assert await _claim_and_admit(queue) == ["late"]
     queue.now_ms += LEASE_MS
     await queue.claim(only=["nothing"])
-    assert (await _records(queue))[KEY].standing == 1
+    assert (await _records(queue))[KEY].ready == 1
     await queue.finish("late")
     assert await _records(queue) == {}
 
@@ -499,7 +500,7 @@ async def test_a_job_given_back_after_its_lease_is_counted_as_standing_once(queu
     queue.now_ms += LEASE_MS
     await queue.claim(only=["nothing"])
     await queue.return_claims("w.1")
-    assert (await _records(queue))[KEY].standing == 1
+    assert (await _records(queue))[KEY].ready == 1
 
 
 @pytest.mark.asyncio
@@ -516,7 +517,7 @@ async def test_jobs_whose_waiting_queue_was_deleted_come_back(queue: Queue) -> N
         assert await _claim_and_admit(queue, token=f"w.{number + 1}") == [_ids(4)[number]]
         await queue.finish(_ids(4)[number], f"w.{number + 1}")
     await queue.maintain()
-    assert not (await FrontierState.read(queue.redis, queue.keys)).misses_jobs
+    assert not (await FrontierState.read(queue.redis, queue.keys)).jobs_were_lost
 
 
 @pytest.mark.asyncio
@@ -539,7 +540,7 @@ async def test_jobs_come_back_though_somebody_deleted_the_records(queue: Queue, 
 async def test_a_host_whose_jobs_others_have_taken_is_forgotten(queue: Queue) -> None:
     await _enqueue(queue, "taken")
     await queue.redis.zrem(queue.keys.pending, "taken")
-    assert (await _records(queue))[KEY].standing == 1
+    assert (await _records(queue))[KEY].ready == 1
     await queue.maintain()
     assert await _records(queue) == {}
 
@@ -612,7 +613,7 @@ async def test_a_key_with_room_for_all_lets_its_waiting_jobs_go_some_thousands_a
     for start in range(0, 5000, 500):
         await queue.enqueue(*[(f"job{number}", "", KEY, "") for number in range(start, start + 500)])
     await queue.set_limits(KEY, "set", "c=100000 p=0", KEY)
-    assert 2000 <= (await FrontierState.read(queue.redis, queue.keys)).record(KEY).standing <= 2500
+    assert 2000 <= (await FrontierState.read(queue.redis, queue.keys)).record(KEY).ready <= 2500
     claimed: set[str] = set()
     for number in range(6):
         claimed |= set((await queue.claim(1000, token=f"w.{number}")).ids)
