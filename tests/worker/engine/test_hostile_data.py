@@ -1,4 +1,4 @@
-"""Keys full of rubbish under a worker at work: it goes on, no job is lost, and each bad one is recorded once."""
+"""Garbage in the keys under a running worker: it goes on, no job is lost, and each bad job is recorded once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def worker_on(redis: ArqRedis, *functions: Any) -> Worker:
 
 
 async def spoil(redis: Any, key: str, rng: random.Random) -> str:
-    """Puts rubbish in a key, and says what."""
+    """Writes garbage to a key and returns a description of it."""
     kind = rng.choice(("bytes", "long", "list", "hash", "set", "zset"))
     await redis.delete(key)
     match kind:
@@ -72,7 +72,7 @@ async def spoil(redis: Any, key: str, rng: random.Random) -> str:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_rubbish_in_the_keys_of_some_jobs_harms_no_others_and_ends_each_once(redis: ArqRedis, seed: int) -> None:
+async def test_garbage_in_keys_of_some_jobs_ends_each_of_them_once_and_no_others(redis: ArqRedis, seed: int) -> None:
     rng = random.Random(seed)
     runs: Counter[str] = Counter()
 
@@ -123,7 +123,7 @@ async def test_rubbish_in_the_keys_of_some_jobs_harms_no_others_and_ends_each_on
         assert worker.jobs_failed == len(unrunnable)
 
 
-async def test_a_mark_of_nobodys_holds_its_job_back_and_no_other_until_it_is_gone(redis: ArqRedis) -> None:
+async def test_a_foreign_in_progress_key_holds_back_only_its_own_job(redis: ArqRedis) -> None:
     async def work(ctx: dict[str, Any]) -> str:
         return "done"
 
@@ -140,7 +140,7 @@ async def test_a_mark_of_nobodys_holds_its_job_back_and_no_other_until_it_is_gon
 @pytest.mark.parametrize(
     "name", ["pending", "leases", "lease_ends", "abort", "wake", "maintenance_cursor", "workers", "dead"]
 )
-async def test_a_key_of_the_queue_with_rubbish_in_it_stops_the_worker_until_it_is_mended_and_no_longer(
+async def test_garbage_in_a_key_of_the_queue_stops_the_worker_only_until_it_is_repaired(
     redis: ArqRedis, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     """All of the queue's keys are needed to finish a job once: without one, jobs wait."""
