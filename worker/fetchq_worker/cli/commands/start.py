@@ -27,7 +27,7 @@ def start(command: Any, *arguments: Any, fast_loop: bool = False, **flags: Any) 
 class LoadedOnUse(ModuleType):
     """Stands in `sys.modules` for a module until one of its attributes is read, which loads it.
 
-    importlib's `LazyLoader` does not do for that: the `import` statement itself reads `__spec__`, which loads the module.
+    importlib's `LazyLoader` cannot do this: the `import` statement reads `__spec__`, on which it loads the module.
     """
 
     def __getattr__(self, name: str) -> Any:
