@@ -13,7 +13,7 @@
 
 local keys = {}
 
--- `first` is the index in KEYS of `hosts`; the others follow in the order of `Keys.frontier` in fetchq/store/keys.py.
+-- `first` is the index in KEYS of `hosts`; the others follow in the order of `_FRONTIER` in fetchq/store/registry.py.
 function keys.bind(pending, first, queues)
   keys.pending, keys.queues = pending, queues
   keys.hosts, keys.limits, keys.due_hosts = KEYS[first], KEYS[first + 1], KEYS[first + 2]
