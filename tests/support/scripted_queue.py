@@ -70,7 +70,7 @@ class Queue:
         """The jobs that the last admission let start since their deadline has passed."""
 
     async def add(self, *job_ids: str, due_ms: int | None = None, ttl_ms: int | None = None) -> None:
-        """Enqueues jobs as a stock client does. Without `due_ms` all are due, each a millisecond after the one before."""
+        """Enqueues jobs as a stock client does; without `due_ms` all are due, one each millisecond."""
         payload = pickle.dumps({"t": None, "f": "work", "a": (), "k": {}, "et": T0})
         for start in range(0, len(job_ids), 5000):
             batch = job_ids[start : start + 5000]
@@ -219,7 +219,7 @@ class Queue:
         )
 
     async def lease_ends(self) -> dict[str, int]:
-        """The number of leases by the head of their records (token and end). Checks that each entry's score is its end."""
+        """The number of leases by the head of their records (token and end). Checks each entry's score."""
         ends: dict[str, int] = {}
         for head, score in await self.redis.zrange(self.keys.lease_ends, 0, -1, withscores=True):
             end_ms, share = divmod(score, 1)

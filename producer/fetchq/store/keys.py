@@ -22,7 +22,7 @@ def check_queue(name: object) -> None:
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """The key names of one queue. A name that ends in a colon is a prefix: a job id is appended, if not otherwise noted."""
+    """The key names of one queue. A name that ends in a colon is a prefix, of a job id if not otherwise noted."""
 
     queue: str = DEFAULT_QUEUE
     namespace: str = ""

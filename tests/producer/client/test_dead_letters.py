@@ -344,7 +344,7 @@ async def test_a_letter_whose_coroutine_was_no_fetch_says_what_it_left(producer:
     for job_id, value in {"text": "gave up", "map": {"rows": 3}}.items():
         await queue.add(job_id)
         await queue.claim()
-        await queue.finish_with_dead_letter(job_id, said={"f": "work", "t": 2, "s": True, "r": value})
+        await queue.finish_with_dead_letter(job_id, fields={"f": "work", "t": 2, "s": True, "r": value})
     letters = {letter.id: letter async for letter in producer.dead_letters.list()}
     assert {job_id: one.error for job_id, one in letters.items()} == {"text": "gave up", "map": '{"rows":3}'}
     assert {one.status for one in letters.values()} == {FetchStatus.INTERNAL_ERROR}
@@ -359,7 +359,7 @@ async def test_the_bytes_on_the_contracts_page_are_what_the_commit_writes_and_th
     said["r"] = msgspec.convert(said["r"], FetchResult)
     await _put(producer, "a", payload)
     await queue.claim()
-    await queue.finish_with_dead_letter("a", said=said)
+    await queue.finish_with_dead_letter("a", fields=said)
     assert await queue.redis.get(producer.keys.dead_letter + "a") == data
     letter = await producer.dead_letters.get("a")
     assert (letter.status, letter.error, letter.tries) == (FetchStatus.TIMEOUT, "no answer within 30 s", 3)
