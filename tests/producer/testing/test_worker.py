@@ -366,7 +366,7 @@ async def test_in_the_background_code_can_wait_for_its_results(worker: TestWorke
     async with worker:
         assert (await (await producer.enqueue(URL)).result(timeout_s=20)).data == 5
         job = await producer.enqueue_job("through", URL)
-            assert await job.value(timeout_s=20) == 5
+        assert await job.value(timeout_s=20) == 5
         deferred = await producer.enqueue(URL, delay_s=100)
         worker.advance(101)
         assert (await deferred.result(timeout_s=20)).ok
