@@ -98,7 +98,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     read = scripts._read
     constants = {
         "include/host_queue_insert": ("local CHUNK_SIZE", MOST_IN_A_PART),
-        "include/host_queue_place": ("host_queue.PLACES_PER_MS", PLACES_IN_A_MS),
+        "include/host_queue": ("local PLACES_PER_MS", PLACES_IN_A_MS),
     }
 
     def read_with_small_parts(name: str) -> str:
