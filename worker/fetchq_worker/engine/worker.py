@@ -229,7 +229,8 @@ class Worker(arq.worker.Worker):
                 await self._wake_event.wait(self._backoff.next_pause_s(problem))
                 continue
             connected = True
-            self._backoff.reset()
+            if self._claims.queued is not None:  # without free slots, nothing was asked
+                self._backoff.reset()
             await self._claims.wait(self._next_tick_at)
 
     async def _leave_main(self) -> None:
