@@ -38,14 +38,14 @@ def test_the_page_has_five_examples() -> None:
     assert [kind for kind, _, _ in EXAMPLES] == ["job", "job", "result", "result", "dead-letter"]
 
 
-@pytest.mark.parametrize(("kind", "dump", "said"), EXAMPLES)
-def test_the_bytes_of_an_example_are_those_of_its_json(kind: str, dump: str, said: str) -> None:
-    assert _plain(msgspec.msgpack.decode(bytes.fromhex(dump))) == json.loads(said)
+@pytest.mark.parametrize(("kind", "dump", "text"), EXAMPLES)
+def test_the_bytes_of_an_example_are_those_of_its_json(kind: str, dump: str, text: str) -> None:
+    assert _plain(msgspec.msgpack.decode(bytes.fromhex(dump))) == json.loads(text)
 
 
 # The commit script writes dead letters: see tests/worker/engine/run/test_dead_letters.py.
-@pytest.mark.parametrize(("kind", "dump", "said"), [example for example in EXAMPLES if example[0] != "dead-letter"])
-def test_the_code_writes_the_bytes_of_the_examples(kind: str, dump: str, said: str) -> None:
+@pytest.mark.parametrize(("kind", "dump", "text"), [example for example in EXAMPLES if example[0] != "dead-letter"])
+def test_the_code_writes_the_bytes_of_the_examples(kind: str, dump: str, text: str) -> None:
     data = bytes.fromhex(dump)
     if kind == "job":
         job = wire.deserialize(data)
