@@ -141,7 +141,7 @@ def test_a_wheel_holds_every_file_of_its_package_and_no_other(
 
 
 @pytest.mark.parametrize(("distribution", "name"), [("fetchq", "fetchq"), ("fetchq_worker", "fetchq-worker")])
-def test_a_wheel_says_what_it_is_under_which_licence(distribution: str, name: str, wheels: dict[str, Path]) -> None:
+def test_the_metadata_of_a_wheel_is_complete(distribution: str, name: str, wheels: dict[str, Path]) -> None:
     metadata = _metadata(wheels[distribution])
     assert (metadata["Name"], metadata["Version"]) == (name, __version__)
     assert metadata["License-Expression"] == "MIT"
@@ -151,7 +151,9 @@ def test_a_wheel_says_what_it_is_under_which_licence(distribution: str, name: st
     page = str(metadata.get_payload())
     assert page.startswith(f"# {name}\n")
     assert "```" in page, "the page on a package index has an example"
-    assert not re.search(r"\[[^\]]*\](?!\()", re.sub(r"```.*?```|`[^`]*`", "", page, flags=re.DOTALL)), "a link to nowhere"
+    assert not re.search(r"\[[^\]]*\](?!\()", re.sub(r"```.*?```|`[^`]*`", "", page, flags=re.DOTALL)), (
+        "a link to nowhere"
+    )
     classifiers = metadata.get_all("Classifier") or []
     assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13, 14)} <= set(classifiers)
     assert any(classifier.startswith("Operating System :: ") for classifier in classifiers)
@@ -161,7 +163,7 @@ def test_a_wheel_says_what_it_is_under_which_licence(distribution: str, name: st
         assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
 
 
-def test_the_worker_asks_for_the_producer_of_its_own_version(wheels: dict[str, Path]) -> None:
+def test_the_worker_requires_the_producer_of_its_own_version(wheels: dict[str, Path]) -> None:
     assert f"fetchq=={__version__}" in (_metadata(wheels["fetchq_worker"]).get_all("Requires-Dist") or [])
 
 
@@ -177,7 +179,7 @@ def test_the_worker_asks_for_the_producer_of_its_own_version(wheels: dict[str, P
         ("win32", "AMD64", "fakeredis"),
     ],
 )
-def test_the_worker_asks_for_one_server_on_each_platform(
+def test_the_worker_requires_one_server_on_each_platform(
     platform: str, machine: str, server: str, wheels: dict[str, Path]
 ) -> None:
     asked = [Requirement(text) for text in _metadata(wheels["fetchq_worker"]).get_all("Requires-Dist") or []]
@@ -187,7 +189,7 @@ def test_the_worker_asks_for_one_server_on_each_platform(
     assert [one.name for one in asked if one.name in servers and one.marker and one.marker.evaluate(here)] == [server]
 
 
-def test_the_producers_wheel_alone_brings_nothing_of_the_worker(lone_python: Path) -> None:
+def test_the_producers_wheel_alone_installs_no_dependency_of_the_worker(lone_python: Path) -> None:
     installed = _run(sys.executable, "-m", "pip", "--python", lone_python, "list", "--format", "json")
     names = {distribution["name"].lower().replace("-", "_") for distribution in json.loads(installed)}
     assert "fetchq" in names
