@@ -189,6 +189,13 @@ def test_the_worker_requires_one_server_on_each_platform(
     assert [one.name for one in asked if one.name in servers and one.marker and one.marker.evaluate(here)] == [server]
 
 
+def test_what_tests_need_is_an_extra_of_the_producer(wheels: dict[str, Path]) -> None:
+    metadata = _metadata(wheels["fetchq"])
+    assert metadata.get_all("Provides-Extra") == ["testing"]
+    needed = [line for line in metadata.get_all("Requires-Dist") or [] if "extra == 'testing'" in line]
+    assert {re.split(r"[\[>;]", line)[0] for line in needed} == {"fakeredis", "pytest"}
+
+
 def test_the_producers_wheel_alone_installs_no_dependency_of_the_worker(lone_python: Path) -> None:
     installed = _run(sys.executable, "-m", "pip", "--python", lone_python, "list", "--format", "json")
     names = {distribution["name"].lower().replace("-", "_") for distribution in json.loads(installed)}
