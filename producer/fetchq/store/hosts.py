@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from .commands import MAX_JOBS_A_CALL
 from .keys import Keys
 from .records import HostRecord, LimitsEntry
+from .runner import MAX_JOBS_A_CALL
 from .session import Session
 
 _BY_FIELD: Final = "@by"

@@ -130,7 +130,7 @@ async def test_a_result_of_another_job_is_no_result(server: DurableRedis, queue:
 async def test_a_second_run_is_explained_by_a_second_claim_alone(server: DurableRedis, queue: Queue) -> None:
     await queue.add("job0")
     await queue.claim()
-    await queue.forget_in_progress("job0")
+    await queue.expire_in_progress("job0")
     queue.now_ms += LEASE_MS
     assert (await queue.claim(token="w.2")).ids == ["job0"]
     explained = await verdict_on(server, 1, ("w.1", "job0"), ("w.2", "job0"))
@@ -155,7 +155,7 @@ async def test_a_run_whose_lease_had_ended_explains_one_beyond_the_limit(server:
     await queue.add("job0", "job1")
     began_ms = queue.now_ms
     await queue.claim(1)
-    await queue.forget_in_progress("job0")
+    await queue.expire_in_progress("job0")
     queue.now_ms += 2 * LEASE_MS
     await queue.claim(2, token="w.2")
     assert queue.now_ms > began_ms + LEASE_MS

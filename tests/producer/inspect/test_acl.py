@@ -195,7 +195,7 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
             await ending.async_run()
             await ending.close()
     assert refusals(admin) == []
-    assert "redis.away" not in caplog.text
+    assert "redis.unavailable" not in caplog.text
     for role, rights in RIGHTS.items():
         allowed = rights.commands | script_commands(role)
         assert sent[role] - {"auth"} <= allowed

@@ -89,7 +89,7 @@ async def test_a_dead_workers_slot_is_free_when_its_lease_ends(queue: Queue) -> 
     await _enqueue(queue, "first", "second")
     assert await _claim_and_admit(queue) == ["first"]
     queue.now_ms += LEASE_MS
-    await queue.forget_in_progress("first")
+    await queue.expire_in_progress("first")
     assert await _claim_and_admit(queue, token="w.2") == ["first"]
     assert await queue.finish("first", "w.2") == ([], [], b"")
     assert await _claim_and_admit(queue, token="w.3") == ["second"]
@@ -249,7 +249,7 @@ async def test_a_key_that_requests_name_comes_under_no_limit_of_a_domain(queue: 
 async def test_a_key_that_cools_off_starts_nothing_until_its_time_and_then_one_at_a_time(queue: Queue) -> None:
     await _enqueue(queue, *_ids(20))
     started = await _claim_and_admit(queue)
-    assert await queue.cool(KEY, 5000) == 5000
+    assert await queue.start_cooldown(KEY, 5000) == 5000
     await queue.finish(started[0])
     assert await _claim_and_admit(queue, token="w.2") == []
     queue.now_ms += 4999
@@ -267,7 +267,7 @@ async def test_a_key_that_cools_off_starts_nothing_until_its_time_and_then_one_a
 async def test_a_job_that_is_claimed_while_its_key_begins_to_cool_off_is_parked(queue: Queue) -> None:
     await _enqueue(queue, "job")
     assert (await queue.claim()).ids == ["job"]
-    await queue.cool(KEY, 5000)
+    await queue.start_cooldown(KEY, 5000)
     assert await queue.admit(("job", "w.1", KEY)) == ["job"]
     assert await queue.tries("job") == 0
 
@@ -276,8 +276,10 @@ async def test_a_job_that_is_claimed_while_its_key_begins_to_cool_off_is_parked(
 async def test_a_key_that_asks_again_without_a_success_cools_off_twice_as_long_up_to_the_most(queue: Queue) -> None:
     lasted = []
     for _ in range(6):
-        lasted.append(await queue.cool(KEY, first_ms=1000, most_ms=10_000))
-        assert await queue.cool(KEY, first_ms=1000, most_ms=10_000) <= lasted[-1] * 1.5, "that was no further strike"
+        lasted.append(await queue.start_cooldown(KEY, first_ms=1000, most_ms=10_000))
+        assert await queue.start_cooldown(KEY, first_ms=1000, most_ms=10_000) <= lasted[-1] * 1.5, (
+            "that was no further strike"
+        )
         queue.now_ms += 20_000
     assert all(0.8 * 1000 * 2**n <= ms <= 1.2 * 1000 * 2**n for n, ms in enumerate(lasted[:3]))
     assert lasted[4:] == [10_000, 10_000]
@@ -325,7 +327,7 @@ async def test_a_job_under_a_key_of_its_own_heeds_its_host_without_counting_for_
         await _enqueue(queue, f"job{number}", key=f"key:{number}")
     assert (await queue.claim(1)).ids == ["job0"]
     assert await queue.admit(("job0", "w.1", "key:0", "", KEY)) == []
-    await queue.cool(KEY, 5000)
+    await queue.start_cooldown(KEY, 5000)
     assert (await queue.claim(token="w.2")).ids == ["job1", "job2"]
     refused = await queue.admit(("job1", "w.2", "key:1", "", KEY), ("job2", "w.2", "key:2", "", KEY))
     assert refused == ["job1", "job2"]
@@ -550,7 +552,7 @@ async def test_who_starts_a_job_is_told_when_the_next_of_that_host_may_start(que
     await _limit(queue, "c=100 r=50000")
     await _enqueue(queue, *_ids(3))
     assert await _claim_and_admit(queue) == _ids(1)
-    assert 45 < queue.turn_ms <= 55
+    assert 45 < queue.next_due_ms <= 55
 
 
 @pytest.mark.asyncio
@@ -558,7 +560,7 @@ async def test_who_ends_a_job_is_told_when_the_next_of_that_host_may_start(queue
     await _limit(queue, "c=1 r=50000")
     await _enqueue(queue, *_ids(3))
     assert await _claim_and_admit(queue) == _ids(1)
-    assert queue.turn_ms == -1
+    assert queue.next_due_ms == -1
     *_, turn_ms = await queue.commit_whole((_ids(1)[0], "w.1", "finish", 1000))
     assert 45 < turn_ms <= 55
 

@@ -130,7 +130,7 @@ class FrontierMachine(RuleBasedStateMachine):
         ended = {run.id for run in self.runs.values() if run.lease_end_ms <= self.now_ms}
         held = {run.id for run in self.runs.values() if run.lease_end_ms > self.now_ms}
         if ended - held:
-            self.wait(self.queue.forget_in_progress(*(ended - held)))
+            self.wait(self.queue.expire_in_progress(*(ended - held)))
 
     @precondition(lambda self: self.told_to_wait_ms > 0)
     @rule()

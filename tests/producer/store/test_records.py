@@ -45,7 +45,7 @@ async def test_a_limit_key_is_read_as_the_scripts_write_it(queue: Queue) -> None
     assert (record.running, record.ready, record.waiting) == (1, 0, 2)
     assert T0 * 1000 < record.tat_us <= (T0 + 2100) * 1000
     await queue.commit(("a", "w.1", "finish", 1000, "", "x", "-CONNECT_ERROR"))
-    await queue.cool(HOST, 5000)
+    await queue.start_cooldown(HOST, 5000)
     record = HostRecord.parse(await queue.redis.hget(queue.keys.hosts, HOST))
     assert record is not None
     assert (record.running, record.cooldown_until_ms, record.last) == (0, T0 + 5000, "CONNECT_ERROR")

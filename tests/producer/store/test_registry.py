@@ -54,8 +54,8 @@ async def _retry(queue: Queue) -> Any:
 
 
 async def _trim(queue: Queue) -> Any:
-    queue.letter_max = 0
-    return await queue.trim_dead()
+    queue.max_dead_letters = 0
+    return await queue.trim_dead_letters()
 
 
 CALLS: dict[str, Call] = {
@@ -83,7 +83,7 @@ CALLS: dict[str, Call] = {
     "cache/put": lambda queue: CacheCommands(queue.keys).put(
         queue.runner, key=queue.keys.cache + "x", value=b"x", ttl_ms=1000, max_bytes=100
     ),
-    "hosts/cooldown": lambda queue: queue.cool(HOST),
+    "hosts/cooldown": lambda queue: queue.start_cooldown(HOST),
     "hosts/set_limits": lambda queue: queue.set_limits(HOST, "set", "c=9", HOST),
 }
 
@@ -116,7 +116,7 @@ async def _prepare(queue: Queue) -> None:
     await queue.set_limits(HOST, "set", "c=1")
     await queue.enqueue(("dead", "", "", ""))
     await queue.claim(token="w.0")
-    await queue.bury("dead", "w.0")
+    await queue.finish_with_dead_letter("dead", "w.0")
     await queue.enqueue(("a", "", HOST, ""), ("b", "", "", ""), ("parked", "", HOST, ""), ("parked2", "", HOST, ""))
     claimed = await queue.claim(token="w.1")
     assert claimed.ids == ["a", "b"]

@@ -129,7 +129,7 @@ async def test_a_foreign_in_progress_key_holds_back_only_its_own_job(redis: ArqR
 
     async with Producer(redis) as producer:
         held, free = [await producer.enqueue_job("work") for _ in range(2)]
-        await redis.set(producer.keys.in_progress + held.id, b"\x00rubbish")
+        await redis.set(producer.keys.in_progress + held.id, b"\x00garbage")
         async with running(worker_on(redis, work)):
             assert await free.value(timeout_s=10) == "done"
             assert await redis.zscore(producer.keys.pending, held.id) is not None
@@ -172,9 +172,9 @@ async def test_garbage_in_a_key_of_the_queue_stops_the_worker_only_until_it_is_r
             else:
                 await redis.restore(key, 0, kept, replace=True)
             assert [await job.value(timeout_s=20) for job in jobs] == ["done"] * 50
-    said = Counter(record.message.split()[0] for record in caplog.records)
-    assert said["redis.away:"] <= 1
-    assert said["commit.delayed"] <= 1
+    events = Counter(record.message.split()[0] for record in caplog.records)
+    assert events["redis.unavailable:"] <= 1
+    assert events["commit.delayed"] <= 1
     assert runs.total() >= 50
 
 

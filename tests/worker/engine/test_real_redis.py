@@ -190,7 +190,7 @@ async def test_a_worker_that_is_stopped_while_redis_is_away_ends_in_bounded_time
     queue = Queue(durable)
     seconds, _ = await durable.time()
     queue.now_ms = (seconds + 60) * 1000
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     assert (await queue.claim()).ids == ["a"]
 
 
@@ -348,7 +348,7 @@ async def test_scores_of_running_jobs_stay_exact(real_redis: ArqRedis) -> None:
     await queue.add("a", due_ms=queue.now_ms - 123_456_789)
     for turn in range(1, 6):
         queue.now_ms += LEASE_MS
-        await queue.forget_in_progress("a")
+        await queue.expire_in_progress("a")
         claim = await queue.claim(token=f"w.{turn}")
         assert [(job.id, job.tries, job.score) for job in claim.jobs] == [("a", turn, claim.jobs[0].score)]
     await queue.commit(("a", "w.5", "requeue"))

@@ -46,7 +46,7 @@ async def test_a_dead_workers_job_is_next_although_100000_overdue_ones_wait(queu
     await queue.add("dead", due_ms=T0 - 1000)
     assert (await queue.claim(token="dead.1")).ids == ["dead"]
     await queue.add(*(f"overdue-{n}" for n in range(100_000)), due_ms=T0 - 500)
-    await queue.forget_in_progress("dead")
+    await queue.expire_in_progress("dead")
     queue.now_ms += LEASE_MS
     claim = await queue.claim(1, token="w.2")
     assert claim.ids == ["dead"]
@@ -60,7 +60,7 @@ async def test_starts_without_an_outcome_are_counted_one_by_one(queue: Queue) ->
     for start in range(1, 5):
         claim = await queue.claim(token=f"dead.{start}")
         assert [job.tries for job in claim.jobs] == [start]
-        await queue.forget_in_progress("a")
+        await queue.expire_in_progress("a")
         queue.now_ms += LEASE_MS
 
 
@@ -68,7 +68,7 @@ async def test_starts_without_an_outcome_are_counted_one_by_one(queue: Queue) ->
 async def test_a_run_that_goes_on_after_its_leases_end_is_one_try(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += LEASE_MS
     await queue.claim(0, token="w.2")
     assert await queue.renew(("a", "w.1")) == []
@@ -81,7 +81,7 @@ async def test_a_dead_workers_try_is_written_down_for_a_stock_worker(queue: Queu
     await queue.add("a")
     await queue.claim()
     assert await queue.tries("a") == 0
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += LEASE_MS
     await queue.claim(0, token="w.2")
     assert await queue.tries("a") == 1
@@ -115,14 +115,14 @@ async def test_foreign_jobs_at_the_head_do_not_block_the_queue_however_many_they
     for start in range(0, len(theirs), 1000):
         await queue.redis.mset({queue.keys.in_progress + job_id: b"1" for job_id in theirs[start : start + 1000]})
     await queue.add("ours")
-    passed = 0
+    offset = 0
     for _ in range(10):
-        claim = await queue.claim(5, passed=passed)
-        passed = claim.passed
+        claim = await queue.claim(5, offset=offset)
+        offset = claim.offset
         if claim.jobs:
             break
     assert claim.ids == ["ours"]
-    assert passed == 0
+    assert offset == 0
 
 
 @pytest.mark.asyncio
@@ -306,7 +306,7 @@ async def test_an_ended_lease_is_found_among_thousands_of_jobs_that_are_due_at_i
     await queue.claim()
     end_ms = queue.now_ms + LEASE_MS
     await queue.add(*(f"j{number:04}" for number in range(3000)), due_ms=end_ms)
-    await queue.forget_in_progress("zz")
+    await queue.expire_in_progress("zz")
     queue.now_ms = end_ms
     assert (await queue.claim(1, token="w.2")).ids == ["zz"]
 

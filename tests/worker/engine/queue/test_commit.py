@@ -45,7 +45,7 @@ async def test_committing_twice_is_harmless(queue: Queue) -> None:
 async def test_a_run_that_lost_its_token_changes_nothing(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim(token="old.1")
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += LEASE_MS
     assert (await queue.claim(token="new.1")).ids == ["a"]
     before = await _everything(queue)
@@ -60,7 +60,7 @@ async def test_a_run_that_lost_its_token_changes_nothing(queue: Queue) -> None:
 async def test_a_token_is_not_confused_with_one_that_it_is_a_prefix_of(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim(token="w.11")
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     assert (await queue.finish("a", "w.1"))[0] == [b"a"]
     assert (await queue.finish("a", "w.11"))[0] == []
 
@@ -69,7 +69,7 @@ async def test_a_token_is_not_confused_with_one_that_it_is_a_prefix_of(queue: Qu
 async def test_a_commit_after_the_leases_end_counts_unless_the_job_was_claimed_again(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += 100 * LEASE_MS
     assert (await queue.finish("a"))[0] == []
     assert await queue.redis.get("arq:result:a") == b"done"
@@ -79,7 +79,7 @@ async def test_a_commit_after_the_leases_end_counts_unless_the_job_was_claimed_a
 async def test_a_commit_counts_even_after_the_job_was_requeued_at_its_lease_end(queue: Queue) -> None:
     await queue.add("a", "b")
     await queue.claim(1)
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += LEASE_MS
     await queue.claim(0)
     assert await queue.score("a") == T0 - 2
@@ -155,14 +155,14 @@ async def test_extra_keys_are_remembered_however_often_the_job_is_requeued(queue
         assert await queue.redis.get(queue.keys.retry + "a") == b"0"
         assert 80_000 < await queue.redis.ttl(queue.keys.retry + "a") <= 88_400
         assert [job.tries for job in (await queue.claim(token=f"w.{number}")).jobs] == [1]
-        assert queue.traced("a", f"w.{number}")
+        assert queue.has_extra_keys("a", f"w.{number}")
         await goes_back
     assert await queue.redis.incr(queue.keys.retry + "a") == 1  # as a stock worker counts
 
 
 async def _parked(queue: Queue, job_id: str, token: str) -> None:
     """Its limit key has no room for the job, which comes back as that key cools off no more."""
-    await queue.cool("example.org", 1000)
+    await queue.start_cooldown("example.org", 1000)
     assert await queue.admit((job_id, token, "example.org")) == [job_id]
     queue.now_ms += 1000
 

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from fetchq.store.commands import MAX_JOBS_A_CALL
 from fetchq.store.keys import Keys
+from fetchq.store.runner import MAX_JOBS_A_CALL
 from fetchq_worker.engine.queue.commit import FULL_BATCH, Committer
 from fetchq_worker.engine.queue.lease import Lease
 from fetchq_worker.engine.queue.outcome import Action, Outcome

@@ -47,7 +47,7 @@ async def test_a_malformed_lease_record_stops_no_commit_of_other_jobs(queue: Que
     assert refused == []
     assert lost in ([], [b"bad"])
     assert await queue.redis.get(queue.keys.result + "good") == b"done"
-    await queue.forget_in_progress("bad")
+    await queue.expire_in_progress("bad")
     queue.now_ms += LEASE_MS
     assert (await queue.claim(token="w.2")).ids == ["bad"]
 
@@ -69,7 +69,7 @@ async def test_tries_are_counted_although_the_retry_key_held_another_type(queue:
     for start in range(1, 4):
         assert [job.tries for job in (await queue.claim(token=f"w.{start}")).jobs] == [start]
         if dies:
-            await queue.forget_in_progress("a")
+            await queue.expire_in_progress("a")
             queue.now_ms += LEASE_MS
         else:
             await queue.commit(("a", f"w.{start}", "retry"))

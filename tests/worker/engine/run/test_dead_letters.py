@@ -41,7 +41,7 @@ async def test_a_dead_letter_is_written_with_the_result_and_holds_the_payload(qu
     await queue.add("a")
     await queue.redis.set(KEYS.job + "a", payload)
     await queue.claim()
-    assert await queue.bury("a") == ([], [], b"")
+    assert await queue.finish_with_dead_letter("a") == ([], [], b"")
     assert sorted(await queue.redis.keys("*")) == [b"arq:result:a", b"fetchq:dead-letter:a", b"fetchq:dead:arq:queue"]
     said = {"f": "work", "t": 1, "s": False, "r": {"type": "ValueError", "message": "no"}}
     assert await letter_of(queue.redis, "a") == [payload, "string", 256, said]
@@ -66,7 +66,7 @@ async def test_a_payload_that_is_too_long_is_cut(queue: Queue) -> None:
     await queue.add("a")
     await queue.redis.set(KEYS.job + "a", b"x" * (5 << 20))
     await queue.claim()
-    await queue.bury("a")
+    await queue.finish_with_dead_letter("a")
     payload, kind, size, _ = await letter_of(queue.redis, "a")
     assert (payload, kind, size) == (b"x" * 65_536, "string", 5 << 20)
 
@@ -86,7 +86,7 @@ async def test_a_job_without_a_payload_leaves_a_dead_letter_unless_it_was_finish
 async def test_a_run_that_lost_its_token_leaves_no_dead_letter(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    assert (await queue.bury("a", "not mine"))[0] == [b"a"]
+    assert (await queue.finish_with_dead_letter("a", "not mine"))[0] == [b"a"]
     assert await queue.redis.exists(KEYS.dead, KEYS.dead_letter + "a") == 0
 
 
@@ -95,8 +95,8 @@ async def test_a_job_that_succeeds_removes_an_older_dead_letter_under_its_id(que
     for _ in range(2):
         await queue.add("a", "other")
         await queue.claim(token=f"w.{queue.now_ms}")
-        await queue.bury("a", f"w.{queue.now_ms}")
-        await queue.bury("other", f"w.{queue.now_ms}")
+        await queue.finish_with_dead_letter("a", f"w.{queue.now_ms}")
+        await queue.finish_with_dead_letter("other", f"w.{queue.now_ms}")
         queue.now_ms += 1
     await queue.add("a")
     await queue.claim(token="w.2")
@@ -106,11 +106,11 @@ async def test_a_job_that_succeeds_removes_an_older_dead_letter_under_its_id(que
 
 
 async def test_the_oldest_dead_letters_are_removed_when_there_are_too_many(queue: Queue) -> None:
-    queue.letter_max = 3
+    queue.max_dead_letters = 3
     for number in range(5):
         await queue.add(f"{number}")
         await queue.claim(token=f"w.{number}")
-        await queue.bury(f"{number}", f"w.{number}")
+        await queue.finish_with_dead_letter(f"{number}", f"w.{number}")
         queue.now_ms += 1
     assert await dead_ids(queue.redis) == ["2", "3", "4"]
     assert sorted(await queue.redis.keys(KEYS.dead_letter + "*")) == [b"fetchq:dead-letter:%d" % n for n in (2, 3, 4)]
@@ -120,14 +120,14 @@ async def test_trimming_removes_old_and_surplus_dead_letters_in_batches(queue: Q
     for number in range(10):
         await queue.add(f"{number}")
         await queue.claim(token=f"w.{number}")
-        await queue.bury(f"{number}", f"w.{number}")
+        await queue.finish_with_dead_letter(f"{number}", f"w.{number}")
         queue.now_ms += 1000
-    assert await queue.trim_dead() == 0
-    queue.now_ms = T0 + 2500 + queue.letter_ttl_ms
-    assert await queue.trim_dead(most_a_call=2) == 2
-    assert await queue.trim_dead(most_a_call=2) == 1
-    queue.letter_max = 4
-    assert await queue.trim_dead() == 3
+    assert await queue.trim_dead_letters() == 0
+    queue.now_ms = T0 + 2500 + queue.dead_letter_ttl_ms
+    assert await queue.trim_dead_letters(count=2) == 2
+    assert await queue.trim_dead_letters(count=2) == 1
+    queue.max_dead_letters = 4
+    assert await queue.trim_dead_letters() == 3
     assert await dead_ids(queue.redis) == ["6", "7", "8", "9"]
     assert len(await queue.redis.keys(KEYS.dead_letter + "*")) == 4
 
@@ -137,12 +137,12 @@ async def test_a_dead_letter_key_of_the_wrong_type_changes_nothing(queue: Queue)
     await queue.claim()
     await queue.redis.set(KEYS.dead, "rubbish")
     with pytest.raises(Exception, match="WRONGTYPE"):
-        await queue.bury("a")
+        await queue.finish_with_dead_letter("a")
     assert await queue.redis.exists(KEYS.job + "a", KEYS.result + "a") == 1
     assert await queue.redis.hexists(KEYS.leases, "a")
     assert await queue.score("a") is not None
     await queue.redis.delete(KEYS.dead)
-    assert await queue.bury("a") == ([], [], b"")
+    assert await queue.finish_with_dead_letter("a") == ([], [], b"")
 
 
 async def test_a_coroutine_that_raises_and_a_job_that_cannot_be_run_leave_dead_letters(

@@ -14,7 +14,7 @@
 
 local keys
 
--- `first` is the index in KEYS of `hosts`; the others follow in the order of `Keys.frontier` in fetchq/store/keys.py.
+-- `first` is the index in KEYS of `hosts`; the others follow in the order of `_FRONTIER` in fetchq/store/registry.py.
 local function bind_keys(pending, first, queues)
   keys = {
     pending = pending, queues = queues, hosts = KEYS[first], limits = KEYS[first + 1], due_hosts = KEYS[first + 2],
