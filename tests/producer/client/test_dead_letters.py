@@ -354,7 +354,7 @@ async def test_the_bytes_on_the_contracts_page_are_what_the_commit_writes_and_th
     producer: Producer, queue: Queue
 ) -> None:
     page = Path(__file__).parents[3].joinpath("docs", "job-contract.md").read_text(encoding="utf-8")
-    data = bytes.fromhex(page.split("```hex letter\n", 1)[1].split("```", 1)[0])
+    data = bytes.fromhex(page.split("```hex dead-letter\n", 1)[1].split("```", 1)[0])
     payload, _, _, said = msgspec.msgpack.decode(data)
     said["r"] = msgspec.convert(said["r"], FetchResult)
     await _put(producer, "a", payload)
