@@ -58,9 +58,9 @@ class SyncProducer:
         """
         WritePolicy.of(options)
         check_queue(queue)
-        if not isinstance(client, Redis | redis.Redis | RedisAddress):
-            client = RedisAddress.parse(client)
-        self._source: Final = client
+        self._source: Final = (
+            client if isinstance(client, Redis | redis.Redis | RedisAddress) else RedisAddress.parse(client)
+        )
         self._settings: Final[dict[str, Any]] = {"queue": queue, "namespace": namespace, **options}
         self._lock = threading.Lock()
         self._thread: LoopThread | None = None

@@ -305,7 +305,7 @@ def test_a_missing_or_wrong_password_is_said_to_be_one(fetchq: Fetchq, login: st
 def test_a_deadline_that_is_past_is_wrong_usage(fetchq: Fetchq) -> None:
     done = fetchq.run("enqueue", "http://127.0.0.1/", "--deadline-s", "-5", "--redis", NO_REDIS)
     assert done.returncode == 2
-    assert done.stderr == "fetchq: --deadline-s takes seconds from now, not -5\n"
+    assert done.stderr == "fetchq: --deadline-s takes a positive number of seconds, not -5\n"
 
 
 @pytest.mark.parametrize(

@@ -137,10 +137,8 @@ def test_those_that_are_queued_again_already_are_told_of(fetchq: Fetchq, redis_s
     done = fetchq.run("dead", "retry", one, other, environ=environ)
     assert done.returncode == 1
     assert done.stdout == f"{one} active\n{other} retried\n"
-    assert done.stderr == f"fetchq: job {one} is queued or running again already; its letter stays\n"
-    assert fetchq.run("dead", "retry", "--all", environ=environ).stdout == (
-        "0 retried, 1 queued or running again already\n"
-    )
+    assert done.stderr == f"fetchq: job {one} is queued or running again; its dead letter stays\n"
+    assert fetchq.run("dead", "retry", "--all", environ=environ).stdout == ("0 retried, 1 queued or running again\n")
 
 
 @pytest.mark.parametrize("command", ["retry", "purge"])
@@ -151,7 +149,7 @@ def test_what_is_meant_is_said_in_one_way(
     bury(redis_server, 1)
     done = fetchq.run("dead", command, *arguments, environ=at(redis_server))
     assert done.returncode == 2
-    assert "by their ids, or by filters" in done.stderr
+    assert "give job ids, or filters" in done.stderr
 
 
 @pytest.mark.parametrize(

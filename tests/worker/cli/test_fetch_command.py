@@ -104,7 +104,7 @@ def test_bodies_that_are_not_text_go_to_files_named_by_their_hash(fetchq: Fetchq
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "name some URLs, or a file of them with --from"),
+        ([], "give URLs, or a file of them with --from"),
         (["--from", "nowhere.txt"], "cannot read nowhere.txt: No such file or directory"),
         (["http://a/", "--resume"], "--resume needs --out FILE"),
         (["http://a/", "--concurrency", "0"], "--concurrency (FETCHQ_CONCURRENCY)"),
@@ -114,7 +114,7 @@ def test_bodies_that_are_not_text_go_to_files_named_by_their_hash(fetchq: Fetchq
         (["http://a/", "--allow-net", "localhost"], "--allow-net (FETCHQ_ALLOW_NET)"),
         (["http://a/", "--allow-port", "http"], "--allow-port (FETCHQ_ALLOW_PORT)"),
         (["--from", "."], "cannot read .: Is a directory"),
-        (["http://a/", "--bodies", "a-file"], "cannot keep bodies in a-file: it is a file"),
+        (["http://a/", "--bodies", "a-file"], "cannot write bodies to a-file: it is a file"),
         (["http://a/", "--redis", "http://localhost"], "the Redis address begins with one of"),
         (["http://a/", "--out", "."], "cannot open .: Is a directory"),
         (["http://a/", "--nonsense"], "No such option: --nonsense"),

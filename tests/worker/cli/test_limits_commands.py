@@ -61,14 +61,14 @@ def test_limits_are_set_shown_and_cleared(at: At) -> None:
     again = at.run("limits", "clear", "example.org")
     assert (again.returncode, again.stderr) == (
         1,
-        "fetchq: nothing was set for example.org; see fetchq limits show\n",
+        "fetchq: no limits are set for example.org; see fetchq limits show\n",
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("set", "example.org"), "say what to set: --concurrency, --rate, --burst or --min-delay"),
+        (("set", "example.org"), "name a limit: --concurrency, --rate, --burst or --min-delay"),
         (("set", "example.org", "--rate", "fast"), "rate: takes a number a time, such as 2/s, 100/min, 5/h or none"),
         (("set", "example.org", "--concurrency", "0"), "concurrency: 0 is not between 1 and 100000"),
         (("pause", "http://example.org/"), "host: takes a host such as example.org"),
@@ -121,7 +121,7 @@ def test_running_and_waiting_fetches_of_a_host_are_cancelled(at: At, site: Site)
     wait_until(lambda: len(site.hits) == 2, "the second fetch")
     running = at.state("--hosts")["hosts"]
     assert [(host["host"], host["waiting"], host["running"]) for host in running] == [(HOST, 3, 2)]
-    assert at.say("cancel", "--host", HOST) == "3 cancelled, 2 running and told to stop\n"
+    assert at.say("cancel", "--host", HOST) == "3 cancelled, 2 running and asked to stop\n"
     assert {json.loads(at.run("result", job_id).stdout)["status"] for job_id in ids} == {"CANCELLED"}
     assert len(site.hits) == 2
     assert at.say("cancel", other) == f"{other} cancelled\n"

@@ -71,7 +71,7 @@ def test_without_a_folder_such_a_body_is_left_out_and_its_size_and_hash_remain()
 def test_a_body_file_that_a_kill_left_short_is_written_anew(tmp_path: Path) -> None:
     body = b"\x00" * 100
     (tmp_path / hashlib.sha256(body).hexdigest()).write_bytes(body[:50])
-    BodyFolder(tmp_path).keep(result(body))
+    BodyFolder(tmp_path).write(result(body))
     assert (tmp_path / hashlib.sha256(body).hexdigest()).read_bytes() == body
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import AsyncMock
 
+import msgspec
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
@@ -341,3 +342,20 @@ async def test_what_the_command_enqueues_for_cron_and_for_coroutines_is_of_the_c
     assert (worker.jobs_complete, worker.jobs_failed) == (2, 0)
     async with Producer(embedded.client()) as producer:
         assert await producer.job("from-a-coroutine").value(timeout_s=0) == "world"
+
+
+@pytest.mark.asyncio
+async def test_the_stock_worker_refuses_a_namespace_before_it_runs_anything(redis: ArqRedis) -> None:
+    await redis.enqueue_job("fetch_data", {"url": "http://example.org/"}, _job_id="a")
+    with pytest.raises(InvalidSetting, match=r"the arq command knows no namespace \('n:'\)"):
+        await _run(redis, worker_settings(settings=SETTINGS, namespace="n:"))
+    assert await redis.exists("arq:job:a")
+    assert await redis.get("arq:retry:a") is None
+
+
+@pytest.mark.asyncio
+async def test_a_namespace_is_the_settings_unless_it_is_given(redis: ArqRedis) -> None:
+    settings = msgspec.structs.replace(SETTINGS, namespace="s:")
+    assert worker_settings(settings=settings).__dict__["namespace"] == "s:"
+    assert worker_settings(settings=settings, namespace="").__dict__["namespace"] == ""
+    assert make_worker(worker_settings(settings=settings), redis).keys.job == "s:arq:job:"

@@ -83,7 +83,7 @@ async def test_children_that_end_well_are_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("status", sorted(supervisor.HOPELESS))
+@pytest.mark.parametrize("status", sorted(supervisor.FATAL_STATUSES))
 async def test_a_start_that_cannot_succeed_is_not_repeated_and_its_status_is_ours(tmp_path: Path, status: int) -> None:
     program = f"import sys; sys.exit({status})"
     assert await asyncio.wait_for(_supervisor(program, tmp_path).run(), 20) == status

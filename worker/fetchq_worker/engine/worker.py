@@ -228,7 +228,8 @@ class Worker(arq.worker.Worker):
                 await self._wake_event.wait(self._backoff.next_pause_s(problem))
                 continue
             connected = True
-            self._backoff.reset()
+            if self._claims.queued is not None:  # without free slots, nothing was asked
+                self._backoff.reset()
             await self._claims.wait(self._next_tick_at)
 
     async def _leave_main(self) -> None:
@@ -327,7 +328,7 @@ class Worker(arq.worker.Worker):
         self._claims.on_run_end(lease)
         if self.tasks.get(lease.id) is lease.task:
             del self.tasks[lease.id]
-        if not self.in_main and not self.running_count:
+        if not self.in_main and not self._claims.running:
             self._heartbeat.stop_soon()
 
     def _on_commit(self, next_due_s: float | None) -> None:
