@@ -79,7 +79,8 @@ class SyncProducer:
         **options: Unpack[WriteOptions],
     ) -> Self:
         """As `Producer.from_url`."""
-        return cls(url, queue=queue, namespace=namespace, **options)
+        address = url if isinstance(url, RedisAddress) else RedisAddress.parse(url)
+        return cls(address, queue=queue, namespace=namespace, **options)
 
     def __enter__(self) -> Self:
         return self
