@@ -99,7 +99,7 @@ async def test_a_length_that_is_no_longer_used_is_removed(timeouts: Timeouts) ->
         with timeouts.limit(n / 1000):
             pass
     async with asyncio.timeout(5):
-        while timeouts._by_length:
+        while timeouts._queues:
             await asyncio.sleep(0.005)
 
 
