@@ -20,5 +20,5 @@ class CountsOwnAttempts(Function):
     unchecked_starts: int
     """After this many starts, `finish_if_crashed` is called first."""
     finish_if_crashed: Callable[..., Awaitable[Any]]
-    """Takes the arguments of the coroutine. Returns the result of a job that crashed too often, which ends without a run
-    or hooks; or None, and the job runs. An exception has the same effect as one of the coroutine."""
+    """Takes the arguments of the coroutine. Returns the result of a job that crashed too often, which ends without a
+    run or hooks; or None, and the job runs. An exception has the same effect as one of the coroutine."""
