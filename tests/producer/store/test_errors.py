@@ -54,8 +54,9 @@ async def test_a_wrong_password_or_none_is_not_taken_for_a_redis_that_is_not_the
             await producer.enqueue(URL)
         assert "hunter2" not in str(refusal.value)
         assert "wrong" not in str(refusal.value)
-        with pytest.raises(RedisRefused, match="wants another user name or password"):
-            await producer.job("a").result(timeout_s=30)
+        if not userinfo:  # the refusal reaches who waits only after some attempts to subscribe: once is enough
+            with pytest.raises(RedisRefused, match="wants another user name or password"):
+                await producer.job("a").result(timeout_s=30)
 
 
 @pytest.mark.asyncio
