@@ -161,6 +161,13 @@ def test_the_worker_asks_for_the_producer_of_its_own_version(wheels: dict[str, P
     assert f"fetchq=={__version__}" in (_metadata(wheels["fetchq_worker"]).get_all("Requires-Dist") or [])
 
 
+def test_what_tests_need_is_an_extra_of_the_producer(wheels: dict[str, Path]) -> None:
+    metadata = _metadata(wheels["fetchq"])
+    assert metadata.get_all("Provides-Extra") == ["testing"]
+    needed = [line for line in metadata.get_all("Requires-Dist") or [] if "extra == 'testing'" in line]
+    assert {re.split(r"[\[>;]", line)[0] for line in needed} == {"fakeredis", "pytest"}
+
+
 def test_the_producers_wheel_alone_brings_nothing_of_the_worker(lone_python: Path) -> None:
     installed = _run(lone_python, "-m", "pip", "list", "--format", "json")
     names = {distribution["name"].lower().replace("-", "_") for distribution in json.loads(installed)}

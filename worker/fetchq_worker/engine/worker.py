@@ -328,7 +328,7 @@ class Worker(arq.worker.Worker):
         self._claims.on_run_end(lease)
         if self.tasks.get(lease.id) is lease.task:
             del self.tasks[lease.id]
-        if not self.in_main and not self.running_count:
+        if not self.in_main and not self._claims.running:
             self._heartbeat.stop_soon()
 
     def _on_commit(self, next_due_s: float | None) -> None:

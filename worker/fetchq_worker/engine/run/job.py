@@ -49,11 +49,6 @@ class Job(msgspec.Struct, eq=False, gc=False):
     """Its start hook or its coroutine was called, so its end hooks are called too."""
     start_ms: int = 0
 
-    @property
-    def has_extra_keys(self) -> bool:
-        """Whether Redis may hold more of it than payload and lease."""
-        return self.lease.has_extra_keys or (self.run is not None and bool(self.run.extra_keys))
-
 
 class Unrunnable(Exception):
     """The job cannot be run and is finished; its cause becomes the result. Never leaves `engine.run`."""
