@@ -1,4 +1,4 @@
-"""Arguments of the engine's scripts that nobody expects: ids of any text, results of any bytes, numbers that are none.
+"""Unexpected arguments of the engine's scripts: ids of any text, results of any bytes, numbers that are not numbers.
 Whatever they are, a job is finished once, with its result, and no other is touched."""
 
 from __future__ import annotations
