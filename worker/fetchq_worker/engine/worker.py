@@ -283,7 +283,7 @@ class Worker(arq.worker.Worker):
         if now >= self._next_tick_at:
             self._next_tick_at = now + self._tick_s
             if self.allow_abort_jobs and await self._aborts.apply(scripts.heartbeat, self.leases):
-                self._claims.look_again()
+                self._claims.expect_due_jobs()
             async with asyncio.timeout(HEART_BEAT_TIMEOUT_S):  # arq's own calls: a stop would wait for them
                 await self.heart_beat()
 
