@@ -253,7 +253,7 @@ def test_every_command_line_works_with_these_rights(
         assert refusals(admin) == []
         refused = command.run("worker", "--burst", "--redis", producer_url)
         assert refused.returncode == 3
-        assert "give its user the rights that `fetchq acl` prints" in refused.stderr
+        assert "give its user the rights printed by `fetchq acl`" in refused.stderr
     finally:
         command.close()
     assert all(line.startswith("producer: ") for line in refusals(admin))
