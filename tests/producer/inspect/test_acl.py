@@ -227,6 +227,8 @@ async def test_producer_worker_and_operator_need_all_of_their_rights_and_no_more
         allowed = rights.commands | script_commands(role)
         assert sent[role] - {"auth"} <= allowed
         unused = rights.commands - sent[role] - script_commands(role)
+        if int(redis.__version__.partition(".")[0]) > 5:  # which sends SET in its place; the worker runs on redis-py 5
+            unused -= {"setex"}
         assert unused <= SENT_ELSEWHERE, f"the rule of a {role} holds commands that nothing here sends"
 
 
