@@ -12,7 +12,7 @@
 -- ARGV[10]  prefix of the dead letters     ARGV[11]  their TTL in ms      ARGV[12]  maximum number of dead letters
 -- ARGV[13...]  groups of jobs with equal outcomes. Of each group: number of jobs, token, action, time, marker, note,
 --     details; then of each job: id, result.
---     action 'finish'   store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
+--     action 'finish'   store `result` for `time` ms ('' forever, '0' not at all), then remove the job
 --     action 'clean'    the same for a first try that has neither a retry key nor a record of attempts
 --     action 'missing'  the same for a job without a payload: an existing result stays
 --     action 'retry'    due `time` ms from now ('' at its original score)
@@ -200,8 +200,8 @@ end
 
 -- Puts a job back among the pending jobs, due in `delay_ms` or, for '', at its original score.
 local function requeue(id, delay_ms, record, is_counted, has_extra_keys)
-  local _, _, score, expires_at = lease_record.parse(record)
-  if not score then -- not as a worker wrote it: the job is due now
+  local _, score, expires_at = lease_record.origin(record)
+  if not tonumber(score) or #expires_at > 16 then -- not as a worker wrote it: the job is due now
     score, expires_at = string.format('%.0f', now), ''
   end
   local lane = scores.read(tonumber(score))
