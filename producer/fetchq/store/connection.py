@@ -37,7 +37,8 @@ class _RedisPyFixes:
         redis-py 8 deprecates the settings by which redis-py 5 turns it off, and has others.
         """
         super().__init__(**settings)
-        vars(self).update(lib_name=None, lib_version=None, driver_info=None)
+        for name in ("lib_name", "lib_version", "driver_info"):
+            setattr(self, name, None)
 
     async def on_connect(self) -> None:
         """Closes a connection whose handshake (AUTH, SELECT) failed or was cancelled.
@@ -114,6 +115,7 @@ def connect(
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_S,
         "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,  # redis-py 8 would send HELLO 3, which takes one more right
     }
     tls: dict[str, Any] = {}
     if address.tls:

