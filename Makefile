@@ -5,9 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check chaos chaos-ci durability soak conformance conformance-http hostile fuzz bench frontier frontier-sim profile security lint types format wheels clean
+.PHONY: help setup demo test test-slow test-redis-latest check chaos chaos-ci durability soak conformance conformance-http hostile fuzz bench frontier frontier-sim profile security docs lint types format wheels clean
 
-help: ## what there is to run
+help: ## list the commands
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
@@ -32,6 +32,15 @@ test-slow: setup ## run the tests that take many seconds each: faults, property 
 
 check: lint types ## lint, types, and the tests that need no server
 	@FETCHQ_TEST_NO_SERVERS=1 $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal
+
+test-redis-latest: ## run the producer's tests on the newest redis-py, in an environment of its own
+	@test -x .redis-latest/bin/python || $(PYTHON) -m venv .redis-latest
+	@grep -v '^redis==' constraints.txt >.redis-latest/constraints.txt
+	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .redis-latest/constraints.txt --group dev --editable producer --editable worker
+	@# arq asks for redis-py 5; only the worker uses arq, and the producer's tests are to run on what `pip install fetchq` brings.
+	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps redis
+	@.redis-latest/bin/python -c 'import redis; print("redis-py", redis.__version__)'
+	@.redis-latest/bin/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal tests/producer
 
 chaos: setup ## kill, cut and stall all there is, and look for lost jobs: RUNS=10 JOBS=100000 FAULT_EVERY_S=2 SEED=... ONLY=...
 	@$(BIN)/python -m harness.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULT_EVERY_S),--fault-every-s $(FAULT_EVERY_S)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
@@ -72,6 +81,10 @@ profile: setup ## where the microseconds of one fetch job go
 security: setup ## try every known way past the egress guard, and print what came of each
 	@$(BIN)/python -m harness.egress
 
+docs: setup ## build docs/ as a site in site/; a link that leads nowhere fails
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
+	@$(BIN)/mkdocs build --quiet --clean
+
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -79,7 +92,7 @@ lint: setup ## ruff: rules and format
 types: setup ## mypy --strict
 	@$(BIN)/mypy
 
-format: setup ## mend what ruff can mend
+format: setup ## let ruff fix what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -89,4 +102,4 @@ wheels: setup ## build both distributions into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist worker
 
 clean: ## remove what setup and the tests made
-	rm -rf $(VENV) .bench .conformance .fuzz dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench .conformance .fuzz .redis-latest site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

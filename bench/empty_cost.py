@@ -33,7 +33,7 @@ from fetchq.contract.wire import encode_job
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq_worker.process.arq_settings import worker_settings
-from fetchq_worker.process.gc_tuning import settle_in
+from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
 
@@ -140,7 +140,7 @@ def _work(port: str, jobs: int) -> dict[str, float]:
     asyncio.set_event_loop(asyncio.new_event_loop())
     redis = connect(settings.redis_url, redis_class=ArqRedis)
     worker = make_worker(worker_settings([function], settings=settings), redis, burst=True, handle_signals=False)
-    settle_in()  # as `fetchq worker` does
+    tune_gc()  # as `fetchq worker` does
     worker.run()
     cpu_s, elapsed_s = process_time() - began_cpu_s, perf_counter() - began_s
     if worker.jobs_complete != WARM_UP_JOBS + jobs:

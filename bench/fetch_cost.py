@@ -26,7 +26,7 @@ from fetchq import FetchRequest, Producer
 from fetchq.store.connection import connect
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.process.arq_settings import worker_settings
-from fetchq_worker.process.gc_tuning import settle_in
+from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
 
@@ -112,7 +112,7 @@ async def measure(rounds: int) -> dict[str, float]:
             }
             for way in ways.values():  # caches are filled, and what is loaded by then is out of the collector's sight
                 await way(url)
-            settle_in()
+            tune_gc()
             for _ in range(rounds):
                 for what, way in ways.items():
                     us = await way(url) / FETCHES * 1e6

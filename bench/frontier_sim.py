@@ -31,10 +31,9 @@ from redis.asyncio import Redis
 from bench.testbed.failure import BenchFailure, Unavailable
 from bench.testbed.processes import stop_on_signals
 from bench.testbed.redis_server import redis_server
-from fetchq.contract.job_ids import PUSH_PREFIX_LEN
-from fetchq.store.engine_scripts import Scripts
+from fetchq.store.commands import AdmitJob, CommitGroup, JobCommands, NewJob
 from fetchq.store.keys import Keys
-from fetchq.store.scripts import load_script
+from fetchq.store.packed_runner import PackedRunner
 from fetchq_worker.process.embedded import EmbeddedRedis
 
 T0_MS: Final = 1_800_000_000_000
@@ -114,10 +113,9 @@ class Fleet:
 class Simulation:
     """The frontier, its scripts called as a fleet calls them."""
 
-    def __init__(self, redis: Redis, scripts: Scripts, fleet: Fleet) -> None:
-        self._enqueue: Any = load_script(redis, "jobs/enqueue")
-        self._scripts = scripts
-        self._keys = Keys()
+    def __init__(self, redis: Redis, fleet: Fleet) -> None:
+        self._runner = PackedRunner(redis, timeout_s=60)
+        self._commands = JobCommands(Keys())
         self._fleet = fleet
         self._calls = 0
         self.now_ms = T0_MS
@@ -126,19 +124,17 @@ class Simulation:
 
     async def fill(self) -> None:
         """All jobs, in an order in which the large hosts stand in nobody's way but their own."""
-        keys = self._keys
-        batch: list[str | bytes | int] = []
+        batch: list[NewJob] = []
         for job_id in _ids(self._fleet.sizes):
-            batch += (job_id, b"payload", "", f"h{job_id.split('.')[0]}.example", "")
-            if len(batch) == 5 * BATCH:
-                await self._add(keys, batch)
+            batch.append(NewJob(job_id, b"payload", "", _host_of(job_id), ""))
+            if len(batch) == BATCH:
+                await self._add(batch)
                 batch = []
         if batch:
-            await self._add(keys, batch)
+            await self._add(batch)
 
-    async def _add(self, keys: Keys, batch: list[str | bytes | int]) -> None:
-        head = (keys.job, keys.result, self.now_ms, keys.waiting, "", "")
-        await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=[*head, *batch])
+    async def _add(self, batch: list[NewJob]) -> None:
+        await self._commands.enqueue(self._runner, batch, now_ms=self.now_ms)
 
     async def run_until(self, until_ms: int) -> None:
         """Moves the clock on, from one event to the next."""
@@ -160,54 +156,44 @@ class Simulation:
 
     async def _claim_all(self) -> int:
         """Fills the free slots; returns the ms until the next turn, -1 for none."""
-        fleet, keys = self._fleet, self._keys
-        prefixes = (keys.job, keys.retry, keys.in_progress, keys.waiting)
+        fleet = self._fleet
         while (free := fleet.slots - len(fleet.ends)) > 0:
             self._calls += 1
             token = f"s.{self._calls:x}"
-            count = min(CLAIM, free)
-            _, more, wait_ms, _, _, claimed, *_ = await self._scripts.claim(
-                (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused, *keys.frontier),
-                (self.now_ms, token, LEASE_MS, count, MAX_BYTES, 0, LIFE_MS, "", *prefixes, "hdl"),
+            claim = await self._commands.claim(
+                self._runner,
+                token=token,
+                lease_ms=LEASE_MS,
+                count=min(CLAIM, free),
+                max_bytes=MAX_BYTES,
+                default_life_ms=LIFE_MS,
+                look_at_aborts=False,
+                now_ms=self.now_ms,
             )
-            if not claimed:
-                if wait_ms == 0:
-                    continue  # as a worker does: a claim takes so many turns, and more have come
-                return int(wait_ms)
-            ids = [job_id.decode() for job_id in claimed]
-            args: list[str | int] = [self.now_ms, *prefixes]
+            if not claim.ids:
+                if claim.wait_ms == 0:
+                    continue  # as a worker does: a claim processes a bounded number of due hosts, and more are due
+                return -1 if claim.wait_ms is None else claim.wait_ms
+            ids = [job_id.decode() for job_id in claim.ids]
+            jobs = (AdmitJob(job_id, token, _host_of(job_id), "", "") for job_id in ids)
+            admission = await self._commands.admit(self._runner, jobs, now_ms=self.now_ms)
+            refused = {job_id.decode() for job_id in admission.refused}
             for job_id in ids:
-                args += (job_id, token, f"h{job_id.split('.')[0]}.example", "", "")
-            refused, turn_ms, _ = await self._scripts.admit(
-                (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
-            )
-            refused_ids = {job_id.decode() for job_id in refused}
-            for job_id in ids:
-                if job_id not in refused_ids:
+                if job_id not in refused:
                     fleet.start(job_id, token, self.now_ms)
-            next_ms = turn_ms if turn_ms >= 0 and not 0 <= wait_ms < turn_ms else wait_ms
-            if not more and next_ms != 0:
-                return int(next_ms)
+            waits = [ms for ms in (claim.wait_ms, admission.next_due_ms) if ms is not None and ms >= 0]
+            next_ms = min(waits, default=-1)
+            if not claim.more and next_ms != 0:
+                return next_ms
         return -1
 
     async def _commit(self, over: list[tuple[str, str]]) -> None:
-        keys = self._keys
-        args: list[str | bytes | int] = [
-            self.now_ms,
-            keys.job,
-            keys.retry,
-            keys.in_progress,
-            keys.result,
-            keys.attempts,
-        ]
-        args += [keys.done, PUSH_PREFIX_LEN, keys.waiting, keys.dead_letter, 0, 0]
-        for job_id, token in over:
-            args += (1, token, "finish", "0", "", "+OK", "", job_id, b"")
-        lost, *_ = await self._scripts.commit(
-            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier, keys.dead), args
+        groups = (CommitGroup(token, "finish", 0, None, "+OK", b"", (job_id, b"")) for job_id, token in over)
+        reply = await self._commands.commit(
+            self._runner, groups, dead_letter_ttl_ms=0, max_dead_letters=0, now_ms=self.now_ms
         )
-        if lost:
-            raise BenchFailure(f"{len(lost)} commits found no lease, {lost[0]!r} first")
+        if reply.lost:
+            raise BenchFailure(f"{len(reply.lost)} commits found no lease, {reply.lost[0]!r} first")
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -223,6 +209,10 @@ class Look(msgspec.Struct, frozen=True):
             f"{self.elapsed_ms / 1000:8.1f} s {self.done:10,} done {self.best:10,} at best "
             f"{self.done / self.best:6.1%} {self.ahead:6} ahead"
         )
+
+
+def _host_of(job_id: str) -> str:
+    return f"h{job_id.split('.', maxsplit=1)[0]}.example"
 
 
 def _ids(sizes: list[int]) -> Iterator[str]:
@@ -244,7 +234,7 @@ async def simulate(redis: Redis, hosts: int, slots: int, seed: int) -> bool:
     pipe = redis.pipeline(transaction=False)
     pipe.execute_command("HSET", keys.limits, "*", f"c=1 r={INTERVAL_MS * 1000}")
     await pipe.execute()
-    simulation = Simulation(redis, await Scripts.open(redis, timeout_s=60), fleet)
+    simulation = Simulation(redis, fleet)
     began = time.monotonic()
     await simulation.fill()
     print(

@@ -11,7 +11,8 @@ from fetchq.client.handles import FetchJob, Job
 from fetchq.client.limits import MAX_CONCURRENCY
 from fetchq.contract.job_ids import JobIds
 from fetchq.contract.wire import encode_job
-from fetchq.store.scripts import load_script
+from fetchq.store.commands import JobCommands, NewJob
+from fetchq.store.runner import ClientRunner
 
 from . import jobs
 from .serve import QueueClient, main
@@ -61,16 +62,13 @@ class Client(QueueClient):
         """Many calls of a coroutine. The producer has a call for many fetches only; this is never what is measured."""
         from redis.asyncio import Redis
 
-        keys = self._producer.keys
         ids = JobIds()
         payload = encode_job(job, tuple(args), {}, 0)
         async with Redis.from_url(_settings.redis_url) as redis:
-            script = load_script(redis, "jobs/enqueue")
+            runner, commands = ClientRunner(redis), JobCommands(self._producer.keys)
             for start in range(0, count, BATCH):
-                batch: list[str | bytes] = [keys.job, keys.result, "", keys.waiting, "", ""]
-                for job_id in ids.take(min(BATCH, count - start)):
-                    batch += (job_id, payload, "", "", "")
-                await script(keys=[keys.pending, keys.wake, *keys.frontier], args=batch)
+                batch = [NewJob(job_id, payload, "", "", "") for job_id in ids.take(min(BATCH, count - start))]
+                await commands.enqueue(runner, batch)
 
 
 async def empty(_ctx: dict[Any, Any]) -> None:
@@ -95,7 +93,7 @@ def work() -> None:
 
     from fetchq.store.connection import connect
     from fetchq_worker.process.arq_settings import worker_settings
-    from fetchq_worker.process.gc_tuning import settle_in
+    from fetchq_worker.process.gc_tuning import tune_gc
     from fetchq_worker.process.make_worker import make_worker
     from fetchq_worker.settings import Settings
 
@@ -108,7 +106,7 @@ def work() -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())
     redis = connect(settings.redis_url, redis_class=ArqRedis)
     worker = make_worker(worker_settings([empty, stamp, nap, hold], settings=settings), redis, **options)
-    settle_in()  # as `fetchq worker` does
+    tune_gc()  # as `fetchq worker` does
     worker.run()
 
 

@@ -58,7 +58,7 @@ def work(gate: bool) -> None:
 
     from fetchq.store.connection import connect
     from fetchq_worker.process.arq_settings import worker_settings
-    from fetchq_worker.process.gc_tuning import settle_in
+    from fetchq_worker.process.gc_tuning import tune_gc
     from fetchq_worker.process.make_worker import make_worker
     from fetchq_worker.settings import Settings
 
@@ -68,7 +68,7 @@ def work(gate: bool) -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())
     redis = connect(settings.redis_url, redis_class=ArqRedis)
     worker = make_worker(worker_settings(settings=settings), redis, **options)
-    settle_in()  # as `fetchq worker` does
+    tune_gc()  # as `fetchq worker` does
     worker.run()
 
 

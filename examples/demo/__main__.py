@@ -1,6 +1,6 @@
 """Serves a small site, enqueues two hundred fetches of it, runs a worker beside, and shows what came of them.
 
-Everything is in this process, Redis too; nothing leaves the machine.
+The site and the worker run in this process, Redis beside it; nothing leaves the machine.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from rich.table import Table
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq_worker.cli.bulk.in_process import in_process
-from fetchq_worker.cli.bulk.summary import Latencies, Summary, duration_text, latency_of, printable
+from fetchq_worker.cli.bulk.summary import Latencies, Summary, latency_of
 from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.cli.terminal.progress import make_progress
 from fetchq_worker.cli.terminal.run import run
+from fetchq_worker.cli.terminal.text import duration_text, printable
 from fetchq_worker.settings import Settings
 
 from .site import SLOW_S, serve
@@ -101,7 +102,7 @@ async def demo() -> ExitStatus:
         if tallies[kind.name].why:
             console.print(f"  {kind.name}: {tallies[kind.name].why}", markup=False, highlight=False)
     count = sum(kind.count for kind in KINDS)
-    console.print(f"{count} fetches in {elapsed_s:.1f} s, by one worker, over a queue that lived in this process.")
+    console.print(f"{count} fetches in {elapsed_s:.1f} s, by one worker, over a Redis server of its own.")
     strays = [kind.name for kind in KINDS if tallies[kind.name].outcomes != {kind.ends: kind.count}]
     if strays:
         console.print(f"Not as it should be: {', '.join(strays)}.")

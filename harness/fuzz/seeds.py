@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from tests.upgrades.test_frozen_wire import FOLDER, frozen
+from tests.support.wire_cases import encoded
 
 from fetchq.contract import wire
 from fetchq.contract.request import WIRE_VERSION
-from fetchq_worker.fetch.cache.freshness import StoredAnswer
+from fetchq_worker.fetch.cache.freshness import StoredResponse
 from fetchq_worker.fetch.cache.http_cache import _Entry
 
 FOUND: Final = Path(__file__).parent / "found"
 """Inputs that were a finding once: `<target>-<what>`."""
 
-_JOBS: Final = [frozen(path.stem) for path in sorted(FOLDER.glob("job-*"))]
+
+def _frozen(prefix: str) -> list[bytes]:
+    return [data for name, data in sorted(encoded().items()) if name.startswith(prefix)]
+
+
+_JOBS: Final = _frozen("job-")
 _REQUESTS: Final = [msgspec.msgpack.encode(wire.deserialize(data)["a"][0]) for data in _JOBS]
-_ANSWER: Final = StoredAnswer(
+_RESPONSE: Final = StoredResponse(
     200,
     (
         ("Cache-Control", 'max-age=60, stale-if-error="5"'),
@@ -43,10 +48,10 @@ SEEDS: Final[dict[str, list[bytes]]] = {
         b'url=https://example.org/\nmethod=GET\nheaders=X-A: b\ntags=a,b\nkey=k\ncredential=c\nproxy=p\netag="x"',
         b"method=POST\nform=a:b\nlast_modified=Tue, 14 Nov 2023 22:13:20 GMT",
     ],
-    "result": [frozen(path.stem) for path in sorted(FOLDER.glob("result-*"))],
-    "attempts": [frozen(path.stem) for path in sorted(FOLDER.glob("attempts-*"))],
+    "result": _frozen("result-"),
+    "attempts": _frozen("attempts-"),
     "worker_record": [b'{"id":"w","host":"h","pid":1,"version":"1","queue":"q","functions":["f"],"running":1}'],
-    "cache_entry": [msgspec.msgpack.encode(_Entry(_ANSWER))],
+    "cache_entry": [msgspec.msgpack.encode(_Entry(_RESPONSE))],
     "settings": [
         b"concurrency=5\nallow_net=10.0.0.0/8 ::1/128\nallow_port=22,25\nlease_s=1e1\nverbose=true\nuser_agent=x/1"
     ],

@@ -36,9 +36,9 @@ from fetchq.store.connection import connect
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
 from fetchq_worker.cli.bulk.result_file import ResultFile
 from fetchq_worker.cli.bulk.result_line import encode_line
-from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.bulk.url_lines import LineSplitter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed
+from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.engine.run.job import checked
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.fetch.cache import http_cache
@@ -46,8 +46,8 @@ from fetchq_worker.fetch.cache.freshness import (
     directives_of,
     is_fresh,
     keep_s,
-    may_stand_in,
     may_store,
+    may_use_stale,
     validators_of,
     vary_of,
 )
@@ -55,7 +55,7 @@ from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
 from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge, ContentDecoder, codings_of
 from fetchq_worker.fetch.http.redirect import Hop, next_hop
-from fetchq_worker.fetch.job import history as record
+from fetchq_worker.fetch.job.history import decode_history
 from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for
 from fetchq_worker.politeness.retry_after import retry_after_s
 from fetchq_worker.settings import ENV_PREFIX, InvalidSetting, Settings
@@ -140,7 +140,7 @@ def result(data: bytes) -> None:
 
 def attempts(data: bytes) -> None:
     """What stands under `fetchq:attempts:`."""
-    kept = record.decode_record(data)
+    kept = decode_history(data)
     assert kept.made <= len(kept.attempts)
 
 
@@ -156,10 +156,10 @@ def cache_entry(data: bytes) -> None:
     found = http_cache._decoded(data)
     if not isinstance(found, http_cache._Entry):
         return
-    stored = found.answer
+    stored = found.response
     asked = directives_of(stored.values("cache-control"))
     is_fresh(asked, stored, 1e9)
-    may_stand_in(asked, stored, 1e9)
+    may_use_stale(asked, stored, 1e9)
     may_store("GET", asked, False, stored)
     assert keep_s(stored, 1e9) >= 0.0
     vary_of(stored)
@@ -214,7 +214,7 @@ def url_lines(data: bytes) -> None:
     cut = [line for at in range(1, len(data), size) for line in pieces.feed(data[at : at + size])] + pieces.finish()
     assert cut == lines
     requests = RequestSource(FetchLimits())
-    assert len(requests.take(lines)) + requests.duplicates == len(lines)
+    assert len(requests.parse(lines)) + requests.duplicates == len(lines)
 
 
 def result_file(data: bytes) -> None:
@@ -223,7 +223,7 @@ def result_file(data: bytes) -> None:
     path.write_bytes(data)
     with ResultFile(path, resume=True) as file:
         try:
-            written = sum(1 for _ in file.mend())
+            written = sum(1 for _ in file.truncate_partial_line())
         except CommandFailed:
             assert path.read_bytes() == data
             return

@@ -10,6 +10,7 @@ FetchqError
 ├── NotDurable                       the jobs are on the queue, but their durability was not confirmed
 ├── DurabilityRefused                this Redis cannot provide the durability asked for; nothing was enqueued
 ├── RedisEvicts                      the Redis eviction policy can delete jobs
+├── RedisTooOld                      the server is older than Redis 7.0 or Valkey 7.2
 ├── KeyConflict                      the idempotency key belongs to a different request
 ├── JobNotFound                      no job and no result under this id
 ├── DeadLetterNotFound               no dead letter under this id
@@ -91,6 +92,10 @@ class DurabilityRefused(FetchqError):
 
 class RedisEvicts(FetchqError):
     """The `maxmemory-policy` of Redis can delete keys, and with them jobs. Workers refuse to start."""
+
+
+class RedisTooOld(FetchqError):
+    """The server is older than Redis 7.0 or Valkey 7.2. Workers refuse to start."""
 
 
 class KeyConflict(FetchqError):

@@ -12,7 +12,7 @@ from harness.poisonous_jobs import KEY_DEADLY_AT_END, KEY_DEADLY_AT_START, POISO
 from tests.support.redis_server import RedisServer
 
 from fetchq import FetchRequest, FetchStatus, JobFailed, Producer, RetryOutcome
-from fetchq_worker.fetch.job.coroutine import MAX_CRASHES
+from fetchq_worker.fetch.job.crashes import MAX_CRASHES
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
 

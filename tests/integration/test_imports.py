@@ -15,13 +15,19 @@ MODULES = read_modules()
 @pytest.mark.parametrize(
     ("room", "foreign"),
     [
-        ("fetchq", ("fetchq_worker", "arq", "aiohttp", "typer", "rich", "uvloop", "fakeredis")),
+        ("fetchq", ("fetchq_worker", "arq", "aiohttp", "typer", "rich", "uvloop")),
         ("fetchq_worker.engine", ("aiohttp", "ada_url", "typer", "rich")),
         ("fetchq_worker.fetch", ("fetchq_worker.engine.worker", "typer", "rich")),
     ],
 )
 def test_a_room_does_not_import_what_it_must_work_without(room: str, foreign: tuple[str, ...]) -> None:
     assert _foreign(room, *foreign) == []
+
+
+def test_only_the_testing_room_imports_what_tests_alone_need() -> None:
+    found = _foreign("fetchq", "fakeredis", "pytest", "pytest_asyncio")
+    assert found
+    assert [line for line in found if not line.startswith("fetchq.testing.")] == []
 
 
 def test_the_contract_imports_nothing_of_ours_but_the_errors() -> None:

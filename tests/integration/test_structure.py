@@ -28,6 +28,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("fetchq.client",),
     ("fetchq.inspect", "fetchq.sync"),
     ("fetchq",),
+    ("fetchq.testing",),
     # What an operator runs.
     ("fetchq_worker.settings",),
     ("fetchq_worker.engine.queue",),

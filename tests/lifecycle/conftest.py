@@ -63,7 +63,7 @@ def working(new_client: NewClient) -> Working:
 
     @asynccontextmanager
     async def working(**given: Any) -> AsyncIterator[Worker]:
-        settings = Settings(**{"allow_net": ("127.0.0.0/8", "::1/128"), "concurrency": 10, "cooling_s": 0, **given})
+        settings = Settings(**{"allow_net": ("127.0.0.0/8", "::1/128"), "concurrency": 10, "cooldown_s": 0, **given})
         options = {"handle_signals": False, "job_completion_wait": 0, "lease_s": 1.0}
         worker = make_worker(worker_settings(settings=settings, redis_pool=None), new_client(), **options)
         async with running(worker):

@@ -87,7 +87,7 @@ async def test_a_time_that_has_passed_is_waited_for_a_second_and_no_more(
 ) -> None:
     url = site.serve("/busy", answer(status=503, headers={"Retry-After": asked}), answer(b"well"))
     began = time.monotonic()
-    async with working(cooling_s=500):
+    async with working(cooldown_s=500):
         result = await (await producer.enqueue(url, retry=RetryPolicy(base_s=0.0))).result(timeout_s=10)
     assert [attempt.http_status for attempt in result.attempts] == [503, 200]
     assert 1.0 <= time.monotonic() - began < 4.0
@@ -98,7 +98,7 @@ async def test_what_cannot_be_read_is_as_if_nothing_was_asked(
     producer: Producer, working: Working, site: Site, redis: Any, asked: str
 ) -> None:
     url = site.serve("/busy", answer(status=429, headers={"Retry-After": asked}))
-    async with working(cooling_s=500):
+    async with working(cooldown_s=500):
         await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         record = await record_of(redis, "127.0.0.1")
     assert 390 < record["cools_until"] / 1000 - time.time() < 610
@@ -109,7 +109,7 @@ async def test_no_server_is_obeyed_for_longer_than_the_worker_allows(
     producer: Producer, working: Working, site: Site, redis: Any
 ) -> None:
     url = site.serve("/busy", answer(status=429, headers={"Retry-After": "999999999999999999"}))
-    async with working(max_cooling_s=100):
+    async with working(max_cooldown_s=100):
         await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         record = await record_of(redis, "127.0.0.1")
         assert record["last"] == "HTTP_ERROR 429"
@@ -120,7 +120,7 @@ async def test_with_no_cooling_at_all_a_429_is_an_answer_like_any_other(
     producer: Producer, working: Working, site: Site, redis: Any
 ) -> None:
     url = site.serve("/busy", answer(status=429, headers={"Retry-After": "60"}))
-    async with working(max_cooling_s=0):
+    async with working(max_cooldown_s=0):
         await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         assert await cooling(redis) == []
 

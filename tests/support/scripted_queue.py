@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from arq.connections import ArqRedis
 
 from fetchq.contract import wire
-from fetchq.contract.job_ids import PUSH_PREFIX_LEN
-from fetchq.store.engine_scripts import Script, Scripts
+from fetchq.store.commands import (
+    AbortsReply,
+    AdmitJob,
+    CancelJob,
+    CommitGroup,
+    DeadLetterCommands,
+    HostCommands,
+    JobCommands,
+    LimitsReply,
+    NewJob,
+)
 from fetchq.store.keys import Keys
-from fetchq.store.scripts import load_script
+from fetchq.store.packed_runner import PackedRunner
 
 T0 = 1_800_000_000_000
 """The first moment of every test, in ms since the epoch."""
@@ -44,25 +53,21 @@ class Claim(NamedTuple):
 class Queue:
     """Calls the scripts as the engine does, at `now_ms`."""
 
-    def __init__(self, redis: ArqRedis, scripts: Scripts) -> None:
+    def __init__(self, redis: ArqRedis) -> None:
         self.redis: Any = redis  # redis-py 5 types each reply as `Awaitable | value`
-        self.scripts = scripts
+        self.runner = PackedRunner(redis, timeout_s=60)
         self.keys = Keys()
-        self._enqueue = load_script(redis, "jobs/enqueue")
-        self._cancel = load_script(redis, "jobs/cancel")
-        self._set_limits = load_script(redis, "hosts/set_limits")
+        self._jobs = JobCommands(self.keys)
+        self._dead_letters = DeadLetterCommands(self.keys)
+        self._hosts = HostCommands(self.keys)
         self.now_ms = T0
         self.letter_ttl_ms = DAY_MS
         self.letter_max = 1000
         self._traced: dict[tuple[str, str], bool] = {}
         self.turn_ms = -1
-        """What the last admission said of the next turn."""
+        """When a parked job may be claimed, as the last admission said."""
         self.deadline_passed: list[str] = []
-        """Which jobs the last admission let pass since their deadline is over."""
-
-    @classmethod
-    async def open(cls, redis: ArqRedis) -> Self:
-        return cls(redis, await Scripts.open(redis, timeout_s=60))
+        """The jobs that the last admission let start since their deadline has passed."""
 
     async def add(self, *job_ids: str, due_ms: int | None = None, ttl_ms: int | None = None) -> None:
         """Puts jobs on the queue; without `due_ms` each a millisecond after the one before, all of them due."""
@@ -88,26 +93,30 @@ class Queue:
         aborts: bool = True,
         lanes: str = "hdl",
     ) -> Claim:
-        keys = self.keys
-        queued, more, wait_ms, passed, _, ids, payloads, scores, unlike_most = await self.scripts.claim(
-            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused, *keys.frontier),
-            (
-                self.now_ms, token, LEASE_MS, count, max_bytes, passed, DAY_MS, "1" if aborts else "",
-                keys.job, keys.retry, keys.in_progress, keys.waiting, lanes, *only,
-            ),
-        )  # fmt: skip
-        scores = scores * len(ids) if len(scores) == 1 else scores
+        reply = await self._jobs.claim(
+            self.runner,
+            token=token,
+            lease_ms=LEASE_MS,
+            count=count,
+            max_bytes=max_bytes,
+            default_life_ms=DAY_MS,
+            look_at_aborts=aborts,
+            offset=passed,
+            lanes=lanes,
+            only=only,
+            now_ms=self.now_ms,
+        )
+        scores = reply.scores * len(reply.ids) if len(reply.scores) == 1 else reply.scores
         jobs = [
             Claimed(job_id.decode(), payload, int(float(score)), 1, False)
-            for job_id, payload, score in zip(ids, payloads, scores, strict=True)
+            for job_id, payload, score in zip(reply.ids, reply.payloads, scores, strict=True)
         ]
         for job in jobs:
             self._traced[job.id, token] = False
-        for i in range(0, len(unlike_most), 3):
-            place, tries, aborted = unlike_most[i : i + 3]
-            jobs[place] = jobs[place]._replace(tries=tries, aborted=aborted == 1)
+        for place, tries, aborted in reply.reported:
+            jobs[place] = jobs[place]._replace(tries=tries, aborted=aborted)
             self._traced[jobs[place].id, token] = True
-        return Claim(queued, more == 1, wait_ms, passed, jobs)
+        return Claim(reply.queued, reply.more, -1 if reply.wait_ms is None else reply.wait_ms, reply.offset, jobs)
 
     def traced(self, job_id: str, token: str) -> bool:
         """Whether that claim said that there is more of the job than payload and lease."""
@@ -119,37 +128,28 @@ class Queue:
         return lost, refused, refusal
 
     async def commit_whole(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes, int]:
-        """The same, with the ms until a job that waited may be claimed."""
-        keys = self.keys
-        args: list[Any] = [
-            self.now_ms, keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done, PUSH_PREFIX_LEN,
-            keys.waiting, keys.dead_letter, self.letter_ttl_ms, self.letter_max,
-        ]  # fmt: skip
+        """The same, with the ms until a parked job may be claimed."""
+        groups = []
         for outcome in outcomes:
-            job_id, token, verb, time, marker, result, note, letter = [*outcome, *("", "", "", "", "")][:8]
-            args += (1, token, verb, time, marker, note, letter, job_id, result)
-        lost, refused, refusal, turn_ms = await self.scripts.commit(
-            (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, *keys.frontier, keys.dead), args
+            job_id, token, action, time, marker, result, note, letter = [*outcome, *("", "", "", "", b"")][:8]
+            time_ms, marker_ms = None if time == "" else time, None if marker == "" else marker
+            groups.append(CommitGroup(token, action, time_ms, marker_ms, note, letter, (job_id, result)))
+        return await self._jobs.commit(
+            self.runner,
+            groups,
+            dead_letter_ttl_ms=self.letter_ttl_ms,
+            max_dead_letters=self.letter_max,
+            now_ms=self.now_ms,
         )
-        return lost, refused, refusal, turn_ms
 
-    async def enqueue(self, *jobs: tuple[str, str, str, str]) -> list[Any]:
-        """Each job: id, due as the script takes it, limit key, lane and deadline."""
-        keys = self.keys
-        args: list[Any] = [keys.job, keys.result, self.now_ms, keys.waiting, "", ""]
-        for job_id, due, limit_key, note in jobs:
-            args += (job_id, b"payload", due, limit_key, note)
-        taken, *_ = await self._enqueue(keys=[keys.pending, keys.wake, *keys.frontier], args=args)
-        return list(taken)
+    async def enqueue(self, *jobs: tuple[str, str, str, str]) -> Sequence[tuple[int, bytes]]:
+        """Each job: id, due as the script takes it, limit key, lane and deadline. Returns those that existed."""
+        new = [NewJob(job_id, b"payload", *rest) for job_id, *rest in jobs]
+        return (await self._jobs.enqueue(self.runner, new, now_ms=self.now_ms)).existing
 
-    async def set_limits(self, name: str, verb: str, words: str = "", *looked_at: str) -> list[Any]:
-        """Changes the limits of `name`, and looks again at the keys `looked_at`."""
-        keys = self.keys
-        reply: list[Any] = await self._set_limits(
-            keys=[keys.pending, keys.wake, *keys.frontier],
-            args=[self.now_ms, keys.waiting, name, verb, words, *looked_at],
-        )
-        return reply
+    async def set_limits(self, name: str, action: Any, limits: str = "", *recheck: str) -> LimitsReply:
+        """Changes the limits of `name`, and looks again at the limit keys `recheck`."""
+        return await self._hosts.set_limits(self.runner, name, action, limits, recheck=recheck, now_ms=self.now_ms)
 
     async def tokens(self) -> int:
         """How many idle workers are being woken."""
@@ -157,40 +157,31 @@ class Queue:
         return count
 
     async def cancel(self, job_id: str, limit_key: str = "") -> int:
-        keys = self.keys
-        args: list[Any] = [keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done]
-        args += [PUSH_PREFIX_LEN, self.now_ms, keys.waiting, job_id, b"cancelled", 3_600_000, limit_key]
-        [answer] = await self._cancel(
-            keys=[keys.pending, keys.abort, keys.leases, *keys.frontier, keys.wake], args=args
-        )
-        return int(answer)
+        job = CancelJob(job_id, b"cancelled", 3_600_000, limit_key)
+        [code] = await self._jobs.cancel(self.runner, [job], now_ms=self.now_ms)
+        return code
 
     async def admit(self, *jobs: Sequence[Any]) -> list[str]:
         """Each job: id, token, limit key; and, if it has them, its deadline in ms and another key that it heeds.
 
         Gives those that may not start.
         """
-        keys = self.keys
-        args: list[Any] = [self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting]
-        for job in jobs:
-            args += [*job, "", ""][:5]
-        refused, self.turn_ms, deadline_passed = await self.scripts.admit(
-            (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier), args
-        )
-        self.deadline_passed = [job_id.decode() for job_id in deadline_passed]
-        return [job_id.decode() for job_id in refused]
+        new = [AdmitJob(*[*job, "", ""][:5]) for job in jobs]
+        reply = await self._jobs.admit(self.runner, new, now_ms=self.now_ms)
+        self.turn_ms = reply.next_due_ms
+        self.deadline_passed = [job_id.decode() for job_id in reply.deadline_passed]
+        return [job_id.decode() for job_id in reply.refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
         """As a worker does whose run left nothing behind."""
         verb = "finish" if self._traced.get((job_id, token), True) else "clean"
         return await self.commit((job_id, token, verb, 3_600_000, "", result))
 
-    async def cool(self, key: str, for_ms: int | str = "", *, first_ms: int = 60_000, most_ms: int = DAY_MS) -> int:
-        """In how many ms the cooling-off ends that begins now."""
-        script = Script(self.redis, "hosts/cooldown", flags=False, timeout_s=60)
-        keys = (self.keys.pending, self.keys.wake, *self.keys.frontier)
-        left_ms: int = await script(keys, (self.now_ms, self.keys.waiting, key, for_ms, first_ms, most_ms))
-        return left_ms
+    async def cool(self, key: str, for_ms: int | None = None, *, first_ms: int = 60_000, most_ms: int = DAY_MS) -> int:
+        """In how many ms the cooldown ends that begins now."""
+        return await self._hosts.cooldown(
+            self.runner, key, asked_ms=for_ms, first_ms=first_ms, max_ms=most_ms, now_ms=self.now_ms
+        )
 
     async def bury(self, job_id: str, token: str = "w.1", said: dict[str, Any] | None = None) -> tuple[Any, ...]:
         """Finishes a job that is claimed, with a dead letter that says `said`."""
@@ -199,41 +190,29 @@ class Queue:
         return await self.commit((job_id, token, "finish", 3_600_000, "", "failed", "", letter))
 
     async def trim_dead(self, *, most_a_call: int = 100) -> int:
-        args = (self.now_ms, self.keys.dead_letter, self.letter_ttl_ms, self.letter_max, most_a_call)
-        trimmed: int = await self.scripts.trim_dead((self.keys.dead,), args)
-        return trimmed
+        return await self._dead_letters.trim(
+            self.runner,
+            ttl_ms=self.letter_ttl_ms,
+            max_letters=self.letter_max,
+            count=most_a_call,
+            now_ms=self.now_ms,
+        )
 
     async def renew(self, *held: tuple[str, str]) -> list[bytes]:
-        keys = self.keys
-        args: list[Any] = [self.now_ms, LEASE_MS, keys.in_progress, keys.waiting, keys.retry]
-        for job_id, token in held:
-            args += (job_id, token)
-        lost: list[bytes] = await self.scripts.renew((keys.pending, keys.leases, keys.lease_ends, *keys.frontier), args)
-        return lost
+        return await self._jobs.renew(self.runner, held, lease_ms=LEASE_MS, now_ms=self.now_ms)
 
-    async def give_back(self, *tokens: str) -> int:
-        keys = self.keys
-        given: int = await self.scripts.give_back(
-            (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier),
-            (self.now_ms, keys.job, keys.retry, keys.in_progress, keys.waiting, *tokens),
-        )
-        return given
+    async def return_claims(self, *tokens: str) -> int:
+        return await self._jobs.return_claims(self.runner, tokens, now_ms=self.now_ms)
 
-    async def keep(self, *, page: int = 100, gap_ms: int = 0) -> int:
-        keys = self.keys
-        kept: int = await self.scripts.keep(
-            (keys.pending, keys.leases, keys.lease_ends, keys.maintenance_cursor, *keys.frontier),
-            (self.now_ms, gap_ms, page, keys.job, DAY_MS, keys.waiting),
+    async def maintain(self, *, page: int = 100, gap_ms: int = 0) -> int:
+        return await self._jobs.maintain(
+            self.runner, gap_ms=gap_ms, page=page, default_life_ms=DAY_MS, now_ms=self.now_ms
         )
-        return kept
 
-    async def look_at_aborts(self, *, mine: str = "w.", passed: int = 0, count: int = 100) -> list[Any]:
-        keys = self.keys
-        reply: list[Any] = await self.scripts.aborts(
-            (keys.abort, keys.pending, keys.leases),
-            (self.now_ms, mine, keys.job, keys.in_progress, 60_000, passed, count),
+    async def find_aborts(self, *, mine: str = "w.", offset: int = 0, count: int = 100) -> AbortsReply:
+        return await self._jobs.find_aborts(
+            self.runner, token_prefix=mine, max_age_ms=60_000, offset=offset, count=count, now_ms=self.now_ms
         )
-        return reply
 
     async def lease_ends(self) -> dict[str, int]:
         """How many leases have records that begin so, token and end; each entry stands at its end."""

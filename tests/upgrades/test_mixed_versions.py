@@ -1,6 +1,6 @@
-"""A fleet in the middle of an upgrade: this version beside a next one, whose code is this one's with a field added.
+"""A rolling upgrade: this version and a next one, made by adding a field to this one, share a queue.
 
-The next version is made from the sources as docs/upgrades.md says that a field is added, and runs in its own processes.
+The field is added to a copy of the sources as docs/upgrades.md says; the copy runs in processes of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ EDITS = {
 }
 ENQUEUE = """
 import asyncio, sys
-from fetchq import Producer, request
+from fetchq import Producer
+from fetchq.contract import request
 async def main():
     async with Producer.from_url(sys.argv[1]) as producer:
         for options in ({}, {"colour": "red"}):
@@ -50,7 +51,9 @@ async def main():
 assert request.WIRE_VERSION == 2
 asyncio.run(main())
 """
-WORK = "from fetchq import request; assert request.WIRE_VERSION == 2; from fetchq_worker.cli import main; main()"
+WORK = (
+    "from fetchq.contract import request; assert request.WIRE_VERSION == 2; from fetchq_worker.cli import main; main()"
+)
 
 
 class NextVersion:
@@ -61,7 +64,7 @@ class NextVersion:
         for package in (fetchq, fetchq_worker):
             source = Path(str(package.__file__)).parent
             shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-        request = folder / "fetchq" / "request.py"
+        request = folder / "fetchq" / "contract" / "request.py"
         text = request.read_text()
         for before, after in EDITS.items():
             assert text.count(before) == 1, before
@@ -92,7 +95,7 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[ArqRedis]:
 
 
 @pytest.mark.asyncio
-async def test_of_a_newer_producers_jobs_a_worker_runs_what_it_can_and_leaves_the_rest_uncounted_for_a_newer_one(
+async def test_a_worker_runs_jobs_of_a_newer_producer_that_use_nothing_new_and_requeues_the_others(
     redis_server: RedisServer, redis: ArqRedis, next_version: NextVersion
 ) -> None:
     plain, coloured = await next_version.run(ENQUEUE, redis_server.url, URL)
@@ -144,7 +147,7 @@ def _stored(value: Any) -> bytes:
     return msgspec.msgpack.encode({"f": "fetch_data", "s": True, "r": value, "a": [], "id": "j", "ver": 2})
 
 
-def test_an_outcome_of_a_later_version_is_an_error_that_says_so_and_no_success() -> None:
+def test_an_unknown_outcome_is_an_error_that_names_it() -> None:
     result = wire.decode_result(wire.decode_stored(_stored(NEWER)), "j")
     assert result.status is FetchStatus.INTERNAL_ERROR
     assert not result.ok
@@ -153,13 +156,13 @@ def test_an_outcome_of_a_later_version_is_an_error_that_says_so_and_no_success()
 
 
 @pytest.mark.parametrize("value", [5, {}, {"url": URL}, {"url": 5, "status": "OK"}, {"url": URL, "status": 5}])
-def test_what_is_a_result_of_no_version_is_refused(value: Any) -> None:
+def test_a_result_of_no_version_is_refused(value: Any) -> None:
     with pytest.raises(WireError):
         wire.decode_result(wire.decode_stored(_stored(value)), "j")
 
 
 @pytest.mark.asyncio
-async def test_attempts_that_a_newer_worker_recorded_count_here(embedded: EmbeddedRedis) -> None:
+async def test_attempts_recorded_by_a_newer_worker_are_counted(embedded: EmbeddedRedis) -> None:
     redis = embedded.client()
     await redis.set("fetchq:attempts:j", msgspec.msgpack.encode({"attempts": NEWER["attempts"], "sending": False}))
     record = await load_history(redis, "fetchq:attempts:j")
@@ -171,9 +174,7 @@ async def test_attempts_that_a_newer_worker_recorded_count_here(embedded: Embedd
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("timeout_s", [0, 20])
-async def test_one_result_that_cannot_be_read_keeps_no_other_from_those_who_wait(
-    embedded: EmbeddedRedis, timeout_s: float
-) -> None:
+async def test_an_unreadable_result_does_not_hold_back_the_others(embedded: EmbeddedRedis, timeout_s: float) -> None:
     redis = embedded.client()
     async with Producer(redis) as producer:
         jobs = [producer.job(name) for name in ("a", "bad", "b")]
@@ -187,13 +188,13 @@ async def test_one_result_that_cannot_be_read_keeps_no_other_from_those_who_wait
     await redis.aclose()
 
 
-def test_what_is_known_is_left_as_it_is() -> None:
+def test_known_outcomes_are_unchanged() -> None:
     value = {"status": "OK", "attempts": [{"status": "TIMEOUT"}, 5]}
     assert with_known_outcomes(value) == value
     assert with_known_outcomes([1]) == [1]
 
 
-def test_a_request_states_the_earliest_version_that_can_read_it() -> None:
+def test_a_request_carries_the_earliest_version_that_can_read_it() -> None:
     assert fetchq.FetchRequest(url=URL, retry=RetryPolicy(max_tries=1)).v == 1
     with pytest.raises(fetchq.InvalidRequest, match="v: is a wire version from 1 to"):
         fetchq.FetchRequest(url=URL, v=2)

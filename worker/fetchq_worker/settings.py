@@ -20,18 +20,18 @@ FIRST_COOLDOWN_S: Final = 60.0
 """Cooldown of a host after a 429 or 503 without a usable Retry-After."""
 MAX_COOLDOWN_S: Final = 86_400.0
 LISTS: Final = ("allow_net", "allow_port")
-"""The settings with several values: in the environment, and within one flag, commas or blanks stand between them."""
+"""Settings with several values; commas or blanks separate them in the environment and within one flag."""
 
 
 class InvalidSetting(FetchqError, ValueError):
-    """A setting that cannot be used. The sentence names it as the operator wrote it."""
+    """A setting has an invalid value. The message names its flag and its variable."""
 
 
 class LimitBy(StrEnum):
     """Which part of a request its limits belong to."""
 
     QUEUE = "queue"
-    """As the other workers of the queue: what is stored in Redis, else the host."""
+    """As stored in Redis by the queue's other workers, else by host."""
     HOST = "host"
     DOMAIN = "domain"
     """The registrable domain, by the public suffix list (publicsuffix.org)."""
@@ -40,14 +40,14 @@ class LimitBy(StrEnum):
 
 
 class DeadLetterKind(StrEnum):
-    """Which of the jobs that failed are kept as dead letters."""
+    """Which failed jobs become dead letters."""
 
     NONE = "none"
     RETRYABLE = "retryable"
-    """Those that might end well another time: failures worth a retry that had none left, and what was no fault of the
-    web's (WORKER_LOST, INVALID_JOB, INTERNAL_ERROR)."""
+    """Jobs that might succeed another time: those with a retryable outcome and no attempt left, and those that did not
+    fail by the remote side (WORKER_LOST, INVALID_JOB, INTERNAL_ERROR)."""
     ALL = "all"
-    """404s and the like too: every failure but what was cancelled."""
+    """Every failed job, 404s included, except cancelled ones."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,77 +55,79 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     redis_url: Annotated[str, Meta(description="Address of Redis.")] = DEFAULT_URL
     queue: Annotated[str, Meta(min_length=1, max_length=200, description="Name of the queue.")] = DEFAULT_QUEUE
-    concurrency: Annotated[int, Meta(ge=1, le=100_000, description="Fetches running at a time in one process.")] = 100
-    grace_s: Annotated[float, Meta(ge=0, le=3600, description="Seconds that a stopping worker gives running jobs.")] = (
-        20.0
-    )
+    namespace: Annotated[str, Meta(max_length=200, description="Prefix of every key name, such as a hash tag.")] = ""
+    concurrency: Annotated[int, Meta(ge=1, le=100_000, description="Fetches that run at a time in one process.")] = 100
+    grace_s: Annotated[
+        float, Meta(ge=0, le=3600, description="Seconds that running jobs have to finish when a worker stops.")
+    ] = 20.0
     lease_s: Annotated[
-        float, Meta(ge=0.5, le=3600, description="Seconds after which a silent worker's jobs are run by another.")
+        float,
+        Meta(ge=0.5, le=3600, description="Seconds without a heartbeat after which other workers run a worker's jobs."),
     ] = 15.0
-    verbose: Annotated[bool, Meta(description="Whether each job's start and end is logged.")] = False
+    verbose: Annotated[bool, Meta(description="Whether the start, outcome and end of each job is logged.")] = False
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
         str,
-        Meta(min_length=1, max_length=500, description="Product token and, better, a contact: the User-Agent."),
+        Meta(min_length=1, max_length=500, description="The User-Agent: a product token and, better, a contact."),
     ] = f"fetchq/{__version__}"
     allow_net: Annotated[
         tuple[str, ...],
-        Meta(description="Networks (CIDR) that may be fetched from although they are not public."),
+        Meta(description="Non-public networks (CIDR) that may be fetched from."),
     ] = ()
     allow_port: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=65_535)], ...],
-        Meta(
-            description="Ports that may be fetched from besides 80, 443 and those from 1024 that no other protocol has."
-        ),
+        Meta(description="Ports to fetch from besides 80, 443 and those above 1023 without a protocol of their own."),
     ] = ()
     credentials_file: Annotated[
         str, Meta(description="A TOML file of the credentials and proxies that requests can name.")
     ] = ""
-    tls_ca_file: Annotated[str, Meta(description="A PEM file of authorities that are trusted beside the system's.")] = (
-        ""
-    )
+    tls_ca_file: Annotated[
+        str, Meta(description="A PEM file of certificate authorities to trust beside the system's.")
+    ] = ""
     allow_unverified_tls: Annotated[bool, Meta(description="Whether a request may have verify_tls=False.")] = False
     cache_max_bytes: Annotated[
         int,
-        Meta(ge=0, le=1 << 40, description="Bytes of Redis that what workers cache for each other may take."),
+        Meta(ge=0, le=1 << 40, description="Largest total size of the cache that workers share in Redis, in bytes."),
     ] = 64 << 20
     dead_letters: Annotated[
-        DeadLetterKind, Meta(description="Which failed jobs are kept as dead letters: none, retryable or all.")
+        DeadLetterKind, Meta(description="Failed jobs that become dead letters: none, retryable or all.")
     ] = DeadLetterKind.RETRYABLE
     dead_letter_ttl_s: Annotated[
         float, Meta(ge=1, le=10 * 366 * 86_400, description="Seconds that a dead letter is kept.")
     ] = 30 * 86_400.0
     dead_letter_max: Annotated[
-        int, Meta(ge=0, le=100_000_000, description="Dead letters that are kept of a queue, the newest.")
+        int, Meta(ge=0, le=100_000_000, description="Dead letters that a queue keeps; the oldest are deleted.")
     ] = 1_000_000
 
     limit_by: Annotated[
         LimitBy,
-        Meta(description="What limits belong to: host, domain, address; queue: as the queue's other workers say."),
+        Meta(description="Limits are per host, domain or address; queue: as stored for the queue, else host."),
     ] = LimitBy.QUEUE
-    cooling_s: Annotated[
+    cooldown_s: Annotated[
         float,
-        Meta(ge=0, le=86_400, description="Seconds that a host is left alone after a 429 or 503 that asks for none."),
+        Meta(
+            ge=0, le=86_400, description="First cooldown of a host in seconds, after a 429 or 503 without Retry-After."
+        ),
     ] = FIRST_COOLDOWN_S
-    max_cooling_s: Annotated[
+    max_cooldown_s: Annotated[
         float,
-        Meta(ge=0, le=7 * 86_400, description="Seconds that a host is left alone at most, whatever it asks for."),
+        Meta(ge=0, le=7 * 86_400, description="Longest cooldown of a host in seconds, whatever its Retry-After says."),
     ] = MAX_COOLDOWN_S
     circuit_breaker: Annotated[
-        bool, Meta(description="Whether a host to which connections fail is left alone for a while.")
+        bool, Meta(description="Whether fetches from a host stop for a while when connections to it fail.")
     ] = True
 
     def __post_init__(self) -> None:
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
-            raise InvalidSetting("user_agent (FETCHQ_USER_AGENT) takes printable ASCII characters")
+            raise InvalidSetting(f"{_shown('user_agent')} takes printable ASCII characters")
         for cidr in self.allow_net:
             try:
                 ipaddress.ip_network(cidr)
             except ValueError as problem:
-                raise InvalidSetting(f"allow_net (FETCHQ_ALLOW_NET, --allow-net): {problem}") from problem
+                raise InvalidSetting(f"{_shown('allow_net')}: {problem}") from problem
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Field by field; the address of Redis without its password."""
+        """The fields; the address of Redis without its password."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
         return list({**shown, "redis_url": _without_password(self.redis_url)}.items())
 
@@ -133,8 +135,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     @property
-    def kept_letters(self) -> int:
-        """How many dead letters there may be; 0 where none are wanted."""
+    def max_dead_letters(self) -> int:
+        """How many dead letters the queue keeps; 0: none."""
         return 0 if self.dead_letters is DeadLetterKind.NONE else self.dead_letter_max
 
     @classmethod
@@ -162,7 +164,7 @@ def _not_utf8(values: Mapping[str, Any]) -> str:
         try:
             str(value).encode()
         except UnicodeError:
-            return f"{name} ({ENV_PREFIX}{name.upper()}): is not UTF-8"
+            return f"{_shown(name)} is not UTF-8"
     return "a setting is not UTF-8"
 
 
@@ -178,7 +180,13 @@ def split_list(text: str) -> list[str]:
 
 
 def _as_written(problem: str) -> str:
-    """msgspec's `... - at `$.concurrency`` with the name that the operator knows."""
+    """msgspec's sentence, which ends in `- at `$.concurrency``, behind the names of the flag and the variable."""
     what, _, where = problem.partition(" - at `$.")
     name = where.rstrip("`").split("[")[0]
-    return f"{name} ({ENV_PREFIX}{name.upper()}): {what[0].lower()}{what[1:]}" if name else problem
+    return f"{_shown(name)}: {what[0].lower()}{what[1:]}" if name else problem
+
+
+def _shown(name: str) -> str:
+    """A setting as an operator knows it: its flag and its variable."""
+    flag = "redis" if name == "redis_url" else name.replace("_", "-")
+    return f"--{flag} ({ENV_PREFIX}{name.upper()})"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import hiredis
 from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from .runner import Argument, LoadedScripts
+from .runner import Argument, LoadedScripts, ScriptRunner
 from .scripts import locate_error
 
 
@@ -66,6 +66,18 @@ class PackedRunner:
             )
         finally:
             await pool.release(connection)
+
+
+class ScriptRunners(NamedTuple):
+    """The two runners of a worker, on one client."""
+
+    jobs: ScriptRunner
+    heartbeat: ScriptRunner
+    """For the calls that keep leases alive: a second try must fit before a lease ends."""
+
+    @classmethod
+    def on(cls, redis: Redis, *, timeout_s: float, heartbeat_timeout_s: float) -> Self:
+        return cls(PackedRunner(redis, timeout_s=timeout_s), PackedRunner(redis, timeout_s=heartbeat_timeout_s))
 
 
 def _packed(*args: Argument) -> bytes:

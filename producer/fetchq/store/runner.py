@@ -58,7 +58,8 @@ class LoadedScripts(dict[str, LoadedScript]):
 
 def takes_flags(redis: Redis) -> bool:
     """Whether the server reads flags from the first line of a script. Every one does but fakeredis."""
-    return not redis.connection_pool.connection_class.__module__.startswith("fakeredis.")
+    bases = redis.connection_pool.connection_class.__mro__
+    return not any(base.__module__.startswith("fakeredis.") for base in bases)
 
 
 class ClientRunner:

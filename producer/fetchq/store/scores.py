@@ -1,10 +1,11 @@
-"""What a place in the queue says: Python's `frontier.read_score` (`fetchq/lua/frontier.lua`)."""
+"""Scores in the sorted set of pending jobs: lane, due time, and whether the job is parked (`lua/include`: scores)."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
 PARKED: Final = 1 << 52
+"""Scores from here on are of parked jobs: they wait in the queue of their limit key."""
 _HIGH: Final = 1 << 51
 _LOW: Final = 1 << 50
 _HIGH_BELOW: Final = -(_LOW + (1 << 49))
@@ -12,21 +13,25 @@ _LOW_BELOW: Final = -(1 << 49)
 _FINITE: Final = 1 << 53
 
 
-class Place(NamedTuple):
-    """Of a job in the sorted set of pending jobs."""
+_PARKED_DIGITS: Final = 16
+"""A score of as many digits can be a parked job's."""
+
+
+class Score(NamedTuple):
+    """What a score says of its job."""
 
     lane: str
     """`h` high, `l` low, or nothing for the default one."""
     due_ms: int
-    """When it was due, in ms since the epoch; of one that had to wait for its limits, when its turn came."""
+    """When it is due, in ms since the epoch; of a job that was parked, when it was released."""
     was_parked: bool
-    """It waited for its limits first."""
+    """It was parked, and has been released to be claimed."""
 
 
-def read_score(score: float) -> Place:
-    """The place that a score is; a number that is none, which somebody's script left there, is due since 1970."""
+def read_score(score: float) -> Score:
+    """Decodes a score. One that fetchq cannot have written, such as infinity, is due since 1970."""
     if not abs(score) < _FINITE:
-        return Place("", 0, False)
+        return Score("", 0, False)
     lane, due = "", score
     if score >= PARKED:
         due = score - PARKED
@@ -38,4 +43,12 @@ def read_score(score: float) -> Place:
         lane, due = "h", score + _HIGH
     elif score < _LOW_BELOW:
         lane, due = "l", score + _LOW
-    return Place(lane, int(due), due % 1 != 0)
+    return Score(lane, int(due), due % 1 != 0)
+
+
+def due_of(score: bytes) -> tuple[int, bool]:
+    """`due_ms` and `was_parked` of a score as Redis sends it."""
+    if score.isdigit() and len(score) < _PARKED_DIGITS:
+        return int(score), False  # nearly all are in the default lane and never waited
+    decoded = read_score(float(score))
+    return decoded.due_ms, decoded.was_parked

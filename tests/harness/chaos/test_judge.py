@@ -42,7 +42,7 @@ def server() -> Iterator[DurableRedis]:
 @pytest_asyncio.fixture
 async def queue(server: DurableRedis) -> AsyncIterator[Queue]:
     client = connect(server.url, redis_class=ArqRedis)
-    yield await Queue.open(client)
+    yield Queue(client)
     await client.aclose()
 
 
@@ -197,7 +197,7 @@ async def test_history_ends_where_a_power_cut_ended_it() -> None:
     server = DurableRedis("everysec")
     try:
         async with connect(server.url, redis_class=ArqRedis) as client:
-            queue = await Queue.open(client)
+            queue = Queue(client)
             await queue.add("job0", "job1")
             await queue.claim(1)
             server.note_size()

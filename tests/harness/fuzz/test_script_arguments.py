@@ -38,7 +38,7 @@ def test_jobs_of_any_ids_are_claimed_renewed_and_finished_once(
 ) -> None:
     async def run() -> None:
         redis = EmbeddedRedis().client()
-        queue = await Queue.open(redis)
+        queue = Queue(redis)
         await queue.add(*ids, "bystander")
         claim = await queue.claim(count=len(ids))
         assert sorted(claim.ids) == sorted(ids)
@@ -58,23 +58,23 @@ def test_jobs_of_any_ids_are_claimed_renewed_and_finished_once(
 
 
 @fuzz
-@given(number=st.sampled_from(NUMBERS), verb=st.sampled_from(["finish", "retry", "release", "", "missing", "x"]))
-def test_numbers_that_are_none_lose_no_job(runner: asyncio.Runner, number: str, verb: str) -> None:
+@given(number=st.sampled_from(NUMBERS), action=st.sampled_from(["finish", "retry", "requeue", "", "missing", "x"]))
+def test_numbers_that_are_none_lose_no_job(runner: asyncio.Runner, number: str, action: str) -> None:
     """Refused whole, or taken for something: after it, each job is there to be claimed again or has its result."""
 
     async def run() -> None:
         redis = EmbeddedRedis().client()
-        queue = await Queue.open(redis)
+        queue = Queue(redis)
         await queue.add("a", "b")
         await queue.claim()
         try:
-            await queue.commit(("a", "w.1", verb, number, number, b"done"), ("b", "w.1", "finish", 1000, "", b"done"))
+            await queue.commit(("a", "w.1", action, number, number, b"done"), ("b", "w.1", "finish", 1000, "", b"done"))
         except ResponseError as problem:
             assert str(problem)
         for job_id in ("a", "b"):
             is_there = await redis.zscore(queue.keys.pending, job_id) is not None
             is_done = await redis.exists(queue.keys.result + job_id) == 1
-            no_result_asked = job_id == "a" and verb in ("finish", "missing") and number in ("0",)
+            no_result_asked = job_id == "a" and action in ("finish", "missing") and number in ("0",)
             assert is_there or is_done or no_result_asked, (job_id, is_there, is_done)
         await redis.aclose()
 

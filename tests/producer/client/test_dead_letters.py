@@ -39,7 +39,7 @@ Die = Callable[..., Awaitable[str]]
 @pytest_asyncio.fixture
 async def queue(redis: Redis) -> Queue:
     """The engine's scripts, whose clock begins now."""
-    queue = await Queue.open(redis)  # type: ignore[arg-type]  # it asks for nothing that arq adds
+    queue = Queue(redis)  # type: ignore[arg-type]  # it asks for nothing that arq adds
     seconds, micros = await redis.time()
     queue.now_ms = seconds * 1000 + micros // 1000
     return queue
@@ -318,7 +318,7 @@ async def test_a_batch_is_bounded_in_bytes_too(producer: Producer, queue: Queue,
 async def test_a_full_redis_refuses_a_retry_and_keeps_the_letter(redis_server: Any) -> None:
     client: Redis = connect(redis_server.url)
     async with Producer(client) as producer:
-        queue = await Queue.open(client)  # type: ignore[arg-type]
+        queue = Queue(client)  # type: ignore[arg-type]
         ids = await _bury_many(producer, queue, 10)
         await client.config_set("maxmemory", 1)
         try:

@@ -84,7 +84,7 @@ async def worker_at_work(url: str, ran: list[str]) -> AsyncIterator[Worker]:
                 await ctx["redis"].enqueue_job("again", more - 1, _job_id="one-more")
         ran.append("again")
 
-    settings = Settings(redis_url=url, allow_net=("127.0.0.0/8",), concurrency=10, cooling_s=0)
+    settings = Settings(redis_url=url, allow_net=("127.0.0.0/8",), concurrency=10, cooldown_s=0)
     described = worker_settings([again], settings=settings, redis_pool=None)
     options = {"handle_signals": False, "lease_s": 1.0, "cron_jobs": [cron(tick, run_at_startup=True)]}
     options |= {"health_check_interval": 1, "job_completion_wait": 0}

@@ -22,7 +22,7 @@ async def test_each_job_is_counted_in_one_state(producer: Producer, redis: Any) 
     await producer.enqueue("http://due.example/")
     await producer.enqueue("http://running.example/")
     await producer.enqueue("http://deferred.example/", delay_s=60)
-    queue = await Queue.open(redis)
+    queue = Queue(redis)
     queue.now_ms = (await redis.time())[0] * 1000 + 1000
     assert len((await queue.claim(1)).ids) == 1
     await redis.zadd(KEYS.dead, {"a": 1})

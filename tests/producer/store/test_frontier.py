@@ -112,7 +112,7 @@ async def test_a_job_given_back_is_the_next_of_its_host(queue: Queue) -> None:
     await _limit(queue, "c=1")
     await _enqueue(queue, *_ids(3))
     assert await _claim_and_admit(queue) == _ids(3)[:1]
-    await queue.commit((_ids(3)[0], "w.1", "release", ""))
+    await queue.commit((_ids(3)[0], "w.1", "requeue", ""))
     assert await _claim_and_admit(queue, token="w.2") == _ids(3)[:1]
 
 
@@ -193,8 +193,8 @@ async def test_failed_connections_let_a_host_cool_off_and_then_one_job_tries(que
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("verb", [Action.FINISH, Action.RETRY], ids=["that end", "that go back"])
-async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue, verb: Action) -> None:
+@pytest.mark.parametrize("action", [Action.FINISH, Action.RETRY], ids=["that end", "that go back"])
+async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue, action: Action) -> None:
     seconds, _ = await queue.redis.time()
     queue.now_ms = seconds * 1000  # the committer goes by Redis's own clock
     await _limit(queue, "c=16")
@@ -204,10 +204,10 @@ async def test_failures_and_successes_in_turn_let_no_host_cool_off(queue: Queue,
     committer = Committer(
         queue.keys, dead_letter_ttl_ms=1, dead_letter_max=0, delay_s=60, on_commit=lambda next_due_s: None
     )
-    committer.use(queue.scripts.commit)
+    committer.use(queue.runner)
     for number, job_id in enumerate(claim.ids):
         lease = Lease(job_id.encode(), "w.1", b"", 0, 1)
-        failed = Outcome(lease, verb, note="-CONNECT_ERROR", defer_ms=None)
+        failed = Outcome(lease, action, note="-CONNECT_ERROR", defer_ms=None)
         committer.add(failed if number % 2 else Outcome(lease, Action.FINISH, note="+OK"))
     await committer.flush()
     await committer.aclose()
@@ -372,7 +372,7 @@ async def test_a_record_of_jobs_that_stock_workers_took_is_forgotten(queue: Queu
     await _enqueue(queue, *_ids(3))
     await _enqueue(queue, "there", key="other.example")
     await queue.redis.zrem(queue.keys.pending, *_ids(3))
-    await queue.keep()
+    await queue.maintain()
     queue.now_ms += 60_000
     assert (await queue.claim()).ids == ["there"]
     assert await queue.admit(("there", "w.1", "other.example")) == []
@@ -384,11 +384,11 @@ async def test_a_record_of_jobs_that_stock_workers_took_is_forgotten(queue: Queu
 _PLACES = """
 local score = {}
 for i = 1, #ARGV, 3 do
-  score[#score + 1] = frontier[ARGV[i] .. '_score'](ARGV[i + 1], tonumber(ARGV[i + 2]))
+  score[#score + 1] = scores[ARGV[i]](ARGV[i + 1], tonumber(ARGV[i + 2]))
 end
 local read = {}
 for i = 1, #score do
-  local lane, due, was_parked = frontier.read_score(tonumber(score[i]))
+  local lane, due, was_parked = scores.read(tonumber(score[i]))
   read[i] = {score[i], lane, string.format('%.1f', due), was_parked and 1 or 0}
 end
 return read
@@ -400,8 +400,8 @@ async def test_python_reads_a_score_as_the_scripts_write_and_read_it(queue: Queu
     args = []
     for lane in ("", "h", "l"):
         for due in (0, 1, T0, T0 - 0.5, 2**46 + 0.5):
-            args += ["standing", lane, repr(due), "parked", lane, repr(due)]
-    places = await queue.redis.eval(script_source("include/frontier") + _PLACES, 0, *args)
+            args += ["ready", lane, repr(due), "parked", lane, repr(due)]
+    places = await queue.redis.eval(script_source("include/scores") + _PLACES, 0, *args)
     assert len(places) == len(args) / 3
     for score, lane, due, was_parked in places:
         place = read_score(float(score))
@@ -498,7 +498,7 @@ async def test_a_job_given_back_after_its_lease_is_counted_as_standing_once(queu
     assert await _claim_and_admit(queue) == ["late"]
     queue.now_ms += LEASE_MS
     await queue.claim(only=["nothing"])
-    await queue.give_back("w.1")
+    await queue.return_claims("w.1")
     assert (await _records(queue))[KEY].standing == 1
 
 
@@ -511,11 +511,11 @@ async def test_jobs_whose_waiting_queue_was_deleted_come_back(queue: Queue) -> N
     await queue.redis.delete(queue.keys.waiting + KEY)
     await queue.finish(_ids(1)[0])
     queue.now_ms += 1000
-    await queue.keep()
+    await queue.maintain()
     for number in range(1, 4):
         assert await _claim_and_admit(queue, token=f"w.{number + 1}") == [_ids(4)[number]]
         await queue.finish(_ids(4)[number], f"w.{number + 1}")
-    await queue.keep()
+    await queue.maintain()
     assert not (await FrontierState.read(queue.redis, queue.keys)).misses_jobs
 
 
@@ -530,7 +530,7 @@ async def test_jobs_come_back_though_somebody_deleted_the_records(queue: Queue, 
         await queue.redis.delete(keys.backlog, keys.waiting + KEY)
     for number in range(3):
         queue.now_ms += 2000
-        await queue.keep()
+        await queue.maintain()
         assert await _claim_and_admit(queue, token=f"w.{number}") == [_ids(3)[number]]
         await queue.finish(_ids(3)[number], f"w.{number}")
 
@@ -540,7 +540,7 @@ async def test_a_host_whose_jobs_others_have_taken_is_forgotten(queue: Queue) ->
     await _enqueue(queue, "taken")
     await queue.redis.zrem(queue.keys.pending, "taken")
     assert (await _records(queue))[KEY].standing == 1
-    await queue.keep()
+    await queue.maintain()
     assert await _records(queue) == {}
 
 
@@ -599,10 +599,10 @@ async def test_a_record_that_counts_runs_which_there_are_not_is_corrected(queue:
     await queue.redis.hset(queue.keys.hosts, KEY, "1 0 0 0 0 0 0 0 0 OK")
     await queue.enqueue(("a", "", KEY, ""))
     assert (await queue.claim()).ids == []
-    await queue.keep()
+    await queue.maintain()
     assert (await queue.claim()).ids == ["a"]
     assert await queue.admit(("a", "w.1", KEY)) == []
-    await queue.keep()
+    await queue.maintain()
     assert (await FrontierState.read(queue.redis, queue.keys)).record(KEY).running == 1
 
 

@@ -109,9 +109,9 @@ class FrontierMachine(RuleBasedStateMachine):
     def open(self) -> None:
         async def open_queue() -> Queue:
             if self.server is None:
-                return await Queue.open(EmbeddedRedis().client())
+                return Queue(EmbeddedRedis().client())
             self.server.flush()
-            return await Queue.open(connect(self.server.url, redis_class=ArqRedis))
+            return Queue(connect(self.server.url, redis_class=ArqRedis))
 
         self.queue = self.wait(open_queue())
         self.now_ms = T0
@@ -207,7 +207,7 @@ class FrontierMachine(RuleBasedStateMachine):
     @rule()
     def give_back_what_was_never_heard_of(self) -> None:
         tokens = {run.token for run in self.runs.values() if not run.heard}
-        self.wait(self.queue.give_back(*sorted(tokens)))
+        self.wait(self.queue.return_claims(*sorted(tokens)))
         self.runs = {name: run for name, run in self.runs.items() if run.heard}
 
     def _claim(self, count: int, lanes: str = "hdl") -> tuple[str, list[str]]:
@@ -267,10 +267,12 @@ class FrontierMachine(RuleBasedStateMachine):
         self._end(run.id)
 
     @precondition(lambda self: self._heard())
-    @rule(data=st.data(), verb=st.sampled_from(["retry", "release"]), defer=st.sampled_from(["", "0", "300", "20000"]))
-    def give_back(self, data: st.DataObject, verb: str, defer: str) -> None:
+    @rule(
+        data=st.data(), action=st.sampled_from(["retry", "requeue"]), defer=st.sampled_from(["", "0", "300", "20000"])
+    )
+    def give_back(self, data: st.DataObject, action: str, defer: str) -> None:
         run = self._draw_run(data)
-        lost, refused, _ = self.wait(self.queue.commit((run.id, run.token, verb, defer)))
+        lost, refused, _ = self.wait(self.queue.commit((run.id, run.token, action, defer)))
         assert (lost, refused) == ([], [])
         del self.runs[run.token + run.id]
 
@@ -290,11 +292,11 @@ class FrontierMachine(RuleBasedStateMachine):
 
     @rule()
     def walk(self) -> None:
-        self.wait(self.queue.keep())
+        self.wait(self.queue.maintain())
 
     @rule()
     def look_at_aborts(self) -> None:
-        self.wait(self.queue.look_at_aborts())
+        self.wait(self.queue.find_aborts())
 
     # People
 
@@ -368,7 +370,7 @@ class FrontierMachine(RuleBasedStateMachine):
         for _ in range(20):
             self.let_time_pass(600_000)
             self.wait(self.queue.claim(1, token="last"))
-            self.wait(self.queue.keep())
+            self.wait(self.queue.maintain())
         for key in (keys.hosts, keys.due_hosts, keys.backlog, keys.cooldowns, keys.running, keys.leases):
             assert not self.wait(self.queue.redis.exists(key)), f"{key} is left behind"
         assert self.wait(self.queue.redis.keys(keys.waiting + "*")) == []

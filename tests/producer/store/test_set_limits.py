@@ -26,7 +26,7 @@ async def test_more_concurrency_lets_waiting_jobs_go_and_wakes_a_worker_for_each
     ids = await _enqueue(queue, 30)
     assert await _start(queue) == ids[:8]
     assert await queue.tokens() == 0
-    assert await queue.set_limits(KEY, "set", "c=12", KEY) == [b"c=12", 0, 4]
+    assert await queue.set_limits(KEY, "set", "c=12", KEY) == (b"c=12", False, 4)
     assert await queue.tokens() == 4
     assert await _start(queue, token="w.2") == ids[8:12]
 
@@ -57,10 +57,10 @@ async def test_a_rate_holds_for_jobs_that_wait_already_and_an_idle_worker_hears_
 
 @pytest.mark.asyncio
 async def test_what_is_not_named_stays_and_what_was_not_set_is_not_invented(queue: Queue) -> None:
-    assert await queue.set_limits(KEY, "set", "r=5 c=2", KEY) == [b"c=2 r=5", 0, 0]
-    assert await queue.set_limits(KEY, "set", "r=7 d=100", KEY) == [b"c=2 r=7 d=100", 1, 0]
-    assert await queue.set_limits(KEY, "clear", "", KEY) == [b"", 1, 0]
-    assert await queue.set_limits(KEY, "clear", "", KEY) == [b"", 0, 0]
+    assert await queue.set_limits(KEY, "set", "r=5 c=2", KEY) == (b"c=2 r=5", False, 0)
+    assert await queue.set_limits(KEY, "set", "r=7 d=100", KEY) == (b"c=2 r=7 d=100", True, 0)
+    assert await queue.set_limits(KEY, "clear", "", KEY) == (b"", True, 0)
+    assert await queue.set_limits(KEY, "clear", "", KEY) == (b"", False, 0)
     assert not await queue.redis.exists(queue.keys.limits)
 
 
@@ -73,7 +73,7 @@ async def test_a_paused_host_starts_nothing_that_stood_or_waited_and_goes_on_whe
     assert all([await queue.tries(job_id) == 0 for job_id in ids])
     queue.now_ms += 3_600_000
     assert await _start(queue, token="w.2") == []
-    assert await queue.set_limits(KEY, "resume", "", KEY) == [b"", 1, 8]
+    assert await queue.set_limits(KEY, "resume", "", KEY) == (b"", True, 8)
     assert await _start(queue, token="w.3") == ids[:8]
 
 
@@ -82,7 +82,7 @@ async def test_a_host_is_resumed_though_a_wider_name_is_paused(queue: Queue) -> 
     await queue.set_limits("*.example.org", "set", "p=1 c=2")
     ids = await _enqueue(queue, 3)
     assert await _start(queue) == []
-    assert await queue.set_limits(KEY, "resume", "", KEY) == [b"p=0", 0, 2]
+    assert await queue.set_limits(KEY, "resume", "", KEY) == (b"p=0", False, 2)
     assert await _start(queue, token="w.2") == ids[:2]
 
 
@@ -93,7 +93,7 @@ async def test_many_keys_are_looked_at_again_in_one_call(queue: Queue) -> None:
     for key in keys:
         await _enqueue(queue, 3, key=key)
     await queue.set_limits("*", "set", "c=3")
-    assert await queue.set_limits("", "", "", *keys) == [b"", 0, 100]
+    assert await queue.set_limits("", "", "", *keys) == (b"", False, 100)
     assert len((await queue.claim(200)).ids) == 150
     assert not await queue.redis.exists(queue.keys.backlog)
 
@@ -125,7 +125,7 @@ async def test_the_narrowest_limit_holds_however_many_are_set(queue: Queue, othe
     await _enqueue(queue, 20)
     await _enqueue(queue, 20, key="www.example.com")
     assert len((await queue.claim(50)).ids) == 2 + 8
-    assert await queue.set_limits("*.example.com", "set", "c=9", "www.example.com") == [b"c=9", 0, 1]
-    assert await queue.set_limits("*", "set", "c=12", KEY, "www.example.com") == [b"c=12", 0, 0]
-    assert await queue.set_limits(KEY, "clear", "", KEY) == [b"", 1, 10]
-    assert await queue.set_limits("*.example.com", "clear", "", "www.example.com") == [b"", 1, 3]
+    assert await queue.set_limits("*.example.com", "set", "c=9", "www.example.com") == (b"c=9", False, 1)
+    assert await queue.set_limits("*", "set", "c=12", KEY, "www.example.com") == (b"c=12", False, 0)
+    assert await queue.set_limits(KEY, "clear", "", KEY) == (b"", True, 10)
+    assert await queue.set_limits("*.example.com", "clear", "", "www.example.com") == (b"", True, 3)

@@ -55,9 +55,9 @@ class QueueMachine(RuleBasedStateMachine):
     def open(self) -> None:
         async def open_queue() -> Queue:
             if self.server is None:
-                return await Queue.open(EmbeddedRedis().client())
+                return Queue(EmbeddedRedis().client())
             self.server.flush()
-            return await Queue.open(connect(self.server.url, redis_class=ArqRedis))
+            return Queue(connect(self.server.url, redis_class=ArqRedis))
 
         self.queue = self.wait(open_queue())
 
@@ -125,7 +125,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def give_back_what_was_never_heard_of(self) -> None:
         token = self.unacknowledged.pop()
-        assert self.wait(self.queue.give_back(token)) == self.model.give_back_unheard(token)
+        assert self.wait(self.queue.return_claims(token)) == self.model.give_back_unheard(token)
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
@@ -153,8 +153,8 @@ class QueueMachine(RuleBasedStateMachine):
         job_id, token = data.draw(st.sampled_from(self.runs))
         self.runs.remove((job_id, token))
         accepted = self.model.give_back(job_id, token, counted=counted, defer_ms=defer_ms)
-        verb = "retry" if counted else "release"
-        lost, refused, _ = self.wait(self.queue.commit((job_id, token, verb, "" if defer_ms is None else defer_ms)))
+        action = "retry" if counted else "requeue"
+        lost, refused, _ = self.wait(self.queue.commit((job_id, token, action, "" if defer_ms is None else defer_ms)))
         assert (lost, refused) == ([] if accepted else [job_id.encode()], [])
 
     @precondition(lambda self: self.runs)
@@ -165,7 +165,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def walk(self) -> None:
-        self.wait(self.queue.keep())
+        self.wait(self.queue.maintain())
 
     # Stock workers
 
@@ -240,7 +240,7 @@ class QueueMachine(RuleBasedStateMachine):
                 assert lost == ([] if accepted else [job_id.encode()])
         assert self.model.waiting == []
         self.every_job_is_there_once()
-        self.wait(self.queue.keep())
+        self.wait(self.queue.maintain())
         left = {key.decode() for key in self.wait(self.queue.redis.keys())}
         keys = self.queue.keys
         allowed = {

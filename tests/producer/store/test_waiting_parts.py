@@ -64,7 +64,7 @@ async def _start_all(queue: Queue) -> set[str]:
             await queue.commit(*[(job_id, token, "finish", 1000, "", "done", "+OK") for job_id in ids])
             assert not started & set(ids)
             started |= set(ids)
-        await queue.keep()
+        await queue.maintain()
     return started
 
 
@@ -172,7 +172,7 @@ async def test_a_queue_whose_record_is_lost_is_emptied_and_takes_new_jobs_in_ord
 @pytest.mark.asyncio
 async def test_redis_keeps_each_part_in_one_piece(real_redis: ArqRedis) -> None:
     """As its defaults have it, for ids of up to 64 characters."""
-    queue = await Queue.open(real_redis)
+    queue = Queue(real_redis)
     await queue.set_limits(KEY, "set", "p=1", KEY)
     draw = random.Random(1)
     for _ in range(5):

@@ -1,29 +1,34 @@
-"""A web site on loopback, and the command as a process of its own."""
+"""A web site on loopback, and the command: in the test's process, or in one of its own."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import redis
 from tests.support.redis_server import RedisServer
+
+from fetchq_worker.cli import main
 
 PATIENCE_S = 60.0
 """How long anything here may take on a busy machine before it counts as hung."""
 
 
 class Site(ThreadingHTTPServer):
-    """Answers `/page/...`, `/json`, `/bin`, `/big/...` (30 KB), and `/gate/...`, which waits until the gate is open.
+    """Answers `/page/...`, `/json`, `/bin`, `/big/...` (100 KB), and `/gate/...`, which waits until the gate is open.
 
     Its robots.txt forbids `/page/private`.
     """
@@ -63,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
             "json": (200, "application/json", b"[42]"),
             "robots.txt": (200, "text/plain", b"User-agent: fetchq\nDisallow: /page/private"),
             "bin": (200, "image/png", b"\x89PNG\x00"),
-            "big": (200, "application/octet-stream", b"\x00" * 30_000),
+            "big": (200, "application/octet-stream", b"\x00" * 100_000),
         }
         status, media_type, body = answers.get(kind, (404, "text/plain", b"not here"))
         self.send_response(status)
@@ -93,38 +98,124 @@ class Fetchq:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._left: list[subprocess.Popen[str]] = []
-
-    def start(
-        self, *arguments: str | Path, environ: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
-    ) -> subprocess.Popen[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from fetchq_worker.cli import main; main()", *map(str, arguments)],
-            text=True,
-            cwd=self.folder,
-            env={**clean, "FETCHQ_ALLOW_NET": "127.0.0.1/32", **(environ or {})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        )
-        self._left.append(process)
-        return process
+        self._started: list[subprocess.Popen[str]] = []
 
     def run(
         self, *arguments: str | Path, stdin: str = "", environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Runs it to its end; whatever happens, it shows no traceback."""
+        """Runs the command in this process, to its end, on file descriptors of its own; it shows no traceback."""
+        words = [str(word) for word in arguments]
+        with ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+            files[0].write(stdin.encode())
+            files[0].seek(0)
+            with as_a_process(words, self.folder, self._environ(environ), files), pytest.raises(SystemExit) as end:
+                main()
+            assert isinstance(end.value.code, int)
+            files[1].seek(0)
+            files[2].seek(0)
+            out, err = files[1].read().decode(), files[2].read().decode()
+        done = subprocess.CompletedProcess(words, end.value.code, out, err)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def run_process(
+        self, *arguments: str | Path, stdin: str = "", environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """The same in a process of its own."""
         process = self.start(*arguments, environ=environ)
         out, err = process.communicate(stdin, timeout=PATIENCE_S)
         assert "Traceback" not in err, err
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
+    def start(
+        self, *arguments: str | Path, environ: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
+        """A process of its own, which runs on."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from fetchq_worker.cli import main; main()", *map(str, arguments)],
+            text=True,
+            cwd=self.folder,
+            env=self._environ(environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+        self._started.append(process)
+        return process
+
     def close(self) -> None:
-        for process in self._left:
+        for process in self._started:
             if process.poll() is None:
                 process.kill()
             process.communicate(timeout=PATIENCE_S)
+
+    def _environ(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
+        return {**clean, "FETCHQ_ALLOW_NET": "127.0.0.1/32", **(more or {})}
+
+
+@contextmanager
+def as_a_process(
+    arguments: list[str], folder: Path, environ: Mapping[str, str], files: Sequence[IO[bytes]]
+) -> Iterator[None]:
+    """Gives this process what a new one has of its own: arguments, folder, environment, descriptors 0 to 2, logs."""
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(sys, "argv", ["fetchq", *arguments])
+        patch.setattr(sys, "path", sys.path.copy())
+        patch.chdir(folder)
+        patch.setattr("fetchq_worker.cli.actions.worker.tune_gc", lambda: None)  # this process lives on
+        stack.callback(forget_modules, set(sys.modules))
+        stack.enter_context(environment(environ))
+        stack.enter_context(fresh_logs())
+        for fd, file in enumerate(files):
+            saved = os.dup(fd)
+            stack.callback(os.close, saved)
+            stack.callback(os.dup2, saved, fd)
+            os.dup2(file.fileno(), fd)
+        for fd, name in enumerate(("stdin", "stdout", "stderr")):
+            stream = stack.enter_context(open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))
+            patch.setattr(sys, name, stream)
+        yield
+
+
+def forget_modules(before: set[str]) -> None:
+    """Drops what was imported from the folder of a test, so that the next test imports its own."""
+    folder = str(Path.cwd())
+    for name in sys.modules.keys() - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
+            del sys.modules[name]
+
+
+@contextmanager
+def environment(content: Mapping[str, str]) -> Iterator[None]:
+    """`content` in place of the environment."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(content)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def fresh_logs() -> Iterator[None]:
+    """No handlers at the root, as in a new process; and the levels as they were, afterwards."""
+    loggers = [
+        logging.root,
+        *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)),
+    ]
+    levels = [(logger, logger.level) for logger in loggers]
+    handlers, logging.root.handlers = logging.root.handlers, []
+    try:
+        yield
+    finally:
+        logging.root.handlers = handlers
+        for logger, level in levels:
+            logger.setLevel(level)
 
 
 @pytest.fixture

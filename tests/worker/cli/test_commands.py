@@ -206,7 +206,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
 def test_a_hundred_fetches_that_outlast_the_time_of_grace_are_given_back_uncounted_and_the_worker_ends_in_it(
     fetchq: Fetchq, site: Site, redis_server: RedisServer
 ) -> None:
-    count, grace_s = 100, 3
+    count, grace_s = 100, 1
     environ = at(redis_server)
     fetchq.run("limits", "set", "*", "--concurrency", str(count), environ=environ)
     ids = fetchq.run("enqueue", *(f"{site.url}/gate/{n}" for n in range(count)), environ=environ).stdout.split()
@@ -336,7 +336,7 @@ def test_several_processes_stop_together_and_each_has_worked(
 
 
 def test_several_processes_without_redis_give_up_as_one_would(fetchq: Fetchq) -> None:
-    done = fetchq.run("worker", "--processes", "2", "--redis", NO_REDIS)
+    done = fetchq.run_process("worker", "--processes", "2", "--redis", NO_REDIS)
     assert done.returncode == 3
     assert "start Redis" in done.stderr
 

@@ -100,7 +100,7 @@ def test_which_failures_are_kept_is_a_setting(
 def test_a_setting_that_is_none_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
     done = fetchq.run("worker", "--burst", "--dead-letters", "some", environ=at(redis_server))
     assert done.returncode == 2
-    assert "dead_letters (FETCHQ_DEAD_LETTERS)" in done.stderr
+    assert "--dead-letters (FETCHQ_DEAD_LETTERS)" in done.stderr
 
 
 def test_how_many_are_kept_and_how_long_is_a_setting(fetchq: Fetchq, redis_server: RedisServer) -> None:

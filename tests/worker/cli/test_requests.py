@@ -13,11 +13,11 @@ from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
 
 def test_a_url_is_taken_once_however_it_is_written() -> None:
     requests = RequestSource(FetchLimits())
-    wanted = requests.take(
+    wanted = requests.parse(
         ["http://Example.org", "http://example.org/", "http://example.org:80/./", "http://example.org/b"]
     )
     assert [one.url for one in wanted] == ["http://Example.org", "http://example.org/b"]
-    assert (requests.taken, requests.duplicates) == (2, 2)
+    assert (requests.count, requests.duplicates) == (2, 2)
 
 
 def test_what_has_its_result_already_is_left_out_and_counted_apart() -> None:
@@ -25,7 +25,7 @@ def test_what_has_its_result_already_is_left_out_and_counted_apart() -> None:
     requests.skip("http://EXAMPLE.org/a")
     requests.skip("no url at all")
     lines = ["http://example.org/a", "no url at all", "http://example.org/a", *["http://example.org/b"] * 2]
-    assert [one.url for one in requests.take(lines)] == ["http://example.org/b"]
+    assert [one.url for one in requests.parse(lines)] == ["http://example.org/b"]
     assert (requests.done_before, requests.duplicates) == (2, 2)
 
 
@@ -34,7 +34,7 @@ def test_what_has_its_result_already_is_left_out_and_counted_apart() -> None:
     ["example.org", "http://", "ftp://example.org/", "http://[::1", "http://a b/", "\0", "http://user:pw@example.org/"],
 )
 def test_garbage_becomes_an_invalid_url_result(garbage: str) -> None:
-    [(url, result)] = RequestSource(FetchLimits()).take([garbage])
+    [(url, result)] = RequestSource(FetchLimits()).parse([garbage])
     assert url == garbage
     assert isinstance(result, FetchResult)
     assert result.status is FetchStatus.INVALID_URL
@@ -42,14 +42,14 @@ def test_garbage_becomes_an_invalid_url_result(garbage: str) -> None:
 
 
 def test_a_host_outside_ascii_is_sent_as_punycode() -> None:
-    [(url, request)] = RequestSource(FetchLimits()).take(["https://bücher.example/"])
+    [(url, request)] = RequestSource(FetchLimits()).parse(["https://bücher.example/"])
     assert url == "https://bücher.example/"
     assert isinstance(request, FetchRequest)
     assert request.url == "https://xn--bcher-kva.example/"
 
 
 def test_the_limits_are_in_every_request() -> None:
-    [(_, request)] = RequestSource(FetchLimits(timeout_s=2.5, max_bytes=1000, max_tries=1)).take(
+    [(_, request)] = RequestSource(FetchLimits(timeout_s=2.5, max_bytes=1000, max_tries=1)).parse(
         ["http://example.org/"]
     )
     assert isinstance(request, FetchRequest)

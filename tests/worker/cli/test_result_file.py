@@ -87,10 +87,10 @@ def test_a_file_that_holds_results_is_refused_without_resume(tmp_path: Path) -> 
 def test_resume_gives_the_urls_there_are_and_writes_after_them(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with ResultFile(path, resume=False) as file:
-        assert list(file.mend()) == []
+        assert list(file.truncate_partial_line()) == []
         file.write(line("http://a/") + line("http://b/"))
     with ResultFile(path, resume=True) as file:
-        assert [line.url for line in file.mend()] == ["http://a/", "http://b/"]
+        assert [line.url for line in file.truncate_partial_line()] == ["http://a/", "http://b/"]
         file.write(line("http://c/"))
     assert [json.loads(text)["url"] for text in path.read_text().splitlines()] == [
         "http://a/",
@@ -104,7 +104,7 @@ def test_a_last_line_that_was_cut_off_is_removed_and_its_url_not_done(tmp_path: 
     path = tmp_path / "out.jsonl"
     path.write_bytes(line("http://a/") + line("http://b/")[:cut])
     with ResultFile(path, resume=True) as file:
-        assert [line.url for line in file.mend()] == ["http://a/"]
+        assert [line.url for line in file.truncate_partial_line()] == ["http://a/"]
     assert path.read_bytes() == line("http://a/")
 
 
@@ -112,7 +112,7 @@ def test_a_file_of_nothing_but_a_cut_line_is_emptied(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_bytes(line("http://b/")[:40])
     with ResultFile(path, resume=True) as file:
-        assert list(file.mend()) == []
+        assert list(file.truncate_partial_line()) == []
     assert path.read_bytes() == b""
 
 
@@ -123,7 +123,7 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, c
     path = tmp_path / "precious.txt"
     path.write_bytes(content)
     with ResultFile(path, resume=True) as file, pytest.raises(CommandFailed, match="is not a result of fetchq"):
-        list(file.mend())
+        list(file.truncate_partial_line())
     assert path.read_bytes() == content
 
 

@@ -69,7 +69,7 @@ async def embedded_redis(embedded: EmbeddedRedis) -> AsyncIterator[ArqRedis]:
 @pytest_asyncio.fixture
 async def queue(redis: ArqRedis) -> Queue:
     """The engine's scripts on that Redis, under a clock that the test holds."""
-    return await Queue.open(redis)
+    return Queue(redis)
 
 
 class MakeWorker(Protocol):
@@ -94,15 +94,19 @@ async def make_worker(new_client: NewClient) -> AsyncIterator[MakeWorker]:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The queue of a limit key is in parts of so many jobs, so that a few are a queue in parts. Ask for it first."""
+    """Chunks of a few jobs, so that a short queue of a limit key has several. Must be requested first."""
     read = scripts._read
+    constants = {
+        "include/host_queue_insert": ("local CHUNK_SIZE", MOST_IN_A_PART),
+        "include/host_queue_place": ("host_queue.PLACES_PER_MS", PLACES_IN_A_MS),
+    }
 
     def read_with_small_parts(name: str) -> str:
         source = read(name)
-        if name == "include/waiting":
-            for line, number in (("PART", MOST_IN_A_PART), ("TICKS", PLACES_IN_A_MS)):
-                source, count = re.subn(rf"^  {line} = \d+,", f"  {line} = {number},", source, flags=re.M)
-                assert count == 1
+        if name in constants:
+            constant, number = constants[name]
+            source, count = re.subn(rf"^{constant} = \d+", f"{constant} = {number}", source, flags=re.M)
+            assert count == 1
         return source
 
     monkeypatch.setattr(scripts, "_read", read_with_small_parts)

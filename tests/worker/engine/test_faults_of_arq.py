@@ -158,7 +158,7 @@ async def test_a_run_that_lost_its_job_does_not_finish_it_for_its_new_owner(
     worker = make_worker([func(work, name="work")])
     async with running(worker):
         await started.wait()
-        queue = await Queue.open(redis)
+        queue = Queue(redis)
         await queue.take_over(job.job_id)
         may_end.set()
         await wait_until(lambda: not worker.tasks and not worker.committer.backlog)

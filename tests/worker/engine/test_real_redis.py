@@ -18,8 +18,9 @@ from tests.support.running import running, wait_until
 from tests.support.scripted_queue import LEASE_MS, Queue
 
 from fetchq.errors import RedisEvicts
+from fetchq.store import runner as script_runner
 from fetchq.store.connection import connect
-from fetchq.store.engine_scripts import Scripts
+from fetchq.store.packed_runner import PackedRunner
 from fetchq_worker.engine import Worker
 from fetchq_worker.engine.queue import commit
 
@@ -117,14 +118,13 @@ async def test_work_that_another_worker_finished_in_an_outage_is_not_claimed_bef
     async with running(early, late), asyncio.timeout(30):
         await wait_until(lambda: len(runs) == 2)
         late.allow_pick_jobs = False
-        send = late.committer._script
-        assert send is not None
 
-        async def send_late(*args: Any) -> Any:
-            await may_commit.wait()
-            return await send(*args)
+        class LateRunner(PackedRunner):
+            async def run(self, *args: Any, **options: Any) -> Any:
+                await may_commit.wait()
+                return await super().run(*args, **options)
 
-        monkeypatch.setattr(late.committer, "_script", send_late)
+        late.committer.use(LateRunner(late.pool, timeout_s=15))
         durable_server.stop()
         may_end.set()
         await wait_until(lambda: early.committer.stalled and late.jobs_complete == 1)
@@ -187,7 +187,7 @@ async def test_a_worker_that_is_stopped_while_redis_is_away_ends_in_bounded_time
             durable_server.stop()
     assert "commit.dropped jobs=1" in caplog.text
     durable_server.start()
-    queue = await Queue.open(durable)
+    queue = Queue(durable)
     seconds, _ = await durable.time()
     queue.now_ms = (seconds + 60) * 1000
     await queue.forget_in_progress("a")
@@ -195,7 +195,7 @@ async def test_a_worker_that_is_stopped_while_redis_is_away_ends_in_bounded_time
 
 
 async def test_a_redis_that_forgot_the_scripts_is_told_them_again(real_redis: ArqRedis) -> None:
-    queue = await Queue.open(real_redis)
+    queue = Queue(real_redis)
     for _ in range(2):
         await queue.add("a")
         await queue.redis.script_flush()
@@ -225,10 +225,15 @@ async def test_a_full_redis_drains(redis_server: RedisServer, real_redis: ArqRed
         await real_redis.config_set("maxmemory", 0)
 
 
+@pytest.fixture
+def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts are sent without allow-oom, so that a full Redis refuses what they write."""
+    monkeypatch.setattr(script_runner, "takes_flags", lambda redis: False)
+
+
+@pytest.mark.usefixtures("no_flags")
 async def test_a_result_that_redis_will_not_store_keeps_its_job(real_redis: ArqRedis) -> None:
-    """A server that knows no script flags (Redis 6), and is full: the commit waits until there is room."""
-    queue = await Queue.open(real_redis)
-    queue.scripts = Scripts(real_redis, flags=False, timeout_s=60)
+    queue = Queue(real_redis)
     await queue.add("a", "b")
     await queue.claim()
     await real_redis.config_set("maxmemory", 1)
@@ -242,13 +247,8 @@ async def test_a_result_that_redis_will_not_store_keeps_its_job(real_redis: ArqR
     assert await real_redis.keys("*") == [b"arq:result:a"]
 
 
-async def test_a_worker_waits_with_what_redis_will_not_store(
-    redis_server: RedisServer, real_redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def without_flags(redis: Any, **options: Any) -> Scripts:
-        return Scripts(redis, flags=False, **options)
-
-    monkeypatch.setattr(Scripts, "open", without_flags)
+@pytest.mark.usefixtures("no_flags")
+async def test_a_worker_waits_with_what_redis_will_not_store(redis_server: RedisServer, real_redis: ArqRedis) -> None:
     may_end = asyncio.Event()
 
     async def work(ctx: Any) -> str:
@@ -346,14 +346,14 @@ async def test_a_million_wakes_are_no_storm(redis_server: RedisServer, real_redi
 
 
 async def test_scores_of_running_jobs_stay_exact(real_redis: ArqRedis) -> None:
-    queue = await Queue.open(real_redis)
+    queue = Queue(real_redis)
     await queue.add("a", due_ms=queue.now_ms - 123_456_789)
     for turn in range(1, 6):
         queue.now_ms += LEASE_MS
         await queue.forget_in_progress("a")
         claim = await queue.claim(token=f"w.{turn}")
         assert [(job.id, job.tries, job.score) for job in claim.jobs] == [("a", turn, claim.jobs[0].score)]
-    await queue.commit(("a", "w.5", "release"))
+    await queue.commit(("a", "w.5", "requeue"))
     assert await queue.score("a") == queue.now_ms - 5 * LEASE_MS - 123_456_789
 
 
@@ -380,7 +380,7 @@ async def test_a_running_jobs_lease_is_found_without_a_search(durable_server: Re
 async def test_a_connection_that_is_not_fit_for_a_call_is_replaced_before_it(
     durable_server: RedisServer, durable: ArqRedis, how: str
 ) -> None:
-    queue = await Queue.open(durable)
+    queue = Queue(durable)
     await queue.add("a")
     pool: Any = durable.connection_pool  # redis-py types none of this
     (connection,) = pool._available_connections

@@ -15,9 +15,8 @@ import msgspec
 import pytest
 from arq import func
 from arq.connections import ArqRedis
-from arq.cron import cron
 from arq.jobs import Job, JobStatus, ResultNotFound
-from arq.worker import FailedJobs, Retry, create_worker
+from arq.worker import FailedJobs, Retry
 from tests.support.running import running, wait_until
 from tests.support.scripted_queue import Queue
 
@@ -25,7 +24,7 @@ from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
 from fetchq.inspect.workers import live_workers
 from fetchq.store.keys import Keys
-from fetchq_worker.engine import Snooze, Worker
+from fetchq_worker.engine import Snooze, Worker, create_worker
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 
 from .conftest import MakeWorker
@@ -273,7 +272,7 @@ async def test_a_renewal_that_finds_another_token_cancels_the_run(redis: ArqRedi
     worker = make_worker([func(work, name="work")], renew_s=0.05)
     async with running(worker), asyncio.timeout(5):
         await started.wait()
-        queue = await Queue.open(redis)
+        queue = Queue(redis)
         await queue.take_over(job.job_id)
         await cancelled.wait()
         await wait_until(lambda: worker.running_count == 0)
@@ -356,25 +355,7 @@ async def test_a_worker_that_fell_silent_is_not_alive(redis: ArqRedis, make_work
         assert await redis.zscore("fetchq:workers:arq:queue", "silent") is None
 
 
-async def test_a_namespace_stands_in_front_of_every_key(redis: ArqRedis, make_worker: MakeWorker) -> None:
-    async def double(ctx: Any, number: int) -> int:
-        return 2 * number
-
-    wire = {"job_serializer": serialize, "job_deserializer": deserialize}
-    async with Producer(redis, namespace="{tenant}:") as producer:
-        job = await producer.enqueue_job("double", 21)
-        worker = make_worker([func(double, name="double")], namespace="{tenant}:", **wire)
-        async with running(worker):
-            assert await job.value(timeout_s=5) == 42
-            await wait_until(lambda: _key_exists(redis, worker.health_check_key))
-            keys = await redis.keys("*")
-    assert keys
-    assert [key for key in keys if not key.startswith(b"{tenant}:")] == []
-
-
-async def test_a_worker_is_made_from_a_settings_class_as_arqs_is(
-    redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_is_made_from_a_settings_class_as_arqs_is(redis: ArqRedis) -> None:
     async def work(ctx: Any) -> None: ...
 
     class WorkerSettings:
@@ -387,10 +368,11 @@ async def test_a_worker_is_made_from_a_settings_class_as_arqs_is(
 
     ours = inspect.signature(Worker).parameters.keys()
     assert ours >= inspect.signature(arq.worker.Worker).parameters.keys()
-    monkeypatch.setattr(arq.worker, "Worker", Worker)
-    worker = create_worker(WorkerSettings)  # type: ignore[arg-type]  # arq's protocol wants a list
-    assert isinstance(worker, Worker)
-    assert (worker.max_jobs, worker.lease_s) == (3, 4)
+    for described in (WorkerSettings, vars(WorkerSettings)):
+        worker = create_worker(described, renew_s=2)
+        assert (worker.max_jobs, worker.lease_s, worker.renew_s) == (3, 4, 2)
+    with pytest.raises(TypeError, match="not_an_argument"):
+        create_worker(WorkerSettings, not_an_argument=5)
 
 
 @pytest.mark.parametrize("options", [{"lease_s": 0}, {"lease_s": 3, "renew_s": 3}, {"commit_ms": -1}, {"renew_s": 0}])
@@ -399,13 +381,6 @@ async def test_times_that_make_no_sense_are_refused(embedded_redis: ArqRedis, op
 
     with pytest.raises(ValueError, match=r"lease_s|commit_ms"):
         Worker([work], redis_pool=embedded_redis, handle_signals=False, **options)
-
-
-async def test_a_namespace_and_cron_jobs_do_not_go_together(embedded_redis: ArqRedis) -> None:
-    async def work(ctx: Any) -> None: ...
-
-    with pytest.raises(ValueError, match="cron jobs are enqueued by arq"):
-        Worker(cron_jobs=[cron(work)], namespace="{a}:", redis_pool=embedded_redis, handle_signals=False)
 
 
 async def test_results_may_be_of_any_serializer(redis: ArqRedis, make_worker: MakeWorker) -> None:

@@ -249,7 +249,7 @@ async def test_redis_going_away_at_the_end_of_a_job_does_not_kill_the_worker(cap
 
     await hook({"redis": redis, "job_id": "a"})
 
-    assert "job.unsettled" in caplog.text
+    assert "job.not_completed" in caplog.text
 
 
 def test_the_class_holds_what_arq_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""The command line, put together: each group of commands has a module beside, with its options, defaults and variables.
+"""The command line: the groups of commands of `cli.commands` under one name.
 
-Nothing heavy is imported before a command runs, so that `--help` is there at once.
+No command's own modules are imported before it runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from fetchq_worker.cli.commands.fetch import app as fetch_app
 from fetchq_worker.cli.commands.jobs import app as jobs_app
 from fetchq_worker.cli.commands.limits import app as limits_app
 from fetchq_worker.cli.commands.queue import app as queue_app
+from fetchq_worker.cli.commands.start import load_on_use
 from fetchq_worker.cli.commands.worker import app as worker_app
 
 app = typer.Typer(
     name="fetchq",
-    help="An async fetch task queue: put URL fetches on Redis, run the workers, get the results.",
+    help="An async fetch task queue: enqueue URL fetches on Redis, run the workers, get the results.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -39,6 +40,7 @@ app.add_typer(limits_app, name="limits")
 
 def main() -> None:
     """The entry point: runs the command line and ends the process with its exit status."""
+    load_on_use("jwt")  # redis-py 5 imports it, for a login that fetchq does not use
     try:
         status = app(prog_name="fetchq", standalone_mode=False)
     except TyperException as problem:

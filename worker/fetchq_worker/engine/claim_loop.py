@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Scripts
-from fetchq.store.keys import Keys
+from fetchq.store.commands import MAX_JOBS_A_CALL
+from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.packed_runner import ScriptRunners
+from fetchq.store.runner import ScriptRunner
 from fetchq_worker.engine.queue.claim import Claim, Claimer
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Lease, Leases
@@ -38,7 +40,6 @@ class ClaimLoop:
     def __init__(
         self,
         host: ClaimHost,
-        keys: Keys,
         *,
         claimer: Claimer,
         leases: Leases,
@@ -50,7 +51,6 @@ class ClaimLoop:
     ) -> None:
         """`batch_s`: how long a free slot may wait for others to be filled with."""
         self._host = host
-        self._wake_keys: Final = (keys.pending, keys.wake)
         self._claimer = claimer
         self._leases = leases
         self._committer = committer
@@ -72,23 +72,22 @@ class ClaimLoop:
         self._waits_for_slots = False
         self._slot_timer: asyncio.TimerHandle | None = None
 
-    async def claim(self, scripts: Scripts) -> None:
+    async def claim(self, scripts: ScriptRunners) -> None:
         """Claims jobs for the free slots and starts them."""
         count = self._count()
         if count > 0 or self.claiming is not None:
-            await self._claim(scripts, count)
+            await self._claim(scripts.jobs, count)
             return
         self.queued = None
         if self.waker is not None and self.waker.token_taken:
-            self.waker.token_taken = False
-            await scripts.pass_wake(self._wake_keys, ("",))
+            await self.waker.pass_on(scripts.heartbeat)
 
-    async def claim_only(self, scripts: Scripts, job_ids: Sequence[bytes]) -> bool:
+    async def claim_only(self, runner: ScriptRunner, job_ids: Sequence[bytes]) -> bool:
         """Claims and starts those of `job_ids` that are due and free, as far as there are slots."""
         count = min(self._max_jobs - self.running, MAX_JOBS_A_CALL)
         if count <= 0 or not job_ids:
             return False
-        claim = await self._claimer.claim(scripts, count, only=list(dict.fromkeys(job_ids))[:MAX_JOBS_A_CALL])
+        claim = await self._claimer.claim(runner, count, only=list(dict.fromkeys(job_ids))[:MAX_JOBS_A_CALL])
         self._hold(claim.leases)
         for lease in claim.leases:
             self._host.start_run(lease)
@@ -152,10 +151,10 @@ class ClaimLoop:
             return 0
         return min(self._max_jobs - self.running, self._full_claim, self._host.claim_limit())
 
-    async def _claim(self, scripts: Scripts, count: int) -> None:
+    async def _claim(self, runner: ScriptRunner, count: int) -> None:
         if self.waker is not None:
             self.waker.token_taken = False
-        claiming = self.claiming or self._send_claim(scripts, count)
+        claiming = self.claiming or self._send_claim(runner, count)
         try:
             # A task of its own: if the worker is stopped meanwhile, the reply is still read and its jobs are requeued.
             claim = await asyncio.shield(claiming)
@@ -167,23 +166,23 @@ class ClaimLoop:
         self.queued = claim.queued
         self._next_due_at = float("inf") if claim.next_due_s is None else self._loop.time() + claim.next_due_s
         self._hold(claim.leases)
-        await self._claim_ahead(scripts)
+        await self._claim_ahead(runner)
         for lease in claim.leases:
             self._host.start_run(lease)
 
     def _send_claim(
-        self, scripts: Scripts, count: int, on_sent: Callable[[], None] | None = None
+        self, runner: ScriptRunner, count: int, on_sent: Callable[[], None] | None = None
     ) -> asyncio.Task[Claim]:
-        call = self._claimer.claim(scripts, count, on_sent=on_sent)
+        call = self._claimer.claim(runner, count, on_sent=on_sent)
         self.claiming = self._loop.create_task(call, name="fetchq-claim")
         return self.claiming
 
-    async def _claim_ahead(self, scripts: Scripts) -> None:
+    async def _claim_ahead(self, runner: ScriptRunner) -> None:
         """Sends the next claim before these jobs are started, so that Redis and this process work at the same time."""
         count = self._count()
         if self._more_due and count >= self._slots_worth_a_claim and not self._host.burst_is_limited:
             sent: asyncio.Future[None] = self._loop.create_future()
-            claiming = self._send_claim(scripts, count, lambda: None if sent.done() else sent.set_result(None))
+            claiming = self._send_claim(runner, count, lambda: None if sent.done() else sent.set_result(None))
             await asyncio.wait((sent, claiming), return_when=asyncio.FIRST_COMPLETED)
 
     def _hold(self, leases: list[Lease]) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from fetchq.store.engine_scripts import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq_worker.engine.queue.claim import Claim
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Leases
@@ -72,7 +72,7 @@ async def _requeue_unstarted(claiming: asyncio.Task[Claim] | None, committer: Co
         logger.warning("shutdown.claim_unacknowledged: %s", problem)
         return
     for lease in claim.leases:
-        committer.add(Outcome(lease, Action.RELEASE))
+        committer.add(Outcome(lease, Action.REQUEUE))
 
 
 def _requeue_unfinished(leases: Leases, committer: Committer) -> None:
@@ -80,4 +80,4 @@ def _requeue_unfinished(leases: Leases, committer: Committer) -> None:
     for lease in tuple(leases):
         lease.lose()  # if its run still ends, that has no outcome
         leases.discard(lease)
-        committer.add(Outcome(lease, Action.RELEASE))
+        committer.add(Outcome(lease, Action.REQUEUE))

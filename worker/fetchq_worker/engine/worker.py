@@ -18,8 +18,9 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
-from fetchq.store.engine_scripts import REDIS_ERRORS, Scripts
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.packed_runner import ScriptRunners
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
 from fetchq_worker.engine.queue.aborts import Aborts
 from fetchq_worker.engine.queue.admission import Admission, Gate
@@ -34,19 +35,19 @@ from fetchq_worker.engine.run.runner import Runner, RunOptions
 from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
 from fetchq_worker.engine.upkeep.presence import new_record
 
+from .arq_redis import client_of
+from .backoff import Backoff
 from .claim_loop import ClaimLoop
 from .preflight import check_server, lacks_rights
 from .shutdown import drain, wait_grace
 
 logger = logging.getLogger("arq.worker")
-engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake token."""
+MIN_CALL_TIMEOUT_S: Final = 5.0
 MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
-FIRST_BACKOFF_S: Final = 0.05
-MAX_BACKOFF_S: Final = 1.0
 
 
 class Worker(arq.worker.Worker):
@@ -76,42 +77,43 @@ class Worker(arq.worker.Worker):
         gate: Gate | None = None,
         **arq_arguments: Any,
     ) -> None:
-        renew_s = lease_s / 3 if renew_s is None else renew_s
-        if not 0 < renew_s < lease_s:
-            raise ValueError(f"renew_s is {renew_s} and lease_s {lease_s}: a lease must be renewed before it ends")
+        self.lease_s: Final = lease_s
+        self.renew_s: Final = lease_s / 3 if renew_s is None else renew_s
+        if not 0 < self.renew_s < lease_s:
+            raise ValueError(f"renew_s is {self.renew_s} and lease_s {lease_s}: a lease must be renewed before it ends")
         if commit_ms < 0:
             raise ValueError(f"commit_ms is {commit_ms}: it must not be negative")
+        self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
         super().__init__(functions, **arq_arguments)
         # A settings class may have a hook that does under the stock arq command what the commit does here.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
-        if namespace and self.cron_jobs:
-            raise ValueError("cron jobs are enqueued by arq, which knows no namespace: give one of the two")
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
         self.queue_name = self.keys.pending
         if arq_arguments.get("health_check_key") is None:
             self.health_check_key = self.keys.health
+        if self._pool is not None:
+            self._pool = client_of(self, self._pool, self.keys)
         self.id: Final = token_hex(6)
-        self.lease_s: Final = lease_s
-        self.renew_s: Final = renew_s
         self.stopping = False
         """Told to stop, and the grace time is over: the runs are being cancelled."""
         self.in_main = False
         """Claiming, or waiting for something to claim."""
-        self.dead_letters: Final = DeadLetters(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
-        self._build(commit_s=commit_ms / 1000, log_arguments=log_arguments, gate=gate)
-        self._scripts: Scripts | None = None
+        dead_letters = DeadLetters(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
+        decoder = JobDecoder(self.job_deserializer)
+        self._admission = None if gate is None else Admission(self.keys, gate, decoder.call_of)
+        self._build_queue(dead_letters, commit_s=commit_ms / 1000)
+        self._build_runs(decoder, dead_letters, log_arguments=log_arguments)
+        self._scripts: ScriptRunners | None = None
         self._left_main = asyncio.Event()
         self._left_main.set()
         self._closing = False
         self._next_tick_at = 0.0
         self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)
-        self._backoff_s = 0.0
+        self._backoff = Backoff()
 
-    def _build(self, *, commit_s: float, log_arguments: bool, gate: Gate | None) -> None:
-        keys = self.keys
-        lease_ms = max(1, round(self.lease_s * 1000))
+    def _build_queue(self, dead_letters: DeadLetters, *, commit_s: float) -> None:
+        keys, lease_ms = self.keys, max(1, round(self.lease_s * 1000))
         self.leases = Leases(keys, lease_ms=lease_ms)
-        dead_letters = self.dead_letters
         self.committer = Committer(
             keys,
             dead_letter_ttl_ms=dead_letters.ttl_ms,
@@ -119,8 +121,6 @@ class Worker(arq.worker.Worker):
             delay_s=commit_s,
             on_commit=self._on_commit,
         )
-        decoder = JobDecoder(self.job_deserializer)
-        self._admission = None if gate is None else Admission(keys, gate, decoder.call_of)
         self._claimer = Claimer(
             keys,
             worker_id=self.id,
@@ -133,7 +133,6 @@ class Worker(arq.worker.Worker):
         self._wake_event = WakeEvent()
         self._claims = ClaimLoop(
             self,
-            keys,
             claimer=self._claimer,
             leases=self.leases,
             committer=self.committer,
@@ -142,10 +141,12 @@ class Worker(arq.worker.Worker):
             max_jobs=self.max_jobs,
             batch_s=commit_s,
         )
+
+    def _build_runs(self, decoder: JobDecoder, dead_letters: DeadLetters, *, log_arguments: bool) -> None:
         self._runner = Runner(
             self,
             RunOptions.of(self, log_arguments=log_arguments),
-            keys=keys,
+            keys=self.keys,
             decoder=decoder,
             results=ResultEncoder(
                 self.job_serializer,
@@ -158,7 +159,7 @@ class Worker(arq.worker.Worker):
             loop=self.loop,
         )
         self._heartbeat = Heartbeat(
-            keys,
+            self.keys,
             self.leases,
             dead_letters,
             worker_id=self.id,
@@ -174,8 +175,9 @@ class Worker(arq.worker.Worker):
         """Connects, then claims and runs jobs until it is told to stop or, in a burst, until the queue is empty."""
         scripts = await self._open()
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await check_server(self.pool)
+        await check_server(self.pool, timeout_s=self._call_timeout_s)
         self.ctx["redis"] = self.pool
+        self.ctx.setdefault("keys", self.keys)
         if self._admission is not None:
             await self._admission.open(self.pool)
         if self.on_startup:
@@ -184,9 +186,9 @@ class Worker(arq.worker.Worker):
         self._left_main.clear()
         self._next_tick_at = 0.0
         self._claims.waker = Waker(self.pool, self.keys, self._wake_event)
-        self._heartbeat.start(self.pool, scripts)
+        self._heartbeat.start(self.pool, scripts.heartbeat)
         try:
-            await self._claim_and_run(scripts)
+            await self._claim_and_run()
         finally:
             self.in_main = False
             try:
@@ -194,25 +196,26 @@ class Worker(arq.worker.Worker):
             finally:
                 self._left_main.set()
 
-    async def _open(self) -> Scripts:
+    async def _open(self) -> ScriptRunners:
         if self._pool is None:
-            self._pool = await create_pool(
+            pool = await create_pool(
                 self.redis_settings,
                 job_deserializer=self.job_deserializer,
                 job_serializer=self.job_serializer,
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.expires_extra_ms,
             )
+            self._pool = client_of(self, pool, self.keys)
         if self._scripts is None:
-            self._scripts = await Scripts.open(
+            self._scripts = ScriptRunners.on(
                 self._pool,
-                timeout_s=max(self.lease_s, 5.0),
+                timeout_s=self._call_timeout_s,
                 heartbeat_timeout_s=max(self.renew_s, MIN_HEARTBEAT_TIMEOUT_S),
             )
-            self.committer.use(self._scripts.commit)
+            self.committer.use(self._scripts.jobs)
         return self._scripts
 
-    async def _claim_and_run(self, scripts: Scripts) -> None:
+    async def _claim_and_run(self) -> None:
         connected = False
         while not (self.stopping or self._closing):
             raise_if_cancelled()
@@ -223,10 +226,10 @@ class Worker(arq.worker.Worker):
             except REDIS_ERRORS as problem:
                 if not connected and lacks_rights(problem):
                     raise  # a mistake in the ACL, which waiting does not correct
-                await self._back_off(problem)
+                await self._wake_event.wait(self._backoff.next_pause_s(problem))
                 continue
             connected = True
-            self._end_backoff()
+            self._backoff.reset()
             await self._claims.wait(self._next_tick_at)
 
     async def _leave_main(self) -> None:
@@ -275,11 +278,11 @@ class Worker(arq.worker.Worker):
         now = self.loop.time()
         if len(self.leases) and now - self.leases.renewed_at > (self.renew_s + self.lease_s) / 2:
             # The loop was blocked, or Redis away: claiming before this could take jobs that still run here.
-            await self.leases.renew(scripts.renew)
+            await self.leases.renew(scripts.heartbeat)
         await self._claims.claim(scripts)
         if now >= self._next_tick_at:
             self._next_tick_at = now + self._tick_s
-            if self.allow_abort_jobs and await self._aborts.apply(scripts.aborts, self.leases):
+            if self.allow_abort_jobs and await self._aborts.apply(scripts.heartbeat, self.leases):
                 self._claims.look_again()
             async with asyncio.timeout(HEART_BEAT_TIMEOUT_S):  # arq's own calls: a stop would wait for them
                 await self.heart_beat()
@@ -303,8 +306,8 @@ class Worker(arq.worker.Worker):
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Claims and starts those of `job_ids` that are due and free, as far as there are slots."""
         scripts = await self._open()
-        if await self._claims.claim_only(scripts, job_ids):
-            self._heartbeat.start(self.pool, scripts)
+        if await self._claims.claim_only(scripts.jobs, job_ids):
+            self._heartbeat.start(self.pool, scripts.heartbeat)
 
     @property
     def running_count(self) -> int:
@@ -320,7 +323,7 @@ class Worker(arq.worker.Worker):
         """Whether a job whose limit key had to be looked up may go on. If not, it is parked already."""
         if self._admission is None:
             return True
-        return await self._admission.wait_admitted(await self._open(), lease)
+        return await self._admission.wait_admitted((await self._open()).jobs, lease)
 
     def on_run_end(self, lease: Lease) -> None:
         """The run is over, and its slot free."""
@@ -353,20 +356,6 @@ class Worker(arq.worker.Worker):
         await asyncio.gather(*self.tasks.values())
         await self.committer.flush()
         return True
-
-    # Redis away
-
-    async def _back_off(self, problem: Exception) -> None:
-        if not self._backoff_s:
-            self._backoff_s = FIRST_BACKOFF_S
-            engine_logger.warning("redis.unavailable: %s", problem or type(problem).__name__)
-        await self._wake_event.wait(self._backoff_s)
-        self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
-
-    def _end_backoff(self) -> None:
-        if self._backoff_s:
-            self._backoff_s = 0.0
-            engine_logger.warning("redis.available")
 
     # Signals
 

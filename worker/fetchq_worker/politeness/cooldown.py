@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final, Self
+from typing import Final
 
 from redis.asyncio import Redis
 
-from fetchq.store.engine_scripts import REDIS_ERRORS, Script, takes_flags
+from fetchq.store.commands import HostCommands
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.packed_runner import PackedRunner
 from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S
 
 logger = logging.getLogger("fetchq.politeness")
@@ -25,24 +27,16 @@ class Cooldowns:
 
     def __init__(
         self,
-        script: Script,
+        redis: Redis,
         keys: Keys,
         *,
         first_s: float = FIRST_COOLDOWN_S,
         max_s: float = MAX_COOLDOWN_S,
     ) -> None:
-        self._script = script
-        self._keys: Final = (keys.pending, keys.wake, *keys.frontier)
-        self._prefix: Final = keys.waiting
+        self._runner: Final = PackedRunner(redis, timeout_s=CALL_TIMEOUT_S)
+        self._commands: Final = HostCommands(keys)
         self._first_ms: Final = round(min(first_s, max_s) * 1000)
         self._max_ms: Final = round(max_s * 1000)
-
-    @classmethod
-    async def open(cls, redis: Redis, keys: Keys, **limits_s: Any) -> Self:
-        """Prepares the script for this server. Raises what redis-py raises."""
-        flags = await takes_flags(redis, CALL_TIMEOUT_S)
-        script = Script(redis, "hosts/cooldown", flags=flags, timeout_s=CALL_TIMEOUT_S)
-        return cls(script, keys, **limits_s)
 
     async def start(self, key: str, for_s: float | None) -> None:
         """Starts a cooldown of `key`, `for_s` long if its server asked for a time.
@@ -51,10 +45,11 @@ class Cooldowns:
         """
         if not self._max_ms:
             return
-        for_ms = "" if for_s is None else round(min(for_s * 1000, self._max_ms))
+        asked_ms = None if for_s is None else round(min(for_s * 1000, self._max_ms))
         try:
-            args = ("", self._prefix, key, for_ms, self._first_ms, self._max_ms)
-            left_ms: int = await self._script(self._keys, args)
+            left_ms = await self._commands.cooldown(
+                self._runner, key, asked_ms=asked_ms, first_ms=self._first_ms, max_ms=self._max_ms
+            )
         except REDIS_ERRORS as problem:
             logger.warning("cooldown.not_stored key=%s error=%s", key, problem or type(problem).__name__)
             return

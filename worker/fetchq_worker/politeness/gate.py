@@ -30,18 +30,18 @@ class FetchGate:
         self,
         limit_by: LimitBy = LimitBy.QUEUE,
         *,
-        cooling_s: float = FIRST_COOLDOWN_S,
-        max_cooling_s: float = MAX_COOLDOWN_S,
+        cooldown_s: float = FIRST_COOLDOWN_S,
+        max_cooldown_s: float = MAX_COOLDOWN_S,
     ) -> None:
         self._limit_by: Final = limit_by
-        self._cooldown_limits_s: Final = {"first_s": cooling_s, "max_s": max_cooling_s}
+        self._cooldown_limits_s: Final = {"first_s": cooldown_s, "max_s": max_cooldown_s}
         self.policy: KeyPolicy = ByHost()
         self.cooldowns: Cooldowns | None = None
         """None until an engine opens the gate; arq's own worker has no limits."""
 
     async def open(self, redis: Redis, keys: Keys) -> None:
         self.policy = await agreed_policy(redis, keys, self._limit_by)
-        self.cooldowns = await Cooldowns.open(redis, keys, **self._cooldown_limits_s)
+        self.cooldowns = Cooldowns(redis, keys, **self._cooldown_limits_s)
 
     def use(self, resolver: Resolver) -> None:
         """Looks addresses up with `resolver`, which applies the egress policy of the fetches."""

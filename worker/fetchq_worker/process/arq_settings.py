@@ -1,6 +1,6 @@
-"""Settings classes for `arq`: `arq fetchq_worker.WorkerSettings`, or one with coroutines of one's own beside the fetch.
+"""Settings classes for `arq`: `arq fetchq_worker.WorkerSettings`, or one with your own coroutines beside the fetch.
 
-arq reads only the attributes that a class itself has, so `worker_settings` makes a class; it is not to be subclassed.
+arq reads only a class's own attributes, not inherited ones. So `worker_settings` makes a class; do not subclass it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from fetchq.store.address import RedisAddress
 from fetchq.store.connection import CONNECT_TIMEOUT_S
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
-from fetchq_worker.fetch.http.client import Fetcher
-from fetchq_worker.fetch.job.coroutine import MAX_CRASHES, fetch_data, finish_if_crashed
+from fetchq_worker.fetch.attempt.fetcher import Fetcher
+from fetchq_worker.fetch.job.coroutine import fetch_data, finish_if_crashed
+from fetchq_worker.fetch.job.crashes import MAX_CRASHES
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.politeness.gate import FetchGate
 from fetchq_worker.settings import InvalidSetting, Settings
@@ -37,7 +38,7 @@ Hook = Callable[[dict[str, Any]], Awaitable[Any]]
 FETCH_TIMEOUT_S: Final = 320
 """Longer than any attempt may take (`fetchq.request.MAX_TIMEOUT_S`), which ends itself."""
 FETCH_MAX_TRIES: Final = 2**31
-"""None of arq's: the fetch counts its attempts, and its worker's crashes, itself."""
+"""No limit by arq: the fetch counts its attempts, and the crashes of its workers, itself."""
 
 _ARQ_OPTIONS: Final = frozenset(inspect.signature(Worker).parameters)
 
@@ -47,26 +48,29 @@ def worker_settings(
     *,
     cron_jobs: Sequence[CronJob] | None = None,
     settings: Settings | None = None,
+    namespace: str | None = None,
     **arq_options: Any,
 ) -> type:
     """A settings class for `arq`, with `fetch_data` and your own `functions`.
 
-    `settings` are those of `FETCHQ_*` unless given. `arq_options` are arq's own (`arq.worker.Worker`) and outrank them;
-    your `on_startup`, `on_shutdown` and `after_job_end` run beside ours, and the client stands in `ctx["fetcher"]` from
-    before your start-up to after your shutdown. Raises `InvalidSetting`.
+    Without `settings`, they come from `FETCHQ_*`. `namespace` and `arq_options` (those of `arq.worker.Worker`) outrank
+    them. Your `on_startup`, `on_shutdown` and `after_job_end` run beside ours; the HTTP client is
+    `ctx["fetcher"]` from before your `on_startup` until after your `on_shutdown`. The stock `arq` command refuses a
+    class with a namespace. Raises `InvalidSetting`.
     """
     unknown = arq_options.keys() - _ARQ_OPTIONS
     if unknown:
         raise InvalidSetting(f"{min(unknown)} is not an option of arq's worker")
     settings = Settings.from_env() if settings is None else settings
-    gate = FetchGate(settings.limit_by, cooling_s=settings.cooling_s, max_cooling_s=settings.max_cooling_s)
+    gate = FetchGate(settings.limit_by, cooldown_s=settings.cooldown_s, max_cooldown_s=settings.max_cooldown_s)
     attributes: dict[str, Any] = {
         "queue_name": settings.queue,
+        "namespace": settings.namespace if namespace is None else namespace,
         "max_jobs": settings.concurrency,
         "job_completion_wait": math.ceil(settings.grace_s),
-        "lease_s": settings.lease_s,  # the engine's own; stock arq passes over what it does not know
+        "lease_s": settings.lease_s,  # the engine's own; stock arq ignores it
         "dead_letter_ttl_s": settings.dead_letter_ttl_s,
-        "dead_letter_max": settings.kept_letters,
+        "dead_letter_max": settings.max_dead_letters,
         "gate": gate,
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
@@ -77,7 +81,8 @@ def worker_settings(
     if "redis_pool" not in arq_options and "redis_settings" not in arq_options:
         attributes["redis_settings"] = redis_settings(RedisAddress.parse(settings.redis_url))
     attributes |= arq_options
-    attributes |= _hooks(settings, gate, attributes["queue_name"], arq_options)
+    keys = Keys(queue=attributes["queue_name"], namespace=attributes["namespace"])
+    attributes |= _hooks(settings, gate, keys, arq_options)
     attributes["functions"] = [fetch_function(), *functions]
     attributes["cron_jobs"] = cron_jobs
     return type("WorkerSettings", (), attributes)
@@ -90,16 +95,16 @@ def fetch_function() -> Function:
 
 
 class _DiscreetRedisSettings(RedisSettings):
-    """arq's own, whose `repr` would show the password."""
+    """arq's settings with a `repr` that hides the password."""
 
     def __repr__(self) -> str:
         return f"RedisSettings({self.unix_socket_path or f'{self.host}:{self.port}'})"
 
 
 def redis_settings(address: RedisAddress) -> RedisSettings:
-    """arq's own form of an address; raises `InvalidSetting` for one that arq cannot express."""
+    """The address in arq's form; raises `InvalidSetting` if arq cannot express it."""
     if address.sentinel_username is not None or address.sentinel_password is not None:
-        raise InvalidSetting("redis_url (FETCHQ_REDIS_URL): arq's own worker cannot log in to a sentinel")
+        raise InvalidSetting("--redis (FETCHQ_REDIS_URL): the arq command cannot log in to a sentinel")
     host, port = address.hosts[0]
     return _DiscreetRedisSettings(
         host=list(address.hosts) if address.master is not None else host,
@@ -119,14 +124,19 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
     )
 
 
-def _hooks(settings: Settings, gate: FetchGate, queue: str, theirs: dict[str, Any]) -> dict[str, Hook]:
+def _hooks(settings: Settings, gate: FetchGate, keys: Keys, theirs: dict[str, Any]) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
-        ctx.setdefault("keys", Keys(queue=queue))
+        if "keys" not in ctx:  # the engine sets it, stock arq does not
+            if keys.namespace:
+                raise InvalidSetting(
+                    f"the arq command knows no namespace ({keys.namespace!r}): run these settings by fetchq worker"
+                )
+            ctx["keys"] = keys
         ctx["dead_letters"] = settings.dead_letters
-        ctx["outcomes"] = Counter()  # every job's ctx is a copy of this one; what is counted in it is counted for all
+        ctx["outcomes"] = Counter()  # each job's ctx is a copy of this one, so all jobs share the counter
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
         if gate.cooldowns is not None:
-            gate.use(ctx["fetcher"].resolver)
+            gate.use(ctx["fetcher"].client.resolver)
             ctx["feedback"] = Feedback(gate.cooldowns, gate.policy, circuit_breaker=settings.circuit_breaker)
         await _run(theirs.get("on_startup"), ctx)
 
@@ -142,7 +152,7 @@ def _hooks(settings: Settings, gate: FetchGate, queue: str, theirs: dict[str, An
         await finish_under_stock_arq(ctx)
         await _run(theirs.get("after_job_end"), ctx)
 
-    # The engine's commit settles the job itself, and a hook would make each job wait for its commit.
+    # The engine's commit does what `finish_under_stock_arq` does, and a hook would make each job wait for its commit.
     after_job_end.engine_hook = theirs.get("after_job_end")  # type: ignore[attr-defined]
     return {"on_startup": on_startup, "on_shutdown": on_shutdown, "after_job_end": after_job_end}
 
@@ -158,6 +168,6 @@ def _of_environment() -> type:
 
 
 def __getattr__(name: str) -> type:
-    if name == "WorkerSettings":  # made when arq asks for it: importing this module reads no environment
+    if name == "WorkerSettings":  # made when arq reads it, so that an import reads no environment
         return _of_environment()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

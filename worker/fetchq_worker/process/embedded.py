@@ -1,6 +1,6 @@
-"""A Redis inside the process, for a command that is to need nothing else: fakeredis, Lua included.
+"""A Redis inside the process: fakeredis, Lua included. For tests, and where no server is to be had.
 
-It lives and dies with the process, and only clients made from the same `EmbeddedRedis` see each other.
+Only clients made from the same `EmbeddedRedis` see each other.
 """
 
 from __future__ import annotations

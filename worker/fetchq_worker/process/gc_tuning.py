@@ -1,4 +1,4 @@
-"""What a process that only works sets for itself. For the owner of the process to call, not for a library's user."""
+"""Garbage collection for a worker process. For the program that owns the process, not for a library."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import gc
 from typing import Final
 
 YOUNG_OBJECTS: Final = 20_000
-"""Container objects made before the collector looks. Python's 700 are made by a handful of fetches, and with a hundred
-of them in flight each look finds little: it was a tenth of a worker's time (`make profile`). What waits for it here is
-some 10 MB at the most, as the bodies of fetches are not container objects and go when their last reference does."""
+"""Container objects allocated between two collections of the youngest generation. With Python's 700, a collection comes
+every few fetches and finds little, and takes a tenth of a worker's time (`make profile`). At most about 10 MB wait for
+collection, since the bodies of fetches are not container objects and are freed with their last reference."""
 
 
-def settle_in() -> None:
-    """After the start-up, before the first job: what is loaded by now stays, so the collector need not look at it."""
+def tune_gc() -> None:
+    """Exempts what is loaded so far from collection. Called after the start-up and before the first job."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 100)

@@ -1,4 +1,4 @@
-"""The one place where a worker is made, for every command that runs one."""
+"""Makes the worker of every command that runs one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_worker(settings_class: type, redis_pool: ArqRedis, **options: Any) -> W
     for name in _REDIS_OPTIONS:
         described.pop(name, None)
     worker = Worker(redis_pool=redis_pool, **{**described, **options})
-    # As arq's create_pool makes it: with cron jobs, and by ctx["redis"], jobs are enqueued on this very pool.
+    # As arq's create_pool does it: cron jobs, and coroutines by ctx["redis"], enqueue on this pool.
     redis_pool.job_serializer = worker.job_serializer
     redis_pool.job_deserializer = worker.job_deserializer
     redis_pool.default_queue_name = worker.queue_name

@@ -1,7 +1,4 @@
-"""What a job still needs after its run under the stock `arq` command, which knows nothing of ours.
-
-The engine's commit does all of this in one call; its runs have a lease token.
-"""
+"""What is done at the end of a job under the stock `arq` command, where no commit of the engine does it."""
 
 from __future__ import annotations
 
@@ -20,10 +17,10 @@ _DEFAULT_KEYS: Final = Keys()
 
 
 async def finish_under_stock_arq(ctx: dict[str, Any]) -> None:
-    """The `after_job_end` hook: the result's own time to live, the push to whoever waits, and no try counted for a job
-    that was given back.
+    """The `after_job_end` hook: sets the result's TTL, publishes the job's end, uncounts the try of a requeued job.
 
-    Redis's absence here costs promptness and not correctness, whereas an exception out of a hook would kill the worker.
+    An error of Redis is logged and not raised: an exception of a hook ends the worker, and without this step a result
+    only arrives later.
     """
     run = run_context(ctx)
     if run.lease_token:
@@ -31,7 +28,7 @@ async def finish_under_stock_arq(ctx: dict[str, Any]) -> None:
     try:
         await _finish(ctx["redis"], run, ctx["job_id"], ctx.get("keys", _DEFAULT_KEYS))
     except (RedisError, OSError) as problem:
-        logger.warning("job.unsettled job=%s error=%s", ctx["job_id"], problem)
+        logger.warning("job.not_completed job=%s error=%s", ctx["job_id"], problem)
 
 
 async def _finish(redis: Any, run: RunContext, job_id: str, keys: Keys) -> None:

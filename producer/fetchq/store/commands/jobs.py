@@ -35,7 +35,7 @@ class NewJob(NamedTuple):
 class EnqueuedBatch(NamedTuple):
     """What became of a batch of new jobs."""
 
-    existing: Sequence[tuple[int, bytes]]
+    existing: list[tuple[int, bytes]]
     """The jobs whose id existed: their place in the batch from 0, and the stored payload or result."""
     stopped_at: int | None
     """The place of the first job for which there was no capacity: it and all after it were not looked at."""
@@ -75,8 +75,8 @@ class ClaimReply(NamedTuple):
     """Due jobs are left for another call."""
     wait_ms: int | None
     """Until the next job or limit key is due, or the next lease ends."""
-    skip: int
-    """The `skip` of the next call."""
+    offset: int
+    """The `offset` of the next call."""
     clock_ms: int
     """The time by Redis's clock."""
     ids: list[bytes]
@@ -116,7 +116,7 @@ class CommitGroup(NamedTuple):
 
     token: str
     action: str
-    """`finish`, `clean`, `missing`, `retry`, `release` or `release_traced`: see `commit.lua`."""
+    """`finish`, `clean`, `missing`, `retry`, `requeue` or `requeue_with_keys`: see `commit.lua`."""
     time_ms: int | None
     """How long the result is kept (None for ever, 0 not at all); or when the job is due (None: at its score)."""
     marker_ms: int | None
@@ -145,8 +145,8 @@ class CommitReply(NamedTuple):
 class AbortsReply(NamedTuple):
     """One page of the jobs whose cancelling was asked for."""
 
-    skip: int
-    """The `skip` of the next call."""
+    offset: int
+    """The `offset` of the next call."""
     any_brought_forward: bool
     """A waiting job was moved to the head of the queue."""
     running: list[bytes]
@@ -204,7 +204,7 @@ class JobCommands:
         args += chain.from_iterable(jobs)
         existing, stopped, reason, measured, limit = await runner.run("jobs/enqueue", self._enqueue_keys, args)
         return EnqueuedBatch(
-            [(place - 1, holder) for place, holder in _pairs(existing)] if existing else (),
+            [(place - 1, holder) for place, holder in _pairs(existing)] if existing else existing,
             stopped - 1 if stopped else None,
             reason.decode(),
             measured,
@@ -230,7 +230,7 @@ class JobCommands:
         max_bytes: int,
         default_life_ms: int,
         look_at_aborts: bool,
-        skip: int = 0,
+        offset: int = 0,
         lanes: str = "hdl",
         only: Sequence[bytes | str] = (),
         now_ms: int | None = None,
@@ -239,14 +239,14 @@ class JobCommands:
         """Takes up to `count` due jobs under the fencing token `token`, which no other call may use.
 
         No more are taken once their payloads exceed `max_bytes`. `default_life_ms` is how long past its due time a
-        stock client keeps a payload. `skip` due jobs are passed over: an earlier call found them held by others.
+        stock client keeps a payload. `offset` due jobs are passed over: an earlier call found them held by others.
         `lanes` is the order in which lanes are read: `h` high, `d` default, `l` low. With `only`, jobs of these ids.
         """
         args = (
-            _time(now_ms), token, lease_ms, count, max_bytes, skip, default_life_ms, "1" if look_at_aborts else "",
+            _time(now_ms), token, lease_ms, count, max_bytes, offset, default_life_ms, "1" if look_at_aborts else "",
             *self._run_prefixes, lanes, *only,
         )  # fmt: skip
-        queued, more, wait_ms, skip, clock_ms, ids, payloads, scores, reported = await runner.run(
+        queued, more, wait_ms, offset, clock_ms, ids, payloads, scores, reported = await runner.run(
             "jobs/claim", self._claim_keys, args, on_sent=on_sent
         )
         fields = iter(reported)
@@ -254,7 +254,7 @@ class JobCommands:
             queued,
             more == 1,
             None if wait_ms < 0 else wait_ms,
-            skip,
+            offset,
             clock_ms,
             ids,
             payloads,
@@ -317,17 +317,17 @@ class JobCommands:
         *,
         token_prefix: str,
         max_age_ms: int,
-        skip: int,
+        offset: int,
         count: int,
         now_ms: int | None = None,
     ) -> AbortsReply:
-        """Looks at `count` of the jobs whose cancelling was asked for, after `skip` of them.
+        """Looks at `count` of the jobs whose cancelling was asked for, after `offset` of them.
 
         `token_prefix` is what all tokens of this worker begin with. Entries without a job end after `max_age_ms`.
         """
-        args = (_time(now_ms), token_prefix, *self._abort_prefixes, max_age_ms, skip, count)
-        skip, brought_forward, running = await runner.run("jobs/find_aborts", self._abort_keys, args)
-        return AbortsReply(skip, brought_forward == 1, running)
+        args = (_time(now_ms), token_prefix, *self._abort_prefixes, max_age_ms, offset, count)
+        offset, brought_forward, running = await runner.run("jobs/find_aborts", self._abort_keys, args)
+        return AbortsReply(offset, brought_forward == 1, running)
 
     async def maintain(
         self,

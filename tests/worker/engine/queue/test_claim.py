@@ -240,7 +240,7 @@ async def test_an_expiry_that_the_client_asked_for_returns_when_the_job_goes_bac
 async def test_a_payload_of_a_stock_client_does_not_expire_while_its_job_waits(queue: Queue) -> None:
     await queue.add(*(f"{n}" for n in range(250)), due_ms=T0 - DAY_MS + 10_000, ttl_ms=10_000)
     await queue.add("limited", due_ms=T0 - 1, ttl_ms=10_000)
-    assert [await queue.keep(page=100) for _ in range(3)] == [99, 100, 51]
+    assert [await queue.maintain(page=100) for _ in range(3)] == [99, 100, 51]
     assert {await queue.redis.pttl(f"{queue.keys.job}{n}") for n in range(250)} == {-1}
     assert await queue.redis.pttl(queue.keys.job + "limited") > 0
 
@@ -248,19 +248,19 @@ async def test_a_payload_of_a_stock_client_does_not_expire_while_its_job_waits(q
 @pytest.mark.asyncio
 async def test_the_walk_over_the_queue_is_shared_by_its_workers(queue: Queue) -> None:
     await queue.add("a", due_ms=T0 - DAY_MS + 10_000, ttl_ms=10_000)
-    assert await queue.keep(gap_ms=5000) == 1
-    assert await queue.keep(gap_ms=5000) == -1
+    assert await queue.maintain(gap_ms=5000) == 1
+    assert await queue.maintain(gap_ms=5000) == -1
     queue.now_ms += 5000
-    assert await queue.keep(gap_ms=5000) == 0
+    assert await queue.maintain(gap_ms=5000) == 0
 
 
 @pytest.mark.asyncio
 async def test_the_cursor_of_the_walk_lives_only_as_long_as_it_says_something(queue: Queue) -> None:
     await queue.add(*(f"{n}" for n in range(3)))
-    await queue.keep(page=2, gap_ms=50)
+    await queue.maintain(page=2, gap_ms=50)
     assert 10_000 < await queue.redis.pttl(queue.keys.maintenance_cursor) <= 60_000
     queue.now_ms += 50
-    await queue.keep(page=2, gap_ms=50)
+    await queue.maintain(page=2, gap_ms=50)
     assert await queue.redis.pttl(queue.keys.maintenance_cursor) <= 50
 
 
@@ -269,7 +269,7 @@ async def test_a_lease_whose_job_is_gone_is_forgotten(queue: Queue) -> None:
     await queue.add("a", "b")
     await queue.claim()
     await queue.redis.zrem(queue.keys.pending, "a")
-    await queue.keep()
+    await queue.maintain()
     assert await queue.redis.hkeys(queue.keys.leases) == [b"b"]
     await queue.redis.zrem(queue.keys.pending, "b")
     queue.now_ms += LEASE_MS
@@ -293,8 +293,8 @@ async def test_the_ends_of_leases_are_counted_by_claim_and_by_renewal(queue: Que
         f"w.2|{end_ms + 1000}|": 2,
     }
     await queue.finish("a")
-    await queue.commit(("b", "w.1", "retry", 0), ("c", "w.1", "release"))
-    assert await queue.give_back("w.2") == 2
+    await queue.commit(("b", "w.1", "retry", 0), ("c", "w.1", "requeue"))
+    assert await queue.return_claims("w.2") == 2
     assert await queue.lease_ends() == {f"w.1|{end_ms}|": 1}
     await queue.finish("d")
     assert await queue.lease_ends() == {}
@@ -371,7 +371,7 @@ async def test_a_claim_that_stops_after_many_small_pages_wakes_the_next_worker(q
 
 @pytest.mark.asyncio
 async def test_leases_of_many_claims_that_end_together_are_read_once(real_redis: ArqRedis) -> None:
-    queue = await Queue.open(real_redis)
+    queue = Queue(real_redis)
     ids = [f"job{number}" for number in range(200)]
     await queue.add(*ids)
     for job_id in ids:

@@ -49,8 +49,8 @@ async def test_a_run_that_lost_its_token_changes_nothing(queue: Queue) -> None:
     queue.now_ms += LEASE_MS
     assert (await queue.claim(token="new.1")).ids == ["a"]
     before = await _everything(queue)
-    for verb in ("finish", "retry", "release"):
-        assert (await queue.commit(("a", "old.1", verb, 1000, "", "late")))[0] == [b"a"]
+    for action in ("finish", "retry", "requeue"):
+        assert (await queue.commit(("a", "old.1", action, 1000, "", "late")))[0] == [b"a"]
     assert await queue.renew(("a", "old.1")) == [b"a"]
     assert await _everything(queue) == before
     assert (await queue.finish("a", "new.1"))[0] == []
@@ -98,7 +98,7 @@ async def test_renewal_moves_the_leases_end_and_keeps_the_original_score(queue: 
     assert (await queue.claim(token="w.2")).ids == []
     assert await queue.score("a") == queue.now_ms + LEASE_MS
     assert await queue.lease_ends() == {f"w.1|{queue.now_ms + LEASE_MS}|": 1}
-    await queue.commit(("a", "w.1", "release"))
+    await queue.commit(("a", "w.1", "requeue"))
     assert await queue.score("a") == T0 - 1
     assert await queue.lease_ends() == {}
 
@@ -134,9 +134,9 @@ async def test_a_job_that_is_gone_is_not_renewed_into_being(queue: Queue) -> Non
 async def test_a_retry_keeps_the_count_of_tries_and_a_release_does_not(queue: Queue) -> None:
     await queue.add("retried", "released")
     await queue.claim()
-    await queue.commit(("retried", "w.1", "retry"), ("released", "w.1", "release"))
+    await queue.commit(("retried", "w.1", "retry"), ("released", "w.1", "requeue"))
     assert [(job.id, job.tries) for job in (await queue.claim(token="w.2")).jobs] == [("retried", 2), ("released", 1)]
-    await queue.commit(("retried", "w.2", "release"), ("released", "w.2", "retry"))
+    await queue.commit(("retried", "w.2", "requeue"), ("released", "w.2", "retry"))
     assert [(job.id, job.tries) for job in (await queue.claim(token="w.3")).jobs] == [("retried", 2), ("released", 2)]
 
 
@@ -144,12 +144,12 @@ async def test_a_retry_keeps_the_count_of_tries_and_a_release_does_not(queue: Qu
 async def test_a_job_that_has_left_something_behind_says_so_however_often_it_goes_back_uncounted(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    await queue.commit(("a", "w.1", "release_traced"))
+    await queue.commit(("a", "w.1", "requeue_with_keys"))
     ways_back = [
-        queue.commit(("a", "w.2", "release")),
-        queue.give_back("w.3"),
+        queue.commit(("a", "w.2", "requeue")),
+        queue.return_claims("w.3"),
         _parked(queue, "a", "w.4"),
-        queue.commit(("a", "w.5", "release_traced")),
+        queue.commit(("a", "w.5", "requeue_with_keys")),
     ]
     for number, goes_back in enumerate(ways_back, 2):
         assert await queue.redis.get(queue.keys.retry + "a") == b"0"
@@ -171,7 +171,7 @@ async def _parked(queue: Queue, job_id: str, token: str) -> None:
 async def test_a_job_that_goes_back_keeps_its_place_unless_it_asks_for_a_delay(queue: Queue) -> None:
     await queue.add("at once", "later")
     await queue.claim()
-    await queue.commit(("at once", "w.1", "retry"), ("later", "w.1", "release", 5000))
+    await queue.commit(("at once", "w.1", "retry"), ("later", "w.1", "requeue", 5000))
     assert await queue.score("at once") == T0 - 2
     assert await queue.score("later") == T0 + 5000
     assert await queue.redis.exists(queue.keys.in_progress + "at once", queue.keys.in_progress + "later") == 0
@@ -182,11 +182,11 @@ async def test_a_job_that_goes_back_keeps_its_place_unless_it_asks_for_a_delay(q
 async def test_a_job_that_goes_back_and_is_due_wakes_a_worker(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    await queue.commit(("a", "w.1", "release", 5000))
+    await queue.commit(("a", "w.1", "requeue", 5000))
     assert await queue.redis.llen(queue.keys.wake) == 0
     queue.now_ms += 5000
     await queue.claim(token="w.2")
-    await queue.commit(("a", "w.2", "release"))
+    await queue.commit(("a", "w.2", "requeue"))
     assert await queue.redis.llen(queue.keys.wake) == 1
 
 
@@ -229,7 +229,7 @@ async def test_an_abort_is_found_by_the_worker_that_runs_the_job_and_by_no_other
     await queue.claim(1, token="me.1")
     await queue.claim(1, token="you.1")
     await queue.redis.zadd(queue.keys.abort, {"mine": T0, "theirs": T0})
-    assert await queue.look_at_aborts(mine="me.") == [0, 0, [b"mine"]]
+    assert await queue.find_aborts(mine="me.") == (0, False, [b"mine"])
 
 
 @pytest.mark.asyncio
@@ -237,7 +237,7 @@ async def test_an_abort_brings_a_waiting_job_to_the_front(queue: Queue) -> None:
     await queue.add(*"abc")
     await queue.add("deferred", due_ms=T0 + 1_000_000)
     await queue.redis.zadd(queue.keys.abort, {"deferred": T0})
-    assert (await queue.look_at_aborts())[1] == 1
+    assert (await queue.find_aborts()).any_brought_forward
     assert (await queue.claim(1)).jobs[0][::4] == ("deferred", True)
 
 
@@ -246,7 +246,7 @@ async def test_an_abort_of_a_job_that_is_gone_is_forgotten_after_a_minute(queue:
     await queue.redis.set(queue.keys.job + "of another queue", b"x")
     asked = {"of another queue": T0 - 100_000, "gone": T0 - 61_000, "fresh": T0 - 59_000}
     await queue.redis.zadd(queue.keys.abort, asked)
-    await queue.look_at_aborts()
+    await queue.find_aborts()
     assert sorted(await queue.redis.zrange(queue.keys.abort, 0, -1)) == [b"fresh", b"of another queue"]
 
 
@@ -258,7 +258,7 @@ async def test_aborts_are_looked_at_page_by_page(queue: Queue) -> None:
     passed, rounds = 0, 0
     running: list[bytes] = []
     while not running and rounds < 10:
-        passed, _, running = await queue.look_at_aborts(passed=passed, count=10)
+        passed, _, running = await queue.find_aborts(offset=passed, count=10)
         rounds += 1
     assert (running, rounds) == ([b"mine"], 3)
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from fetchq.store.engine_scripts import MAX_JOBS_A_CALL
+from fetchq.store.commands import MAX_JOBS_A_CALL
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.queue.commit import FULL_BATCH, Committer
 from fetchq_worker.engine.queue.lease import Lease
@@ -43,7 +43,7 @@ class Link:
         self.broken = False
         self.held: asyncio.Event | None = None
 
-    async def __call__(self, keys: Any, args: list[Any]) -> Any:
+    async def run(self, script: str, keys: Any, args: Any, *, on_sent: Any = None) -> Any:
         if self.held is not None:
             await self.held.wait()
         if self.broken:
@@ -62,7 +62,7 @@ async def committer(link: Link) -> AsyncIterator[Committer]:
     committer = Committer(
         Keys(), dead_letter_ttl_ms=60_000, dead_letter_max=0, delay_s=0.05, on_commit=lambda next_due_s: None
     )
-    committer.use(link)  # type: ignore[arg-type]
+    committer.use(link)
     yield committer
     await committer.aclose()
 

@@ -42,7 +42,7 @@ async def test_a_lease_record_that_was_overwritten_stops_no_commit_of_others(que
     await queue.claim()
     await queue.redis.hset(queue.keys.leases, "bad", record)
     lost, refused, _ = await queue.commit(
-        ("bad", "w.1", "release", ""), ("good", "w.1", "finish", 3_600_000, "", "done")
+        ("bad", "w.1", "requeue", ""), ("good", "w.1", "finish", 3_600_000, "", "done")
     )
     assert refused == []
     assert lost in ([], [b"bad"])
@@ -122,7 +122,7 @@ async def test_a_claim_whose_reply_was_lost_is_given_back_beside_keys_of_the_wro
     await queue.redis.delete(key)
     await queue.redis.rpush(key, "not what belongs here")
     await queue.redis.hset(queue.keys.leases, "worse", b"w.1|nan|nan|x")
-    await queue.give_back("w.1")
+    await queue.return_claims("w.1")
     assert (await queue.claim(token="w.2")).ids == ["bad", "good"]
 
 
@@ -131,11 +131,11 @@ async def test_a_claim_whose_reply_was_lost_is_given_back_beside_keys_of_the_wro
 async def test_a_walk_over_the_queue_whose_cursor_is_none_begins_anew(queue: Queue, cursor: str) -> None:
     await queue.add("stock", ttl_ms=86_400_000)
     await queue.redis.set(queue.keys.maintenance_cursor, cursor)
-    walks = [await queue.keep() for _ in range(2)]
+    walks = [await queue.maintain() for _ in range(2)]
     assert walks.count(1) == 1
     await queue.redis.delete(queue.keys.maintenance_cursor)
     await queue.redis.rpush(queue.keys.maintenance_cursor, "a list")
-    assert await queue.keep() == 0
+    assert await queue.maintain() == 0
 
 
 @pytest.mark.asyncio

@@ -98,7 +98,7 @@ async def test_a_credential_goes_to_the_origin_it_is_for(
 @pytest.mark.asyncio
 async def test_a_credential_that_the_worker_does_not_hold_is_named(site: Site, fetcher: Fetcher) -> None:
     result = await _fetch(fetcher, site.url(), credential="token")
-    assert (result.status, result.error) == (FetchStatus.INVALID_JOB, "this worker holds no credential named 'token'")
+    assert (result.status, result.error) == (FetchStatus.INVALID_JOB, "this worker has no credential named 'token'")
     assert site.visits == []
 
 
@@ -183,7 +183,7 @@ async def _dump(redis: Any, key: bytes) -> bytes:
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
-    with pytest.raises(InvalidSetting, match="is open to others than its owner; chmod 600"):
+    with pytest.raises(InvalidSetting, match="can be read by others than its owner; run chmod 600"):
         read_credentials(_file(tmp_path, "https://a.example", mode=mode))
 
 
@@ -198,7 +198,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> No
         ('[credentials.a]\nkind = "magic"\nspell = "tok-f00ba4"', "magic"),
         ('[credentials.a]\nkind = "bearer"\ntoken = "tok-f00ba4\\n"\norigins = ["https://a.example"]', "valid header"),
         ('[proxies.a]\nurl = "socks5://a.example"', "http:// or https://"),
-        ('[proxies.a]\nurl = "http://me:tok-f00ba4@a.example"', "stand apart"),
+        ('[proxies.a]\nurl = "http://me:tok-f00ba4@a.example"', "have their own fields"),
         ('[elsewhere.a]\nkey = "tok-f00ba4"', "elsewhere"),
     ],
 )
@@ -209,7 +209,7 @@ def test_a_file_that_cannot_be_used_is_refused_without_telling_a_secret(tmp_path
     with pytest.raises(InvalidSetting) as refusal:
         read_credentials(path)
     assert says in str(refusal.value)
-    assert "credentials_file (FETCHQ_CREDENTIALS_FILE)" in str(refusal.value)
+    assert "--credentials-file (FETCHQ_CREDENTIALS_FILE)" in str(refusal.value)
     assert TOKEN not in str(refusal.value)
 
 

@@ -15,6 +15,7 @@ from tests.support.site import Site, Visit, answer
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
+from fetchq_worker.fetch.http.client import HttpClient
 from fetchq_worker.fetch.http.connector import MAX_IDLE_HOSTS
 
 pytestmark = pytest.mark.asyncio
@@ -169,18 +170,22 @@ def _hostile(rng: random.Random, good: bytes) -> Callable[[Visit], Awaitable[Non
 @pytest.mark.parametrize(
     ("cancelled", "size"),
     [(False, 1 << 20), (False, 50_000), (True, 1 << 20)],
-    ids=["answered", "answered, within the buffer", "cancelled"],
+    ids=["responded", "responded, within the buffer", "cancelled"],
 )
-async def test_a_request_that_the_server_does_not_take_leaves_no_connection(cancelled: bool, size: int) -> None:
+async def test_a_request_that_the_server_does_not_read_leaves_no_connection(
+    monkeypatch: pytest.MonkeyPatch, cancelled: bool, size: int
+) -> None:
     """Closing waits for what is still to be written, which here would be for ever."""
 
-    class Narrow(Fetcher):
-        def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
-            connection = super()._open_socket(address)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            return connection
+    open_socket = HttpClient._open_socket
 
-    fetcher = Narrow(user_agent="test/1", allow_net=("127.0.0.1/32",))
+    def open_narrow_socket(client: HttpClient, address: tuple[Any, ...]) -> socket.socket:
+        connection = open_socket(client, address)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return connection
+
+    monkeypatch.setattr(HttpClient, "_open_socket", open_narrow_socket)
+    fetcher = Fetcher(user_agent="test/1", allow_net=("127.0.0.1/32",))
     asked, ended = asyncio.Event(), asyncio.Event()
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -203,7 +208,7 @@ async def test_a_request_that_the_server_does_not_take_leaves_no_connection(canc
     try:
         await asked.wait()
         if cancelled:
-            await asyncio.sleep(0.1)  # longer than an answer may take: that time begins when the request is out
+            await asyncio.sleep(0.1)  # longer than read_timeout_s, which begins when the request is sent
             assert not fetching.done()
             fetching.cancel()
             with pytest.raises(asyncio.CancelledError):

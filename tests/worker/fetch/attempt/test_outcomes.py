@@ -163,7 +163,7 @@ async def test_a_refused_connection_is_a_connect_error(fetcher: Fetcher) -> None
         result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=ONCE))
 
     assert result.status is FetchStatus.CONNECT_ERROR
-    assert result.error == "no connection could be made: connection refused"
+    assert result.error == "the connection failed: connection refused"
 
 
 async def _hang_up(visit: Visit) -> None:

@@ -19,16 +19,16 @@ from fetchq.store.keys import Keys
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.access.credentials import Credentials, Header, Secret
 from fetchq_worker.fetch.cache.freshness import (
-    StoredAnswer,
+    StoredResponse,
     age_s,
     directives_of,
     freshened,
-    is_about,
     is_fresh,
     keep_s,
     lifetime_s,
-    may_stand_in,
     may_store,
+    may_use_stale,
+    validates,
 )
 from fetchq_worker.fetch.cache.http_cache import MAX_STORED_BYTES
 from fetchq_worker.fetch.cache.shared_cache import SharedCache
@@ -39,9 +39,9 @@ NOW = 1_700_000_000.0
 WEEK = 7 * 86_400.0
 
 
-def _stored(status: int = 200, **headers: str) -> StoredAnswer:
+def _stored(status: int = 200, **headers: str) -> StoredResponse:
     pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    return StoredAnswer(status, pairs, b"body", NOW, NOW)
+    return StoredResponse(status, pairs, b"body", NOW, NOW)
 
 
 def _date(offset_s: float) -> str:
@@ -81,7 +81,7 @@ def test_age_counts_the_way_the_delay_and_the_stay() -> None:
     assert age_s(_stored(date=_date(-7)), NOW + 5) == 12
     assert age_s(_stored(age="40", date=_date(-7)), NOW + 5) == 45
     assert age_s(_stored(age="nonsense", date=_date(100)), NOW) == 0
-    slow = StoredAnswer(200, (("Age", "10"),), b"", NOW - 3, NOW)
+    slow = StoredResponse(200, (("Age", "10"),), b"", NOW - 3, NOW)
     assert age_s(slow, NOW) == 13
 
 
@@ -105,7 +105,7 @@ def test_what_is_fresh_depends_on_the_answer_and_on_what_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("answered", "has_credentials", "stores"),
+    ("response", "has_credentials", "stores"),
     [
         (_stored(cache_control="max-age=60"), False, True),
         (_stored(etag='"a"'), False, True),
@@ -127,10 +127,12 @@ def test_what_is_fresh_depends_on_the_answer_and_on_what_is_asked(
         (_stored(cache_control="max-age=60, must-revalidate"), True, True),
     ],
 )
-def test_only_what_a_shared_cache_may_keep_is_kept(answered: StoredAnswer, has_credentials: bool, stores: bool) -> None:
-    assert may_store("GET", {}, has_credentials, answered) == stores
-    assert not may_store("POST", {}, has_credentials, answered)
-    assert not may_store("GET", {"no-store": ""}, has_credentials, answered)
+def test_only_what_a_shared_cache_may_keep_is_kept(
+    response: StoredResponse, has_credentials: bool, stores: bool
+) -> None:
+    assert may_store("GET", {}, has_credentials, response) == stores
+    assert not may_store("POST", {}, has_credentials, response)
+    assert not may_store("GET", {"no-store": ""}, has_credentials, response)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_only_what_a_shared_cache_may_keep_is_kept(answered: StoredAnswer, has_c
     ],
 )
 def test_a_stale_answer_stands_in_only_where_it_says_so(control: str, after_s: float, stands_in: bool) -> None:
-    assert may_stand_in({}, _stored(cache_control=control), NOW + after_s) == stands_in
+    assert may_use_stale({}, _stored(cache_control=control), NOW + after_s) == stands_in
 
 
 def test_nothing_is_kept_for_longer_than_a_week_or_longer_than_it_is_of_use() -> None:
@@ -163,8 +165,8 @@ def test_a_304_brings_new_headers_and_leaves_those_of_the_body() -> None:
     assert age_s(fresh, NOW + 21) == 1
     assert fresh.values("content-type") == ["text/plain"]
     assert fresh.values("x-hop") == fresh.values("connection") == []
-    assert is_about(old, (("ETag", 'W/"a"'),))
-    assert not is_about(old, (("ETag", '"b"'),))
+    assert validates(old, (("ETag", 'W/"a"'),))
+    assert not validates(old, (("ETag", '"b"'),))
 
 
 @pytest_asyncio.fixture

@@ -181,7 +181,7 @@ def test_a_zstd_window_over_8_mib_is_refused() -> None:
 
 
 def test_too_many_and_unknown_codings_are_refused() -> None:
-    with pytest.raises(BrokenCoding, match="6 times over"):
+    with pytest.raises(BrokenCoding, match="6 codings"):
         ContentDecoder(("gzip",) * 6, 1000)
     with pytest.raises(BrokenCoding, match="rot13"):
         ContentDecoder(("gzip", "rot13"), 1000)

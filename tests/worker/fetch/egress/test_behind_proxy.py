@@ -20,12 +20,12 @@ async def test_a_target_that_is_forbidden_is_forbidden_behind_a_proxy(arena: Are
     arena.dns.names.update({name: [answers] for name, answers in NAMES.items()})
 
     with pytest.raises(EgressForbidden):
-        await arena.fetcher.resolver.check_behind_proxy(normalise_url(url.replace("{port}", "8080")), 5.0)
+        await arena.fetcher.client.resolver.check_behind_proxy(normalise_url(url.replace("{port}", "8080")), 5.0)
 
 
 @pytest.mark.parametrize("url", [f"http://{NAME}/", "https://1.1.1.1/", "http://[2606:4700::1]:8080/"])
 async def test_a_public_target_goes_to_the_proxy(arena: Arena, url: str) -> None:
-    await arena.fetcher.resolver.check_behind_proxy(url, 5.0)
+    await arena.fetcher.client.resolver.check_behind_proxy(url, 5.0)
 
     assert arena.reached == []
 
@@ -33,13 +33,13 @@ async def test_a_public_target_goes_to_the_proxy(arena: Arena, url: str) -> None
 async def test_a_name_that_only_the_proxy_knows_goes_to_the_proxy(arena: Arena) -> None:
     arena.dns.default = None
 
-    await arena.fetcher.resolver.check_behind_proxy(f"http://{NAME}/", 5.0)
+    await arena.fetcher.client.resolver.check_behind_proxy(f"http://{NAME}/", 5.0)
 
 
 async def test_a_dns_server_that_does_not_answer_holds_it_up_no_longer_than_asked(arena: Arena) -> None:
     arena.dns.silent = True
 
     async with asyncio.timeout(4.0):
-        await arena.fetcher.resolver.check_behind_proxy(f"http://{NAME}/", 0.2)
+        await arena.fetcher.client.resolver.check_behind_proxy(f"http://{NAME}/", 0.2)
         with pytest.raises(EgressForbidden, match="cloud metadata services"):
-            await arena.fetcher.resolver.check_behind_proxy("http://metadata.google.internal/", 0.2)
+            await arena.fetcher.client.resolver.check_behind_proxy("http://metadata.google.internal/", 0.2)

@@ -49,7 +49,7 @@ async def test_the_socket_is_guarded_even_where_nothing_before_it_is(
 ) -> None:
     guard = arena.fetcher.guard
     _open(monkeypatch, arena.fetcher, "check_url", "check_name")
-    monkeypatch.setattr(arena.fetcher.resolver, "_guard", type(guard)(["0.0.0.0/0", "::/0"]))
+    monkeypatch.setattr(arena.fetcher.client.resolver, "_guard", type(guard)(["0.0.0.0/0", "::/0"]))
     arena.dns.names[NAME] = [answers]
 
     results = [

@@ -12,7 +12,7 @@ from tests.support.site import Site, Visit, answer
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.fetch.http.protocol import MAX_INTERIM_ANSWERS
+from fetchq_worker.fetch.http.protocol import MAX_INTERIM_RESPONSES
 
 pytestmark = pytest.mark.asyncio
 
@@ -102,13 +102,13 @@ async def test_a_server_that_drips_for_ever_ends_with_the_attempts_time(
 
 async def test_a_few_interim_answers_are_passed_over_and_a_flood_is_not_kept(site: Site, fetcher: Fetcher) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    some = site.serve("/some", hint * MAX_INTERIM_ANSWERS + answer(b"body"))
-    flood = site.serve("/flood", hint * (MAX_INTERIM_ANSWERS + 1) + answer(b"body"))
+    some = site.serve("/some", hint * MAX_INTERIM_RESPONSES + answer(b"body"))
+    flood = site.serve("/flood", hint * (MAX_INTERIM_RESPONSES + 1) + answer(b"body"))
 
     results = [await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=ONCE)) for url in (some, flood)]
 
     assert [result.status for result in results] == [FetchStatus.OK, FetchStatus.BAD_RESPONSE]
-    assert results[1].error == f"more than {MAX_INTERIM_ANSWERS} interim answers"
+    assert results[1].error == f"more than {MAX_INTERIM_RESPONSES} interim responses"
 
 
 async def test_an_answer_that_comes_before_the_body_was_sent_counts(site: Site, fetcher: Fetcher) -> None:

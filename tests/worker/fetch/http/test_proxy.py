@@ -118,13 +118,13 @@ async def test_a_wrong_password_is_told_without_the_password(site: Site, proxy: 
         tunnel = await _fetch(fetcher, "https://localhost:8443/")
     assert (plain.status, plain.http_status) == (FetchStatus.HTTP_ERROR, 407)
     assert tunnel.status is FetchStatus.CONNECT_ERROR
-    assert tunnel.error == "the proxy answered 407 when asked for a connection"
+    assert tunnel.error == "the proxy responded 407 to CONNECT"
     assert "wrong-password" not in repr((plain, tunnel, fetcher.credentials, fetcher.credentials.proxies))
 
 
 async def test_a_proxy_that_is_unknown_or_away_says_so(site: Site, fetcher: Fetcher) -> None:
     unknown = await _fetch(fetcher, site.url("/"))
-    assert (unknown.status, unknown.error) == (FetchStatus.INVALID_JOB, "this worker knows no proxy named 'out'")
+    assert (unknown.status, unknown.error) == (FetchStatus.INVALID_JOB, "this worker has no proxy named 'out'")
     async with _fetcher("http://127.0.0.1:9") as away:
         assert (await _fetch(away, site.url("/"))).status is FetchStatus.CONNECT_ERROR
     assert site.visits == []

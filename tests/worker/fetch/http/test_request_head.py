@@ -13,7 +13,7 @@ from yarl import URL
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.fetch.http.failure import Refused
+from fetchq_worker.fetch.http.errors import RequestRefused
 from fetchq_worker.fetch.http.request_head import request_head
 
 OWN = {"user-agent": "User-Agent: me/1", "accept": "Accept: */*", "accept-encoding": "Accept-Encoding: gzip"}
@@ -69,7 +69,7 @@ def test_a_length_is_stated_where_a_body_is_or_could_be_expected(
 @pytest.mark.parametrize("held", ["a\r\nX: y", "a\nX: y", "a\rb", "a\0b", "a\x01b", "a\x7fb"])
 def test_no_header_leaves_its_line(held: str) -> None:
     for pair in (("X-A", held), (held, "a")):
-        with pytest.raises(Refused):
+        with pytest.raises(RequestRefused):
             _lines(pair)
 
 
@@ -127,7 +127,7 @@ async def test_a_request_looks_to_a_server_as_aiohttps_own_does(
         await fetch({"fetcher": fetcher}, FetchRequest(url=f"http://127.0.0.1:{port}{url}", **options))
 
     async def theirs(port: int) -> None:
-        lines = {name.title(): value for name, value in fetcher.own_headers.items()}
+        lines = {name.title(): value for name, value in fetcher.client.default_headers.items()}
         async with aiohttp.ClientSession(headers=lines, skip_auto_headers=("Content-Type",)) as session:
             await session.request(
                 options.get("method", "GET"),
@@ -146,7 +146,7 @@ async def test_a_header_with_a_control_character_is_refused_before_anything_is_s
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.url("/"), headers=(("X-A", "a\x01b"),)))
 
     assert result.status is FetchStatus.INVALID_JOB
-    assert result.error == "the header 'X-A' holds a control character"
+    assert result.error == "the header 'X-A' contains a control character"
     assert site.visits == []
 
 

@@ -51,7 +51,7 @@ async def test_an_answer_that_does_not_begin_is_a_timeout_of_reading(site: Site,
         {"fetcher": fetcher}, FetchRequest(url=site.serve("/", _never), read_timeout_s=0.2, retry=ONCE)
     )
 
-    assert (result.status, result.error) == (FetchStatus.TIMEOUT, "nothing was received for read_timeout_s")
+    assert (result.status, result.error) == (FetchStatus.TIMEOUT, "no data was received for read_timeout_s")
     assert result.http_status is None
 
 
@@ -63,7 +63,7 @@ async def test_a_silence_within_the_body_is_a_timeout_of_reading(site: Site, fet
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", stall), read_timeout_s=0.2, retry=ONCE))
 
     assert (result.status, result.http_status) == (FetchStatus.TIMEOUT, 200)
-    assert result.error == "nothing was received for read_timeout_s"
+    assert result.error == "no data was received for read_timeout_s"
 
 
 async def test_a_server_that_drips_is_a_timeout_of_the_attempt(site: Site, fetcher: Fetcher) -> None:

@@ -62,7 +62,7 @@ async def test_an_unknown_authority_is_a_tls_error(secure: Site, fetcher: Fetche
 
     assert result.status is FetchStatus.TLS_ERROR
     assert result.error is not None
-    assert result.error.startswith("the certificate is not to be trusted: ")
+    assert result.error.startswith("the certificate is not trusted: ")
     assert secure.visits == []
 
 

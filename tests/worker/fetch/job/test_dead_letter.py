@@ -11,7 +11,7 @@ from tests.support.site import Site, answer
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect, RetryPolicy
 from fetchq_worker.engine.run.context import run_context
 from fetchq_worker.fetch import Fetcher, fetch, fetch_data
-from fetchq_worker.fetch.job.dead_letter import is_dead, letter_of
+from fetchq_worker.fetch.job.dead_letter import dead_letter_of, is_dead_letter
 from fetchq_worker.settings import DeadLetterKind
 
 URL = "http://a.test/"
@@ -27,27 +27,27 @@ def ended(status: FetchStatus, http_status: int | None = None) -> FetchResult:
 def test_by_default_those_are_kept_that_might_end_well_another_time(status: FetchStatus) -> None:
     ours = status in ("WORKER_LOST", "INVALID_JOB", "INTERNAL_ERROR")
     kept = ours or (status.retryable and status is not FetchStatus.HTTP_ERROR)
-    assert is_dead(DeadLetterKind.RETRYABLE, PLAIN, ended(status)) == kept
-    assert is_dead(DeadLetterKind.RETRYABLE, None, ended(status)) == ours
+    assert is_dead_letter(DeadLetterKind.RETRYABLE, PLAIN, ended(status)) == kept
+    assert is_dead_letter(DeadLetterKind.RETRYABLE, None, ended(status)) == ours
 
 
 @pytest.mark.parametrize(("code", "kept"), [(503, True), (429, True), (404, False), (301, False)])
 def test_of_http_errors_those_whose_code_is_worth_a_retry(code: int, kept: bool) -> None:
-    assert is_dead(DeadLetterKind.RETRYABLE, PLAIN, ended(FetchStatus.HTTP_ERROR, code)) == kept
-    assert is_dead(DeadLetterKind.ALL, PLAIN, ended(FetchStatus.HTTP_ERROR, code))
+    assert is_dead_letter(DeadLetterKind.RETRYABLE, PLAIN, ended(FetchStatus.HTTP_ERROR, code)) == kept
+    assert is_dead_letter(DeadLetterKind.ALL, PLAIN, ended(FetchStatus.HTTP_ERROR, code))
 
 
 def test_what_is_worth_a_retry_is_the_requests_own_to_say() -> None:
     patient = FetchRequest(url=URL, retry=RetryPolicy(on=(FetchStatus.TLS_ERROR,)))
-    assert is_dead(DeadLetterKind.RETRYABLE, patient, ended(FetchStatus.TLS_ERROR))
-    assert not is_dead(DeadLetterKind.RETRYABLE, patient, ended(FetchStatus.TIMEOUT))
+    assert is_dead_letter(DeadLetterKind.RETRYABLE, patient, ended(FetchStatus.TLS_ERROR))
+    assert not is_dead_letter(DeadLetterKind.RETRYABLE, patient, ended(FetchStatus.TIMEOUT))
 
 
 @pytest.mark.parametrize("status", list(FetchStatus))
 def test_all_is_every_failure_but_what_was_cancelled_and_none_is_none(status: FetchStatus) -> None:
     kept = status not in ("OK", "NOT_MODIFIED", "CANCELLED")
-    assert is_dead(DeadLetterKind.ALL, PLAIN, ended(status)) == kept
-    assert not is_dead(DeadLetterKind.NONE, PLAIN, ended(status))
+    assert is_dead_letter(DeadLetterKind.ALL, PLAIN, ended(status)) == kept
+    assert not is_dead_letter(DeadLetterKind.NONE, PLAIN, ended(status))
 
 
 def test_a_letter_says_all_but_what_a_server_sent() -> None:
@@ -62,7 +62,7 @@ def test_a_letter_says_all_but_what_a_server_sent() -> None:
         attempts=(attempt,),
         error="busy",
     )
-    letter = letter_of(result)
+    letter = dead_letter_of(result)
     assert (letter.headers, letter.body, letter.redirects) == ((), b"", ())
     assert (letter.status, letter.http_status, letter.error, letter.attempts) == (
         FetchStatus.HTTP_ERROR,

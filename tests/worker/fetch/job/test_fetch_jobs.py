@@ -20,7 +20,7 @@ from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker import fetch_data
 from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch import Fetcher
-from fetchq_worker.fetch.job.history import RECORD_TTL_S, AttemptHistory
+from fetchq_worker.fetch.job.history import HISTORY_TTL_S, AttemptHistory
 from fetchq_worker.process.embedded import EmbeddedRedis
 
 pytestmark = pytest.mark.asyncio
@@ -90,7 +90,7 @@ async def test_a_failed_attempt_is_recorded_and_the_job_retried(site: Site, run:
     record = await _record(redis)
     assert record is not None
     assert [(attempt.status, attempt.http_status) for attempt in record.attempts] == [(FetchStatus.HTTP_ERROR, 503)]
-    assert 0 < await redis.ttl(KEY) <= RECORD_TTL_S
+    assert 0 < await redis.ttl(KEY) <= HISTORY_TTL_S
 
     result = await fetch_data({**run, "job_try": 2, "score": run["score"] + 1000}, FetchRequest(url=url))
 

@@ -14,7 +14,7 @@ from fetchq import FetchRequest, FetchStatus, Producer
 from fetchq.contract.wire import deserialize, serialize
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher, fetch_data
-from fetchq_worker.fetch.job import coroutine as job
+from fetchq_worker.fetch.job import coroutine
 from fetchq_worker.fetch.job.history import AttemptHistory, HistoryUnavailable, save_history
 from fetchq_worker.process.arq_settings import fetch_function
 from fetchq_worker.process.embedded import EmbeddedRedis
@@ -77,8 +77,8 @@ async def test_a_record_whose_writing_was_cut_off_ends_with_its_job(
                 await asyncio.Event().wait()
             raise HistoryUnavailable("the reply was lost")
 
-    monkeypatch.setattr(job, "save_history", save)
-    monkeypatch.setattr(job, "REDIS_DEFER_S", 0.01)
+    monkeypatch.setattr(coroutine, "save_history", save)
+    monkeypatch.setattr(coroutine, "REDIS_DEFER_S", 0.01)
     redis = embedded.client()
     url = site.serve("/", answer(status=503), answer(b"hello"))
     async with Producer(redis) as producer, asyncio.timeout(20):

@@ -1,4 +1,4 @@
-"""A fetch whose run was cut off, on the engine: by its worker's stop, and by its worker's death."""
+"""Fetch jobs whose run was cut off because their worker stopped or was killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fetchq.contract.wire import deserialize, serialize
 from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher
-from fetchq_worker.fetch.job.coroutine import MAX_CRASHES
+from fetchq_worker.fetch.job.crashes import MAX_CRASHES
 from fetchq_worker.fetch.job.history import AttemptHistory, save_history
 from fetchq_worker.process.arq_settings import fetch_function
 from fetchq_worker.process.embedded import EmbeddedRedis
@@ -37,7 +37,7 @@ NewClient = Callable[[], ArqRedis]
 
 @pytest.fixture(params=["embedded", "real"])
 def new_client(request: pytest.FixtureRequest) -> NewClient:
-    """Makes clients of the embedded Redis, then of a real one."""
+    """Makes clients, of the embedded Redis and of a real one."""
     if request.param == "embedded":
         embedded: EmbeddedRedis = request.getfixturevalue("embedded")
         return embedded.client
@@ -46,7 +46,7 @@ def new_client(request: pytest.FixtureRequest) -> NewClient:
 
 
 class Stalling:
-    """Answers nothing to its first visitor, and hello to those after."""
+    """Never responds to the first request, and with "hello" to those after it."""
 
     def __init__(self, site: Site) -> None:
         self.arrived = asyncio.Event()
@@ -57,7 +57,7 @@ class Stalling:
         await asyncio.Event().wait()
 
 
-def _worker(redis: ArqRedis, fetcher: Fetcher) -> Worker:
+def _worker(redis: ArqRedis, fetcher: Fetcher, **hooks: Any) -> Worker:
     """A worker on a client of its own, which it closes."""
     return Worker(
         [fetch_function()],
@@ -67,6 +67,7 @@ def _worker(redis: ArqRedis, fetcher: Fetcher) -> Worker:
         poll_delay=0.05,
         job_serializer=serialize,
         job_deserializer=deserialize,
+        **hooks,
     )
 
 
@@ -85,7 +86,7 @@ async def _after_a_stop(
     return result
 
 
-async def test_a_post_that_its_workers_stop_cut_off_ends_as_worker_lost(
+async def test_a_post_cut_off_by_a_stopping_worker_ends_as_worker_lost(
     new_client: NewClient, fetcher: Fetcher, site: Site
 ) -> None:
     stalling = Stalling(site)
@@ -99,7 +100,7 @@ async def test_a_post_that_its_workers_stop_cut_off_ends_as_worker_lost(
     assert len(site.visits) == 1
 
 
-async def test_a_get_that_its_workers_stop_cut_off_is_sent_again_and_no_try_is_counted(
+async def test_a_get_cut_off_by_a_stopping_worker_is_sent_again_and_its_try_is_not_counted(
     new_client: NewClient, fetcher: Fetcher, site: Site
 ) -> None:
     stalling = Stalling(site)
@@ -111,7 +112,7 @@ async def test_a_get_that_its_workers_stop_cut_off_is_sent_again_and_no_try_is_c
 
 
 async def _killed_worker(server: RedisServer, stalling: Stalling) -> None:
-    """Starts `fetchq worker`, and kills it as soon as its request has arrived."""
+    """Starts `fetchq worker`, and kills it when its request has arrived."""
     command = [sys.executable, "-c", "from fetchq_worker.cli import main; main()", "worker", "--redis", server.url]
     command += ["--allow-net", "127.0.0.0/8", "--lease-s", str(LEASE_S)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -125,7 +126,7 @@ async def _killed_worker(server: RedisServer, stalling: Stalling) -> None:
 @pytest.mark.parametrize(
     ("method", "statuses"), [("GET", ["WORKER_LOST", "OK"]), ("POST", ["WORKER_LOST"])], ids=["GET", "POST"]
 )
-async def test_a_fetch_whose_worker_was_killed_tells_of_it(
+async def test_the_result_of_a_fetch_whose_worker_was_killed_lists_the_lost_attempt(
     redis_server: RedisServer, fetcher: Fetcher, site: Site, method: str, statuses: list[str]
 ) -> None:
     stalling = Stalling(site)
@@ -143,9 +144,7 @@ async def test_a_fetch_whose_worker_was_killed_tells_of_it(
     assert len(site.visits) == len(statuses)
 
 
-async def test_attempts_that_are_recorded_are_no_crashes_however_many(
-    new_client: NewClient, fetcher: Fetcher, site: Site
-) -> None:
+async def test_failed_attempts_are_not_counted_as_crashes(new_client: NewClient, fetcher: Fetcher, site: Site) -> None:
     started: list[int] = []
 
     async def on_job_start(ctx: dict[str, Any]) -> None:
@@ -155,8 +154,7 @@ async def test_attempts_that_are_recorded_are_no_crashes_however_many(
     url = site.serve("/", *[answer(status=503)] * failures, answer(b"at last"))
     retry = RetryPolicy(max_tries=failures + 1, base_s=0.001, cap_s=0.001)
     redis = new_client()
-    worker = _worker(new_client(), fetcher)
-    worker.on_job_start = on_job_start
+    worker = _worker(new_client(), fetcher, on_job_start=on_job_start)
     async with Producer(redis) as producer, running(worker):
         result = await (await producer.enqueue(FetchRequest(url=url, retry=retry))).result(timeout_s=20)
     await redis.aclose()
@@ -164,13 +162,12 @@ async def test_attempts_that_are_recorded_are_no_crashes_however_many(
     assert started == [*range(1, failures + 2)]
 
 
-async def test_a_job_of_a_newer_version_that_was_often_lost_is_given_back_before_any_hook_and_uncounted(
+async def test_an_often_lost_job_of_a_newer_version_is_snoozed_before_any_hook_and_uncounted(
     new_client: NewClient, fetcher: Fetcher
 ) -> None:
-    hooks = AsyncMock()  # somebody else's coroutines
+    hooks = AsyncMock()  # a user's coroutines
     redis = new_client()
-    worker = _worker(new_client(), fetcher)
-    worker.on_job_start = worker.on_job_end = worker.after_job_end = hooks
+    worker = _worker(new_client(), fetcher, on_job_start=hooks, on_job_end=hooks, after_job_end=hooks)
     async with Producer(redis) as producer:
         keys = producer.keys
         job = await producer.enqueue_job("fetch_data", {"url": "http://a.test/", "v": 2})
@@ -184,13 +181,12 @@ async def test_a_job_of_a_newer_version_that_was_often_lost_is_given_back_before
 
 
 @pytest.mark.parametrize("starts", [2, MAX_CRASHES + 2])
-async def test_a_fetch_that_comes_too_late_calls_its_hooks_whichever_start_it_is(
+async def test_a_fetch_past_its_deadline_calls_its_hooks_at_any_start(
     new_client: NewClient, fetcher: Fetcher, starts: int
 ) -> None:
-    started, ended = AsyncMock(), AsyncMock()  # somebody else's coroutines
+    started, ended = AsyncMock(), AsyncMock()  # a user's coroutines
     redis = new_client()
-    worker = _worker(new_client(), fetcher)
-    worker.on_job_start, worker.on_job_end = started, ended
+    worker = _worker(new_client(), fetcher, on_job_start=started, on_job_end=ended)
     worker.ctx["outcomes"] = Counter()
     soon = datetime.now(UTC) + timedelta(seconds=0.1)
     failed = Attempt(started_at=soon, status=FetchStatus.HTTP_ERROR, http_status=503)
@@ -199,7 +195,7 @@ async def test_a_fetch_that_comes_too_late_calls_its_hooks_whichever_start_it_is
         await redis.set(producer.keys.retry + job.id, starts - 1)
         record = AttemptHistory(attempts=(failed,) * (starts - 1))
         await save_history(redis, producer.keys.attempts + job.id, record)
-        await asyncio.sleep(0.2)  # the deadline itself is what is tested
+        await asyncio.sleep(0.2)  # until the deadline has passed
         async with running(worker):
             result = await job.result(timeout_s=10)
     await redis.aclose()

@@ -20,7 +20,7 @@ from fetchq.contract.wire import deserialize, serialize
 from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher
-from fetchq_worker.fetch.job import coroutine as job
+from fetchq_worker.fetch.job import clock
 from fetchq_worker.politeness.gate import FetchGate
 from fetchq_worker.process.arq_settings import fetch_function
 
@@ -41,8 +41,8 @@ def wrong_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
             return datetime.now(tz) + wrong_by
 
     monkeypatch.setattr(time, "time", lambda: right() + wrong_by.total_seconds())
-    monkeypatch.setattr(job, "time", lambda: right() + wrong_by.total_seconds())
-    monkeypatch.setattr(job, "datetime", Clock)
+    monkeypatch.setattr(clock, "time", lambda: right() + wrong_by.total_seconds())
+    monkeypatch.setattr(clock, "datetime", Clock)
     return wrong_by
 
 

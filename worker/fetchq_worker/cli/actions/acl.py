@@ -12,9 +12,7 @@ from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.settings import Settings
 
 
-async def show_acl(
-    roles: Sequence[str], user: str | None, namespace: str, durability: str, settings: Settings
-) -> ExitStatus:
+async def show_acl(roles: Sequence[str], user: str | None, durability: str, settings: Settings) -> ExitStatus:
     """Prints one `ACL SETUSER` command a role; with `user`, one for a user who has all of them."""
     try:
         chosen = [Role(role) for role in dict.fromkeys(roles)] or list(Role)
@@ -23,7 +21,7 @@ async def show_acl(
     if durability not in set(Durability):
         raise CommandFailed(f"--durability is one of {', '.join(Durability)}", ExitStatus.USAGE)
     level = Durability(durability)
-    keys = Keys(queue=settings.queue, namespace=namespace)
+    keys = Keys(queue=settings.queue, namespace=settings.namespace)
     if user is not None:
         sys.stdout.write(f"{acl_rule(user, chosen, keys, level)}\n")
     else:

@@ -13,14 +13,14 @@ import msgspec
 
 from fetchq import DeadLetter, DeadLetterNotFound, FetchStatus, RetryOutcome
 from fetchq.client.dead_letters import DeadFilter
-from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.progress import make_progress
-from fetchq_worker.cli.terminal.run import say
+from fetchq_worker.cli.terminal.redis_client import reached_producer
+from fetchq_worker.cli.terminal.run import print_error
+from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 from .dead_letter_line import ListLine, line_of, sheet_of
-from .redis_client import reached_producer
 
 _AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -62,7 +62,7 @@ async def show_letter(job_id: str, secrets: bool, payload: bool, settings: Setti
     if payload:
         sys.stdout.buffer.write(letter.payload)
         if not letter.whole:
-            say(_what_is_missing(letter))
+            print_error(_what_is_missing(letter))
     else:
         sheet = _encoder.encode(sheet_of(letter, secrets=secrets))
         sys.stdout.buffer.write(msgspec.json.format(sheet, indent=2) + b"\n")

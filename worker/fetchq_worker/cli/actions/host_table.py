@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fetchq import HostState
-from fetchq_worker.cli.bulk.summary import printable
+from fetchq_worker.cli.terminal.text import printable
 
 _HEAD = ("host", "waiting", "due", "running", "next turn", "last outcome")
 

@@ -28,13 +28,12 @@ from fetchq import (
 from fetchq.client.write_policy import WriteOptions
 from fetchq.contract.wire import UNREADABLE
 from fetchq_worker.cli.bulk.result_line import BodyFolder, encode_line
-from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.bulk.url_lines import read_lines
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
-from fetchq_worker.cli.terminal.run import say
+from fetchq_worker.cli.terminal.redis_client import reached_producer
+from fetchq_worker.cli.terminal.run import print_error
+from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
-
-from .redis_client import ANSWER_S, reached_producer
 
 ENQUEUE_BATCH: Final = 1000
 _MAX_COMPLAINTS: Final = 10
@@ -103,10 +102,10 @@ async def enqueue(
                         except InvalidRequest as problem:
                             complaints += 1
                             if complaints <= _MAX_COMPLAINTS:
-                                say(f"left out: {problem}")
+                                print_error(f"left out: {problem}")
                     await _enqueue(producer, requests)
     if complaints > _MAX_COMPLAINTS:
-        say(f"left out {complaints:,} lines in all")
+        print_error(f"left out {complaints:,} lines in all")
     return ExitStatus.USAGE if complaints else ExitStatus.OK
 
 
@@ -116,7 +115,7 @@ async def show_result(
     """Prints a result as JSON, or with `raw` its body alone, as it came. `timeout_s` is for Redis's answer too."""
     folder = BodyFolder(Path(bodies)) if bodies is not None else None
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
-    answer_s = ANSWER_S if timeout_s is None else min(ANSWER_S, max(timeout_s, _LEAST_ANSWER_S))
+    answer_s = None if timeout_s is None else max(timeout_s, _LEAST_ANSWER_S)
     async with reached_producer(settings, answer_s=answer_s) as producer:
         job = producer.job(job_id)
         left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
@@ -130,7 +129,7 @@ async def show_result(
             return ExitStatus.OK
     sys.stdout.buffer.write(result.body if raw else encode_line(result.url, result, folder))
     if not result.ok:
-        say(f"{result.status}: {result.error or f'HTTP {result.http_status}'}")
+        print_error(f"{result.status}: {result.error or f'HTTP {result.http_status}'}")
         return ExitStatus.FAILED
     return ExitStatus.OK
 
@@ -161,7 +160,7 @@ async def _cancel_all(tag: str | None, host: str | None, settings: Settings) -> 
             total.update(counts)
             if time.monotonic() - seen_at >= PROGRESS_S:
                 seen_at = time.monotonic()
-                say(f"{total.total():,} jobs so far")
+                print_error(f"{total.total():,} jobs so far")
     cancelled, requested = total[CancelOutcome.CANCELLED], total[CancelOutcome.REQUESTED]
     sys.stdout.write(f"{cancelled} cancelled, {requested} running and told to stop\n")
     return ExitStatus.OK

@@ -8,12 +8,11 @@ import msgspec
 
 from fetchq import HostLimits
 from fetchq.client.limits import DEFAULT_CONCURRENCY, name_of
-from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
-from fetchq_worker.cli.terminal.run import say
+from fetchq_worker.cli.terminal.redis_client import reached_producer
+from fetchq_worker.cli.terminal.run import print_error
+from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
-
-from .redis_client import reached_producer
 
 
 async def set_limits(host: str, wanted: HostLimits, settings: Settings) -> ExitStatus:
@@ -44,7 +43,7 @@ async def show_limits(host: str | None, as_json: bool, settings: Settings) -> Ex
     elif limits:
         _print(limits)
     else:
-        say(f"nothing is set: each host has up to {DEFAULT_CONCURRENCY} fetches at a time")
+        print_error(f"nothing is set: each host has up to {DEFAULT_CONCURRENCY} fetches at a time")
     return ExitStatus.OK
 
 

@@ -13,12 +13,12 @@ from fetchq.inspect.queue import QueueState, read_queue_state
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
-from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.redis_client import ANSWER_S, reached_producer, wait_for_answer
+from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 from .host_table import host_lines
-from .redis_client import ANSWER_S, reached_producer, wait_for_answer
 
 
 class _Status(QueueState, frozen=True, kw_only=True):
@@ -37,9 +37,11 @@ async def _read_status(settings: Settings, top_hosts: int = 0) -> _Status:
     hosts: tuple[HostState, ...] | msgspec.UnsetType = msgspec.UNSET
     try:
         await wait_for_answer(redis)
-        state = await read_queue_state(redis, Keys(queue=settings.queue))
+        state = await read_queue_state(redis, Keys(queue=settings.queue, namespace=settings.namespace))
         if top_hosts:
-            hosts = tuple(await Producer(redis, queue=settings.queue).hosts(top=top_hosts))
+            hosts = tuple(
+                await Producer(redis, queue=settings.queue, namespace=settings.namespace).hosts(top=top_hosts)
+            )
     finally:
         await redis.aclose()
     return _Status(redis=str(address), hosts=hosts, **msgspec.structs.asdict(state))

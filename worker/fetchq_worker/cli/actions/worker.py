@@ -22,29 +22,29 @@ from fetchq.store.connection import connect
 from fetchq.store.errors import translated
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
+from fetchq_worker.cli.terminal.redis_client import wait_for_answer
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
-from fetchq_worker.process.gc_tuning import settle_in
+from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.process.supervisor import SUPERVISED_ENV, Supervisor, stop_with_supervisor
 from fetchq_worker.settings import ENV_PREFIX, Settings
-
-from .redis_client import wait_for_answer
 
 _log = logging.getLogger("fetchq.worker")
 
 _OPTION_OF: Final = {
     "queue": "queue_name",
+    "namespace": "namespace",
     "concurrency": "max_jobs",
     "grace_s": "job_completion_wait",
     "lease_s": "lease_s",
     "dead_letter_ttl_s": "dead_letter_ttl_s",
 }
-"""What a flag is called among the worker's own arguments."""
+"""Settings by the name of the worker's argument."""
 
 
 async def work(settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings) -> ExitStatus:
-    """Runs one worker here, or several in processes of their own; see `_work`."""
+    """Runs one worker in this process, or several in child processes; see `_work`."""
     configure_logs("INFO", each_job=settings.verbose)
     if settings.processes == 1 or SUPERVISED_ENV in os.environ:
         stop_with_supervisor()
@@ -54,14 +54,16 @@ async def work(settings_name: str | None, burst: bool, flags: Mapping[str, Any],
 
 
 async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings) -> ExitStatus:
-    """Returns after SIGTERM or SIGINT, or with `burst` when the queue is empty. Raises `RedisUnavailable` at the start.
+    """Returns after SIGTERM or SIGINT, or with `burst` when the queue is empty.
 
-    `flags` are the settings that stand on the command line: they outrank those of the class that `settings_name` names.
-    Once it runs, the worker outlives Redis's absence.
+    `flags` are the settings given on the command line: they outrank those of the class that `settings_name` names.
+    Raises `RedisUnavailable` at the start; a worker that runs waits for a lost Redis.
     """
     options: dict[str, Any] = {"burst": burst}
     if settings_name is None:
-        settings_class = worker_settings(settings=settings, redis_pool=None)  # ours goes where arq's cannot
+        settings_class = worker_settings(
+            settings=settings, redis_pool=None
+        )  # no redis_settings: arq cannot express all addresses
         address = RedisAddress.parse(settings.redis_url)
     else:
         _into_environment(flags)
@@ -69,14 +71,14 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
         address = _address_of(settings_class, settings, given="redis_url" in flags)
         options |= {_OPTION_OF[name]: getattr(settings, name) for name in flags if name in _OPTION_OF}
         if "dead_letters" in flags or "dead_letter_max" in flags:
-            options["dead_letter_max"] = settings.kept_letters
+            options["dead_letter_max"] = settings.max_dead_letters
     if "job_completion_wait" in options:
         options["job_completion_wait"] = math.ceil(options["job_completion_wait"])
     redis = connect(address, redis_class=ArqRedis)
     try:
         await wait_for_answer(redis)
         worker = make_worker(settings_class, redis, **options)
-        settle_in()
+        tune_gc()
         _log.info(
             "worker.started id=%s queue=%s concurrency=%d redis=%s",
             worker.id,
@@ -86,7 +88,7 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
         )
         try:
             await worker.async_run()
-        except RedisError:  # only before it has begun to work; after that it bears with Redis
+        except RedisError:  # raised only before the worker has begun to claim
             with translated(redis):
                 raise
         except asyncio.CancelledError:
@@ -106,7 +108,7 @@ def _counts(worker: Worker) -> str:
 
 
 def load_settings_class(name: str) -> type:
-    """The class that `module:Class` names, the working directory being searched first; raises `CommandFailed`."""
+    """The class that `module:Class` names; the working directory is searched first. Raises `CommandFailed`."""
     module_name, _, class_name = name.partition(":")
     if not module_name or not class_name:
         raise CommandFailed(f"--settings takes module:Class, not {name!r}", ExitStatus.USAGE)
@@ -117,7 +119,7 @@ def load_settings_class(name: str) -> type:
         found = getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as problem:
         if not f"{module_name}.".startswith(f"{problem.name}."):
-            raise  # the module is there; one that it imports is not
+            raise  # the module exists; one that it imports does not
         raise CommandFailed(f"--settings: there is no module {module_name!r} here", ExitStatus.USAGE) from problem
     except AttributeError as problem:
         raise CommandFailed(f"--settings: {module_name} has no {class_name!r}", ExitStatus.USAGE) from problem
@@ -127,14 +129,14 @@ def load_settings_class(name: str) -> type:
 
 
 def _into_environment(flags: Mapping[str, Any]) -> None:
-    """Lets the class, which reads its settings from the environment as it is made, see the flags too."""
+    """Copies the flags to `FETCHQ_*`, which the class reads when its module is imported."""
     for name in flags.keys() & set(Settings.__struct_fields__):
         value = flags[name]
         os.environ[ENV_PREFIX + name.upper()] = " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _address_of(settings_class: type, settings: Settings, *, given: bool) -> RedisAddress:
-    """Where the class says that Redis is, unless the command line says so."""
+    """The address of Redis: the command line's if `given`, else that of the class."""
     theirs = vars(settings_class).get("redis_settings")
     if given or not isinstance(theirs, RedisSettings):
         return RedisAddress.parse(settings.redis_url)

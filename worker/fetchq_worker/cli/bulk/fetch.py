@@ -22,7 +22,7 @@ from fetchq.store.errors import translated
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.cli.terminal.progress import Progress, make_progress
-from fetchq_worker.cli.terminal.run import on_stop_signal, say
+from fetchq_worker.cli.terminal.run import on_stop_signal, print_error
 from fetchq_worker.settings import Settings
 
 from .fetch_run import FetchRun
@@ -32,7 +32,7 @@ from .result_file import LineSink, ResultFile, StdoutLines
 from .result_line import BodyFolder
 from .url_lines import count_lines, read_lines
 
-FIRST_COOLING_S: Final = 1.0
+FIRST_COOLDOWN_S: Final = 1.0
 """As the first wait before a retry."""
 
 
@@ -85,7 +85,7 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
 def _for_a_terminal(settings: Settings) -> Settings:
     """A host that is busy is left alone for moments only, one that is gone not at all: somebody waits for the end."""
     return msgspec.structs.replace(
-        settings, cooling_s=FIRST_COOLING_S, max_cooling_s=MAX_RETRY_AFTER_S, circuit_breaker=False
+        settings, cooldown_s=FIRST_COOLDOWN_S, max_cooldown_s=MAX_RETRY_AFTER_S, circuit_breaker=False
     )
 
 
@@ -95,7 +95,7 @@ def _open_sink(options: FetchOptions, requests: RequestSource) -> LineSink:
         return StdoutLines()
     file = ResultFile(path, resume=options.resume)
     try:
-        for line in file.mend():
+        for line in file.truncate_partial_line():
             requests.skip(line.url, ok=line.ok)
     except BaseException:
         file.close()
@@ -138,7 +138,7 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, requ
         if not quiet:
             _sum_up(run, requests, ended_s - started_s)
     if stopped_by is not None:
-        say(f"stopped; {_how_to_go_on(options)}")
+        print_error(f"stopped; {_how_to_go_on(options)}")
         return ExitStatus.INTERRUPTED if stopped_by is signal.SIGINT else ExitStatus.TERMINATED
     return ExitStatus.FAILED if run.summary.failed else ExitStatus.OK
 
@@ -176,7 +176,7 @@ async def _show(progress: Progress, run: FetchRun, requests: RequestSource, at_m
     while True:
         total = at_most
         if run.read_to_end:
-            total = requests.taken
+            total = requests.count
         elif at_most is not None:
             total = at_most - requests.duplicates - requests.done_before
         progress.show(run.summary, total)
@@ -194,7 +194,7 @@ def _sum_up(run: FetchRun, requests: RequestSource, elapsed_s: float) -> None:
     parts += [f"{requests.duplicates:,} listed twice and fetched once"] if requests.duplicates else []
     parts += [f"{requests.done_before:,} done by an earlier run"] if requests.done_before else []
     parts += [f"{requests.failed_before:,} failed in an earlier run"] if requests.failed_before else []
-    say(", ".join(parts))
+    print_error(", ".join(parts))
 
 
 def _how_to_go_on(options: FetchOptions) -> str:

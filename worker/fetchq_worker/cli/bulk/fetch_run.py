@@ -56,7 +56,7 @@ class FetchRun:
     ) -> None:
         self._producer = producer
         self._redis = redis
-        self._intake = requests
+        self._requests = requests
         self._sink = sink
         self._bodies = bodies
         self._window = max(MIN_WINDOW, WINDOW_PER_SLOT * concurrency)
@@ -64,12 +64,12 @@ class FetchRun:
         self._arrived: list[Arrived] = []
         self._unwritten_bytes = 0
         self._failure: FetchqError | None = None
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._room = asyncio.Event()
         self.summary: Final = Summary()
         self.read_to_end = False
-        """Whether the whole list has been read, so that `requests.taken` is the number of all."""
+        """Whether the whole list has been read, so that `requests.count` is the number of all."""
 
     def __repr__(self) -> str:
         return f"<FetchRun in_flight={len(self._in_flight)} done={self.summary.done}>"
@@ -77,7 +77,7 @@ class FetchRun:
     def stop(self) -> None:
         """Ends `run` as soon as what has come is written; safe to call from a signal handler of the loop."""
         self._stop_asked.set()
-        self._stir.set()
+        self._wakeup.set()
 
     async def run(self, lines: AsyncIterable[list[str]]) -> None:
         """Returns when every URL has its line, or after `stop`.
@@ -86,11 +86,11 @@ class FetchRun:
         had come before is written.
         """
         feeder = asyncio.create_task(self._feed(lines), name="fetchq-feed")
-        feeder.add_done_callback(lambda _: self._stir.set())
+        feeder.add_done_callback(lambda _: self._wakeup.set())
         try:
             while not self._stop_asked.is_set():
-                await self._stir.wait()
-                self._stir.clear()
+                await self._wakeup.wait()
+                self._wakeup.clear()
                 await self._write_arrived()
                 if self._failure is not None:
                     raise self._failure
@@ -116,7 +116,7 @@ class FetchRun:
     async def _feed(self, lines: AsyncIterable[list[str]]) -> None:
         async for batch in lines:
             for start in range(0, len(batch), ENQUEUE_BATCH):
-                wanted = self._intake.take(batch[start : start + ENQUEUE_BATCH])
+                wanted = self._requests.parse(batch[start : start + ENQUEUE_BATCH])
                 await self._wait_for_room(len(wanted))
                 await self._enqueue(wanted)
         self.read_to_end = True
@@ -150,7 +150,7 @@ class FetchRun:
             outcome = FetchResult(id=job_id, url=url, status=FetchStatus.INTERNAL_ERROR, error=error)
         else:
             self._failure = problem if isinstance(problem, FetchqError) else FetchqError(str(problem))
-            self._stir.set()
+            self._wakeup.set()
             return
         self._producer.results.unwatch(job_id)
         self._take_in(self._in_flight.pop(job_id), job_id, outcome)
@@ -158,7 +158,7 @@ class FetchRun:
     def _take_in(self, url: str, job_id: str, outcome: bytes | FetchResult) -> None:
         self._arrived.append((url, job_id, outcome))
         self._unwritten_bytes += len(outcome) if isinstance(outcome, bytes) else 0
-        self._stir.set()
+        self._wakeup.set()
 
     async def _write_arrived(self) -> None:
         arrived, self._arrived = self._arrived, []

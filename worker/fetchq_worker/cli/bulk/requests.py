@@ -58,7 +58,7 @@ class RequestSource:
         self._request("http://localhost/")  # checks the limits before any line is read
         self._seen = UrlSet()
         self._done = UrlSet()
-        self.taken = 0
+        self.count = 0
         self.duplicates = 0
         self.done_before = 0
         self.failed_before = 0
@@ -69,7 +69,7 @@ class RequestSource:
         self._done.add(_identity(url))
         self.failed_before += not ok
 
-    def take(self, lines: list[str]) -> list[Wanted]:
+    def parse(self, lines: list[str]) -> list[Wanted]:
         """What is new in `lines`."""
         wanted: list[Wanted] = []
         for line in lines:
@@ -84,7 +84,7 @@ class RequestSource:
                 self.done_before += 1
             else:
                 wanted.append(Wanted(line, request))
-        self.taken += len(wanted)
+        self.count += len(wanted)
         return wanted
 
     def _request(self, url: str) -> FetchRequest:

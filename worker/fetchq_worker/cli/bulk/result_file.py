@@ -77,8 +77,8 @@ class ResultFile:
             raise CommandFailed(f"cannot open {path}: {why}", ExitStatus.USAGE) from problem
         try:
             state = os.fstat(self._fd)
-            self._mendable = stat.S_ISREG(state.st_mode)
-            self._end = state.st_size if self._mendable else 0
+            self._is_regular = stat.S_ISREG(state.st_mode)
+            self._end = state.st_size if self._is_regular else 0
             self._lock()
             self._refuse(found=bool(self._end), resume=resume)
         except BaseException:
@@ -94,12 +94,12 @@ class ResultFile:
     def __repr__(self) -> str:
         return f"<ResultFile {self._path} {self._end} bytes>"
 
-    def mend(self) -> Iterator[WrittenLine]:
+    def truncate_partial_line(self) -> Iterator[WrittenLine]:
         """The lines that are there. What follows the last line end is cut off: a kill came in the middle of it.
 
         Raises `CommandFailed`, and changes nothing, when a line is not one of results.
         """
-        if not self._mendable:
+        if not self._is_regular:
             return
         end = 0
         with open(self._fd, "rb", closefd=False) as file:
@@ -120,11 +120,11 @@ class ResultFile:
     def write(self, lines: bytes) -> None:
         rest = memoryview(lines)
         try:
-            os.lseek(self._fd, self._end, os.SEEK_SET) if self._mendable else None
+            os.lseek(self._fd, self._end, os.SEEK_SET) if self._is_regular else None
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as problem:
-            if self._mendable:
+            if self._is_regular:
                 self._cut(self._end + _whole_lines(lines[: len(lines) - len(rest)]))
             raise cannot_write(str(self._path), problem) from problem
         self._end += len(lines)
@@ -141,7 +141,7 @@ class ResultFile:
             )
 
     def _lock(self) -> None:
-        if sys.platform == "win32" or not self._mendable:
+        if sys.platform == "win32" or not self._is_regular:
             return
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

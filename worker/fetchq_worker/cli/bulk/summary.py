@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from fetchq import FetchResult, FetchStatus
+from fetchq_worker.cli.terminal.text import duration_text, printable
 
 _BUCKETS_PER_DOUBLING: Final = 16
 """A quantile is at most 2.2 % off."""
@@ -100,14 +101,3 @@ def latency_of(result: FetchResult) -> float | None:
     if result.timing.total_s is not None:
         return result.timing.total_s
     return result.attempts[-1].duration_s if result.attempts else None
-
-
-def printable(text: str) -> str:
-    """`text` with nothing that a terminal would act on."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def duration_text(duration_s: float | None) -> str:
-    if duration_s is None:
-        return ""
-    return f"{duration_s * 1000:.0f} ms" if duration_s < 1 else f"{duration_s:.1f} s"

@@ -1,4 +1,4 @@
-"""`fetchq acl`: its options. What it does stands in `acl`."""
+"""`fetchq acl`: its options. `cli.actions.acl` runs it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from .options import Queue
+from .options import Where, queue_options_without_redis
 from .start import start
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
+@queue_options_without_redis
 def acl(
     roles: Annotated[list[str] | None, typer.Argument(metavar="[producer] [worker] [operator]", hidden=True)] = None,
     user: Annotated[
@@ -20,20 +21,20 @@ def acl(
         typer.Option(
             "--user",
             metavar="NAME",
-            help="One Redis user with all of these rights.",
-            show_default="one a role: fetchq-producer, ...",
+            help="One Redis user with all of the rights.",
+            show_default="one user a role: fetchq-producer, ...",
         ),
     ] = None,
-    namespace: Annotated[
-        str, typer.Option("--namespace", metavar="TEXT", help="What stands in front of every key name.")
-    ] = "",
     durability: Annotated[
         str,
-        typer.Option("--durability", metavar="LEVEL", help="What producers ask of their writes: fsync, replicated."),
+        typer.Option(
+            "--durability", metavar="LEVEL", help="Durability that producers ask for: memory, fsync, replicated."
+        ),
     ] = "memory",
-    queue: Queue = "arq:queue",
+    *,
+    where: Where,
 ) -> None:
-    """Print the least rights that Redis users need as producer, worker or operator, as ACL commands for redis-cli."""
+    """Print ACL commands that give Redis users the rights of a producer, worker or operator, and no others."""
     from fetchq_worker.cli.actions.acl import show_acl as command
 
-    start(command, roles or (), user, namespace, durability, queue=queue)
+    start(command, roles or (), user, durability, **where)

@@ -1,4 +1,4 @@
-"""`fetchq dead`: its commands and options. What they do stands in `dead`."""
+"""`fetchq dead`: its commands and their options. `cli.actions.dead_letters` runs them."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ from typing import Annotated
 
 import typer
 
-from .options import Queue, Redis
+from .options import Where, queue_options
 from .start import start
 
 app = typer.Typer(
-    help="Look at the jobs that failed for good, run them again, or throw them away.",
+    help="List the jobs that failed for good, retry or delete them.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)]
 Status = Annotated[
-    str | None, typer.Option("--status", metavar="NAME", help="Those that ended so, such as TIMEOUT or WORKER_LOST.")
+    str | None, typer.Option("--status", metavar="NAME", help="Jobs with this outcome, such as TIMEOUT or WORKER_LOST.")
 ]
-Host = Annotated[str | None, typer.Option("--host", metavar="NAME", help="Those whose URL has this host.")]
-Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Those with this tag.")]
+Host = Annotated[str | None, typer.Option("--host", metavar="NAME", help="Jobs whose URL has this host.")]
+Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Jobs with this tag.")]
 OlderThan = Annotated[
     str | None,
-    typer.Option("--older-than", metavar="AGE", help="Those that died longer ago, such as 90s, 15m, 6h, 2d or 1w."),
+    typer.Option(
+        "--older-than", metavar="AGE", help="Jobs that failed longer ago than this, such as 90s, 15m, 6h, 2d or 1w."
+    ),
 ]
-NewerThan = Annotated[str | None, typer.Option("--newer-than", metavar="AGE", help="Those that died less long ago.")]
-Everything = Annotated[bool, typer.Option("--all", help="All of the queue's.")]
+NewerThan = Annotated[
+    str | None, typer.Option("--newer-than", metavar="AGE", help="Jobs that failed less long ago than this.")
+]
+Everything = Annotated[bool, typer.Option("--all", help="All dead letters of the queue.")]
 
 
 @app.command("list")
+@queue_options
 def list_(
     status: Status = None,
     host: Host = None,
@@ -37,36 +42,38 @@ def list_(
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="The newest N alone.", show_default="all", min=1)
+        int | None, typer.Option("--limit", metavar="N", help="The newest N only.", show_default="all", min=1)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON each.")] = False,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON each.")] = False,
+    *,
+    where: Where,
 ) -> None:
-    """List dead letters, newest first: id, when it died, how it ended, what was asked for, and why."""
+    """List dead letters, newest first: id, time of failure, outcome, URL or function, and error."""
     from fetchq_worker.cli.actions.dead_letters import list_letters as command
 
     wanted = _wanted(status, host, tag, older_than, newer_than)
-    start(command, wanted, limit, as_json, redis_url=redis_url, queue=queue)
+    start(command, wanted, limit, as_json, **where)
 
 
 @app.command()
+@queue_options
 def show(
     job_id: Annotated[str, typer.Argument(metavar="ID", hidden=True)],
     secrets: Annotated[
-        bool, typer.Option("--secrets", help="Show the values of headers such as Authorization and Cookie too.")
+        bool, typer.Option("--secrets", help="Show the values of headers such as Authorization and Cookie.")
     ] = False,
-    payload: Annotated[bool, typer.Option("--payload", help="Print the job's bytes alone, as they came.")] = False,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
+    payload: Annotated[bool, typer.Option("--payload", help="Print only the job's payload, unchanged.")] = False,
+    *,
+    where: Where,
 ) -> None:
-    """Print all that is kept of the job ID as JSON: its request, its attempts and its error."""
+    """Print the dead letter of job ID as JSON: its request, its attempts and its error."""
     from fetchq_worker.cli.actions.dead_letters import show_letter as command
 
-    start(command, job_id, secrets, payload, redis_url=redis_url, queue=queue)
+    start(command, job_id, secrets, payload, **where)
 
 
 @app.command()
+@queue_options
 def retry(
     job_ids: Ids = None,
     status: Status = None,
@@ -75,21 +82,22 @@ def retry(
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     everything: Everything = False,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
+    *,
+    where: Where,
 ) -> None:
-    """Put jobs back on the queue, by ID or many at once; they keep their ids.
+    """Enqueue jobs again, by ID or by filter; they keep their ids.
 
-    Their tries begin anew, their old results are gone, and a deadline that they had is lifted. Exit status: 0 all well;
-    1 some could not be put back; 2 wrong usage; 3 there is no Redis, or it refuses.
+    Their attempts are counted from zero, their results are deleted, and their deadlines no longer apply. Exit status:
+    0 success; 1 some could not be enqueued; 2 wrong usage; 3 Redis is missing or refuses commands.
     """
     from fetchq_worker.cli.actions.dead_letters import retry as command
 
     wanted = _wanted(status, host, tag, older_than, newer_than)
-    start(command, job_ids or (), wanted, everything, redis_url=redis_url, queue=queue)
+    start(command, job_ids or (), wanted, everything, **where)
 
 
 @app.command()
+@queue_options
 def purge(
     job_ids: Ids = None,
     status: Status = None,
@@ -98,19 +106,19 @@ def purge(
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     everything: Everything = False,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
+    *,
+    where: Where,
 ) -> None:
-    """Throw dead letters away for good, by ID or many at once."""
+    """Delete dead letters, by ID or by filter."""
     from fetchq_worker.cli.actions.dead_letters import purge as command
 
     wanted = _wanted(status, host, tag, older_than, newer_than)
-    start(command, job_ids or (), wanted, everything, redis_url=redis_url, queue=queue)
+    start(command, job_ids or (), wanted, everything, **where)
 
 
 def _wanted(
     status: str | None, host: str | None, tag: str | None, older_than: str | None, newer_than: str | None
 ) -> dict[str, str]:
-    """The filters that were given, as they were typed."""
+    """The filters that were given, as text."""
     given = {"status": status, "host": host, "tag": tag, "older_than": older_than, "newer_than": newer_than}
     return {name: text for name, text in given.items() if text is not None}

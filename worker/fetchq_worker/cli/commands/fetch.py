@@ -1,4 +1,4 @@
-"""`fetchq fetch`: its options. What it does stands in `fetch`."""
+"""`fetchq fetch`: its options. `cli.bulk.fetch` runs it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .options import (
     FromFile,
     MaxBytes,
     MaxTries,
-    OwnRedis,
     PerHost,
     PriorityOption,
     Proxy,
-    Queue,
     Timeout,
     TLSCAFile,
     Urls,
     UserAgent,
+    Where,
+    queue_options_or_private_server,
 )
 from .start import start
 
@@ -33,6 +33,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
+@queue_options_or_private_server
 def fetch(
     urls: Urls = None,
     from_file: FromFile = None,
@@ -43,7 +44,7 @@ def fetch(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the --out of an earlier run: fetch what it lacks.")
+        bool, typer.Option("--resume", help="Continue the --out of an earlier run: fetch what it lacks.")
     ] = False,
     bodies: Bodies = None,
     concurrency: Concurrency = 100,
@@ -60,15 +61,16 @@ def fetch(
     credentials_file: CredentialsFile = "",
     tls_ca_file: TLSCAFile = "",
     priority: PriorityOption = "default",
-    no_robots: Annotated[bool, typer.Option("--no-robots", help="Fetch what a robots.txt forbids, too.")] = False,
-    redis_url: OwnRedis = None,
-    queue: Queue = "arq:queue",
+    no_robots: Annotated[
+        bool, typer.Option("--no-robots", help="Fetch URLs that a robots.txt disallows, too.")
+    ] = False,
+    *,
+    where: Where,
 ) -> None:
-    """Fetch each URL, and those of a file, all in one process.
+    """Fetch each URL, and those of a file; no Redis and no worker are needed.
 
-    Results are written as they come. Exit status: 0 all well; 1 some fetch failed, in
-    the run that --resume goes on with too; 2 wrong usage; 3 there is no Redis, or it cannot serve: it refuses, is full,
-    or would drop jobs.
+    Results are written as they arrive. Exit status: 0 all fetches succeeded; 1 some failed, in this run or in the one
+    that --resume continues; 2 wrong usage; 3 Redis is missing, refuses commands, is full, or is set up to evict keys.
     """
     from fetchq_worker.cli.bulk.fetch import FetchOptions
     from fetchq_worker.cli.bulk.fetch import fetch as command
@@ -80,7 +82,7 @@ def fetch(
         out=out,
         resume=resume,
         bodies=bodies,
-        embedded=redis_url is None,
+        embedded=where["redis_url"] is None,
         per_host=per_host,
         limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
         manner=FetchManner(
@@ -90,8 +92,8 @@ def fetch(
     start(
         command,
         options,
-        redis_url=redis_url,
-        queue=queue,
+        fast_loop=True,
+        **where,
         concurrency=concurrency,
         allow_net=allow_net,
         allow_port=allow_port,

@@ -1,4 +1,4 @@
-"""The commands about single jobs: enqueue, result and cancel. What they do stands in `jobs`."""
+"""`fetchq enqueue`, `result` and `cancel`: their options. `cli.actions.jobs` runs them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .options import (
     MaxTries,
     PriorityOption,
     Proxy,
-    Queue,
-    Redis,
     Timeout,
     Urls,
+    Where,
+    queue_options,
 )
 from .start import start
 
@@ -27,6 +27,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
+@queue_options
 def enqueue(
     urls: Urls = None,
     from_file: FromFile = None,
@@ -53,18 +54,18 @@ def enqueue(
     cookies: Cookies = False,
     cache: Annotated[bool, typer.Option("--cache", help="Use the HTTP cache that the workers share.")] = False,
     no_verify_tls: Annotated[
-        bool, typer.Option("--no-verify-tls", help="Trust any certificate, where the worker allows that.")
+        bool, typer.Option("--no-verify-tls", help="Accept any certificate, if the worker allows it.")
     ] = False,
     priority: PriorityOption = "default",
     limit_key: LimitKey = None,
-    robots: Annotated[bool, typer.Option("--robots", help="Ask each origin's robots.txt first.")] = False,
+    robots: Annotated[bool, typer.Option("--robots", help="Obey each origin's robots.txt.")] = False,
     etag: Annotated[
         str | None,
-        typer.Option("--etag", metavar="TEXT", help="The ETag of a copy at hand."),
+        typer.Option("--etag", metavar="TEXT", help="ETag of the copy you have."),
     ] = None,
     last_modified: Annotated[
         str | None,
-        typer.Option("--last-modified", metavar="DATE", help="The Last-Modified of a copy at hand."),
+        typer.Option("--last-modified", metavar="DATE", help="Last-Modified of the copy you have."),
     ] = None,
     timeout: Timeout = 30.0,
     max_bytes: MaxBytes = 4_194_304,
@@ -72,12 +73,14 @@ def enqueue(
     max_tries: MaxTries = 3,
     retry_non_idempotent: Annotated[
         bool,
-        typer.Option("--repeat-unsafe", help="Send a POST or PATCH again after it may have arrived, with one key."),
+        typer.Option(
+            "--retry-non-idempotent", help="Retry a POST or PATCH that may have arrived, with an Idempotency-Key."
+        ),
     ] = False,
-    delay_s: Annotated[float, typer.Option("--delay-s", metavar="S", help="Run it this much later.")] = 0.0,
+    delay_s: Annotated[float, typer.Option("--delay-s", metavar="S", help="Start it after this time.")] = 0.0,
     deadline_s: Annotated[
         float | None,
-        typer.Option("--deadline-s", metavar="S", help="Do not start it later than this."),
+        typer.Option("--deadline-s", metavar="S", help="Do not start it after this time."),
     ] = None,
     key: Annotated[
         str | None,
@@ -96,7 +99,7 @@ def enqueue(
         typer.Option(
             "--durability",
             metavar="memory|fsync|replicated",
-            help="What must hold the jobs before their ids are printed.",
+            help="Where the jobs must be stored before their ids are printed.",
         ),
     ] = "memory",
     replicas: Annotated[
@@ -107,28 +110,32 @@ def enqueue(
     ] = None,
     durable_timeout_s: Annotated[
         float,
-        typer.Option("--durable-timeout-s", metavar="S", help="How long the disk or the replicas may take."),
+        typer.Option("--durable-timeout-s", metavar="S", help="Longest wait for the disk or the replicas."),
     ] = 5.0,
     max_queued: Annotated[
         int | None,
-        typer.Option("--max-queued", metavar="N", help="Add no job to a queue that holds so many.", min=1),
+        typer.Option("--max-queued", metavar="N", help="Add no job to a queue that holds this many.", min=1),
     ] = None,
     when_full: Annotated[
         str,
-        typer.Option("--when-full", metavar="refuse|wait", help="What to do where there is no room."),
+        typer.Option("--when-full", metavar="refuse|wait", help="What to do when the queue is full."),
     ] = "refuse",
     full_timeout_s: Annotated[
         float,
-        typer.Option("--full-timeout-s", metavar="S", help="How long to wait for room; again after each that was had."),
+        typer.Option(
+            "--full-timeout-s", metavar="S", help="Longest wait for space in a full queue, counted anew for each batch."
+        ),
     ] = 60.0,
     max_memory: Annotated[
         float,
-        typer.Option("--max-memory", metavar="SHARE", help="The share of Redis's maxmemory at which there is no room."),
+        typer.Option(
+            "--max-memory", metavar="SHARE", help="Share of Redis's maxmemory at which the queue counts as full."
+        ),
     ] = 0.95,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
+    *,
+    where: Where,
 ) -> None:
-    """Put a fetch of each URL on the queue, and of those of a file, and print their job ids, one a line."""
+    """Enqueue a fetch of each URL, and of those of a file, and print the job ids, one a line."""
     from fetchq_worker.cli.actions.jobs import EnqueueOptions
     from fetchq_worker.cli.actions.jobs import enqueue as command
 
@@ -169,10 +176,11 @@ def enqueue(
         "full_timeout_s": full_timeout_s,
         "max_memory": max_memory,
     }
-    start(command, urls or (), from_file, options, writing, redis_url=redis_url, queue=queue)
+    start(command, urls or (), from_file, options, writing, **where)
 
 
 @app.command()
+@queue_options
 def result(
     job_id: Annotated[str, typer.Argument(metavar="ID", hidden=True)],
     timeout: Annotated[
@@ -180,32 +188,33 @@ def result(
         typer.Option(
             "--timeout",
             metavar="S",
-            help="Seconds to wait for it, and for Redis to answer.",
+            help="Seconds to wait for the result, and for Redis to answer.",
             show_default="as long as the job exists",
             min=0,
         ),
     ] = None,
-    body: Annotated[bool, typer.Option("--body", help="Print the body alone, as it came.")] = False,
+    body: Annotated[bool, typer.Option("--body", help="Print the body alone, unchanged.")] = False,
     bodies: Bodies = None,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
+    *,
+    where: Where,
 ) -> None:
-    """Wait for the result of the job ID, as enqueue printed it, and print the result as JSON."""
+    """Wait for the result of job ID, as printed by enqueue, and print it as JSON."""
     from fetchq_worker.cli.actions.jobs import show_result as command
 
-    start(command, job_id, timeout, bodies, body, redis_url=redis_url, queue=queue)
+    start(command, job_id, timeout, bodies, body, **where)
 
 
 @app.command()
+@queue_options
 def cancel(
     job_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
     tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="All fetches with this tag.")] = None,
     host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="All fetches from this host.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All jobs of the queue.")] = False,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
+    *,
+    where: Where,
 ) -> None:
-    """Cancel jobs by ID, as enqueue printed it, or many at once; print what came of each, or how many there were."""
+    """Cancel jobs by ID, as printed by enqueue, or by filter; print the outcome of each, or the counts."""
     from fetchq_worker.cli.actions.jobs import cancel as command
 
-    start(command, job_ids or (), tag, host, everything, redis_url=redis_url, queue=queue)
+    start(command, job_ids or (), tag, host, everything, **where)

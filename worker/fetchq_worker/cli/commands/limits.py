@@ -1,4 +1,4 @@
-"""`fetchq limits`: its commands and options. What they do stands in `limits`."""
+"""`fetchq limits`: its commands and their options. `cli.actions.limits` runs them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from .options import Queue, Redis
+from .options import Where, queue_options
 from .start import start
 
 app = typer.Typer(
-    help="Say how fast each host may be fetched from, by all workers together; or pause it.",
+    help="Set how fast all workers together fetch from a host; pause a host.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
@@ -20,6 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 @app.command("set")
+@queue_options
 def set_(
     host: Host,
     concurrency: Annotated[
@@ -28,60 +29,66 @@ def set_(
     ] = None,
     rate: Annotated[
         str | None,
-        typer.Option("--rate", metavar="N/TIME", help="Starts in a time, such as 2/s, 100/min, 5/h; none lifts it."),
+        typer.Option(
+            "--rate", metavar="N/TIME", help="Fetches started per time, such as 2/s, 100/min, 5/h; none: no limit."
+        ),
     ] = None,
     burst: Annotated[
-        int | None, typer.Option("--burst", metavar="N", help="How many of them may come at once after a silence.")
+        int | None, typer.Option("--burst", metavar="N", help="Fetches that may start at once after a pause.")
     ] = None,
     min_delay: Annotated[
-        float | None, typer.Option("--min-delay", metavar="S", help="Seconds between two starts at least.")
+        float | None, typer.Option("--min-delay", metavar="S", help="Least seconds between two starts.")
     ] = None,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
+    *,
+    where: Where,
 ) -> None:
-    """Set limits of HOST: a host, all under a domain ('*.example.org'), or every other ('*').
+    """Set limits of HOST: a host, all hosts under a domain ('*.example.org'), or every other host ('*').
 
-    What is not named stays as it is. Jobs that wait already keep to it at once. Prints what is set now.
+    Limits that are not named are unchanged. The limits apply at once, to waiting jobs too. Prints the limits of HOST.
     """
     from fetchq import HostLimits
     from fetchq_worker.cli.actions.limits import set_limits as command
 
     wanted = HostLimits(concurrency=concurrency, rate=rate, burst=burst, min_delay_s=min_delay)
-    start(command, host, wanted, redis_url=redis_url, queue=queue)
+    start(command, host, wanted, **where)
 
 
 @app.command()
+@queue_options
 def show(
     host: Annotated[str | None, typer.Argument(metavar="HOST", hidden=True)] = None,
     as_json: AsJson = False,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
+    *,
+    where: Where,
 ) -> None:
-    """Show what holds for HOST, whoever says it; without one, all that was set."""
+    """Show the effective limits of HOST; without HOST, all limits that are set."""
     from fetchq_worker.cli.actions.limits import show_limits as command
 
-    start(command, host, as_json, redis_url=redis_url, queue=queue)
+    start(command, host, as_json, **where)
 
 
 @app.command()
-def clear(host: Host, redis_url: Redis = "redis://localhost:6379", queue: Queue = "arq:queue") -> None:
-    """Forget all that was set for HOST, a pause too. Exit status 1 if that was nothing."""
+@queue_options
+def clear(host: Host, *, where: Where) -> None:
+    """Remove all limits of HOST, and its pause. Exit status 1 if there were none."""
     from fetchq_worker.cli.actions.limits import clear_limits as command
 
-    start(command, host, redis_url=redis_url, queue=queue)
+    start(command, host, **where)
 
 
 @app.command()
-def pause(host: Host, redis_url: Redis = "redis://localhost:6379", queue: Queue = "arq:queue") -> None:
-    """Let no more jobs of HOST start. What runs goes on; the others wait."""
+@queue_options
+def pause(host: Host, *, where: Where) -> None:
+    """Start no more jobs of HOST. Running jobs go on; the others wait."""
     from fetchq_worker.cli.actions.limits import pause_host as command
 
-    start(command, host, redis_url=redis_url, queue=queue)
+    start(command, host, **where)
 
 
 @app.command()
-def resume(host: Host, redis_url: Redis = "redis://localhost:6379", queue: Queue = "arq:queue") -> None:
-    """Let jobs of HOST start again."""
+@queue_options
+def resume(host: Host, *, where: Where) -> None:
+    """Start jobs of HOST again."""
     from fetchq_worker.cli.actions.limits import resume_host as command
 
-    start(command, host, redis_url=redis_url, queue=queue)
+    start(command, host, **where)

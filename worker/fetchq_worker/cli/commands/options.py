@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -21,10 +24,63 @@ OwnRedis = Annotated[
         envvar="FETCHQ_REDIS_URL",
         metavar="URL",
         help="Redis for the run, where workers elsewhere may help.",
-        show_default="one inside the process",
+        show_default="a private one for this run",
     ),
 ]
 Queue = Annotated[str, typer.Option("--queue", envvar="FETCHQ_QUEUE", metavar="NAME", help="Name of the queue.")]
+Namespace = Annotated[
+    str,
+    typer.Option(
+        "--namespace",
+        envvar="FETCHQ_NAMESPACE",
+        metavar="TEXT",
+        help="Prefix of every key name, such as a hash tag.",
+    ),
+]
+Where = dict[str, Any]
+"""Which queue a command is about: the settings `redis_url`, `queue` and `namespace`."""
+
+_WHERE: Any = {
+    "redis_url": (Redis, "redis://localhost:6379"),
+    "queue": (Queue, "arq:queue"),
+    "namespace": (Namespace, ""),
+}
+_WITH_OWN_REDIS: Any = {**_WHERE, "redis_url": (OwnRedis, None)}
+_WITHOUT_REDIS: Any = {name: option for name, option in _WHERE.items() if name != "redis_url"}
+
+
+def queue_options(command: Callable[..., None], *, options: Any = _WHERE) -> Callable[..., None]:
+    """Adds `--redis`, `--queue` and `--namespace` to `command`, which gets their values as its argument `where`."""
+
+    @wraps(command)
+    def with_where(**given: Any) -> None:
+        where = {name: given.pop(name) for name in options}
+        command(**given, where=where)
+
+    hints = get_type_hints(command, include_extras=True)
+    parameters = [
+        one.replace(annotation=hints[one.name], kind=Parameter.KEYWORD_ONLY)
+        for one in signature(command).parameters.values()
+        if one.name != "where"
+    ]
+    parameters += [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=option)
+        for name, (option, default) in options.items()
+    ]
+    with_where.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]  # Typer reads it
+    return with_where
+
+
+def queue_options_or_private_server(command: Callable[..., None]) -> Callable[..., None]:
+    """As `queue_options`, for a command that starts a private server where `redis_url` is None."""
+    return queue_options(command, options=_WITH_OWN_REDIS)
+
+
+def queue_options_without_redis(command: Callable[..., None]) -> Callable[..., None]:
+    """As `queue_options`, for a command that needs no server."""
+    return queue_options(command, options=_WITHOUT_REDIS)
+
+
 Concurrency = Annotated[
     int,
     typer.Option("--concurrency", "-c", envvar="FETCHQ_CONCURRENCY", metavar="N", help="Fetches at a time."),
@@ -34,7 +90,7 @@ PerHost = Annotated[
     typer.Option(
         "--per-host",
         metavar="N",
-        help="Fetches of one host at a time, where Redis is inside the process.",
+        help="Fetches of one host at a time; not with --redis.",
         show_default="8",
     ),
 ]
@@ -44,7 +100,7 @@ AllowNet = Annotated[
         "--allow-net",
         envvar="FETCHQ_ALLOW_NET",
         metavar="CIDR",
-        help="A network that may be fetched from although it is not public, such as 10.0.0.0/8; can be repeated. "
+        help="A non-public network that may be fetched from, such as 10.0.0.0/8; can be repeated. "
         "localhost takes two: 127.0.0.0/8 and ::1/128.",
     ),
 ]
@@ -54,7 +110,7 @@ AllowPort = Annotated[
         "--allow-port",
         envvar="FETCHQ_ALLOW_PORT",
         metavar="N",
-        help="A port that may be fetched from besides 80, 443 and those from 1024 without another protocol; "
+        help="A port to fetch from besides 80, 443 and those above 1023 without a protocol of their own; "
         "can be repeated.",
     ),
 ]
@@ -83,38 +139,38 @@ TLSCAFile = Annotated[
         "--tls-ca-file",
         envvar="FETCHQ_TLS_CA_FILE",
         metavar="FILE",
-        help="A PEM file of authorities that are trusted beside the system's.",
+        help="A PEM file of certificate authorities to trust beside the system's.",
     ),
 ]
 Credential = Annotated[
     str | None,
-    typer.Option("--credential", metavar="NAME", help="A credential of the worker's to send."),
+    typer.Option("--credential", metavar="NAME", help="Name of a credential that the worker holds."),
 ]
 Proxy = Annotated[
     str | None,
-    typer.Option("--proxy", metavar="NAME", help="A proxy of the worker's to go through."),
+    typer.Option("--proxy", metavar="NAME", help="Name of a proxy that the worker knows."),
 ]
 PriorityOption = Annotated[
     str,
-    typer.Option("--priority", metavar="LANE", help="high, default or low: which jobs go first."),
+    typer.Option("--priority", metavar="LANE", help="high, default or low."),
 ]
 LimitKey = Annotated[
     str | None,
     typer.Option(
         "--limit-key",
         metavar="TEXT",
-        help="What the limits belong to, such as a tenant.",
+        help="Key that limits are counted under, such as a tenant.",
         show_default="the host of each URL",
     ),
 ]
-Cookies = Annotated[bool, typer.Option("--cookies", help="Send along the cookies that redirects set.")]
+Cookies = Annotated[bool, typer.Option("--cookies", help="Send cookies that redirects set.")]
 FromFile = Annotated[
     str | None,
     typer.Option("--from", metavar="FILE", help="A file of URLs, one a line, # for comments; - is stdin."),
 ]
 Timeout = Annotated[
     float,
-    typer.Option("--timeout", metavar="S", help="Seconds for one attempt, as a whole."),
+    typer.Option("--timeout", metavar="S", help="Seconds for one attempt in total."),
 ]
 MaxBytes = Annotated[
     int,
@@ -130,8 +186,8 @@ DeadLetters = Annotated[
         "--dead-letters",
         envvar="FETCHQ_DEAD_LETTERS",
         metavar="KIND",
-        help="Which failed jobs are kept as dead letters: none; retryable, where another try might help; "
-        "or all, 404s and the like too.",
+        help="Failed jobs that become dead letters: none; retryable, where another try might help; "
+        "or all, 404s included.",
     ),
 ]
 DeadLetterTTL = Annotated[
@@ -149,7 +205,7 @@ DeadLetterMax = Annotated[
         "--dead-letter-max",
         envvar="FETCHQ_DEAD_LETTER_MAX",
         metavar="N",
-        help="Dead letters that are kept of the queue, the newest.",
+        help="Dead letters that the queue keeps; the oldest are deleted.",
     ),
 ]
 Bodies = Annotated[
@@ -157,7 +213,7 @@ Bodies = Annotated[
     typer.Option(
         "--bodies",
         metavar="DIR",
-        help="Keep bodies that are not text, or above 64 KiB, in files named by their SHA-256.",
+        help="Write bodies that are not text, or above 64 KiB, to files named by their SHA-256.",
         show_default="they are left out",
     ),
 ]

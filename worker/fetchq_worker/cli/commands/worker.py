@@ -1,4 +1,4 @@
-"""`fetchq worker`: its options. What it does stands in `work`."""
+"""`fetchq worker`: its options. `cli.actions.worker` runs it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .options import (
     DeadLetterMax,
     DeadLetters,
     DeadLetterTTL,
-    Queue,
-    Redis,
     TLSCAFile,
     UserAgent,
+    Where,
+    queue_options,
 )
 from .start import start
 
@@ -25,10 +25,9 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
+@queue_options
 def worker(
     context: typer.Context,
-    redis_url: Redis = "redis://localhost:6379",
-    queue: Queue = "arq:queue",
     concurrency: Concurrency = 100,
     burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
     allow_net: AllowNet = None,
@@ -50,7 +49,7 @@ def worker(
             "--cache-max-bytes",
             envvar="FETCHQ_CACHE_MAX_BYTES",
             metavar="N",
-            help="Bytes of Redis that what workers cache for each other may take.",
+            help="Largest total size of the cache that workers share in Redis, in bytes.",
         ),
     ] = 67_108_864,
     limit_by: Annotated[
@@ -59,25 +58,25 @@ def worker(
             "--limit-by",
             envvar="FETCHQ_LIMIT_BY",
             metavar="WHAT",
-            help="What limits belong to: host, domain or address; queue: as the queue's other workers say.",
+            help="Limits are per host, domain or address; queue: as stored for the queue, else host.",
         ),
     ] = "queue",
-    cooling_s: Annotated[
+    cooldown_s: Annotated[
         float,
         typer.Option(
-            "--cooling-s",
-            envvar="FETCHQ_COOLING_S",
+            "--cooldown-s",
+            envvar="FETCHQ_COOLDOWN_S",
             metavar="S",
-            help="How long a host is left alone after a 429 or 503 that does not say; twice as long each time.",
+            help="Cooldown of a host after a 429 or 503 without Retry-After; doubles each time.",
         ),
     ] = 60.0,
-    max_cooling_s: Annotated[
+    max_cooldown_s: Annotated[
         float,
         typer.Option(
-            "--max-cooling-s",
-            envvar="FETCHQ_MAX_COOLING_S",
+            "--max-cooldown-s",
+            envvar="FETCHQ_MAX_COOLDOWN_S",
             metavar="S",
-            help="How long a host is left alone at most, whatever it asks for.",
+            help="Longest cooldown of a host, whatever its Retry-After says.",
         ),
     ] = 86_400.0,
     circuit_breaker: Annotated[
@@ -85,7 +84,7 @@ def worker(
         typer.Option(
             "--circuit-breaker/--no-circuit-breaker",
             envvar="FETCHQ_CIRCUIT_BREAKER",
-            help="Leave a host alone for a while to which connections fail.",
+            help="Stop fetching from a host for a while when connections to it fail.",
         ),
     ] = True,
     dead_letters: DeadLetters = "retryable",
@@ -97,7 +96,7 @@ def worker(
             "--grace-s",
             envvar="FETCHQ_GRACE_S",
             metavar="S",
-            help="Seconds that running jobs have to finish after SIGTERM or Ctrl-C; then they go back to the queue.",
+            help="Seconds that running jobs have to finish after SIGTERM or Ctrl-C; then they are requeued.",
         ),
     ] = 20.0,
     lease_s: Annotated[
@@ -106,7 +105,7 @@ def worker(
             "--lease-s",
             envvar="FETCHQ_LEASE_S",
             metavar="S",
-            help="Seconds without a sign of life after which this worker's jobs are run by another.",
+            help="Seconds without a heartbeat after which other workers run this worker's jobs.",
         ),
     ] = 15.0,
     processes: Annotated[
@@ -123,7 +122,7 @@ def worker(
         typer.Option(
             "--settings",
             metavar="MODULE:CLASS",
-            help="A class made by fetchq_worker.worker_settings(), with functions of your own.",
+            help="A class made by fetchq_worker.worker_settings(), with your own functions.",
             show_default="the fetch alone",
         ),
     ] = None,
@@ -135,14 +134,16 @@ def worker(
     ] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Run none: say whether one of this host is alive (exit status 0) or not (1)."),
+        typer.Option("--check", help="Run no worker: exit with 0 if one on this host is alive, else with 1."),
     ] = False,
+    *,
+    where: Where,
 ) -> None:
-    """Run a worker until it is told to stop."""
+    """Run a worker until SIGTERM or Ctrl-C."""
     if check:
         from fetchq_worker.cli.actions.queue import check_worker
 
-        start(check_worker, redis_url=redis_url, queue=queue)
+        start(check_worker, **where)
     from fetchq_worker.cli.actions.worker import work as command
 
     start(
@@ -150,8 +151,8 @@ def worker(
         settings_class,
         burst,
         _on_command_line(context),
-        redis_url=redis_url,
-        queue=queue,
+        fast_loop=True,
+        **where,
         concurrency=concurrency,
         allow_net=allow_net,
         allow_port=allow_port,
@@ -161,8 +162,8 @@ def worker(
         allow_unverified_tls=allow_unverified_tls,
         cache_max_bytes=cache_max_bytes,
         limit_by=limit_by,
-        cooling_s=cooling_s,
-        max_cooling_s=max_cooling_s,
+        cooldown_s=cooldown_s,
+        max_cooldown_s=max_cooldown_s,
         circuit_breaker=circuit_breaker,
         dead_letters=dead_letters,
         dead_letter_ttl_s=dead_letter_ttl_s,
@@ -175,6 +176,6 @@ def worker(
 
 
 def _on_command_line(context: typer.Context) -> dict[str, Any]:
-    """The parameters that were typed, not those from the environment or by default."""
+    """The parameters given on the command line; not those of the environment, and no defaults."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}

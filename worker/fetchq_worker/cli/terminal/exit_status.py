@@ -19,7 +19,7 @@ from fetchq import (
     RedisRefused,
     RedisUnavailable,
 )
-from fetchq.errors import RedisEvicts
+from fetchq.errors import RedisEvicts, RedisTooOld
 from fetchq_worker.settings import InvalidSetting
 
 
@@ -68,7 +68,7 @@ def failure_of(problem: FetchqError) -> CommandFailed:
     """The end of a command that `problem` stopped."""
     if isinstance(problem, CommandFailed):
         return problem
-    if isinstance(problem, RedisUnavailable | RedisRefused | RedisEvicts | DurabilityRefused):
+    if isinstance(problem, RedisUnavailable | RedisRefused | RedisEvicts | RedisTooOld | DurabilityRefused):
         advice = _redis_advice(problem)
         what = str(problem).rstrip(".")
         return CommandFailed(f"{what}; {advice}" if advice else what, ExitStatus.NO_REDIS)

@@ -1,4 +1,4 @@
-"""How far a run has come, on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+"""The progress of a run, on stderr: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import sys
 import time
 from typing import Final, Protocol
 
-from rich import progress as rich_progress
-from rich.console import Console
-
 BAR_INTERVAL_S: Final = 0.2
 LINE_INTERVAL_S: Final = 5.0
 
 
 class Counts(Protocol):
-    """How far a run has come."""
+    """The progress of a run."""
 
     @property
     def done(self) -> int: ...
@@ -28,13 +25,13 @@ class Progress(Protocol):
     """How often `show` is to be called."""
 
     def show(self, summary: Counts, total: int | None) -> None:
-        """`total`: how many there will be at most, None while that is not known."""
+        """Shows the counts; `total` is how many there are at most, None where that is unknown."""
 
     def close(self) -> None: ...
 
 
 def make_progress(*, stdout_is_results: bool) -> Progress:
-    """A bar, where stderr is a terminal that the results do not go to as well; else lines."""
+    """A bar if stderr is a terminal that does not show the results as well; else lines."""
     bar_alone = sys.stderr.isatty() and not (stdout_is_results and sys.stdout.isatty())
     return BarProgress() if bar_alone else LineProgress()
 
@@ -45,12 +42,15 @@ class BarProgress:
     interval_s = BAR_INTERVAL_S
 
     def __init__(self) -> None:
-        self._bar = rich_progress.Progress(
-            rich_progress.BarColumn(bar_width=None),
-            rich_progress.TextColumn("{task.description}"),
-            rich_progress.TimeElapsedColumn(),
-            rich_progress.TextColumn("left"),
-            rich_progress.TimeRemainingColumn(),
+        from rich.console import Console  # noqa: PLC0415  # slow to load, and most commands draw no bar
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        self._bar = Progress(
+            BarColumn(bar_width=None),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             console=Console(stderr=True),
             auto_refresh=False,
         )
@@ -68,7 +68,7 @@ class BarProgress:
 
 
 class LineProgress:
-    """Plain lines; a run that is over before the first is due says nothing but its end."""
+    """Plain lines. A run that ends before the first is due prints none."""
 
     interval_s = LINE_INTERVAL_S
 
@@ -82,7 +82,7 @@ class LineProgress:
             sys.stderr.flush()
 
     def close(self) -> None:
-        """There is nothing to put away."""
+        """Nothing to close."""
 
 
 def _counts(summary: Counts, total: int | None, elapsed_s: float) -> str:

@@ -1,4 +1,4 @@
-"""Runs one command: its coroutine on an event loop, its failures as a sentence and an exit status."""
+"""Runs one command: its coroutine on an event loop; a failure becomes one sentence and an exit status."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from contextlib import contextmanager
 from typing import Any
 
 from fetchq import FetchqError
-from fetchq_worker.cli.bulk.summary import printable
 from fetchq_worker.settings import LISTS, Settings, split_list
 
 from .exit_status import ExitStatus, cannot_write, failure_of
+from .text import printable
 
-if sys.platform != "win32":
-    from uvloop import new_event_loop
-else:
-    from asyncio import new_event_loop
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def run(command: Coroutine[Any, Any, ExitStatus]) -> ExitStatus:
-    """The exit status of `command`, after whatever it has to say is said."""
+def run(command: Coroutine[Any, Any, ExitStatus], loop_factory: LoopFactory | None = None) -> ExitStatus:
+    """Runs `command`, prints the sentence of its failure, and returns the exit status."""
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             status = runner.run(command)
         sys.stdout.flush()
     except FetchqError as problem:
         failure = failure_of(problem)
-    except OSError as problem:  # what else can fail is translated where it comes in; print() is not
+    except OSError as problem:  # of stdout: all other errors are translated where they come in
         failure = cannot_write("to stdout", problem)
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     else:
         return status
     if str(failure):
-        say(str(failure))
+        print_error(str(failure))
     if failure.status is ExitStatus.PIPE_CLOSED:
         leave_stdout()
     return failure.status
 
 
 def run_with_settings(
-    command: Callable[..., Coroutine[Any, Any, ExitStatus]], *arguments: Any, **flags: Any
+    command: Callable[..., Coroutine[Any, Any, ExitStatus]],
+    *arguments: Any,
+    loop_factory: LoopFactory | None = None,
+    **flags: Any,
 ) -> ExitStatus:
     """Runs `command(*arguments, settings)`; the settings come from the environment, outranked by `flags`."""
 
@@ -55,17 +55,17 @@ def run_with_settings(
                 flags[name] = [value for text in texts for value in split_list(text)]
         return await command(*arguments, Settings.from_env(**flags))
 
-    return run(with_settings())
+    return run(with_settings(), loop_factory)
 
 
-def say(sentence: str) -> None:
-    """One sentence for the person, on stderr."""
+def print_error(sentence: str) -> None:
+    """Prints one line on stderr, which is for all that is not a result."""
     sys.stderr.write(f"fetchq: {printable(sentence)}\n")
     sys.stderr.flush()
 
 
 def leave_stdout() -> None:
-    """Points stdout at nothing, so that the interpreter's last flush into a closed pipe says nothing either."""
+    """Points stdout at /dev/null, so that the interpreter's last flush into a closed pipe reports no error."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.close(nothing)
@@ -73,11 +73,11 @@ def leave_stdout() -> None:
 
 @contextmanager
 def on_stop_signal(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `stop`, on the event loop. The second one ends the process where it stands."""
+    """SIGINT and SIGTERM call `stop` on the event loop. A second signal ends the process at once."""
     loop = asyncio.get_running_loop()
     stopping = False
 
-    def heed(signum: signal.Signals) -> None:
+    def on_signal(signum: signal.Signals) -> None:
         nonlocal stopping
         if stopping:
             if sys.stderr.isatty():
@@ -89,7 +89,7 @@ def on_stop_signal(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
 
     signals = (signal.SIGINT, signal.SIGTERM)
     for signum in signals:
-        loop.add_signal_handler(signum, heed, signum)
+        loop.add_signal_handler(signum, on_signal, signum)
     try:
         yield
     finally:

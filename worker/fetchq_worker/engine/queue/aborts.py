@@ -6,8 +6,9 @@ from typing import Final
 
 from arq.constants import abort_job_max_age
 
-from fetchq.store.engine_scripts import Script
+from fetchq.store.commands import JobCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 from .lease import CancelReason, Leases
 
@@ -18,15 +19,21 @@ class Aborts:
     """Reads the set of requested aborts, a page at a time."""
 
     def __init__(self, keys: Keys, *, worker_id: str) -> None:
-        self._redis_keys: Final = (keys.abort, keys.pending, keys.leases)
-        self._head: Final = ("", f"{worker_id}.", keys.job, keys.in_progress, abort_job_max_age * 1000)
+        self._commands: Final = JobCommands(keys)
+        self._token_prefix: Final = f"{worker_id}."
         self._offset = 0
 
-    async def apply(self, script: Script, leases: Leases) -> bool:
+    async def apply(self, runner: ScriptRunner, leases: Leases) -> bool:
         """Cancels the runs of this worker that are aborted. True if a waiting job became due because of it."""
-        self._offset, moved, running = await script(self._redis_keys, (*self._head, self._offset, ENTRIES_A_CALL))
+        self._offset, moved, running = await self._commands.find_aborts(
+            runner,
+            token_prefix=self._token_prefix,
+            max_age_ms=abort_job_max_age * 1000,
+            offset=self._offset,
+            count=ENTRIES_A_CALL,
+        )
         for key in running:
             lease = leases.get(key)
             if lease is not None and not lease.aborted:
                 lease.cancel(CancelReason.ABORT)
-        return bool(moved)
+        return moved

@@ -7,8 +7,9 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
-from fetchq.store.engine_scripts import Scripts
+from fetchq.store.commands import AdmitJob, JobCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 from .lease import Lease
 
@@ -23,8 +24,8 @@ class Limit(NamedTuple):
     """Its limit key; empty: none, it starts at once."""
     deadline_ms: str = ""
     """Since the epoch; empty: none."""
-    heeds: str = ""
-    """Another key for which it does not count, but whose cooling-off and pause hold it up too; empty: none."""
+    also_respects: str = ""
+    """Another key, for which it does not count, but whose cooldown and pause hold it back too; empty: none."""
 
 
 class Gate(Protocol):
@@ -49,21 +50,19 @@ class Admission:
     def __init__(self, keys: Keys, gate: Gate, decode: Callable[[Lease], tuple[str, Sequence[Any]] | None]) -> None:
         """`decode` returns the function and the arguments of a lease; None for a job that will not be run."""
         self._queue_keys: Final = keys
-        self._keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier)
-        self._head: Final = ("", keys.job, keys.retry, keys.in_progress, keys.waiting)
+        self._commands: Final = JobCommands(keys)
         self._gate: Final = gate
         self._decode: Final = decode
 
     async def open(self, redis: Redis) -> None:
         await self._gate.open(redis, self._queue_keys)
 
-    async def admit(self, scripts: Scripts, leases: list[Lease]) -> tuple[list[Lease], int]:
+    async def admit(self, runner: ScriptRunner, leases: list[Lease]) -> tuple[list[Lease], int]:
         """The leases that are to be started, and in how many ms a parked job becomes due (-1: none earlier than known).
 
         Leases whose limit key must be looked up have `limit_later` set.
         """
-        args: list[Any] = [*self._head]
-        asked = 0
+        jobs: list[AdmitJob] = []
         for lease in leases:
             call = self._decode(lease)
             if call is None:
@@ -74,12 +73,12 @@ class Admission:
             elif limit.key:
                 lease.limit_key = limit.key
                 deadline_ms = WILL_NOT_RUN if lease.aborted else limit.deadline_ms
-                args += (lease.key, lease.token, limit.key, deadline_ms, limit.heeds)
-                asked += 1
-        if not asked:
+                jobs.append(AdmitJob(lease.key, lease.token, limit.key, deadline_ms, limit.also_respects))
+        if not jobs:
             return leases, -1
-        reply = await scripts.admit(self._keys, args)
-        parked, due_ms, deadline_passed = frozenset(reply[0]), reply[1], frozenset(reply[2])
+        reply = await self._commands.admit(runner, jobs)
+        parked, due_ms = frozenset(reply.refused), reply.next_due_ms
+        deadline_passed = frozenset(reply.deadline_passed)
         if deadline_passed:
             for lease in leases:
                 lease.deadline_passed = lease.key in deadline_passed
@@ -93,7 +92,7 @@ class Admission:
                 started.append(lease)
         return started, due_ms
 
-    async def wait_admitted(self, scripts: Scripts, lease: Lease) -> bool:
+    async def wait_admitted(self, runner: ScriptRunner, lease: Lease) -> bool:
         """Looks up the limit key of a job with `limit_later`. True: it may go on; false: it is parked already."""
         lease.limit_later = False
         call = self._decode(lease)
@@ -103,6 +102,6 @@ class Admission:
         if not limit.key:
             return True
         lease.limit_key = limit.key
-        parked, _, deadline_passed = await scripts.admit(self._keys, (*self._head, lease.key, lease.token, *limit))
-        lease.deadline_passed = bool(deadline_passed)
-        return not parked
+        reply = await self._commands.admit(runner, [AdmitJob(lease.key, lease.token, *limit)])
+        lease.deadline_passed = bool(reply.deadline_passed)
+        return not reply.refused

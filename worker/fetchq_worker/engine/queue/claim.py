@@ -9,9 +9,11 @@ from typing import Final
 
 import msgspec
 
-from fetchq.store.engine_scripts import REDIS_ERRORS, Script, Scripts
+from fetchq.store.commands import ClaimReply, JobCommands
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
-from fetchq.store.scores import read_score
+from fetchq.store.runner import ScriptRunner
+from fetchq.store.scores import due_of
 
 from .admission import Admission
 from .lease import CancelReason, Lease
@@ -22,9 +24,6 @@ MAX_CLAIM_BYTES: Final = 16 << 20
 """The payloads of one claim, at most; the last job may exceed it."""
 
 MAX_UNACKNOWLEDGED: Final = 64
-
-_PARKED_DIGITS: Final = 16
-"""Scores with at least this many digits are those of parked jobs."""
 
 LANES: Final = (*("hdl",) * 12, *("dhl",) * 3, "lhd")
 """The order in which a claim looks at the lanes, call by call: in one call of four, `high` is not the first."""
@@ -58,11 +57,9 @@ class Claimer:
         look_at_aborts: bool,
         admission: Admission | None = None,
     ) -> None:
-        own = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake, keys.paused)
-        self._keys: Final = (*own, *keys.frontier)
-        self._lease_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.wake, *keys.frontier)
-        self._prefixes: Final = (keys.job, keys.retry, keys.in_progress, keys.waiting)
-        self._rest: Final = (default_life_ms, "1" if look_at_aborts else "", *self._prefixes)
+        self._commands: Final = JobCommands(keys)
+        self._default_life_ms: Final = default_life_ms
+        self._look_at_aborts: Final = look_at_aborts
         self._admission: Final = admission
         self._worker_id: Final = worker_id
         self._lease_ms: Final = lease_ms
@@ -75,7 +72,7 @@ class Claimer:
 
     async def claim(
         self,
-        scripts: Scripts,
+        runner: ScriptRunner,
         count: int,
         *,
         only: Sequence[bytes | str] = (),
@@ -83,59 +80,57 @@ class Claimer:
     ) -> Claim:
         """Claims up to `count` due jobs that may start now; with `only`, from among these ids."""
         if self._unacknowledged:
-            await self._return_claims(scripts.give_back)
+            await self._return_claims(runner)
         self._calls += 1
         token = f"{self._worker_id}.{self._calls:0{COUNTER_DIGITS}x}"
         try:
-            offset = 0 if only else self._offset
-            lanes = LANES[self._calls % len(LANES)]
-            args = ("", token, self._lease_ms, count, MAX_CLAIM_BYTES, offset, *self._rest, lanes, *only)
-            queued, more, wait_ms, offset, clock_ms, *jobs = await scripts.claim(self._keys, args, on_sent=on_sent)
-            self.clock_behind_s = clock_ms / 1000 - time.time()
-            leases = _leases(token, *jobs)
+            reply = await self._commands.claim(
+                runner,
+                token=token,
+                lease_ms=self._lease_ms,
+                count=count,
+                max_bytes=MAX_CLAIM_BYTES,
+                default_life_ms=self._default_life_ms,
+                look_at_aborts=self._look_at_aborts,
+                offset=0 if only else self._offset,
+                lanes=LANES[self._calls % len(LANES)],
+                only=only,
+                on_sent=on_sent,
+            )
+            self.clock_behind_s = reply.clock_ms / 1000 - time.time()
+            leases, wait_ms = _leases(token, reply), reply.wait_ms
             if leases and self._admission is not None:
-                leases, due_ms = await self._admission.admit(scripts, leases)
-                if due_ms >= 0 and not 0 <= wait_ms <= due_ms:
+                leases, due_ms = await self._admission.admit(runner, leases)
+                if due_ms >= 0 and (wait_ms is None or wait_ms > due_ms):
                     wait_ms = due_ms
         except REDIS_ERRORS:
             self._unacknowledged = (*self._unacknowledged, token)[-MAX_UNACKNOWLEDGED:]
             raise
         if not only:
-            self._offset = offset
-        return Claim(leases, queued, more == 1, None if wait_ms < 0 else wait_ms / 1000)
+            self._offset = reply.offset
+        return Claim(leases, reply.queued, reply.more, None if wait_ms is None else wait_ms / 1000)
 
-    async def _return_claims(self, script: Script) -> None:
+    async def _return_claims(self, runner: ScriptRunner) -> None:
         """Returns the jobs of claims whose reply was lost: else they would wait for the ends of their leases."""
-        count = await script(self._lease_keys, ("", *self._prefixes, *self._unacknowledged))
+        count = await self._commands.return_claims(runner, self._unacknowledged)
         self._unacknowledged = ()
         if count:
             logger.warning("claim.returned jobs=%d: the reply of the claim was lost", count)
 
 
-def _leases(
-    token: str, ids: list[bytes], payloads: list[bytes | None], scores: list[bytes], unlike_most: list[int]
-) -> list[Lease]:
-    """The jobs in a reply of `claim.lua`. `scores` holds one score for all, or one for each."""
-    if len(scores) == 1:
-        due_ms, was_parked = _due_ms(scores[0])
-        leases = [Lease(key, token, payload, due_ms, 1, was_parked) for key, payload in zip(ids, payloads, strict=True)]
+def _leases(token: str, reply: ClaimReply) -> list[Lease]:
+    if len(reply.scores) == 1:
+        due_ms, was_parked = due_of(reply.scores[0])
+        jobs = zip(reply.ids, reply.payloads, strict=True)
+        leases = [Lease(key, token, payload, due_ms, 1, was_parked) for key, payload in jobs]
     else:
         leases = []
-        for key, payload, score in zip(ids, payloads, scores, strict=True):
-            due_ms, was_parked = _due_ms(score)
+        for key, payload, score in zip(reply.ids, reply.payloads, reply.scores, strict=True):
+            due_ms, was_parked = due_of(score)
             leases.append(Lease(key, token, payload, due_ms, 1, was_parked))
-    fields = iter(unlike_most)
-    for place, tries, aborted in zip(fields, fields, fields, strict=True):
+    for place, tries, abort_asked in reply.reported:
         lease = leases[place]
         lease.tries, lease.has_extra_keys = tries, True
-        if aborted:
+        if abort_asked:
             lease.cancel(CancelReason.ABORT)
     return leases
-
-
-def _due_ms(score: bytes) -> tuple[int, bool]:
-    """When the job was due, and whether it has waited for its limits since."""
-    if score.isdigit() and len(score) < _PARKED_DIGITS:
-        return int(score), False  # as nearly all are
-    place = read_score(float(score))
-    return place.due_ms, place.was_parked

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from fetchq.contract.job_ids import PUSH_PREFIX_LEN
-from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, REDIS_ERRORS, Script
+from fetchq.store.commands import MAX_JOBS_A_CALL, CommitGroup, JobCommands
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait
 
 from .outcome import ENDING, Outcome
@@ -46,18 +47,16 @@ class Committer:
 
         None: no job became due earlier than was known.
         """
-        own = (keys.pending, keys.leases, keys.lease_ends, keys.abort, keys.wake)
-        self._redis_keys: Final = (*own, *keys.frontier, keys.dead)
-        prefixes = (keys.job, keys.retry, keys.in_progress, keys.result, keys.attempts, keys.done)
-        dead_letters = (keys.dead_letter, dead_letter_ttl_ms, dead_letter_max)
-        self._head: Final = ("", *prefixes, PUSH_PREFIX_LEN, keys.waiting, *dead_letters)
+        self._commands: Final = JobCommands(keys)
+        self._dead_letter_ttl_ms: Final = dead_letter_ttl_ms
+        self._dead_letter_max: Final = dead_letter_max
         self._delay_s: Final = delay_s
         self._on_commit: Final = on_commit
         self._waiting: deque[Outcome] = deque()
         self._in_flight = 0
         self._timer: asyncio.TimerHandle | None = None
         self._sender: asyncio.Task[None] | None = None
-        self._script: Script | None = None
+        self._runner: ScriptRunner | None = None
         self.waiting_bytes = 0
         self._claims_wait_until = 0.0
         self.stalled = False
@@ -76,8 +75,8 @@ class Committer:
         """
         return self.stalled or asyncio.get_running_loop().time() < self._claims_wait_until
 
-    def use(self, script: Script) -> None:
-        self._script = script
+    def use(self, runner: ScriptRunner) -> None:
+        self._runner = runner
 
     def add(self, outcome: Outcome, *, now: bool = False) -> None:
         """Commits an outcome within the delay; with `now`, in the loop's next iteration."""
@@ -122,17 +121,17 @@ class Committer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._sender is None and self._waiting and self._script is not None:
-            self._sender = asyncio.get_running_loop().create_task(self._send(self._script), name="fetchq-commit")
+        if self._sender is None and self._waiting and self._runner is not None:
+            self._sender = asyncio.get_running_loop().create_task(self._send(self._runner), name="fetchq-commit")
 
-    async def _send(self, script: Script) -> None:
+    async def _send(self, runner: ScriptRunner) -> None:
         backoff_s = FIRST_BACKOFF_S
         try:
             while self._waiting:
                 batch = self._take_batch()
                 uncommitted, problem = batch, ""
                 try:
-                    uncommitted, problem = await self._commit(script, batch)
+                    uncommitted, problem = await self._commit(runner, batch)
                 except REDIS_ERRORS as error:
                     problem = str(error) or type(error).__name__
                 finally:
@@ -162,9 +161,14 @@ class Committer:
         self._in_flight = 0
         self._waiting.extendleft(reversed(uncommitted))
 
-    async def _commit(self, script: Script, batch: list[Outcome]) -> tuple[list[Outcome], str]:
+    async def _commit(self, runner: ScriptRunner, batch: list[Outcome]) -> tuple[list[Outcome], str]:
         """Commits a batch. Returns the outcomes that Redis did not store, and why."""
-        lost, refused, refusal, due_ms = await script(self._redis_keys, [*self._head, *_encoded(batch)])
+        lost, refused, refusal, due_ms = await self._commands.commit(
+            runner,
+            _groups(batch),
+            dead_letter_ttl_ms=self._dead_letter_ttl_ms,
+            max_dead_letters=self._dead_letter_max,
+        )
         if lost:
             # After a broken call this may be a repetition: the first call committed, so there is no lease any more.
             level = logging.INFO if self.stalled else logging.WARNING
@@ -195,8 +199,8 @@ class Committer:
         self.stalled = bool(problem)
 
 
-def _encoded(batch: Sequence[Outcome]) -> Iterator[Any]:
-    """The outcomes as `commit.lua` takes them: in groups, with the parts that a group has in common sent once.
+def _groups(batch: Sequence[Outcome]) -> Iterator[CommitGroup]:
+    """The outcomes in groups that differ in id and result only, so that all else is sent once.
 
     The notes keep the order in which the runs ended, since consecutive failures of a limit key are counted. Outcomes
     without a note, and equal notes with no other between them, can change places.
@@ -205,18 +209,15 @@ def _encoded(batch: Sequence[Outcome]) -> Iterator[Any]:
     order, note = 0, ""
     for outcome in batch:
         lease, action = outcome.lease, outcome.action
-        time = outcome.result_ttl_ms if action in ENDING else outcome.defer_ms
+        time_ms = outcome.result_ttl_ms if action in ENDING else outcome.defer_ms
         if outcome.note and outcome.note != note:
             order, note = order + 1, outcome.note
         own_order = order if outcome.note else 0
-        common = (own_order, lease.token, action, time, outcome.marker_ms, outcome.note, outcome.dead_letter)
+        common = (own_order, lease.token, action, time_ms, outcome.marker_ms, outcome.note, outcome.dead_letter)
         jobs = groups.get(common)
         if jobs is None:
             groups[common] = [lease.key, outcome.result]
         else:
             jobs += (lease.key, outcome.result)
-    for (_, *common_parts), jobs in groups.items():
-        yield len(jobs) // 2
-        for part in common_parts:
-            yield "" if part is None else part
-        yield from jobs
+    for (_, token, action, time_ms, marker_ms, note, dead_letter), jobs in groups.items():
+        yield CommitGroup(token, action, time_ms, marker_ms, note, dead_letter, jobs)

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from fetchq.store.engine_scripts import MAX_JOBS_A_CALL, Script
+from fetchq.store.commands import MAX_JOBS_A_CALL, JobCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 logger = logging.getLogger("fetchq.engine")
 
@@ -152,8 +153,7 @@ class Leases:
 
     def __init__(self, keys: Keys, *, lease_ms: int) -> None:
         self._held: dict[bytes, Lease] = {}
-        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, *keys.frontier)
-        self._prefixes: Final = (keys.in_progress, keys.waiting, keys.retry)
+        self._commands: Final = JobCommands(keys)
         self._lease_ms: Final = lease_ms
         self.renewed_at = 0.0
         """When the leases were last known to be good, on the loop's clock."""
@@ -180,15 +180,13 @@ class Leases:
     def get(self, key: bytes) -> Lease | None:
         return self._held.get(key)
 
-    async def renew(self, script: Script) -> None:
+    async def renew(self, runner: ScriptRunner) -> None:
         """Renews all leases, and cancels the runs of those that have another owner."""
         now = asyncio.get_running_loop().time()
         leases = iter(tuple(self._held.values()))
         while batch := tuple(islice(leases, MAX_JOBS_A_CALL)):
-            args: list[Any] = ["", self._lease_ms, *self._prefixes]
-            for lease in batch:
-                args += (lease.key, lease.token)
-            lost = frozenset(await script(self._redis_keys, args))
+            held = ((lease.key, lease.token) for lease in batch)
+            lost = frozenset(await self._commands.renew(runner, held, lease_ms=self._lease_ms))
             if lost:
                 for lease in batch:
                     # One whose run has ended meanwhile has no lease any more because it is committed.

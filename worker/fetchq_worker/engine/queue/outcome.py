@@ -20,9 +20,9 @@ class Action(StrEnum):
     MISSING = "missing"
     """Finished because its payload is gone. An existing result stays: the id of a finished job was enqueued again."""
     RETRY = "retry"
-    RELEASE = "release"
+    REQUEUE = "requeue"
     """Back to the queue, and the try is not counted."""
-    RELEASE_TRACED = "release_traced"
+    REQUEUE_WITH_KEYS = "requeue_with_keys"
     """The same for a job with extra keys: the lease under which it ends must know that there is more to remove."""
 
 

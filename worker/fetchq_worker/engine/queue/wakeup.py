@@ -10,8 +10,10 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
-from fetchq.store.engine_scripts import REDIS_ERRORS
+from fetchq.store.commands import WorkerCommands
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait, raise_if_cancelled
 
 logger = logging.getLogger("fetchq.engine")
@@ -63,6 +65,7 @@ class Waker:
         make: Callable[[], AbstractConnection] = redis.connection_pool.make_connection
         self._connection = make()
         self._key: Final = keys.wake
+        self._commands: Final = WorkerCommands(keys)
         self._wake_event = wake_event
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -80,6 +83,11 @@ class Waker:
     def stop_listening(self) -> None:
         """Ends the listening after the current BLPOP, which may still bring a token."""
         self._idle.clear()
+
+    async def pass_on(self, runner: ScriptRunner) -> None:
+        """Puts the token back for another worker: this one has no free slot for the job that it announced."""
+        self.token_taken = False
+        await self._commands.pass_wake(runner)
 
     async def aclose(self) -> None:
         if self._task is not None:

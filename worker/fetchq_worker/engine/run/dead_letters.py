@@ -10,8 +10,9 @@ import logging
 from typing import Any, Final
 
 from fetchq.contract.wire import as_failure, serialize
-from fetchq.store.engine_scripts import Script
+from fetchq.store.commands import DeadLetterCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 from .job import Job, now_ms
 
@@ -35,16 +36,15 @@ class DeadLetters:
             raise ValueError(f"dead_letter_max is {max_count}, not a number of dead letters or 0")
         self.max_count: Final = max_count
         self.ttl_ms: Final = max(1, round(ttl_s * 1000))
-        self._redis_keys: Final = (keys.dead,)
-        self._args: Final = ("", keys.dead_letter, self.ttl_ms, max_count, TRIMMED_A_CALL)
+        self._commands: Final = DeadLetterCommands(keys)
 
     def __repr__(self) -> str:
         return f"<DeadLetters ttl_ms={self.ttl_ms} max_count={self.max_count}>"
 
-    async def trim(self, script: Script) -> None:
+    async def trim(self, runner: ScriptRunner) -> None:
         """Deletes some of those that are too old or too many."""
         if self.max_count:
-            await script(self._redis_keys, self._args)
+            await self._commands.trim(runner, ttl_ms=self.ttl_ms, max_letters=self.max_count, count=TRIMMED_A_CALL)
 
     def encoded_report(self, job: Job) -> bytes:
         """The dead letter of a job whose coroutine returned; empty if it reported no failure or none are kept."""

@@ -15,7 +15,7 @@ from arq.utils import truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 from redis.asyncio import Redis
 
-from fetchq.store.engine_scripts import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseState
@@ -143,7 +143,7 @@ class Runner:
                 outcome = self._refuse(job, problem.reason, problem.action)
             except asyncio.CancelledError:  # before the user's code had control: no run, and no try
                 if lease.state is not LeaseState.LOST:
-                    self._committer.add(Outcome(lease, Action.RELEASE))
+                    self._committer.add(Outcome(lease, Action.REQUEUE))
                 raise
             if outcome is not None:
                 if lease.limit_key and job.run is not None:
@@ -290,7 +290,7 @@ class Runner:
     def _requeue(self, job: Job, defer_ms: int | None) -> Outcome:
         """The job goes back to the queue, and the try is not counted."""
         has_extra_keys = job.run is not None and job.run.extra_keys
-        return Outcome(job.lease, Action.RELEASE_TRACED if has_extra_keys else Action.RELEASE, defer_ms=defer_ms)
+        return Outcome(job.lease, Action.REQUEUE_WITH_KEYS if has_extra_keys else Action.REQUEUE, defer_ms=defer_ms)
 
     def _finish(self, job: Job, function: Function | CronJob, success: bool, value: Any) -> Outcome:
         """The job is over, and `value` is what its coroutine returned or raised."""

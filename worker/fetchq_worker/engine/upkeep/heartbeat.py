@@ -10,8 +10,9 @@ from typing import Final
 from redis.asyncio import Redis
 
 from fetchq.inspect.workers import WorkerRecord
-from fetchq.store.engine_scripts import REDIS_ERRORS, Scripts
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait
 from fetchq_worker.engine.queue.lease import Leases
 from fetchq_worker.engine.run.dead_letters import DeadLetters
@@ -48,9 +49,9 @@ class Heartbeat:
         self._record = record
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, redis: Redis, scripts: Scripts) -> None:
+    def start(self, redis: Redis, runner: ScriptRunner) -> None:
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(redis, scripts), name="fetchq-heartbeat")
+            self._task = asyncio.get_running_loop().create_task(self._run(redis, runner), name="fetchq-heartbeat")
 
     def stop_soon(self) -> None:
         """For callers that cannot await."""
@@ -70,12 +71,12 @@ class Heartbeat:
         """
         await self._presence.sign_off(redis, health_check_key=health_check_key)
 
-    async def _run(self, redis: Redis, scripts: Scripts) -> None:
+    async def _run(self, redis: Redis, runner: ScriptRunner) -> None:
         first = True
         while True:
             pause_s = self._every_s
             try:
-                await self._beat(scripts, first=first)
+                await self._beat(runner, first=first)
                 first = False
             except REDIS_ERRORS as problem:
                 logger.debug("heartbeat.failed: %s", problem)
@@ -85,13 +86,13 @@ class Heartbeat:
                     await redis.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(pause_s)
 
-    async def _beat(self, scripts: Scripts, *, first: bool) -> None:
+    async def _beat(self, runner: ScriptRunner, *, first: bool) -> None:
         if len(self._leases):
-            await self._leases.renew(scripts.renew)
+            await self._leases.renew(runner)
         record = self._record()
         if record is None:
             return
-        await self._presence.beat(scripts.presence, record)
+        await self._presence.beat(runner, record)
         if not first:  # a burst that is over in a moment leaves the maintenance to others
-            await self._maintainer.scan_page(scripts.keep)
-            await self._dead_letters.trim(scripts.trim_dead)
+            await self._maintainer.scan_page(runner)
+            await self._dead_letters.trim(runner)

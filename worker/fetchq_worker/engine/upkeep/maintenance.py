@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from fetchq.store.engine_scripts import Script
+from fetchq.store.commands import JobCommands
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 PAGE: Final = 1000
 
@@ -15,9 +16,10 @@ class QueueMaintainer:
 
     def __init__(self, keys: Keys, *, gap_s: float, default_life_ms: int) -> None:
         """`default_life_ms`: how long past its due time a stock client lets a payload live by default."""
-        self._redis_keys: Final = (keys.pending, keys.leases, keys.lease_ends, keys.maintenance_cursor, *keys.frontier)
-        self._args: Final = ("", max(1, round(gap_s * 1000)), PAGE, keys.job, default_life_ms, keys.waiting)
+        self._commands: Final = JobCommands(keys)
+        self._gap_ms: Final = max(1, round(gap_s * 1000))
+        self._default_life_ms: Final = default_life_ms
 
-    async def scan_page(self, script: Script) -> None:
+    async def scan_page(self, runner: ScriptRunner) -> None:
         """Scans the next page, unless another worker has scanned one within `gap_s`."""
-        await script(self._redis_keys, self._args)
+        await self._commands.maintain(runner, gap_ms=self._gap_ms, page=PAGE, default_life_ms=self._default_life_ms)

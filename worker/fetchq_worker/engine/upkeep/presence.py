@@ -14,8 +14,10 @@ from redis.asyncio import Redis
 
 from fetchq import __version__
 from fetchq.inspect.workers import WorkerRecord
-from fetchq.store.engine_scripts import REDIS_ERRORS, Script
+from fetchq.store.commands import WorkerCommands
+from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 
 logger = logging.getLogger("fetchq.engine")
 
@@ -28,13 +30,16 @@ class Presence:
     """Writes and removes one worker's record."""
 
     def __init__(self, keys: Keys, *, worker_id: str, heartbeat_s: float) -> None:
+        self._commands: Final = WorkerCommands(keys)
         self._workers: Final = keys.workers
         self._record: Final = keys.worker + worker_id
         self._worker_id: Final = worker_id
         self._ttl_ms: Final = max(1, round(HEARTBEATS_MISSED * heartbeat_s * 1000))
 
-    async def beat(self, script: Script, record: WorkerRecord) -> None:
-        await script((self._workers, self._record), ("", self._worker_id, msgspec.json.encode(record), self._ttl_ms))
+    async def beat(self, runner: ScriptRunner, record: WorkerRecord) -> None:
+        await self._commands.heartbeat(
+            runner, worker_id=self._worker_id, record=msgspec.json.encode(record), ttl_ms=self._ttl_ms
+        )
 
     async def sign_off(self, redis: Redis, *, health_check_key: str | None) -> None:
         """Removes the record. With Redis away or hung this is skipped: all these keys have a TTL."""

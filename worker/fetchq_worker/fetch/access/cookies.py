@@ -1,4 +1,4 @@
-"""The cookies of one attempt (RFC 6265): what a redirect sets, for the hops that follow, and nobody else."""
+"""The cookies of one attempt (RFC 6265): what a redirect sets, for the hops that follow it and no other fetch."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 MAX_COOKIES: Final = 50
-"""RFC 6265, section 6.1, has it as the least for one domain; here it is the most of one attempt."""
+"""Of one attempt. RFC 6265, section 6.1, names it as the minimum for one domain."""
 MAX_COOKIE_CHARS: Final = 4096
 
 
 class Cookies:
-    """aiohttp's jar, with what browsers refuse beyond it: a cookie for a whole top-level domain."""
+    """aiohttp's cookie jar, which also refuses a cookie for a whole top-level domain, as browsers do."""
 
     __slots__ = ("_jar",)
 
     def __init__(self) -> None:
-        self._jar = aiohttp.CookieJar(unsafe=True)  # unsafe: servers without a name have cookies too
+        self._jar = aiohttp.CookieJar(unsafe=True)  # unsafe: also accepts cookies of IP addresses
 
-    def take(self, url: str, headers: CIMultiDictProxy[str]) -> None:
-        """Keeps what the answer to a serialised URL sets."""
+    def update(self, url: str, headers: CIMultiDictProxy[str]) -> None:
+        """Stores the cookies that the response to a serialised URL sets."""
         fields = headers.getall("Set-Cookie", ())
         if not fields:
             return
@@ -36,6 +36,6 @@ class Cookies:
             self._jar.update_cookies({name: morsel}, origin)
 
     def header(self, url: str) -> str | None:
-        """The value of the Cookie header for a hop; None: no cookie is for it."""
+        """The value of the Cookie header for a hop; None if no cookie matches."""
         chosen = self._jar.filter_cookies(URL(url, encoded=True))
         return "; ".join(f"{morsel.key}={morsel.coded_value}" for morsel in chosen.values()) or None

@@ -1,7 +1,7 @@
-"""The secrets that a worker holds, by the names that requests use: credentials, client certificates and proxies.
+"""The worker's credentials, client certificates and proxies, by the names that requests use.
 
-They are read once, from a TOML file that only its owner may read. A request carries a name; the secret itself goes to
-the origins it is bound to, and nowhere else: not into Redis, a result, a log or a `repr`.
+They are read once, from a TOML file that only its owner may read. A request contains a name; the secret is sent to the
+origins it is bound to, and appears nowhere else: not in Redis, a result, a log or a `repr`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from fetchq.contract.validation import headers_of
 from fetchq_worker.settings import InvalidSetting
 
 MAX_FILE_BYTES: Final = 1 << 20
-_SETTING: Final = "credentials_file (FETCHQ_CREDENTIALS_FILE)"
+_SETTING: Final = "--credentials-file (FETCHQ_CREDENTIALS_FILE)"
 
 
 class Secret:
-    """A text that shows itself only to who asks for it by `reveal`."""
+    """A string whose `repr` hides it; `reveal` returns it."""
 
     __slots__ = ("_text",)
 
@@ -41,11 +41,11 @@ class Secret:
 
 class _Bound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     origins: tuple[str, ...]
-    """Scheme, host and port of the servers that may see it, such as `https://api.example.org`."""
+    """Scheme, host and port of the servers that it is sent to, such as `https://api.example.org`."""
 
     def __post_init__(self) -> None:
         if not self.origins:
-            raise ValueError("origins is empty; it names the servers that may see the secret")
+            raise ValueError("origins is empty; it lists the servers that the secret is sent to")
         try:
             force_setattr(self, "origins", tuple(origin_of(normalise_url(origin)) for origin in self.origins))
         except InvalidRequest as problem:
@@ -82,22 +82,22 @@ class Header(_Bound, frozen=True, tag="header"):
 
 
 class Certificate(_Bound, frozen=True, tag="certificate"):
-    """A client certificate, in PEM files; paths are relative to the file of credentials."""
+    """A client certificate, in PEM files; paths are relative to the credentials file."""
 
     certificate: str
     key: str | None = None
-    """None: it is in the same file."""
+    """None: the key is in the file of the certificate."""
     password: Secret | None = None
 
     def header(self) -> None:
-        """It goes into the handshake, not into a header."""
+        """None: it is presented in the handshake, not in a header."""
 
 
 Credential = Bearer | Basic | Header | Certificate
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A proxy that speaks HTTP (RFC 9110, section 3.7), over TLS where its URL says https."""
+    """An HTTP proxy (RFC 9110, section 3.7), reached over TLS if its URL is https."""
 
     url: str
     username: str | None = None
@@ -107,7 +107,9 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         try:
             url = normalise_url(self.url)
         except InvalidRequest as problem:
-            raise ValueError("url takes http:// or https://, host and port; name and password stand apart") from problem
+            raise ValueError(
+                "url takes http:// or https://, host and port; username and password have their own fields"
+            ) from problem
         force_setattr(self, "url", f"{origin_of(url)}/")
 
     def authorization(self) -> str | None:
@@ -117,7 +119,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that the file holds, by name."""
+    """The contents of the file, by name."""
 
     credentials: dict[str, Credential] = {}
     proxies: dict[str, Proxy] = {}
@@ -127,18 +129,18 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def basic(username: str, password: str) -> str:
-    """The value of a header that logs in with a name and a password."""
+    """The value of an Authorization or Proxy-Authorization header (RFC 7617)."""
     return f"Basic {b64encode(f'{username}:{password}'.encode()).decode()}"
 
 
 def read_credentials(path: Path) -> Credentials:
-    """What the file holds; raises `InvalidSetting`, whose sentence holds no secret."""
+    """The contents of the file; raises `InvalidSetting`, whose message contains no secret."""
     try:
         values = tomllib.loads(_read(path).decode("utf-8"))
     except OSError as problem:
         raise InvalidSetting(f"{_SETTING}: cannot read {path}: {problem.strerror}") from problem
     except tomllib.TOMLDecodeError:
-        raise InvalidSetting(f"{_SETTING}: {path} is not TOML") from None  # the cause may quote what it could not read
+        raise InvalidSetting(f"{_SETTING}: {path} is not TOML") from None  # the cause may quote a secret
     except UnicodeDecodeError:
         raise InvalidSetting(f"{_SETTING}: {path} is not UTF-8") from None
     try:
@@ -161,7 +163,7 @@ def read_credentials(path: Path) -> Credentials:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
-            raise InvalidSetting(f"{_SETTING}: {path} is open to others than its owner; chmod 600 {path}")
+            raise InvalidSetting(f"{_SETTING}: {path} can be read by others than its owner; run chmod 600 {path}")
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise InvalidSetting(f"{_SETTING}: {path} is larger than {MAX_FILE_BYTES} bytes")

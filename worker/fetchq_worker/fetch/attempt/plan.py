@@ -1,29 +1,25 @@
-"""What a request asks for beyond a plain fetch. A plain one has none of this and pays for none of it."""
+"""What a request asks for beyond a plain fetch: robots.txt, the cache, a credential, cookies, a proxy, TLS options."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
-from fetchq import FetchStatus
+from fetchq import FetchRequest, FetchStatus
 from fetchq.contract.urls import origin_of
 from fetchq_worker.fetch.access.cookies import Cookies
 from fetchq_worker.fetch.access.credentials import Certificate, Credential
 from fetchq_worker.fetch.cache.http_cache import CachedHead, HttpCache
 from fetchq_worker.fetch.http.body import read_body
-from fetchq_worker.fetch.http.failure import BodyTooLarge, Refused
+from fetchq_worker.fetch.http.errors import BodyTooLarge, RequestRefused
 from fetchq_worker.fetch.http.redirect import Hop
+from fetchq_worker.fetch.http.response import Response
 from fetchq_worker.fetch.http.route import Route
 
-if TYPE_CHECKING:
-    from fetchq import FetchRequest
-    from fetchq_worker.fetch.http.client import Fetcher
-    from fetchq_worker.fetch.http.response import Response
+from .fetcher import Fetcher
 
 
 def plan_of(fetcher: Fetcher, request: FetchRequest) -> Plan | None:
-    """None: the request is a plain one. Raises `Refused` for what this worker does not have or allow."""
+    """None for a plain request, which costs nothing. Raises `RequestRefused` for what the worker does not allow."""
     if (
         request.credential is None
         and request.proxy is None
@@ -35,7 +31,7 @@ def plan_of(fetcher: Fetcher, request: FetchRequest) -> Plan | None:
 
 
 class Plan:
-    """How the hops of one attempt are sent: robots, cache, credential, cookies, proxy, TLS."""
+    """How the hops of one attempt are sent."""
 
     __slots__ = ("_cache", "_cookies", "_credential", "_fetcher", "_origin", "_request", "_route")
 
@@ -49,18 +45,16 @@ class Plan:
         self._cache = _cache(fetcher, request, self._route)
 
     async def send(self, hop: Hop) -> Response | CachedHead:
-        """As `Fetcher.send`, and raises `Refused` for a hop that is not to be made."""
+        """As `Fetcher.send`; also raises `RequestRefused`."""
         request, fetcher = self._request, self._fetcher
         if self._credential is not None and origin_of(hop.url) != self._origin:
-            self._credential = None  # for good: who sent us away does not get it back by a second redirect
+            self._credential = None  # for good: a second redirect must not bring it back
             self._route = _route(fetcher, request, None)
             self._cache = _cache(fetcher, request, self._route)
         if request.robots:
             await fetcher.robots.check(hop.url, self._route)
-        with_secrets = self._dressed(hop)
-        return await (
-            self._forward(with_secrets) if self._cache is None else self._cache.answer(with_secrets, self._forward)
-        )
+        hop = self._with_secrets(hop)
+        return await (self._forward(hop) if self._cache is None else self._cache.send(hop, self._forward))
 
     async def read(self, head: Response | CachedHead) -> bytes:
         """As `read_body`."""
@@ -74,15 +68,15 @@ class Plan:
             await self._cache.store(head, body)
         return body
 
-    async def _forward(self, with_secrets: Hop) -> Response:
+    async def _forward(self, hop: Hop) -> Response:
         request = self._request
-        answer = await self._fetcher.send(with_secrets, request.connect_timeout_s, request.read_timeout_s, self._route)
+        response = await self._fetcher.send(hop, request.connect_timeout_s, request.read_timeout_s, self._route)
         if self._cookies is not None:
-            self._cookies.take(with_secrets.url, answer.headers)
-        return answer
+            self._cookies.update(hop.url, response.headers)
+        return response
 
-    def _dressed(self, hop: Hop) -> Hop:
-        """The hop with what only the wire may see; the one that is recorded stays as it is."""
+    def _with_secrets(self, hop: Hop) -> Hop:
+        """A copy with credential and cookies. It is sent, and never stored."""
         headers = hop.headers
         pair = None if self._credential is None else self._credential.header()
         if pair is not None:
@@ -103,39 +97,42 @@ def _credential(fetcher: Fetcher, request: FetchRequest, origin: str) -> Credent
         return None
     held = fetcher.credentials.credentials.get(name)
     if held is None:
-        raise Refused(FetchStatus.INVALID_JOB, f"this worker holds no credential named {name!r}")
+        raise RequestRefused(FetchStatus.INVALID_JOB, f"this worker has no credential named {name!r}")
     if origin not in held.origins:
-        raise Refused(FetchStatus.BLOCKED, f"the credential {name!r} is not for {origin}")
+        raise RequestRefused(FetchStatus.BLOCKED, f"the credential {name!r} is not for {origin}")
     return held
 
 
 def _cache(fetcher: Fetcher, request: FetchRequest, route: Route | None) -> HttpCache | None:
-    """None: it is not asked for, or there is no Redis to keep it in."""
+    """None if the request does not ask for it, or if there is no Redis."""
     if not request.cache or fetcher.shared_cache is None:
         return None
-    has_credentials = request.credential is not None
-    way = "" if route is None else route.name
-    return HttpCache(fetcher.shared_cache, way=way, defaults=fetcher.own_headers, has_credentials=has_credentials)
+    return HttpCache(
+        fetcher.shared_cache,
+        route_name="" if route is None else route.name,
+        default_headers=fetcher.client.default_headers,
+        has_credentials=request.credential is not None,
+    )
 
 
 def _route(fetcher: Fetcher, request: FetchRequest, credential: Credential | None) -> Route | None:
-    """None: the plain one."""
+    """None: a direct connection with the client's own TLS context."""
     parts = []
     proxy = None
     if request.proxy is not None:
         proxy = fetcher.credentials.proxies.get(request.proxy)
         if proxy is None:
-            raise Refused(FetchStatus.INVALID_JOB, f"this worker knows no proxy named {request.proxy!r}")
+            raise RequestRefused(FetchStatus.INVALID_JOB, f"this worker has no proxy named {request.proxy!r}")
         parts.append(f"proxy={request.proxy}")
     certificate = request.credential if isinstance(credential, Certificate) else None
     if certificate is not None:
         parts.append(f"certificate={certificate}")
     if not request.verify_tls:
         if not fetcher.allow_unverified_tls:
-            raise Refused(FetchStatus.BLOCKED, "this worker fetches from nobody whose certificate it has not verified")
+            raise RequestRefused(FetchStatus.BLOCKED, "this worker does not allow verify_tls=False")
         parts.append("unverified")
     if not parts:
         return None
     plain = certificate is None and request.verify_tls
-    tls = None if plain else fetcher.contexts.context(certificate, verify=request.verify_tls)
+    tls = None if plain else fetcher.tls_contexts.context(certificate, verify=request.verify_tls)
     return Route(name=" ".join(parts), tls=tls, proxy=proxy)

@@ -1,4 +1,4 @@
-"""The HTTP cache that all workers share (RFC 9111): whole answers to safe requests, on the shared_cache in Redis."""
+"""The HTTP cache that all workers share (RFC 9111): complete responses to GET and HEAD, in the shared cache."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from fetchq import FetchStatus
 from fetchq.contract.request import CONDITIONAL_HEADERS
 from fetchq.contract.wire import UNREADABLE
-from fetchq_worker.fetch.http.failure import ResponseMalformed, failure_of
+from fetchq_worker.fetch.http.errors import ResponseMalformed
+from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.redirect import Hop
 from fetchq_worker.fetch.http.response import Response
 
 from .freshness import (
     CACHED_METHODS,
     Headers,
-    StoredAnswer,
+    StoredResponse,
     age_s,
     directives_of,
     freshened,
-    is_about,
     is_fresh,
     keep_s,
-    may_stand_in,
     may_store,
+    may_use_stale,
     storable_headers,
+    validates,
     validators_of,
     values_of,
     vary_of,
@@ -37,10 +38,10 @@ from .freshness import (
 from .shared_cache import SharedCache
 
 MAX_STORED_BYTES: Final = 1 << 20
-"""Of a body, decoded."""
-_SERVER_FAILS: Final = frozenset({500, 502, 503, 504})
-"""What stale-if-error is about (RFC 5861, section 4)."""
-_STANDS_IN_FOR: Final = frozenset(
+"""Of a decoded body."""
+_SERVER_ERRORS: Final = frozenset({500, 502, 503, 504})
+"""The errors of stale-if-error (RFC 5861, section 4)."""
+_STALE_IF: Final = frozenset(
     {FetchStatus.DNS_ERROR, FetchStatus.CONNECT_ERROR, FetchStatus.TIMEOUT, FetchStatus.BAD_RESPONSE}
 )
 
@@ -48,13 +49,13 @@ Forward = Callable[[Hop], Awaitable[Response]]
 
 
 class _Variants(msgspec.Struct, frozen=True, tag=True):
-    """Stands under a URL whose answers depend on request headers: which those are."""
+    """Stored for a URL whose responses vary: the names of the request headers that select one."""
 
     names: tuple[str, ...]
 
 
 class _Entry(msgspec.Struct, frozen=True, tag=True):
-    answer: StoredAnswer
+    response: StoredResponse
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -62,11 +63,11 @@ _decoder: Final[msgspec.msgpack.Decoder[_Variants | _Entry]] = msgspec.msgpack.D
 
 
 class CachedHead:
-    """A stored answer in the place of one from the server."""
+    """A stored response in place of one from the server."""
 
     __slots__ = ("body", "headers", "raw_headers", "status")
 
-    def __init__(self, stored: StoredAnswer, now_s: float) -> None:
+    def __init__(self, stored: StoredResponse, now_s: float) -> None:
         age = str(int(age_s(stored, now_s)))
         pairs = [pair for pair in stored.headers if pair[0].lower() != "age"] + [("Age", age)]
         self.status = stored.status
@@ -76,28 +77,28 @@ class CachedHead:
         self.headers = CIMultiDictProxy(CIMultiDict(decoded))
 
     def release(self) -> None:
-        """There is no connection."""
+        """Does nothing: there is no connection."""
 
 
 class HttpCache:
-    """The cache as one attempt uses it: `answer` for each hop, then `store` for the one whose body was read."""
+    """The cache of one attempt: `send` for each hop, then `store` for the one whose body was read."""
 
     def __init__(
-        self, shared_cache: SharedCache, *, way: str, defaults: Mapping[str, str], has_credentials: bool
+        self, shared_cache: SharedCache, *, route_name: str, default_headers: Mapping[str, str], has_credentials: bool
     ) -> None:
-        """`way` tells routes apart, `defaults` are the headers that the client adds by itself.
+        """`route_name` is part of the keys, `default_headers` are those that the client adds.
 
-        `has_credentials` says that the request names its sender other than by Authorization or Cookie.
+        `has_credentials` says that the request is authenticated other than by an Authorization or Cookie header.
         """
-        self._shelf = shared_cache
-        self._way = way
-        self._defaults = defaults
-        self._personal = has_credentials
-        self._open: tuple[Hop, Response, float, float] | None = None
+        self._shared_cache = shared_cache
+        self._route_name = route_name
+        self._default_headers = default_headers
+        self._has_credentials = has_credentials
+        self._pending: tuple[Hop, Response, float, float] | None = None
 
-    async def answer(self, hop: Hop, forward: Forward) -> Response | CachedHead:
-        """The stored answer if it is good, or stands in for a server that fails; else the server's."""
-        self._open = None
+    async def send(self, hop: Hop, forward: Forward) -> Response | CachedHead:
+        """The stored response if it is fresh, or usable after an error of the server; else the server's."""
+        self._pending = None
         asked = _asked(hop)
         if not _is_cacheable(hop, asked):
             return await forward(hop)
@@ -106,81 +107,81 @@ class HttpCache:
         if stored is not None and is_fresh(asked, stored, now_s):
             return CachedHead(stored, now_s)
         try:
-            head = await forward(hop if stored is None else _validating(hop, stored))
+            head = await forward(hop if stored is None else _with_validators(hop, stored))
         except Exception as problem:
-            failure = failure_of(problem, answered=False)
-            may_help = stored is not None and failure is not None and failure[0] in _STANDS_IN_FOR
-            if stored is None or not may_help or not may_stand_in(asked, stored, time.time()):
+            failure = failure_of(problem, responded=False)
+            is_error = failure is not None and failure[0] in _STALE_IF
+            if stored is None or not is_error or not may_use_stale(asked, stored, time.time()):
                 raise
             return CachedHead(stored, time.time())
         received_s = time.time()
         if stored is not None and head.status == 304:
             head.release()
             return await self._freshen(hop, stored, _headers_of(head), now_s, received_s)
-        if stored is not None and head.status in _SERVER_FAILS and may_stand_in(asked, stored, received_s):
+        if stored is not None and head.status in _SERVER_ERRORS and may_use_stale(asked, stored, received_s):
             head.release()
             return CachedHead(stored, received_s)
-        self._open = hop, head, now_s, received_s
+        self._pending = hop, head, now_s, received_s
         return head
 
     async def store(self, head: Response, body: bytes) -> None:
-        """Keeps the answer that `answer` gave last, now that its body is there, if it may be kept."""
-        if self._open is None or self._open[1] is not head or len(body) > MAX_STORED_BYTES:
+        """Stores the response that `send` returned last, now that its body is read, if that is allowed."""
+        if self._pending is None or self._pending[1] is not head or len(body) > MAX_STORED_BYTES:
             return
-        hop, _, requested_s, received_s = self._open
-        stored = StoredAnswer(head.status, storable_headers(_headers_of(head)), body, requested_s, received_s)
-        has_credentials = self._personal or any(name.lower() in ("authorization", "cookie") for name, _ in hop.headers)
-        if may_store(hop.method, _asked(hop), has_credentials, stored):
+        hop, _, requested_s, received_s = self._pending
+        stored = StoredResponse(head.status, storable_headers(_headers_of(head)), body, requested_s, received_s)
+        secret_headers = any(name.lower() in ("authorization", "cookie") for name, _ in hop.headers)
+        if may_store(hop.method, _asked(hop), self._has_credentials or secret_headers, stored):
             await self._put(hop, stored)
 
     async def _freshen(
-        self, hop: Hop, stored: StoredAnswer, headers: Headers, requested_s: float, received_s: float
+        self, hop: Hop, stored: StoredResponse, headers: Headers, requested_s: float, received_s: float
     ) -> CachedHead:
-        if not is_about(stored, headers):
-            await self._shelf.drop(self._key(hop, tuple(vary_of(stored))))
-            raise ResponseMalformed("the server answered 304 about another copy than it was asked about")
+        if not validates(stored, headers):
+            await self._shared_cache.evict(self._key(hop, tuple(vary_of(stored))))
+            raise ResponseMalformed("the server responded 304 with the ETag of another representation")
         fresh = freshened(stored, headers, requested_s, received_s)
         await self._put(hop, fresh)
         return CachedHead(fresh, received_s)
 
-    async def _find(self, hop: Hop) -> StoredAnswer | None:
-        found = _decoded(await self._shelf.get(self._key(hop, ())))
+    async def _find(self, hop: Hop) -> StoredResponse | None:
+        found = _decoded(await self._shared_cache.get(self._key(hop, ())))
         if isinstance(found, _Variants):
-            found = _decoded(await self._shelf.get(self._key(hop, found.names)))
-        return found.answer if isinstance(found, _Entry) else None
+            found = _decoded(await self._shared_cache.get(self._key(hop, found.names)))
+        return found.response if isinstance(found, _Entry) else None
 
-    async def _put(self, hop: Hop, stored: StoredAnswer) -> None:
+    async def _put(self, hop: Hop, stored: StoredResponse) -> None:
         names = tuple(vary_of(stored))
         ttl_s = keep_s(stored, time.time())
         if names:
-            await self._shelf.put(self._key(hop, ()), _encoder.encode(_Variants(names)), ttl_s)
-        await self._shelf.put(self._key(hop, names), _encoder.encode(_Entry(stored)), ttl_s)
+            await self._shared_cache.put(self._key(hop, ()), _encoder.encode(_Variants(names)), ttl_s)
+        await self._shared_cache.put(self._key(hop, names), _encoder.encode(_Entry(stored)), ttl_s)
 
     def _key(self, hop: Hop, vary: tuple[str, ...]) -> str:
-        """Method and URL, the way to it, and the values of the headers that matter."""
-        parts = [hop.method, hop.url.partition("#")[0], self._way]
+        """A digest of method, URL, route and the values of the headers in `vary`."""
+        parts = [hop.method, hop.url.partition("#")[0], self._route_name]
         for name in vary:
-            values = values_of(hop.headers, name) or [self._defaults.get(name, "")]
+            values = values_of(hop.headers, name) or [self._default_headers.get(name, "")]
             parts += (name, ",".join(value.strip() for value in values))
-        return f"{self._shelf.keys.cache}{sha256(msgspec.msgpack.encode(parts)).hexdigest()}"
+        return f"{self._shared_cache.keys.cache}{sha256(msgspec.msgpack.encode(parts)).hexdigest()}"
 
 
 def _is_cacheable(hop: Hop, asked: Mapping[str, str]) -> bool:
-    """Conditions and ranges of the caller's own are between it and the server."""
+    """A request with conditions or a range of its own is not cached."""
     if hop.method not in CACHED_METHODS or "no-store" in asked:
         return False
     return not any(name.lower() in CONDITIONAL_HEADERS or name.lower() == "range" for name, _ in hop.headers)
 
 
 def _asked(hop: Hop) -> dict[str, str]:
-    """The request's directives; Pragma counts where there are none (RFC 9111, section 5.4)."""
+    """The request's directives, or those of Pragma if it has none (RFC 9111, section 5.4)."""
     values = values_of(hop.headers, "cache-control")
     if not values and any("no-cache" in value.lower() for value in values_of(hop.headers, "pragma")):
         return {"no-cache": ""}
     return directives_of(values)
 
 
-def _validating(hop: Hop, stored: StoredAnswer) -> Hop:
+def _with_validators(hop: Hop, stored: StoredResponse) -> Hop:
     return msgspec.structs.replace(hop, headers=(*hop.headers, *validators_of(stored)))
 
 
@@ -193,5 +194,5 @@ def _decoded(value: bytes | None) -> _Variants | _Entry | None:
         return None
     try:
         return _decoder.decode(value)
-    except UNREADABLE:  # another version's
+    except UNREADABLE:  # written by another version
         return None

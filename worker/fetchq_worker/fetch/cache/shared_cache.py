@@ -1,6 +1,6 @@
-"""What all workers share and could do without: a cache in Redis, bounded in bytes and in time.
+"""A cache in Redis that all workers share, limited in bytes and in time.
 
-Redis holds jobs, so a cache beside them must never fill it, and its absence must never fail a fetch.
+Redis also holds the jobs: the cache must not fill it, and an unavailable cache must not fail a fetch.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from fetchq.store.commands import CacheCommands
 from fetchq.store.keys import Keys
-from fetchq.store.scripts import load_script
+from fetchq.store.runner import ClientRunner
 
 logger = logging.getLogger("fetchq.fetch")
 
@@ -20,23 +21,23 @@ MAX_VALUE_BYTES: Final = 2 << 20
 
 
 class SharedCache:
-    """Values under keys that begin with `keys.robots` or `keys.cache`; at most `max_bytes` of them in all.
+    """Values under keys that begin with `keys.robots` or `keys.cache`, at most `max_bytes` in total.
 
-    When room is short, those go first that would end soonest. What Redis does not take or give is as if it were not
-    there.
+    The values that expire soonest are evicted first. Errors of Redis are logged, not raised.
     """
 
     def __init__(self, redis: Any, keys: Keys, max_bytes: int = DEFAULT_SHARED_CACHE_BYTES) -> None:
         self.keys: Final = keys
         self._redis = redis
         self._max_bytes = max_bytes
-        self._put = load_script(redis, "cache/put")
+        self._runner: Final = ClientRunner(redis)
+        self._commands: Final = CacheCommands(keys)
 
     def __repr__(self) -> str:
         return f"<SharedCache {self.keys.shared_cache} max_bytes={self._max_bytes}>"
 
     async def get(self, key: str) -> bytes | None:
-        """The value; None if there is none, or Redis does not say."""
+        """The value; None if there is none, or if Redis does not answer."""
         try:
             value: bytes | None = await self._redis.get(key)
         except (RedisError, OSError) as problem:
@@ -45,18 +46,17 @@ class SharedCache:
         return value
 
     async def put(self, key: str, value: bytes, ttl_s: float) -> None:
-        """Keeps the value for at most `ttl_s`; one of more than `MAX_VALUE_BYTES` is not kept."""
+        """Stores a value for at most `ttl_s`, unless it is larger than `MAX_VALUE_BYTES`."""
         ttl_ms = round(ttl_s * 1000)
         if ttl_ms <= 0 or len(value) > MAX_VALUE_BYTES:
             return
         try:
-            keys = (key, self.keys.shared_cache, self.keys.shared_cache_sizes)
-            await self._put(keys=keys, args=(value, ttl_ms, self._max_bytes))
+            await self._commands.put(self._runner, key=key, value=value, ttl_ms=ttl_ms, max_bytes=self._max_bytes)
         except (RedisError, OSError) as problem:
             logger.warning("shared_cache.unavailable key=%s error=%s", key, problem)
 
-    async def drop(self, key: str) -> None:
-        """Takes a value away; its bytes are counted until its time has passed."""
+    async def evict(self, key: str) -> None:
+        """Removes a value. Its bytes count towards `max_bytes` until its TTL ends."""
         try:
             await self._redis.delete(key)
         except (RedisError, OSError) as problem:

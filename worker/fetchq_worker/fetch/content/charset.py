@@ -1,7 +1,7 @@
-"""The charset of a body whose server did not say: by its byte order mark, by what it says of itself, then by its bytes.
+"""The charset of a body without a usable charset parameter: by its byte order mark, its own declaration, its bytes.
 
 Sources: HTML standard, section 13.2.3.2, "Determining the character encoding" and "prescan a byte stream"; XML 1.0,
-section 4.3.3. The detector is Firefox's. Only the beginning of a body is looked at.
+section 4.3.3. The detector is Firefox's. Only the beginning of a body is examined.
 """
 
 from __future__ import annotations
@@ -40,19 +40,21 @@ _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 
 
 def charset_of(media_type: str | None, sent: str | None, body: bytes) -> str | None:
-    """What was sent, if it names an encoding; else what is found in a body of text. None: it is not text, or is JSON,
-    which is UTF-8 (RFC 8259, section 8.1)."""
+    """The charset that was sent if it names a known encoding, else the one detected in a body of text.
+
+    None for a body that is not text, and for JSON, which is UTF-8 (RFC 8259, section 8.1).
+    """
     if (sent is not None and encoding_of(sent) is not None) or not body or not _is_searched(media_type):
         return sent
     for mark, name in MARKS:
         if body.startswith(mark):
             return name
-    said = None
+    declared = None
     if media_type in _HTML:
-        said = prescan(body[:PRESCAN_BYTES])
+        declared = prescan(body[:PRESCAN_BYTES])
     elif media_type is not None and media_type.endswith("xml"):
-        said = _meant(_XML_DECLARATION.match(body[:PRESCAN_BYTES]))
-    return said or _detect(body)
+        declared = _labelled(_XML_DECLARATION.match(body[:PRESCAN_BYTES]))
+    return declared or _detect(body)
 
 
 def _is_searched(media_type: str | None) -> bool:
@@ -62,8 +64,8 @@ def _is_searched(media_type: str | None) -> bool:
 
 
 def prescan(head: bytes) -> str | None:
-    """The encoding that a page's own `meta` elements name."""
-    declared = _meant(_XML_DECLARATION.match(head))
+    """The encoding that the XML declaration or a `meta` element of an HTML page names."""
+    declared = _labelled(_XML_DECLARATION.match(head))
     if declared is not None:
         return declared
     if b"charset" not in head.lower():
@@ -85,7 +87,7 @@ def prescan(head: bytes) -> str | None:
 
 
 def _attributes(head: bytes, position: int) -> tuple[int, dict[bytes, bytes]]:
-    """Those of the tag whose name ends at `position`, and where the tag ends; the first of a name counts."""
+    """The end of the tag whose name ends at `position`, and its attributes; the first of a name counts."""
     attributes: dict[bytes, bytes] = {}
     while (found := _ATTRIBUTE.match(head, position)) and found.end() > position:
         position = found.end()
@@ -98,16 +100,16 @@ def _of_meta(attributes: dict[bytes, bytes]) -> str | None:
     if b"charset" in attributes:
         return _known(attributes[b"charset"])
     if attributes.get(b"http-equiv") == b"content-type":
-        return _meant(_CONTENT_CHARSET.search(attributes.get(b"content", b"")))
+        return _labelled(_CONTENT_CHARSET.search(attributes.get(b"content", b"")))
     return None
 
 
-def _meant(found: re.Match[bytes] | None) -> str | None:
+def _labelled(found: re.Match[bytes] | None) -> str | None:
     return None if found is None else _known(next(group for group in found.groups() if group is not None))
 
 
 def _known(label: bytes) -> str | None:
-    """What a page that can be read as ASCII must mean: it is not in UTF-16, whatever it says."""
+    """The encoding of a label. A page whose label was read as ASCII is not in UTF-16, whatever the label says."""
     name = encoding_of(label.decode("latin-1"))
     if name in ("utf-16le", "utf-16be"):
         return "utf-8"

@@ -9,11 +9,11 @@ from typing import Final
 _MEDIA_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
 _CHARSET: Final = re.compile(r';[ \t]*charset=(?:"([^"\\;]*)"|([^\s";,]+))', re.IGNORECASE)
 _MAX_CHARS: Final = 256
-"""A longer header is cut; it says nothing more that is looked for, and the cache stays small."""
+"""A longer header is cut, so that the cache stays small."""
 
 
 def content_type_of(header: str | None) -> tuple[str | None, str | None]:
-    """Media type in lower case without its parameters, and charset as sent; None for what is absent or malformed."""
+    """Media type in lower case without parameters, and charset as sent; None for each that is absent or malformed."""
     return (None, None) if header is None else _parse(header[:_MAX_CHARS])
 
 

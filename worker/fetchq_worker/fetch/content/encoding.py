@@ -1,4 +1,4 @@
-"""Content codings undone in small steps, so that a bomb can be stopped after any of them (RFC 9110, section 8.4)."""
+"""Decoding of content codings in small steps, so that a bomb is stopped after any of them (RFC 9110, section 8.4)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ else:
     from backports import zstd
 
 STEP_BYTES: Final = 1 << 16
-"""About the most that one step yields; br alone rounds it up to its own blocks."""
+"""Approximate maximum of what one step yields; br rounds it up to its own blocks."""
 MAX_CODINGS: Final = 5
-"""How many may be stacked; curl draws the line at the same number."""
+"""Codings of one body. curl has the same limit."""
 MAX_MEMBERS: Final = 1 << 14
-"""Of a gzip or zstd body: each costs time even if it is empty, and 64 MiB in blocks of 4 KiB need no more."""
+"""Of a gzip or zstd body: even an empty member costs time, and 64 MiB in blocks of 4 KiB need no more."""
 _MAX_ZSTD_WINDOW_LOG: Final = 23
 """8 MiB: RFC 9659, section 3."""
 
@@ -27,30 +27,30 @@ _DECODE_ERRORS: Final = (zlib.error, brotli.error, zstd.ZstdError)
 
 
 class BrokenCoding(ValueError):
-    """The body is not of the coding that its headers name. It never leaves this package."""
+    """The body does not have the coding that its headers name."""
 
 
 class CodingTooLarge(ValueError):
-    """A step of the decoding passed the limit. It never leaves this package."""
+    """The output of a decoding step exceeds the limit."""
 
 
 class _Step(Protocol):
-    """One coding: what it yields is about `STEP_BYTES` at a time."""
+    """One coding. It yields about `STEP_BYTES` at a time."""
 
     def decode(self, data: bytes) -> Iterator[bytes]: ...
 
     def check_ended(self) -> None:
-        """Raises `BrokenCoding` when the data stopped before its end."""
+        """Raises `BrokenCoding` if the data is truncated."""
 
 
 class _Gzip:
-    """RFC 1952: members follow each other; bytes after one that begin no other are ignored, as browsers do."""
+    """RFC 1952: a sequence of members. Trailing bytes that are not a member are ignored, as browsers do."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
         self._members = 0
         self._between = b""
-        """What follows a member, as long as it is too short to tell whether another one begins."""
+        """Bytes after a member that are too short to tell whether another one begins."""
         self._ended = False
 
     def decode(self, data: bytes) -> Iterator[bytes]:
@@ -72,7 +72,7 @@ class _Gzip:
 
     def check_ended(self) -> None:
         if self._members and not self._member.eof:
-            raise BrokenCoding("the gzip body ends too early")
+            raise BrokenCoding("the gzip body is truncated")
 
 
 class _Deflate:
@@ -95,11 +95,11 @@ class _Deflate:
 
     def check_ended(self) -> None:
         if self._head or (self._stream is not None and not self._stream.eof):
-            raise BrokenCoding("the deflate body ends too early")
+            raise BrokenCoding("the deflate body is truncated")
 
 
 def _inflate(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """All that `data` gives, in steps. A full step may leave output inside zlib even when its input is used up."""
+    """The output for `data`, in steps. A full step may leave output inside zlib even if all input is consumed."""
     while True:
         piece = stream.decompress(data, STEP_BYTES)
         if piece:
@@ -121,17 +121,17 @@ class _Brotli:
             return
         self._fresh = False
         piece = self._stream.process(data, output_buffer_limit=STEP_BYTES)
-        while piece:  # it says that it can accept more data while it still holds output
+        while piece:  # brotli accepts more data while it still holds output
             yield piece
             piece = b"" if self._stream.is_finished() else self._stream.process(b"", output_buffer_limit=STEP_BYTES)
 
     def check_ended(self) -> None:
         if not self._fresh and not self._stream.is_finished():
-            raise BrokenCoding("the br body ends too early")
+            raise BrokenCoding("the br body is truncated")
 
 
 class _Zstd:
-    """RFC 8878: frames follow each other."""
+    """RFC 8878: a sequence of frames."""
 
     def __init__(self) -> None:
         self._frame = self._next_frame()
@@ -159,7 +159,7 @@ class _Zstd:
 
     def check_ended(self) -> None:
         if self._frames and not self._frame.eof:
-            raise BrokenCoding("the zstd body ends too early")
+            raise BrokenCoding("the zstd body is truncated")
 
 
 def _one_more(members: int) -> int:
@@ -178,23 +178,23 @@ _STEPS: Final[dict[str, Callable[[], _Step]]] = {
 
 
 class ContentDecoder:
-    """Undoes the codings of one body, the last applied first."""
+    """Decodes the codings of one body, the last applied first."""
 
     def __init__(self, codings: tuple[str, ...], max_bytes: int) -> None:
-        """`codings` in the order of the Content-Encoding header; raises `BrokenCoding` for one that is not known."""
+        """`codings` in the order of the Content-Encoding header; raises `BrokenCoding` for an unknown one."""
         if len(codings) > MAX_CODINGS:
-            raise BrokenCoding(f"the body is encoded {len(codings)} times over")
+            raise BrokenCoding(f"the body has {len(codings)} codings, {MAX_CODINGS} is the limit")
         unknown = next((coding for coding in codings if coding not in _STEPS), None)
         if unknown is not None:
-            raise BrokenCoding(f"the body has an encoding that is not known, {unknown[:40]!r}")
+            raise BrokenCoding(f"the body has an unknown coding, {unknown[:40]!r}")
         self._steps = [_STEPS[coding]() for coding in reversed(codings)]
-        # What lies between two steps is normally smaller than what comes out; the slack is for what does not compress.
-        # Without this limit a nested bomb could take hours without a single byte coming out.
+        # The data between two steps is normally smaller than the output; the slack is for incompressible data.
+        # Without this limit a nested bomb could run for hours without yielding a byte.
         self._limit = max_bytes + (max_bytes >> 4) + STEP_BYTES
         self._seen = [0] * len(self._steps)
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """What `data` decodes to, in pieces of at most `STEP_BYTES`; raises `BrokenCoding` and `CodingTooLarge`."""
+        """The output for `data`, in pieces of at most `STEP_BYTES`; raises `BrokenCoding` and `CodingTooLarge`."""
         try:
             yield from self._through(0, data)
         except _DECODE_ERRORS as problem:
@@ -211,13 +211,13 @@ class ContentDecoder:
             yield from self._through(index + 1, piece)
 
     def check_ended(self) -> None:
-        """Raises `BrokenCoding` for a body that was cut short inside a coding. An empty body has no coding to end."""
+        """Raises `BrokenCoding` for a body that is truncated inside a coding. An empty body is complete."""
         for step in self._steps:
             step.check_ended()
 
 
 def codings_of(headers: list[str]) -> tuple[str, ...]:
-    """The codings in the Content-Encoding fields, in order, in lower case; `identity` is none."""
+    """The codings in the Content-Encoding fields, in order, in lower case, without `identity`."""
     if not headers:
         return ()
     named = (coding.strip().lower() for field in headers for coding in field.split(","))

@@ -1,6 +1,6 @@
-"""Where clouds serve an instance its own credentials: what a forged request is most often after.
+"""The metadata services of clouds, which hand an instance its credentials: the most frequent target of SSRF.
 
-The addresses stay closed whatever wider network is allowed, and the names are not looked up.
+Their addresses stay forbidden inside an allowed wider network, and their names are not resolved.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METADATA_ADDRESSES: Final = frozenset(
         IPv6Address("fe80::a9fe:a9fe"),  # OpenStack
     }
 )
-"""From the clouds' own documentation of their instance metadata services."""
+"""From the clouds' documentation of their instance metadata services."""
 
 _METADATA_NAMES: Final = frozenset(
     {
@@ -48,6 +48,6 @@ _REGIONAL_INSTANCE_DATA: Final = ("instance-data.", ".compute.internal")
 
 
 def is_metadata_name(name: str) -> bool:
-    """Whether a name, in lower case and without trailing dots, is one of a metadata service."""
+    """Whether a name, in lower case and without trailing dots, belongs to a metadata service."""
     first, last = _REGIONAL_INSTANCE_DATA
     return name in _METADATA_NAMES or (name.startswith(first) and name.endswith(last))

@@ -1,7 +1,7 @@
-"""Which ports may be connected to.
+"""Ports that may be connected to.
 
-A server of another protocol may take the lines of an HTTP request for commands of its own, so ports that are known
-for one are closed, whatever the address.
+A server of another protocol may execute the lines of an HTTP request as commands, so the ports of such protocols are
+forbidden at every address.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ UNPRIVILEGED: Final = range(1024, 65_536)
 
 BAD_PORTS: Final = frozenset(
     {
-        # Fetch standard, "port blocking": its bad ports above 1023. All those below are closed anyhow.
+        # Fetch standard, "port blocking": the bad ports above 1023. Those below are forbidden anyway.
         1719,  # H.323 gatekeeper
         1720,  # H.323 call
         1723,  # PPTP
@@ -29,7 +29,7 @@ BAD_PORTS: Final = frozenset(
         6679,  # IRC over TLS
         6697,  # IRC over TLS
         10080,  # Amanda
-        # And two that read a request line by line and skip what they do not know, where a body can speak to them.
+        # Two that skip unknown lines and so would execute commands in the body of a request.
         6379,  # Redis
         11211,  # memcached
     }
@@ -37,5 +37,5 @@ BAD_PORTS: Final = frozenset(
 
 
 def is_open_port(port: int) -> bool:
-    """Whether a port is one for HTTP where no setting says so: 80, 443, and the unprivileged but `BAD_PORTS`."""
+    """Whether a port is allowed without a setting: 80, 443, and the unprivileged ones except `BAD_PORTS`."""
     return port in WEB_PORTS or (port in UNPRIVILEGED and port not in BAD_PORTS)

@@ -1,7 +1,7 @@
-"""The addresses that are not part of the public internet, and those that hide another address inside them.
+"""Addresses outside the public internet, and addresses that embed an IPv4 address.
 
-A table of our own: `ipaddress.is_global` differs between releases of Python, and calls 6to4, NAT64, ISATAP and
-multicast addresses global.
+`ipaddress.is_global` is not used: it differs between releases of Python, and 6to4, NAT64, ISATAP and multicast
+addresses are global to it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SPECIAL_V4: Final = (
     ("224.0.0.0/4", "multicast"),  # RFC 5771
     ("240.0.0.0/4", "reserved"),  # RFC 1112, section 4; the broadcast address (RFC 919, section 7) is its last
 )
-"""IANA IPv4 Special-Purpose Address Registry, and the multicast space. Those of the registry that are reachable
-globally (the anycast addresses of AS112, AMT and 192.0.0.0/24) serve no HTTP."""
+"""IANA IPv4 Special-Purpose Address Registry, and the multicast space. The globally reachable entries of the registry
+(the anycast addresses of AS112, AMT and 192.0.0.0/24) serve no HTTP."""
 
 SPECIAL_V6: Final = (
     ("::/128", "unspecified"),  # RFC 4291, section 2.5.2
@@ -56,13 +56,13 @@ SPECIAL_V6: Final = (
     ("fec0::/10", "site-local"),  # RFC 3879
     ("ff00::/8", "multicast"),  # RFC 4291, section 2.7
 )
-"""IANA IPv6 Special-Purpose Address Registry, IPv6 Address Space, and the retired forms that stacks still know."""
+"""IANA IPv6 Special-Purpose Address Registry, IPv6 Address Space, and retired forms that stacks still accept."""
 
 _GLOBAL_UNICAST_V6: Final = IPv6Network("2000::/3")
-"""All that IANA has to delegate as global unicast (IPv6 Address Space registry); outside it only NAT64 is public."""
+"""All global unicast addresses (IANA IPv6 Address Space registry); outside it only NAT64 is public."""
 _NAT64: Final = 0x64FF9B << 64  # without the last 32 bits
-"""The well-known prefix (RFC 6052, section 2.1). It is public, as the sole way to IPv4 from a network with DNS64
-(RFC 6147): what it embeds decides."""
+"""The well-known prefix (RFC 6052, section 2.1). It is public, since it is the only way to IPv4 from a network with
+DNS64 (RFC 6147); the embedded address decides."""
 
 _TEREDO: Final = 0x20010000
 _6TO4: Final = 0x2002
@@ -71,12 +71,12 @@ _TRANSLATED: Final = 0xFFFF_0000
 _NAT64_LOCAL: Final = 0x64FF9B_0001
 _ISATAP: Final = 0x00005EFE
 _ISATAP_MASK: Final = 0xFCFFFFFF
-"""All but the universal and the group bit (RFC 5214, section 6.1)."""
+"""All bits but the universal and the group bit (RFC 5214, section 6.1)."""
 _LOW_32: Final = 0xFFFFFFFF
 
 
 class _Ranges:
-    """Networks, the narrower before the wider where two overlap, flattened so that one bisection finds the rule."""
+    """Networks as disjoint ranges, so that one bisection finds the rule. Of overlapping networks the first wins."""
 
     def __init__(self, networks: tuple[tuple[int, int, str], ...]) -> None:
         edges = sorted({0} | {edge for first, last, _ in networks for edge in (first, last + 1)})
@@ -103,7 +103,7 @@ _V6: Final = _Ranges(
 
 
 def special_purpose(address: IPAddress) -> str | None:
-    """The range that keeps an address out of the public internet; None: it is public, as far as itself goes."""
+    """The name of the special-purpose range of an address; None: it is public. Embedded addresses are not examined."""
     if isinstance(address, IPv4Address):
         return _V4.rule_of(int(address))
     number = int(address)
@@ -111,17 +111,18 @@ def special_purpose(address: IPAddress) -> str | None:
 
 
 def embedded_v4(address: IPv6Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses that a network may translate or tunnel this one to. Mapped ones are not among them: the
-    system itself connects to the IPv4 address then, so that it takes this one's place.
+    """The IPv4 addresses to which a network may translate or tunnel this one.
+
+    Without IPv4-mapped addresses: for these the operating system itself connects over IPv4, so the caller checks the
+    mapped address in place of this one.
     """
     number = int(address)
-    if number <= 1:  # unspecified and loopback, which are no compatible addresses
+    if number <= 1:  # unspecified and loopback are not IPv4-compatible addresses
         return ()
     found = []
     if number >> 32 in (_COMPATIBLE, _TRANSLATED, _NAT64) or number >> 80 == _NAT64_LOCAL:
-        found.append(
-            IPv4Address(number & _LOW_32)
-        )  # RFC 6052, section 2.2; under the local prefix, whose length is not known, for a /96
+        # RFC 6052, section 2.2; the length of a local prefix is unknown, and /96 is assumed.
+        found.append(IPv4Address(number & _LOW_32))
     elif number >> 112 == _6TO4:
         found.append(IPv4Address(number >> 80 & _LOW_32))  # RFC 3056, section 2
     elif number >> 96 == _TEREDO:  # the server, and the client with its bits inverted (RFC 4380, section 4)

@@ -1,4 +1,4 @@
-"""Names to addresses, all of which the guard has seen."""
+"""DNS look-ups whose addresses all pass the guard."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FAMILIES: Final = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 
 class GuardedResolver(AbstractResolver):
-    """Looks names up by c-ares; one forbidden address among several refuses the name.
+    """Resolves names with c-ares; one forbidden address among several forbids the name.
 
-    `nameservers` (`address:port`) are asked instead of the system's.
+    `nameservers` (`address:port`) replace the system's.
     """
 
     def __init__(self, guard: Guard, nameservers: Sequence[str] = ()) -> None:
@@ -45,10 +45,10 @@ class GuardedResolver(AbstractResolver):
         return answers
 
     async def check_behind_proxy(self, url: str, timeout_s: float) -> None:
-        """Refuse a serialised URL that a proxy is to connect to in our place; raises `EgressForbidden`.
+        """Checks a serialised URL that a proxy will connect to; raises `EgressForbidden`.
 
-        The proxy looks its name up by itself. It is judged by what it resolves to here; a name that does not resolve
-        here within `timeout_s` is let through, since where a proxy is needed there is often no DNS of the outside.
+        The proxy resolves the name itself. The addresses that it has here are checked; a name that does not resolve
+        here within `timeout_s` is allowed, since networks that need a proxy often have no public DNS.
         """
         self._guard.check_url(url)
         host = URL(url, encoded=True).raw_host or ""
@@ -59,7 +59,7 @@ class GuardedResolver(AbstractResolver):
                 await self.resolve(host, family=socket.AF_UNSPEC)
         except EgressForbidden:
             raise
-        except OSError:  # TimeoutError is one
+        except OSError:  # includes TimeoutError
             return
 
     async def close(self) -> None:

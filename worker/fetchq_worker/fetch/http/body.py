@@ -1,4 +1,4 @@
-"""Reading an answer's body: streamed, decoded, and cut off at its limit."""
+"""Reading the body of a response: streamed, decoded, and limited in size."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import asyncio
 
 from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
 
-from .failure import BodyTooLarge
+from .errors import BodyTooLarge
 from .response import Response
 
-_BREATH_BYTES = 1 << 20
-"""How much is decoded before the other fetches of the process get a turn."""
+_YIELD_BYTES = 1 << 20
+"""How much is decoded before the event loop runs other tasks."""
 
 
-async def read_body(answer: Response, max_bytes: int) -> bytes:
-    """The decoded body; raises `BodyTooLarge` as soon as it passes `max_bytes`, whatever its headers say."""
-    codings = codings_of(answer.headers.getall("Content-Encoding", []))
+async def read_body(response: Response, max_bytes: int) -> bytes:
+    """The decoded body; raises `BodyTooLarge` as soon as it exceeds `max_bytes`, whatever the headers say."""
+    codings = codings_of(response.headers.getall("Content-Encoding", []))
     if codings:
-        return await _read_encoded(answer, codings, max_bytes)
-    length = answer.content_length
-    if length is not None and length > max_bytes and answer.method != "HEAD":
+        return await _read_encoded(response, codings, max_bytes)
+    length = response.content_length
+    if length is not None and length > max_bytes and response.method != "HEAD":
         raise BodyTooLarge
-    stream = answer.content
+    stream = response.content
     body = await stream.readany()
     if len(body) > max_bytes:
         raise BodyTooLarge
@@ -37,17 +37,17 @@ async def read_body(answer: Response, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def _read_encoded(answer: Response, codings: tuple[str, ...], max_bytes: int) -> bytes:
+async def _read_encoded(response: Response, codings: tuple[str, ...], max_bytes: int) -> bytes:
     decoder = ContentDecoder(codings, max_bytes)
     body = bytearray()
-    breathe_at = _BREATH_BYTES
-    while chunk := await answer.content.readany():
+    yield_at = _YIELD_BYTES
+    while chunk := await response.content.readany():
         for piece in decoder.decode(chunk):
             body += piece
             if len(body) > max_bytes:
                 raise BodyTooLarge
-            if len(body) >= breathe_at:
-                breathe_at = len(body) + _BREATH_BYTES
+            if len(body) >= yield_at:
+                yield_at = len(body) + _YIELD_BYTES
                 await asyncio.sleep(0)
     decoder.check_ended()
     return bytes(body)

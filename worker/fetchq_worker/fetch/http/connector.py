@@ -1,8 +1,9 @@
-"""Connections: those that wait for another request, and new ones, which the guard has seen.
+"""The connection pool: idle connections, and new ones by aiohttp's connector.
 
-aiohttp's connector looks names up, races addresses, shakes hands and pools. Its session, request and response are not
-used: they were half of what a fetch cost (`python -m bench.fetch_cost`). Of its private names these are relied on, at
-the version that is pinned: `_factory`, `_create_connection`, `_conns`, `_acquired`, `_closed`, `_loop`, `_release`.
+aiohttp's connector resolves names, races addresses (RFC 8305), does the TLS handshake and pools. Its session, request
+and response are not used: they were half of the cost of a fetch (`python -m bench.fetch_cost`). These private names of
+aiohttp are used, at the pinned version: `_factory`, `_create_connection`, `_conns`, `_acquired`, `_closed`, `_loop`,
+`_release`.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from .route import Route
 DNS_CACHE_S: Final = 10
 KEEP_ALIVE_S: Final = 15.0
 MAX_IDLE_HOSTS: Final = 512
-"""Hosts for which idle connections are kept: a crawl of many hosts must not use up the process's file descriptors."""
+"""Hosts with idle connections: a crawl of many hosts must not use up the process's file descriptors."""
 
 _UNTIMED: Final = aiohttp.ClientTimeout(total=None)
-"""The connector's own limits are off: `Connector.open` has one for all that it does."""
+"""aiohttp's own timeouts are off: `Connector.open` applies one to all steps."""
 
 SocketFactory = Callable[[tuple[Any, ...]], socket.socket]
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's, with an entrance for a caller that needs no session, and a bound on idle connections."""
+    """aiohttp's connector without a session, and with a limit on idle connections."""
 
     def __init__(self, resolver: AbstractResolver, open_socket: SocketFactory, tls: ssl.SSLContext) -> None:
         super().__init__(
@@ -54,7 +55,7 @@ class Connector(aiohttp.TCPConnector):
         return self._loop
 
     def take_idle(self, key: ConnectionKey) -> ConnectionProtocol | None:
-        """A connection that waits for another request. It is the caller's until he gives it back."""
+        """An idle connection, or None. The caller owns it until `release_connection`."""
         idle = self._conns.get(key)
         if idle is None:
             return None
@@ -71,7 +72,7 @@ class Connector(aiohttp.TCPConnector):
         return None
 
     async def open(self, target: Target, timeout_s: float) -> ConnectionProtocol:
-        """A new connection. It is the caller's until he gives it back.
+        """A new connection. The caller owns it until `release_connection`.
 
         Raises aiohttp's errors, and `ConnectionTimeoutError` after `timeout_s`.
         """
@@ -80,9 +81,9 @@ class Connector(aiohttp.TCPConnector):
             async with asyncio.timeout(timeout_s):
                 protocol = await self._create_connection(target.request, [], _UNTIMED)
         except TimeoutError as problem:
-            raise aiohttp.ConnectionTimeoutError("no connection in time") from problem
+            raise aiohttp.ConnectionTimeoutError("no connection within the timeout") from problem
         try:
-            self._check_open()  # it may have been closed meanwhile
+            self._check_open()  # the client may have been closed in the meantime
         except aiohttp.ClientConnectionError:
             protocol.close()
             raise
@@ -93,11 +94,11 @@ class Connector(aiohttp.TCPConnector):
         if self._closed:
             raise aiohttp.ClientConnectionError("the client is closed")
 
-    def give_back(self, key: ConnectionKey, protocol: ConnectionProtocol, *, keep: bool) -> None:
-        """The caller is done with it. With `keep`, it waits for another request if it is fit for one."""
+    def release_connection(self, key: ConnectionKey, protocol: ConnectionProtocol, *, keep: bool) -> None:
+        """Puts a connection into the pool if `keep` is set and it is reusable; closes it otherwise."""
         transport = protocol.transport
         if transport is not None and transport.get_write_buffer_size():
-            protocol.abort()  # closing would wait until what was written has gone, and the server may never take it
+            protocol.abort()  # `close` would wait until the server has read what was written, maybe for ever
         if keep and protocol.transport is not None and len(self._conns) < MAX_IDLE_HOSTS and protocol.park():
             self._release(key, protocol)
         else:
@@ -105,7 +106,7 @@ class Connector(aiohttp.TCPConnector):
 
 
 class Target:
-    """Where the requests to one origin go, along one route."""
+    """The destination of the requests to one origin, along one route."""
 
     __slots__ = ("connector", "host", "host_field", "key", "prefix", "request")
 
@@ -120,7 +121,7 @@ class Target:
             raise aiohttp.InvalidURL(origin)
         options: dict[str, Any] = {} if route is None or route.tls is None else {"ssl": route.tls}
         self.prefix = ""
-        """What stands before the path in a request line: the origin, where a proxy without a tunnel is asked."""
+        """Before the path in a request line: the origin, for a proxy that is asked without a tunnel."""
         if route is not None and route.proxy is not None:
             options["proxy"] = URL(route.proxy.url)
             login = route.proxy.authorization()
@@ -132,9 +133,9 @@ class Target:
         self.host = host
         self.host_field = host_field
         self.request: Final = aiohttp.ClientRequest("GET", url, loop=connector.loop, **options)
-        """Never sent: it tells the connector where to."""
+        """Never sent: the argument that aiohttp's connector takes."""
         self.key: Final[ConnectionKey] = self.request.connection_key
-        """What tells connections apart that may not stand in for each other."""
+        """The key of the pool: connections with different keys are not interchangeable."""
 
     def __repr__(self) -> str:
         return f"<Target {self.key.host}:{self.key.port}>"

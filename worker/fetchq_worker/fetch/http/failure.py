@@ -1,7 +1,7 @@
-"""What went wrong, as one of the closed set of outcomes and a sentence for a person.
+"""Maps every exception of an attempt to an outcome of the closed set and an error sentence.
 
-All that aiohttp, TLS and the system can raise is translated here, and only here. A sentence names no address: to say
-which one a name resolves to is to answer questions about the inside of a network.
+No other module translates what aiohttp, TLS and the operating system raise. A sentence contains no IP address: it would
+reveal what a name resolves to inside the worker's network.
 """
 
 from __future__ import annotations
@@ -11,51 +11,29 @@ import ssl
 from typing import Final
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError
 
 from fetchq import FetchStatus, InvalidRequest
 from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge
 from fetchq_worker.fetch.egress.guard import EgressForbidden
 
+from .errors import BodyTooLarge, HeadTooLarge, RequestRefused, ResponseMalformed, TooManyRedirects, is_head_too_large
+
 Failure = tuple[FetchStatus, str]
 
-_HEAD_TOO_LARGE: Final = (FetchStatus.TOO_LARGE, "the headers of the answer are larger than is accepted")
+_HEAD_TOO_LARGE: Final = (FetchStatus.TOO_LARGE, "the headers of the response are larger than the limit")
 
 
-class BodyTooLarge(Exception):
-    """The decoded body passed `max_bytes`. It never leaves this package."""
+def failure_of(problem: Exception, *, responded: bool) -> Failure | None:  # noqa: PLR0912 - a table
+    """The outcome and the error sentence of an exception; None for a bug of the worker.
 
-
-class Refused(Exception):
-    """A request that is not to be sent, with the outcome that says so. It never leaves this package."""
-
-    def __init__(self, status: FetchStatus, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-
-
-class RedirectsExhausted(Exception):
-    """The answer redirects once more than `max_redirects`. It never leaves this package."""
-
-
-class HeadTooLarge(Exception):
-    """The header or trailer fields of an answer passed the limit. It never leaves this package."""
-
-
-class ResponseMalformed(Exception):
-    """An answer that breaks HTTP's rules; the message is the sentence. It never leaves this package."""
-
-
-def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa: PLR0912 - a table, one line a kind
-    """The outcome that an exception of an attempt stands for; None: it is a fault of our own.
-
-    `answered` says whether the head of an answer had come: a connection that breaks before it is a CONNECT_ERROR, one
-    that breaks after it is a body cut short.
+    `responded` says whether the head of a response had arrived: a connection that breaks before it is a CONNECT_ERROR,
+    one that breaks after it is a BAD_RESPONSE with a truncated body.
     """
     match problem:
         case EgressForbidden():
             return FetchStatus.BLOCKED, str(problem)
-        case Refused():
+        case RequestRefused():
             return problem.status, str(problem)
         case InvalidRequest():
             return FetchStatus.INVALID_URL, f"the redirect cannot be followed: {problem}"
@@ -63,7 +41,7 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
             return FetchStatus.TOO_LARGE, "the body is larger than max_bytes"
         case HeadTooLarge():
             return _HEAD_TOO_LARGE
-        case RedirectsExhausted():
+        case TooManyRedirects():
             return FetchStatus.TOO_MANY_REDIRECTS, "there are more redirects than max_redirects"
         case BrokenCoding() | ResponseMalformed():
             return FetchStatus.BAD_RESPONSE, str(problem)
@@ -78,17 +56,17 @@ def failure_of(problem: Exception, *, answered: bool) -> Failure | None:  # noqa
         case aiohttp.InvalidURL():
             return FetchStatus.INVALID_URL, "the URL cannot be fetched"
         case aiohttp.ClientHttpProxyError():
-            return FetchStatus.CONNECT_ERROR, f"the proxy answered {problem.status} when asked for a connection"
+            return FetchStatus.CONNECT_ERROR, f"the proxy responded {problem.status} to CONNECT"
         case aiohttp.ClientPayloadError():
-            return FetchStatus.BAD_RESPONSE, "the body was cut short or is malformed"
+            return FetchStatus.BAD_RESPONSE, "the body is truncated or malformed"
         case HttpProcessingError():
             return _malformed(problem)
-        case aiohttp.ClientResponseError():  # a proxy's answer to CONNECT
+        case aiohttp.ClientResponseError():  # a proxy's response to CONNECT
             return _malformed(problem.__cause__)
         case aiohttp.ClientConnectionError() | OSError():
-            if answered:
+            if responded:
                 return FetchStatus.BAD_RESPONSE, "the connection broke in the middle of the body"
-            return FetchStatus.CONNECT_ERROR, f"the connection broke before the answer{_because(problem)}"
+            return FetchStatus.CONNECT_ERROR, f"the connection broke before the response{_because(problem)}"
         case _:
             return None
 
@@ -97,7 +75,7 @@ def _which_timeout(problem: Exception) -> str:
     if isinstance(problem, aiohttp.ConnectionTimeoutError):
         return "no connection within connect_timeout_s"
     if isinstance(problem, aiohttp.SocketTimeoutError):
-        return "nothing was received for read_timeout_s"
+        return "no data was received for read_timeout_s"
     return "the attempt took longer than timeout_s"
 
 
@@ -110,11 +88,11 @@ def _resolving(problem: aiohttp.ClientConnectorDNSError) -> Failure:
 def _connecting(problem: aiohttp.ClientConnectorError) -> Failure:
     if isinstance(problem.os_error, EgressForbidden):
         return FetchStatus.BLOCKED, str(problem.os_error)
-    return FetchStatus.CONNECT_ERROR, f"no connection could be made{_because(problem.os_error)}"
+    return FetchStatus.CONNECT_ERROR, f"the connection failed{_because(problem.os_error)}"
 
 
 def _because(problem: BaseException) -> str:
-    """The system's own words for it, which unlike the exception's hold no address."""
+    """The operating system's message, which unlike the exception's contains no address."""
     number = problem.errno if isinstance(problem, OSError) else None
     return f": {os.strerror(number).lower()}" if number else ""
 
@@ -122,19 +100,14 @@ def _because(problem: BaseException) -> str:
 def _tls(problem: Exception) -> str:
     cause = problem.__cause__ if problem.__cause__ is not None else problem
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"the certificate is not to be trusted: {cause.verify_message}"
+        return f"the certificate is not trusted: {cause.verify_message}"
     reason = cause.reason if isinstance(cause, ssl.SSLError) else None
     return "the TLS handshake failed" + (f": {reason.replace('_', ' ').lower()}" if reason else "")
 
 
 def _malformed(problem: BaseException | None) -> Failure:
-    """aiohttp's parser: the cause is the parser's own exception."""
+    """A failure of aiohttp's parser, whose own exception is the cause."""
     cause = None if problem is None else problem.__cause__
     if cause is not None and is_head_too_large(cause):
         return _HEAD_TOO_LARGE
-    return FetchStatus.BAD_RESPONSE, "the answer is not well-formed HTTP"
-
-
-def is_head_too_large(problem: BaseException) -> bool:
-    """Whether aiohttp's parser gave up for the number or the length of header fields."""
-    return isinstance(problem, LineTooLong) or "Too many headers" in str(problem)
+    return FetchStatus.BAD_RESPONSE, "the response is not well-formed HTTP"

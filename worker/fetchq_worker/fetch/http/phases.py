@@ -1,8 +1,8 @@
-"""The phases of one attempt: when each began and ended, and whether anything has been sent.
+"""The phases of one attempt: how long each took, and whether anything was sent.
 
-aiohttp's TraceConfig is not used: it cannot tell the TLS handshake from the rest of connecting, and its signals cost a
-sixth of the client's throughput. The connector, the resolver, the socket factory and the TLS objects of `client` stamp
-the attempt that runs in their context instead.
+aiohttp's TraceConfig is not used: it does not separate the TLS handshake from the rest of connecting, and its signals
+cost a sixth of the client's throughput. Instead the connector, the socket factory and the TLS objects stamp the attempt
+that runs in their context.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from fetchq import Timing
 from fetchq.contract.urls import is_address
 
 BeforeSend = Callable[[], Awaitable[None]]
-"""Awaited once, when the first connection stands and before the first byte of the request is written."""
+"""Awaited once, after the first connection is made and before the first byte of the request is written."""
 
-Heed = Callable[[str, int, Mapping[str, str]], Awaitable[None]]
-"""Awaited with URL, status and headers of each answer, before its body is read."""
+OnResponse = Callable[[str, int, Mapping[str, str]], Awaitable[None]]
+"""Awaited with URL, status and headers of each response, before its body is read."""
 
 
 class Phases:
@@ -36,48 +36,48 @@ class Phases:
         "connect_s",
         "dns_s",
         "first_byte_s",
-        "heed",
+        "on_response",
         "reused",
         "sent",
         "tls_s",
     )
 
-    def __init__(self, before_send: BeforeSend | None = None, heed: Heed | None = None) -> None:
+    def __init__(self, before_send: BeforeSend | None = None, on_response: OnResponse | None = None) -> None:
         self._began = self._hop_began = self._head_wait_began = monotonic()
         self._socket_at = self._tls_at = 0.0
         self._host = ""
         self.before_send = before_send
-        self.heed = heed
+        self.on_response = on_response
         self.dns_s: float | None = None
         self.connect_s: float | None = None
         self.tls_s: float | None = None
         self.first_byte_s: float | None = None
         self.reused = False
-        """Whether the connection at hand had been used before."""
+        """Whether the current connection served a request before."""
         self.sent = False
-        """Whether a byte of the request may have left: a server may have acted on it."""
+        """Whether a byte of the request may have been sent: a server may have acted on it."""
 
     def connecting(self, host: str) -> None:
-        """A connection to a host is asked for, new or pooled."""
+        """A pooled or new connection to `host` is requested."""
         self._host = host
         self._hop_began = monotonic()
         self._socket_at = self._tls_at = 0.0
         self.reused = False
 
     def resolved(self) -> None:
-        """The name has an address, and a socket for it is about to be opened; the first of several counts."""
+        """The name is resolved, and a socket is about to be opened. Only the first socket of a hop counts."""
         if not self._socket_at:
             self._socket_at = monotonic()
             if not is_address(self._host):
                 self.dns_s = (self.dns_s or 0.0) + self._socket_at - self._hop_began
 
     def tls_began(self) -> None:
-        """The handshake moves; its first move counts."""
+        """The handshake makes a step. Only the first step of a hop counts."""
         if not self._tls_at:
             self._tls_at = monotonic()
 
     def connected(self) -> None:
-        """A connection stands; the request is sent next."""
+        """The connection is ready; the request is sent next."""
         now = monotonic()
         self.reused = not self._socket_at
         if not self.reused:
@@ -87,8 +87,8 @@ class Phases:
                 self.tls_s = (self.tls_s or 0.0) + now - self._tls_at
         self._head_wait_began = now
 
-    def answered(self) -> None:
-        """The head of an answer is there."""
+    def responded(self) -> None:
+        """The head of a response has arrived."""
         self.first_byte_s = (self.first_byte_s or 0.0) + monotonic() - self._head_wait_began
 
     def elapsed_s(self) -> float:
@@ -106,4 +106,4 @@ class Phases:
 
 
 current_phases: Final[ContextVar[Phases]] = ContextVar("fetchq_phases")
-"""Those of the attempt that runs in this context; tasks that it starts inherit them."""
+"""Those of the attempt that runs in this context, inherited by the tasks that it starts."""

@@ -1,7 +1,7 @@
-"""One connection's side of HTTP/1.1: aiohttp's, and stricter where RFC 9112 leaves it no choice.
+"""The client's side of an HTTP/1.1 connection: aiohttp's protocol, made as strict as RFC 9112 requires.
 
-aiohttp hands bytes that nobody asked for to the next request of the connection, reads interim answers without end,
-takes a body that a reset cut off for a whole one, and drops a complete answer for what follows it in the same segment.
+aiohttp's own gives unsolicited bytes to the connection's next request, reads any number of interim responses, accepts
+a body that a reset truncated, and drops a complete response if malformed bytes follow it in the same segment.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from aiohttp import ClientPayloadError
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
-from .failure import HeadTooLarge, ResponseMalformed, is_head_too_large
+from .errors import HeadTooLarge, ResponseMalformed, is_head_too_large
 
-MAX_INTERIM_ANSWERS: Final = 64
-"""1xx answers before the final one (RFC 9110, section 15.2). One is usual, and a 102 every few seconds is legal."""
+MAX_INTERIM_RESPONSES: Final = 64
+"""1xx responses before the final one (RFC 9110, section 15.2). One is usual, and a 102 every few seconds is legal."""
 
 MAX_HEADER_LINE_BYTES: Final = 16 << 10
 MAX_HEADER_FIELDS: Final = 256
 
 _JOINED_BYTES: Final = 16 << 10
-"""The longest body of a request that is copied behind its head, so that both go out in one segment."""
+"""The longest request body that is joined to its head, so that both are sent in one segment."""
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 
 
 class ConnectionProtocol(ResponseHandler):
-    """A connection that ends as soon as it can no longer be told which answer its bytes belong to."""
+    """A connection that is closed as soon as its bytes can no longer be assigned to a response."""
 
     _parked = False
-    """In the pool, with no request under way."""
+    """In the pool, with no request in progress."""
     _head_awaited = False
     _head_begun = False
     _interim = 0
     _silence_ends_at: float | None = None
-    """When the server has been silent for too long, on the loop's clock; None while nothing is awaited of it."""
-    _alarm: asyncio.TimerHandle | None = None
-    _alarm_at = 0.0
+    """When the read timeout ends, on the loop's clock; None while no data is expected."""
+    _read_timer: asyncio.TimerHandle | None = None
+    _read_timer_at = 0.0
 
     def park(self) -> bool:
-        """Goes to the pool, if nothing of an answer is left in it; False: it is to be closed."""
+        """Marks the connection as idle. False: it holds unread bytes and must be closed."""
         self._parked = True
         return not self._holds_more()
 
-    def ask(self, head: bytes, body: bytes | None, read_timeout_s: float, *, bodiless: bool) -> None:
-        """Sends a request, whose answer is then to be `read`; `bodiless` says that it has no body by its method.
+    def send_request(self, head: bytes, body: bytes | None, read_timeout_s: float, *, bodiless: bool) -> None:
+        """Sends a request; `read` returns its response, which has no body if `bodiless`.
 
-        Over a connection that ends meanwhile nothing is sent, and `read` raises.
+        If the connection has ended in the meantime, nothing is sent and `read` raises.
         """
         self._parked = False
         self.set_response_params(
@@ -74,13 +74,13 @@ class ConnectionProtocol(ResponseHandler):
             self.start_timeout()
 
     def resume_writing(self) -> None:
-        """The server has taken most of a long request: its time to answer begins."""
+        """The server has received most of a long request: the read timeout begins."""
         super().resume_writing()
         if self._head_awaited:
             self.start_timeout()
 
     def set_response_params(self, **params: Any) -> None:
-        """A request is about to be sent."""
+        """Called before a request is sent."""
         self._head_awaited = True
         self._head_begun = False
         self._interim = 0
@@ -88,11 +88,11 @@ class ConnectionProtocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         if self._parked:
-            if data:  # a reader that takes the last of its body feeds nothing, which resumes what it had paused
+            if data:  # empty if a reader that takes the last of its body resumes the paused transport
                 self.abort()
             return
         while self._head_awaited:
-            # Head by head: the parser forgets a complete answer if what follows it in the same bytes is malformed.
+            # Head by head: the parser drops a complete response if the bytes that follow it are malformed.
             self._head_begun = True
             end = _HEAD_END.search(data)
             if end is None or end.end() == len(data):
@@ -106,27 +106,27 @@ class ConnectionProtocol(ResponseHandler):
     def _parse(self, data: bytes) -> None:
         super().data_received(data)
         if self._interim and self._head_awaited and self._exception is None:
-            self._reschedule_timeout()  # which aiohttp drops at an interim answer, taking it for the whole
+            self._reschedule_timeout()  # aiohttp ends the timeout at an interim response
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """The head of an answer has been parsed. Interim ones end here."""
+        """Called with each parsed head. Interim responses are dropped here."""
         head = data[0]
         if head.code >= 200 or head.code == 101:
             self._head_awaited = False
             if "Transfer-Encoding" in head.headers and not _is_chunked(head.headers.getall("Transfer-Encoding")):
-                self._refuse(ResponseMalformed("the answer has a transfer coding that was not asked for"))
+                self._refuse(ResponseMalformed("the response has a transfer coding other than chunked"))
             else:
                 super().feed_data(data, size)
         elif head.code < 100:
-            self._refuse(ResponseMalformed("the status code of the answer is none"))
+            self._refuse(ResponseMalformed("the status code of the response is below 100"))
         else:
             self._head_begun = False
             self._interim += 1
-            if self._interim > MAX_INTERIM_ANSWERS:
-                self._refuse(ResponseMalformed(f"more than {MAX_INTERIM_ANSWERS} interim answers"))
+            if self._interim > MAX_INTERIM_RESPONSES:
+                self._refuse(ResponseMalformed(f"more than {MAX_INTERIM_RESPONSES} interim responses"))
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """As aiohttp's, which goes through the parser at every read of a body, paused or not."""
+        """As aiohttp's, but not if nothing is paused: its own calls the parser at each read of a body."""
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
@@ -134,47 +134,47 @@ class ConnectionProtocol(ResponseHandler):
         if cause and exc.__cause__ is None:
             exc.__cause__ = cause[0]
         super().set_exception(exc, *cause)
-        # The parser lets go of the body in which it found the fault, and whoever reads that would wait for ever.
+        # The parser drops the body in which it found the error, and its reader would wait for ever.
         if isinstance(exc, HttpProcessingError):
             too_large = is_head_too_large(cause[0] if cause else exc)
             self._break_body(HeadTooLarge() if too_large else ClientPayloadError("malformed"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._head_awaited and self._head_begun and self._exception is None:
-            self.set_exception(ResponseMalformed("the connection ended within the head of the answer"))
-        if exc is not None:  # RFC 9112, section 8: a body that only the end of the connection ends is cut short by this
+            self.set_exception(ResponseMalformed("the connection ended within the head of the response"))
+        if exc is not None:  # RFC 9112, section 8: a body that lasts until the connection ends is truncated by a reset
             self._break_body(ClientPayloadError("the connection broke within the body"))
         super().connection_lost(exc)
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def _reschedule_timeout(self) -> None:
-        """As aiohttp's, but for its setting and cancelling three timers a request: here one stands, and is moved on."""
+        """As aiohttp's, but with one timer that is moved, in place of three for each request."""
         if not self._read_timeout:
             self._silence_ends_at = None
             return
         self._silence_ends_at = ends_at = self._loop.time() + self._read_timeout
-        if self._alarm is None:
-            self._set_alarm(ends_at)
-        elif ends_at < self._alarm_at:
-            self._alarm.cancel()
-            self._set_alarm(ends_at)
+        if self._read_timer is None:
+            self._set_read_timer(ends_at)
+        elif ends_at < self._read_timer_at:
+            self._read_timer.cancel()
+            self._set_read_timer(ends_at)
 
     def _drop_timeout(self) -> None:
         self._silence_ends_at = None
 
-    def _set_alarm(self, at: float) -> None:
-        self._alarm_at = at
-        self._alarm = self._loop.call_at(at, self._ring)
+    def _set_read_timer(self, at: float) -> None:
+        self._read_timer_at = at
+        self._read_timer = self._loop.call_at(at, self._on_read_timer)
 
-    def _ring(self) -> None:
-        self._alarm = None
+    def _on_read_timer(self) -> None:
+        self._read_timer = None
         ends_at = self._silence_ends_at
         if ends_at is None:
             return
         if self._loop.time() < ends_at:
-            self._set_alarm(ends_at)
+            self._set_read_timer(ends_at)
         else:
             self._silence_ends_at = None
             self._on_read_timeout()
@@ -190,16 +190,16 @@ class ConnectionProtocol(ResponseHandler):
             body.set_exception(problem)
 
     def _holds_more(self) -> bool:
-        """Whether something came after the answer that has been read, if only the beginning of another one."""
+        """Whether bytes arrived after the response, even if only the beginning of another one."""
         if self.should_close:
             return True
         try:
             return self._parser is not None and self._parser.feed_eof() is not None
-        except Exception:  # noqa: BLE001 - the parser's own, about an answer that nobody asked for
+        except Exception:  # noqa: BLE001 - any error of the parser means unsolicited bytes
             return True
 
 
 def _is_chunked(fields: list[str]) -> bool:
-    """The one transfer coding that a client who names none must take (RFC 9112, section 7). The parser gives a body of
-    any other out as it came."""
+    """The only transfer coding that a client must accept without naming it (RFC 9112, section 7). The parser does not
+    decode any other."""
     return len(fields) == 1 and fields[0].strip().lower() == "chunked"

@@ -1,4 +1,4 @@
-"""Where a redirect leads and what goes along (RFC 9110, section 15.4; fetch standard, "HTTP-redirect fetch")."""
+"""Redirects: the next hop and its headers (RFC 9110, section 15.4; fetch standard, "HTTP-redirect fetch")."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BODY_HEADERS: Final = frozenset(
 
 
 class Hop(msgspec.Struct, frozen=True, gc=False):
-    """One request of an attempt: the first one, or one that a redirect led to."""
+    """One request of an attempt: the first one, or one that a redirect asks for."""
 
     url: str
     """Serialised, fragment included."""
@@ -40,7 +40,7 @@ class Hop(msgspec.Struct, frozen=True, gc=False):
 
 
 def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
-    """The request that a redirect asks for; raises `InvalidRequest` where it leads to no http or https URL."""
+    """The request that a redirect asks for; raises `InvalidRequest` if it leads to anything but http or https."""
     url = _resolve(hop.url, location)
     method, body, headers = hop.method, hop.body, hop.headers
     if (http_status == 303 and method not in ("GET", "HEAD")) or (http_status in (301, 302) and method == "POST"):
@@ -64,7 +64,7 @@ def _resolve(base: str, location: str) -> str:
 
 
 def as_text(value: str) -> str:
-    """A header's value as aiohttp gives it, in UTF-8; one that is not UTF-8 is read as Latin-1."""
+    """A header's value as aiohttp decodes it (UTF-8 with surrogates); if it is not UTF-8, decoded as Latin-1."""
     if value.isascii():
         return value
     try:

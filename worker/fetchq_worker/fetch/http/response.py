@@ -1,4 +1,4 @@
-"""An answer whose head has come, and whose body is to be read."""
+"""A response whose head has arrived, and whose body is still to be read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .protocol import ConnectionProtocol
 
 
 class Response:
-    """The head, the body's stream, encoded as it came, and the connection, which goes back by `release`."""
+    """The head, the stream of the encoded body, and the connection, which `release` returns to the pool."""
 
     __slots__ = ("_protocol", "_target", "content", "headers", "method", "raw_headers", "status")
 
@@ -36,13 +36,13 @@ class Response:
 
     @property
     def content_length(self) -> int | None:
-        """As the head states it; None where it does not."""
+        """The Content-Length field; None if there is none."""
         length = self.headers.get("Content-Length")
         return None if length is None else int(length)
 
     def release(self) -> None:
-        """Puts the connection back if the body came to its end, read or not, and closes it otherwise."""
+        """Returns the connection to the pool if the whole body has arrived, read or not, and closes it otherwise."""
         protocol = self._protocol
         if protocol is not None:
             self._protocol = None
-            self._target.connector.give_back(self._target.key, protocol, keep=self.content.is_eof())
+            self._target.connector.release_connection(self._target.key, protocol, keep=self.content.is_eof())

@@ -1,4 +1,4 @@
-"""The way that a request takes to its server, where that is not the plain one."""
+"""How the connections of an attempt are made: through which proxy, and with which TLS settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fetchq_worker.fetch.access.credentials import Proxy
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How connections are made for one attempt."""
+    """Anything but a direct connection with the client's own TLS context."""
 
     name: str = ""
-    """Tells ways apart that may show different answers."""
+    """Differs between routes along which a server may respond differently. Part of the keys of caches."""
     tls: ssl.SSLContext | None = None
     """In place of the client's own."""
     proxy: Proxy | None = None

@@ -1,4 +1,4 @@
-"""TLS as a worker is set up for it: whom it trusts, and as whom it presents itself."""
+"""TLS contexts: which authorities the worker trusts, and which client certificate it presents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .phases import current_phases
 
 
 class StampedTLS(ssl.SSLObject):
-    """A TLS connection that says when its handshake begins."""
+    """A TLS connection that records when its handshake begins."""
 
     def do_handshake(self) -> None:
         phases = current_phases.get(None)
@@ -25,12 +25,12 @@ class TLSContexts:
     """The contexts of one process, each made once: loading the system's certificates takes some 20 ms."""
 
     def __init__(self, ca_file: str | None, credentials: Mapping[str, Credential]) -> None:
-        """`ca_file` (PEM) is trusted beside the system's own. Raises `InvalidSetting`."""
+        """`ca_file` (PEM) is trusted besides the system's authorities. Raises `InvalidSetting`."""
         self._ca_file = ca_file
         self._certificates = {name: held for name, held in credentials.items() if isinstance(held, Certificate)}
         self._made: dict[tuple[str | None, bool], ssl.SSLContext] = {}
         for name in self._certificates:
-            self.context(name)  # a certificate that cannot be used is told of at the start
+            self.context(name)  # an unusable certificate fails at start
 
     def __repr__(self) -> str:
         return f"<TLSContexts ca_file={self._ca_file!r} certificates={sorted(self._certificates)}>"
@@ -50,21 +50,21 @@ class TLSContexts:
             try:
                 context.load_verify_locations(cafile=self._ca_file)
             except (OSError, ssl.SSLError) as problem:
-                why = f"{self._ca_file} holds no certificates that can be read"
-                raise InvalidSetting(f"tls_ca_file (FETCHQ_TLS_CA_FILE): {why}") from problem
+                why = f"{self._ca_file} contains no readable certificates"
+                raise InvalidSetting(f"--tls-ca-file (FETCHQ_TLS_CA_FILE): {why}") from problem
         if certificate is not None:
-            _present(context, certificate, self._certificates[certificate])
+            _load_certificate(context, certificate, self._certificates[certificate])
         if not verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
 
 
-def _present(context: ssl.SSLContext, name: str, held: Certificate) -> None:
+def _load_certificate(context: ssl.SSLContext, name: str, held: Certificate) -> None:
     password = "" if held.password is None else held.password.reveal()
     try:
         # A password is always given: without one, OpenSSL would ask on the terminal.
         context.load_cert_chain(held.certificate, held.key, password=lambda: password)
     except (OSError, ssl.SSLError, ValueError) as problem:
         why = f"the certificate or key of {name} cannot be loaded"
-        raise InvalidSetting(f"credentials_file (FETCHQ_CREDENTIALS_FILE): {why}") from problem
+        raise InvalidSetting(f"--credentials-file (FETCHQ_CREDENTIALS_FILE): {why}") from problem

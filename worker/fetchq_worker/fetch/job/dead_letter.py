@@ -1,4 +1,4 @@
-"""Which fetches end as dead letters, and what the letter says. Pure."""
+"""Which failed fetches become dead letters, and what is stored of them. Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ import msgspec
 from fetchq import FetchRequest, FetchResult, FetchStatus
 from fetchq_worker.settings import DeadLetterKind
 
-_OURS: Final = frozenset({FetchStatus.WORKER_LOST, FetchStatus.INVALID_JOB, FetchStatus.INTERNAL_ERROR})
-"""Not the web's doing: the same job may well end otherwise once a worker is mended."""
-_WANTED: Final = FetchStatus.CANCELLED
-"""The one failure that somebody asked for."""
+_WORKER_FAILURES: Final = frozenset({FetchStatus.WORKER_LOST, FetchStatus.INVALID_JOB, FetchStatus.INTERNAL_ERROR})
+"""Not caused by the web: the same job may succeed once a worker or a producer is fixed."""
 
 
-def is_dead(kind: DeadLetterKind, request: FetchRequest | None, result: FetchResult) -> bool:
-    """Whether a job that ended so is to be kept. `request` is None where there was none that could be read.
+def is_dead_letter(kind: DeadLetterKind, request: FetchRequest | None, result: FetchResult) -> bool:
+    """Whether a job that ended with this result becomes a dead letter. `request` is None if it was unreadable.
 
-    A failure that its request calls worth another try is one that had no try left: they were used up, the deadline left
-    no time for another, or the request may not be sent twice.
+    A retryable failure counts, since no attempt was left: the tries were used up, the deadline was too near, or the
+    request must not be sent twice. CANCELLED was asked for and never counts.
     """
-    if kind is DeadLetterKind.NONE or result.ok or result.status is _WANTED:
+    if kind is DeadLetterKind.NONE or result.ok or result.status is FetchStatus.CANCELLED:
         return False
-    if kind is DeadLetterKind.ALL or result.status in _OURS:
+    if kind is DeadLetterKind.ALL or result.status in _WORKER_FAILURES:
         return True
     return request is not None and request.retry.covers(result.status, result.http_status)
 
 
-def letter_of(result: FetchResult) -> FetchResult:
-    """What the letter says: the attempts and the error, without what a server sent, which can be megabytes."""
+def dead_letter_of(result: FetchResult) -> FetchResult:
+    """Attempts and error, without what the server sent, which can be megabytes."""
     return msgspec.structs.replace(result, headers=(), body=b"", redirects=())

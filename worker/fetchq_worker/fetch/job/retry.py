@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from fetchq import FetchRequest, FetchResult
 from fetchq_worker.politeness.retry_after import retry_after_s
 
@@ -19,7 +21,7 @@ def next_delay_s(
     policy = request.retry
     if made >= policy.max_tries or not policy.covers(attempt.status, attempt.http_status):
         return None
-    if sent and not (request.idempotent or request.retry_non_idempotent):
+    if sent and not may_repeat(request):
         return None
     # Bounded: the float would overflow past 2**1023, and max_tries is at most 100.
     delay_s = draw * min(policy.cap_s, policy.base_s * 2.0 ** (made - 1))
@@ -29,3 +31,20 @@ def next_delay_s(
     if request.deadline is not None and (request.deadline - now).total_seconds() < delay_s:
         return None
     return delay_s
+
+
+def may_repeat(request: FetchRequest) -> bool:
+    """Whether the request may be sent again after it may have reached a server."""
+    return request.idempotent or request.retry_non_idempotent
+
+
+def with_idempotency_key(request: FetchRequest, key: str) -> FetchRequest:
+    """Adds an Idempotency-Key, the same for all attempts, to a non-idempotent request that may be repeated.
+
+    Source: draft-ietf-httpapi-idempotency-key-header, "The Idempotency-Key HTTP Request Header Field".
+    """
+    if request.idempotent or not request.retry_non_idempotent:
+        return request
+    if any(name.lower() == "idempotency-key" for name, _ in request.headers):
+        return request
+    return msgspec.structs.replace(request, headers=(*request.headers, ("Idempotency-Key", key)))

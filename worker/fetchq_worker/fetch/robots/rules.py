@@ -1,8 +1,8 @@
-"""What a robots.txt says to one crawler (RFC 9309). Pure: text in, a verdict on a URL out.
+"""The rules of a robots.txt for one crawler (RFC 9309). Pure: text in, a verdict on a URL out.
 
-Before protego parses a file, all groups but the one that applies are left out. That is RFC 9309's own rule (section
-2.2.1: the product token matches whole), and it bounds what a hostile file can cost: protego gives each rule of a group
-to every agent that the group names, which for half a megabyte of names and rules is hundreds of millions.
+All groups but the one that applies are removed before protego parses the file. That is the rule of RFC 9309 (section
+2.2.1: the product token matches as a whole), and it limits the cost of a hostile file: protego copies each rule of a
+group to each agent of the group, which for half a megabyte of agents and rules makes hundreds of millions.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from protego import Protego
 MAX_ROBOTS_BYTES: Final = 500 << 10
 """How much of a file is read (RFC 9309, section 2.5)."""
 MAX_RULES: Final = 10_000
-"""Of a group; what a file has beyond them is left out. Files with more are made to cost, and not to be obeyed."""
+"""Of a group; further ones are ignored. Only a hostile file has more."""
 MAX_CRAWL_DELAY_S: Final = 3600.0
-"""A file that asks for more patience is given this much."""
+"""A longer Crawl-delay is cut to this."""
 
 _PRODUCT_TOKEN: Final = re.compile(r"[A-Za-z_-]+")
 _AGENT: Final = re.compile(r"user[- ]?agent\s*[:\s]\s*(.*)", re.IGNORECASE)
 _RULE: Final = re.compile(r"(?:(allow)|(dis+al+ow|diasllow|disallaw)|(crawl[- ]delay))\s*[:\s]\s*(.*)", re.IGNORECASE)
-"""The directives of a group, and how they are commonly misspelt."""
+"""The directives of a group and their common misspellings."""
 
 
 def product_token(user_agent: str) -> str:
-    """The name by which a crawler looks for its group, in lower case (RFC 9309, section 2.2.1).
+    """The product token of a User-Agent, in lower case, by which a crawler finds its group (RFC 9309, section 2.2.1).
 
-    Empty for a user agent that begins with none: then the group for all holds.
+    Empty for a User-Agent without one: then the group `*` applies.
     """
     found = _PRODUCT_TOKEN.match(user_agent)
     return found[0].lower() if found else ""
 
 
 def rules_for(token: str, text: str) -> str:
-    """The rules that apply to `token`, one a line: those of its own groups, else those of the groups for all."""
+    """The rules that apply to `token`, one per line: those of its own groups, else those of the groups `*`."""
     own: dict[str, None] = {}
     general: dict[str, None] = {}
     named = in_own = in_general = in_agents = False
@@ -52,7 +52,7 @@ def rules_for(token: str, text: str) -> str:
             in_agents = False
             value = rule[4].strip()
             if not value:
-                continue  # "Disallow:" with nothing forbids nothing
+                continue  # an empty "Disallow:" denies nothing
             directive = "Allow" if rule[1] else "Disallow" if rule[2] else "Crawl-delay"
             for group, chosen in ((own, in_own), (general, in_general)):
                 if chosen and len(group) < MAX_RULES:
@@ -61,7 +61,7 @@ def rules_for(token: str, text: str) -> str:
 
 
 class RobotsRules:
-    """The rules of one origin. `text` is what `rules_for` gave."""
+    """The parsed rules of one origin. `text` is a value of `rules_for`."""
 
     __slots__ = ("_parsed", "crawl_delay_s", "text")
 
@@ -72,5 +72,5 @@ class RobotsRules:
         self.crawl_delay_s: float | None = None if delay_s is None else min(delay_s, MAX_CRAWL_DELAY_S)
 
     def allow(self, url: str) -> bool:
-        """Whether a serialised URL of the origin may be fetched: the longest rule that matches decides."""
+        """Whether a serialised URL of the origin may be fetched: the longest matching rule decides."""
         return self._parsed is None or self._parsed.can_fetch(url, "*")

@@ -1,63 +1,66 @@
--- Puts a value on the shelf, and takes others off it until all fit into its bytes.
+-- Puts a value into the shared cache, and evicts others until all fit into its limit in bytes.
 --
 -- KEYS  1 the value's own key
---       2 index: sorted set of the keys on the shelf, by the ms at which each ends
+--       2 index: sorted set of the keys in the cache, by the ms at which each expires
 --       3 sizes: hash of their bytes; the field '' holds the sum
 -- ARGV  1 the value
---       2 its time to live, ms
---       3 how many bytes the whole shelf may hold
--- Returns 1; 0 if there was no room and nothing was put.
+--       2 its TTL in ms
+--       3 maximum bytes of the whole cache
 --
--- Atomic, as the sum must agree with what is there: workers that counted for themselves would all overshoot.
--- Keys on the shelf share a namespace, and with it a cluster's slot.
+-- Returns 1; 0 if there was no room and the value was not put.
+--
+-- Atomic: the sum must agree with what is there, and workers that counted for themselves would all exceed it. All keys of the
+-- cache share a namespace, and with it a cluster's slot.
 
-local MOST = 200 -- taken off in one call, so that no call is long
+--#include clock
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local MAX_EVICTED = 200 -- in one call, so that no call is long
+
+local index, sizes, max_bytes = KEYS[2], KEYS[3], tonumber(ARGV[3])
+
+clock.read('')
 local size = #ARGV[1]
-local limit = tonumber(ARGV[3])
-if size > limit then
-  return 0 -- it would empty the shelf and still find no room
+if size > max_bytes then
+  return 0 -- it would empty the cache and still not fit
 end
-local sum = tonumber(redis.call('HGET', KEYS[3], '') or '0')
+local sum = tonumber(redis.call('HGET', sizes, '') or '0')
 
-local function take_off(key)
-  sum = sum - tonumber(redis.call('HGET', KEYS[3], key) or '0')
-  redis.call('HDEL', KEYS[3], key)
-  redis.call('ZREM', KEYS[2], key)
+local function evict(key)
+  sum = sum - tonumber(redis.call('HGET', sizes, key) or '0')
+  redis.call('HDEL', sizes, key)
+  redis.call('ZREM', index, key)
   redis.call('DEL', key)
 end
 
-take_off(KEYS[1])
-local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, MOST)
-for _, key in ipairs(ended) do
-  take_off(key)
+evict(KEYS[1])
+local expired = redis.call('ZRANGEBYSCORE', index, '-inf', clock.now_ms, 'LIMIT', 0, MAX_EVICTED)
+for _, key in ipairs(expired) do
+  evict(key)
 end
-if sum + size > limit then
-  local first = redis.call('ZRANGE', KEYS[2], 0, MOST - 1) -- those that would end soonest
-  for _, key in ipairs(first) do
-    if sum + size <= limit then
+if sum + size > max_bytes then
+  local next_to_expire = redis.call('ZRANGE', index, 0, MAX_EVICTED - 1)
+  for _, key in ipairs(next_to_expire) do
+    if sum + size <= max_bytes then
       break
     end
-    take_off(key)
+    evict(key)
   end
 end
 
-local room = sum + size <= limit
-if room then
+local fits = sum + size <= max_bytes
+if fits then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  redis.call('ZADD', KEYS[2], now + ARGV[2], KEYS[1])
-  redis.call('HSET', KEYS[3], KEYS[1], size)
+  redis.call('ZADD', index, clock.now_ms + ARGV[2], KEYS[1])
+  redis.call('HSET', sizes, KEYS[1], size)
   sum = sum + size
 end
-redis.call('HSET', KEYS[3], '', sum)
-local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')
-local left = last[2] and math.ceil(tonumber(last[2])) - now or 0
-if left > 0 then
-  redis.call('PEXPIRE', KEYS[2], left)
-  redis.call('PEXPIRE', KEYS[3], left)
+redis.call('HSET', sizes, '', sum)
+local last = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')
+local ttl_ms = last[2] and math.ceil(tonumber(last[2])) - clock.now_ms or 0
+if ttl_ms > 0 then
+  redis.call('PEXPIRE', index, ttl_ms)
+  redis.call('PEXPIRE', sizes, ttl_ms)
 else
-  redis.call('DEL', KEYS[2], KEYS[3])
+  redis.call('DEL', index, sizes)
 end
-return room and 1 or 0
+return fits and 1 or 0

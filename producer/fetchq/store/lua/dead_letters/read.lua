@@ -1,12 +1,12 @@
 -- Reads dead letters, as many as fit in one reply.
 --
--- KEYS[1]  dead: sorted set of the ids of dead letters by the ms at which they ended
--- ARGV[1]  prefix of the dead letters      ARGV[2]  how many bytes of letters after which no more are read
+-- KEYS[1]  dead: sorted set of the ids of dead letters by the ms of their end
+-- ARGV[1]  prefix of the dead letters      ARGV[2]  number of bytes after which no further dead letter is read
 -- ARGV[3...]  ids
 --
--- Returns two for each id that was come to: when it ended, and the letter; nil for what is not there, or no string.
+-- Returns two values for each id that was reached: the ms of its end, and the dead letter; nil for what is missing or no string.
 --
--- Atomic, so that each letter comes with its own time; and since letters can be large, in a script, which sees their size.
+-- Atomic: each dead letter comes with its own time. A script, since dead letters can be large and only it sees their sizes.
 
 local found, bytes = {}, 0
 for i = 3, #ARGV do

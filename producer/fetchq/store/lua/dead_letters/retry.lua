@@ -1,107 +1,82 @@
--- Puts the jobs of dead letters back on the queue under the ids that they had, due now, and takes the letters away.
+-- Puts the jobs of dead letters back on the queue under their old ids, due now, and removes the dead letters.
 --
--- KEYS[1]  pending: sorted set of job ids by the ms at which they are due
--- KEYS[2]  dead: sorted set of the ids of dead letters by the ms at which they ended
--- KEYS[3]  wake: list of at most 8 tokens, each of which wakes one idle worker      KEYS[4..9]  the frontier's
+-- KEYS[1]  pending: sorted set of job ids by score
+-- KEYS[2]  dead: sorted set of the ids of dead letters by the ms of their end
+-- KEYS[3]  wake: list of tokens (wake.lua)      KEYS[4..9]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, result, retry and attempts keys      ARGV[6]  prefix of the dead letters
 -- ARGV[7]  prefix of the queues of limit keys
--- ARGV[8...]  five a letter: id, when it ended in ms, payload ('' the one that the letter holds), limit key ('' none, or one
---     that only a worker can know), lane ('', 'h', 'l')
+-- ARGV[8...]  five a dead letter: id, ms of its end, payload ('' for the one that the dead letter holds), limit key ('' none,
+--     or one that only a worker can know), lane ('', 'h', 'l')
 --
--- Returns a number for each: 0 there is no such letter, 1 it is on the queue, 2 there is such a job again already, or
--- another letter by now, 3 the letter does not hold the whole payload.
+-- Returns a number for each: 0 no such dead letter, 1 the job is on the queue, 2 there is a job with this id already, or
+-- another dead letter by now, 3 the dead letter does not hold the whole payload.
 --
--- Atomic, since a job must be in one place: with its payload on the queue, or with its letter among the dead. Its old
--- result, its attempts and its tries go, so that who waits for it waits for the new one. What comes first is what a full
--- Redis refuses, so that nothing has changed then.
+-- Atomic: a job must be in one place, on the queue with its payload or among the dead letters. Its old result, attempts and
+-- tries are removed, so that a caller that waits for its result waits for the new one. The commands that a full Redis
+-- refuses come first, so that nothing has changed then.
 
---#include frontier
+--#include clock
+--#include wake
+--#include hosts
+--#include limit_key
+--#include new_job
+--#include dead_letter
 
-local WAKE_CAP = 8
 local WIDTH, FIRST = 5, 8
+local NOT_FOUND, QUEUED, REPLACED, INCOMPLETE = 0, 1, 2, 3
 
-local pending, dead, wake = KEYS[1], KEYS[2], KEYS[3]
+local pending, dead = KEYS[1], KEYS[2]
 local job_key, letter_key = ARGV[2], ARGV[6]
 
-local now_us = frontier.clock(ARGV[1])
-local now = math.floor(now_us / 1000)
-
--- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet.
-local wakes = redis.call('LLEN', wake)
+-- Before the first write: a key of the whole queue that holds a wrong type fails the call while nothing has changed.
+clock.read(ARGV[1])
+wake.open(KEYS[3])
 redis.call('ZCARD', pending)
-frontier.open(4, ARGV[7], pending, now_us)
+hosts.open(pending, 4, ARGV[7])
 
-local function uint32(text, at)
-  local a, b, c, d = string.byte(text, at, at + 3)
-  return d and ((a * 256 + b) * 256 + c) * 256 + d or -1
-end
+local ready = 0
 
--- The payload in a letter as the engine's commit writes it; nil if it is not all there.
-local function payload_in(letter)
-  if string.sub(letter, 1, 2) ~= '\148\198' then
-    return nil
-  end
-  local length = uint32(letter, 3)
-  if string.sub(letter, 7 + length, 14 + length) == '\166string\206' and uint32(letter, 15 + length) == length then
-    return string.sub(letter, 7, 6 + length)
-  end
-end
-
-local soon = 0
-
--- As `enqueue.lua` does with a job that is due: a million of them for one host stand in nobody's way.
-local function place(id, key, lane)
-  if key ~= '' then
-    local record = frontier.record(key)
-    if record.waiting > 0 or frontier.room(key, record, record.standing) <= 0 then
-      frontier.park(key, record, id, lane, now, '')
-      return
-    end
-    record.standing = record.standing + 1
-  end
-  redis.call('ZADD', pending, frontier.standing_score(lane, now), id)
-  soon = soon + 1
-end
-
-local function retry(id, ended, rewritten, key, lane)
+local function retry(id, ended_at, payload, key, lane)
   local letter = redis.pcall('GET', letter_key .. id)
-  if type(letter) ~= 'string' then
-    return 0
-  end
   local score = redis.call('ZSCORE', dead, id)
-  if not score or tonumber(score) ~= tonumber(ended) then
-    return score and 2 or 0
+  if type(letter) ~= 'string' or not score then
+    return NOT_FOUND
+  end
+  if tonumber(score) ~= tonumber(ended_at) then
+    return REPLACED
   end
   if redis.call('ZSCORE', pending, id) or redis.call('EXISTS', job_key .. id) == 1 then
-    return 2
+    return REPLACED
   end
-  local payload = payload_in(letter)
-  if not payload then
-    return 3
+  local stored = dead_letter.payload(letter)
+  if not stored then
+    return INCOMPLETE
   end
-  redis.call('SET', job_key .. id, rewritten ~= '' and rewritten or payload)
-  place(id, key, lane)
+  redis.call('SET', job_key .. id, payload ~= '' and payload or stored)
+  if key == '' or new_job.place(key, id, lane, clock.now_ms, '') then
+    redis.call('ZADD', pending, scores.ready(lane, clock.now_ms), id)
+    ready = ready + 1
+  end
   redis.call('ZREM', dead, id)
   redis.call('DEL', letter_key .. id, ARGV[3] .. id, ARGV[4] .. id, ARGV[5] .. id)
-  return 1
+  return QUEUED
 end
 
-local limit_keys = {}
+local names = {}
 for i = FIRST, #ARGV, WIDTH do
-  local key = frontier.told(ARGV[i + 3])
+  local key = limit_key.known(ARGV[i + 3])
   if key ~= '' then
-    limit_keys[#limit_keys + 1] = key
+    names[#names + 1] = key
   end
 end
-frontier.load(limit_keys)
+host_record.load(names)
 
 local outcomes = {}
 for i = FIRST, #ARGV, WIDTH do
-  outcomes[#outcomes + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], frontier.told(ARGV[i + 3]), ARGV[i + 4])
+  outcomes[#outcomes + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], limit_key.known(ARGV[i + 3]), ARGV[i + 4])
 end
-soon = soon + frontier.save()
-for _ = wakes + 1, math.min(WAKE_CAP, soon) do
-  redis.call('RPUSH', wake, '1')
-end
+parking.save()
+local promoted = hosts.save()
+wake.workers(ready + promoted)
 return outcomes

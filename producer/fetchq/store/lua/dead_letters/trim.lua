@@ -1,31 +1,21 @@
 #!lua flags=allow-oom
--- Forgets the dead letters that are too old, and the oldest of those that are too many.
+-- Deletes dead letters that are too old, and the oldest of those that are too many.
 --
--- KEYS[1]  dead: sorted set of the ids of dead letters by the ms at which they ended
+-- KEYS[1]  dead: sorted set of the ids of dead letters by the ms of their end
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock      ARGV[2]  prefix of the dead letters
--- ARGV[3]  how long one is kept, in ms      ARGV[4]  how many are, at most
--- ARGV[5]  how many are forgotten in one call, at most: others wait for Redis meanwhile
+-- ARGV[3]  maximum age in ms      ARGV[4]  maximum number
+-- ARGV[5]  maximum number deleted in one call: other clients wait for Redis meanwhile
 --
--- Returns how many were forgotten. Atomic, since a letter and its place among the others go together. A letter's own TTL
--- ends it too, but not its place.
+-- Returns the number of deleted dead letters.
+--
+-- Atomic: a dead letter and its entry in the set are deleted together. A dead letter also has a TTL, its entry has none.
+-- `allow-oom`: it frees memory.
 
-local dead, letter_key, most = KEYS[1], ARGV[2], tonumber(ARGV[5])
+--#include clock
+--#include dead_letters
 
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local over = redis.call('ZCARD', dead) - tonumber(ARGV[4])
-local aged = redis.call('ZCOUNT', dead, '-inf', string.format('%.0f', now - tonumber(ARGV[3])))
-local count = math.min(most, math.max(over, aged))
-if count <= 0 then
-  return 0
-end
-local oldest = redis.call('ZRANGE', dead, 0, count - 1)
-redis.call('ZREM', dead, unpack(oldest))
-for i = 1, #oldest do
-  redis.call('DEL', letter_key .. oldest[i])
-end
-return #oldest
+clock.read(ARGV[1])
+local excess = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[4])
+local aged = redis.call('ZCOUNT', KEYS[1], '-inf', string.format('%.0f', clock.now_ms - tonumber(ARGV[3])))
+local count = math.min(tonumber(ARGV[5]), math.max(excess, aged))
+return count > 0 and dead_letters.remove_oldest(KEYS[1], ARGV[2], count) or 0

@@ -1,29 +1,28 @@
 #!lua flags=allow-oom
--- A limit key is left alone for a while, because its server asked for that.
+-- Starts a cooldown of a limit key: its server asked for a pause, and none of its jobs start until that is over.
 --
--- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens      KEYS[3..8]  the frontier's
+-- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens      KEYS[3..8]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock      ARGV[2]  prefix of the queues of limit keys
--- ARGV[3]  the limit key      ARGV[4]  for how many ms its server asked, '' if it did not say
--- ARGV[5]  how many ms where it did not say: twice as many each time that it asks again without a success in between
--- ARGV[6]  how many ms at most
+-- ARGV[3]  limit key      ARGV[4]  ms that its server asked for, '' if it named no time
+-- ARGV[5]  ms if it named no time: doubled with each further cooldown until a success
+-- ARGV[6]  maximum in ms
 --
--- Returns in how many ms the cooling-off ends.
+-- Returns ms until the cooldown ends.
 --
--- Atomic, since a job that is admitted at the same time must see it or have started before it. It runs in a Redis that is
--- full: what it writes keeps more work away than it costs.
+-- Atomic: a job that is admitted at the same time must either see the cooldown or have started before it. `allow-oom`: what it
+-- writes keeps more work away than it costs.
 
---#include frontier
+--#include clock
+--#include wake
+--#include cooldown
 
-local now_us = frontier.clock(ARGV[1])
-local wakes = redis.call('LLEN', KEYS[2])
-frontier.open(3, ARGV[2], KEYS[1], now_us)
+clock.read(ARGV[1])
+wake.open(KEYS[2])
+hosts.open(KEYS[1], 3, ARGV[2])
 
-local key = ARGV[3]
-local record = frontier.record(key)
-frontier.cool(key, record, tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
-local left = record.cools_until - frontier.now
-local _, nearer = frontier.save()
-if nearer and wakes == 0 then -- idle workers know of no turn that is as near as its end
-  redis.call('RPUSH', KEYS[2], '1')
-end
-return left
+local record = host_record.get(ARGV[3])
+cooldown.start(ARGV[3], record, tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
+local left_ms = record.cooldown_until - clock.now_ms
+local _, earlier = hosts.save()
+wake.workers(earlier) -- idle workers may know only of later times
+return left_ms

@@ -1,78 +1,77 @@
--- Changes what was set for a limit key, a wildcard or all others, and looks again at those whose jobs wait.
+-- Changes the limits of a limit key, a wildcard or all others, and makes waiting jobs ready that the new limits permit.
 --
--- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of at most 8 tokens      KEYS[3..8]  the frontier's
+-- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens (wake.lua)      KEYS[3..8]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock      ARGV[2]  prefix of the queues of limit keys
--- ARGV[3]  whose limits: a limit key, '*.' and a domain, or '*'; '' changes nothing
--- ARGV[4]  'set' ARGV[5], such as 'c=2 r=500000', beside what is set already; 'resume' what is paused, by a wider one too;
---          'clear' all that was set
--- ARGV[6...]  limit keys to look at again
+-- ARGV[3]  name of the entry to change (limits.lua); '' changes none
+-- ARGV[4]  'set' adds the words of ARGV[5], such as 'c=2 r=500000', to those that are set; 'resume' ends a pause, one that a
+--          wider entry sets too; 'clear' removes the entry
+-- ARGV[6...]  limit keys whose waiting jobs to look at
 --
--- Returns {what is set now ('' nothing), 1 if anything was set before, how many jobs may be claimed that could not before}.
+-- Returns {the entry now ('' none), 1 if there was one before, number of jobs that can be claimed and could not before}.
 --
--- Atomic, since two who change one host's limits must not undo each other's, and since between the change and the look a
--- release could have let jobs go by the old ones. The walk over many keys is the caller's, so that no call takes long.
+-- Atomic: two clients that change one host's limits must not undo each other's change, and no run may end between the change
+-- and the look, which would make jobs ready by the old limits. The caller splits many keys into several calls, so that none
+-- takes long.
 
---#include frontier
+--#include clock
+--#include wake
+--#include hosts
 
-local WAKE_CAP = 8
 local LETTERS = {'c', 'r', 'b', 'd', 'p'}
+local FIRST_KEY = 6
 
-local pending, wake, name = KEYS[1], KEYS[2], ARGV[3]
+local name, action = ARGV[3], ARGV[4]
 
-local now_us = frontier.clock(ARGV[1])
+clock.read(ARGV[1])
+wake.open(KEYS[2])
+hosts.open(KEYS[1], 3, ARGV[2])
 
-local wakes = redis.call('LLEN', wake)
-frontier.open(3, ARGV[2], pending, now_us)
-
-local function write(limits)
-  local words = {}
+local function write(words)
+  local entry = {}
   for i = 1, #LETTERS do
-    if limits[LETTERS[i]] then
-      words[#words + 1] = LETTERS[i] .. '=' .. limits[LETTERS[i]]
+    if words[LETTERS[i]] then
+      entry[#entry + 1] = LETTERS[i] .. '=' .. words[LETTERS[i]]
     end
   end
-  local text = table.concat(words, ' ')
+  local text = table.concat(entry, ' ')
   if text == '' then
-    redis.call('HDEL', frontier.limits, name)
+    redis.call('HDEL', keys.limits, name)
   else
-    redis.call('HSET', frontier.limits, name, text)
+    redis.call('HSET', keys.limits, name, text)
   end
-  frontier.open_limits()
+  limits.open()
   return text
 end
 
 local function change()
-  local before = redis.call('HGET', frontier.limits, name)
-  local limits = {}
-  if ARGV[4] ~= 'clear' then
+  local before = redis.call('HGET', keys.limits, name)
+  local words = {}
+  if action ~= 'clear' then
     for letter, value in string.gmatch((before or '') .. ' ' .. ARGV[5], '(%a)=(%d+)') do
-      limits[letter] = value
+      words[letter] = value
     end
   end
-  if ARGV[4] == 'resume' then
-    limits.p = nil
+  if action == 'resume' then
+    words.p = nil
   end
-  local text = write(limits)
-  if ARGV[4] == 'resume' and frontier.limits_of(name).p == 1 then
-    limits.p = '0'
-    text = write(limits)
+  local text = write(words)
+  if action == 'resume' and limits.of(name).p == 1 then -- a wider entry pauses it
+    words.p = '0'
+    text = write(words)
   end
   return text, before and 1 or 0
 end
 
-local text, known = '', 0
+local text, existed = '', 0
 if name ~= '' then
-  text, known = change()
+  text, existed = change()
 end
-local keys = {unpack(ARGV, 6)}
-if #keys > 0 then
-  frontier.load(keys)
-  for i = 1, #keys do
-    frontier.record(keys[i])
+if #ARGV >= FIRST_KEY then
+  host_record.load({unpack(ARGV, FIRST_KEY)})
+  for i = FIRST_KEY, #ARGV do
+    host_record.get(ARGV[i])
   end
 end
-local promoted, nearer = frontier.save()
-for _ = wakes + 1, math.min(WAKE_CAP, promoted + (nearer and 1 or 0)) do
-  redis.call('RPUSH', wake, '1')
-end
-return {text, known, promoted}
+local promoted, earlier = hosts.save()
+wake.workers(promoted + earlier)
+return {text, existed, promoted}

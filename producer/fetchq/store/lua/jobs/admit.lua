@@ -1,115 +1,159 @@
 #!lua flags=allow-oom
--- Asks for each job that was claimed whether its limit key lets it start now. One that may not goes to its key's queue: its
+-- Decides for each claimed job whether its limit key permits it to start now. One that must wait goes to its key's queue: its
 -- lease ends, and the try is not counted.
 --
--- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
--- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
+-- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
+-- KEYS[3]  lease index: sorted set             KEYS[4]  wake: list of tokens      KEYS[5..10]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; one that has passed, as '0' of an aborted job: it starts,
---     comes under no limit, and its place goes to the next), another limit key that it does not count for, but whose
---     cooling-off and pause it heeds ('' none)
+-- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; a job past it, such as '0' of one to be cancelled, starts
+--     only to end: no limits apply, and its slot goes to the next), a second limit key that it is not counted for, but whose
+--     cooldown and pause it also respects ('' none)
 --
--- Returns {the ids that may not start, ms until a job that waits may be claimed (-1: no later than was known),
---          the ids whose deadline has passed}.
+-- Returns {ids that must not start, ms until a waiting job can be claimed (-1: no earlier than was known),
+--          ids whose deadline has passed}.
 --
--- Atomic, since two workers must not both take the last slot of a host, and since a job that leaves its lease must be in its
--- key's queue at once. It runs in a Redis that is full: what waits is parked with it, not refused.
+-- Atomic: two workers must not both take the last slot of a host, and a job whose lease ends must be in its key's queue at
+-- once. `allow-oom`: otherwise a full Redis would refuse to park jobs that it holds already.
 
+--#include clock
+--#include wake
+--#include lease_record
 --#include lease_index
---#include frontier
+--#include retry_count
+--#include hosts
+--#include parking
+--#include host_queue_find
+--#include run_entry
+--#include earliest_claim
 
 local WIDTH, FIRST = 5, 6
 
-local pending, leases, wake = KEYS[1], KEYS[2], KEYS[4]
+local pending, leases = KEYS[1], KEYS[2]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 
-local now_us = frontier.clock(ARGV[1])
+clock.read(ARGV[1])
+wake.open(KEYS[4])
+lease_index.open(KEYS[3])
+hosts.open(pending, 5, ARGV[5])
 
-local wakes = redis.call('LLEN', wake)
-ends.open(KEYS[3])
-frontier.open(5, ARGV[5], pending, now_us)
-
-local ids, keys = {}, {}
+local ids, names, also_respected = {}, {}, {}
 for i = FIRST, #ARGV, WIDTH do
   ids[#ids + 1] = ARGV[i]
-  keys[#ids] = ARGV[i + 2]
+  names[#ids] = ARGV[i + 2]
+  if ARGV[i + 4] ~= '' then
+    also_respected[#also_respected + 1] = ARGV[i + 4]
+  end
 end
 local records = redis.call('HMGET', leases, unpack(ids))
-local held = redis.call('HMGET', frontier.running, unpack(ids))
-frontier.load(keys)
-local heeded = {}
-for i = FIRST + 4, #ARGV, WIDTH do
-  if ARGV[i] ~= '' then
-    heeded[#heeded + 1] = ARGV[i]
+local entries = redis.call('HMGET', keys.running, unpack(ids))
+host_record.load(names)
+host_record.load(also_respected)
+
+local refused, parked, expired, garbage, started = {}, {}, {}, {}, {}
+
+-- Whether a key that the job is not counted for keeps it from starting.
+local function is_closed(key)
+  return host_record.by_key[key].cooldown_until > clock.now_ms or limits.of(key).p == 1
+end
+
+-- Starts a job: `tat` advances by one start.
+local function start(key, record, id)
+  record.running = record.running + 1
+  local interval_us, _, catch_up_us = rate.of(record, limits.of(key))
+  if interval_us > 0 then
+    local from_us = record.tat
+    if from_us < clock.now_us - catch_up_us then
+      from_us = clock.now_us
+    end
+    record.tat = math.floor(from_us + interval_us)
+  end
+  started[#started + 1] = id
+  started[#started + 1] = key
+end
+
+-- Ends an old run of a job, whose lease end no claim has noticed.
+local function end_old_run(entry)
+  local key, is_counted = run_entry.parse(entry)
+  if is_counted then
+    local record = host_record.get(key)
+    record.running = math.max(0, record.running - 1)
   end
 end
-frontier.load(heeded)
 
-local refused, settled, passed, garbage, starts = {}, {}, {}, {}, {}
+-- Ends the lease of a job that waits now.
+local function end_lease(id, record, expires_at)
+  refused[#refused + 1] = id
+  parked[#parked + 1] = id
+  lease_index.remove(lease_record.head(record))
+  garbage[#garbage + 1] = progress_key .. id
+  if expires_at ~= '' then
+    redis.call('PEXPIREAT', job_key .. id, expires_at)
+  end
+  if retry_count.undo(retry_key .. id) then
+    garbage[#garbage + 1] = retry_key .. id
+  end
+end
+
+-- The limit key that counts a job as ready: `key`, or the second one if the job waited there.
+local function ready_under(key, other, id, score, was_parked)
+  if other ~= '' and (host_queue.contains(other, id, score) or (was_parked and host_record.by_key[other].ready > 0)) then
+    return other
+  end
+  return key
+end
+
+local function admit(id, lease, expires_at, score, key, deadline, other)
+  local lane, due, was_parked = scores.read(score)
+  local counted_under = ready_under(key, other, id, score, was_parked)
+  local ready_record = host_record.get(counted_under)
+  if (tonumber(deadline) or math.huge) * 1000 <= clock.now_us then -- it ends without a run
+    if not host_queue.remove(counted_under, ready_record, id, score) then
+      ready_record.ready = math.max(0, ready_record.ready - 1)
+    end
+    expired[#expired + 1] = id
+    return
+  end
+  ready_record.ready = math.max(0, ready_record.ready - 1)
+  local is_other_closed = other ~= '' and is_closed(other)
+  local waits_for = is_other_closed and other or key
+  local record = host_record.get(waits_for)
+  if not is_other_closed and admission.free_slots(key, record, 0) > 0 then
+    start(key, record, id)
+  else
+    parking.add(waits_for, record, id, lane, due, deadline, was_parked)
+    end_lease(id, lease, expires_at)
+  end
+end
+
 for i = 1, #ids do
   local at = FIRST + (i - 1) * WIDTH
-  local id, token, key, deadline = ids[i], ARGV[at + 1], keys[i], ARGV[at + 3]
-  local holder, score, expires_at = string.match(records[i] or '', '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
-  if holder ~= token then
-    refused[#refused + 1] = id
+  local holder, _, score, expires_at = lease_record.parse(records[i] or '')
+  if holder ~= ARGV[at + 1] then
+    refused[#refused + 1] = ids[i]
   else
-    if held[i] and string.sub(held[i], 1, 1) ~= '#' then -- of an old run, whose lease nobody has seen end
-      local old = frontier.record(held[i])
-      old.running = math.max(0, old.running - 1)
+    if entries[i] then
+      end_old_run(entries[i])
     end
-    local place = tonumber(score) or 0
-    local lane, due, had_its_turn = frontier.read_score(place)
-    local other, passes, stood = ARGV[at + 4], (tonumber(deadline) or math.huge) * 1000 <= now_us, key
-    if other ~= '' then
-      if frontier.waits(other, id, place) or (had_its_turn and frontier.records[other].standing > 0) then
-        stood = other
-      end
-      if not passes and frontier.is_closed(other) then
-        key = other
-      end
-    end
-    if not passes then
-      frontier.record(stood).standing = math.max(0, frontier.record(stood).standing - 1)
-    end
-    local record = frontier.record(key)
-    if passes then
-      frontier.pass(stood, frontier.record(stood), id, place)
-      passed[#passed + 1] = id
-    elseif key ~= other and frontier.room(key, record, 0) > 0 then
-      frontier.start(key, record)
-      starts[#starts + 1] = id
-      starts[#starts + 1] = key
-    else
-      frontier.park(key, record, id, lane, due, deadline, had_its_turn)
-      refused[#refused + 1] = id
-      settled[#settled + 1] = id
-      ends.drop(ends.head(records[i]))
-      garbage[#garbage + 1] = progress_key .. id
-      if expires_at ~= '' then
-        redis.call('PEXPIREAT', job_key .. id, expires_at)
-      end
-      local left = redis.pcall('DECR', retry_key .. id)
-      if type(left) ~= 'number' or left < 0 then -- a '0' stays: it says that a run of the job has left something behind
-        garbage[#garbage + 1] = retry_key .. id
-      end
-    end
+    admit(ids[i], records[i], expires_at, tonumber(score), names[i], ARGV[at + 3], ARGV[at + 4])
   end
 end
-if #starts > 0 then
-  redis.call('HSET', frontier.running, unpack(starts))
+
+if #started > 0 then
+  redis.call('HSET', keys.running, unpack(started))
 end
-if #passed > 0 then
-  redis.call('HDEL', frontier.running, unpack(passed))
+if #expired > 0 then
+  redis.call('HDEL', keys.running, unpack(expired))
 end
-if #settled > 0 then
-  redis.call('HDEL', leases, unpack(settled))
-  redis.call('HDEL', frontier.running, unpack(settled))
+if #parked > 0 then
+  redis.call('HDEL', leases, unpack(parked))
+  redis.call('HDEL', keys.running, unpack(parked))
   redis.call('DEL', unpack(garbage))
 end
-ends.save()
-local promoted, nearer = frontier.save()
-if (promoted > 0 or nearer) and wakes == 0 then
-  redis.call('RPUSH', wake, '1')
+lease_index.save()
+parking.save()
+local promoted, earlier = hosts.save()
+if promoted + earlier > 0 then
+  wake.workers(1)
 end
-return {refused, frontier.news(), passed}
+return {refused, promotion.claim_in_ms(), expired}

@@ -1,64 +1,75 @@
--- Cancels a batch of jobs: one that waits ends here and now, one that runs is marked for its worker.
+-- Cancels a batch of jobs: a waiting job ends here and now, a running one is marked for its worker.
 --
--- KEYS[1]  pending: sorted set of job ids       KEYS[2]  abort: sorted set that workers look at (arq's own)
--- KEYS[3]  leases: hash of the running jobs' leases            KEYS[4..9]  the frontier's
+-- KEYS[1]  pending: sorted set of job ids       KEYS[2]  abort: sorted set that workers check (arq's own)
+-- KEYS[3]  leases: hash of id -> lease record   KEYS[4..9]  those of keys.lua
 -- KEYS[10]  wake: list of tokens
 -- ARGV[1..5]  prefixes of the payload, result, in-progress, retry and attempts keys
--- ARGV[6]  prefix of the push channels     ARGV[7]  how many characters of an id name its channel
+-- ARGV[6]  prefix of the push channels     ARGV[7]  number of an id's leading characters that name its channel
 -- ARGV[8]  now in ms, for tests; '' for Redis's own clock      ARGV[9]  prefix of the queues of limit keys
--- ARGV[10...] four a job: id, the result to store, its life in ms ('0' stores none), its limit key ('' none or not known)
+-- ARGV[10...]  four a job: id, the result to store, its TTL in ms ('0' stores none), its limit key ('' none or not known)
 --
--- Returns one number a job: 0 there is no such job on this queue, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
+-- Returns one number a job: 0 no such job on this queue, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
 --
--- Atomic, since between the look and the removal a worker could claim the job. A lease left by a dead worker goes too,
--- so that its run, should it wake up, has no token to commit with.
+-- Atomic: a worker could claim the job between the look and the removal. The lease of a dead worker is removed too, so that
+-- its run has no lease to commit with, should it still run.
 
---#include frontier
+--#include clock
+--#include wake
+--#include runs
+--#include host_queue_find
 
-local now_us = frontier.clock(ARGV[8])
-local now = math.floor(now_us / 1000)
-local wakes = redis.call('LLEN', KEYS[10])
-frontier.open(4, ARGV[9], KEYS[1], now_us)
+local WIDTH, FIRST = 4, 10
+local NOT_FOUND, CANCELLED, RUNNING, FINISHED = 0, 1, 2, 3
 
-local function leave_frontier(id, key)
-  frontier.release({id}, false, true)
+local pending, abort, leases = KEYS[1], KEYS[2], KEYS[3]
+local job_key, result_key, progress_key, retry_key, attempts_key = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+clock.read(ARGV[8])
+wake.open(KEYS[10])
+hosts.open(pending, 4, ARGV[9])
+
+-- Without its limit key, a waiting job's entry in the key's queue stays, and is skipped when it reaches the front.
+local function leave_host(id, key)
+  runs.release({id}, 'ended')
   if key == '' then
-    return -- its entry in a key's queue, if there is one, is passed over when its turn comes
+    return
   end
-  local record = frontier.record(key)
-  local score = tonumber(redis.call('ZSCORE', KEYS[1], id) or 0)
-  if score >= frontier.PARKED then
-    frontier.take_out(key, record, id, score)
-  elseif score <= now then
-    record.standing = math.max(0, record.standing - 1)
+  local record = host_record.get(key)
+  local score = tonumber(redis.call('ZSCORE', pending, id) or 0)
+  if score >= scores.PARKED then
+    host_queue.remove(key, record, id, score)
+  elseif score <= clock.now_ms then
+    record.ready = math.max(0, record.ready - 1)
   end
 end
 
-local outcome = {}
-for i = 10, #ARGV, 4 do
-  local id, ttl = ARGV[i], tonumber(ARGV[i + 2])
-  if redis.call('EXISTS', ARGV[2] .. id) == 1 then
-    outcome[#outcome + 1] = 3
-  elseif redis.call('EXISTS', ARGV[3] .. id) == 1 then
-    redis.call('ZADD', KEYS[2], now, id)
-    outcome[#outcome + 1] = 2
-  elseif redis.call('EXISTS', ARGV[1] .. id) == 1 and redis.call('ZSCORE', KEYS[1], id) then
-    if ttl > 0 then
-      redis.call('SET', ARGV[2] .. id, ARGV[i + 1], 'PX', ttl)
-    end
-    redis.call('DEL', ARGV[1] .. id, ARGV[4] .. id, ARGV[5] .. id)
-    leave_frontier(id, ARGV[i + 3])
-    redis.call('ZREM', KEYS[1], id)
-    redis.call('ZREM', KEYS[2], id)
-    redis.call('HDEL', KEYS[3], id)
-    redis.call('PUBLISH', ARGV[6] .. string.sub(id, 1, ARGV[7]), id)
-    outcome[#outcome + 1] = 1
-  else
-    outcome[#outcome + 1] = 0
+local function cancel(id, result, ttl_ms, key)
+  if redis.call('EXISTS', result_key .. id) == 1 then
+    return FINISHED
+  elseif redis.call('EXISTS', progress_key .. id) == 1 then
+    redis.call('ZADD', abort, clock.now_ms, id)
+    return RUNNING
+  elseif redis.call('EXISTS', job_key .. id) == 0 or not redis.call('ZSCORE', pending, id) then
+    return NOT_FOUND
   end
+  if tonumber(ttl_ms) > 0 then
+    redis.call('SET', result_key .. id, result, 'PX', ttl_ms)
+  end
+  redis.call('DEL', job_key .. id, retry_key .. id, attempts_key .. id)
+  leave_host(id, key)
+  redis.call('ZREM', pending, id)
+  redis.call('ZREM', abort, id)
+  redis.call('HDEL', leases, id)
+  redis.call('PUBLISH', ARGV[6] .. string.sub(id, 1, ARGV[7]), id)
+  return CANCELLED
 end
-local promoted, nearer = frontier.save()
-if (promoted > 0 or nearer) and wakes == 0 then
-  redis.call('RPUSH', KEYS[10], '1')
+
+local outcomes = {}
+for i = FIRST, #ARGV, WIDTH do
+  outcomes[#outcomes + 1] = cancel(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
 end
-return outcome
+local promoted, earlier = hosts.save()
+if promoted + earlier > 0 then
+  wake.workers(1)
+end
+return outcomes

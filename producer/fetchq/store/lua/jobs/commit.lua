@@ -1,61 +1,64 @@
 #!lua flags=allow-oom
--- Commits what became of a batch of jobs: finished, to be run again, or given back with the try not counted.
+-- Commits the outcomes of a batch of runs: jobs that are finished, to be retried, or returned with the try not counted.
 --
--- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
--- KEYS[3]  lease ends: sorted set               KEYS[4]  abort: sorted set of ids      KEYS[5]  wake: list of tokens
--- KEYS[6..11]  the frontier's      KEYS[12]  dead: sorted set of the ids of dead letters by the ms at which they ended
+-- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
+-- KEYS[3]  lease index: sorted set             KEYS[4]  abort: sorted set of ids      KEYS[5]  wake: list of tokens
+-- KEYS[6..11]  those of keys.lua               KEYS[12]  dead: sorted set of the ids of dead letters by the ms of their end
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..6]  prefixes of the payload, retry, in-progress, result and attempts keys
--- ARGV[7]  prefix of the push channels     ARGV[8]  how many characters of an id name its channel
+-- ARGV[7]  prefix of the push channels     ARGV[8]  number of an id's leading characters that name its channel
 -- ARGV[9]  prefix of the queues of limit keys
--- ARGV[10]  prefix of the dead letters      ARGV[11]  how long one is kept, in ms      ARGV[12]  how many are, at most
--- ARGV[13...]  what became of some jobs alike: how many they are, token, verb, time, marker, note, letter; then of each of
---     them: id, result. And again of others.
---     verb 'finish'  store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
---     verb 'clean'   the same for a job that has no retry key and no record of attempts, which the worker knows of a first try
---     verb 'missing' the same for a job without a payload: a result that is there already stays
---     verb 'retry'   due `time` ms from now ('' at its original score)
---     verb 'release' the same, and the try is not counted
---     verb 'release_traced' the same, and the next claim is to know that there is more of the job than payload and lease: it
---             keeps a retry key, which may say '0'
---     marker  how long the in-progress key is to outlast the job, in ms ('' not at all): arq's guard of cron jobs
---     note    what the run says of its limit key ('+' it is well, '-' a connection to it failed, '=' neither) and a word for
---             people; '' nothing
---     letter  with 'finish' and 'missing': what a dead letter is to say beside the payload, msgpack ('' there is none)
+-- ARGV[10]  prefix of the dead letters     ARGV[11]  their TTL in ms      ARGV[12]  maximum number of dead letters
+-- ARGV[13...]  groups of jobs with equal outcomes. Of each group: number of jobs, token, action, time, marker, note, dead
+--     letter; then of each job: id, result.
+--     action 'finish'   store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
+--     action 'clean'    the same for a first try that has neither a retry key nor a record of attempts
+--     action 'missing'  the same for a job without a payload: an existing result stays
+--     action 'retry'    due `time` ms from now ('' at its original score)
+--     action 'requeue'  the same, and the try is not counted
+--     action 'requeue_with_keys'  the same for a job that has more keys than payload and lease: its retry key stays,
+--              '0' at least, so that the next claim knows
+--     marker  ms for which the in-progress key outlasts the job ('' none): arq's guard of cron jobs
+--     note    the outcome for the limit key (host_outcome.lua); '' none
+--     dead letter  with 'finish' and 'missing': the worker's part of the dead letter, msgpack (dead_letter.lua); '' none
 --
--- Returns {ids of which another owner holds the job or nobody any more: nothing of theirs was changed,
---          ids whose result or letter Redis would not store: they keep their lease, error of the last of these or '',
---          ms until a job that waited for its limit key may be claimed, if that has changed (-1: not)}.
+-- Returns {ids whose lease another run holds, or none: nothing of theirs was changed,
+--          ids whose result or dead letter Redis refused to store: they keep their lease, error of the last of these or '',
+--          ms until a job that waited for its limit key can be claimed, if that has changed (-1: not)}.
 --
--- Atomic, since only the run whose token the lease holds may change anything, and a job must not be removed before its
--- result and its letter are there. The letter is made here, where the payload stands, which need not travel again.
--- Committing twice is harmless: the second finds no lease. An outage longer than the lease is, too: the record outlives the
--- lease's end until somebody else claims the job. It runs in a Redis that is full: committing drains.
+-- Atomic: only the run whose token is in the lease may change anything, and a job must not be removed before its result and its
+-- dead letter are stored. The dead letter is built here, next to the payload, which need not be sent again. Committing twice
+-- is harmless: the second call finds no lease. So is an outage longer than the lease: the record outlives the lease's end until
+-- another worker claims the job. `allow-oom`: committing is how a full Redis drains.
 
+--#include clock
+--#include wake
+--#include lease_record
 --#include lease_index
---#include frontier
+--#include retry_count
+--#include runs
+--#include deferral
+--#include host_outcome
+--#include earliest_claim
+--#include dead_letter
+--#include dead_letters
 
 local FIRST, HEAD_WIDTH = 13, 7
-local RETRY_TTL_S = '88400' -- arq's
-local MAX_PAYLOAD = 4194304 -- of a longer payload, longer than any fetch's, a letter keeps the beginning
-local PAYLOAD_CUT = 65536
 local MAX_TRIMMED = 2000 -- twice as many as a call can add
 
-local pending, leases, abort, wake, dead = KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[12]
+local pending, leases, abort, dead = KEYS[1], KEYS[2], KEYS[4], KEYS[12]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
-local result_key, attempts_key, prefix_len = ARGV[5], ARGV[6], tonumber(ARGV[8])
+local result_key, attempts_key, channel_length = ARGV[5], ARGV[6], tonumber(ARGV[8])
 local letter_key, letter_ttl, max_letters = ARGV[10], ARGV[11], tonumber(ARGV[12])
 
-local time_now = redis.call('TIME')
-local clock_us = time_now[1] * 1000000 + time_now[2]
-local now_us = ARGV[1] == '' and clock_us or tonumber(ARGV[1]) * 1000
-local clock, now = math.floor(clock_us / 1000), math.floor(now_us / 1000)
+clock.read(ARGV[1])
+local now = clock.now_ms
 
--- A key of the whole queue that holds a wrong type fails the call while nothing has changed yet.
-local aborts_asked, wakes = redis.call('ZCARD', abort), redis.call('LLEN', wake)
-ends.open(KEYS[3])
-local letters_before = redis.call('ZCARD', dead)
-frontier.open(6, ARGV[9], pending, now_us)
+-- Before the first write: a key of the whole queue that holds a wrong type fails the call while nothing has changed.
+wake.open(KEYS[5])
+lease_index.open(KEYS[3])
+local any_aborts, any_letters = redis.call('ZCARD', abort) > 0, redis.call('ZCARD', dead) > 0
+hosts.open(pending, 6, ARGV[9])
 
 local ids, results, first = {}, {}, FIRST
 while first <= #ARGV do
@@ -69,57 +72,49 @@ end
 local records = redis.call('HMGET', leases, unpack(ids))
 
 local lost, refused, refusal = {}, {}, ''
-local finished, moved, settled, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
-local standing_again, over, notes, deferred = {}, {}, {}, {}
-local unburied, buried = {}, 0
-local due_again = false
-local live_token, live_head -- how the records of one claim's leases begin, once the first of them is known to last
+local finished, moved, completed, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
+local requeued, ended, notes, deferred = {}, {}, {}, {}
+local stale_dead_letters, stored_letters = {}, 0
+local is_any_due = false
+local live_token, live_head -- the head of one claim's records, once the first of them has been found not to have ended
 
--- What the lease's record begins with, if the lease is this run's, and whether it has ended. Only after its end can a stock
--- worker, which knows no token, have taken the job over (its in-progress key is there) or finished it (it is not pending):
--- while the lease lasts, our own key keeps it away.
-local function is_held(id, token, record)
+-- Whether the lease is this run's. Also the head of its record, and whether the lease has ended. Only after its end can a stock
+-- worker, which knows no token, have taken the job over (its in-progress key exists) or finished it (it is not pending).
+local function check_lease(id, token, record)
   if record and token == live_token and string.sub(record, 1, #live_head) == live_head then
-    return live_head
+    return true, live_head, false
   end
   if not record or string.find(record, token .. '|', 1, true) ~= 1 then
     return false
   end
-  local its_end = string.match(record, '^%d+|', #token + 2)
-  if its_end and tonumber(string.sub(its_end, 1, -2)) > now then
-    live_token, live_head = token, token .. '|' .. its_end
-    return live_head
+  local head = lease_record.head(record)
+  if head and tonumber(string.sub(head, #token + 2, -2)) > now then
+    live_token, live_head = token, head
+    return true, head, false
   end
   local progress = redis.call('MGET', progress_key .. id)[1]
   if (progress and progress ~= token) or not redis.call('ZSCORE', pending, id) then
-    settled[#settled + 1] = id
-    over[#over + 1] = id
-    ends.drop(ends.head(record))
+    completed[#completed + 1] = id
+    ended[#ended + 1] = id
+    lease_index.remove(head)
     return false
   end
-  return ends.head(record) or '', true
+  return true, head, true
 end
 
--- When what is kept for `time` ms expires. Asked for in ms from now, Redis would work that out and rewrite the command for
--- each job.
+-- The ms at which a key with this TTL expires, as PXAT takes it: PX would make Redis rewrite the command for each job.
 local expiries = {}
-local function expiry(time)
-  local at = expiries[time]
+local function expiry(ttl_ms)
+  local at = expiries[ttl_ms]
   if not at then
-    at = string.format('%.0f', clock + tonumber(time))
-    expiries[time] = at
+    at = string.format('%.0f', clock.server_ms + tonumber(ttl_ms))
+    expiries[ttl_ms] = at
   end
   return at
 end
 
-local function uint32(number)
-  return string.char(math.floor(number / 16777216) % 256, math.floor(number / 65536) % 256,
-    math.floor(number / 256) % 256, number % 256)
-end
-
--- The letter in msgpack: an array of the payload, what type of key that was, its size, and what the worker says. A key of
--- another type is kept as DUMP writes it. Returns the error where Redis does not store it.
-local function bury(id, said)
+-- A payload's key of another type than string is kept as DUMP writes it. Returns the error if Redis refuses to store the letter.
+local function store_dead_letter(id, details)
   local kind = redis.call('TYPE', job_key .. id)
   kind = kind.ok or kind
   local payload = ''
@@ -127,122 +122,123 @@ local function bury(id, said)
     payload = redis.pcall(kind == 'string' and 'GET' or 'DUMP', job_key .. id)
     payload = type(payload) == 'string' and payload or ''
   end
-  local size = #payload
-  if size > MAX_PAYLOAD then
-    payload = string.sub(payload, 1, PAYLOAD_CUT)
-  end
-  local letter = '\148\198' .. uint32(#payload) .. payload .. string.char(160 + #kind) .. kind
-    .. '\206' .. uint32(size) .. said
-  local reply = redis.pcall('SET', letter_key .. id, letter, 'PX', letter_ttl)
+  local reply = redis.pcall('SET', letter_key .. id, dead_letter.encode(payload, kind, details), 'PX', letter_ttl)
   if not reply.err then
     reply = redis.pcall('ZADD', dead, string.format('%.0f', now), id)
-    buried = buried + 1
+    stored_letters = stored_letters + 1
   end
   return type(reply) == 'table' and reply.err
 end
 
-local function refuse(id, error)
-  refused[#refused + 1] = id
-  refusal = error
-  return false
+-- Returns the error if Redis refuses to store the result.
+local function store_result(id, result, ttl_ms)
+  if ttl_ms == '' then
+    return redis.pcall('SET', result_key .. id, result).err
+  end
+  return redis.pcall('SET', result_key .. id, result, 'PXAT', expiry(ttl_ms)).err
 end
 
-local function finish(id, time, result, missing, said, clean)
-  local was_finished = missing and redis.call('EXISTS', result_key .. id) == 1
-  if said ~= '' and not was_finished then
-    local error = bury(id, said)
-    if error then
-      return refuse(id, error)
-    end
-  end
-  if time ~= '0' and result ~= '' and not was_finished then
-    local reply
-    if time == '' then
-      reply = redis.pcall('SET', result_key .. id, result)
-    else
-      reply = redis.pcall('SET', result_key .. id, result, 'PXAT', expiry(time))
-    end
-    if reply.err then
-      return refuse(id, reply.err)
-    end
-  end
-  if said == '' and not was_finished and letters_before > 0 then
-    unburied[#unburied + 1] = id
-  end
-  finished[#finished + 1] = id
-  over[#over + 1] = id
-  local at = #garbage
-  garbage[at + 1] = job_key .. id
-  if not clean then
-    garbage[at + 2], garbage[at + 3] = retry_key .. id, attempts_key .. id
-  end
-  local channel = string.sub(id, 1, prefix_len)
-  local push = pushes[channel]
-  if push then
-    push[#push + 1] = id
+local function push(id)
+  local channel = string.sub(id, 1, channel_length)
+  local pushed = pushes[channel]
+  if pushed then
+    pushed[#pushed + 1] = id
   else
     pushes[channel] = {id}
     channels[#channels + 1] = channel
   end
+end
+
+-- Returns whether the result and the dead letter are stored, and the job can be removed.
+local function finish(id, ttl_ms, result, is_missing, details, is_clean)
+  local was_finished = is_missing and redis.call('EXISTS', result_key .. id) == 1
+  local error
+  if details ~= '' and not was_finished then
+    error = store_dead_letter(id, details)
+  end
+  if not error and ttl_ms ~= '0' and result ~= '' and not was_finished then
+    error = store_result(id, result, ttl_ms)
+  end
+  if error then
+    refused[#refused + 1] = id
+    refusal = error
+    return false
+  end
+  if details == '' and not was_finished and any_letters then
+    stale_dead_letters[#stale_dead_letters + 1] = id
+  end
+  finished[#finished + 1] = id
+  ended[#ended + 1] = id
+  local n = #garbage
+  garbage[n + 1] = job_key .. id
+  if not is_clean then
+    garbage[n + 2], garbage[n + 3] = retry_key .. id, attempts_key .. id
+  end
+  push(id)
   return true
 end
 
-local function give_back(id, time, record, counted, traced)
-  local score, expires_at = string.match(record, '^[^|]*|[^|]*|([-+.%dinfe]+)|(%d*)$')
-  local place = tonumber(score)
-  if not place or place ~= place or #expires_at > 16 then -- not as a worker wrote it: the job is due now
+local function save_try(id, is_counted, has_extra_keys)
+  local key = retry_key .. id
+  if is_counted then
+    if not redis.call('MGET', key)[1] then -- the claim writes down every try but the first
+      redis.call('SET', key, '1', 'EX', retry_count.TTL_S)
+    end
+    return
+  end
+  local is_over, count = retry_count.undo(key)
+  if has_extra_keys and count == -1 then
+    redis.call('SET', key, '0', 'EX', retry_count.TTL_S)
+  elseif is_over then
+    redis.call('DEL', key)
+  end
+end
+
+-- Puts a job back among the pending jobs, due in `delay_ms` or, for '', at its original score.
+local function requeue(id, delay_ms, record, is_counted, has_extra_keys)
+  local _, _, score, expires_at = lease_record.parse(record)
+  if not score then -- not as a worker wrote it: the job is due now
     score, expires_at = string.format('%.0f', now), ''
   end
-  local lane = frontier.read_score(tonumber(score))
-  if time ~= '' then
-    score = string.format('%.0f', now + tonumber(time))
+  local lane = scores.read(tonumber(score))
+  if delay_ms ~= '' then
+    score = string.format('%.0f', now + tonumber(delay_ms))
   end
-  if time ~= '' and lane ~= '' then
+  if delay_ms ~= '' and lane ~= '' then
     deferred[#deferred + 1] = {id, lane, tonumber(score)}
   else
     moved[#moved + 1] = score
     moved[#moved + 1] = id
   end
   if tonumber(score) <= now then
-    due_again = true
-    standing_again[#standing_again + 1] = id
+    is_any_due = true
+    requeued[#requeued + 1] = id
   else
-    over[#over + 1] = id
+    ended[#ended + 1] = id
   end
   if expires_at ~= '' then
     redis.call('PEXPIREAT', job_key .. id, expires_at)
   end
-  if counted then
-    if not redis.call('MGET', retry_key .. id)[1] then -- the claim writes down every try but the first
-      redis.call('SET', retry_key .. id, '1', 'EX', RETRY_TTL_S)
-    end
-  else
-    local left = redis.pcall('DECR', retry_key .. id)
-    if traced and left == -1 then
-      redis.call('SET', retry_key .. id, '0', 'EX', RETRY_TTL_S)
-    elseif type(left) ~= 'number' or left < 0 then
-      redis.call('DEL', retry_key .. id)
-    end
-  end
+  save_try(id, is_counted, has_extra_keys)
   return true
 end
 
-local function settle(id, result, record, token, verb, time, marker, note, letter)
-  local head, ended = is_held(id, token, record)
-  if not head then
+local function complete(id, result, record, token, action, time, marker, note, details)
+  local is_held, head, has_ended = check_lease(id, token, record)
+  if not is_held then
     lost[#lost + 1] = id
     return
   end
-  local done
-  if verb == 'clean' or verb == 'finish' or verb == 'missing' then
-    -- Whoever saw the lease end has written its try down, for a stock worker.
-    done = finish(id, time, result, verb == 'missing', letter, verb == 'clean' and not ended)
+  local is_done
+  if action == 'clean' or action == 'finish' or action == 'missing' then
+    -- The claim that noticed a lease's end has written its try down, for a stock worker.
+    is_done = finish(id, time, result, action == 'missing', details, action == 'clean' and not has_ended)
   else
-    done = give_back(id, time, record, verb == 'retry', verb == 'release_traced')
+    is_done = requeue(id, time, record, action == 'retry', action == 'requeue_with_keys')
   end
-  if done then
-    settled[#settled + 1] = id
-    ends.drop(head)
+  if is_done then
+    completed[#completed + 1] = id
+    lease_index.remove(head)
     if note ~= '' then
       notes[id] = note
     end
@@ -254,18 +250,39 @@ local function settle(id, result, record, token, verb, time, marker, note, lette
   end
 end
 
+-- Ends the runs at their limit keys, and records their notes there, in the order of their ends: failures in a row are counted.
+local function release_runs()
+  local keys_of_ended, keys_of_requeued = runs.release(ended, 'ended'), runs.release(requeued, 'requeued')
+  if not next(notes) then
+    return
+  end
+  local key_of = {}
+  for i = 1, #ended do
+    key_of[ended[i]] = keys_of_ended[i]
+  end
+  for i = 1, #requeued do
+    key_of[requeued[i]] = keys_of_requeued[i]
+  end
+  for i = 1, #completed do
+    local id = completed[i]
+    if notes[id] and key_of[id] then
+      host_outcome.record(key_of[id], notes[id])
+    end
+  end
+end
+
 local done, at = 0, FIRST
 while at <= #ARGV do
-  local count = tonumber(ARGV[at])
+  local count, token, action, time, marker, note, details = tonumber(ARGV[at]), unpack(ARGV, at + 1, at + 6)
   for i = done + 1, done + count do
-    settle(ids[i], results[i], records[i], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+    complete(ids[i], results[i], records[i], token, action, time, marker, note, details)
   end
   done, at = done + count, at + HEAD_WIDTH + 2 * count
 end
 
 if #finished > 0 then
   redis.call('ZREM', pending, unpack(finished))
-  if aborts_asked > 0 then
+  if any_aborts then
     redis.call('ZREM', abort, unpack(finished))
   end
 end
@@ -273,54 +290,32 @@ if #moved > 0 then
   redis.call('ZADD', pending, 'XX', unpack(moved))
 end
 for i = 1, #deferred do
-  frontier.defer(unpack(deferred[i]))
+  deferral.add(unpack(deferred[i]))
 end
 if #garbage > 0 then
   redis.call('DEL', unpack(garbage))
 end
-if #settled > 0 then
-  redis.call('HDEL', leases, unpack(settled))
+if #completed > 0 then
+  redis.call('HDEL', leases, unpack(completed))
 end
-local noted = {}
-local function release(released, stands)
-  local keys = frontier.release(released, stands, true)
-  for i = 1, #released do
-    if keys[i] and notes[released[i]] then
-      noted[released[i]] = keys[i]
-    end
-  end
-end
-release(over, false)
-release(standing_again, true)
-if next(noted) then -- in the order in which the runs ended, since failures in a row are counted
-  for i = 1, #settled do
-    local id = settled[i]
-    if noted[id] then
-      frontier.note(noted[id], notes[id])
-    end
-  end
-end
-ends.save()
-local promoted, nearer = frontier.save()
+release_runs()
+lease_index.save()
+local promoted, earlier = hosts.save()
 
--- A job that has ended well has no letter: one from before, under the same idempotency key, must not be run again.
-if #unburied > 0 and redis.call('ZREM', dead, unpack(unburied)) > 0 then
-  for i = 1, #unburied do
-    redis.call('DEL', letter_key .. unburied[i])
+-- A job that has ended well has no dead letter: one from before, under the same idempotency key, must not be retried.
+if #stale_dead_letters > 0 and redis.call('ZREM', dead, unpack(stale_dead_letters)) > 0 then
+  for i = 1, #stale_dead_letters do
+    redis.call('DEL', letter_key .. stale_dead_letters[i])
   end
 end
-local too_many = buried > 0 and redis.call('ZCARD', dead) - max_letters or 0
-if too_many > 0 then
-  local oldest = redis.call('ZRANGE', dead, 0, math.min(too_many, MAX_TRIMMED) - 1)
-  redis.call('ZREM', dead, unpack(oldest))
-  for i = 1, #oldest do
-    redis.call('DEL', letter_key .. oldest[i])
-  end
+local excess = stored_letters > 0 and redis.call('ZCARD', dead) - max_letters or 0
+if excess > 0 then
+  dead_letters.remove_oldest(dead, letter_key, math.min(excess, MAX_TRIMMED))
 end
 for i = 1, #channels do
   redis.call('PUBLISH', ARGV[7] .. channels[i], table.concat(pushes[channels[i]], '\n'))
 end
-if (due_again or promoted > 0 or nearer) and wakes == 0 then
-  redis.call('RPUSH', wake, '1')
+if is_any_due or promoted + earlier > 0 then
+  wake.workers(1)
 end
-return {lost, refused, refusal, frontier.news()}
+return {lost, refused, refusal, promotion.claim_in_ms()}

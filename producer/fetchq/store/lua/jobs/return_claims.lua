@@ -1,57 +1,65 @@
 #!lua flags=allow-oom
--- Gives back what was claimed by calls whose reply never came: nobody runs it, and no try was had.
+-- Returns the jobs of claims whose reply was lost: no worker runs them, and their tries are not counted.
 --
--- KEYS[1]  pending: sorted set of job ids       KEYS[2]  leases: hash of id -> token|lease end|original score|expires at
--- KEYS[3]  lease ends: sorted set               KEYS[4]  wake: list of tokens      KEYS[5..10]  the frontier's
+-- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
+-- KEYS[3]  lease index: sorted set             KEYS[4]  wake: list of tokens      KEYS[5..10]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  the tokens of those calls
+-- ARGV[6...]  the tokens of these claims
 --
--- Returns how many jobs were given back. Atomic, since they must not be claimed in between. It looks at every lease of the
--- queue, of which there are as many as jobs running; it is called after a connection broke, and not otherwise.
+-- Returns the number of jobs that were returned.
+--
+-- Atomic: the jobs must not be claimed in between. It reads every lease of the queue, as many as there are running jobs; it is
+-- called only after a connection broke. `allow-oom`: returning jobs is part of how a full Redis drains.
 
+--#include clock
+--#include wake
+--#include lease_record
 --#include lease_index
---#include frontier
+--#include retry_count
+--#include runs
 
-local pending, leases, wake = KEYS[1], KEYS[2], KEYS[4]
+local FIRST = 6
 
-local unheard = {}
-for i = 6, #ARGV do
-  unheard[ARGV[i]] = true
+local pending, leases = KEYS[1], KEYS[2]
+local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
+
+local is_unacknowledged = {}
+for i = FIRST, #ARGV do
+  is_unacknowledged[ARGV[i]] = true
 end
 
--- Fails while nothing has changed yet where a key of the whole queue holds a wrong type.
-local wakes = redis.call('LLEN', wake)
-ends.open(KEYS[3])
-local now_us = frontier.clock(ARGV[1])
-frontier.open(5, ARGV[5], pending, now_us)
+-- Before the first write: a key of the whole queue that holds a wrong type fails the call while nothing has changed.
+clock.read(ARGV[1])
+wake.open(KEYS[4])
+lease_index.open(KEYS[3])
+hosts.open(pending, 5, ARGV[5])
 
-local given = {}
-local held = redis.call('HGETALL', leases)
-for i = 1, #held, 2 do
-  local id = held[i]
-  local token, score, expires_at = string.match(held[i + 1], '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
-  if unheard[token] and tonumber(score) then
+local returned = {}
+local flat = redis.call('HGETALL', leases)
+for i = 1, #flat, 2 do
+  local id, record = flat[i], flat[i + 1]
+  local token, _, score, expires_at = lease_record.parse(record)
+  if token and is_unacknowledged[token] then
     redis.call('ZADD', pending, 'XX', score, id)
     redis.call('HDEL', leases, id)
-    ends.drop(ends.head(held[i + 1]))
-    if redis.pcall('GET', ARGV[4] .. id) == token then
-      redis.call('DEL', ARGV[4] .. id)
+    lease_index.remove(lease_record.head(record))
+    if redis.pcall('GET', progress_key .. id) == token then
+      redis.call('DEL', progress_key .. id)
     end
     if expires_at ~= '' then
-      redis.pcall('PEXPIREAT', ARGV[2] .. id, expires_at)
+      redis.pcall('PEXPIREAT', job_key .. id, expires_at)
     end
-    local left = redis.pcall('DECR', ARGV[3] .. id)
-    if type(left) ~= 'number' or left < 0 then -- a '0' stays: it says that a run of the job has left something behind
-      redis.call('DEL', ARGV[3] .. id)
+    if retry_count.undo(retry_key .. id) then
+      redis.call('DEL', retry_key .. id)
     end
-    given[#given + 1] = id
+    returned[#returned + 1] = id
   end
 end
-frontier.release(given, true, true)
-ends.save()
-frontier.save()
-if #given > 0 and wakes == 0 then
-  redis.call('RPUSH', wake, '1')
+runs.release(returned, 'requeued')
+lease_index.save()
+hosts.save()
+if #returned > 0 then
+  wake.workers(1)
 end
-return #given
+return #returned

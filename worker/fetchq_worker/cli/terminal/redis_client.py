@@ -1,4 +1,4 @@
-"""How a command reaches Redis. Somebody waits at a terminal, or a health check does: they are told soon."""
+"""How a command reaches Redis: with short timeouts, since a person or a health check waits for its exit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from fetchq.store.errors import place_of, translated
 from fetchq_worker.settings import Settings
 
 ANSWER_S: Final = 5.0
-"""How long Redis may take for its first answer."""
+"""Longest wait for Redis's first answer."""
 REPLY_S: Final = 10.0
-"""How long it may take for each later one, which may have megabytes to carry."""
+"""Longest wait for each later one, which may carry megabytes."""
 
 
-async def wait_for_answer(redis: Redis, timeout_s: float = ANSWER_S) -> None:
-    """Returns when Redis answers; raises `RedisUnavailable` or `RedisRefused`."""
+async def wait_for_answer(redis: Redis, timeout_s: float | None = None) -> None:
+    """Waits for the answer to a PING; raises `RedisUnavailable` or `RedisRefused`."""
+    timeout_s = ANSWER_S if timeout_s is None else min(timeout_s, ANSWER_S)
     with translated(redis):
         try:
             async with asyncio.timeout(timeout_s):
@@ -33,13 +34,13 @@ async def wait_for_answer(redis: Redis, timeout_s: float = ANSWER_S) -> None:
 
 @asynccontextmanager
 async def reached_producer(
-    settings: Settings, *, answer_s: float = ANSWER_S, **options: Unpack[WriteOptions]
+    settings: Settings, *, answer_s: float | None = None, **options: Unpack[WriteOptions]
 ) -> AsyncIterator[Producer]:
     """A producer on a Redis that has answered; raises `RedisUnavailable` or `RedisRefused`."""
     redis: Redis = connect(settings.redis_url, socket_timeout_s=REPLY_S)
     try:
         await wait_for_answer(redis, answer_s)
-        async with Producer(redis, queue=settings.queue, **options) as producer:
+        async with Producer(redis, queue=settings.queue, namespace=settings.namespace, **options) as producer:
             yield producer
     finally:
         await redis.aclose()

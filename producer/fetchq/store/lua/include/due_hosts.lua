@@ -1,0 +1,81 @@
+-- Processes the set of due keys: limit keys whose waiting jobs may have free slots now, and single jobs, '#' and their id, that
+-- are due or reach their deadline.
+
+--#include hosts
+--#include ready_range
+
+local due_hosts = {}
+
+local MAX_CHECK_GAP_MS = 60000
+
+-- When the ready job that has been due longest became due; now if there is none.
+local function oldest_ready()
+  local oldest = clock.now_ms
+  for _, lane in ipairs({'', 'h', 'l'}) do
+    local from, to = scores.ready_range(lane, clock.now_ms)
+    local head = redis.call('ZRANGEBYSCORE', keys.pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
+    if head[2] then
+      local _, due = scores.read(tonumber(head[2]))
+      oldest = math.min(oldest, due)
+    end
+  end
+  return oldest
+end
+
+-- Makes a parked job ready.
+local function unpark(id)
+  local score = tonumber(redis.call('ZSCORE', keys.pending, id) or 0)
+  if score >= scores.PARKED then
+    local lane, due = scores.read(score)
+    redis.call('ZADD', keys.pending, 'XX', scores.ready(lane, math.min(due, clock.now_ms)), id)
+    promotion.count = promotion.count + 1
+  end
+end
+
+-- Checks a key's ready jobs. If ready jobs that are older than the last look still wait for a worker, all workers are busy, and
+-- the next check comes later; otherwise others have taken them, and the record is corrected.
+local function check_ready(record, oldest)
+  if oldest <= record.due_at - admission.LOOK_AGAIN_MS then
+    record.check_at = clock.now_ms + math.min(clock.now_ms - oldest, MAX_CHECK_GAP_MS)
+  else
+    record.ready = 0
+  end
+end
+
+-- Processes at most `count` due members. `hosts.save` writes the records.
+function due_hosts.process(count)
+  local due = redis.call('ZRANGEBYSCORE', keys.due_hosts, '-inf', string.format('%.0f', clock.now_ms), 'LIMIT', 0, count)
+  if #due == 0 then
+    return
+  end
+  redis.call('ZREM', keys.due_hosts, unpack(due))
+  local names = {}
+  for i = 1, #due do
+    if string.sub(due[i], 1, 1) == '#' then
+      unpark(string.sub(due[i], 2))
+    else
+      names[#names + 1] = due[i]
+    end
+  end
+  host_record.load(names)
+  local oldest
+  for i = 1, #names do
+    local record = host_record.get(names[i])
+    host_queue.count_if_record_lost(names[i], record)
+    if record.ready > 0 then
+      oldest = oldest or oldest_ready()
+      check_ready(record, oldest)
+    end
+    record.due_at = 0
+    if record.waiting + record.running == 0 then -- idle for long
+      record.consecutive_throttles, record.consecutive_failures, record.delay = 0, 0, 0
+    end
+    promotion.fill(names[i], record)
+  end
+end
+
+-- ms until the next member is due; nil if there is none.
+function due_hosts.next_ms()
+  local head = redis.call('ZRANGE', keys.due_hosts, 0, 0, 'WITHSCORES')
+  return head[2] and math.max(0, tonumber(head[2]) - clock.now_ms)
+end

@@ -1,0 +1,11 @@
+-- Adds leases to the index of leases.
+
+--#include lease_index
+
+-- Adds `count` leases whose records begin with `head`.
+function lease_index.add(head, lease_end, count)
+  local share = string.format('%.10f', count / lease_index.FRACTION)
+  if not redis.call('ZADD', lease_index.key, 'XX', 'INCR', share, head) then
+    redis.call('ZADD', lease_index.key, lease_end .. string.sub(share, 2), head)
+  end
+end
