@@ -36,6 +36,7 @@ check: lint types ## lint, types, and the tests that need no server
 test-redis-latest: ## run the producer's tests on the newest redis-py, in an environment of its own
 	@test -x .redis-latest/bin/python || $(PYTHON) -m venv .redis-latest
 	@grep -v '^redis==' constraints.txt >.redis-latest/constraints.txt
+	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .redis-latest/constraints.txt --group dev --editable producer --editable worker
 	@# arq asks for redis-py 5; only the worker uses arq, and the producer's tests are to run on what `pip install fetchq` brings.
 	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps redis

@@ -14,7 +14,8 @@ import sys
 from harness.page import where_and_when
 
 from . import report
-from .run import HOST_LIMIT, Outcome, run
+from .outcome import Outcome
+from .run import HOST_LIMIT, run
 from .scenarios import ALONE, MIXED, Scenario
 
 ENOUGH = 1_000_000

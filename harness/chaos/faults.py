@@ -45,11 +45,12 @@ class Arena:
 
     async def enqueue(self, function: str, for_s: float) -> None:
         number = HARNESS_NUMBERS + len(self.acknowledged)
+        sent_ms = time.time_ns() // 1_000_000
         try:
             job = await self.producer.enqueue_job(function, number, for_s)
         except FetchqError:
             return  # another fault is in its way
-        self.acknowledged.append(Acknowledged(number, job.id.encode(), function, time.time_ns() // 1_000_000))
+        self.acknowledged.append(Acknowledged(number, job.id.encode(), function, time.time_ns() // 1_000_000, sent_ms))
 
 
 Fault = Callable[[Arena], Awaitable[None]]

@@ -13,7 +13,7 @@ from typing import Final
 from harness.chaos.judge.verdict import NEVER
 from harness.page import Section
 
-from .run import Outcome
+from .outcome import Outcome
 
 SECTION: Final = Section("chaos")
 _ORIGIN: Final = re.compile(r"^- (.+): ([a-z_, ]+)$", re.MULTILINE)

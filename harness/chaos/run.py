@@ -1,4 +1,4 @@
-"""One chaos run: a fleet under load, the faults, the draining, the judgement."""
+"""One chaos run: a fleet under load, the faults, the drain, the verdict."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import msgspec
-from harness.chaos.fleet.processes import Acknowledged, Fleet, Producers, read_acknowledged
+from harness.chaos.fleet.processes import Fleet, Producers, read_acknowledged
 from harness.chaos.fleet.producing import Plan
 from harness.chaos.fleet.site import HOST, CountingSite
 from harness.chaos.judge.history import History, read_append_only_file
-from harness.chaos.judge.verdict import Verdict, judge, read_runs, recovery_s
-from harness.servers.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
+from harness.chaos.judge.verdict import judge, read_runs, recovery_s
+from harness.servers.durable_redis import DurableRedis
 from harness.servers.proxy import Proxy
 from harness.servers.sentinel import SentinelCluster
 from redis.asyncio import Redis
@@ -27,7 +26,8 @@ from fetchq import Producer
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 
-from .faults import MET, Arena
+from .faults import MET, Arena, Fault
+from .outcome import Outcome, Strike
 from .scenarios import Durability, Scenario
 
 WORKERS: Final = 3
@@ -42,61 +42,6 @@ WARM_UP_S: Final = 3.5
 AFTER_LAST_FAULT_S: Final = 5.0
 DRAIN_S: Final = 90.0
 START_S: Final = 30.0
-FORGETS_MS: Final = round(EVERYSEC_WINDOW_S * 1000)
-"""What Redis may forget where it may: the last second. A replica that follows is not that far behind."""
-ACKNOWLEDGED_LATE_MS: Final = 500
-"""Between the moment that counts for Redis and the line in the producer's file, on a busy machine."""
-
-
-class Strike(msgspec.Struct, frozen=True):
-    """One fault that happened."""
-
-    fault: str
-    began_ms: int
-    over_ms: int
-
-
-class Outcome(msgspec.Struct):
-    """What one run showed."""
-
-    scenario: Scenario
-    seed: str
-    verdict: Verdict
-    strikes: list[Strike]
-    reasons: dict[str, int]
-    """Why jobs were claimed again."""
-    failures: list[str]
-    """Processes that ended by themselves or would not end, and a queue that did not drain."""
-    recoveries_s: list[float | None]
-    took_s: float
-    folder: Path | None
-    """Where the logs are, if a promise was broken."""
-
-    @property
-    def broken(self) -> list[str]:
-        """The promises that this run broke, a sentence each."""
-        verdict = self.verdict
-        found = [*self.failures, *verdict.wrong[:5]]
-        if lost := [job for job in verdict.lost if not self._redis_may_forget(job)]:
-            found.append(f"{len(lost)} acknowledged jobs are lost, such as {lost[0]}")
-        for count, what in (
-            (verdict.queued, "jobs are still queued after the draining"),
-            (verdict.double_commits, "results were written over another"),
-            (verdict.stale_commits, "results were written by runs that did not hold the lease"),
-            (verdict.unexplained_runs, "runs have no claim of their own"),
-            (verdict.over_limit, "runs were over the host's limit"),
-            (0 if self.scenario.rolls_back else verdict.left_behind, "keys were left behind"),
-        ):
-            if count:
-                found.append(f"{count} {what}")
-        return found
-
-    def _redis_may_forget(self, job: Acknowledged) -> bool:
-        """Whether a job was acknowledged so shortly before Redis went that it had not been made safe."""
-        window_ms = FORGETS_MS + ACKNOWLEDGED_LATE_MS
-        return self.scenario.may_lose and any(
-            strike.began_ms - window_ms <= job.at_ms <= strike.over_ms for strike in self.strikes
-        )
 
 
 async def run(scenario: Scenario, *, seed: str, jobs: int, fault_every_s: float, lease_s: float = 2.0) -> Outcome:
@@ -150,15 +95,7 @@ async def _arena(
     scenario: Scenario, folder: Path, rng: random.Random, *, jobs: int, lease_s: float
 ) -> AsyncIterator[tuple[Arena, CountingSite]]:
     async with AsyncExitStack() as stack:
-        cluster: SentinelCluster | None = None
-        if scenario.durability is Durability.SENTINEL:
-            cluster = SentinelCluster()
-            stack.callback(cluster.remove)
-            await cluster.wait_replicating()
-            redis = cluster.master
-        else:
-            redis = DurableRedis(scenario.durability)
-            stack.callback(redis.remove)
+        redis, cluster = await _start_redis(scenario, stack)
         site = await stack.enter_async_context(CountingSite(wait_s=0.02, limit=HOST_LIMIT))
         proxy = await stack.enter_async_context(Proxy(redis.port))
         url = cluster.url if cluster else redis.tcp_url
@@ -205,6 +142,17 @@ async def _arena(
         )
 
 
+async def _start_redis(scenario: Scenario, stack: AsyncExitStack) -> tuple[DurableRedis, SentinelCluster | None]:
+    if scenario.durability is not Durability.SENTINEL:
+        redis = DurableRedis(scenario.durability)
+        stack.callback(redis.remove)
+        return redis, None
+    cluster = SentinelCluster()
+    stack.callback(cluster.remove)
+    await cluster.wait_replicating()
+    return cluster.master, cluster
+
+
 async def _wait_under_load(arena: Arena) -> None:
     async with asyncio.timeout(START_S):
         while await arena.admin.zcard(Keys().workers) < WORKERS or await arena.admin.zcard(Keys().lease_ends) == 0:
@@ -225,7 +173,7 @@ async def _strike(scenario: Scenario, arena: Arena, strikes: list[Strike], fault
     while not done.done() and (scenario.strikes is None or count < scenario.strikes):
         fault = arena.rng.choice(scenario.faults)
         count += 1
-        task = asyncio.create_task(_strike_once(fault.__name__, fault(arena), strikes))
+        task = asyncio.create_task(_strike_once(arena, fault, strikes))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
         if scenario.strikes is None:
@@ -238,14 +186,14 @@ async def _strike(scenario: Scenario, arena: Arena, strikes: list[Strike], fault
     await done
 
 
-async def _strike_once(name: str, fault: object, strikes: list[Strike]) -> None:
+async def _strike_once(arena: Arena, fault: Fault, strikes: list[Strike]) -> None:
     began_ms = time.time_ns() // 1_000_000
     try:
-        await fault  # type: ignore[misc]
+        await fault(arena)
     except MET:
         pass  # another fault is under way: this one did not come to pass, or not whole
     else:
-        strikes.append(Strike(name, began_ms, time.time_ns() // 1_000_000))
+        strikes.append(Strike(fault.__name__, began_ms, time.time_ns() // 1_000_000, arena.redis.kept_until_ms))
 
 
 async def _drain(arena: Arena) -> list[str]:

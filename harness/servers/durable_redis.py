@@ -23,6 +23,8 @@ class DurableRedis(RedisServer):
         self.appendfsync = appendfsync
         self.port = free_port()
         self._sizes: deque[tuple[float, Path, int]] = deque()
+        self.kept_until_ms: int | None = None
+        """The time up to which the last `cut_power` left the file whole; None if it took nothing away."""
         super().__init__(
             *("--appendonly", "yes", "--appendfsync", appendfsync, "--auto-aof-rewrite-percentage", "0"),
             *("--enable-debug-command", "yes", "--bind", "127.0.0.1", "--port", str(self.port), *options),
@@ -49,23 +51,24 @@ class DurableRedis(RedisServer):
         os.kill(self.pid, signal.SIGCONT)
 
     def note_size(self) -> None:
-        """Remembers how long the file is now, for `cut_power`. To be called many times a second."""
-        now = time.monotonic()
+        """Remembers the length of the file, for `cut_power`. Called many times a second."""
+        now = time.time()
         path = max(self.history_folder.glob("*.incr.aof"), key=lambda file: file.stat().st_mtime)
         self._sizes.append((now, path, path.stat().st_size))
-        while now - self._sizes[0][0] > 2 * EVERYSEC_WINDOW_S:
+        while len(self._sizes) > 1 and now - self._sizes[1][0] > EVERYSEC_WINDOW_S:
             self._sizes.popleft()
 
     def cut_power(self) -> None:
-        """Kills the server and takes from the file what the operating system need not have written yet.
+        """Kills the server and removes from the file what the operating system need not have written yet.
 
         With `everysec` that is the last second. A killed process alone loses nothing: the kernel has its writes.
         """
         self.stop()
-        if self.appendfsync != "everysec":
+        self.kept_until_ms = None
+        if self.appendfsync != "everysec" or not self._sizes:
             return
-        before = [size for size in self._sizes if time.monotonic() - size[0] >= EVERYSEC_WINDOW_S]
-        if before:
-            _, path, size = before[-1]
+        noted_at, path, size = self._sizes[0]
+        if time.time() - noted_at >= EVERYSEC_WINDOW_S:
             os.truncate(path, size)
+            self.kept_until_ms = int(noted_at * 1000)
         self._sizes.clear()

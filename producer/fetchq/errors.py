@@ -114,7 +114,7 @@ class JobNotFound(FetchqError, LookupError):
     """No job and no result under this id: it was never enqueued, stored no result, or the result has expired."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job and no result under id {job_id!r}: it was never enqueued, or its result has gone")
+        super().__init__(f"no job and no result under id {job_id!r}: it was never enqueued, or its result has expired")
         self.job_id = job_id
 
     def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
@@ -125,7 +125,9 @@ class DeadLetterNotFound(FetchqError, LookupError):
     """No dead letter under this id: the job has not failed for good, was retried, or the dead letter has expired."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no dead letter under id {job_id!r}: the job has not died, was retried, or is past its time")
+        super().__init__(
+            f"no dead letter under id {job_id!r}: the job has not failed for good, was retried, or it has expired"
+        )
         self.job_id = job_id
 
     def __reduce__(self) -> tuple[type[DeadLetterNotFound], tuple[str]]:

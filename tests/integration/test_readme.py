@@ -58,7 +58,7 @@ def site() -> Iterator[str]:
 @pytest.fixture
 def folder(tmp_path: Path, site: str, redis_server: RedisServer) -> Path:
     """A folder with the examples in files, named for what they are."""
-    for name, text in zip(("app", "many", "sync", "my_jobs"), EXAMPLES, strict=True):
+    for name, text in zip(("app", "many", "sync", "test_feeds", "my_jobs"), EXAMPLES, strict=True):
         here = text.replace("redis://localhost:6379", redis_server.url).replace("https://example.org/", site)
         (tmp_path / f"{name}.py").write_text(here, encoding="utf-8")
     return tmp_path
@@ -86,8 +86,8 @@ def _worker(folder: Path, redis: RedisServer) -> Iterator[subprocess.Popen[bytes
         yield process
 
 
-def test_there_are_four_examples_and_each_compiles() -> None:
-    assert len(EXAMPLES) == 4
+def test_there_are_five_examples_and_each_compiles() -> None:
+    assert len(EXAMPLES) == 5
     for number, text in enumerate(EXAMPLES):
         compile(text, f"README example {number}", "exec")
 

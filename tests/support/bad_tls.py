@@ -1,4 +1,4 @@
-"""Servers whose TLS is not to be trusted, each for one reason. Certificates are trustme's."""
+"""Servers with untrusted TLS, each for one reason. The certificates are made by trustme."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def _chain_without_its_middle(authority: trustme.CA) -> ssl.SSLContext:
 
 @contextmanager
 def old_server(authority: trustme.CA, version: ssl.TLSVersion) -> Iterator[int]:
-    """The port of a server that speaks only this version, which is a blocking one in a thread: asyncio's closes the
+    """The port of a server that accepts only this version. It is a blocking server in a thread: asyncio's closes the
     connection without the alert that other servers send."""
     context = good(authority)
-    with warnings.catch_warnings():  # Python itself calls these versions deprecated
+    with warnings.catch_warnings():  # these versions are deprecated in Python
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = version
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -107,7 +107,7 @@ BAD_TLS: Final[dict[str, ServerContext]] = {
 
 
 def trust(authority: trustme.CA) -> ssl.SSLContext:
-    """The client's side: Python's defaults, and this authority."""
+    """A client context: Python's defaults, and this authority."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context

@@ -1,4 +1,4 @@
-"""Answers that break HTTP/1.1, or strain it, and what each must come to. Built from RFC 9110 and 9112."""
+"""Responses that violate HTTP/1.1 or test its limits, with their outcomes. From RFC 9110 and 9112."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Then = Literal["keep", "close", "reset", "half-close"]
 
 @dataclass(frozen=True)
 class Broken:
-    """An answer, what the server then does to the connection, and what must come of it."""
+    """A response, what the server then does with the connection, and the expected outcome."""
 
     name: str
     data: bytes
@@ -31,26 +31,26 @@ class Broken:
     then: Then = "keep"
     method: str = "GET"
     reusable: bool = False
-    """Whether the connection may serve another request."""
+    """Whether the connection may be reused."""
 
     def handler(self) -> Handler:
-        async def answer(visit: Visit) -> None:
+        async def respond(visit: Visit) -> None:
             try:
                 await visit.send(self.data)
                 match self.then:
                     case "close":
                         visit.writer.close()
                     case "reset":
-                        await asyncio.sleep(0.02)  # the data goes first: a reset throws away what was not read
+                        await asyncio.sleep(0.02)  # the data first: a reset discards what is unread
                         visit.reset()
                     case "half-close":
                         visit.half_close()
                     case "keep":
                         pass
             except ConnectionError:
-                visit.writer.close()  # the client has seen enough
+                visit.writer.close()  # the client has closed the connection
 
-        return answer
+        return respond
 
 
 _LINE = b"HTTP/1.1 200 OK\r\n"

@@ -1,4 +1,4 @@
-"""A DNS server on loopback that answers as each test tells it to, differently from look-up to look-up where need be."""
+"""A DNS server on loopback whose answers each test sets, different for each look-up if needed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _FAMILY = {"A": 4, "AAAA": 6}
 class DnsServer(asyncio.DatagramProtocol):
     """`server.names[name]` are the answers of a name, one set of addresses per look-up, the last one from then on.
 
-    An address `-> name` is an alias (CNAME) for that name. `queries` is all that was asked.
+    An address `-> name` is an alias (CNAME) for that name. `queries` lists all queries.
     """
 
     def __init__(self) -> None:
         self.names: dict[str, list[tuple[str, ...]]] = {}
         self.default: tuple[str, ...] | None = None
-        """What every other name resolves to; None: it does not."""
+        """The addresses of every other name; None: they do not exist."""
         self.silent = False
         self.queries: list[tuple[str, str]] = []
         self.address = ""

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 @dataclass
 class ForwardProxy:
-    """Whatever name is asked for, it goes to 127.0.0.1. `login` is the Proxy-Authorization that it wants."""
+    """Connects to 127.0.0.1 whatever the name. `login` is the Proxy-Authorization that it requires."""
 
     tls: ssl.SSLContext | None = None
     login: str | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
-    """Method and target of all that came, in order."""
+    """Method and target of all requests, in order."""
     logins: list[str | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class ForwardProxy:
             while await self._serve_one(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client hung up, as it may
+            pass  # the client closed the connection
         finally:
             writer.close()
 

@@ -1,4 +1,4 @@
-"""A queue as it ought to be, in plain Python: what each call of the engine's scripts is to return, and to change."""
+"""A model of a queue in plain Python: what each script has to return and to change."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class ModelLease:
     token: str
     end_ms: int
     original_ms: int
-    ends_noted: bool = True
-    """Nobody has seen it end yet."""
+    in_index: bool = True
+    """Its end has not been processed by a claim."""
 
 
 @dataclass
@@ -23,9 +23,9 @@ class ModelJob:
     tries: int = 0
     lease: ModelLease | None = None
     stock_until_ms: int | None = None
-    """A stock worker has its mark on the job until then."""
+    """The end of a stock worker's in-progress key."""
     mark_until_ms: int | None = None
-    """So long stands our own mark."""
+    """The end of the engine's own in-progress key."""
     result: str | None = None
 
     def is_marked(self, now_ms: int) -> bool:
@@ -37,7 +37,7 @@ class ModelJob:
 
 @dataclass
 class Model:
-    """All jobs that were ever enqueued."""
+    """All jobs that were enqueued."""
 
     now_ms: int
     jobs: dict[str, ModelJob] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Model:
         self.jobs[job_id] = ModelJob(job_id, self.now_ms + delay_ms)
 
     def claim(self, token: str, count: int) -> list[tuple[str, int, int]]:
-        """(id, score, try) of each job that is to be claimed, in order."""
+        """(id, score, try) of each job that a claim takes, in order."""
         self._end_leases()
         taken: list[tuple[str, int, int]] = []
         due = [job for job in self.waiting if job.score_ms <= self.now_ms]
@@ -73,15 +73,15 @@ class Model:
     def _end_leases(self) -> None:
         for job in self.waiting:
             lease = job.lease
-            if lease is not None and lease.ends_noted and lease.end_ms <= self.now_ms:
-                lease.ends_noted = False
+            if lease is not None and lease.in_index and lease.end_ms <= self.now_ms:
+                lease.in_index = False
                 if job.is_stocks(self.now_ms):
                     job.lease = None
                 else:
                     job.score_ms = lease.original_ms
 
     def _held(self, job: ModelJob, token: str) -> ModelLease | None:
-        """The lease that the token stands for. One that a stock worker has taken over is forgotten by the look."""
+        """The lease that the token holds. A lease whose job a stock worker took over is removed."""
         if job.result is not None or job.lease is None or job.lease.token != token:
             return None
         if job.is_stocks(self.now_ms):
@@ -94,7 +94,7 @@ class Model:
         if lease is None:
             return False
         lease.end_ms = job.score_ms = job.mark_until_ms = self.now_ms + LEASE_MS
-        lease.ends_noted = True
+        lease.in_index = True
         return True
 
     def finish(self, job_id: str, token: str, result: str) -> bool:
@@ -104,7 +104,7 @@ class Model:
         job.result, job.lease, job.mark_until_ms = result, None, None
         return True
 
-    def give_back(self, job_id: str, token: str, *, counted: bool, defer_ms: int | None) -> bool:
+    def requeue(self, job_id: str, token: str, *, counted: bool, defer_ms: int | None) -> bool:
         job = self.jobs[job_id]
         lease = self._held(job, token)
         if lease is None:
@@ -114,8 +114,8 @@ class Model:
         job.lease = job.mark_until_ms = None
         return True
 
-    def give_back_unheard(self, token: str) -> int:
-        """A claim's reply was lost: what it took goes back, a job that a stock worker has taken over with it."""
+    def return_claims(self, token: str) -> int:
+        """The reply of a claim was lost: its jobs go back, one that a stock worker took over too."""
         held = [job for job in self.waiting if job.lease is not None and job.lease.token == token]
         for job in held:
             assert job.lease is not None
@@ -125,7 +125,7 @@ class Model:
         return len(held)
 
     def cancel(self, job_id: str) -> int:
-        """What the script answers: 1 cancelled, 2 it runs, 3 it is finished."""
+        """The code that the script returns: 1 cancelled, 2 it runs, 3 it is finished."""
         job = self.jobs[job_id]
         if job.result is not None:
             return 3

@@ -12,8 +12,9 @@ import hiredis
 import redis
 from redis.asyncio.connection import AbstractConnection
 
-from fetchq.inspect.acl import Role, acl_rule
+from fetchq.inspect.acl import acl_rule
 from fetchq.store.keys import Keys
+from fetchq.store.registry import Role
 
 from .redis_server import RedisServer
 

@@ -11,7 +11,7 @@ from fetchq_worker.engine import Worker
 
 @asynccontextmanager
 async def running(*workers: Worker) -> AsyncIterator[None]:
-    """The workers at work; afterwards they are stopped as a signal stops them."""
+    """Runs the workers, and stops them at the end as a signal does."""
     mains = [asyncio.create_task(worker.main()) for worker in workers]
     for worker, main in zip(workers, mains, strict=True):
         worker.main_task = main
@@ -27,7 +27,7 @@ async def running(*workers: Worker) -> AsyncIterator[None]:
 
 
 async def wait_until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 10) -> None:
-    """Returns when the condition holds; for what has no event of its own, such as a key in Redis."""
+    """Polls until the condition holds, for state that has no event, such as a key in Redis."""
     async with asyncio.timeout(timeout_s):
         while True:
             holds = condition()

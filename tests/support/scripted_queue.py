@@ -1,4 +1,4 @@
-"""A queue as the engine's scripts see it, with the clock in the test's hand."""
+"""A queue driven by the typed commands alone, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Claim(NamedTuple):
     queued: int
     more: bool
     wait_ms: int
-    passed: int
+    offset: int
     jobs: list[Claimed]
 
     @property
@@ -61,16 +61,16 @@ class Queue:
         self._dead_letters = DeadLetterCommands(self.keys)
         self._hosts = HostCommands(self.keys)
         self.now_ms = T0
-        self.letter_ttl_ms = DAY_MS
-        self.letter_max = 1000
-        self._traced: dict[tuple[str, str], bool] = {}
-        self.turn_ms = -1
+        self.dead_letter_ttl_ms = DAY_MS
+        self.max_dead_letters = 1000
+        self._extra_keys: dict[tuple[str, str], bool] = {}
+        self.next_due_ms = -1
         """When a parked job may be claimed, as the last admission said."""
         self.deadline_passed: list[str] = []
         """The jobs that the last admission let start since their deadline has passed."""
 
     async def add(self, *job_ids: str, due_ms: int | None = None, ttl_ms: int | None = None) -> None:
-        """Puts jobs on the queue; without `due_ms` each a millisecond after the one before, all of them due."""
+        """Enqueues jobs as a stock client does; without `due_ms` all are due, one each millisecond."""
         payload = pickle.dumps({"t": None, "f": "work", "a": (), "k": {}, "et": T0})
         for start in range(0, len(job_ids), 5000):
             batch = job_ids[start : start + 5000]
@@ -88,7 +88,7 @@ class Queue:
         *,
         token: str = "w.1",
         only: Sequence[str] = (),
-        passed: int = 0,
+        offset: int = 0,
         max_bytes: int = 1 << 20,
         aborts: bool = True,
         lanes: str = "hdl",
@@ -101,7 +101,7 @@ class Queue:
             max_bytes=max_bytes,
             default_life_ms=DAY_MS,
             look_at_aborts=aborts,
-            offset=passed,
+            offset=offset,
             lanes=lanes,
             only=only,
             now_ms=self.now_ms,
@@ -112,18 +112,18 @@ class Queue:
             for job_id, payload, score in zip(reply.ids, reply.payloads, scores, strict=True)
         ]
         for job in jobs:
-            self._traced[job.id, token] = False
+            self._extra_keys[job.id, token] = False
         for place, tries, aborted in reply.reported:
             jobs[place] = jobs[place]._replace(tries=tries, aborted=aborted)
-            self._traced[jobs[place].id, token] = True
+            self._extra_keys[jobs[place].id, token] = True
         return Claim(reply.queued, reply.more, -1 if reply.wait_ms is None else reply.wait_ms, reply.offset, jobs)
 
-    def traced(self, job_id: str, token: str) -> bool:
-        """Whether that claim said that there is more of the job than payload and lease."""
-        return self._traced[job_id, token]
+    def has_extra_keys(self, job_id: str, token: str) -> bool:
+        """Whether that claim reported that Redis may hold more of the job than payload and lease."""
+        return self._extra_keys[job_id, token]
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
-        """Each outcome: id, token, verb, time, marker, result, note, letter; the last ones may be left away."""
+        """Each outcome: id, token, action, time, marker, result, note, dead letter. The last ones may be left out."""
         lost, refused, refusal, _ = await self.commit_whole(*outcomes)
         return lost, refused, refusal
 
@@ -131,14 +131,14 @@ class Queue:
         """The same, with the ms until a parked job may be claimed."""
         groups = []
         for outcome in outcomes:
-            job_id, token, action, time, marker, result, note, letter = [*outcome, *("", "", "", "", b"")][:8]
+            job_id, token, action, time, marker, result, note, dead_letter = [*outcome, *("", "", "", "", b"")][:8]
             time_ms, marker_ms = None if time == "" else time, None if marker == "" else marker
-            groups.append(CommitGroup(token, action, time_ms, marker_ms, note, letter, (job_id, result)))
+            groups.append(CommitGroup(token, action, time_ms, marker_ms, note, dead_letter, (job_id, result)))
         return await self._jobs.commit(
             self.runner,
             groups,
-            dead_letter_ttl_ms=self.letter_ttl_ms,
-            max_dead_letters=self.letter_max,
+            dead_letter_ttl_ms=self.dead_letter_ttl_ms,
+            max_dead_letters=self.max_dead_letters,
             now_ms=self.now_ms,
         )
 
@@ -148,11 +148,11 @@ class Queue:
         return (await self._jobs.enqueue(self.runner, new, now_ms=self.now_ms)).existing
 
     async def set_limits(self, name: str, action: Any, limits: str = "", *recheck: str) -> LimitsReply:
-        """Changes the limits of `name`, and looks again at the limit keys `recheck`."""
+        """Changes the limits of `name`, and applies them to the limit keys `recheck`."""
         return await self._hosts.set_limits(self.runner, name, action, limits, recheck=recheck, now_ms=self.now_ms)
 
     async def tokens(self) -> int:
-        """How many idle workers are being woken."""
+        """The number of wake tokens."""
         count: int = await self.redis.llen(self.keys.wake)
         return count
 
@@ -162,39 +162,43 @@ class Queue:
         return code
 
     async def admit(self, *jobs: Sequence[Any]) -> list[str]:
-        """Each job: id, token, limit key; and, if it has them, its deadline in ms and another key that it heeds.
+        """Each job: id, token, limit key, and optionally its deadline in ms and another key that it respects.
 
-        Gives those that may not start.
+        Returns those that may not start.
         """
         new = [AdmitJob(*[*job, "", ""][:5]) for job in jobs]
         reply = await self._jobs.admit(self.runner, new, now_ms=self.now_ms)
-        self.turn_ms = reply.next_due_ms
+        self.next_due_ms = reply.next_due_ms
         self.deadline_passed = [job_id.decode() for job_id in reply.deadline_passed]
         return [job_id.decode() for job_id in reply.refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
-        """As a worker does whose run left nothing behind."""
-        verb = "finish" if self._traced.get((job_id, token), True) else "clean"
-        return await self.commit((job_id, token, verb, 3_600_000, "", result))
+        """As a worker does whose run left no extra keys."""
+        action = "finish" if self._extra_keys.get((job_id, token), True) else "clean"
+        return await self.commit((job_id, token, action, 3_600_000, "", result))
 
-    async def cool(self, key: str, for_ms: int | None = None, *, first_ms: int = 60_000, most_ms: int = DAY_MS) -> int:
-        """In how many ms the cooldown ends that begins now."""
+    async def start_cooldown(
+        self, key: str, for_ms: int | None = None, *, first_ms: int = 60_000, most_ms: int = DAY_MS
+    ) -> int:
+        """Returns in how many ms the cooldown ends."""
         return await self._hosts.cooldown(
             self.runner, key, asked_ms=for_ms, first_ms=first_ms, max_ms=most_ms, now_ms=self.now_ms
         )
 
-    async def bury(self, job_id: str, token: str = "w.1", said: dict[str, Any] | None = None) -> tuple[Any, ...]:
-        """Finishes a job that is claimed, with a dead letter that says `said`."""
+    async def finish_with_dead_letter(
+        self, job_id: str, token: str = "w.1", fields: dict[str, Any] | None = None
+    ) -> tuple[Any, ...]:
+        """Finishes a claimed job, with a dead letter of these fields."""
         failed = {"f": "work", "t": 1, "s": False, "r": {"type": "ValueError", "message": "no"}}
-        letter = wire.serialize(failed if said is None else said)
-        return await self.commit((job_id, token, "finish", 3_600_000, "", "failed", "", letter))
+        dead_letter = wire.serialize(failed if fields is None else fields)
+        return await self.commit((job_id, token, "finish", 3_600_000, "", "failed", "", dead_letter))
 
-    async def trim_dead(self, *, most_a_call: int = 100) -> int:
+    async def trim_dead_letters(self, *, count: int = 100) -> int:
         return await self._dead_letters.trim(
             self.runner,
-            ttl_ms=self.letter_ttl_ms,
-            max_letters=self.letter_max,
-            count=most_a_call,
+            ttl_ms=self.dead_letter_ttl_ms,
+            max_letters=self.max_dead_letters,
+            count=count,
             now_ms=self.now_ms,
         )
 
@@ -215,7 +219,7 @@ class Queue:
         )
 
     async def lease_ends(self) -> dict[str, int]:
-        """How many leases have records that begin so, token and end; each entry stands at its end."""
+        """The number of leases by the head of their records (token and end). Checks each entry's score."""
         ends: dict[str, int] = {}
         for head, score in await self.redis.zrange(self.keys.lease_ends, 0, -1, withscores=True):
             end_ms, share = divmod(score, 1)
@@ -230,14 +234,14 @@ class Queue:
     async def tries(self, job_id: str) -> int:
         return int(await self.redis.get(self.keys.retry + job_id) or 0)
 
-    async def take_over(self, job_id: str, *, token: str = "heir.1") -> None:
-        """Claims a running job as another worker does after its lease has ended, whatever the clock says."""
+    async def take_over(self, job_id: str, *, token: str = "other.1") -> None:
+        """Claims a running job as another worker does after its lease has ended: the clock is set far ahead."""
         seconds, _ = await self.redis.time()
         self.now_ms = (seconds + 1_000_000) * 1000
-        await self.forget_in_progress(job_id)
+        await self.expire_in_progress(job_id)
         claim = await self.claim(only=[], token=token)
         assert job_id in claim.ids
 
-    async def forget_in_progress(self, *job_ids: str) -> None:
-        """As the TTL of the in-progress keys does, which the test's clock does not move."""
+    async def expire_in_progress(self, *job_ids: str) -> None:
+        """Does what the TTL of these keys would do: the clock of the test does not move it."""
         await self.redis.delete(*(self.keys.in_progress + job_id for job_id in job_ids))

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that behaves as each test tells it to, byte by byte where need be."""
+"""A real HTTP server on loopback whose responses each test sets, byte by byte if needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Handler = Callable[["Visit"], Awaitable[None]]
 
 @dataclass
 class Visit:
-    """One request that reached the site, and the way to answer it."""
+    """One request that reached the site, and the means to respond to it."""
 
     method: str
     target: str
@@ -32,14 +32,14 @@ class Visit:
         await self.writer.drain()
 
     def half_close(self) -> None:
-        """Send no more, and wait for the client to close its side."""
+        """Ends the server's side, and waits until the client closes its own."""
         self.writer.write_eof()
         self.half_closed = True
 
     def reset(self) -> None:
-        """End the connection by a reset: with no time to linger, closing sends RST in place of FIN."""
+        """Ends the connection by a reset: with a linger time of 0, closing sends RST in place of FIN."""
         connection = self.writer.get_extra_info("socket")
-        if connection is not None:  # the client has not ended it already
+        if connection is not None:  # None if the client has ended it
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
@@ -47,7 +47,7 @@ class Visit:
 def answer(
     body: bytes = b"", *, status: int = 200, headers: dict[str, str] | None = None, length: bool = True
 ) -> bytes:
-    """The bytes of a well-formed answer."""
+    """The bytes of a well-formed response."""
     lines = [f"HTTP/1.1 {status} Whatever"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     if length:
@@ -57,7 +57,7 @@ def answer(
 
 @dataclass
 class Site:
-    """`site.serve(path, ...)` says how a path answers; `site.visits` is all that came, in order."""
+    """`site.serve(path, ...)` sets the responses of a path; `site.visits` lists all requests, in order."""
 
     tls: ssl.SSLContext | None = None
     host: str = "127.0.0.1"
@@ -87,7 +87,7 @@ class Site:
         return f"{'https' if self.tls else 'http'}://{host or self.host}:{self.port}{path}"
 
     def serve(self, path: str, *answers: bytes | Handler) -> str:
-        """The path gives these answers one after the other, and the last one from then on; returns its URL."""
+        """Sets the responses of a path, of which the last is repeated; returns its URL."""
         left = list(answers)
 
         async def handle(visit: Visit) -> None:
@@ -125,7 +125,7 @@ class Site:
                     await reader.read()
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client hung up, as it may
+            pass  # the client closed the connection
         finally:
             self.open_connections -= 1
             writer.close()

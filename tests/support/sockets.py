@@ -1,4 +1,4 @@
-"""Every connect() of this process, seen where Python hands it to the system."""
+"""Records every connect() of this process."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _watching: list[SocketWatch] = []
 
 
 class SocketWatch:
-    """The addresses and ports that were connected to while it watched.
+    """The addresses and ports of the connections made inside the `with` block.
 
-    Seen by the interpreter's own audit event (PEP 578), which asyncio and uvloop pass alike and no argument of ours can
-    get around. A connection that would leave this machine is refused there, before a packet goes.
+    Recorded by the interpreter's audit event (PEP 578), which asyncio and uvloop both raise. A connection that would
+    leave this machine is refused before a packet is sent.
     """
 
     def __init__(self) -> None:

@@ -92,7 +92,12 @@ HISTORIES: Final = {
     "attempts-one": AttemptHistory(attempts=ATTEMPTS[:1], queued_s=1.0),
     "attempts-sending": AttemptHistory(attempts=ATTEMPTS[:1], sending=True),
 }
-CALLS: Final = ("job-of-a-coroutine", "result-of-a-coroutine", "result-of-a-coroutine-that-raised")
+CALLS: Final = (
+    "job-of-a-coroutine",
+    "job-of-a-coroutine-limited",
+    "result-of-a-coroutine",
+    "result-of-a-coroutine-that-raised",
+)
 
 
 def folder_of(version: int) -> Path:
@@ -117,6 +122,9 @@ def encoded() -> dict[str, bytes]:
             {"t": None, "f": wire.FETCH_FUNCTION, "a": [{"url": URL}], "k": {}, "et": THEN_MS}
         ),
         "job-of-a-coroutine": wire.encode_job("page_title", (URL, 5, b"x", [1.5]), {"deep": {"a": None}}, THEN_MS),
+        "job-of-a-coroutine-limited": wire.encode_job(
+            "page_title", (URL,), {}, THEN_MS, 2, limit_key="tenant", priority="high"
+        ),
         "result-cancelled": _result(wire.FETCH_FUNCTION, asyncio.CancelledError(), success=False),
         "result-of-a-coroutine": _result("page_title", {"title": "x", "n": [1, 2.5, None]}, (URL,)),
         "result-of-a-coroutine-that-raised": _result(

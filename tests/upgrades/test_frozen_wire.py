@@ -61,6 +61,13 @@ def test_a_result_of_wire_version_1_is_read(name: str) -> None:
     assert wire.decode_result(wire.decode_stored(frozen(name)), "j") == RESULTS[name]
 
 
+def test_the_limit_key_and_lane_of_a_coroutine_of_wire_version_1_are_read() -> None:
+    job = wire.decode_plain_job(frozen("job-of-a-coroutine-limited"))
+    assert job is not None
+    assert (job.function, job.tries, job.limit_key) == ("page_title", 2, "tenant")
+    assert wire.deserialize(frozen("job-of-a-coroutine-limited"))["priority"] == "high"
+
+
 def test_values_and_exceptions_of_coroutines_of_wire_version_1_are_read() -> None:
     value = wire.decode_value(wire.decode_stored(frozen("result-of-a-coroutine")))
     assert value == {"title": "x", "n": [1, 2.5, None]}

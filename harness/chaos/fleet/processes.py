@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import sys
-import time
 from asyncio.subprocess import DEVNULL, Process
 from pathlib import Path
 from typing import Final
@@ -21,17 +20,15 @@ from .producing import Plan
 
 REPOSITORY: Final = Path(__file__).parents[3]
 GRACE_S: Final = 3
-START_S: Final = 4.0
-"""For so long a worker may still be starting: a signal then meets no handler."""
 NUMBERS_EACH: Final = 1 << 32
 """How far apart the numbers of two producers begin."""
 NUMBERS_IN_DOUBT: Final = 1 << 20
-STOP_S: Final = 30.0
+STOP_S: Final = 60.0
 """How long a worker may take to end when it is told to: its grace, a stubborn job's, and its last commit."""
 
 
 class Fleet:
-    """So many `fetchq worker` processes. One that is killed is replaced at once, as a supervisor does."""
+    """A number of `fetchq worker` processes. One that is killed is replaced at once, as a supervisor does."""
 
     def __init__(
         self,
@@ -54,24 +51,24 @@ class Fleet:
         )
         self._env = {**os.environ, RUNS_FOLDER_ENV: str(folder), "PYTHONUNBUFFERED": "1"}
         self._workers: list[Process] = []
-        self._started_at: dict[int, float] = {}
+        self._logs: dict[int, Path] = {}
+        """By the process's id."""
         self._ending: set[asyncio.Task[None]] = set()
         self.failures: list[str] = []
-        """Workers that ended although nobody ended them, and those that would not end."""
+        """Workers that ended by themselves, with a wrong status, or not within `STOP_S` of a signal."""
 
     async def start(self) -> None:
         for _ in range(self._size):
             await self._start_one()
 
     async def _start_one(self) -> None:
-        number = len(self._workers) + len(self._ending)
-        log = (self._folder / f"worker-{number}-{self._rng.getrandbits(32):08x}.log").open("wb")
-        with log:
+        path = self._folder / f"worker-{len(self._logs)}.log"
+        with path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=DEVNULL, stdout=log, stderr=log, env=self._env, cwd=REPOSITORY
             )
         self._workers.append(process)
-        self._started_at[process.pid] = time.monotonic()
+        self._logs[process.pid] = path
 
     @property
     def pids(self) -> list[int]:
@@ -79,7 +76,7 @@ class Fleet:
         return [worker.pid for worker in self._workers]
 
     async def pick(self) -> Process:
-        """A worker by lot."""
+        """Returns a worker at random."""
         await self._note_deaths()
         return self._rng.choice(self._workers)
 
@@ -100,16 +97,22 @@ class Fleet:
             worker.kill()
             await worker.wait()
             return
-        starting = time.monotonic() - self._started_at.pop(worker.pid) < START_S
-        if status != expected and not (starting and status in (-signal.SIGTERM, ExitStatus.NO_REDIS)):
+        if status != expected and not (expected == 0 and self._ended_at_its_start(worker, status)):
             self.failures.append(f"worker {worker.pid} ended with status {status}, not {expected}")
 
+    def _ended_at_its_start(self, worker: Process, status: int) -> bool:
+        """Whether a worker met a signal before its handlers were installed, or no Redis before it ran a job."""
+        log = self._logs[worker.pid].read_text(errors="replace")
+        if status == -signal.SIGTERM:
+            return "worker.started" not in log
+        return status == ExitStatus.NO_REDIS and ("worker.stopped" not in log or " complete=0 " in log)
+
     async def _note_deaths(self) -> None:
-        """A worker that could not start, since Redis was away just then, is started again."""
+        """A worker that could not start since Redis was away is started again."""
         for worker in tuple(self._workers):
             if worker.returncode is not None:
                 self._workers.remove(worker)
-                if worker.returncode == ExitStatus.NO_REDIS:
+                if self._ended_at_its_start(worker, worker.returncode):
                     await self._start_one()
                 else:
                     self.failures.append(f"worker {worker.pid} ended by itself with status {worker.returncode}")
@@ -122,11 +125,11 @@ class Fleet:
             self._ending.add(asyncio.create_task(self._wait_end(worker, 0)))
         self._workers.clear()
         await asyncio.gather(*self._ending)
-        for log in self._folder.glob("worker-*.log"):
-            text = log.read_text(errors="replace")
+        for path in self._logs.values():
+            text = path.read_text(errors="replace")
             for sign in ("never retrieved", "Task was destroyed", "Unhandled exception"):
                 if sign in text:
-                    self.failures.append(f"{log.name} says {sign!r}")
+                    self.failures.append(f"{path.name} has {sign!r}")
 
 
 class Producers:
@@ -191,6 +194,8 @@ class Acknowledged(msgspec.Struct, frozen=True, gc=False):
     kind: str
     at_ms: int = 0
     """When it was written down."""
+    sent_ms: int = 0
+    """When its enqueueing began."""
 
 
 def read_acknowledged(path: Path) -> list[Acknowledged]:
@@ -198,4 +203,7 @@ def read_acknowledged(path: Path) -> list[Acknowledged]:
         return []
     lines = path.read_bytes().splitlines(keepends=True)
     fields = (line.split() for line in lines if line.endswith(b"\n"))
-    return [Acknowledged(int(number), job_id, kind.decode(), int(at)) for number, job_id, kind, at in fields]
+    return [
+        Acknowledged(int(number), job_id, kind.decode(), int(at_ms), int(sent_ms))
+        for number, job_id, kind, sent_ms, at_ms in fields
+    ]

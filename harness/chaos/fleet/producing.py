@@ -1,4 +1,4 @@
-"""A producer process of a chaos run: puts jobs on the queue and writes down each one that was acknowledged.
+"""A producer process of a chaos run: enqueues jobs and writes down each one that was acknowledged.
 
 A line `number id kind time` is written when `enqueue` has returned, never before, in one write to a file opened for
 appending. A producer that is killed leaves every job that it was told of; a failed enqueue is tried again as a new job.
@@ -67,7 +67,7 @@ class Producing:
                         await self._enqueue(producer, calls, fetches)
                         continue
                 except (FetchqError, OSError):
-                    pass  # what was not acknowledged is nobody's loss: the loop goes on with new jobs
+                    pass  # what was not acknowledged may be lost: the loop goes on with new jobs
                 except Exception as problem:
                     if "redis" not in type(problem).__module__:
                         raise
@@ -76,26 +76,32 @@ class Producing:
     async def _enqueue(self, producer: Producer, calls: range, fetches: range) -> None:
         await asyncio.gather(*(self._call(producer, call) for call in calls))
         requests = [FetchRequest(url=f"{self._plan.site_url}/{fetch}", timeout_s=20) for fetch in fetches]
+        sent_ms = _now_ms()
         try:
             jobs: Sequence[Job] = await producer.enqueue_many(requests)
         except FetchqError as problem:
             doubtful = problem.unconfirmed if isinstance(problem, NotDurable) else ()
             jobs = [job for job in problem.enqueued if isinstance(job, Job) and job.id not in doubtful]
-        self._note(list(zip(fetches, jobs, strict=False)), "fetch")
+        self._note(list(zip(fetches, jobs, strict=False)), "fetch", sent_ms)
 
     async def _call(self, producer: Producer, number: int) -> None:
         wait_s = self._random.uniform(0, self._plan.max_wait_s)
+        sent_ms = _now_ms()
         try:
             job = await producer.enqueue_job("mark", number, round(wait_s, 4))
         except FetchqError:
             return
-        self._note([(number, job)], "mark")
+        self._note([(number, job)], "mark", sent_ms)
 
-    def _note(self, jobs: Sequence[tuple[int, Job]], kind: str) -> None:
-        at_ms = time.time_ns() // 1_000_000
-        lines = "".join(f"{number} {job.id} {kind} {at_ms}\n" for number, job in jobs)
+    def _note(self, jobs: Sequence[tuple[int, Job]], kind: str, sent_ms: int) -> None:
+        at_ms = _now_ms()
+        lines = "".join(f"{number} {job.id} {kind} {sent_ms} {at_ms}\n" for number, job in jobs)
         os.write(self._file, lines.encode())
         self._noted += len(jobs)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import hiredis
 import msgspec
 
 from fetchq.store.keys import Keys
+from fetchq.store.records import LeaseRecord
 
 READ_BYTES: Final = 1 << 20
 
@@ -60,8 +61,9 @@ class History:
             match command[0].upper():
                 case b"HSET" if command[1] == self._leases_key:
                     for job_id, record in zip(command[2::2], command[3::2], strict=True):
-                        token, end_ms = record.split(b"|", 2)[:2]
-                        self._note_lease(job_id, token, int(end_ms))
+                        lease = LeaseRecord.parse(record)
+                        if lease is not None:
+                            self._note_lease(job_id, lease.token, lease.end_ms)
                 case b"HDEL" if command[1] == self._leases_key:
                     for job_id in command[2:]:
                         self._holders.pop(job_id, None)

@@ -1,7 +1,8 @@
-"""Back-pressure: what a producer does when the queue, or Redis's memory, has no room.
+"""Back-pressure: what a producer does when the queue, or Redis's memory, is full.
 
-The script that enqueues looks at the room itself, so no two producers pass the limit together. Whoever may wait, waits
-here: in the order in which they came, behind one look at a time for all of them.
+The script that enqueues checks the capacity itself, so producers do not exceed a limit together. Callers that may wait
+wait here, in order of arrival, behind one check at a time for all of them. `Line` decides; `Capacity` asks Redis and
+wakes the callers.
 """
 
 from __future__ import annotations
@@ -9,92 +10,155 @@ from __future__ import annotations
 import asyncio
 import random
 from bisect import insort
-from collections import deque
-from itertools import count as counter
+from enum import Enum
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from fetchq.errors import FetchqError, QueueFull, RedisFull
 from fetchq.store.errors import CONNECTION_ERRORS, place_of, translation
-from fetchq.store.keys import Keys
+from fetchq.store.session import Session
+from fetchq.tasks import cancel_and_wait
 
 from .write_policy import WhenFull, WritePolicy
 
 SAMPLE_S: Final = 1.0
-"""Redis's memory is looked at no more often."""
-FIRST_LOOK_S: Final = 0.02
-LAST_LOOK_S: Final = 1.0
-"""The first look for room comes after the one, and each that finds none doubles it, up to the other."""
+"""Minimum seconds between two checks of Redis's memory."""
+FIRST_CHECK_S: Final = 0.02
+LAST_CHECK_S: Final = 1.0
+"""Seconds before the first check for capacity; each that finds none doubles the interval, up to the last."""
 _WORTHWHILE: Final = 0.25
-"""A batch waits for so much of the queue's limit, for a second at most, rather than go in driblets."""
-
+"""A batch waits for this share of `max_queued`, for `LAST_CHECK_S` at most, so that it is not sent in tiny parts."""
 
 ErrorT = TypeVar("ErrorT", bound=FetchqError)
 
 
-class Ticket:
-    """The place in the line of one who comes with jobs, for as long as he has any that are not on the queue."""
+class TicketState(Enum):
+    """What a caller does."""
 
-    __slots__ = ("abandoned", "number", "reserved")
+    IDLE = "idle"
+    """It sends what was not reserved for it, or nothing."""
+    WAITING = "waiting"
+    """It waits for capacity."""
+    ADMITTED = "admitted"
+    """Capacity is reserved for `granted` of its jobs, which the queue may not count yet."""
+    ABANDONED = "abandoned"
+    """Its caller was cancelled: it does not wait again."""
+
+
+class Ticket:
+    """A caller's position among those waiting for capacity, from its arrival until its jobs are on the queue."""
+
+    __slots__ = ("future", "granted", "number", "since", "state", "wanted")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.abandoned = False
+        self.state = TicketState.IDLE
+        self.wanted = 0
+        self.granted = 0
+        self.since = 0.0
+        """When it began to wait."""
+        self.future: asyncio.Future[int] | None = None
+        """What its caller awaits while it is `WAITING`."""
+
+
+class Line:
+    """Who waits for capacity and who may send. Knows no clock, loop or Redis: each step is told what it needs."""
+
+    def __init__(self, max_queued: int | None) -> None:
+        self._max_queued: Final = max_queued
+        self.waiting: list[Ticket] = []
+        """In order of arrival."""
         self.reserved = 0
-        """So many of his jobs were told that there is room, and the queue may not count them yet."""
+        """Jobs of `ADMITTED` tickets."""
+        self._spare = 0.0
+        """Capacity that the last check found beyond what was reserved, for callers that arrive meanwhile."""
+        self._arrivals = 0
 
+    def new_ticket(self) -> Ticket:
+        self._arrivals += 1
+        return Ticket(self._arrivals)
 
-class _Waiter:
-    __slots__ = ("count", "future", "since", "ticket")
+    def try_admit(self, count: int) -> bool:
+        """Whether a caller that arrives now may send `count` jobs at once; else it waits."""
+        if self.waiting or (self.reserved and count > self._spare):
+            return False
+        self._spare -= count
+        return True
 
-    def __init__(self, count: int, ticket: Ticket) -> None:
-        loop = asyncio.get_running_loop()
-        self.count = count
-        self.ticket = ticket
-        self.future: asyncio.Future[int] = loop.create_future()
-        self.since = loop.time()
+    def join(self, ticket: Ticket, count: int, now: float) -> None:
+        """`IDLE` or `ADMITTED` to `WAITING`, at the ticket's place in the line, whenever it was refused."""
+        self.release(ticket)
+        ticket.state, ticket.wanted, ticket.since = TicketState.WAITING, count, now
+        insort(self.waiting, ticket, key=attrgetter("number"))
+
+    def admit(self, free: int | None, now: float) -> list[Ticket]:
+        """`WAITING` to `ADMITTED` for those first in line, as far as `free` jobs go (None: no limit)."""
+        admitted: list[Ticket] = []
+        while self.waiting and free != 0:
+            first = self.waiting[0]
+            granted = first.wanted
+            if free is not None:
+                granted = min(granted, free)
+                worthwhile = min(first.wanted, (self._max_queued or 1) * _WORTHWHILE)
+                if granted < worthwhile and now - first.since < LAST_CHECK_S:
+                    break
+                free -= granted
+            del self.waiting[0]
+            first.state, first.granted = TicketState.ADMITTED, granted
+            self.reserved += granted
+            admitted.append(first)
+        self._spare = float("inf") if free is None else free
+        return admitted
+
+    def release(self, ticket: Ticket) -> None:
+        """To `IDLE`: its jobs are on the queue, which counts them, or will not come. An abandoned one stays so."""
+        if ticket.state is TicketState.WAITING:
+            self.waiting.remove(ticket)
+        self.reserved -= ticket.granted
+        ticket.granted = 0
+        if ticket.state is not TicketState.ABANDONED:
+            ticket.state = TicketState.IDLE
+
+    def abandon(self, ticket: Ticket) -> None:
+        """To `ABANDONED`. What was reserved for it stays so until its jobs are on the queue."""
+        if ticket.state is TicketState.WAITING:
+            self.waiting.remove(ticket)
+        ticket.state = TicketState.ABANDONED
 
 
 class Capacity:
-    """The room for one producer's jobs."""
+    """The free capacity for one producer's jobs."""
 
-    def __init__(self, redis: Redis, keys: Keys, policy: WritePolicy) -> None:
-        self._redis = redis
-        self._keys = keys
+    def __init__(self, session: Session, policy: WritePolicy) -> None:
+        self._session: Final = session
+        self._redis: Final = session.redis
         self._max_queued: Final = policy.max_queued
         self._max_memory: Final = policy.max_memory
         self.waits: Final = policy.when_full is WhenFull.WAIT
-        self.timeout_s: Final = policy.full_timeout_s
-        self._waiters: deque[_Waiter] = deque()
-        self._numbers = counter()
-        self._reserved = 0
-        self._spare = 0.0
-        """The room that the last look found beyond what was reserved: for those who come while promises are open."""
-        self._looking: asyncio.Task[None] | None = None
+        self._timeout_s: Final = policy.full_timeout_s
+        self.line: Final = Line(policy.max_queued)
+        self._checking: asyncio.Task[None] | None = None
         self._sampled_at = float("-inf")
         self.why = QueueFull("the queue is full")
-        """Why there was no room, at the last look."""
-        self._short: RedisFull | None = None
-        """The same, where memory was what was short."""
-        self._closed = False
+        """Why there was no capacity, at the last check."""
+        self._memory_short: RedisFull | None = None
+        """The same, where memory was short."""
 
     def new_ticket(self) -> Ticket:
-        """For one who comes now: he waits behind those who came before. To be given to `end` with each reply."""
-        return Ticket(next(self._numbers))
+        """For a caller that arrives now: it waits behind those before it. Ended by `end` with each reply."""
+        return self.line.new_ticket()
+
+    def end(self, ticket: Ticket) -> None:
+        """The jobs that were admitted are on the queue, which counts them, or will not come."""
+        self.line.release(ticket)
 
     def abandon(self, ticket: Ticket) -> None:
         """The caller was cancelled: its wait ends now, and it does not wait again."""
-        ticket.abandoned = True
-        for waiter in self._waiters:
-            if waiter.ticket is ticket:
-                waiter.future.cancel()
-
-    def end(self, ticket: Ticket) -> None:
-        """The jobs that there was room for are on the queue, which counts them, or will not come."""
-        self._reserved -= ticket.reserved
-        ticket.reserved = 0
+        self.line.abandon(ticket)
+        if ticket.future is not None:
+            ticket.future.cancel()
 
     def limits(self) -> tuple[int | None, float | None]:
         """`max_queued` and `max_memory` for the next call. Memory is checked once a second."""
@@ -104,128 +168,108 @@ class Capacity:
         return self._max_queued, self._max_memory
 
     def refusal(self, why: str, measured: int, limit: int) -> QueueFull | None:
-        """What the script says of the room, as an exception; None where there was enough."""
+        """The script's refusal as an exception; None where there was enough capacity."""
         if why == "memory":
-            self._short = self._short_of(measured, limit)
-            return _again(self._short)
-        self._short = None
+            self._memory_short = self._memory_error(measured, limit)
+            return _copy(self._memory_short)
+        self._memory_short = None
         if not why:
             return None
-        return QueueFull(f"the queue {self._keys.queue} holds {measured:,} jobs, and max_queued is {limit:,}")
+        return QueueFull(f"the queue {self._session.keys.queue} holds {measured:,} jobs, and max_queued is {limit:,}")
 
     async def admit(self, count: int, ticket: Ticket) -> int:
-        """How many of `count` jobs may be sent now. Raises `QueueFull` where it is known that none may."""
-        if self._short is not None and not self.waits and not self._is_sample_due():
-            raise _again(self._short)
-        if not self._waiters and (not self._reserved or count <= self._spare):
-            self._spare -= count
+        """Returns how many of `count` jobs may be sent now. Raises `QueueFull` where none may."""
+        if self._memory_short is not None and not self.waits and not self._is_sample_due():
+            raise _copy(self._memory_short)
+        if ticket.state is not TicketState.ABANDONED and self.line.try_admit(count):
             return count
         return await self.wait(count, self.why, self.deadline(), ticket)
 
     def deadline(self) -> float | None:
-        """Until when a wait that begins now may last, by the loop's clock."""
-        return None if self.timeout_s is None else asyncio.get_running_loop().time() + self.timeout_s
+        """When a wait that begins now ends, by the loop's clock; None: never."""
+        return None if self._timeout_s is None else asyncio.get_running_loop().time() + self._timeout_s
 
     async def wait(self, count: int, why: QueueFull, until: float | None, ticket: Ticket) -> int:
-        """Waits for room for some of `count` jobs; says for how many. Raises `QueueFull` at `until`.
+        """Waits for capacity for some of `count` jobs and returns for how many. Raises `QueueFull` at `until`.
 
-        Seen capacity may be gone again: then the script says so, and the caller waits again in its place. Refusals
-        of calls that were under way together come in any order: the line is of those who came.
+        Capacity that was seen may be gone when the jobs arrive: the script refuses them, and the caller waits again at
+        its place. Refusals of concurrent calls come in any order: the line keeps the order of arrival.
         """
-        self.end(ticket)
-        if ticket.abandoned:
+        loop = asyncio.get_running_loop()
+        if ticket.state is TicketState.ABANDONED:
             raise asyncio.CancelledError
-        if self._closed:
-            raise FetchqError("the producer is closed")
+        self._session.check()
+        self.line.join(ticket, count, loop.time())
         self.why = why
         if isinstance(why, RedisFull):
-            self._short = why
-        waiter = _Waiter(count, ticket)
-        insort(self._waiters, waiter, key=lambda waiter: waiter.ticket.number)
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look_for_room(), name="fetchq-room")
+            self._memory_short = why
+        ticket.future = loop.create_future()
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._check_while_waiting(), name="fetchq-capacity")
         try:
             async with asyncio.timeout_at(until):
-                return await waiter.future
+                return await ticket.future
         except TimeoutError:
-            raise _again(self.why) from None
+            raise _copy(self.why) from None
         finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            ticket.future = None
+            if ticket.state is TicketState.WAITING:
+                self.line.release(ticket)
 
     async def aclose(self) -> None:
-        """Whoever waits gets a `FetchqError`."""
-        self._closed = True
-        self._fail(FetchqError("the producer was closed while there was no room"))
-        looking, self._looking = self._looking, None
-        while looking is not None and not looking.done():
-            looking.cancel()  # again and again: before Python 3.12 a cancellation can be lost (CPython issue 86296)
-            await asyncio.wait([looking], timeout=0.1)
+        """Callers that wait get a `FetchqError`."""
+        self._fail(FetchqError("the producer was closed while the queue was full"))
+        checking, self._checking = self._checking, None
+        if checking is not None:
+            await cancel_and_wait(checking)
 
-    async def _look_for_room(self) -> None:
-        """Looks while anybody waits, and lets those in for whom there is room."""
-        look_s = FIRST_LOOK_S
+    async def _check_while_waiting(self) -> None:
+        """Checks for capacity while callers wait, and admits those for whom there is enough."""
+        check_s = FIRST_CHECK_S
+        loop = asyncio.get_running_loop()
         try:
-            while self._waiters:
-                await asyncio.sleep(look_s * random.uniform(0.5, 1.0))  # noqa: S311 - so that producers do not look at once
-                room = await self._look()
-                look_s = FIRST_LOOK_S if self._admit(room) else min(2 * look_s, LAST_LOOK_S)
+            while self.line.waiting:
+                await asyncio.sleep(check_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the checks of producers
+                admitted = self.line.admit(await self._check(), loop.time())
+                for ticket in admitted:
+                    if ticket.future is not None and not ticket.future.done():  # else it timed out or was cancelled
+                        ticket.future.set_result(ticket.granted)
+                    else:
+                        self.line.release(ticket)
+                check_s = FIRST_CHECK_S if admitted else min(2 * check_s, LAST_CHECK_S)
         except (RedisError, *CONNECTION_ERRORS) as problem:
             self._fail(translation(self._redis, problem))
-        except Exception as problem:  # noqa: BLE001 - whoever waits is told of a fault of ours rather than wait for ever
-            self._fail(FetchqError(f"the wait for room has broken: {problem!r}"))
+        except Exception as problem:  # noqa: BLE001 - an internal error ends the waits, which would last for ever
+            self._fail(FetchqError(f"the wait for capacity failed: {problem!r}"))
         finally:
-            if self._looking is asyncio.current_task():
-                self._looking = None
+            if self._checking is asyncio.current_task():
+                self._checking = None
 
-    async def _look(self) -> int | None:
-        """How many jobs there is room for; None where there is no limit to see."""
-        if self._short is not None and self._is_sample_due():
+    async def _check(self) -> int | None:
+        """How many jobs there is capacity for; None where no limit is known."""
+        if self._memory_short is not None and self._is_sample_due():
             self._sampled_at = asyncio.get_running_loop().time()
             try:
                 memory: dict[str, Any] = await self._redis.info("memory")
-            except ResponseError:  # it does not say: the next one in line is to find out
-                self._short = None
-                return 1 if self._max_queued is None else min(1, await self._queue_room(self._max_queued))
+            except ResponseError:  # INFO is not permitted: the first in line finds out by enqueueing
+                self._memory_short = None
+                return 1 if self._max_queued is None else min(1, await self._free_slots(self._max_queued))
             used, limit = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
             short = limit > 0 and used >= limit * (self._max_memory or 1.0)
-            self._short = self._short_of(used, limit) if short else None
-        if self._short is not None:
-            self.why = self._short
+            self._memory_short = self._memory_error(used, limit) if short else None
+        if self._memory_short is not None:
+            self.why = self._memory_short
             return 0
-        return None if self._max_queued is None else await self._queue_room(self._max_queued)
+        return None if self._max_queued is None else await self._free_slots(self._max_queued)
 
-    async def _queue_room(self, max_queued: int) -> int:
-        taken = self._reserved  # before the look, which may be too early for them
-        return max(0, max_queued - taken - int(await self._redis.zcard(self._keys.pending)))
-
-    def _admit(self, room: int | None) -> int:
-        """Tells those who came first that they may; says how many were told."""
-        now = asyncio.get_running_loop().time()
-        told = 0
-        while self._waiters and room != 0:
-            first = self._waiters[0]
-            if room is None:
-                granted = first.count
-            else:
-                granted = min(first.count, room)
-                worthwhile = min(first.count, (self._max_queued or 1) * _WORTHWHILE)
-                if granted < worthwhile and now - first.since < LAST_LOOK_S:
-                    break
-                room -= granted
-            self._waiters.popleft()
-            if not first.future.done():  # else its time is up, or it was cancelled
-                first.future.set_result(granted)
-                first.ticket.reserved = granted
-                self._reserved += granted
-                told += 1
-        self._spare = float("inf") if room is None else room
-        return told
+    async def _free_slots(self, max_queued: int) -> int:
+        reserved = self.line.reserved  # before the check, which may not count these jobs yet
+        return max(0, max_queued - reserved - int(await self._redis.zcard(self._session.keys.pending)))
 
     def _is_sample_due(self) -> bool:
         return asyncio.get_running_loop().time() - self._sampled_at >= SAMPLE_S
 
-    def _short_of(self, used: int, limit: int) -> RedisFull:
+    def _memory_error(self, used: int, limit: int) -> RedisFull:
         share = f"{100 * used / limit:.0f} %" if limit else "more than its share"
         most = 100 * (self._max_memory or 1.0)
         return RedisFull(
@@ -234,14 +278,14 @@ class Capacity:
         )
 
     def _fail(self, problem: FetchqError) -> None:
-        while self._waiters:
-            future = self._waiters.popleft().future
-            if not future.done():
-                future.set_exception(_again(problem))
+        for ticket in list(self.line.waiting):
+            self.line.release(ticket)
+            if ticket.future is not None and not ticket.future.done():
+                ticket.future.set_exception(_copy(problem))
 
 
-def _again(problem: ErrorT) -> ErrorT:
-    """The same exception for one more caller: each has jobs of its own to be told of with it."""
+def _copy(problem: ErrorT) -> ErrorT:
+    """The same exception for another caller: each has an `enqueued` of its own."""
     another = type(problem)(*problem.args)
     another.__cause__ = problem.__cause__
     return another

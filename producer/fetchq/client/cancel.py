@@ -15,6 +15,7 @@ from fetchq.contract.request import DEFAULT_RESULT_TTL_S
 from fetchq.contract.urls import find_host
 from fetchq.errors import FetchqError, InvalidRequest
 from fetchq.store.commands import CancelJob, JobCommands
+from fetchq.store.hosts import waiting_ids
 from fetchq.store.session import Session
 
 from .batch import BATCH_JOBS
@@ -22,8 +23,6 @@ from .enqueue import now_in_ms
 from .handles import CancelOutcome
 from .limits import name_of
 
-_CHUNKS_A_CALL: Final = 6
-"""Of a host queue: with its head, of up to 128 jobs each, they hold less than `BATCH_JOBS`."""
 _OUTCOMES: Final = (
     CancelOutcome.NOT_FOUND,
     CancelOutcome.CANCELLED,
@@ -68,8 +67,8 @@ class Canceller:
     async def _all_ids(self, first_of: str | None) -> AsyncGenerator[list[str], None]:
         """The ids of the queue in batches, those parked for the host `first_of` first. Some may come twice."""
         if first_of is not None:
-            async for ids in self._waiting_ids(first_of):
-                yield ids
+            async for waiting in waiting_ids(self._session, first_of):
+                yield [_text(job_id) for job_id in waiting]
         cursor, more = 0, True
         while more:
             with self._session.guarded():
@@ -77,27 +76,6 @@ class Canceller:
             more = cursor != 0
             if scored:
                 yield [_text(job_id) for job_id, _ in scored]
-
-    async def _waiting_ids(self, key: str) -> AsyncGenerator[list[str], None]:
-        """The ids that wait for a limit key, a few chunks of its queue at a time (`lua/waiting.lua`).
-
-        When the first chunk is emptied another takes its place, so it is read each time.
-        """
-        first, index, passed = f"{self._keys.waiting}{key}", f"{self._keys.waiting}#{key}", "-inf"
-        more = True
-        while more:
-            with self._session.guarded():
-                places = await self._redis.zrangebyscore(index, passed, "+inf", start=0, num=_CHUNKS_A_CALL)
-                begins = [_text(place) for place in places]
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for name in (first, *(f"{self._keys.waiting}#{begin} {key}" for begin in begins)):
-                        pipe.zrange(name, 0, BATCH_JOBS - 1)
-                    parts = await pipe.execute()
-            ids = [_text(job_id) for part in parts for job_id in part]
-            for start in range(0, len(ids), BATCH_JOBS):
-                yield ids[start : start + BATCH_JOBS]
-            more = bool(begins)
-            passed = f"({begins[-1]}" if begins else passed
 
     async def _payloads(self, job_ids: Sequence[str]) -> list[bytes | None]:
         with self._session.guarded():

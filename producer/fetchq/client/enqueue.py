@@ -120,7 +120,7 @@ class QueueWriter:
     def __init__(self, session: Session, policy: WritePolicy) -> None:
         self._session: Final = session
         self._ids: Final = JobIds()
-        self.capacity: Final = Capacity(session.redis, session.keys, policy)
+        self.capacity: Final = Capacity(session, policy)
         self._calls: Final = DurableCalls(session.redis, session.keys, policy)
         self._commands: Final = JobCommands(session.keys)
         self._slots: Final = asyncio.Semaphore(CALLS_AT_ONCE)

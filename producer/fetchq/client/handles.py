@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from enum import StrEnum
 from typing import Any, Protocol
 
 from fetchq.contract import wire
 from fetchq.contract.job_ids import check_id
 from fetchq.contract.result import FetchResult
-from fetchq.errors import FetchqError, JobNotFound, WireError
+from fetchq.errors import WireError
 from fetchq.store.session import Session
 
 from .results import CHECK_BATCH, ResultWaiter
@@ -128,63 +129,72 @@ async def as_completed(
 ) -> AsyncGenerator[FetchResult, None]:
     """`Producer.as_completed`."""
     ids = list(dict.fromkeys(job.id for job in jobs))
-    if timeout_s is not None and timeout_s <= 0:
-        async for result in _stored_now(results, ids):
-            yield result
-        return
+    after = "yet" if timeout_s is None or timeout_s <= 0 else f"after {timeout_s:g} s"
+    reader = _Reader()
+    left = dict.fromkeys(ids, True)
+    if timeout_s is None or timeout_s > 0:
+        async with aclosing(_completed(results, left, timeout_s)) as completed:
+            async for job_id, future in completed:
+                if (result := reader.read(job_id, future.exception() or future.result())) is not None:
+                    yield result
+    rest = [job_id for job_id, unseen in left.items() if unseen]
+    unfinished = len(left) - len(rest)
+    for start in range(0, len(rest), CHECK_BATCH):
+        batch = rest[start : start + CHECK_BATCH]
+        if after == "yet":
+            found = await results.look(batch)
+        else:
+            found = await results.look_late(batch, f"{len(left)} of {len(ids)} jobs had no result {after}")
+        for job_id, stored in zip(batch, found, strict=True):
+            if stored is None:
+                unfinished += 1
+            elif (result := reader.read(job_id, stored)) is not None:
+                yield result
+    if unfinished:
+        raise results.overdue(f"{unfinished} of {len(ids)} jobs had no result {after}")
+    if reader.failure is not None:
+        raise reader.failure
+
+
+async def _completed(
+    results: ResultWaiter, left: dict[str, bool], timeout_s: float | None
+) -> AsyncGenerator[tuple[str, asyncio.Future[bytes]], None]:
+    """The ids in `left` with their futures, in the order in which these are done, until `timeout_s`.
+
+    Those that it yields are removed from `left`, whose values say at the end which were never checked.
+    """
     done: asyncio.Queue[tuple[str, asyncio.Future[bytes]]] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    until = None if timeout_s is None else loop.time() + timeout_s
-    missing: BaseException | None = None
-    left = dict.fromkeys(ids)
+    until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
     try:
-        for job_id in ids:
+        for job_id in left:
             future = results.watch(job_id)
             future.add_done_callback(lambda future, job_id=job_id: done.put_nowait((job_id, future)))  # type: ignore[misc]
         while left:
             try:
                 async with asyncio.timeout_at(until):
                     job_id, future = await done.get()
-            except TimeoutError as problem:
-                sentence = f"{len(left)} of {len(ids)} jobs had no result after {timeout_s:g} s"
-                raise results.overdue(sentence) from problem
+            except TimeoutError:
+                left.update({job_id: job_id in results.waits.unseen for job_id in left})
+                return
             del left[job_id]
             results.unwatch(job_id)
-            failure = future.exception()
-            if failure is None:
-                try:
-                    result = wire.decode_result(wire.decode_stored(future.result()), job_id)
-                except WireError as problem:
-                    failure = problem
-                else:
-                    yield result
-            missing = missing or failure
+            yield job_id, future
     finally:
         for job_id in left:
             results.unwatch(job_id)
-    if missing is not None:
-        raise missing
 
 
-async def _stored_now(results: ResultWaiter, ids: Sequence[str]) -> AsyncGenerator[FetchResult, None]:
-    """The results that are stored; raises at the end if some are not."""
-    unfinished = 0
-    missing: FetchqError | None = None
-    for start in range(0, len(ids), CHECK_BATCH):
-        batch = ids[start : start + CHECK_BATCH]
-        for job_id, found in zip(batch, await results.look(batch), strict=True):
-            if found is None:
-                unfinished += 1
-            elif isinstance(found, JobNotFound):
-                missing = missing or found
-            else:
-                try:
-                    result = wire.decode_result(wire.decode_stored(found), job_id)
-                except WireError as problem:
-                    missing = missing or problem
-                else:
-                    yield result
-    if unfinished:
-        raise results.overdue(f"{unfinished} of {len(ids)} jobs have no result yet")
-    if missing is not None:
-        raise missing
+class _Reader:
+    """Decodes stored results, and keeps the first failure for the end."""
+
+    failure: BaseException | None = None
+
+    def read(self, job_id: str, stored: bytes | BaseException) -> FetchResult | None:
+        if isinstance(stored, BaseException):
+            self.failure = self.failure or stored
+            return None
+        try:
+            return wire.decode_result(wire.decode_stored(stored), job_id)
+        except WireError as problem:
+            self.failure = self.failure or problem
+            return None

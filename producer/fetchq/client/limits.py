@@ -13,6 +13,8 @@ from fetchq.contract.urls import host_of, normalise_url
 from fetchq.contract.validation import check_limit_key, check_seconds, check_whole
 from fetchq.errors import InvalidRequest
 from fetchq.store.commands import HostCommands, LimitsReply
+from fetchq.store.hosts import keys_with_backlog, read_all_limits, read_limits
+from fetchq.store.records import LimitsEntry
 from fetchq.store.session import Session
 
 EVERY_HOST: Final = "*"
@@ -20,21 +22,20 @@ EVERY_HOST: Final = "*"
 EVERY_OWN_KEY: Final = f"{KEY_PREFIX}*"
 """The same for every `limit_key` that requests name."""
 DEFAULT_CONCURRENCY: Final = 8
-"""Of a host without limits (`lua/include/frontier.lua`)."""
+"""Of a host without limits (`lua/include/limits.lua`)."""
 NO_RATE: Final = "none"
 
 MAX_CONCURRENCY: Final = 100_000
 MAX_BURST: Final = 100_000
 MAX_DELAY_S: Final = 86_400.0
 MAX_NAME_CHARS: Final = 255
-_KEYS_A_CALL: Final = 100
 _MAX_NAMES: Final = 12
-"""Names under which a host is looked up before `*`, as in `lua/include/frontier.lua`."""
+"""Names under which a host is looked up before `*`, as in `lua/include/limits.lua`."""
 
 _UNITS_US: Final = {"s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "d": 86_400 * 10**6}
 _MAX_INTERVAL_US: Final = 31 * _UNITS_US["d"]
 _RATE: Final = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?) ?/ ?([a-z]{1,3})")
-_SETTING: Final = re.compile(r"([crbdp])=([0-9]{1,16})")
+_NOTHING: Final = LimitsEntry()
 
 
 class HostLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +62,7 @@ class Limits:
     """
 
     def __init__(self, session: Session) -> None:
-        self._redis: Final = session.redis
-        self._keys: Final = session.keys
-        self._guarded: Final = session.guarded
-        self._runner: Final = session.runner
+        self._session: Final = session
         self._commands: Final = HostCommands(session.keys)
 
     async def set(
@@ -81,10 +79,10 @@ class Limits:
         Raises `InvalidRequest`.
         """
         name = name_of(host)
-        words = tuple(_words(concurrency, rate, burst, min_delay_s))
-        if not words:
+        entry = _entry_of(concurrency, rate, burst, min_delay_s)
+        if entry == LimitsEntry():
             raise InvalidRequest("limits", "name at least one of concurrency, rate, burst and min_delay_s")
-        return _limits_of((await self._change(name, "set", " ".join(words))).limits)
+        return _limits_of(LimitsEntry.parse((await self._change(name, "set", entry)).limits))
 
     async def clear(self, host: str) -> bool:
         """Removes all limits of a host, a pause too. Returns whether there were any."""
@@ -92,7 +90,7 @@ class Limits:
 
     async def pause(self, host: str) -> None:
         """Stops the start of jobs of this host. Running ones go on; the others wait and keep their tries."""
-        await self._change(name_of(host), "set", "p=1")
+        await self._change(name_of(host), "set", LimitsEntry(paused=True))
 
     async def resume(self, host: str) -> None:
         """Ends a pause for this host alone, also one that a wider name set."""
@@ -100,10 +98,8 @@ class Limits:
 
     async def effective(self, host: str) -> HostLimits:
         """The effective limits of a host. `rate` and `burst` are None where it has no rate limit."""
-        names = list(_names(name_of(host)))
-        with self._guarded():
-            texts = await self._redis.hmget(self._keys.limits, names)
-        found = [_limits_of(text) for text in texts if text is not None]
+        entries = await read_limits(self._session, list(_names(name_of(host))))
+        found = [_limits_of(entry) for entry in entries if entry is not None]
 
         def first(field: str, otherwise: Any) -> Any:
             return next((value for limits in found if (value := getattr(limits, field)) is not None), otherwise)
@@ -120,42 +116,37 @@ class Limits:
     async def paused_of(self, keys: Sequence[bytes]) -> Sequence[bool]:
         """For each limit key, whether it is paused."""
         names = [list(_names(key.decode("utf-8", "surrogateescape"))) for key in keys]
-        flat = [name for one in names for name in one]
-        with self._guarded():
-            texts = await self._redis.hmget(self._keys.limits, flat) if flat else []
-        found = iter(texts)
+        entries = iter(await read_limits(self._session, [name for one in names for name in one]))
         paused = []
         for one in names:
-            pauses = (_limits_of(text).paused for text in [next(found) for _ in one] if text is not None)
+            pauses = (entry.paused for entry in [next(entries) for _ in one] if entry is not None)
             paused.append(next((value for value in pauses if value is not None), False))
         return paused
 
     async def list(self) -> dict[str, HostLimits]:
         """The limits that were set, by name: the wildcards, then the hosts in alphabetical order."""
-        with self._guarded():
-            held = await self._redis.hgetall(self._keys.limits)
-        by_name = {name.decode("utf-8", "replace"): _limits_of(text) for name, text in held.items()}
-        return {name: by_name[name] for name in sorted(by_name) if not name.startswith("@")}
+        entries = await read_all_limits(self._session)
+        by_name = {name.decode("utf-8", "replace"): _limits_of(entry) for name, entry in entries.items()}
+        return {name: by_name[name] for name in sorted(by_name)}
 
-    async def _change(self, name: str, action: Literal["set", "resume", "clear"], words: str = "") -> LimitsReply:
+    async def _change(
+        self, name: str, action: Literal["set", "resume", "clear"], entry: LimitsEntry = _NOTHING
+    ) -> LimitsReply:
         wide = name.startswith("*") or name == EVERY_OWN_KEY
-        with self._guarded():
-            reply = await self._commands.set_limits(self._runner, name, action, words, recheck=() if wide else (name,))
+        recheck = () if wide else (name,)
+        with self._session.guarded():
+            reply = await self._commands.set_limits(self._session.runner, name, action, entry.format(), recheck=recheck)
         if wide:
             await self._apply(name)
         return reply
 
     async def _apply(self, name: str) -> None:
         """Applies a change to each key under `name` with waiting jobs. Jobs enqueued meanwhile already see it."""
-        cursor, more = 0, True
-        while more:
-            with self._guarded():
-                cursor, scored = await self._redis.zscan(self._keys.backlog, cursor, count=_KEYS_A_CALL)
-            more = cursor != 0
-            waiting = [key for key, _ in scored if _covers(name, key)]
-            for start in range(0, len(waiting), _KEYS_A_CALL):
-                with self._guarded():
-                    await self._commands.set_limits(self._runner, "", "", recheck=waiting[start : start + _KEYS_A_CALL])
+        async for keys in keys_with_backlog(self._session):
+            recheck = [key for key in keys if _covers(name, key)]
+            if recheck:
+                with self._session.guarded():
+                    await self._commands.set_limits(self._session.runner, "", "", recheck=recheck)
 
 
 def name_of(host: str) -> str:
@@ -188,19 +179,16 @@ def _host(text: str, shown: str) -> str:
         raise wrong from problem
 
 
-def _words(concurrency: int | None, rate: str | None, burst: int | None, min_delay_s: float | None) -> Iterator[str]:
-    """Limits in the format of `lua/include/frontier.lua`."""
+def _entry_of(concurrency: int | None, rate: str | None, burst: int | None, min_delay_s: float | None) -> LimitsEntry:
+    """Checks limits and converts them to the units in which they are stored."""
     if concurrency is not None:
         check_whole("concurrency", concurrency, 1, MAX_CONCURRENCY)
-        yield f"c={concurrency}"
-    if rate is not None:
-        yield f"r={_interval_us(rate)}"
+    interval_us = None if rate is None else _interval_us(rate)
     if burst is not None:
         check_whole("burst", burst, 1, MAX_BURST)
-        yield f"b={burst}"
     if min_delay_s is not None:
         check_seconds("min_delay_s", min_delay_s, 0, MAX_DELAY_S)
-        yield f"d={round(min_delay_s * 1000)}"
+    return LimitsEntry(concurrency, interval_us, burst, None if min_delay_s is None else round(min_delay_s * 1000))
 
 
 def _interval_us(rate: str) -> int:
@@ -230,14 +218,13 @@ def _rate(interval_us: int) -> str:
     return f"{10**6 / interval_us:.6g}/s"
 
 
-def _limits_of(text: bytes) -> HostLimits:
-    values = {letter: int(value) for letter, value in _SETTING.findall(text.decode("utf-8", "replace"))}
+def _limits_of(entry: LimitsEntry) -> HostLimits:
     return HostLimits(
-        concurrency=values.get("c"),
-        rate=_rate(values["r"]) if "r" in values else None,
-        burst=values.get("b"),
-        min_delay_s=values["d"] / 1000 if "d" in values else None,
-        paused=values["p"] == 1 if "p" in values else None,
+        concurrency=entry.concurrency,
+        rate=None if entry.interval_us is None else _rate(entry.interval_us),
+        burst=entry.burst,
+        min_delay_s=None if entry.delay_ms is None else entry.delay_ms / 1000,
+        paused=entry.paused,
     )
 
 

@@ -15,10 +15,6 @@ from .urls import host_of
 KEY_PREFIX: Final = "key:"
 """Precedes a limit key that a request names. No host has a colon in this place."""
 
-BY_FIELD: Final = "@by"
-"""Field of the limits hash: what limits belong to where a request names no key, unless that is the host. No host has
-an @."""
-
 _LANES: Final = {Priority.HIGH: "h", Priority.DEFAULT: "", Priority.LOW: "l"}
 
 

@@ -1,176 +1,156 @@
-"""The least that a Redis user needs, by what it is for: `ACL SETUSER` rules (Redis 7 and later).
+"""The least rights that a Redis user needs, by role: `ACL SETUSER` rules.
 
-Keys are taken from `fetchq.store.keys`, and the commands inside scripts from the scripts themselves, since Redis
-checks each of them for the user who calls the script. What Python code sends is listed here, and
-`tests/producer/inspect/test_acl.py` runs all of it under these rules and looks for what is refused or never used.
+What scripts touch comes from `fetchq.store.registry`, and the commands in them from their source: Redis checks each
+command of a script for the user who runs it. What Python code sends is listed here.
+`tests/producer/inspect/test_acl.py` runs all of it under these rules, and fails for what is refused or never used.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import Final
 
 import msgspec
 
-from fetchq import InvalidRequest
 from fetchq.client.write_policy import Durability
+from fetchq.errors import InvalidRequest
 from fetchq.store.keys import Keys
-from fetchq.store.scripts import script_names, script_source
+from fetchq.store.registry import SCRIPTS, Access, Role
+from fetchq.store.scripts import script_source
 
 
-class Role(StrEnum):
-    """What a Redis user is for. Roles add up."""
+class Rights(msgspec.Struct, frozen=True):
+    """What the Python code of a role sends; the rights that its scripts need are added."""
 
-    PRODUCER = "producer"
-    """Puts jobs on the queue, reads their results, cancels them."""
-    WORKER = "worker"
-    """Runs the jobs, and shows how the queue stands."""
-    OPERATOR = "operator"
-    """Looks after dead letters, limits of hosts and pauses."""
-
-
-class Access(StrEnum):
-    """What may be done to a key, as a rule writes it."""
-
-    READ = "%R~"
-    WRITE = "%W~"
-    BOTH = "~"
-
-
-class _Rights(msgspec.Struct, frozen=True):
     commands: frozenset[str]
-    """What Python code sends; those of the scripts come on top."""
-    scripts: tuple[str, ...]
-    """Which scripts are called: patterns of their names."""
     keys: dict[str, Access]
-    """By name in `Keys`."""
-    channels: tuple[str, ...]
+    """By property of `Keys`."""
+    channels: tuple[str, ...] = ()
 
 
-_CHANNELS: Final = ("done",)
-"""Names in `Keys` that are channels."""
-_ALL_KEYS: Final = tuple(
-    name
-    for name, value in vars(Keys).items()
-    if isinstance(value, property) and isinstance(getattr(Keys(), name), str) and name not in _CHANNELS
-)
-_TALK: Final = frozenset({"ping", "select", "evalsha", "script|load", "time"})
-
-_FRONTIER: Final = dict.fromkeys(
-    ("hosts", "limits", "due_hosts", "backlog", "cooldowns", "running", "waiting"), Access.BOTH
-)  # what every script takes that has to know whose turn it is
+R, W, RW = Access.READ, Access.WRITE, Access.BOTH
+_ANY_ROLE: Final = frozenset({"ping", "select", "evalsha", "eval", "time"})
 
 RIGHTS: Final = {
-    Role.PRODUCER: _Rights(
-        # INFO, here and below, is the one command that Redis calls dangerous: it tells of the whole server. Without it
-        # a producer cannot see that memory runs short before it has, nor a worker refuse a server that drops jobs then.
-        commands=_TALK
+    Role.PRODUCER: Rights(
+        # INFO, here and below, is the only command of these that Redis calls dangerous: it describes the whole server.
+        # Without it a producer cannot see that memory runs short before it has, nor a worker refuse a server that
+        # deletes jobs then.
+        _ANY_ROLE
         | {"info", "multi", "exec", "exists", "mget", "subscribe", "unsubscribe"}
         | {"unlink", "zcard", "zmscore", "zrange", "zrangebyscore", "zscan", "zscore"},
-        scripts=("jobs/enqueue", "jobs/cancel"),
-        keys={
-            "pending": Access.BOTH,
-            "job": Access.BOTH,
-            "result": Access.BOTH,  # it writes those of the jobs that it cancels
-            "in_progress": Access.READ,
-            "retry": Access.WRITE,
-            "attempts": Access.WRITE,
-            "abort": Access.BOTH,
-            "leases": Access.BOTH,
-            "wake": Access.BOTH,
-            **_FRONTIER,
-        },
-        channels=_CHANNELS,
+        {"pending": R, "job": R, "result": RW, "in_progress": R, "waiting": R},
+        channels=("done",),
     ),
-    Role.WORKER: _Rights(
-        commands=_TALK
+    Role.WORKER: Rights(
+        _ANY_ROLE
         | {"info", "dbsize"}
-        | {"eval", "multi", "exec"}
-        | {"blpop", "zcard", "zrem", "del", "get", "set", "setex"}  # at work
+        | {"multi", "exec"}
+        | {"blpop", "zcard", "zrem", "del", "get", "set", "setex"}  # claims, presence, attempts, shared cache
         | {"psetex"}  # arq's health check
-        | {"watch", "unwatch", "exists", "zadd"}  # arq's enqueue_job, for cron jobs and out of coroutines
-        | {"zcount", "hlen", "zrange", "mget", "zrevrange", "hscan", "hmget"},  # `status`, `worker --check`
-        scripts=("jobs/[!ec]*", "jobs/c[lo]*", "workers/*", "cache/*", "dead_letters/trim", "hosts/cooldown"),
-        keys=dict.fromkeys(_ALL_KEYS, Access.BOTH),
-        channels=_CHANNELS,
+        | {"watch", "unwatch", "exists", "zadd"}  # arq's enqueue_job, for cron jobs and in coroutines
+        | {
+            "zcount",
+            "hlen",
+            "zrange",
+            "mget",
+            "zrevrange",
+            "hscan",
+            "hmget",
+            "hget",
+            "hset",
+            "hdel",
+        },  # `status`, limits
+        {
+            **dict.fromkeys(("pending", "job", "result", "in_progress", "retry", "abort", "health", "attempts"), RW),
+            **dict.fromkeys(("robots", "cache", "worker", "workers", "limits", "wake"), RW),
+            **dict.fromkeys(("leases", "hosts", "backlog", "cooldowns", "running", "dead", "paused"), R),
+        },
+        channels=("done",),
     ),
-    Role.OPERATOR: _Rights(
-        commands=_TALK
+    Role.OPERATOR: Rights(
+        _ANY_ROLE
         | {"zcard", "zmscore", "zrangebyscore", "zrevrangebyscore"}  # dead letters
         | {"hgetall", "hmget", "hscan", "zrevrange", "zscan"}  # limits and hosts
         | {"multi", "exec", "set", "del", "rpush", "ltrim"},  # pause and resume
-        scripts=("dead_letters/[!t]*", "hosts/set_limits"),
-        keys={
-            "dead": Access.BOTH,
-            "dead_letter": Access.BOTH,
-            "pending": Access.BOTH,
-            "job": Access.BOTH,
-            "result": Access.BOTH,
-            "retry": Access.WRITE,
-            "attempts": Access.WRITE,
-            "wake": Access.BOTH,
-            "paused": Access.BOTH,
-            **_FRONTIER,
+        {
+            **dict.fromkeys(("dead", "limits", "hosts", "backlog", "cooldowns", "running"), R),
+            **dict.fromkeys(("paused", "wake"), RW),
         },
-        channels=(),
     ),
 }
 
 DURABLE: Final = {
     Durability.MEMORY: frozenset[str](),
-    Durability.FSYNC: frozenset({"eval", "set", "waitaof"}),
-    Durability.REPLICATED: frozenset({"eval", "set", "wait"}),
+    Durability.FSYNC: frozenset({"set", "waitaof"}),
+    Durability.REPLICATED: frozenset({"set", "wait"}),
 }
-"""What a producer sends besides where its writes are to be durable. WAITAOF is of Redis 7.2; before, `fsync` reads the
-server's settings, by CONFIG GET, which no rule of ours gives."""
+"""What a producer sends besides, to learn that its writes are durable. Without WAITAOF, which Redis has since 7.2,
+`fsync` reads the server's settings by CONFIG GET, which no rule grants."""
 
+_PREFIX: Final = {R: "%R~", W: "%W~", RW: "~"}
 _CALL: Final = re.compile(r"redis\.p?call\(([^,)]+)")
 _COMMAND: Final = re.compile(r"'([A-Z]+)'")
 _NOT_IN_A_RULE: Final = re.compile(r"[\s\"'\x00-\x1f\x7f]")
-"""What neither a pattern nor a line of redis-cli can hold; `?` in a pattern stands for any one character."""
+"""Characters that a pattern and a line of redis-cli cannot hold. `?` in a pattern matches any one character."""
 
 
 def acl_rule(user: str, roles: Collection[Role], keys: Keys, durability: Durability = Durability.MEMORY) -> str:
-    """The command that gives `user` the rights of `roles` on one queue, and takes all others from it.
+    """The command that gives `user` the rights of `roles` on one queue, and removes all others.
 
-    Its passwords stay as they are; a new user has none, and so cannot log in yet. Raises `InvalidRequest`.
+    Passwords of the user are kept. A new user has none, and cannot log in yet. Raises `InvalidRequest`.
     """
     if not user or _NOT_IN_A_RULE.search(user):
         raise InvalidRequest("user", "takes a name without blanks and quotes")
-    rights = [RIGHTS[role] for role in sorted(roles)]
     commands = {command for role in roles for command in RIGHTS[role].commands | script_commands(role)}
-    wanted: dict[str, set[Access]] = {}
+    access: dict[str, Access] = {}
+    for role in sorted(roles):
+        for name, granted in key_access(role).items():
+            access[name] = access.get(name, granted) | granted
     if Role.PRODUCER in roles and durability is not Durability.MEMORY:
         commands |= DURABLE[durability]
-        wanted["durability_marker"] = {Access.BOTH}
-    for one in rights:
-        for name, access in one.keys.items():
-            wanted.setdefault(name, set()).add(access)
-    patterns = [
-        f"{access.pop() if len(access) == 1 else Access.BOTH}{_pattern(keys, name)}" for name, access in wanted.items()
-    ]
-    channels = sorted({f"&{_pattern(keys, name)}" for one in rights for name in one.channels})
+        access["durability_marker"] = RW
+    patterns = [key_pattern(keys, name, granted) for name, granted in access.items()]
+    channels = sorted({f"&{_pattern(keys, name)}" for role in roles for name in channel_names(role)})
     rule = ["on", "clearselectors", "resetkeys", *patterns, "resetchannels", *channels]
     return " ".join(["ACL SETUSER", user, *rule, "-@all", *(f"+{command}" for command in sorted(commands))])
 
 
+def key_access(role: Role) -> dict[str, Access]:
+    """What a role does to each key, in Python code and in scripts."""
+    access = dict(RIGHTS[role].keys)
+    for script in SCRIPTS.values():
+        if role in script.roles:
+            for name, granted in script.access.items():
+                access[name] = access.get(name, granted) | granted
+    return access
+
+
+def channel_names(role: Role) -> frozenset[str]:
+    """The channels that a role publishes and subscribes to."""
+    scripts = (script for script in SCRIPTS.values() if role in script.roles)
+    return frozenset(RIGHTS[role].channels).union(*(script.channels for script in scripts))
+
+
 def script_commands(role: Role) -> frozenset[str]:
-    """The commands that the Lua scripts of a role call."""
-    return frozenset(
-        command.lower()
-        for pattern in RIGHTS[role].scripts
-        for name in script_names()
-        if fnmatchcase(name, pattern)
-        for first_argument in _CALL.findall(script_source(name))
-        for command in _COMMAND.findall(first_argument)
-    )
+    """The commands in the scripts of a role."""
+    return frozenset().union(*(commands_of(name) for name, script in SCRIPTS.items() if role in script.roles))
+
+
+def commands_of(script: str) -> frozenset[str]:
+    """The commands in a script."""
+    calls = _CALL.findall(script_source(script))
+    return frozenset(command.lower() for argument in calls for command in _COMMAND.findall(argument))
+
+
+def key_pattern(keys: Keys, name: str, access: Access) -> str:
+    """The part of a rule that grants access to a key, or to all keys with a prefix."""
+    return f"{_PREFIX[access]}{_pattern(keys, name)}"
 
 
 def _pattern(keys: Keys, name: str) -> str:
-    """A key's name with its own glob characters taken literally, and what follows a prefix left open."""
+    """A key name as a pattern: its own glob characters are escaped, and a prefix ends in `*`."""
     literal = re.sub(r"([\\*?\[])", r"\\\1", getattr(keys, name))
     is_prefix = getattr(Keys(), name).endswith(":")
     return _NOT_IN_A_RULE.sub("?", literal) + ("*" if is_prefix else "")

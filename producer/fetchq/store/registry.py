@@ -37,8 +37,8 @@ class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: frozenset[Role]
     """Whose Redis users run it."""
-    keys: dict[str, Access]
-    """KEYS, in the order in which the script takes them."""
+    keys: tuple[str, ...]
+    """KEYS, in the order in which the script takes them. Redis asks for the right to read and write each of them."""
     prefixes: dict[str, Access] = {}
     """Prefixes in ARGV: the script appends a job id or a limit key."""
     channels: tuple[str, ...] = ()
@@ -49,48 +49,48 @@ class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def access(self) -> dict[str, Access]:
         """Everything that it touches, whether named in KEYS or by a prefix."""
-        return self.keys | self.prefixes
+        return dict.fromkeys(self.keys, RW) | self.prefixes
 
 
-FRONTIER: Final = {"hosts": RW, "limits": R, "due_hosts": RW, "backlog": RW, "cooldowns": RW, "running": RW}
-"""The keys of a script that changes what a limit key has waiting or running, in the order of `Keys.frontier`."""
-_LEASED: Final = {"pending": RW, "leases": RW, "lease_ends": RW}
+_FRONTIER: Final = ("hosts", "limits", "due_hosts", "backlog", "cooldowns", "running")
+"""The keys of limit keys, together in every script that changes what one has waiting or running."""
+_LEASED: Final = ("pending", "leases", "lease_ends")
 
 _PRODUCER, _WORKER, _OPERATOR = (frozenset({role}) for role in Role)
 
 SCRIPTS: Final[dict[str, ScriptSpec]] = {
     "jobs/enqueue": ScriptSpec(
         roles=_PRODUCER,
-        keys={"pending": RW, "wake": RW, **FRONTIER},
+        keys=("pending", "wake", *_FRONTIER),
         prefixes={"job": RW, "result": R, "waiting": RW},
     ),
     "jobs/cancel": ScriptSpec(
         roles=_PRODUCER,
-        keys={"pending": RW, "abort": W, "leases": W, **FRONTIER, "wake": RW},
+        keys=("pending", "abort", "leases", *_FRONTIER, "wake"),
         prefixes={"job": RW, "result": RW, "in_progress": R, "retry": W, "attempts": W, "waiting": RW},
         channels=("done",),
     ),
     "jobs/claim": ScriptSpec(
         roles=_WORKER,
-        keys={**_LEASED, "abort": R, "wake": RW, "paused": R, **FRONTIER},
+        keys=(*_LEASED, "abort", "wake", "paused", *_FRONTIER),
         prefixes={"job": RW, "retry": RW, "in_progress": RW, "waiting": RW},
         allow_oom=True,
     ),
     "jobs/admit": ScriptSpec(
         roles=_WORKER,
-        keys={**_LEASED, "wake": RW, **FRONTIER},
+        keys=(*_LEASED, "wake", *_FRONTIER),
         prefixes={"job": W, "retry": RW, "in_progress": W, "waiting": RW},
         allow_oom=True,
     ),
     "jobs/return_claims": ScriptSpec(
         roles=_WORKER,
-        keys={**_LEASED, "wake": RW, **FRONTIER},
+        keys=(*_LEASED, "wake", *_FRONTIER),
         prefixes={"job": W, "retry": RW, "in_progress": RW, "waiting": RW},
         allow_oom=True,
     ),
     "jobs/commit": ScriptSpec(
         roles=_WORKER,
-        keys={**_LEASED, "abort": RW, "wake": RW, **FRONTIER, "dead": RW},
+        keys=(*_LEASED, "abort", "wake", *_FRONTIER, "dead"),
         prefixes={
             "job": RW, "retry": RW, "in_progress": RW, "result": RW, "attempts": W, "waiting": RW, "dead_letter": W,
         },
@@ -99,45 +99,45 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
     ),
     "jobs/renew": ScriptSpec(
         roles=_WORKER,
-        keys={**_LEASED, **FRONTIER},
+        keys=(*_LEASED, *_FRONTIER),
         prefixes={"in_progress": RW, "waiting": RW, "retry": RW},
         allow_oom=True,
     ),
     "jobs/find_aborts": ScriptSpec(
         roles=_WORKER,
-        keys={"abort": RW, "pending": RW, "leases": R},
+        keys=("abort", "pending", "leases"),
         prefixes={"job": R, "in_progress": R},
         allow_oom=True,
     ),
     "jobs/maintain": ScriptSpec(
         roles=_WORKER,
-        keys={**_LEASED, "maintenance_cursor": RW, **FRONTIER},
+        keys=(*_LEASED, "maintenance_cursor", *_FRONTIER),
         prefixes={"job": RW, "waiting": RW},
         allow_oom=True,
     ),
-    "dead_letters/read": ScriptSpec(roles=_OPERATOR, keys={"dead": R}, prefixes={"dead_letter": R}),
-    "dead_letters/purge": ScriptSpec(roles=_OPERATOR, keys={"dead": RW}, prefixes={"dead_letter": W}),
+    "dead_letters/read": ScriptSpec(roles=_OPERATOR, keys=("dead",), prefixes={"dead_letter": R}),
+    "dead_letters/purge": ScriptSpec(roles=_OPERATOR, keys=("dead",), prefixes={"dead_letter": W}),
     "dead_letters/retry": ScriptSpec(
         roles=_OPERATOR,
-        keys={"pending": RW, "dead": RW, "wake": RW, **FRONTIER},
+        keys=("pending", "dead", "wake", *_FRONTIER),
         prefixes={"job": RW, "result": W, "retry": W, "attempts": W, "dead_letter": RW, "waiting": RW},
     ),
     "dead_letters/trim": ScriptSpec(
-        roles=_WORKER, keys={"dead": RW}, prefixes={"dead_letter": W}, allow_oom=True
+        roles=_WORKER, keys=("dead",), prefixes={"dead_letter": W}, allow_oom=True
     ),
     "workers/heartbeat": ScriptSpec(  # the second key is `worker` and the worker's id
-        roles=_WORKER, keys={"workers": W, "worker": W}, allow_oom=True
+        roles=_WORKER, keys=("workers", "worker"), allow_oom=True
     ),
-    "workers/pass_wake": ScriptSpec(roles=_WORKER, keys={"pending": R, "wake": RW}, allow_oom=True),
+    "workers/pass_wake": ScriptSpec(roles=_WORKER, keys=("pending", "wake"), allow_oom=True),
     "cache/put": ScriptSpec(  # the first key is the value's own, below `cache` or `robots`
-        roles=_WORKER, keys={"cache": W, "shared_cache": RW, "shared_cache_sizes": RW}, prefixes={"robots": W}
+        roles=_WORKER, keys=("cache", "shared_cache", "shared_cache_sizes"), prefixes={"robots": W}
     ),
     "hosts/cooldown": ScriptSpec(
-        roles=_WORKER, keys={"pending": RW, "wake": RW, **FRONTIER}, prefixes={"waiting": RW}, allow_oom=True
+        roles=_WORKER, keys=("pending", "wake", *_FRONTIER), prefixes={"waiting": RW}, allow_oom=True
     ),
     "hosts/set_limits": ScriptSpec(
         roles=_OPERATOR,
-        keys={"pending": RW, "wake": RW, **FRONTIER, "limits": RW},
+        keys=("pending", "wake", *_FRONTIER),
         prefixes={"waiting": RW},
     ),
 }  # fmt: skip

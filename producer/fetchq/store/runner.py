@@ -13,6 +13,9 @@ from .scripts import locate_error, script_source
 
 Argument = str | bytes | int
 
+MAX_JOBS_A_CALL: Final = 1000
+"""Lua's `unpack` fails at 8000 values, and a longer script would delay every other command."""
+
 _FLAGS: Final = "#!lua flags=allow-oom\n"
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
 _INCLUDE: Final = re.compile(r"--#include (\w+)")
@@ -70,12 +68,6 @@ def _append(file: str, including: tuple[str, ...], included: set[str], lines: li
         elif text.strip() and not text.lstrip().startswith("--"):
             lines.append(_Line(text, file, number))
     included.add(file)
-
-
-def load_script(redis: Redis, name: str) -> AsyncScript:
-    """The script as a callable. It is sent by its hash, and whole where the server does not know it."""
-    script: Any = redis.register_script(script_source(name))
-    return script  # type: ignore[no-any-return]
 
 
 def _read(name: str) -> str:

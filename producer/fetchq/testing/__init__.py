@@ -5,8 +5,8 @@ fixtures around it.
 """
 
 from .embedded import TestRedis
+from .execution import Call
 from .responses import CannedResponse, UnexpectedJob
-from .run import Call
 from .worker import TestWorker
 
 __all__ = ["Call", "CannedResponse", "TestRedis", "TestWorker", "UnexpectedJob"]

@@ -20,8 +20,9 @@ from fetchq.store.keys import DEFAULT_QUEUE, Keys
 from fetchq.sync.producer import SyncProducer
 
 from .embedded import TestRedis
+from .execution import Call, Function, NamedFunction, Prepared
 from .responses import CannedResponse, CannedResponses, Respond
-from .run import Call, Function, NamedFunction, Prepared, QueueRun
+from .run import QueueRun
 
 
 class TestWorker:

@@ -15,7 +15,7 @@ from harness.chaos.fleet.processes import Acknowledged
 from harness.chaos.fleet.site import CountingSite, Crowd
 from harness.chaos.judge.history import History, read_append_only_file
 from harness.chaos.judge.verdict import NEVER, Verdict, judge, recovery_s
-from harness.chaos.run import Outcome, Strike
+from harness.chaos.outcome import Outcome, Strike
 from harness.chaos.scenarios import ALONE, EVERYSEC, MIXED, Scenario
 from harness.servers.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
 from tests.support.scripted_queue import LEASE_MS, Queue
@@ -130,7 +130,7 @@ async def test_a_result_of_another_job_is_no_result(server: DurableRedis, queue:
 async def test_a_second_run_is_explained_by_a_second_claim_alone(server: DurableRedis, queue: Queue) -> None:
     await queue.add("job0")
     await queue.claim()
-    await queue.forget_in_progress("job0")
+    await queue.expire_in_progress("job0")
     queue.now_ms += LEASE_MS
     assert (await queue.claim(token="w.2")).ids == ["job0"]
     explained = await verdict_on(server, 1, ("w.1", "job0"), ("w.2", "job0"))
@@ -155,7 +155,7 @@ async def test_a_run_whose_lease_had_ended_explains_one_beyond_the_limit(server:
     await queue.add("job0", "job1")
     began_ms = queue.now_ms
     await queue.claim(1)
-    await queue.forget_in_progress("job0")
+    await queue.expire_in_progress("job0")
     queue.now_ms += 2 * LEASE_MS
     await queue.claim(2, token="w.2")
     assert queue.now_ms > began_ms + LEASE_MS
@@ -211,16 +211,18 @@ async def test_history_ends_where_a_power_cut_ended_it() -> None:
         server.remove()
 
 
-async def test_a_loss_is_forgiven_only_where_redis_had_just_acknowledged_it_and_may_forget() -> None:
-    def broken(scenario: Scenario, at_ms: int) -> list[str]:
-        verdict = Verdict(jobs=1, lost=[Acknowledged(0, b"job0", "mark", at_ms)])
-        strike = Strike("restart_redis", 100_000, 101_000)
+async def test_a_loss_is_allowed_only_where_redis_may_forget_and_had_acknowledged_the_job_in_its_window() -> None:
+    def broken(scenario: Scenario, *, sent_ms: int, at_ms: int, forgets_from_ms: int | None = None) -> list[str]:
+        verdict = Verdict(jobs=1, lost=[Acknowledged(0, b"job0", "mark", at_ms, sent_ms)])
+        strike = Strike("restart_redis", 100_000, 101_000, forgets_from_ms)
         return Outcome(scenario, "seed", verdict, [strike], {}, [], [], 1.0, None).broken
 
-    assert broken(EVERYSEC, 99_500) == []
-    assert len(broken(EVERYSEC, 97_000)) == 1
-    assert len(broken(EVERYSEC, 103_000)) == 1
-    assert len(broken(MIXED, 99_500)) == 1
+    assert broken(EVERYSEC, sent_ms=98_400, at_ms=98_500, forgets_from_ms=98_450) == []
+    assert broken(EVERYSEC, sent_ms=100_900, at_ms=109_000) == []
+    assert len(broken(EVERYSEC, sent_ms=98_400, at_ms=98_500)) == 1
+    assert len(broken(EVERYSEC, sent_ms=98_000, at_ms=98_400, forgets_from_ms=98_450)) == 1
+    assert len(broken(EVERYSEC, sent_ms=101_001, at_ms=101_002)) == 1
+    assert len(broken(MIXED, sent_ms=100_000, at_ms=100_000)) == 1
 
 
 async def test_recovery_is_the_first_second_with_nine_tenths_of_the_throughput_before() -> None:

@@ -32,6 +32,7 @@ from fetchq.client.backpressure import Capacity, Ticket
 from fetchq.client.write_policy import WhenFull, WritePolicy
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
+from fetchq.store.session import Session
 from fetchq.sync.producer import SyncFetchJob
 
 URL = "https://example.org/"
@@ -162,7 +163,9 @@ async def test_a_cancelled_wait_is_over_and_says_what_was_taken(redis: Redis) ->
     async with Producer(redis, max_queued=10, when_full="wait", full_timeout_s=None) as producer:
         waiting = asyncio.create_task(producer.enqueue_many([URL] * 12))
         async with asyncio.timeout(PATIENCE_S):
-            while not producer._writer.capacity._waiters:  # ten in the queue may be more than the producer has heard of
+            while (
+                not producer._writer.capacity.line.waiting
+            ):  # ten in the queue may be more than the producer has heard of
                 await asyncio.sleep(0.01)
         assert await redis.zcard("arq:queue") == 10
         waiting.cancel()
@@ -216,7 +219,7 @@ async def test_a_thousand_who_wait_are_one_look_at_a_time_and_come_in_in_their_o
             order.append(number)
 
         waiting = [asyncio.create_task(enqueue(number)) for number in range(1000)]
-        while len(producer._writer.capacity._waiters) < 1000:
+        while len(producer._writer.capacity.line.waiting) < 1000:
             await asyncio.sleep(0.01)
         looks, tries = await _calls(admin, "zcard"), await _calls(admin, "evalsha")
         await asyncio.sleep(1.5)
@@ -237,16 +240,16 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refusals of calls that were under way together come in any order, over as many connections."""
-    room = Capacity(redis, Keys(), WritePolicy(max_queued=2, when_full=WhenFull.WAIT))
+    room = Capacity(Session(redis, Keys()), WritePolicy(max_queued=2, when_full=WhenFull.WAIT))
     looks: asyncio.Queue[int | None] = asyncio.Queue()
-    look = room._look
+    check = room._check
 
     async def look_and_tell() -> int | None:
-        seen = await look()
+        seen = await check()
         looks.put_nowait(seen)
         return seen
 
-    monkeypatch.setattr(room, "_look", look_and_tell)
+    monkeypatch.setattr(room, "_check", look_and_tell)
     await redis.zadd("arq:queue", {"a": 1, "b": 2})
     turns = [room.new_ticket() for _ in range(6)]
     let_in: asyncio.Queue[Ticket] = asyncio.Queue()
@@ -275,7 +278,7 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
 
 @pytest.mark.asyncio
 async def test_whoever_comes_later_waits_while_all_the_room_is_promised(redis: Redis) -> None:
-    room = Capacity(redis, Keys(), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
+    room = Capacity(Session(redis, Keys()), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
     await redis.zadd("arq:queue", {"a": 1, "b": 2, "c": 3})
     first, second, third = (room.new_ticket() for _ in range(3))
     async with asyncio.timeout(PATIENCE_S):
@@ -309,7 +312,7 @@ async def test_a_job_that_waits_to_be_durable_takes_its_room_once(own_redis_serv
         await admin.zadd("arq:queue", {"a": 1, "b": 2})
         waiting = [asyncio.create_task(producer.enqueue(URL)) for _ in range(2)]
         async with asyncio.timeout(PATIENCE_S):
-            while len(producer._writer.capacity._waiters) < 2:
+            while len(producer._writer.capacity.line.waiting) < 2:
                 await asyncio.sleep(0.01)
             for of_theirs in (1, 2):
                 await _drain(admin, 1)
@@ -402,7 +405,7 @@ async def test_who_may_wait_outlasts_a_redis_without_memory(
         enqueueing = asyncio.create_task(producer.enqueue_many([request] * 30))
         jobs: list[Job] | None = None
         async with asyncio.timeout(PATIENCE_S):
-            while producer._writer.capacity._short is None:
+            while producer._writer.capacity._memory_short is None:
                 await asyncio.sleep(0.01)
             assert not enqueueing.done()
             while not enqueueing.done():

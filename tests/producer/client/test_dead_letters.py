@@ -67,7 +67,7 @@ def die(queue: Queue, producer: Producer) -> Die:
             said |= {"s": False, "r": raised, "f": "work"}
         claim = await queue.claim(1000, token="w.1")
         assert job_id in claim.ids
-        assert await queue.bury(job_id, said=said) == ([], [], b"")
+        assert await queue.finish_with_dead_letter(job_id, fields=said) == ([], [], b"")
         return job_id
 
     return die
@@ -302,7 +302,7 @@ async def test_what_dies_again_while_all_are_retried_is_left(producer: Producer,
     queue.now_ms += 3_600_000
     again = (await queue.claim(5, token="w.9")).ids
     for job_id in again:
-        await queue.bury(job_id, "w.9")
+        await queue.finish_with_dead_letter(job_id, "w.9")
     assert [first, *[counts async for counts in batches]] == [{RetryOutcome.RETRIED: 1000}, {RetryOutcome.RETRIED: 500}]
     assert await producer.dead_letters.count() == 5
 
@@ -344,7 +344,7 @@ async def test_a_letter_whose_coroutine_was_no_fetch_says_what_it_left(producer:
     for job_id, value in {"text": "gave up", "map": {"rows": 3}}.items():
         await queue.add(job_id)
         await queue.claim()
-        await queue.bury(job_id, said={"f": "work", "t": 2, "s": True, "r": value})
+        await queue.finish_with_dead_letter(job_id, fields={"f": "work", "t": 2, "s": True, "r": value})
     letters = {letter.id: letter async for letter in producer.dead_letters.list()}
     assert {job_id: one.error for job_id, one in letters.items()} == {"text": "gave up", "map": '{"rows":3}'}
     assert {one.status for one in letters.values()} == {FetchStatus.INTERNAL_ERROR}
@@ -359,7 +359,7 @@ async def test_the_bytes_on_the_contracts_page_are_what_the_commit_writes_and_th
     said["r"] = msgspec.convert(said["r"], FetchResult)
     await _put(producer, "a", payload)
     await queue.claim()
-    await queue.bury("a", said=said)
+    await queue.finish_with_dead_letter("a", fields=said)
     assert await queue.redis.get(producer.keys.dead_letter + "a") == data
     letter = await producer.dead_letters.get("a")
     assert (letter.status, letter.error, letter.tries) == (FetchStatus.TIMEOUT, "no answer within 30 s", 3)
@@ -374,7 +374,7 @@ async def _put(producer: Producer, job_id: str, payload: bytes) -> str:
 
 async def _bury_many(producer: Producer, queue: Queue, count: int, *, spread_ms: int = 1, host: str = "") -> list[str]:
     ids: list[str] = []
-    queue.letter_max = 10_000  # hosts of their own, lest they wait for each other when they are retried
+    queue.max_dead_letters = 10_000  # hosts of their own, lest they wait for each other when they are retried
     seconds, micros = await queue.redis.time()
     start_ms = seconds * 1000 + micros // 1000 - 60_000
     for start in range(0, count, 500):

@@ -167,6 +167,56 @@ async def test_a_cancelled_enqueue_many_leaves_no_task(producer: Producer) -> No
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+class SlowScripts(Redis):
+    """A client that reports when a script has been answered, and returns the reply when `gate` opens."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(connection_pool=redis.connection_pool)
+        self.gate = asyncio.Event()
+        self.replied = asyncio.Event()
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        reply = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py 5
+        if args[0] in ("EVALSHA", "EVAL"):
+            self.replied.set()
+            await self.gate.wait()
+        return reply
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("steps", [0, 1, 2, 5, 20])
+async def test_a_cancelled_enqueue_many_reports_the_jobs_of_the_batch_under_way(redis: Redis, steps: int) -> None:
+    slow = SlowScripts(redis)
+    async with Producer(slow) as producer:
+        work = asyncio.create_task(producer.enqueue_many([URL] * 10))
+        async with asyncio.timeout(10):
+            await slow.replied.wait()
+        work.cancel()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        slow.gate.set()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await work
+        assert len(cancelled.value.enqueued) == await redis.zcard("arq:queue") == 10  # type: ignore[attr-defined]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+async def test_a_second_cancellation_ends_the_wait_for_the_batch_under_way(redis: Redis) -> None:
+    slow = SlowScripts(redis)
+    async with Producer(slow) as producer:
+        work = asyncio.create_task(producer.enqueue_many([URL] * 10))
+        async with asyncio.timeout(10):
+            await slow.replied.wait()
+        for _ in range(2):
+            work.cancel()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(0.5):
+            with pytest.raises(asyncio.CancelledError):
+                await work
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 @pytest.mark.asyncio
 async def test_what_is_no_iterable_is_refused(producer: Producer) -> None:
     with pytest.raises(InvalidRequest, match="not NoneType"):

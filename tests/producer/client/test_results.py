@@ -52,7 +52,7 @@ async def test_a_waiter_wakes_when_the_commit_lands_long_before_the_slow_check(
 
 @pytest.mark.asyncio
 async def test_a_lost_push_is_found_by_the_slow_check(redis: Redis, producer: Producer, finish: Finish) -> None:
-    producer.results._check_s = 0.1
+    producer.results.waits.check_s = 0.1
     job = await producer.enqueue(URL)
     waiter = asyncio.create_task(job.result(timeout_s=10))
     await _subscribed(producer.results)
@@ -141,10 +141,10 @@ async def test_a_wait_that_ends_while_redis_is_away_says_so(own_redis_server: Re
 async def test_a_fault_of_the_waiting_itself_reaches_those_who_wait(
     producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def break_down() -> None:
+    async def break_down(job_ids: list[str]) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(producer.results, "_check", break_down)
+    monkeypatch.setattr(producer.results, "_read", break_down)
     with pytest.raises(FetchqError, match="ZeroDivisionError"):
         await producer.job("a").result(timeout_s=30)
 
@@ -153,6 +153,25 @@ async def test_a_fault_of_the_waiting_itself_reaches_those_who_wait(
 async def test_an_unknown_job_is_not_waited_for(producer: Producer) -> None:
     with pytest.raises(JobNotFound, match="nobody"):
         await producer.job("nobody").result(timeout_s=10)
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_job_is_not_found_even_by_a_wait_too_short_for_a_check(
+    producer: Producer, finish: Finish
+) -> None:
+    with pytest.raises(JobNotFound, match="nobody"):
+        await producer.job("nobody").result(timeout_s=0.000_001)
+    with pytest.raises(JobNotFound, match="nobody"):
+        [_ async for _ in producer.as_completed([producer.job("nobody")], timeout_s=0.000_001)]
+    job, unfinished = await producer.enqueue_many([URL] * 2)
+    await finish(job.id)
+    assert (await job.result(timeout_s=0.000_001)).ok
+    seen = []
+    with pytest.raises(ResultTimeout, match="1 of 2 jobs had no result after"):
+        async for result in producer.as_completed([unfinished, job], timeout_s=0.000_001):
+            seen.append(result.id)
+    assert seen == [job.id]
+    assert not producer.results._futures
 
 
 @pytest.mark.asyncio
@@ -255,7 +274,7 @@ async def test_closing_ends_a_wait_whatever_it_is_just_doing(redis_server: Redis
 async def test_the_task_and_the_connection_go_when_nobody_waits_and_come_back(
     producer: Producer, finish: Finish
 ) -> None:
-    producer.results._check_s = 0.05
+    producer.results.waits.check_s = 0.05
     for _ in range(2):
         job = await producer.enqueue(URL)
         await finish(job.id)
@@ -313,7 +332,7 @@ async def test_waiters_survive_a_broken_connection_and_a_short_outage(own_redis_
 async def test_a_redis_that_stays_away_ends_the_wait_with_a_clear_error(own_redis_server: RedisServer) -> None:
     server = own_redis_server
     async with Producer.from_url(server.url) as producer:
-        producer.results._outage_s = 0.3
+        producer.results.waits.outage_s = 0.3
         job = await producer.enqueue(URL)
         waiter = asyncio.create_task(job.result())
         await _subscribed(producer.results)
@@ -359,13 +378,13 @@ async def test_a_push_that_comes_while_a_look_is_under_way_is_not_lost(
     await waiter
 
     heard = asyncio.Event()
-    heed = results._on_message
+    handle = results._on_message
 
-    def heed_and_tell(message: dict[str, Any]) -> None:
-        heed(message)
+    def handle_and_report(message: dict[str, Any]) -> None:
+        handle(message)
         heard.set()
 
-    monkeypatch.setattr(results, "_on_message", heed_and_tell)
+    monkeypatch.setattr(results, "_on_message", handle_and_report)
     slow.gate.clear()
     slow.replied.clear()
     waiter = asyncio.create_task(results.wait(second.id))
@@ -381,7 +400,7 @@ async def test_a_push_that_comes_while_a_look_is_under_way_is_not_lost(
 async def _subscribed(results: ResultWaiter) -> None:
     """Returns when the waiters' channel is confirmed and everyone has been looked at once."""
     async with asyncio.timeout(10):
-        while not results._confirmed or results._wanted:
+        while not results.waits.confirmed or results.waits.unchecked:
             await asyncio.sleep(0.005)
 
 

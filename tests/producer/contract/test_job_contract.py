@@ -1,4 +1,4 @@
-"""docs/job-contract.md says what the code does: its bytes, its fields, its defaults, its outcomes."""
+"""docs/job-contract.md agrees with the code: bytes, fields, defaults and outcomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq.contract import wire
 
 PAGE = Path(__file__).parents[3] / "docs" / "job-contract.md"
-EXAMPLES = re.findall(r"```hex (\w+)\n(.*?)```\n```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+EXAMPLES = re.findall(r"```hex ([\w-]+)\n(.*?)```\n```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def _plain(value: Any) -> Any:
@@ -34,18 +34,18 @@ def _plain(value: Any) -> Any:
             return value
 
 
-def test_the_page_has_its_examples() -> None:
-    assert [kind for kind, _, _ in EXAMPLES] == ["job", "job", "result", "result", "letter"]
+def test_the_page_has_five_examples() -> None:
+    assert [kind for kind, _, _ in EXAMPLES] == ["job", "job", "result", "result", "dead-letter"]
 
 
 @pytest.mark.parametrize(("kind", "dump", "said"), EXAMPLES)
-def test_the_bytes_on_the_page_are_what_the_page_says(kind: str, dump: str, said: str) -> None:
+def test_the_bytes_of_an_example_are_those_of_its_json(kind: str, dump: str, said: str) -> None:
     assert _plain(msgspec.msgpack.decode(bytes.fromhex(dump))) == json.loads(said)
 
 
-# A letter is written by the engine's commit: see test_dead.py.
-@pytest.mark.parametrize(("kind", "dump", "said"), [example for example in EXAMPLES if example[0] != "letter"])
-def test_the_bytes_on_the_page_are_what_the_code_writes(kind: str, dump: str, said: str) -> None:
+# The commit script writes dead letters: see tests/worker/engine/run/test_dead_letters.py.
+@pytest.mark.parametrize(("kind", "dump", "said"), [example for example in EXAMPLES if example[0] != "dead-letter"])
+def test_the_code_writes_the_bytes_of_the_examples(kind: str, dump: str, said: str) -> None:
     data = bytes.fromhex(dump)
     if kind == "job":
         job = wire.deserialize(data)
@@ -69,7 +69,7 @@ def _table(heading: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("heading", "struct"), [("request", FetchRequest), ("retry", RetryPolicy), ("result", FetchResult)]
 )
-def test_the_tables_name_every_field_with_its_default(heading: str, struct: type[msgspec.Struct]) -> None:
+def test_the_tables_list_every_field_with_its_default(heading: str, struct: type[msgspec.Struct]) -> None:
     table = _table(heading)
     fields = {field.name: field for field in msgspec.structs.fields(struct)}
     assert list(table) == list(fields)
@@ -80,7 +80,7 @@ def test_the_tables_name_every_field_with_its_default(heading: str, struct: type
             assert f"`{json.dumps(field.default)}`" in table[name], name
 
 
-def test_the_table_of_outcomes_is_the_closed_set() -> None:
+def test_the_table_of_outcomes_lists_the_closed_set() -> None:
     table = _table("status")
     assert list(table) == [str(status) for status in FetchStatus]
     for status in FetchStatus:

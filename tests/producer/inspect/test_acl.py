@@ -7,7 +7,6 @@ import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,10 +35,10 @@ from fetchq import (
 from fetchq.client.write_policy import Durability
 from fetchq.contract import wire
 from fetchq.errors import DurabilityRefused, NotDurable
-from fetchq.inspect.acl import RIGHTS, Role, acl_rule, script_commands
+from fetchq.inspect.acl import RIGHTS, acl_rule, channel_names, key_access, script_commands
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
-from fetchq.store.scripts import script_names
+from fetchq.store.registry import Role
 from fetchq_worker.cli.actions.queue import check_worker, show_queue_state
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
@@ -48,8 +47,8 @@ from fetchq_worker.settings import Settings
 
 NAMED_DANGEROUS = {"info"}
 """Commands in Redis's category of dangerous ones that a rule may hold; its module says why for each."""
-SENT_ELSEWHERE = {"script|load", "unlink"}
-"""The first only where the server does not know a script, which another user may have taught it; the second by
+SENT_ELSEWHERE = {"eval", "unlink"}
+"""EVAL is sent where the server does not know a script, which another user may have taught it; UNLINK by
 `fetchq fetch --redis`, in the next test."""
 
 
@@ -196,7 +195,7 @@ async def test_with_these_rights_a_producer_and_a_worker_do_all_that_they_do_and
             await ending.async_run()
             await ending.close()
     assert refusals(admin) == []
-    assert "redis.away" not in caplog.text
+    assert "redis.unavailable" not in caplog.text
     for role, rights in RIGHTS.items():
         allowed = rights.commands | script_commands(role)
         assert sent[role] - {"auth"} <= allowed
@@ -343,15 +342,16 @@ def test_the_printed_commands_are_lines_for_redis_cli(redis_server: RedisServer,
             admin.acl_deluser(user)
 
 
-def test_every_key_name_is_a_workers_to_use_but_channels() -> None:
+def test_every_key_and_channel_is_some_roles() -> None:
     names = {
         name
         for name, value in vars(Keys).items()
         if isinstance(value, property) and isinstance(getattr(Keys(), name), str)
     }
-    worker = RIGHTS[Role.WORKER]
-    assert worker.keys.keys() | set(worker.channels) == names
-    assert not worker.keys.keys() & set(worker.channels)
+    granted = {name for role in Role for name in key_access(role)}
+    channels = {name for role in Role for name in channel_names(role)}
+    assert granted | channels | {"durability_marker"} == names  # the marker: of producers that ask for durability
+    assert not granted & channels
 
 
 @pytest.mark.asyncio
@@ -369,10 +369,3 @@ async def test_a_producer_of_replicated_writes_may_ask_about_them_and_another_ma
         with pytest.raises(NotDurable, match="0 of 1 replicas"):
             await producer.enqueue("https://example.org/")
     assert refusals(admin) == []
-
-
-def test_every_script_is_one_of_a_roles() -> None:
-    patterns = [pattern for rights in RIGHTS.values() for pattern in rights.scripts]
-    assert {name for name in script_names() if any(fnmatchcase(name, pattern) for pattern in patterns)} == set(
-        script_names()
-    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.frontier_state import FrontierState, Record
+from tests.support.frontier_state import FrontierState
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
+from fetchq.store.records import HostRecord
 from fetchq.store.scores import read_score
 from fetchq.store.scripts import script_source
 from fetchq_worker.engine.queue.admission import WILL_NOT_RUN
@@ -88,7 +89,7 @@ async def test_a_dead_workers_slot_is_free_when_its_lease_ends(queue: Queue) -> 
     await _enqueue(queue, "first", "second")
     assert await _claim_and_admit(queue) == ["first"]
     queue.now_ms += LEASE_MS
-    await queue.forget_in_progress("first")
+    await queue.expire_in_progress("first")
     assert await _claim_and_admit(queue, token="w.2") == ["first"]
     assert await queue.finish("first", "w.2") == ([], [], b"")
     assert await _claim_and_admit(queue, token="w.3") == ["second"]
@@ -248,7 +249,7 @@ async def test_a_key_that_requests_name_comes_under_no_limit_of_a_domain(queue: 
 async def test_a_key_that_cools_off_starts_nothing_until_its_time_and_then_one_at_a_time(queue: Queue) -> None:
     await _enqueue(queue, *_ids(20))
     started = await _claim_and_admit(queue)
-    assert await queue.cool(KEY, 5000) == 5000
+    assert await queue.start_cooldown(KEY, 5000) == 5000
     await queue.finish(started[0])
     assert await _claim_and_admit(queue, token="w.2") == []
     queue.now_ms += 4999
@@ -266,7 +267,7 @@ async def test_a_key_that_cools_off_starts_nothing_until_its_time_and_then_one_a
 async def test_a_job_that_is_claimed_while_its_key_begins_to_cool_off_is_parked(queue: Queue) -> None:
     await _enqueue(queue, "job")
     assert (await queue.claim()).ids == ["job"]
-    await queue.cool(KEY, 5000)
+    await queue.start_cooldown(KEY, 5000)
     assert await queue.admit(("job", "w.1", KEY)) == ["job"]
     assert await queue.tries("job") == 0
 
@@ -275,8 +276,10 @@ async def test_a_job_that_is_claimed_while_its_key_begins_to_cool_off_is_parked(
 async def test_a_key_that_asks_again_without_a_success_cools_off_twice_as_long_up_to_the_most(queue: Queue) -> None:
     lasted = []
     for _ in range(6):
-        lasted.append(await queue.cool(KEY, first_ms=1000, most_ms=10_000))
-        assert await queue.cool(KEY, first_ms=1000, most_ms=10_000) <= lasted[-1] * 1.5, "that was no further strike"
+        lasted.append(await queue.start_cooldown(KEY, first_ms=1000, most_ms=10_000))
+        assert await queue.start_cooldown(KEY, first_ms=1000, most_ms=10_000) <= lasted[-1] * 1.5, (
+            "that was no further strike"
+        )
         queue.now_ms += 20_000
     assert all(0.8 * 1000 * 2**n <= ms <= 1.2 * 1000 * 2**n for n, ms in enumerate(lasted[:3]))
     assert lasted[4:] == [10_000, 10_000]
@@ -324,7 +327,7 @@ async def test_a_job_under_a_key_of_its_own_heeds_its_host_without_counting_for_
         await _enqueue(queue, f"job{number}", key=f"key:{number}")
     assert (await queue.claim(1)).ids == ["job0"]
     assert await queue.admit(("job0", "w.1", "key:0", "", KEY)) == []
-    await queue.cool(KEY, 5000)
+    await queue.start_cooldown(KEY, 5000)
     assert (await queue.claim(token="w.2")).ids == ["job1", "job2"]
     refused = await queue.admit(("job1", "w.2", "key:1", "", KEY), ("job2", "w.2", "key:2", "", KEY))
     assert refused == ["job1", "job2"]
@@ -455,7 +458,7 @@ async def test_a_rate_that_is_raised_does_not_hold_back_what_the_old_one_would_h
     assert await _claim_and_admit(queue, token="w.2") == _ids(3)[1:2]
 
 
-async def _records(queue: Queue) -> dict[str, Record]:
+async def _records(queue: Queue) -> dict[str, HostRecord]:
     return (await FrontierState.read(queue.redis, queue.keys)).records
 
 
@@ -477,8 +480,8 @@ async def test_a_job_that_will_not_be_run_leaves_its_place_to_the_next(queue: Qu
     assert (await queue.claim(token="w.3")).ids == ["over"]
     assert await queue.admit(("over", "w.3", KEY, WILL_NOT_RUN)) == []
     assert queue.deadline_passed == ["over"]
-    record = (await _records(queue)).get(KEY, Record())
-    assert (record.standing, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
+    record = (await _records(queue)).get(KEY, HostRecord())
+    assert (record.ready, record.waiting) == (0, 0 if comes_up_by == "its turn" else 1)
 
 
 @pytest.mark.asyncio
@@ -487,7 +490,7 @@ async def test_a_run_that_ends_after_its_lease_leaves_no_job_counted_as_standing
     assert await _claim_and_admit(queue) == ["late"]
     queue.now_ms += LEASE_MS
     await queue.claim(only=["nothing"])
-    assert (await _records(queue))[KEY].standing == 1
+    assert (await _records(queue))[KEY].ready == 1
     await queue.finish("late")
     assert await _records(queue) == {}
 
@@ -499,7 +502,7 @@ async def test_a_job_given_back_after_its_lease_is_counted_as_standing_once(queu
     queue.now_ms += LEASE_MS
     await queue.claim(only=["nothing"])
     await queue.return_claims("w.1")
-    assert (await _records(queue))[KEY].standing == 1
+    assert (await _records(queue))[KEY].ready == 1
 
 
 @pytest.mark.asyncio
@@ -516,7 +519,7 @@ async def test_jobs_whose_waiting_queue_was_deleted_come_back(queue: Queue) -> N
         assert await _claim_and_admit(queue, token=f"w.{number + 1}") == [_ids(4)[number]]
         await queue.finish(_ids(4)[number], f"w.{number + 1}")
     await queue.maintain()
-    assert not (await FrontierState.read(queue.redis, queue.keys)).misses_jobs
+    assert not (await FrontierState.read(queue.redis, queue.keys)).jobs_were_lost
 
 
 @pytest.mark.asyncio
@@ -539,7 +542,7 @@ async def test_jobs_come_back_though_somebody_deleted_the_records(queue: Queue, 
 async def test_a_host_whose_jobs_others_have_taken_is_forgotten(queue: Queue) -> None:
     await _enqueue(queue, "taken")
     await queue.redis.zrem(queue.keys.pending, "taken")
-    assert (await _records(queue))[KEY].standing == 1
+    assert (await _records(queue))[KEY].ready == 1
     await queue.maintain()
     assert await _records(queue) == {}
 
@@ -549,7 +552,7 @@ async def test_who_starts_a_job_is_told_when_the_next_of_that_host_may_start(que
     await _limit(queue, "c=100 r=50000")
     await _enqueue(queue, *_ids(3))
     assert await _claim_and_admit(queue) == _ids(1)
-    assert 45 < queue.turn_ms <= 55
+    assert 45 < queue.next_due_ms <= 55
 
 
 @pytest.mark.asyncio
@@ -557,7 +560,7 @@ async def test_who_ends_a_job_is_told_when_the_next_of_that_host_may_start(queue
     await _limit(queue, "c=1 r=50000")
     await _enqueue(queue, *_ids(3))
     assert await _claim_and_admit(queue) == _ids(1)
-    assert queue.turn_ms == -1
+    assert queue.next_due_ms == -1
     *_, turn_ms = await queue.commit_whole((_ids(1)[0], "w.1", "finish", 1000))
     assert 45 < turn_ms <= 55
 
@@ -612,7 +615,7 @@ async def test_a_key_with_room_for_all_lets_its_waiting_jobs_go_some_thousands_a
     for start in range(0, 5000, 500):
         await queue.enqueue(*[(f"job{number}", "", KEY, "") for number in range(start, start + 500)])
     await queue.set_limits(KEY, "set", "c=100000 p=0", KEY)
-    assert 2000 <= (await FrontierState.read(queue.redis, queue.keys)).record(KEY).standing <= 2500
+    assert 2000 <= (await FrontierState.read(queue.redis, queue.keys)).record(KEY).ready <= 2500
     claimed: set[str] = set()
     for number in range(6):
         claimed |= set((await queue.claim(1000, token=f"w.{number}")).ids)

@@ -130,7 +130,7 @@ class FrontierMachine(RuleBasedStateMachine):
         ended = {run.id for run in self.runs.values() if run.lease_end_ms <= self.now_ms}
         held = {run.id for run in self.runs.values() if run.lease_end_ms > self.now_ms}
         if ended - held:
-            self.wait(self.queue.forget_in_progress(*(ended - held)))
+            self.wait(self.queue.expire_in_progress(*(ended - held)))
 
     @precondition(lambda self: self.told_to_wait_ms > 0)
     @rule()
@@ -244,10 +244,10 @@ class FrontierMachine(RuleBasedStateMachine):
     def _check_start(self, run: Run, before: FrontierState) -> None:
         limits, record = before.limits_of(run.key), before.record(run.key)
         assert not limits.paused, "a start while its key is paused"
-        assert record.cools_until_ms <= self.now_ms, "a start while its key cools off"
+        assert record.cooldown_until_ms <= self.now_ms, "a start while its key cools off"
         others = [other for other in self.runs.values() if other.key == run.key and not other.bypasses]
         at_once = sum(other.lease_end_ms > self.now_ms for other in others)
-        assert at_once < (1 if record.strikes else limits.concurrency), "too many at a time"
+        assert at_once < (1 if record.consecutive_throttles else limits.concurrency), "too many at a time"
         self.starts[run.key].at_ms.append(self.now_ms)
         self.starts[run.key].check(limits)
 
@@ -332,7 +332,7 @@ class FrontierMachine(RuleBasedStateMachine):
     @invariant()
     def whoever_waits_will_be_looked_at(self) -> None:
         if self.jobs:
-            self._state().check_that_whoever_waits_is_looked_at()
+            self._state().check_waiting_keys_become_due()
 
     @precondition(lambda self: self.jobs)
     @rule()
@@ -346,7 +346,7 @@ class FrontierMachine(RuleBasedStateMachine):
                 break
             self._admit(token, ids)
         reserved = {run.key for run in self.runs.values() if run.bypasses and not run.heard}
-        self._state().check_that_nobody_waits_in_vain(self.now_ms, reserved)
+        self._state().check_free_slots_are_used(self.now_ms, reserved)
 
     def run_all_that_is_left(self) -> None:
         """Whatever has happened: when all is quiet again, each job is run and finished, and nothing is left behind."""

@@ -75,7 +75,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.now_ms = self.queue.now_ms = before + ms
         gone = [job.id for job in self.model.waiting if not job.is_marked(before + ms)]
         if gone:
-            self.wait(self.queue.forget_in_progress(*gone))
+            self.wait(self.queue.expire_in_progress(*gone))
 
     # Producers
 
@@ -125,7 +125,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def give_back_what_was_never_heard_of(self) -> None:
         token = self.unacknowledged.pop()
-        assert self.wait(self.queue.return_claims(token)) == self.model.give_back_unheard(token)
+        assert self.wait(self.queue.return_claims(token)) == self.model.return_claims(token)
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
@@ -152,7 +152,7 @@ class QueueMachine(RuleBasedStateMachine):
         """A retry, or a release."""
         job_id, token = data.draw(st.sampled_from(self.runs))
         self.runs.remove((job_id, token))
-        accepted = self.model.give_back(job_id, token, counted=counted, defer_ms=defer_ms)
+        accepted = self.model.requeue(job_id, token, counted=counted, defer_ms=defer_ms)
         action = "retry" if counted else "requeue"
         lost, refused, _ = self.wait(self.queue.commit((job_id, token, action, "" if defer_ms is None else defer_ms)))
         assert (lost, refused) == ([] if accepted else [job_id.encode()], [])

@@ -77,7 +77,7 @@ async def _nothing_is_left(queue: Queue) -> bool:
 async def test_jobs_go_oldest_first_lanes_apart_however_they_came(queue: Queue, ms_apart: int) -> None:
     moments = await _fill(queue, 60, ms_apart=ms_apart)
     state = await _state(queue)
-    assert state.parts[KEY] >= 5
+    assert state.chunks[KEY] >= 5
     started = await _start_one_by_one(queue, 60)
     assert [moments[job_id] for job_id in started] == sorted(moments.values())
     assert await _nothing_is_left(queue)
@@ -90,7 +90,7 @@ async def test_what_became_due_in_one_ms_and_is_too_much_for_its_places_still_go
     first = await _fill(queue, 30, ms_apart=0, lanes="")
     queue.now_ms += 1
     later = await _fill(queue, 10, ms_apart=0, lanes="")
-    assert (await _state(queue)).parts[KEY] > 4
+    assert (await _state(queue)).chunks[KEY] > 4
     started = await _start_one_by_one(queue, 40)
     assert set(started[:30]) == first.keys()
     assert set(started[30:]) == later.keys()
@@ -181,6 +181,6 @@ async def test_redis_keeps_each_part_in_one_piece(real_redis: ArqRedis) -> None:
         queue.now_ms += 1
     state = await FrontierState.read(queue.redis, queue.keys)
     assert len(state.waiting[KEY]) == 2500
-    assert state.parts[KEY] <= 60
+    assert state.chunks[KEY] <= 60
     names = [name.decode() for name in await queue.redis.keys(queue.keys.waiting + "*") if b"#a" not in name]
     assert {await queue.redis.object("ENCODING", name) for name in names} == {b"listpack"}

@@ -121,6 +121,21 @@ async def test_a_function_makes_the_response(worker: TestWorker, producer: Produ
 
 
 @pytest.mark.asyncio
+async def test_an_exception_of_a_function_that_makes_responses_fails_the_test(
+    worker: TestWorker, producer: Producer
+) -> None:
+    def check(request: FetchRequest) -> CannedResponse:
+        assert request.method == "POST", "only POST is expected"
+        return CannedResponse()
+
+    worker.respond(URL, check)
+    job = await producer.enqueue(URL)
+    with pytest.raises(AssertionError, match="only POST is expected"):
+        await worker.run()
+    assert (await job.result(timeout_s=0)).status is FetchStatus.INTERNAL_ERROR
+
+
+@pytest.mark.asyncio
 async def test_a_failed_attempt_is_retried_at_once_as_the_request_says(worker: TestWorker, producer: Producer) -> None:
     worker.respond(URL, http_status=503, times=1)
     worker.respond(URL, status="TIMEOUT", times=1)
@@ -271,24 +286,28 @@ async def test_functions_run_with_their_context_and_arguments(producer: Producer
     async def returns_nonsense(ctx: dict[str, Any]) -> object:
         return object()
 
+    async def returns_too_much(ctx: dict[str, Any]) -> int:
+        return 1 << 65
+
     worker.ctx["greeting"] = "hello"
     worker.add_function(greet, name="greet")
     worker.add_function(func(fails, name="fails"))
     worker.add_function(returns_nonsense, name="nonsense")
+    worker.add_function(returns_too_much, name="too_much")
     job = await producer.enqueue_job("greet", "world", loud=True)
     failed = await producer.enqueue_job("fails")
     nonsense = await producer.enqueue_job("nonsense")
+    too_much = await producer.enqueue_job("too_much")
 
-    assert await worker.run() == 3
+    assert await worker.run() == 4
 
-    assert job is not None
-    assert failed is not None
-    assert nonsense is not None
     assert await job.value(timeout_s=0) == "hello, world!"
     with pytest.raises(JobFailed, match="ValueError: no"):
         await failed.value(timeout_s=0)
     with pytest.raises(JobFailed, match="cannot be encoded"):
         await nonsense.value(timeout_s=0)
+    with pytest.raises(JobFailed, match="OverflowError"):
+        await too_much.value(timeout_s=0)
     calls = {call.function: call for call in worker.calls}
     assert (calls["greet"].args, calls["greet"].kwargs, calls["greet"].value) == (
         ("world",),
@@ -307,7 +326,6 @@ async def test_a_function_can_ask_for_a_retry(worker: TestWorker, producer: Prod
 
     worker.add_function(flaky, name="flaky")
     job = await producer.enqueue_job("flaky")
-    assert job is not None
     assert await worker.run() == 0, "the second retry is a minute away"
     worker.advance(61)
     assert await worker.run() == 1
@@ -317,7 +335,6 @@ async def test_a_function_can_ask_for_a_retry(worker: TestWorker, producer: Prod
 @pytest.mark.asyncio
 async def test_a_function_that_is_not_there_is_unexpected(worker: TestWorker, producer: Producer) -> None:
     job = await producer.enqueue_job("nobody")
-    assert job is not None
     with pytest.raises(UnexpectedJob, match=r"no function 'nobody' for job .*\. Functions of the test worker: none"):
         await worker.run()
     with pytest.raises(JobFailed, match="not found"):
@@ -349,7 +366,6 @@ async def test_in_the_background_code_can_wait_for_its_results(worker: TestWorke
     async with worker:
         assert (await (await producer.enqueue(URL)).result(timeout_s=20)).data == 5
         job = await producer.enqueue_job("through", URL)
-        assert job is not None
         assert await job.value(timeout_s=20) == 5
         deferred = await producer.enqueue(URL, delay_s=100)
         worker.advance(101)

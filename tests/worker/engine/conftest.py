@@ -1,4 +1,4 @@
-"""What the engine's tests share: a queue on the embedded or on a real Redis, and workers that are closed at the end."""
+"""Fixtures: a queue on the embedded and on a real Redis, and workers that are closed at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NewClient = Callable[[], ArqRedis]
 
 @pytest_asyncio.fixture(params=["embedded", "real"])
 async def new_client(request: pytest.FixtureRequest) -> AsyncIterator[NewClient]:
-    """Makes clients of an empty Redis: first of the embedded one, then of a real one."""
+    """Makes clients of an empty Redis: the embedded one in the first run of a test, a real one in the second."""
     if request.param == "embedded":
         connect_once: NewClient = request.getfixturevalue("embedded").client
     else:
@@ -68,7 +68,7 @@ async def embedded_redis(embedded: EmbeddedRedis) -> AsyncIterator[ArqRedis]:
 
 @pytest_asyncio.fixture
 async def queue(redis: ArqRedis) -> Queue:
-    """The engine's scripts on that Redis, under a clock that the test holds."""
+    """The scripts on that Redis, with a clock that the test sets."""
     return Queue(redis)
 
 
@@ -98,7 +98,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     read = scripts._read
     constants = {
         "include/host_queue_insert": ("local CHUNK_SIZE", MOST_IN_A_PART),
-        "include/host_queue_place": ("host_queue.PLACES_PER_MS", PLACES_IN_A_MS),
+        "include/host_queue": ("local PLACES_PER_MS", PLACES_IN_A_MS),
     }
 
     def read_with_small_parts(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What stock arq gets wrong, each with a test that it would fail."""
+"""Known faults of stock arq: it fails each of these tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .conftest import MakeWorker
 pytestmark = pytest.mark.asyncio
 
 NEVER_S = 60.0
-"""A poll that will not come during a test: what happens, happens by a wake."""
+"""A poll interval longer than any test, so that only wake tokens start jobs."""
 
 
 async def test_an_idle_worker_starts_a_job_at_once_and_not_after_half_a_second(
@@ -53,7 +53,7 @@ async def test_an_idle_worker_starts_a_job_at_once_and_not_after_half_a_second(
     assert sorted(delays)[10] < 0.05
 
 
-async def test_a_poll_is_no_cap_on_throughput(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_throughput_is_not_bound_to_the_poll(redis: ArqRedis, make_worker: MakeWorker) -> None:
     done = 0
     all_done = asyncio.Event()
 
@@ -94,7 +94,7 @@ async def test_a_dead_workers_job_runs_again_when_its_lease_ends(redis: ArqRedis
     assert tries == [1, 2]
 
 
-async def test_a_worker_outlives_a_redis_that_goes_away_and_comes_back(own_redis_server: RedisServer) -> None:
+async def test_a_worker_survives_a_restart_of_redis(own_redis_server: RedisServer) -> None:
     ran: asyncio.Queue[str] = asyncio.Queue()
 
     async def work(ctx: Any) -> None:
@@ -119,7 +119,7 @@ async def test_a_worker_outlives_a_redis_that_goes_away_and_comes_back(own_redis
                 pass  # one that ran before may come again: this Redis forgets everything when it stops
 
 
-async def test_running_jobs_do_not_keep_another_worker_from_those_behind_them(
+async def test_running_jobs_do_not_block_the_jobs_behind_them_for_other_workers(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     release, last_ran = asyncio.Event(), asyncio.Event()
@@ -143,7 +143,7 @@ async def test_running_jobs_do_not_keep_another_worker_from_those_behind_them(
         release.set()
 
 
-async def test_a_run_that_lost_its_job_does_not_finish_it_for_its_new_owner(
+async def test_a_run_that_lost_its_lease_does_not_finish_the_job_for_its_new_owner(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     started, may_end = asyncio.Event(), asyncio.Event()
@@ -184,7 +184,7 @@ async def test_a_job_that_runs_past_a_day_in_the_queue_is_not_lost_as_expired(
     assert await job.result(timeout=1) == "done"
 
 
-async def test_the_set_of_aborts_is_cleaned(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_the_abort_set_is_cleaned(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> None: ...
 
     now_ms = time.time() * 1000
@@ -239,7 +239,9 @@ async def test_a_start_hook_that_raises_fails_its_job_and_no_more(redis: ArqRedi
     assert await good.result(timeout=1) == "done"
 
 
-async def test_a_deploy_costs_no_try_and_no_place_in_the_queue(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_stopped_workers_job_keeps_its_place_and_the_try_is_not_counted(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
     started = asyncio.Event()
 
     async def work(ctx: Any) -> None:
@@ -257,7 +259,7 @@ async def test_a_deploy_costs_no_try_and_no_place_in_the_queue(redis: ArqRedis, 
         assert await redis.keys("arq:in-progress:*") == []
 
 
-async def test_a_deploy_does_not_make_a_cron_job_wait(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_cron_job_of_a_stopped_worker_runs_again_at_once(redis: ArqRedis, make_worker: MakeWorker) -> None:
     """arq's marker against running twice outlasts a cancelled cron job by a minute, and its one try is used up."""
     started, ran = asyncio.Event(), asyncio.Event()
 
@@ -291,7 +293,9 @@ async def test_a_payload_that_is_gone_is_recorded_as_expired(
     assert f"job {gone.job_id} expired" in caplog.text
 
 
-async def test_what_is_no_job_at_all_is_recorded_and_removed(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_payload_that_cannot_be_decoded_is_recorded_and_removed(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
     async def work(ctx: Any) -> str:
         return "done"
 

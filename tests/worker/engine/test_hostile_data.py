@@ -1,4 +1,4 @@
-"""Keys full of rubbish under a worker at work: it goes on, no job is lost, and each bad one is recorded once."""
+"""Garbage in the keys under a running worker: it goes on, no job is lost, and each bad job is recorded once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def worker_on(redis: ArqRedis, *functions: Any) -> Worker:
 
 
 async def spoil(redis: Any, key: str, rng: random.Random) -> str:
-    """Puts rubbish in a key, and says what."""
+    """Writes garbage to a key and returns a description of it."""
     kind = rng.choice(("bytes", "long", "list", "hash", "set", "zset"))
     await redis.delete(key)
     match kind:
@@ -72,7 +72,7 @@ async def spoil(redis: Any, key: str, rng: random.Random) -> str:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_rubbish_in_the_keys_of_some_jobs_harms_no_others_and_ends_each_once(redis: ArqRedis, seed: int) -> None:
+async def test_garbage_in_keys_of_some_jobs_ends_each_of_them_once_and_no_others(redis: ArqRedis, seed: int) -> None:
     rng = random.Random(seed)
     runs: Counter[str] = Counter()
 
@@ -123,13 +123,13 @@ async def test_rubbish_in_the_keys_of_some_jobs_harms_no_others_and_ends_each_on
         assert worker.jobs_failed == len(unrunnable)
 
 
-async def test_a_mark_of_nobodys_holds_its_job_back_and_no_other_until_it_is_gone(redis: ArqRedis) -> None:
+async def test_a_foreign_in_progress_key_holds_back_only_its_own_job(redis: ArqRedis) -> None:
     async def work(ctx: dict[str, Any]) -> str:
         return "done"
 
     async with Producer(redis) as producer:
         held, free = [await producer.enqueue_job("work") for _ in range(2)]
-        await redis.set(producer.keys.in_progress + held.id, b"\x00rubbish")
+        await redis.set(producer.keys.in_progress + held.id, b"\x00garbage")
         async with running(worker_on(redis, work)):
             assert await free.value(timeout_s=10) == "done"
             assert await redis.zscore(producer.keys.pending, held.id) is not None
@@ -140,7 +140,7 @@ async def test_a_mark_of_nobodys_holds_its_job_back_and_no_other_until_it_is_gon
 @pytest.mark.parametrize(
     "name", ["pending", "leases", "lease_ends", "abort", "wake", "maintenance_cursor", "workers", "dead"]
 )
-async def test_a_key_of_the_queue_with_rubbish_in_it_stops_the_worker_until_it_is_mended_and_no_longer(
+async def test_garbage_in_a_key_of_the_queue_stops_the_worker_only_until_it_is_repaired(
     redis: ArqRedis, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     """All of the queue's keys are needed to finish a job once: without one, jobs wait."""
@@ -172,9 +172,9 @@ async def test_a_key_of_the_queue_with_rubbish_in_it_stops_the_worker_until_it_i
             else:
                 await redis.restore(key, 0, kept, replace=True)
             assert [await job.value(timeout_s=20) for job in jobs] == ["done"] * 50
-    said = Counter(record.message.split()[0] for record in caplog.records)
-    assert said["redis.away:"] <= 1
-    assert said["commit.delayed"] <= 1
+    events = Counter(record.message.split()[0] for record in caplog.records)
+    assert events["redis.unavailable:"] <= 1
+    assert events["commit.delayed"] <= 1
     assert runs.total() >= 50
 
 

@@ -61,7 +61,7 @@ async def test_a_mixed_fleet_runs_every_job_exactly_once(
     assert await redis.zcard("arq:queue") == 0
 
 
-async def test_a_stock_worker_leaves_a_job_alone_that_runs_here(
+async def test_a_stock_worker_does_not_take_a_job_that_runs_here(
     redis: ArqRedis, new_client: NewClient, make_worker: MakeWorker
 ) -> None:
     runs: list[str] = []
@@ -88,7 +88,7 @@ async def test_a_stock_worker_leaves_a_job_alone_that_runs_here(
     assert runs == ["ours"]
 
 
-async def test_a_worker_here_leaves_a_job_alone_that_a_stock_worker_runs(
+async def test_a_job_that_a_stock_worker_runs_is_not_claimed(
     redis: ArqRedis, new_client: NewClient, make_worker: MakeWorker
 ) -> None:
     runs: list[str] = []

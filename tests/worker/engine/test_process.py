@@ -1,4 +1,4 @@
-"""Worker processes that are killed or told to stop."""
+"""Worker processes that are killed or stopped by a signal."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_a_killed_workers_job_runs_again_within_its_lease(
             assert time.monotonic() - killed_at < 3
 
 
-async def test_a_worker_told_to_stop_gives_its_jobs_back_and_ends(
+async def test_sigterm_without_grace_time_requeues_the_running_jobs(
     redis_server: RedisServer, real_redis: ArqRedis
 ) -> None:
     scores = [await enqueue(real_redis, f"{n}") for n in range(20)]
@@ -91,7 +91,7 @@ async def test_a_worker_told_to_stop_gives_its_jobs_back_and_ends(
         assert sorted([await next_one.started() for _ in range(20)]) == sorted((f"{n}", 1) for n in range(20))
 
 
-async def test_a_worker_with_a_time_of_grace_finishes_what_it_can_and_gives_back_the_rest(
+async def test_sigterm_with_grace_time_finishes_what_it_can_and_requeues_the_rest(
     redis_server: RedisServer, real_redis: ArqRedis
 ) -> None:
     await enqueue(real_redis, "short", 0.5)
@@ -109,7 +109,7 @@ async def test_a_worker_with_a_time_of_grace_finishes_what_it_can_and_gives_back
     assert await real_redis.exists("arq:retry:long", "arq:in-progress:long") == 0
 
 
-async def test_a_worker_stopped_in_the_middle_of_much_work_loses_and_repeats_nothing(
+async def test_a_busy_worker_that_is_stopped_loses_and_repeats_no_job(
     redis_server: RedisServer, real_redis: ArqRedis
 ) -> None:
     for number in range(600):
@@ -131,7 +131,7 @@ async def test_a_worker_stopped_in_the_middle_of_much_work_loses_and_repeats_not
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_an_idle_worker_told_to_stop_is_not_listed_any_more(
+async def test_an_idle_worker_that_is_stopped_removes_its_record(
     redis_server: RedisServer, real_redis: ArqRedis, number: signal.Signals
 ) -> None:
     async with worker_process(redis_server) as stopped:
@@ -141,7 +141,7 @@ async def test_an_idle_worker_told_to_stop_is_not_listed_any_more(
     assert await real_redis.keys("fetchq:worker:*") == []
 
 
-async def test_a_worker_told_to_stop_while_redis_hangs_ends_all_the_same(
+async def test_a_worker_stops_in_bounded_time_while_redis_hangs(
     own_redis_server: RedisServer,
 ) -> None:
     async with connect(own_redis_server.url, redis_class=ArqRedis) as redis:

@@ -1,4 +1,4 @@
-"""What only a real Redis server can show: it goes away, is full, forgets scripts, or is set up to lose jobs."""
+"""Behaviour that needs a real Redis: outages, full memory, SCRIPT FLUSH, unsafe settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def worker_on(server: RedisServer, functions: list[Any], **options: Any) -> Work
 
 @pytest.fixture
 def durable_server() -> Iterator[RedisServer]:
-    """A Redis that remembers everything when it is stopped and started again."""
+    """A Redis that keeps its data over a restart."""
     server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
     yield server
     server.remove()
@@ -71,7 +71,7 @@ async def test_an_outage_longer_than_the_lease_loses_no_work(durable_server: Red
     assert sum(worker.jobs_complete for worker in workers) == 20
 
 
-async def test_jobs_that_still_run_when_redis_is_back_are_not_taken_from_their_worker(
+async def test_jobs_that_still_run_after_an_outage_stay_with_their_worker(
     durable_server: RedisServer, durable: ArqRedis
 ) -> None:
     runs: Counter[str] = Counter()
@@ -98,10 +98,10 @@ async def test_jobs_that_still_run_when_redis_is_back_are_not_taken_from_their_w
     assert set(runs.values()) == {1}
 
 
-async def test_work_that_another_worker_finished_in_an_outage_is_not_claimed_before_its_commit_can_come(
+async def test_a_claim_after_an_outage_waits_for_the_commits_of_other_workers(
     durable_server: RedisServer, durable: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All leases have ended, and the one worker's commits are there before the other's."""
+    """All leases have ended, and one worker's commits arrive before the other's."""
     monkeypatch.setattr(commit, "MAX_BACKOFF_S", 2.0)  # a busy machine is not to be taken for a claim that came in time
     runs: Counter[str] = Counter()
     may_end, may_commit, turned = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -148,7 +148,7 @@ async def test_work_that_another_worker_finished_in_an_outage_is_not_claimed_bef
         assert await next_job.result(poll_delay=0.01) == "done"
 
 
-async def test_claiming_stops_while_commits_wait(durable_server: RedisServer, durable: ArqRedis) -> None:
+async def test_a_worker_claims_nothing_while_its_commits_wait(durable_server: RedisServer, durable: ArqRedis) -> None:
     release = asyncio.Event()
 
     async def work(ctx: Any) -> None:
@@ -190,11 +190,11 @@ async def test_a_worker_that_is_stopped_while_redis_is_away_ends_in_bounded_time
     queue = Queue(durable)
     seconds, _ = await durable.time()
     queue.now_ms = (seconds + 60) * 1000
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     assert (await queue.claim()).ids == ["a"]
 
 
-async def test_a_redis_that_forgot_the_scripts_is_told_them_again(real_redis: ArqRedis) -> None:
+async def test_scripts_are_sent_again_after_script_flush(real_redis: ArqRedis) -> None:
     queue = Queue(real_redis)
     for _ in range(2):
         await queue.add("a")
@@ -232,7 +232,7 @@ def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_flags")
-async def test_a_result_that_redis_will_not_store_keeps_its_job(real_redis: ArqRedis) -> None:
+async def test_a_job_whose_result_redis_refuses_stays_in_the_queue(real_redis: ArqRedis) -> None:
     queue = Queue(real_redis)
     await queue.add("a", "b")
     await queue.claim()
@@ -248,7 +248,7 @@ async def test_a_result_that_redis_will_not_store_keeps_its_job(real_redis: ArqR
 
 
 @pytest.mark.usefixtures("no_flags")
-async def test_a_worker_waits_with_what_redis_will_not_store(redis_server: RedisServer, real_redis: ArqRedis) -> None:
+async def test_a_worker_repeats_commits_that_redis_refuses(redis_server: RedisServer, real_redis: ArqRedis) -> None:
     may_end = asyncio.Event()
 
     async def work(ctx: Any) -> str:
@@ -270,7 +270,7 @@ async def test_a_worker_waits_with_what_redis_will_not_store(redis_server: Redis
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-async def test_a_redis_that_drops_keys_when_full_is_refused(
+async def test_a_redis_that_evicts_keys_is_refused(
     redis_server: RedisServer, real_redis: ArqRedis, policy: str
 ) -> None:
     async def work(ctx: Any) -> None: ...
@@ -285,9 +285,7 @@ async def test_a_redis_that_drops_keys_when_full_is_refused(
         await real_redis.config_set("maxmemory-policy", "noeviction")
 
 
-async def test_a_redis_that_forbids_to_ask_about_itself_is_not_refused(
-    redis_server: RedisServer, real_redis: ArqRedis
-) -> None:
+async def test_a_redis_whose_acl_forbids_info_is_accepted(redis_server: RedisServer, real_redis: ArqRedis) -> None:
     async def work(ctx: Any) -> str:
         return "done"
 
@@ -304,10 +302,10 @@ async def test_a_redis_that_forbids_to_ask_about_itself_is_not_refused(
     assert await job.result(timeout=1) == "done"
 
 
-async def test_connections_that_break_at_any_moment_lose_no_job_and_cost_no_try(
+async def test_broken_connections_lose_no_job_and_cost_no_try(
     redis_server: RedisServer, real_redis: ArqRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A reply that is lost leaves open whether the call was carried out: commits are sent again, claims given back."""
+    """After a lost reply the call may have been carried out: commits are sent again, claims are returned."""
     runs: Counter[str] = Counter()
 
     async def work(ctx: Any) -> int:
@@ -330,7 +328,7 @@ async def test_connections_that_break_at_any_moment_lose_no_job_and_cost_no_try(
     assert await real_redis.hlen("fetchq:leases:arq:queue") == 0  # type: ignore[misc]
 
 
-async def test_a_million_wakes_are_no_storm(redis_server: RedisServer, real_redis: ArqRedis) -> None:
+async def test_a_million_enqueues_leave_a_few_wake_tokens(redis_server: RedisServer, real_redis: ArqRedis) -> None:
     async def work(ctx: Any) -> None: ...
 
     workers = [worker_on(redis_server, [func(work, name="work")], poll_delay=60) for _ in range(3)]
@@ -350,7 +348,7 @@ async def test_scores_of_running_jobs_stay_exact(real_redis: ArqRedis) -> None:
     await queue.add("a", due_ms=queue.now_ms - 123_456_789)
     for turn in range(1, 6):
         queue.now_ms += LEASE_MS
-        await queue.forget_in_progress("a")
+        await queue.expire_in_progress("a")
         claim = await queue.claim(token=f"w.{turn}")
         assert [(job.id, job.tries, job.score) for job in claim.jobs] == [("a", turn, claim.jobs[0].score)]
     await queue.commit(("a", "w.5", "requeue"))
@@ -361,7 +359,9 @@ async def _is_empty(redis: ArqRedis, key: str) -> bool:
     return not await redis.exists(key)
 
 
-async def test_a_running_jobs_lease_is_found_without_a_search(durable_server: RedisServer, durable: ArqRedis) -> None:
+async def test_the_lease_hash_is_a_hash_table_and_not_a_listpack(
+    durable_server: RedisServer, durable: ArqRedis
+) -> None:
     may_end = asyncio.Event()
 
     async def work(ctx: Any) -> None:
@@ -377,7 +377,7 @@ async def test_a_running_jobs_lease_is_found_without_a_search(durable_server: Re
 
 
 @pytest.mark.parametrize("how", ["closed", "spoken on"])
-async def test_a_connection_that_is_not_fit_for_a_call_is_replaced_before_it(
+async def test_a_broken_pooled_connection_is_replaced_before_a_call(
     durable_server: RedisServer, durable: ArqRedis, how: str
 ) -> None:
     queue = Queue(durable)

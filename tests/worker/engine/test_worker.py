@@ -1,4 +1,4 @@
-"""The worker as its users meet it."""
+"""The worker's public behaviour."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from fetchq import Producer
 from fetchq.contract.wire import deserialize, serialize
 from fetchq.inspect.workers import live_workers
 from fetchq.store.keys import Keys
+from fetchq.store.records import LeaseRecord
 from fetchq_worker.engine import Snooze, Worker, create_worker
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 
@@ -51,7 +52,7 @@ async def test_two_thousand_jobs_run_exactly_once_on_three_workers(redis: ArqRed
     assert len(await redis.keys("arq:result:*")) == 2000
 
 
-async def test_a_retry_with_a_delay_comes_back_after_it_and_one_without_at_once(
+async def test_a_retry_runs_again_after_its_delay_or_at_once_without_one(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     runs: list[tuple[str, int, float]] = []
@@ -72,7 +73,7 @@ async def test_a_retry_with_a_delay_comes_back_after_it_and_one_without_at_once(
     assert (worker.jobs_complete, worker.jobs_retried) == (2, 2)
 
 
-async def test_a_release_is_no_try(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_snooze_is_not_counted_as_a_try(redis: ArqRedis, make_worker: MakeWorker) -> None:
     tries: list[int] = []
 
     async def work(ctx: Any) -> str:
@@ -88,7 +89,7 @@ async def test_a_release_is_no_try(redis: ArqRedis, make_worker: MakeWorker) -> 
     assert tries == [1] * 20
 
 
-async def test_a_job_says_how_long_its_own_result_is_kept(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_run_sets_the_ttl_of_its_result(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any, ttl_s: Any) -> str:
         ctx["fetchq"].result_ttl_s = ttl_s
         return "done"
@@ -108,8 +109,9 @@ async def test_a_run_knows_its_fencing_token(redis: ArqRedis, make_worker: MakeW
 
     async def work(ctx: Any) -> None:
         tokens.append(ctx["fetchq"].lease_token)
-        record = await redis.hget("fetchq:leases:arq:queue", ctx["job_id"])  # type: ignore[misc]
-        assert record.decode().startswith(f"{tokens[-1]}|")
+        record = LeaseRecord.parse(await redis.hget("fetchq:leases:arq:queue", ctx["job_id"]))  # type: ignore[misc]
+        assert record is not None
+        assert record.token.decode() == tokens[-1]
         if len(tokens) < 3:
             raise Retry
 
@@ -138,7 +140,7 @@ async def test_a_stock_abort_cancels_a_running_job(redis: ArqRedis, make_worker:
         assert await redis.zcard("arq:abort") == 0
 
 
-async def test_a_stock_abort_ends_a_job_that_waits_behind_many(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_stock_abort_ends_a_job_that_waits_behind_many_others(redis: ArqRedis, make_worker: MakeWorker) -> None:
     release = asyncio.Event()
     ran: set[str] = set()
 
@@ -160,7 +162,7 @@ async def test_a_stock_abort_ends_a_job_that_waits_behind_many(redis: ArqRedis, 
     assert "unwanted" not in ran
 
 
-async def test_an_abort_that_comes_while_the_starts_of_a_job_are_judged_keeps_it_from_running(
+async def test_an_abort_during_the_crash_check_keeps_the_job_from_running(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     judging, judged = asyncio.Event(), asyncio.Event()
@@ -204,7 +206,7 @@ async def test_a_job_that_takes_too_long_fails_with_a_timeout(redis: ArqRedis, m
     assert await own.result(timeout=1) == "done"
 
 
-async def test_a_worker_whose_loop_was_blocked_past_its_lease_keeps_a_job_that_nobody_took(
+async def test_a_worker_whose_loop_was_blocked_past_its_lease_keeps_a_job_that_is_still_its_own(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     tries: list[int] = []
@@ -223,7 +225,7 @@ async def test_a_worker_whose_loop_was_blocked_past_its_lease_keeps_a_job_that_n
     assert tries == [1]
 
 
-async def test_a_workers_own_old_run_is_cancelled_when_it_has_claimed_the_job_anew(
+async def test_a_workers_old_run_is_cancelled_when_it_claims_the_job_again(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     ends: list[str] = []
@@ -248,7 +250,8 @@ async def test_a_workers_own_old_run_is_cancelled_when_it_has_claimed_the_job_an
         await redis.zadd("arq:queue", {"a": 1})  # as if the lease had ended while the loop was blocked
         await redis.zadd("fetchq:lease-ends:arq:queue", {"a": 1})
         token = next(iter(worker.leases)).token
-        await redis.hset("fetchq:leases:arq:queue", "a", f"{token}|1|1|")  # type: ignore[misc]
+        record = LeaseRecord(token.encode(), end_ms=1, score=1, payload_expires_ms=None)
+        await redis.hset("fetchq:leases:arq:queue", "a", record.format())  # type: ignore[misc,arg-type]  # bytes do as well
         await runs.acquire()
         may_end.set()
         assert await job.result(poll_delay=0.01) == "try 2"
@@ -281,7 +284,7 @@ async def test_a_renewal_that_finds_another_token_cancels_the_run(redis: ArqRedi
     assert await queue.finish(job.job_id, "heir.1") == ([], [], b"")
 
 
-async def test_no_more_jobs_run_than_there_are_slots(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_at_most_max_jobs_run_at_a_time(redis: ArqRedis, make_worker: MakeWorker) -> None:
     now_running, most = 0, 0
 
     async def work(ctx: Any) -> None:
@@ -320,7 +323,7 @@ async def test_run_check_raises_for_failed_jobs(redis: ArqRedis, make_worker: Ma
         await make_worker([func(work, name="work")], burst=True).run_check()
 
 
-async def test_a_job_that_keeps_no_result_is_gone_when_it_is_done(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_job_without_a_kept_result_leaves_no_key(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> str:
         return "done"
 
@@ -331,7 +334,7 @@ async def test_a_job_that_keeps_no_result_is_gone_when_it_is_done(redis: ArqRedi
         await job.result(timeout=1)
 
 
-async def test_a_worker_says_that_it_lives_and_takes_its_leave(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_worker_writes_its_record_and_removes_it_at_the_end(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> None: ...
 
     workers = [make_worker([func(work, name="work")], max_jobs=n) for n in (3, 4)]
@@ -346,7 +349,7 @@ async def test_a_worker_says_that_it_lives_and_takes_its_leave(redis: ArqRedis, 
     assert await live_workers(redis, Keys()) == []
 
 
-async def test_a_worker_that_fell_silent_is_not_alive(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_worker_without_heartbeats_is_removed_from_the_list(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> None: ...
 
     await redis.zadd("fetchq:workers:arq:queue", {"silent": 1})
@@ -376,14 +379,14 @@ async def test_a_worker_is_made_from_a_settings_class_as_arqs_is(redis: ArqRedis
 
 
 @pytest.mark.parametrize("options", [{"lease_s": 0}, {"lease_s": 3, "renew_s": 3}, {"commit_ms": -1}, {"renew_s": 0}])
-async def test_times_that_make_no_sense_are_refused(embedded_redis: ArqRedis, options: dict[str, Any]) -> None:
+async def test_invalid_times_are_refused(embedded_redis: ArqRedis, options: dict[str, Any]) -> None:
     async def work(ctx: Any) -> None: ...
 
     with pytest.raises(ValueError, match=r"lease_s|commit_ms"):
         Worker([work], redis_pool=embedded_redis, handle_signals=False, **options)
 
 
-async def test_results_may_be_of_any_serializer(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_results_are_written_by_any_serializer(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> list[int]:
         return [1, 2]
 
@@ -396,7 +399,7 @@ async def test_results_may_be_of_any_serializer(redis: ArqRedis, make_worker: Ma
     assert await job.result(timeout=1) == [1, 2]
 
 
-async def test_a_serializer_that_gives_no_bytes_costs_the_result_and_no_more(
+async def test_a_serializer_that_returns_no_bytes_costs_only_the_result(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     async def work(ctx: Any) -> None: ...
@@ -420,7 +423,7 @@ async def _records_are(redis: ArqRedis, count: int) -> bool:
     return len(await live_workers(redis, Keys())) == count
 
 
-async def test_a_job_whose_claim_was_under_way_when_the_worker_was_told_to_stop_has_the_grace_time_too(
+async def test_the_jobs_of_a_claim_that_is_under_way_at_sigterm_have_the_grace_time(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     runs: list[int] = []

@@ -1,4 +1,4 @@
-"""A site on loopback, and a client that is allowed to fetch from it."""
+"""A site on loopback, and a client that may fetch from it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fetchq_worker.fetch import Fetcher
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The worker's own loop."""
+    """uvloop, as in the worker."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest_asyncio.fixture
 async def site() -> AsyncIterator[Site]:
-    """A site that answers as it is told to."""
+    """A site whose responses the test sets."""
     site = Site()
     await site.start()
     yield site
@@ -28,6 +28,6 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest_asyncio.fixture
 async def fetcher() -> AsyncIterator[Fetcher]:
-    """A client that may connect to loopback; retries follow at once, as its jitter always draws nothing."""
+    """A client that may connect to loopback. Its retries have no delay, since the jitter draws 0."""
     async with Fetcher(user_agent="fetchq-tests/1", allow_net=("127.0.0.0/8", "::1/128"), draw=lambda: 0.0) as fetcher:
         yield fetcher

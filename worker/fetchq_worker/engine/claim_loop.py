@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from fetchq.store.commands import MAX_JOBS_A_CALL
 from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.packed_runner import ScriptRunners
-from fetchq.store.runner import ScriptRunner
+from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner
 from fetchq_worker.engine.queue.claim import Claim, Claimer
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Lease, Leases

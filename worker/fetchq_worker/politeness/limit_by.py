@@ -16,8 +16,8 @@ from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from fetchq.contract.placement import BY_FIELD
 from fetchq.contract.urls import host_of, is_address
+from fetchq.store.hosts import read_limit_by, store_limit_by
 from fetchq.store.keys import Keys
 from fetchq_worker.settings import LimitBy
 
@@ -123,16 +123,12 @@ _POLICIES: Final[dict[LimitBy, type[ByHost | ByDomain | ByAddress]]] = {
 
 async def agreed_policy(redis: Redis, keys: Keys, limit_by: LimitBy) -> ByHost | ByDomain | ByAddress:
     """The policy that `limit_by` names, which is stored for all that use the queue; with `QUEUE`, the stored one."""
-    client: Any = redis  # redis-py 5 types each reply as `Awaitable | value`
-    stored = ((await client.hget(keys.limits, BY_FIELD)) or b"").decode("utf-8", "replace")
+    stored = await read_limit_by(redis, keys)
     agreed = LimitBy(stored) if stored in _POLICIES else LimitBy.HOST
     if limit_by is LimitBy.QUEUE or limit_by is agreed:
         return _POLICIES[agreed]()
     logger.warning("limit_by.changed from=%s to=%s", agreed, limit_by)
-    if limit_by is LimitBy.HOST:
-        await client.hdel(keys.limits, BY_FIELD)
-    else:
-        await client.hset(keys.limits, BY_FIELD, limit_by.value)
+    await store_limit_by(redis, keys, "" if limit_by is LimitBy.HOST else limit_by.value)
     return _POLICIES[limit_by]()
 
 

@@ -4,7 +4,6 @@ from .cache import CacheCommands
 from .dead_letters import DeadLetterCommands, RetryJob, StoredLetter
 from .hosts import HostCommands, LimitsReply
 from .jobs import (
-    MAX_JOBS_A_CALL,
     AbortsReply,
     AdmitJob,
     AdmitReply,
@@ -20,7 +19,6 @@ from .jobs import (
 from .workers import WorkerCommands
 
 __all__ = [
-    "MAX_JOBS_A_CALL",
     "AbortsReply",
     "AdmitJob",
     "AdmitReply",

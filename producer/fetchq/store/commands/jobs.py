@@ -14,9 +14,6 @@ from fetchq.store.keys import Keys
 from fetchq.store.registry import key_names
 from fetchq.store.runner import Argument, ScriptRunner
 
-MAX_JOBS_A_CALL: Final = 1000
-"""Lua's `unpack` fails at 8000 values, and a longer script would delay every other command."""
-
 
 class NewJob(NamedTuple):
     """A job to be enqueued."""

@@ -1,4 +1,4 @@
-"""Claiming, as the script does it."""
+"""The claim script."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_a_deferred_job_is_claimed_when_it_is_due_and_not_before(queue: Qu
 
 
 @pytest.mark.asyncio
-async def test_a_running_job_does_not_stand_at_the_head_of_the_queue(queue: Queue) -> None:
+async def test_a_running_job_is_not_at_the_head_of_the_queue(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
     assert await queue.score("a") == T0 + LEASE_MS
@@ -46,7 +46,7 @@ async def test_a_dead_workers_job_is_next_although_100000_overdue_ones_wait(queu
     await queue.add("dead", due_ms=T0 - 1000)
     assert (await queue.claim(token="dead.1")).ids == ["dead"]
     await queue.add(*(f"overdue-{n}" for n in range(100_000)), due_ms=T0 - 500)
-    await queue.forget_in_progress("dead")
+    await queue.expire_in_progress("dead")
     queue.now_ms += LEASE_MS
     claim = await queue.claim(1, token="w.2")
     assert claim.ids == ["dead"]
@@ -55,12 +55,12 @@ async def test_a_dead_workers_job_is_next_although_100000_overdue_ones_wait(queu
 
 
 @pytest.mark.asyncio
-async def test_starts_of_which_no_outcome_came_are_counted_one_by_one(queue: Queue) -> None:
+async def test_starts_without_an_outcome_are_counted_one_by_one(queue: Queue) -> None:
     await queue.add("a")
     for start in range(1, 5):
         claim = await queue.claim(token=f"dead.{start}")
         assert [job.tries for job in claim.jobs] == [start]
-        await queue.forget_in_progress("a")
+        await queue.expire_in_progress("a")
         queue.now_ms += LEASE_MS
 
 
@@ -68,7 +68,7 @@ async def test_starts_of_which_no_outcome_came_are_counted_one_by_one(queue: Que
 async def test_a_run_that_goes_on_after_its_leases_end_is_one_try(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += LEASE_MS
     await queue.claim(0, token="w.2")
     assert await queue.renew(("a", "w.1")) == []
@@ -81,14 +81,14 @@ async def test_a_dead_workers_try_is_written_down_for_a_stock_worker(queue: Queu
     await queue.add("a")
     await queue.claim()
     assert await queue.tries("a") == 0
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += LEASE_MS
     await queue.claim(0, token="w.2")
     assert await queue.tries("a") == 1
 
 
 @pytest.mark.asyncio
-async def test_a_lease_that_has_not_ended_is_nobody_elses(queue: Queue) -> None:
+async def test_a_job_with_a_live_lease_is_not_claimed(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim(token="one.1")
     queue.now_ms += LEASE_MS - 1
@@ -96,7 +96,7 @@ async def test_a_lease_that_has_not_ended_is_nobody_elses(queue: Queue) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_job_that_a_stock_worker_runs_is_paged_past_untouched(queue: Queue) -> None:
+async def test_a_job_that_a_stock_worker_runs_is_skipped_and_not_changed(queue: Queue) -> None:
     await queue.add("theirs", "ours")
     await queue.redis.psetex(queue.keys.in_progress + "theirs", 310_000, b"1")
     before = await queue.score("theirs")
@@ -109,25 +109,25 @@ async def test_a_job_that_a_stock_worker_runs_is_paged_past_untouched(queue: Que
 
 
 @pytest.mark.asyncio
-async def test_jobs_of_others_at_the_head_block_nobody_however_many_they_are(queue: Queue) -> None:
+async def test_foreign_jobs_at_the_head_do_not_block_the_queue_however_many_they_are(queue: Queue) -> None:
     theirs = [f"theirs-{n}" for n in range(7000)]
     await queue.add(*theirs)
     for start in range(0, len(theirs), 1000):
         await queue.redis.mset({queue.keys.in_progress + job_id: b"1" for job_id in theirs[start : start + 1000]})
     await queue.add("ours")
-    passed = 0
+    offset = 0
     for _ in range(10):
-        claim = await queue.claim(5, passed=passed)
-        passed = claim.passed
+        claim = await queue.claim(5, offset=offset)
+        offset = claim.offset
         if claim.jobs:
             break
     assert claim.ids == ["ours"]
-    assert passed == 0
+    assert offset == 0
 
 
 @pytest.mark.asyncio
-async def test_jobs_of_others_wake_nobody(queue: Queue) -> None:
-    """Otherwise every idle worker would be woken again and again for what it may not take."""
+async def test_foreign_jobs_wake_no_worker(queue: Queue) -> None:
+    """Otherwise idle workers would be woken repeatedly for jobs that they cannot claim."""
     await queue.add("theirs")
     await queue.redis.set(queue.keys.in_progress + "theirs", b"1")
     assert not (await queue.claim()).more
@@ -173,7 +173,7 @@ async def test_a_running_job_that_a_stock_abort_moved_to_the_front_is_not_claime
 
 
 @pytest.mark.asyncio
-async def test_a_waiting_job_whose_abort_was_asked_for_is_claimed_as_such(queue: Queue) -> None:
+async def test_an_aborted_waiting_job_is_claimed_as_aborted(queue: Queue) -> None:
     await queue.add("a", "b")
     await queue.redis.zadd(queue.keys.abort, {"b": T0})
     assert [(job.id, job.aborted) for job in (await queue.claim()).jobs] == [("a", False), ("b", True)]
@@ -198,7 +198,7 @@ async def test_a_job_with_keys_of_the_wrong_type_harms_no_other(queue: Queue) ->
 
 
 @pytest.mark.asyncio
-async def test_a_claim_brings_a_bounded_number_of_bytes(queue: Queue) -> None:
+async def test_a_claim_returns_a_bounded_number_of_bytes(queue: Queue) -> None:
     await queue.add(*"abcd")
     for job_id in "abcd":
         await queue.redis.set(queue.keys.job + job_id, b"x" * 1000)
@@ -209,7 +209,7 @@ async def test_a_claim_brings_a_bounded_number_of_bytes(queue: Queue) -> None:
 
 
 @pytest.mark.asyncio
-async def test_only_the_named_jobs_are_claimed_when_names_are_given(queue: Queue) -> None:
+async def test_a_claim_with_ids_takes_only_those_jobs(queue: Queue) -> None:
     await queue.add(*"abc")
     await queue.add("later", due_ms=T0 + 1)
     assert (await queue.claim(only=["c", "later", "unknown", "b"])).ids == ["c", "b"]
@@ -217,7 +217,7 @@ async def test_only_the_named_jobs_are_claimed_when_names_are_given(queue: Queue
 
 @pytest.mark.asyncio
 async def test_the_payload_of_a_stock_job_lives_as_long_as_its_run(queue: Queue) -> None:
-    """A stock client gives it a day. A job that ran or waited for longer was lost as expired."""
+    """A stock client sets a TTL of a day; in arq a job that runs or waits for longer is lost as expired."""
     await queue.add("a", due_ms=T0 - DAY_MS + 1000, ttl_ms=1000)
     await queue.claim()
     assert await queue.redis.pttl(queue.keys.job + "a") == -1
@@ -226,7 +226,7 @@ async def test_the_payload_of_a_stock_job_lives_as_long_as_its_run(queue: Queue)
 
 
 @pytest.mark.asyncio
-async def test_an_expiry_that_the_client_asked_for_returns_when_the_job_goes_back(queue: Queue) -> None:
+async def test_the_expiry_that_a_client_set_is_restored_when_the_job_is_requeued(queue: Queue) -> None:
     seconds, _ = await queue.redis.time()
     queue.now_ms = seconds * 1000  # an expiry is a moment by Redis's own clock
     await queue.add("a", ttl_ms=60_000)
@@ -246,7 +246,7 @@ async def test_a_payload_of_a_stock_client_does_not_expire_while_its_job_waits(q
 
 
 @pytest.mark.asyncio
-async def test_the_walk_over_the_queue_is_shared_by_its_workers(queue: Queue) -> None:
+async def test_the_maintenance_scan_is_shared_by_all_workers_of_a_queue(queue: Queue) -> None:
     await queue.add("a", due_ms=T0 - DAY_MS + 10_000, ttl_ms=10_000)
     assert await queue.maintain(gap_ms=5000) == 1
     assert await queue.maintain(gap_ms=5000) == -1
@@ -255,7 +255,7 @@ async def test_the_walk_over_the_queue_is_shared_by_its_workers(queue: Queue) ->
 
 
 @pytest.mark.asyncio
-async def test_the_cursor_of_the_walk_lives_only_as_long_as_it_says_something(queue: Queue) -> None:
+async def test_the_maintenance_cursor_is_removed_at_the_end_of_a_scan(queue: Queue) -> None:
     await queue.add(*(f"{n}" for n in range(3)))
     await queue.maintain(page=2, gap_ms=50)
     assert 10_000 < await queue.redis.pttl(queue.keys.maintenance_cursor) <= 60_000
@@ -265,7 +265,7 @@ async def test_the_cursor_of_the_walk_lives_only_as_long_as_it_says_something(qu
 
 
 @pytest.mark.asyncio
-async def test_a_lease_whose_job_is_gone_is_forgotten(queue: Queue) -> None:
+async def test_a_lease_without_a_job_is_removed(queue: Queue) -> None:
     await queue.add("a", "b")
     await queue.claim()
     await queue.redis.zrem(queue.keys.pending, "a")
@@ -279,7 +279,7 @@ async def test_a_lease_whose_job_is_gone_is_forgotten(queue: Queue) -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_ends_of_leases_are_counted_by_claim_and_by_renewal(queue: Queue) -> None:
+async def test_the_lease_index_counts_leases_by_claim_and_by_renewal(queue: Queue) -> None:
     await queue.add(*"abcdef")
     await queue.claim(4)
     await queue.claim(2, token="w.2")
@@ -306,7 +306,7 @@ async def test_an_ended_lease_is_found_among_thousands_of_jobs_that_are_due_at_i
     await queue.claim()
     end_ms = queue.now_ms + LEASE_MS
     await queue.add(*(f"j{number:04}" for number in range(3000)), due_ms=end_ms)
-    await queue.forget_in_progress("zz")
+    await queue.expire_in_progress("zz")
     queue.now_ms = end_ms
     assert (await queue.claim(1, token="w.2")).ids == ["zz"]
 
@@ -323,7 +323,7 @@ async def test_an_ended_lease_is_found_although_an_abort_moved_its_job(queue: Qu
 
 
 @pytest.mark.asyncio
-async def test_a_lease_that_was_taken_over_is_counted_no_more(queue: Queue) -> None:
+async def test_a_lease_that_was_taken_over_leaves_the_index(queue: Queue) -> None:
     await queue.add(*(f"j{number:04}" for number in range(1200)))
     await queue.claim(700)
     await queue.claim(500, token="w.2")
@@ -335,7 +335,7 @@ async def test_a_lease_that_was_taken_over_is_counted_no_more(queue: Queue) -> N
 
 
 @pytest.mark.asyncio
-async def test_a_dead_workers_job_that_a_stock_worker_took_over_is_left_to_it(queue: Queue) -> None:
+async def test_a_dead_workers_job_that_a_stock_worker_runs_is_not_claimed(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim(token="dead.1")
     queue.now_ms += LEASE_MS

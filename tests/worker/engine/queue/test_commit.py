@@ -1,4 +1,4 @@
-"""Committing and renewing, as the scripts do it."""
+"""The commit, renew and abort scripts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_committing_twice_is_harmless(queue: Queue) -> None:
 async def test_a_run_that_lost_its_token_changes_nothing(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim(token="old.1")
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += LEASE_MS
     assert (await queue.claim(token="new.1")).ids == ["a"]
     before = await _everything(queue)
@@ -57,29 +57,29 @@ async def test_a_run_that_lost_its_token_changes_nothing(queue: Queue) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_token_is_not_taken_for_another_that_begins_alike(queue: Queue) -> None:
+async def test_a_token_is_not_confused_with_one_that_it_is_a_prefix_of(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim(token="w.11")
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     assert (await queue.finish("a", "w.1"))[0] == [b"a"]
     assert (await queue.finish("a", "w.11"))[0] == []
 
 
 @pytest.mark.asyncio
-async def test_a_commit_after_the_leases_end_counts_while_nobody_else_has_claimed(queue: Queue) -> None:
+async def test_a_commit_after_the_leases_end_counts_unless_the_job_was_claimed_again(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += 100 * LEASE_MS
     assert (await queue.finish("a"))[0] == []
     assert await queue.redis.get("arq:result:a") == b"done"
 
 
 @pytest.mark.asyncio
-async def test_a_commit_counts_even_after_the_job_has_gone_back_to_its_place(queue: Queue) -> None:
+async def test_a_commit_counts_even_after_the_job_was_requeued_at_its_lease_end(queue: Queue) -> None:
     await queue.add("a", "b")
     await queue.claim(1)
-    await queue.forget_in_progress("a")
+    await queue.expire_in_progress("a")
     queue.now_ms += LEASE_MS
     await queue.claim(0)
     assert await queue.score("a") == T0 - 2
@@ -105,8 +105,8 @@ async def test_renewal_moves_the_leases_end_and_keeps_the_original_score(queue: 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("renewed", [False, True])
-async def test_a_first_try_that_outlived_its_lease_leaves_no_count_behind(queue: Queue, renewed: bool) -> None:
-    """Who sees a lease end writes its try down, which the run does not know of."""
+async def test_a_first_try_that_outlived_its_lease_leaves_no_retry_key(queue: Queue, renewed: bool) -> None:
+    """A claim that sees an ended lease writes the retry key, which the run does not know of."""
     await queue.add("a", "b")
     await queue.claim()
     queue.now_ms += LEASE_MS
@@ -121,7 +121,7 @@ async def test_a_first_try_that_outlived_its_lease_leaves_no_count_behind(queue:
 
 
 @pytest.mark.asyncio
-async def test_a_job_that_is_gone_is_not_renewed_into_being(queue: Queue) -> None:
+async def test_a_renewal_does_not_create_a_job_that_is_gone(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
     await queue.redis.zrem(queue.keys.pending, "a")
@@ -131,7 +131,7 @@ async def test_a_job_that_is_gone_is_not_renewed_into_being(queue: Queue) -> Non
 
 
 @pytest.mark.asyncio
-async def test_a_retry_keeps_the_count_of_tries_and_a_release_does_not(queue: Queue) -> None:
+async def test_a_retry_counts_the_try_and_a_requeue_does_not(queue: Queue) -> None:
     await queue.add("retried", "released")
     await queue.claim()
     await queue.commit(("retried", "w.1", "retry"), ("released", "w.1", "requeue"))
@@ -141,7 +141,7 @@ async def test_a_retry_keeps_the_count_of_tries_and_a_release_does_not(queue: Qu
 
 
 @pytest.mark.asyncio
-async def test_a_job_that_has_left_something_behind_says_so_however_often_it_goes_back_uncounted(queue: Queue) -> None:
+async def test_extra_keys_are_remembered_however_often_the_job_is_requeued(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
     await queue.commit(("a", "w.1", "requeue_with_keys"))
@@ -155,20 +155,20 @@ async def test_a_job_that_has_left_something_behind_says_so_however_often_it_goe
         assert await queue.redis.get(queue.keys.retry + "a") == b"0"
         assert 80_000 < await queue.redis.ttl(queue.keys.retry + "a") <= 88_400
         assert [job.tries for job in (await queue.claim(token=f"w.{number}")).jobs] == [1]
-        assert queue.traced("a", f"w.{number}")
+        assert queue.has_extra_keys("a", f"w.{number}")
         await goes_back
     assert await queue.redis.incr(queue.keys.retry + "a") == 1  # as a stock worker counts
 
 
 async def _parked(queue: Queue, job_id: str, token: str) -> None:
     """Its limit key has no room for the job, which comes back as that key cools off no more."""
-    await queue.cool("example.org", 1000)
+    await queue.start_cooldown("example.org", 1000)
     assert await queue.admit((job_id, token, "example.org")) == [job_id]
     queue.now_ms += 1000
 
 
 @pytest.mark.asyncio
-async def test_a_job_that_goes_back_keeps_its_place_unless_it_asks_for_a_delay(queue: Queue) -> None:
+async def test_a_requeued_job_keeps_its_place_unless_it_has_a_delay(queue: Queue) -> None:
     await queue.add("at once", "later")
     await queue.claim()
     await queue.commit(("at once", "w.1", "retry"), ("later", "w.1", "requeue", 5000))
@@ -179,7 +179,7 @@ async def test_a_job_that_goes_back_keeps_its_place_unless_it_asks_for_a_delay(q
 
 
 @pytest.mark.asyncio
-async def test_a_job_that_goes_back_and_is_due_wakes_a_worker(queue: Queue) -> None:
+async def test_a_requeued_job_that_is_due_wakes_a_worker(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
     await queue.commit(("a", "w.1", "requeue", 5000))
@@ -208,7 +208,7 @@ async def test_finished_ids_are_pushed_in_one_message_for_each_prefix(queue: Que
 
 
 @pytest.mark.asyncio
-async def test_a_batch_settles_each_job_by_itself(queue: Queue) -> None:
+async def test_each_job_of_a_batch_is_committed_by_itself(queue: Queue) -> None:
     await queue.add(*"abcd")
     await queue.claim(3)
     lost, refused, _ = await queue.commit(
@@ -233,7 +233,7 @@ async def test_an_abort_is_found_by_the_worker_that_runs_the_job_and_by_no_other
 
 
 @pytest.mark.asyncio
-async def test_an_abort_brings_a_waiting_job_to_the_front(queue: Queue) -> None:
+async def test_an_abort_makes_a_waiting_job_due(queue: Queue) -> None:
     await queue.add(*"abc")
     await queue.add("deferred", due_ms=T0 + 1_000_000)
     await queue.redis.zadd(queue.keys.abort, {"deferred": T0})
@@ -242,7 +242,7 @@ async def test_an_abort_brings_a_waiting_job_to_the_front(queue: Queue) -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_abort_of_a_job_that_is_gone_is_forgotten_after_a_minute(queue: Queue) -> None:
+async def test_an_abort_of_a_job_that_is_gone_is_removed_after_a_minute(queue: Queue) -> None:
     await queue.redis.set(queue.keys.job + "of another queue", b"x")
     asked = {"of another queue": T0 - 100_000, "gone": T0 - 61_000, "fresh": T0 - 59_000}
     await queue.redis.zadd(queue.keys.abort, asked)
@@ -251,7 +251,7 @@ async def test_an_abort_of_a_job_that_is_gone_is_forgotten_after_a_minute(queue:
 
 
 @pytest.mark.asyncio
-async def test_aborts_are_looked_at_page_by_page(queue: Queue) -> None:
+async def test_aborts_are_read_in_pages(queue: Queue) -> None:
     await queue.add("mine")
     await queue.claim()
     await queue.redis.zadd(queue.keys.abort, {f"other-{n}": T0 - n for n in range(25)} | {"mine": T0 + 1})

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from fetchq.store.commands import MAX_JOBS_A_CALL
 from fetchq.store.keys import Keys
+from fetchq.store.runner import MAX_JOBS_A_CALL
 from fetchq_worker.engine.queue.commit import FULL_BATCH, Committer
 from fetchq_worker.engine.queue.lease import Lease
 from fetchq_worker.engine.queue.outcome import Action, Outcome
@@ -106,7 +106,7 @@ async def test_outcomes_wait_in_order_while_redis_is_away(committer: Committer, 
     assert (committer.backlog, committer.stalled) == (0, False)
 
 
-async def test_an_outcome_that_was_on_its_way_when_the_committer_was_cancelled_still_counts(
+async def test_a_closed_committer_counts_the_outcome_of_a_call_under_way_as_dropped(
     committer: Committer, link: Link, caplog: pytest.LogCaptureFixture
 ) -> None:
     link.held = asyncio.Event()

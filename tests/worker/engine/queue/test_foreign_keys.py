@@ -1,4 +1,4 @@
-"""Keys that somebody else wrote: one bad one harms no other job, and a bad one of the whole queue costs no job."""
+"""Malformed keys: one of a job affects no other job, and one of the whole queue loses no job."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ RECORDS = [
     b"w.1|" + b"9" * 400 + b"|5|",
     b"\xff|\x00||",
 ]
-"""What no worker writes as a lease."""
+"""Lease records that no worker writes."""
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("record", RECORDS)
-async def test_a_lease_record_that_no_worker_wrote_stops_no_claim(queue: Queue, record: bytes) -> None:
+async def test_a_malformed_lease_record_stops_no_claim(queue: Queue, record: bytes) -> None:
     await queue.add("bad", "good")
     await queue.redis.hset(queue.keys.leases, "bad", record)
     await queue.redis.zadd(queue.keys.lease_ends, {"bad": T0 - 1})
@@ -37,7 +37,7 @@ async def test_a_lease_record_that_no_worker_wrote_stops_no_claim(queue: Queue, 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("record", RECORDS)
-async def test_a_lease_record_that_was_overwritten_stops_no_commit_of_others(queue: Queue, record: bytes) -> None:
+async def test_a_malformed_lease_record_stops_no_commit_of_other_jobs(queue: Queue, record: bytes) -> None:
     await queue.add("bad", "good")
     await queue.claim()
     await queue.redis.hset(queue.keys.leases, "bad", record)
@@ -47,14 +47,14 @@ async def test_a_lease_record_that_was_overwritten_stops_no_commit_of_others(que
     assert refused == []
     assert lost in ([], [b"bad"])
     assert await queue.redis.get(queue.keys.result + "good") == b"done"
-    await queue.forget_in_progress("bad")
+    await queue.expire_in_progress("bad")
     queue.now_ms += LEASE_MS
     assert (await queue.claim(token="w.2")).ids == ["bad"]
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("count", ["inf", "nan", "-3", "1e300", "many", "99999999999999999999"])
-async def test_a_count_of_tries_that_is_none_begins_anew(queue: Queue, count: str) -> None:
+async def test_a_malformed_retry_key_restarts_the_count(queue: Queue, count: str) -> None:
     await queue.add("a")
     await queue.redis.set(queue.keys.retry + "a", count)
     assert [job.tries for job in (await queue.claim()).jobs] == [1]
@@ -63,13 +63,13 @@ async def test_a_count_of_tries_that_is_none_begins_anew(queue: Queue, count: st
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("dies", [False, True])
-async def test_tries_are_counted_although_the_key_of_the_count_held_another_type(queue: Queue, dies: bool) -> None:
+async def test_tries_are_counted_although_the_retry_key_held_another_type(queue: Queue, dies: bool) -> None:
     await queue.add("a")
     await queue.redis.hset(queue.keys.retry + "a", "not", "a count")
     for start in range(1, 4):
         assert [job.tries for job in (await queue.claim(token=f"w.{start}")).jobs] == [start]
         if dies:
-            await queue.forget_in_progress("a")
+            await queue.expire_in_progress("a")
             queue.now_ms += LEASE_MS
         else:
             await queue.commit(("a", f"w.{start}", "retry"))
@@ -77,8 +77,8 @@ async def test_tries_are_counted_although_the_key_of_the_count_held_another_type
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", ["pending", "leases", "lease_ends", "abort", "wake"])
-async def test_a_claim_that_fails_on_a_key_of_the_queue_has_taken_no_job(queue: Queue, name: str) -> None:
-    """Jobs that were claimed by a call that fails would run only when their leases end, and count a try each time."""
+async def test_a_claim_that_fails_on_a_key_of_the_queue_takes_no_job(queue: Queue, name: str) -> None:
+    """Jobs claimed by a failing call would run only when their leases end, with a try counted each time."""
     await queue.add("a", "b")
     key = getattr(queue.keys, name)
     kept = await queue.redis.dump(key) if name == "pending" else None
@@ -113,9 +113,7 @@ async def test_a_commit_that_fails_on_a_key_of_the_queue_can_be_repeated(queue: 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kind", ["retry", "in_progress"])
-async def test_a_claim_whose_reply_was_lost_is_given_back_beside_keys_of_the_wrong_type(
-    queue: Queue, kind: str
-) -> None:
+async def test_a_claim_whose_reply_was_lost_is_returned_beside_keys_of_the_wrong_type(queue: Queue, kind: str) -> None:
     await queue.add("bad", "good")
     await queue.claim()
     key = getattr(queue.keys, kind) + "bad"
@@ -128,7 +126,7 @@ async def test_a_claim_whose_reply_was_lost_is_given_back_beside_keys_of_the_wro
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("cursor", ["99999999999999999999999 5", "7 x", "5000000 1"])
-async def test_a_walk_over_the_queue_whose_cursor_is_none_begins_anew(queue: Queue, cursor: str) -> None:
+async def test_a_maintenance_scan_with_a_malformed_cursor_starts_from_the_beginning(queue: Queue, cursor: str) -> None:
     await queue.add("stock", ttl_ms=86_400_000)
     await queue.redis.set(queue.keys.maintenance_cursor, cursor)
     walks = [await queue.maintain() for _ in range(2)]
@@ -142,7 +140,7 @@ async def test_a_walk_over_the_queue_whose_cursor_is_none_begins_anew(queue: Que
 async def test_a_result_outlives_a_stock_abort_that_puts_its_finished_job_back(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
-    """arq's `Job.abort` adds the id to the queue again if its job ends between its look and its write."""
+    """arq's `Job.abort` enqueues the id again if its job ends between its read and its write."""
 
     async def work(ctx: object) -> str:
         return "the one result"
@@ -160,7 +158,9 @@ async def test_a_result_outlives_a_stock_abort_that_puts_its_finished_job_back(
 
 
 @pytest.mark.asyncio
-async def test_a_stop_before_the_coroutine_has_control_counts_no_try(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_job_that_is_stopped_before_its_coroutine_starts_has_no_try_counted(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
     started: list[str] = []
 
     async def work(ctx: object) -> None:

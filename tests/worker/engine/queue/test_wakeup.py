@@ -1,4 +1,4 @@
-"""How soon an idle worker hears of work, and of nothing else."""
+"""How soon an idle worker starts a job."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ async def test_a_result_is_pushed_to_the_producer_that_waits_for_it(redis: ArqRe
     assert sorted(took)[5] < 0.1
 
 
-async def test_a_deferred_job_starts_when_it_is_due_though_no_poll_comes(
-    redis: ArqRedis, make_worker: MakeWorker
-) -> None:
+async def test_a_deferred_job_starts_when_it_is_due_without_a_poll(redis: ArqRedis, make_worker: MakeWorker) -> None:
     ran = asyncio.Event()
 
     async def work(ctx: Any) -> None:
@@ -69,7 +67,7 @@ async def test_jobs_of_stock_producers_that_send_no_wake_are_found_by_the_poll(
         await ran.wait()
 
 
-async def test_a_wake_that_a_full_worker_took_is_passed_on(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_wake_token_that_a_full_worker_took_is_passed_on(redis: ArqRedis, make_worker: MakeWorker) -> None:
     release = asyncio.Event()
 
     async def work(ctx: Any) -> None:
@@ -91,7 +89,7 @@ async def test_a_wake_that_a_full_worker_took_is_passed_on(redis: ArqRedis, make
         release.set()
 
 
-async def test_a_blpop_never_waits_without_a_bound(
+async def test_a_blpop_always_has_a_timeout(
     redis: ArqRedis, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(ctx: Any) -> None: ...
@@ -113,7 +111,7 @@ async def test_a_blpop_never_waits_without_a_bound(
     assert all(0.1 < block <= 15 for block in blocks)
 
 
-async def test_a_pool_of_a_few_connections_is_enough(redis_server: RedisServer, real_redis: ArqRedis) -> None:
+async def test_a_pool_of_few_connections_is_enough(redis_server: RedisServer, real_redis: ArqRedis) -> None:
     done: asyncio.Queue[None] = asyncio.Queue()
 
     async def work(ctx: Any) -> None:

@@ -1,4 +1,4 @@
-"""Dead letters, as the engine writes and trims them."""
+"""Dead letters that the engine writes and trims."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ KEYS = Keys()
 
 
 async def nothing(ctx: dict[str, Any]) -> None:
-    """A job that there is none of."""
+    """A job id that is not in the queue."""
 
 
 async def letter_of(redis: Any, job_id: str) -> list[Any]:
-    """Payload, type of its key, its size, and what the worker says."""
+    """Payload, type of its key, its size, and the worker's part."""
     letter: list[Any] = msgspec.msgpack.decode(await redis.get(KEYS.dead_letter + job_id))
     return letter
 
@@ -36,12 +36,12 @@ async def dead_ids(redis: Any) -> list[str]:
     return [job_id.decode() for job_id in await redis.zrange(KEYS.dead, 0, -1)]
 
 
-async def test_the_letter_is_written_with_the_result_and_holds_the_payload_as_it_stood(queue: Queue) -> None:
+async def test_a_dead_letter_is_written_with_the_result_and_holds_the_payload(queue: Queue) -> None:
     payload = bytes(range(256))
     await queue.add("a")
     await queue.redis.set(KEYS.job + "a", payload)
     await queue.claim()
-    assert await queue.bury("a") == ([], [], b"")
+    assert await queue.finish_with_dead_letter("a") == ([], [], b"")
     assert sorted(await queue.redis.keys("*")) == [b"arq:result:a", b"fetchq:dead-letter:a", b"fetchq:dead:arq:queue"]
     said = {"f": "work", "t": 1, "s": False, "r": {"type": "ValueError", "message": "no"}}
     assert await letter_of(queue.redis, "a") == [payload, "string", 256, said]
@@ -49,7 +49,7 @@ async def test_the_letter_is_written_with_the_result_and_holds_the_payload_as_it
     assert DAY_MS - 60_000 < await queue.redis.pttl(KEYS.dead_letter + "a") <= DAY_MS
 
 
-async def test_a_payload_of_another_type_is_kept_as_a_dump_of_it(queue: Queue) -> None:
+async def test_a_payload_of_another_type_is_kept_as_its_dump(queue: Queue) -> None:
     await queue.add("a")
     await queue.redis.delete(KEYS.job + "a")
     await queue.redis.rpush(KEYS.job + "a", "one", "two")
@@ -62,16 +62,16 @@ async def test_a_payload_of_another_type_is_kept_as_a_dump_of_it(queue: Queue) -
     assert await queue.redis.lrange("again", 0, -1) == [b"one", b"two"]
 
 
-async def test_of_a_payload_longer_than_any_fetchs_the_beginning_is_kept(queue: Queue) -> None:
+async def test_a_payload_that_is_too_long_is_cut(queue: Queue) -> None:
     await queue.add("a")
     await queue.redis.set(KEYS.job + "a", b"x" * (5 << 20))
     await queue.claim()
-    await queue.bury("a")
+    await queue.finish_with_dead_letter("a")
     payload, kind, size, _ = await letter_of(queue.redis, "a")
     assert (payload, kind, size) == (b"x" * 65_536, "string", 5 << 20)
 
 
-async def test_a_job_whose_payload_is_gone_leaves_a_letter_unless_it_was_finished_before(queue: Queue) -> None:
+async def test_a_job_without_a_payload_leaves_a_dead_letter_unless_it_was_finished_before(queue: Queue) -> None:
     await queue.add("gone", "finished before")
     await queue.redis.delete(KEYS.job + "gone", KEYS.job + "finished before")
     await queue.redis.set(KEYS.result + "finished before", "well")
@@ -83,20 +83,20 @@ async def test_a_job_whose_payload_is_gone_leaves_a_letter_unless_it_was_finishe
     assert (await letter_of(queue.redis, "gone"))[:3] == [b"", "none", 0]
 
 
-async def test_a_run_that_lost_its_token_leaves_no_letter(queue: Queue) -> None:
+async def test_a_run_that_lost_its_token_leaves_no_dead_letter(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
-    assert (await queue.bury("a", "not mine"))[0] == [b"a"]
+    assert (await queue.finish_with_dead_letter("a", "not mine"))[0] == [b"a"]
     assert await queue.redis.exists(KEYS.dead, KEYS.dead_letter + "a") == 0
 
 
-async def test_a_job_that_ends_well_leaves_no_letter_from_before(queue: Queue) -> None:
-    """Under an idempotency key the same id can die, be enqueued anew and end well: it is not to be run once more."""
+async def test_a_job_that_succeeds_removes_an_older_dead_letter_under_its_id(queue: Queue) -> None:
+    """Under an idempotency key an id can fail, be enqueued again and succeed: then it must not be retried."""
     for _ in range(2):
         await queue.add("a", "other")
         await queue.claim(token=f"w.{queue.now_ms}")
-        await queue.bury("a", f"w.{queue.now_ms}")
-        await queue.bury("other", f"w.{queue.now_ms}")
+        await queue.finish_with_dead_letter("a", f"w.{queue.now_ms}")
+        await queue.finish_with_dead_letter("other", f"w.{queue.now_ms}")
         queue.now_ms += 1
     await queue.add("a")
     await queue.claim(token="w.2")
@@ -105,47 +105,47 @@ async def test_a_job_that_ends_well_leaves_no_letter_from_before(queue: Queue) -
     assert await queue.redis.keys(KEYS.dead_letter + "*") == [b"fetchq:dead-letter:other"]
 
 
-async def test_the_oldest_go_when_there_are_too_many(queue: Queue) -> None:
-    queue.letter_max = 3
+async def test_the_oldest_dead_letters_are_removed_when_there_are_too_many(queue: Queue) -> None:
+    queue.max_dead_letters = 3
     for number in range(5):
         await queue.add(f"{number}")
         await queue.claim(token=f"w.{number}")
-        await queue.bury(f"{number}", f"w.{number}")
+        await queue.finish_with_dead_letter(f"{number}", f"w.{number}")
         queue.now_ms += 1
     assert await dead_ids(queue.redis) == ["2", "3", "4"]
     assert sorted(await queue.redis.keys(KEYS.dead_letter + "*")) == [b"fetchq:dead-letter:%d" % n for n in (2, 3, 4)]
 
 
-async def test_trimming_forgets_what_is_too_old_or_too_many_some_at_a_time(queue: Queue) -> None:
+async def test_trimming_removes_old_and_surplus_dead_letters_in_batches(queue: Queue) -> None:
     for number in range(10):
         await queue.add(f"{number}")
         await queue.claim(token=f"w.{number}")
-        await queue.bury(f"{number}", f"w.{number}")
+        await queue.finish_with_dead_letter(f"{number}", f"w.{number}")
         queue.now_ms += 1000
-    assert await queue.trim_dead() == 0
-    queue.now_ms = T0 + 2500 + queue.letter_ttl_ms
-    assert await queue.trim_dead(most_a_call=2) == 2
-    assert await queue.trim_dead(most_a_call=2) == 1
-    queue.letter_max = 4
-    assert await queue.trim_dead() == 3
+    assert await queue.trim_dead_letters() == 0
+    queue.now_ms = T0 + 2500 + queue.dead_letter_ttl_ms
+    assert await queue.trim_dead_letters(count=2) == 2
+    assert await queue.trim_dead_letters(count=2) == 1
+    queue.max_dead_letters = 4
+    assert await queue.trim_dead_letters() == 3
     assert await dead_ids(queue.redis) == ["6", "7", "8", "9"]
     assert len(await queue.redis.keys(KEYS.dead_letter + "*")) == 4
 
 
-async def test_a_key_of_the_wrong_type_in_the_letters_place_changes_nothing(queue: Queue) -> None:
+async def test_a_dead_letter_key_of_the_wrong_type_changes_nothing(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
     await queue.redis.set(KEYS.dead, "rubbish")
     with pytest.raises(Exception, match="WRONGTYPE"):
-        await queue.bury("a")
+        await queue.finish_with_dead_letter("a")
     assert await queue.redis.exists(KEYS.job + "a", KEYS.result + "a") == 1
     assert await queue.redis.hexists(KEYS.leases, "a")
     assert await queue.score("a") is not None
     await queue.redis.delete(KEYS.dead)
-    assert await queue.bury("a") == ([], [], b"")
+    assert await queue.finish_with_dead_letter("a") == ([], [], b"")
 
 
-async def test_a_coroutine_that_raises_and_a_job_that_cannot_be_run_leave_letters(
+async def test_a_coroutine_that_raises_and_a_job_that_cannot_be_run_leave_dead_letters(
     make_worker: MakeWorker, redis: ArqRedis
 ) -> None:
     async def fail(ctx: dict[str, Any]) -> None:
@@ -175,7 +175,7 @@ async def test_a_coroutine_that_raises_and_a_job_that_cannot_be_run_leave_letter
     assert (await letter_of(redis, "no job"))[0] == b"\xc1 rubbish"
 
 
-async def test_a_coroutine_that_returns_can_say_what_is_to_be_kept(make_worker: MakeWorker, redis: ArqRedis) -> None:
+async def test_a_coroutine_that_returns_can_report_a_dead_letter(make_worker: MakeWorker, redis: ArqRedis) -> None:
     kept: dict[str, Any] = {"word": "kept", "huge": "x" * MAX_ENCODED_BYTES, "no form": object(), "nothing": None}
 
     async def give_up(ctx: dict[str, Any], what: str) -> str:
@@ -191,9 +191,7 @@ async def test_a_coroutine_that_returns_can_say_what_is_to_be_kept(make_worker: 
     assert {said[what]["r"]["type"] for what in ("huge", "no form")} == {"DeadLetterCut"}
 
 
-async def test_a_job_that_is_run_again_or_was_wanted_to_end_leaves_no_letter(
-    make_worker: MakeWorker, redis: ArqRedis
-) -> None:
+async def test_a_retried_or_aborted_job_leaves_no_dead_letter(make_worker: MakeWorker, redis: ArqRedis) -> None:
     started = asyncio.Event()
 
     async def once_more(ctx: dict[str, Any]) -> None:
@@ -217,7 +215,7 @@ async def test_a_job_that_is_run_again_or_was_wanted_to_end_leaves_no_letter(
     assert await redis.exists(KEYS.dead) == 0
 
 
-async def test_a_worker_that_is_not_told_to_keeps_none(make_worker: MakeWorker, redis: ArqRedis) -> None:
+async def test_a_worker_keeps_no_dead_letters_by_default(make_worker: MakeWorker, redis: ArqRedis) -> None:
     async def fail(ctx: dict[str, Any]) -> None:
         ctx["fetchq"].dead_letter = "kept"
         raise ValueError
@@ -227,7 +225,7 @@ async def test_a_worker_that_is_not_told_to_keeps_none(make_worker: MakeWorker, 
     assert await redis.keys("fetchq:dead*") == []
 
 
-async def test_a_worker_at_work_trims(make_worker: MakeWorker, redis: ArqRedis) -> None:
+async def test_a_running_worker_trims_dead_letters(make_worker: MakeWorker, redis: ArqRedis) -> None:
     await redis.zadd(KEYS.dead, {"old": 1, "older": 0})
     await redis.set(KEYS.dead_letter + "old", "letter")
     async with running(make_worker([nothing], dead_letter_max=10, renew_s=0.05)):
@@ -240,6 +238,6 @@ async def _is_gone(redis: ArqRedis, key: str) -> bool:
 
 
 @pytest.mark.parametrize("wrong", [{"dead_letter_ttl_s": 0}, {"dead_letter_max": -1}])
-async def test_limits_that_are_none_are_refused(make_worker: MakeWorker, wrong: dict[str, float]) -> None:
+async def test_invalid_dead_letter_limits_are_refused(make_worker: MakeWorker, wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         make_worker([nothing], **wrong)

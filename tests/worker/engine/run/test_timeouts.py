@@ -94,7 +94,7 @@ async def test_a_timeout_inside_a_callers_timeout_does_not_replace_it(timeouts: 
     assert not outer.expired()
 
 
-async def test_a_length_that_is_no_longer_used_is_forgotten(timeouts: Timeouts) -> None:
+async def test_a_length_that_is_no_longer_used_is_removed(timeouts: Timeouts) -> None:
     for n in range(1, 20):
         with timeouts.limit(n / 1000):
             pass

@@ -25,21 +25,24 @@ async def _sent(site: Site, fetcher: Fetcher, url: str, **options: Any) -> list[
     return [visit.header("Cookie") for visit in site.visits]
 
 
-async def test_a_cookie_that_a_redirect_sets_goes_with_the_next_hop(site: Site, fetcher: Fetcher) -> None:
+async def test_a_cookie_set_by_a_redirect_is_sent_with_the_next_hop(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", _sets("a=1; Path=/; HttpOnly", 'b="x y"'))
     site.serve("/there", answer())
 
     assert await _sent(site, fetcher, url, cookies=True) == [None, 'a=1; b="x y"']
-    assert (await _sent(site, fetcher, url, cookies=True))[2:] == [None, 'a=1; b="x y"']  # nothing is left of the first
+    assert (await _sent(site, fetcher, url, cookies=True))[2:] == [
+        None,
+        'a=1; b="x y"',
+    ]  # no cookie of the first fetch is sent
 
 
-async def test_without_cookies_none_is_kept(site: Site, fetcher: Fetcher) -> None:
+async def test_without_the_option_no_cookie_is_stored(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", _sets("a=1"))
     site.serve("/there", answer())
     assert await _sent(site, fetcher, url) == [None, None]
 
 
-async def test_path_secure_expiry_and_domain_are_heeded(site: Site, fetcher: Fetcher) -> None:
+async def test_path_secure_expiry_and_domain_are_respected(site: Site, fetcher: Fetcher) -> None:
     url = site.serve(
         "/",
         _sets(
@@ -69,13 +72,13 @@ async def test_a_cookie_for_a_whole_top_level_domain_is_refused(site: Site, fetc
     assert await _sent(site, fetcher, below, cookies=True) == [None, "own=1"]
 
 
-async def test_the_requests_own_cookie_comes_first(site: Site, fetcher: Fetcher) -> None:
+async def test_the_requests_own_cookie_is_sent_first(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", _sets("a=1"))
     site.serve("/there", answer())
     assert await _sent(site, fetcher, url, cookies=True, headers={"cookie": "mine=0"}) == ["mine=0", "mine=0; a=1"]
 
 
-async def test_a_flood_of_cookies_is_bounded(site: Site, fetcher: Fetcher) -> None:
+async def test_the_number_of_cookies_is_bounded(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", _sets(*(f"c{n}=1" for n in range(200)), "big=" + "x" * 5000))
     site.serve("/there", answer())
     [_, sent] = await _sent(site, fetcher, url, cookies=True)

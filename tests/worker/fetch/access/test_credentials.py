@@ -1,4 +1,4 @@
-"""Secrets by name: sent to the origins they are bound to, and seen nowhere else."""
+"""Credentials by name: sent to the origins they are bound to, and visible nowhere else."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
         ("api-key", "X-Api-Key", API_KEY),
     ],
 )
-async def test_a_credential_goes_to_the_origin_it_is_for(
+async def test_a_credential_is_sent_to_its_origin(
     site: Site, tmp_path: Path, name: str, header: str, value: str
 ) -> None:
     url = site.serve("/", answer(b"hello"))
@@ -96,14 +96,14 @@ async def test_a_credential_goes_to_the_origin_it_is_for(
 
 
 @pytest.mark.asyncio
-async def test_a_credential_that_the_worker_does_not_hold_is_named(site: Site, fetcher: Fetcher) -> None:
+async def test_an_unknown_credential_is_an_invalid_job(site: Site, fetcher: Fetcher) -> None:
     result = await _fetch(fetcher, site.url(), credential="token")
     assert (result.status, result.error) == (FetchStatus.INVALID_JOB, "this worker has no credential named 'token'")
     assert site.visits == []
 
 
 @pytest.mark.asyncio
-async def test_a_credential_for_elsewhere_is_not_sent(site: Site, tmp_path: Path) -> None:
+async def test_a_credential_for_another_origin_is_not_sent(site: Site, tmp_path: Path) -> None:
     other_port, other_host = site.url().replace(str(site.port), "1"), site.url(host="localhost")
     async with _fetcher(_file(tmp_path, other_port, other_host)) as fetcher:
         result = await _fetch(fetcher, site.url(), credential="token")
@@ -113,7 +113,7 @@ async def test_a_credential_for_elsewhere_is_not_sent(site: Site, tmp_path: Path
 
 
 @pytest.mark.asyncio
-async def test_a_credential_stays_with_its_origin_and_is_gone_once_that_was_left(site: Site, tmp_path: Path) -> None:
+async def test_a_credential_is_dropped_for_good_at_the_first_other_origin(site: Site, tmp_path: Path) -> None:
     url = site.serve("/", answer(status=302, headers={"Location": "/same"}))
     site.serve("/same", answer(status=302, headers={"Location": site.url("/across", host="localhost")}))
     site.serve("/across", answer(status=302, headers={"Location": site.url("/back")}))
@@ -182,7 +182,7 @@ async def _dump(redis: Any, key: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
-def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_credentials_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(InvalidSetting, match="can be read by others than its owner; run chmod 600"):
         read_credentials(_file(tmp_path, "https://a.example", mode=mode))
 
@@ -202,7 +202,9 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> No
         ('[elsewhere.a]\nkey = "tok-f00ba4"', "elsewhere"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_without_telling_a_secret(tmp_path: Path, text: str, says: str) -> None:
+def test_an_invalid_credentials_file_is_refused_without_revealing_a_secret(
+    tmp_path: Path, text: str, says: str
+) -> None:
     path = tmp_path / "credentials.toml"
     path.write_text(text)
     path.chmod(0o600)
@@ -213,6 +215,6 @@ def test_a_file_that_cannot_be_used_is_refused_without_telling_a_secret(tmp_path
     assert TOKEN not in str(refusal.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_credentials_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"cannot read .*nowhere.toml: No such file"):
         read_credentials(tmp_path / "nowhere.toml")

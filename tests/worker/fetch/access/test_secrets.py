@@ -1,7 +1,7 @@
-"""Secrets, each a word that occurs nowhere else, through all that fetchq does and all that can fail: then all that was
-said, stored or can be shown is searched for them.
+"""No secret leaks: unique secrets are used in every operation and every failure, and all logs, keys and `repr`s are
+searched for them.
 
-What a *request* carries in its headers is in its job and beside its result in Redis, by design (docs/security.md), and
+The headers of a *request* are stored in its job and beside its result in Redis, by design (docs/security.md), and
 nowhere else. A `credential` is in neither.
 """
 
@@ -35,27 +35,27 @@ from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.settings import Settings
 
 REDIS_PASSWORD: Final = "canary-redis-0e1f"
-HELD: Final = {  # by the worker
+HELD: Final = {  # configured at the worker
     "token": "canary-token-1a2b",
     "password": "canary-password-3c4d",
     "api_key": "canary-apikey-5e6f",
     "proxy": "canary-proxy-7a8b",
 }
 SENT: Final = {"authorization": "zqauth9c", "cookie": "zqcook1e"}
-"""In headers of requests; short, so that a line that is cut after some characters still shows them."""
+"""In request headers; short, so that a log line that is cut would still show them."""
 USERINFO: Final = "canary-userinfo-3a4b"
 SET_COOKIE: Final = "canary-setcookie-5c6d"
-"""A server sets it on a redirect; it goes along with the next hop, and into no log."""
+"""Set by a redirect; sent with the next hop, and never logged."""
 
 MAIN: Final = """
 import logging, sys
 logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-for name in ("fetchq.fetch", "arq.worker", "fetchq.engine"):
+for name in ("fetchq.fetch", "fetchq.politeness", "fetchq.engine", "arq.worker"):
     logging.getLogger(name).setLevel(logging.DEBUG)
 from fetchq_worker.cli import main
 main()
 """
-"""The command with every logger at its most talkative."""
+"""The command with all loggers at DEBUG."""
 
 JOBS: Final = """
 from fetchq_worker import worker_settings
@@ -70,7 +70,7 @@ WorkerSettings = worker_settings(functions=[breaks])
 
 
 def encoded(secret: str) -> tuple[str, ...]:
-    """A secret as it may show: itself, and logged in with as any of the names used here."""
+    """The forms in which a secret may appear: itself, and in Basic credentials with each name used here."""
     logins = (f"{name}:{secret}".encode() for name in ("me", "proxy", "default"))
     return (secret, *(b64encode(login).decode().rstrip("=") for login in logins))
 
@@ -95,7 +95,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest_asyncio.fixture
 async def secure() -> AsyncIterator[Site]:
-    """A site with a certificate of an authority that nobody trusts."""
+    """A site with a certificate of an untrusted authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     site = Site(tls=context)
@@ -134,8 +134,8 @@ def credentials(tmp_path: Path, site: Site) -> Path:
     return path
 
 
-class Said:
-    """What processes wrote to stdout and stderr."""
+class Output:
+    """The output of processes on stdout and stderr."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -152,17 +152,33 @@ class Said:
             stderr=subprocess.STDOUT,
         )
 
-    async def hear(self, process: asyncio.subprocess.Process) -> str:
+    async def wait_end(self, process: asyncio.subprocess.Process) -> str:
         out, _ = await asyncio.wait_for(process.communicate(), 60)
         self.text += out.decode("utf-8", "surrogateescape")
         return out.decode("utf-8", "surrogateescape")
 
     async def run(self, *arguments: str, **environ: str) -> str:
-        return await self.hear(await self.start(*arguments, **environ))
+        return await self.wait_end(await self.start(*arguments, **environ))
+
+
+PRODUCED: Final = {
+    FetchStatus.OK,
+    FetchStatus.BAD_RESPONSE,
+    FetchStatus.HTTP_ERROR,
+    FetchStatus.TIMEOUT,
+    FetchStatus.TOO_LARGE,
+    FetchStatus.TOO_MANY_REDIRECTS,
+    FetchStatus.TLS_ERROR,
+    FetchStatus.CONNECT_ERROR,
+    FetchStatus.BLOCKED,
+    FetchStatus.DNS_ERROR,
+    FetchStatus.INVALID_JOB,
+}
+"""The outcomes of `requests_of`."""
 
 
 def requests_of(site: Site, secure: Site) -> list[FetchRequest]:
-    """Every class of failure that a loopback can bring about, each with secrets in it."""
+    """Every class of failure that can be produced on loopback, each with secrets in it."""
 
     async def hang(visit: Visit) -> None:
         await asyncio.Event().wait()
@@ -187,105 +203,106 @@ def requests_of(site: Site, secure: Site) -> list[FetchRequest]:
         "http://10.0.0.1/",
         "http://name.invalid/",
     ]
-    ways: list[dict[str, Any]] = [
+    options: list[dict[str, Any]] = [
         {"headers": headers},
         {"headers": (cookie, authorization)},
         {"credential": "token"},
         {"credential": "login"},
         {"credential": "api-key"},
-        {"credential": "nobody-has-this"},
+        {"credential": "unknown"},
         {"proxy": "out", "headers": headers},
         {"headers": headers, "method": "POST", "body": b"x", "robots": True, "cookies": True},
     ]
     retry = RetryPolicy(max_tries=2, base_s=0.01)
-    return [FetchRequest.of(url, timeout_s=2.0, max_bytes=4000, retry=retry, **way) for url in urls for way in ways]
+    return [
+        FetchRequest.of(url, timeout_s=2.0, max_bytes=4000, retry=retry, **option) for url in urls for option in options
+    ]
+
+
+async def _run_jobs(url: str, requests: list[FetchRequest]) -> tuple[list[FetchResult], set[str], list[Any]]:
+    """Results, the names of the secrets that Redis holds, and all objects that a service could log."""
+    async with Producer.from_url(url) as producer:
+        jobs = await producer.enqueue_many(requests)
+        results = [result async for result in producer.as_completed(jobs, timeout_s=100)]
+        breaking = await producer.enqueue_job("breaks", requests[0])
+        with pytest.raises(FetchqError) as broken:
+            await breaking.value(timeout_s=20)
+        unknown = await producer.enqueue_job("unknown_function", requests[0])
+        with pytest.raises(FetchqError) as not_found:
+            await unknown.value(timeout_s=20)
+        with redis.Redis.from_url(url) as admin:
+            keys: list[bytes] = admin.keys()
+            stored = [admin.dump(key) or b"" for key in keys]
+            stored += [admin.get(key) or b"" for key in keys if admin.type(key) == b"string"]
+        held = {name for data in stored for name in found(data, EVERYTHING)}
+        return results, held, [producer, producer.results, jobs, results, broken.value, not_found.value]
+
+
+async def _run_commands(output: Output, printed: Output, site: Site, server: RedisServer, url: str) -> None:
+    """Commands that succeed, and some whose Redis is down."""
+    enqueued = await output.run("enqueue", f"{site.url()}ok", "--credential", "token", FETCHQ_REDIS_URL=url)
+    job_id = enqueued.split()[-1]
+    assert found(await printed.run("result", job_id, "--redis", url), EVERYTHING) <= {"set-cookie"}  # of the response
+    for command in (("status",), ("status", "--json"), ("worker", "--check"), ("cancel", "--all")):
+        await output.run(*command, "--redis", url)
+    server.stop()  # while the worker runs
+    for command in (("status",), ("enqueue", site.url())):
+        await output.run(*command, "--redis", url)
+    server.start()
+
+
+async def _run_wrong_commands(output: Output, url: str) -> None:
+    """Commands with a wrong password, invalid addresses of Redis, and a URL with a password."""
+    wrong = url.replace(REDIS_PASSWORD, f"{REDIS_PASSWORD}-mistyped")
+    for command in (("status",), ("worker",), ("enqueue", "http://example.org/"), ("result", "x")):
+        await output.run(*command, "--redis", wrong)
+    for bad in (url.replace("unix://", "unix:/"), url.replace("unix", "redis") + "?x=1", f"redis://{url}"):
+        await output.run("status", "--redis", bad)
+    await output.run("enqueue", f"http://me:{USERINFO}@example.org/", "--redis", url)
+    await output.run("fetch", f"http://me:{USERINFO}@example.org/")
 
 
 @pytest.mark.asyncio
-async def test_no_secret_is_said_or_stored_by_anything_whatever_happens(
+async def test_no_secret_is_logged_or_stored_whatever_fails(
     site: Site, secure: Site, credentials: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "my_jobs.py").write_text(JOBS)
     server = RedisServer("--requirepass", REDIS_PASSWORD, password=REDIS_PASSWORD)
     url = f"unix://:{REDIS_PASSWORD}@{server.socket}"
-    said = Said(tmp_path)
-    shown: list[Any] = []
+    output = Output(tmp_path)
     try:
         flags = ("--credentials-file", str(credentials), "--allow-net", "127.0.0.0/8", "--verbose", "--grace-s", "1")
-        worker = await said.start("worker", "--settings", "my_jobs:WorkerSettings", *flags, FETCHQ_REDIS_URL=url)
-        async with Producer.from_url(url) as producer:
-            requests = requests_of(site, secure)
-            jobs = await producer.enqueue_many(requests)
-            results = [result async for result in producer.as_completed(jobs, timeout_s=100)]
-            breaking = await producer.enqueue_job("breaks", requests[0])
-            with pytest.raises(FetchqError) as broken:
-                await breaking.value(timeout_s=20)
-            unknown = await producer.enqueue_job("nobody_has_this", requests[0])
-            with pytest.raises(FetchqError) as not_found:
-                await unknown.value(timeout_s=20)
-            with redis.Redis(unix_socket_path=str(server.socket), password=REDIS_PASSWORD) as admin:
-                keys: list[bytes] = admin.keys()
-                stored = {key: admin.dump(key) or b"" for key in keys}
-                held_in_redis = {name for data in stored.values() for name in found(data, EVERYTHING)}
-                strings = {key: admin.get(key) or b"" for key in keys if admin.type(key) == b"string"}
-                held_in_redis |= {name for data in strings.values() for name in found(data, EVERYTHING)}
-            shown += [producer, producer.results, jobs, results, broken.value, not_found.value]
-        enqueued = await said.run("enqueue", f"{site.url()}ok", "--credential", "token", FETCHQ_REDIS_URL=url)
-        job_id = enqueued.split()[-1]
-        printed = Said(tmp_path)
-        assert found(await printed.run("result", job_id, "--redis", url), EVERYTHING) <= {"set-cookie"}  # asked for
-        for command in (("status",), ("status", "--json"), ("worker", "--check"), ("cancel", "--all")):
-            await said.run(*command, "--redis", url)
-        server.stop()  # with the worker at work
-        for command in (("status",), ("enqueue", site.url())):
-            await said.run(*command, "--redis", url)
-        server.start()
+        worker = await output.start("worker", "--settings", "my_jobs:WorkerSettings", *flags, FETCHQ_REDIS_URL=url)
+        results, held_in_redis, shown = await _run_jobs(url, requests_of(site, secure))
+        await _run_commands(output, Output(tmp_path), site, server, url)
         worker.send_signal(signal.SIGTERM)
-        log = await said.hear(worker)
-        wrong = url.replace(REDIS_PASSWORD, f"{REDIS_PASSWORD}-mistyped")
-        for command in (("status",), ("worker",), ("enqueue", site.url()), ("result", "x")):
-            await said.run(*command, "--redis", wrong)
-        for bad in (url.replace("unix://", "unix:/"), url.replace("unix", "redis") + "?x=1", f"redis://{url}"):
-            await said.run("status", "--redis", bad)
-        await said.run("enqueue", f"http://me:{USERINFO}@example.org/", "--redis", url)
-        await said.run("fetch", f"http://me:{USERINFO}@example.org/")
+        log = await output.wait_end(worker)
+        await _run_wrong_commands(output, url)
     finally:
         server.remove()
-    assert {result.status for result in results} >= {
-        FetchStatus.OK,
-        FetchStatus.BAD_RESPONSE,
-        FetchStatus.HTTP_ERROR,
-        FetchStatus.TIMEOUT,
-        FetchStatus.TOO_LARGE,
-        FetchStatus.TOO_MANY_REDIRECTS,
-        FetchStatus.TLS_ERROR,
-        FetchStatus.CONNECT_ERROR,
-        FetchStatus.BLOCKED,
-        FetchStatus.DNS_ERROR,
-        FetchStatus.INVALID_JOB,
-    }
+    assert {result.status for result in results} >= PRODUCED
     assert {visit.header("Authorization") for visit in site.visits} >= {
         f"Bearer {HELD['token']}",
         f"Bearer {SENT['authorization']}",
     }
-    assert "fetch.finished" in log, "the log is at its most talkative"
-    without_urls = said.text.replace(f"http://me:{USERINFO}@example.org/", "")  # as the person typed it
+    assert "fetch.finished" in log, "the log is at DEBUG"
+    without_urls = output.text.replace(f"http://me:{USERINFO}@example.org/", "")  # as it was typed
     lines = [line for line in without_urls.splitlines() if found(line, EVERYTHING)]
     assert lines == []
     for one in (*shown, *(hop for result in results for hop in (result.error, *result.redirects, result.attempts))):
-        assert found(f"{one!r} {one!s}", _but_answers(one)) == set(), one
+        assert found(f"{one!r} {one!s}", _allowed_in(one)) == set(), one
     assert held_in_redis <= SENT.keys() | {"set-cookie", "userinfo"}
 
 
-def _but_answers(shown: Any) -> dict[str, str]:
-    """An answer's own headers, a cookie and a Location among them, are the result of the fetch."""
-    is_answer = isinstance(shown, list) and bool(shown) and isinstance(shown[0], FetchResult)
+def _allowed_in(shown: Any) -> dict[str, str]:
+    """The headers of a response, Set-Cookie and Location included, are part of the result."""
+    is_response = isinstance(shown, list) and bool(shown) and isinstance(shown[0], FetchResult)
     return {
-        name: secret for name, secret in EVERYTHING.items() if not (is_answer and name in ("set-cookie", "userinfo"))
+        name: secret for name, secret in EVERYTHING.items() if not (is_response and name in ("set-cookie", "userinfo"))
     }
 
 
-def test_no_secret_is_in_a_repr_or_in_what_is_raised(credentials: Path, tmp_path: Path) -> None:
+def test_no_secret_is_in_a_repr_or_an_exception(credentials: Path, tmp_path: Path) -> None:
     url = f"redis://me:{REDIS_PASSWORD}@localhost:1/0"
     settings = Settings(redis_url=url, credentials_file=str(credentials))
     held = read_credentials(credentials)

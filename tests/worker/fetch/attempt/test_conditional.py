@@ -1,4 +1,4 @@
-"""Validators of a copy at hand (RFC 9110, section 13.1): `etag` and `last_modified`."""
+"""Validators of a copy that the client has (RFC 9110, section 13.1): `etag` and `last_modified`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 NOT_MODIFIED = answer(status=304, headers={"ETag": '"b"'}, length=False)
 
 
-async def test_a_copy_that_is_still_good_is_not_modified_and_has_no_body(site: Site, fetcher: Fetcher) -> None:
+async def test_a_current_copy_is_not_modified_and_has_no_body(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", NOT_MODIFIED)
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, etag='W/"a"', last_modified=DATE))
@@ -24,7 +24,7 @@ async def test_a_copy_that_is_still_good_is_not_modified_and_has_no_body(site: S
     assert site.visits[0].header("If-Modified-Since") == DATE
 
 
-async def test_a_copy_that_has_changed_comes_whole(site: Site, fetcher: Fetcher) -> None:
+async def test_a_changed_copy_is_fetched(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", answer(b"new", headers={"ETag": '"c"'}))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, etag='"a"'))
@@ -33,13 +33,13 @@ async def test_a_copy_that_has_changed_comes_whole(site: Site, fetcher: Fetcher)
     assert site.visits[0].header("If-Modified-Since") is None
 
 
-async def test_a_304_that_nobody_asked_for_is_an_http_error(site: Site, fetcher: Fetcher) -> None:
+async def test_an_unsolicited_304_is_an_http_error(site: Site, fetcher: Fetcher) -> None:
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", NOT_MODIFIED)))
 
     assert (result.status, result.http_status) == (FetchStatus.HTTP_ERROR, 304)
 
 
-async def test_the_validators_go_along_with_redirects(site: Site, fetcher: Fetcher) -> None:
+async def test_validators_are_sent_with_redirects(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", answer(status=301, headers={"Location": "/there"}))
     site.serve("/there", NOT_MODIFIED)
 

@@ -1,4 +1,4 @@
-"""Whatever happens to a fetch, its connection is given back or closed, and nothing is left running."""
+"""However a fetch ends, its connection is pooled or closed, and no task or socket is leaked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _open_files() -> int:
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    """Wait for the other side to notice."""
+    """Waits until the other side has noticed."""
     async with asyncio.timeout(5):
         while not holds():
             await asyncio.sleep(0.005)
@@ -64,7 +64,9 @@ async def test_a_cancelled_attempt_closes_its_connection(
 
 
 async def test_an_attempt_cancelled_while_connecting_leaves_no_socket(fetcher: Fetcher) -> None:
-    await fetch({"fetcher": fetcher}, FetchRequest(url="http://no-such-name.invalid/", retry=ONCE))  # opens c-ares' own
+    await fetch(
+        {"fetcher": fetcher}, FetchRequest(url="http://no-such-name.invalid/", retry=ONCE)
+    )  # opens the sockets of c-ares
     before = _open_files()
 
     for _ in range(20):
@@ -77,7 +79,7 @@ async def test_an_attempt_cancelled_while_connecting_leaves_no_socket(fetcher: F
     await _until(lambda: _open_files() <= before)
 
 
-async def test_a_body_cut_off_closes_its_connection(site: Site, fetcher: Fetcher) -> None:
+async def test_a_body_over_the_limit_closes_its_connection(site: Site, fetcher: Fetcher) -> None:
     async def endless(visit: Visit) -> None:
         await visit.send(answer(length=False))
         while not visit.writer.is_closing():
@@ -116,7 +118,7 @@ async def test_idle_connections_to_many_hosts_are_bounded(site: Site, fetcher: F
         await server.wait_closed()
 
 
-async def test_two_hundred_hostile_answers_leave_nothing_behind(site: Site, fetcher: Fetcher) -> None:
+async def test_two_hundred_hostile_responses_leak_nothing(site: Site, fetcher: Fetcher) -> None:
     rng = random.Random(7)
     good = answer(b"x" * 300, headers={"Content-Encoding": "identity", "Content-Type": "text/plain"})
     urls = [site.serve(f"/{n}", _hostile(rng, good)) for n in range(200)]
@@ -145,7 +147,7 @@ async def test_two_hundred_hostile_answers_leave_nothing_behind(site: Site, fetc
 
 
 def _hostile(rng: random.Random, good: bytes) -> Callable[[Visit], Awaitable[None]]:
-    """A way to answer wrongly: bytes changed, cut, doubled, or held back, and then silence or the end."""
+    """A faulty response: bytes changed, cut, doubled, or delayed, then a pause or the end of the connection."""
     data = bytearray(good)
     for _ in range(rng.randrange(0, 6)):
         data[rng.randrange(len(data) if rng.random() < 0.3 else 90)] = rng.randrange(256)
@@ -175,7 +177,7 @@ def _hostile(rng: random.Random, good: bytes) -> Callable[[Visit], Awaitable[Non
 async def test_a_request_that_the_server_does_not_read_leaves_no_connection(
     monkeypatch: pytest.MonkeyPatch, cancelled: bool, size: int
 ) -> None:
-    """Closing waits for what is still to be written, which here would be for ever."""
+    """Closing waits until the buffered data is sent, here for ever."""
 
     open_socket = HttpClient._open_socket
 

@@ -1,4 +1,4 @@
-"""Each way in which a fetch can end, from a real server that does the thing."""
+"""Every outcome of a fetch, produced by a real server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio
 ONCE = RetryPolicy(max_tries=1)
 
 
-async def test_a_good_answer_is_ok_and_carries_all_that_is_known_of_it(site: Site, fetcher: Fetcher) -> None:
+async def test_a_good_response_is_ok_and_the_result_is_complete(site: Site, fetcher: Fetcher) -> None:
     page = "<p>größer</p>".encode("latin-1")
     url = site.serve("/page", answer(page, headers={"Content-Type": 'text/HTML; charset="ISO-8859-1"', "X-Two": "a"}))
 
@@ -38,7 +38,7 @@ async def test_a_good_answer_is_ok_and_carries_all_that_is_known_of_it(site: Sit
     assert timing.dns_s is timing.tls_s is timing.queued_s is None
 
 
-async def test_a_name_is_looked_up_and_the_look_up_is_timed(site: Site, fetcher: Fetcher) -> None:
+async def test_a_name_is_resolved_and_the_look_up_is_timed(site: Site, fetcher: Fetcher) -> None:
     site.serve("/", answer(b"hello"))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.url("/", host="localhost")))
@@ -58,7 +58,7 @@ async def test_a_second_fetch_from_the_same_host_reuses_the_connection(site: Sit
     assert results[1].timing.connect_s is None
 
 
-async def test_the_request_goes_out_as_it_was_made(site: Site, fetcher: Fetcher) -> None:
+async def test_the_request_is_sent_unchanged(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/in?x=1&y=%20", answer())
     site.serve("/in", answer())
 
@@ -106,7 +106,7 @@ async def test_no_proxy_of_the_environment_is_used(
 
 
 @pytest.mark.parametrize("code", [400, 404, 500, 599, 300, 304, 799])
-async def test_an_error_answer_is_an_http_error_with_its_body(site: Site, fetcher: Fetcher, code: int) -> None:
+async def test_an_error_response_is_an_http_error_with_its_body(site: Site, fetcher: Fetcher, code: int) -> None:
     body = b"" if code == 304 else b"no such page"
     url = site.serve("/", answer(body, status=code))
 
@@ -170,15 +170,13 @@ async def _hang_up(visit: Visit) -> None:
     visit.writer.close()
 
 
-async def test_a_connection_closed_before_the_answer_is_a_connect_error(site: Site, fetcher: Fetcher) -> None:
+async def test_a_connection_closed_before_the_response_is_a_connect_error(site: Site, fetcher: Fetcher) -> None:
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", _hang_up), retry=ONCE))
 
     assert result.status is FetchStatus.CONNECT_ERROR
 
 
-async def test_a_body_over_the_limit_is_too_large_whether_its_length_is_said_or_not(
-    site: Site, fetcher: Fetcher
-) -> None:
+async def test_a_body_over_the_limit_is_too_large_with_or_without_content_length(site: Site, fetcher: Fetcher) -> None:
     async def endless(visit: Visit) -> None:
         await visit.send(answer(length=False))
         while not visit.writer.is_closing():
@@ -196,9 +194,7 @@ async def test_a_body_over_the_limit_is_too_large_whether_its_length_is_said_or_
     assert (results[1].http_status, results[1].body) == (200, b"")
 
 
-async def test_a_body_too_large_that_is_there_already_leaves_the_connection_usable(
-    site: Site, fetcher: Fetcher
-) -> None:
+async def test_a_too_large_body_that_has_arrived_leaves_the_connection_reusable(site: Site, fetcher: Fetcher) -> None:
     large = site.serve("/large", answer(b"x" * 250_000))
     small = site.serve("/small", answer(b"small"))
 
@@ -208,7 +204,7 @@ async def test_a_body_too_large_that_is_there_already_leaves_the_connection_usab
         assert (first.status, second.body) == (FetchStatus.TOO_LARGE, b"small")
 
 
-async def test_headers_without_end_are_too_large(site: Site, fetcher: Fetcher) -> None:
+async def test_endless_headers_are_too_large(site: Site, fetcher: Fetcher) -> None:
     long = site.serve("/long", answer(headers={"X-Long": "x" * 40_000}))
     many = site.serve("/many", answer(headers={f"X-{n}": "x" for n in range(1000)}))
 
@@ -233,7 +229,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("answered", MALFORMED.values(), ids=MALFORMED.keys())
-async def test_a_malformed_answer_is_a_bad_response(site: Site, fetcher: Fetcher, answered: bytes) -> None:
+async def test_a_malformed_response_is_a_bad_response(site: Site, fetcher: Fetcher, answered: bytes) -> None:
     async def send(visit: Visit) -> None:
         await visit.send(answered)
         visit.writer.close()
@@ -264,7 +260,7 @@ TOLERABLE = {
 
 
 @pytest.mark.parametrize("answered", TOLERABLE.values(), ids=TOLERABLE.keys())
-async def test_an_unusual_answer_is_read_as_it_is_meant(site: Site, fetcher: Fetcher, answered: bytes) -> None:
+async def test_an_unusual_response_is_accepted(site: Site, fetcher: Fetcher, answered: bytes) -> None:
     async def send(visit: Visit) -> None:
         await visit.send(answered)
         visit.writer.close()
@@ -274,7 +270,7 @@ async def test_an_unusual_answer_is_read_as_it_is_meant(site: Site, fetcher: Fet
     assert (result.status, result.body) == (FetchStatus.OK, b"body")
 
 
-async def test_header_bytes_that_are_not_text_become_a_result_that_can_be_written(site: Site, fetcher: Fetcher) -> None:
+async def test_non_text_header_bytes_give_an_encodable_result(site: Site, fetcher: Fetcher) -> None:
     from fetchq.contract.wire import serialize
 
     head = b"HTTP/1.1 200 OK\r\nX-A: \xff\xfe\r\nContent-Type: text/\xff; charset=\xff\r\nContent-Length: 0\r\n\r\n"
@@ -286,7 +282,7 @@ async def test_header_bytes_that_are_not_text_become_a_result_that_can_be_writte
     assert serialize({"r": result})
 
 
-async def test_head_has_no_body_whatever_its_headers_promise(site: Site, fetcher: Fetcher) -> None:
+async def test_a_head_response_has_no_body_whatever_its_headers_say(site: Site, fetcher: Fetcher) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\nContent-Encoding: gzip\r\n\r\n"
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", head), method="HEAD"))
@@ -294,7 +290,7 @@ async def test_head_has_no_body_whatever_its_headers_promise(site: Site, fetcher
     assert (result.status, result.body) == (FetchStatus.OK, b"")
 
 
-async def test_a_deadline_that_has_passed_is_expired_and_nothing_is_sent(site: Site, fetcher: Fetcher) -> None:
+async def test_a_passed_deadline_is_expired_and_nothing_is_sent(site: Site, fetcher: Fetcher) -> None:
     from datetime import UTC, datetime, timedelta
 
     url = site.serve("/", answer())
@@ -305,7 +301,7 @@ async def test_a_deadline_that_has_passed_is_expired_and_nothing_is_sent(site: S
     assert site.connections == 0
 
 
-async def test_a_request_that_breaks_the_contract_is_a_result_too() -> None:
+async def test_an_invalid_request_is_a_result() -> None:
     broken: list[tuple[dict[str, object], str]] = [
         ({"url": "ftp://example.org/"}, "INVALID_URL"),
         ({"url": "http://user:pass@example.org/"}, "INVALID_URL"),
@@ -322,7 +318,7 @@ async def test_a_request_that_breaks_the_contract_is_a_result_too() -> None:
     assert all(result.error for result in results)
 
 
-async def test_a_fault_of_our_own_is_an_internal_error_and_is_logged(
+async def test_a_bug_is_an_internal_error_and_is_logged(
     site: Site, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken_guard(url: str) -> None:
@@ -337,7 +333,7 @@ async def test_a_fault_of_our_own_is_an_internal_error_and_is_logged(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_hundreds_of_fetches_at_once_each_get_their_own_answer(site: Site, fetcher: Fetcher) -> None:
+async def test_hundreds_of_concurrent_fetches_get_their_own_responses(site: Site, fetcher: Fetcher) -> None:
     urls = [site.serve_json(f"/{n}", n) for n in range(300)]
 
     results = await asyncio.gather(*(fetch({"fetcher": fetcher}, FetchRequest(url=url)) for url in urls))

@@ -68,15 +68,15 @@ def _date(offset_s: float) -> str:
         ({}, 0),
     ],
 )
-def test_the_freshness_lifetime_is_the_rfcs(headers: dict[str, str], lifetime: float) -> None:
+def test_the_freshness_lifetime_follows_the_rfc(headers: dict[str, str], lifetime: float) -> None:
     assert lifetime_s(_stored(200, **headers)) == lifetime
 
 
-def test_an_answer_that_may_not_be_guessed_at_is_stale_at_once() -> None:
+def test_a_response_without_heuristic_freshness_is_stale_at_once() -> None:
     assert lifetime_s(_stored(500, last_modified=_date(-1000), date=_date(0))) == 0
 
 
-def test_age_counts_the_way_the_delay_and_the_stay() -> None:
+def test_age_sums_the_age_field_the_transfer_and_the_time_in_the_cache() -> None:
     assert age_s(_stored(), NOW + 5) == 5
     assert age_s(_stored(date=_date(-7)), NOW + 5) == 12
     assert age_s(_stored(age="40", date=_date(-7)), NOW + 5) == 45
@@ -98,7 +98,7 @@ def test_age_counts_the_way_the_delay_and_the_stay() -> None:
         ({"cache_control": "max-age=60"}, "min-fresh=30", 29, True),
     ],
 )
-def test_what_is_fresh_depends_on_the_answer_and_on_what_is_asked(
+def test_freshness_depends_on_the_directives_of_request_and_response(
     headers: dict[str, str], asked: str, after_s: float, fresh: bool
 ) -> None:
     assert is_fresh(directives_of([asked]), _stored(200, **headers), NOW + after_s) == fresh
@@ -127,7 +127,7 @@ def test_what_is_fresh_depends_on_the_answer_and_on_what_is_asked(
         (_stored(cache_control="max-age=60, must-revalidate"), True, True),
     ],
 )
-def test_only_what_a_shared_cache_may_keep_is_kept(
+def test_only_responses_that_a_shared_cache_may_store_are_stored(
     response: StoredResponse, has_credentials: bool, stores: bool
 ) -> None:
     assert may_store("GET", {}, has_credentials, response) == stores
@@ -146,18 +146,18 @@ def test_only_what_a_shared_cache_may_keep_is_kept(
         ("no-cache, stale-if-error=60", 20, False),
     ],
 )
-def test_a_stale_answer_stands_in_only_where_it_says_so(control: str, after_s: float, stands_in: bool) -> None:
+def test_a_stale_response_is_used_only_within_stale_if_error(control: str, after_s: float, stands_in: bool) -> None:
     assert may_use_stale({}, _stored(cache_control=control), NOW + after_s) == stands_in
 
 
-def test_nothing_is_kept_for_longer_than_a_week_or_longer_than_it_is_of_use() -> None:
+def test_a_response_is_stored_for_a_week_at_most_and_only_while_usable() -> None:
     assert keep_s(_stored(cache_control="max-age=99999999"), NOW) == WEEK
     assert keep_s(_stored(cache_control="max-age=10"), NOW) == 10
     assert keep_s(_stored(cache_control="max-age=10", etag='"a"'), NOW) == 86_410
     assert keep_s(_stored(cache_control="max-age=10", age="20"), NOW) == 0
 
 
-def test_a_304_brings_new_headers_and_leaves_those_of_the_body() -> None:
+def test_a_304_updates_headers_but_not_those_of_the_body() -> None:
     old = _stored(cache_control="max-age=10", content_type="text/plain", etag='"a"', age="9")
     headers = (("Cache-Control", "max-age=99"), ("Content-Type", "x/y"), ("Connection", "X-Hop"), ("X-Hop", "1"))
     fresh = freshened(old, headers, NOW + 20, NOW + 21)
@@ -190,7 +190,7 @@ async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
 
 
 @pytest.mark.asyncio
-async def test_what_one_worker_fetched_another_need_not(site: Site, workers: list[Fetcher]) -> None:
+async def test_a_response_that_one_worker_stored_serves_another(site: Site, workers: list[Fetcher]) -> None:
     url = site.serve("/", answer(b"[1]", headers={"Cache-Control": "max-age=60", "Content-Type": "application/json"}))
 
     first, second = [await _fetch(worker, f"{url}#part") for worker in workers]
@@ -217,7 +217,7 @@ async def test_without_cache_nothing_is_stored_or_used(site: Site, workers: list
 
 
 @pytest.mark.asyncio
-async def test_a_stale_answer_is_asked_about_and_used_again(site: Site, workers: list[Fetcher]) -> None:
+async def test_a_stale_response_is_revalidated_and_reused(site: Site, workers: list[Fetcher]) -> None:
     old = {"Cache-Control": "max-age=0", "ETag": '"a"', "Last-Modified": formatdate(NOW, usegmt=True)}
     url = site.serve(
         "/",
@@ -237,7 +237,7 @@ async def test_a_stale_answer_is_asked_about_and_used_again(site: Site, workers:
 
 
 @pytest.mark.asyncio
-async def test_a_new_answer_takes_the_place_of_a_stale_one(site: Site, workers: list[Fetcher]) -> None:
+async def test_a_new_response_replaces_a_stale_one(site: Site, workers: list[Fetcher]) -> None:
     url = site.serve(
         "/",
         answer(b"old", headers={"Cache-Control": "max-age=0", "ETag": '"a"'}),
@@ -248,7 +248,7 @@ async def test_a_new_answer_takes_the_place_of_a_stale_one(site: Site, workers: 
 
 
 @pytest.mark.asyncio
-async def test_a_304_about_another_copy_is_no_answer_and_the_next_fetch_is_whole(
+async def test_a_304_for_another_etag_is_a_bad_response_and_evicts_the_stored_one(
     site: Site, workers: list[Fetcher]
 ) -> None:
     url = site.serve(
@@ -263,7 +263,7 @@ async def test_a_304_about_another_copy_is_no_answer_and_the_next_fetch_is_whole
 
 
 @pytest.mark.asyncio
-async def test_answers_that_vary_are_kept_apart(site: Site, workers: list[Fetcher]) -> None:
+async def test_responses_that_vary_are_stored_apart(site: Site, workers: list[Fetcher]) -> None:
     vary = {"Cache-Control": "max-age=60", "Vary": "Accept-Language, User-Agent"}
     url = site.serve("/", answer(b"de", headers=vary), answer(b"en", headers=vary))
 
@@ -281,7 +281,7 @@ async def test_answers_that_vary_are_kept_apart(site: Site, workers: list[Fetche
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("failing", [answer(status=503), b"nonsense\r\n\r\n"], ids=["answers 503", "speaks no HTTP"])
-async def test_a_stale_answer_stands_in_for_a_server_that_fails(
+async def test_a_stale_response_is_used_after_a_server_error(
     site: Site, workers: list[Fetcher], failing: bytes
 ) -> None:
     url = site.serve("/", answer(b"old", headers={"Cache-Control": "max-age=0, stale-if-error=60"}), failing)
@@ -291,7 +291,7 @@ async def test_a_stale_answer_stands_in_for_a_server_that_fails(
 
 
 @pytest.mark.asyncio
-async def test_a_stale_answer_stands_in_for_a_server_that_is_gone_but_not_past_the_guard(
+async def test_a_stale_response_is_used_for_an_unreachable_server_but_not_for_a_forbidden_one(
     embedded: EmbeddedRedis,
 ) -> None:
     site = Site()
@@ -308,7 +308,9 @@ async def test_a_stale_answer_stands_in_for_a_server_that_is_gone_but_not_past_t
 
 
 @pytest.mark.asyncio
-async def test_what_was_fetched_under_a_name_is_not_shown_to_others(site: Site, embedded: EmbeddedRedis) -> None:
+async def test_a_response_fetched_with_a_credential_is_not_served_to_others(
+    site: Site, embedded: EmbeddedRedis
+) -> None:
     url = site.serve("/", answer(b"mine", headers={"Cache-Control": "max-age=60"}))
     key = Header(name="X-Key", value=Secret("s"), origins=(site.url(),))
     redis = embedded.client()
@@ -320,7 +322,9 @@ async def test_what_was_fetched_under_a_name_is_not_shown_to_others(site: Site, 
 
 
 @pytest.mark.asyncio
-async def test_conditions_and_ranges_of_ones_own_pass_the_cache_by(site: Site, workers: list[Fetcher]) -> None:
+async def test_requests_with_their_own_conditions_or_ranges_bypass_the_cache(
+    site: Site, workers: list[Fetcher]
+) -> None:
     url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60", "ETag": '"a"'}))
     for _ in range(2):
         for headers in ({"Range": "bytes=0-1"}, {"If-None-Match": '"b"'}, {"Cache-Control": "no-store"}):
@@ -329,7 +333,7 @@ async def test_conditions_and_ranges_of_ones_own_pass_the_cache_by(site: Site, w
 
 
 @pytest.mark.asyncio
-async def test_limits_hold_for_stored_answers_too(site: Site, workers: list[Fetcher]) -> None:
+async def test_max_bytes_applies_to_stored_responses(site: Site, workers: list[Fetcher]) -> None:
     url = site.serve("/", answer(b"x" * 1000, headers={"Cache-Control": "max-age=60"}))
     await _fetch(workers[0], url)
     assert (await _fetch(workers[0], url, max_bytes=10)).status is FetchStatus.TOO_LARGE
@@ -345,9 +349,7 @@ async def test_without_redis_a_fetch_is_made_each_time(site: Site, fetcher: Fetc
 
 
 @pytest.mark.asyncio
-async def test_a_redis_that_went_away_costs_the_cache_and_not_the_fetch(
-    site: Site, own_redis_server: RedisServer
-) -> None:
+async def test_without_redis_the_cache_fails_and_the_fetch_succeeds(site: Site, own_redis_server: RedisServer) -> None:
     url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60"}))
     redis: Redis = connect(own_redis_server.url)
     async with _worker(redis) as fetcher:
@@ -359,7 +361,7 @@ async def test_a_redis_that_went_away_costs_the_cache_and_not_the_fetch(
 
 
 @pytest.mark.asyncio
-async def test_the_shelf_is_bounded_in_bytes_and_counts_right(redis_server: RedisServer) -> None:
+async def test_the_shared_cache_is_bounded_in_bytes_and_counts_exactly(redis_server: RedisServer) -> None:
     redis: Any = connect(redis_server.url)
     shared_cache = SharedCache(redis, Keys(), max_bytes=10_000)
     for n in range(100):
@@ -378,7 +380,7 @@ async def test_the_shelf_is_bounded_in_bytes_and_counts_right(redis_server: Redi
 
 
 @pytest.mark.asyncio
-async def test_what_has_ended_makes_room_and_leaves_nothing(redis_server: RedisServer) -> None:
+async def test_expired_entries_free_their_bytes(redis_server: RedisServer) -> None:
     redis: Any = connect(redis_server.url)
     shared_cache = SharedCache(redis, Keys(), max_bytes=1000)
     await shared_cache.put(f"{Keys().cache}short", b"x" * 900, 0.05)

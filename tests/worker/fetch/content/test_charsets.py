@@ -1,4 +1,4 @@
-"""The charset of a text: by header, mark, meta, declaration and at last by the bytes."""
+"""The charset of a text: by header, byte order mark, meta element, XML declaration, and by its bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 5
         ("text/html", b"", ""),
     ],
 )
-async def test_a_text_is_read_as_a_browser_reads_it(
+async def test_the_charset_is_detected_as_browsers_do(
     site: Site, fetcher: Fetcher, content_type: str, body: bytes, text: str
 ) -> None:
     url = site.serve("/", answer(body, headers={"Content-Type": content_type}))
@@ -63,7 +63,9 @@ async def test_a_text_is_read_as_a_browser_reads_it(
         ("application/octet-stream", "x", b"\xff", "x"),
     ],
 )
-def test_what_outranks_what(media_type: str | None, sent: str | None, body: bytes, found: str | None) -> None:
+def test_the_precedence_of_charset_sources(
+    media_type: str | None, sent: str | None, body: bytes, found: str | None
+) -> None:
     assert charset_of(media_type, sent, body) == found
 
 
@@ -93,17 +95,17 @@ def test_what_outranks_what(media_type: str | None, sent: str | None, body: byte
         (b"", None),
     ],
 )
-def test_a_page_is_taken_at_its_word(head: bytes, found: str | None) -> None:
+def test_a_page_declares_its_charset(head: bytes, found: str | None) -> None:
     assert prescan(head) == found
 
 
-def test_only_the_first_1024_bytes_are_taken() -> None:
+def test_only_the_first_1024_bytes_are_prescanned() -> None:
     assert charset_of("text/html", None, b" " * 1000 + b"<meta charset=koi8-r>") == "koi8-r"
     assert charset_of("text/html", None, b" " * 1024 + b"<meta charset=koi8-r>") == "utf-8"
 
 
 @given(st.binary(max_size=300) | st.text(alphabet="<>meta charset=/'\"!-?utf8", max_size=300).map(str.encode))
-def test_no_page_breaks_the_search(body: bytes) -> None:
+def test_the_prescan_accepts_any_bytes(body: bytes) -> None:
     found = charset_of("text/html", None, body)
 
     assert (found is None) == (body == b"")
@@ -114,7 +116,7 @@ def test_no_page_breaks_the_search(body: bytes) -> None:
     [b"\xff" * (4 << 20), b"<" * (4 << 20), b"<a " + b"=" * (4 << 20), b"<!--" * (1 << 20), b"<meta a" * (1 << 19)],
     ids=["no text", "brackets", "equals", "comments", "metas"],
 )
-def test_a_large_body_made_to_be_slow_takes_a_moment(body: bytes) -> None:
+def test_a_hostile_large_body_is_searched_in_bounded_time(body: bytes) -> None:
     began = time.perf_counter()
     charset_of("text/html", None, body)
 

@@ -1,4 +1,4 @@
-"""Content codings: undone, stacked, cut short, and bombs."""
+"""Content codings: single, stacked, truncated, and bombs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_an_encoded_body_is_decoded(site: Site, fetcher: Fetcher, coding: 
 
 
 @pytest.mark.asyncio
-async def test_a_body_cut_short_inside_its_encoding_is_a_bad_response(
+async def test_a_body_truncated_inside_its_coding_is_a_bad_response(
     site: Site, fetcher: Fetcher, coding: Coding
 ) -> None:
     name, encode = coding
@@ -91,7 +91,7 @@ async def test_a_bomb_is_too_large_and_costs_little(site: Site, fetcher: Fetcher
 
 
 @pytest.mark.asyncio
-async def test_stacked_encodings_are_undone_last_first(site: Site, fetcher: Fetcher) -> None:
+async def test_stacked_codings_are_decoded_last_first(site: Site, fetcher: Fetcher) -> None:
     body = zstd.compress(brotli.compress(gzip.compress(PAGE)))
     url = site.serve("/", answer(body, headers={"Content-Encoding": "gzip, identity, br,zstd"}))
 
@@ -101,7 +101,7 @@ async def test_stacked_encodings_are_undone_last_first(site: Site, fetcher: Fetc
 
 
 @pytest.mark.asyncio
-async def test_an_empty_body_needs_no_encoding(site: Site, fetcher: Fetcher, coding: Coding) -> None:
+async def test_an_empty_body_needs_no_decoding(site: Site, fetcher: Fetcher, coding: Coding) -> None:
     url = site.serve("/", answer(headers={"Content-Encoding": coding[0]}))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
@@ -118,7 +118,7 @@ def _decode(codings: tuple[str, ...], *pieces: bytes, max_bytes: int = 1 << 20) 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.binary(max_size=3000), cut=st.integers(1, 50), which=st.sampled_from(sorted(ENCODERS)))
-def test_a_body_decodes_however_it_is_cut_into_pieces(data: bytes, cut: int, which: str) -> None:
+def test_a_body_decodes_in_pieces_of_any_size(data: bytes, cut: int, which: str) -> None:
     name, encode = ENCODERS[which]
     encoded = encode(data)
     pieces = [encoded[at : at + cut] for at in range(0, len(encoded), cut)]
@@ -127,7 +127,7 @@ def test_a_body_decodes_however_it_is_cut_into_pieces(data: bytes, cut: int, whi
 
 
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 131_072, 98_304, 1_000_000])
-def test_a_body_of_whole_steps_is_decoded_to_its_end(coding: Coding, size: int) -> None:
+def test_a_body_of_whole_steps_is_decoded_completely(coding: Coding, size: int) -> None:
     name, encode = coding
 
     assert _decode((name.lower(),), encode(bytes(size))) == bytes(size)
@@ -135,7 +135,7 @@ def test_a_body_of_whole_steps_is_decoded_to_its_end(coding: Coding, size: int) 
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=500), which=st.sampled_from(sorted(ENCODERS)))
-def test_garbage_decodes_or_is_refused_and_nothing_else(data: bytes, which: str) -> None:
+def test_garbage_decodes_or_is_refused(data: bytes, which: str) -> None:
     try:
         decoded = _decode((ENCODERS[which][0].lower(),), data)
     except BrokenCoding:
@@ -144,7 +144,7 @@ def test_garbage_decodes_or_is_refused_and_nothing_else(data: bytes, which: str)
 
 
 @pytest.mark.parametrize("cut", [1, 7, 10_000])
-def test_gzip_members_follow_each_other_and_what_is_no_member_is_ignored(cut: int) -> None:
+def test_all_gzip_members_are_decoded_and_trailing_bytes_ignored(cut: int) -> None:
     encoded = gzip.compress(b"one,") + gzip.compress(b"two") + b"\x1f\0\0\0 trailing"
     pieces = [encoded[at : at + cut] for at in range(0, len(encoded), cut)]
 
@@ -152,7 +152,7 @@ def test_gzip_members_follow_each_other_and_what_is_no_member_is_ignored(cut: in
 
 
 @pytest.mark.parametrize("cut", [1, 7, 10_000])
-def test_zstd_frames_follow_each_other(cut: int) -> None:
+def test_all_zstd_frames_are_decoded(cut: int) -> None:
     encoded = zstd.compress(b"one,") + zstd.compress(b"two")
     pieces = [encoded[at : at + cut] for at in range(0, len(encoded), cut)]
 
@@ -160,12 +160,12 @@ def test_zstd_frames_follow_each_other(cut: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "member"), [("gzip", gzip.compress(b"", mtime=0)), ("zstd", zstd.compress(b""))])
-def test_members_that_hold_nothing_are_not_decoded_without_end(name: str, member: bytes) -> None:
+def test_the_number_of_empty_members_is_bounded(name: str, member: bytes) -> None:
     with pytest.raises(BrokenCoding, match="more than 16384 members"):
         _decode((name,), member * 20_000)
 
 
-def test_a_nested_bomb_from_which_nothing_comes_out_is_too_large() -> None:
+def test_a_nested_bomb_without_output_is_too_large() -> None:
     nothing = gzip.compress(gzip.compress(b"") * 2_000_000, 9)
 
     with pytest.raises((CodingTooLarge, BrokenCoding)):
@@ -187,6 +187,6 @@ def test_too_many_and_unknown_codings_are_refused() -> None:
         ContentDecoder(("gzip", "rot13"), 1000)
 
 
-def test_codings_are_read_from_all_fields_in_order() -> None:
+def test_codings_of_all_fields_are_read_in_order() -> None:
     assert codings_of(["GZIP , identity", "", " br"]) == ("gzip", "br")
     assert codings_of([]) == ()

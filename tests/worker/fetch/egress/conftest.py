@@ -1,4 +1,4 @@
-"""An arena for each test, on the worker's own loop."""
+"""An arena for each test, on uvloop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from harness.egress.arena import Arena, make_arena
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The worker's own loop."""
+    """uvloop, as in the worker."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest_asyncio.fixture
 async def arena() -> AsyncIterator[Arena]:
-    """A client that nothing is allowed, and one that may connect to a redirecting server alone."""
+    """A client that may connect to no local address, and one that may connect to a redirecting server only."""
     async with make_arena() as arena:
         yield arena

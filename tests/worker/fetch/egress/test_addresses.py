@@ -1,4 +1,4 @@
-"""The egress guard, address by address; that every socket passes it is shown by the tables."""
+"""The egress guard, address by address. `test_tables` shows that every socket passes it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ EMBEDDINGS = {
     "ISATAP": "2606:4700::5efe:{}",
     "ISATAP, universal": "2606:4700::200:5efe:{}",
 }
-"""What writes an IPv4 address inside an IPv6 one in its last 32 bits."""
+"""Prefixes that embed an IPv4 address in the last 32 bits."""
 
 
 @pytest.mark.parametrize(("address", "rule"), FORBIDDEN.items())
@@ -85,7 +85,7 @@ def test_a_special_range_is_forbidden_from_its_first_address_to_its_last(cidr: s
             Guard().check_address(str(address))
 
 
-def test_a_network_that_is_allowed_is_allowed_and_no_more() -> None:
+def test_an_allowed_network_allows_itself_and_no_more() -> None:
     guard = Guard(["10.1.0.0/16", "fd00::/64"])
 
     guard.check_address("10.1.2.3")
@@ -97,7 +97,7 @@ def test_a_network_that_is_allowed_is_allowed_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("address", sorted(map(str, METADATA_ADDRESSES)))
-def test_metadata_is_closed_whatever_network_is_allowed_unless_it_is_named_itself(address: str) -> None:
+def test_metadata_addresses_are_forbidden_unless_allowed_by_themselves(address: str) -> None:
     wide = Guard(["0.0.0.0/0", "::/0"])
     with pytest.raises(EgressForbidden, match="cloud metadata services"):
         wide.check_address(address)
@@ -114,27 +114,27 @@ def test_metadata_is_closed_whatever_network_is_allowed_unless_it_is_named_itsel
 
 
 @pytest.mark.parametrize("form", ["::ffff:{}", *EMBEDDINGS.values()])
-def test_metadata_inside_another_address_is_closed_too(form: str) -> None:
+def test_an_embedded_metadata_address_is_forbidden(form: str) -> None:
     with pytest.raises(EgressForbidden, match="cloud metadata services"):
         Guard(["0.0.0.0/0", "::/0"]).check_address(form.format("169.254.169.254"))
 
 
 @pytest.mark.parametrize("inner", ["127.0.0.1", "10.0.0.1", "0.0.0.9", "255.255.255.255"])
 @pytest.mark.parametrize("form", EMBEDDINGS.values(), ids=EMBEDDINGS)
-def test_an_embedded_address_is_judged_even_where_all_of_ipv6_is_allowed(form: str, inner: str) -> None:
+def test_an_embedded_address_is_checked_even_if_all_of_ipv6_is_allowed(form: str, inner: str) -> None:
     with pytest.raises(EgressForbidden):
         Guard(["::/0"]).check_address(form.format(inner))
     Guard(["::/0"]).check_address(form.format("8.8.8.8"))
 
 
 @pytest.mark.parametrize("address", ["2002:7f00:1::", "2001:0:7f00:1::f7f7:f7f7", "2001:0:808:808::80ff:fffe"])
-def test_6to4_and_both_addresses_of_teredo_are_judged_where_all_of_ipv6_is_allowed(address: str) -> None:
+def test_6to4_and_both_addresses_of_teredo_are_checked_if_all_of_ipv6_is_allowed(address: str) -> None:
     with pytest.raises(EgressForbidden, match="loopback addresses"):
         Guard(["::/0"]).check_address(address)
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_the_forms_that_python_knows_are_unwrapped_as_it_does(number: int) -> None:
+def test_embedded_addresses_are_extracted_as_python_does(number: int) -> None:
     sixtofour = IPv6Address((0x2002 << 112) | (number << 80) | 7)
     assert embedded_v4(sixtofour) == (sixtofour.sixtofour,)
     teredo = IPv6Address((0x20010000 << 96) | (number << 64) | (number ^ 0xA5A5A5A5))
@@ -142,7 +142,7 @@ def test_the_forms_that_python_knows_are_unwrapped_as_it_does(number: int) -> No
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address) | st.integers(0, 2**128 - 1).map(IPv6Address))
-def test_what_python_itself_calls_private_is_never_allowed(address: IPv4Address | IPv6Address) -> None:
+def test_an_address_that_python_calls_private_is_never_allowed(address: IPv4Address | IPv6Address) -> None:
     guard = Guard()
     try:
         guard.check_address(str(address))
@@ -164,7 +164,7 @@ def test_of_ipv4_only_the_registered_ranges_are_forbidden(address: IPv4Address) 
         assert not registered
 
 
-def test_an_exact_network_of_another_address_opens_no_metadata_name() -> None:
+def test_allowing_another_single_address_allows_no_metadata_name() -> None:
     for guard in (Guard(), Guard(["10.0.0.1/32"]), Guard(["0.0.0.0/0"])):
         with pytest.raises(EgressForbidden, match="cloud metadata services"):
             guard.check_name("metadata.google.internal.")

@@ -1,4 +1,4 @@
-"""Targets that a proxy is to connect to in our place."""
+"""Targets that a proxy connects to are checked before."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_a_name_that_only_the_proxy_knows_goes_to_the_proxy(arena: Arena) 
     await arena.fetcher.client.resolver.check_behind_proxy(f"http://{NAME}/", 5.0)
 
 
-async def test_a_dns_server_that_does_not_answer_holds_it_up_no_longer_than_asked(arena: Arena) -> None:
+async def test_a_silent_dns_server_delays_no_longer_than_the_timeout(arena: Arena) -> None:
     arena.dns.silent = True
 
     async with asyncio.timeout(4.0):

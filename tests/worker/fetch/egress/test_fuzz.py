@@ -1,4 +1,4 @@
-"""No generated URL opens a socket to a forbidden address, seen at the socket and judged by another hand than ours."""
+"""No generated URL opens a socket to a forbidden address, checked at the socket by an independent oracle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = 400
 
 
 def is_inside(address: str) -> bool:
-    """The judgement of Python's own table, and of the forms that it does not know."""
+    """The verdict of Python's own table, extended by the forms that it does not know."""
     ip = ip_address(address)
     if isinstance(ip, IPv4Address):
         relay = ip in ip_network("192.88.99.0/24")
@@ -47,7 +47,7 @@ def is_inside(address: str) -> bool:
         ("2606:4700::1111", False),
     ],
 )
-def test_the_judge_knows_inside_from_outside(address: str, inside: bool) -> None:
+def test_the_oracle_distinguishes_public_from_private_addresses(address: str, inside: bool) -> None:
     assert is_inside(address) is inside
 
 
@@ -85,7 +85,7 @@ _CIRCLED = {ord("1") + digit: chr(0x2460 + digit) for digit in range(9)}
 
 
 def _disguised(text: str, how: int) -> str:
-    """The same host to a URL parser, in other characters."""
+    """Another spelling of the host that a URL parser treats as equal."""
     match how:
         case 1:
             return text.translate(_WIDE)
@@ -161,9 +161,9 @@ class Capacity:
         self.arena = arena
 
     def try_url(self, url: str, answers: list[tuple[str, ...]], *, redirected: bool) -> FetchStatus:
-        """Fetches it, and asserts that nothing inside was connected to."""
+        """Fetches it, and asserts that no forbidden address was connected to."""
         arena = self.arena
-        name = f"n{next(self._numbers)}.example"  # a new one, as answers are cached
+        name = f"n{next(self._numbers)}.example"  # a new one, since look-ups are cached
         arena.dns.names.update({name: answers, f"a.{name}": answers})
         arena.watch.connects.clear()
         url = url.replace("{inside}", str(arena.inside.port)).replace("{name}", name)
@@ -192,7 +192,7 @@ def room() -> Iterator[Capacity]:
         yield room
 
 
-# A fetch has no deadline here: the machine is shared, and what is asked is where it leads, not how fast.
+# No deadline: the test is about where a fetch connects to, not about its speed.
 _fuzz = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -204,7 +204,7 @@ _fuzz = settings(
 @given(url=URLS, answers=ANSWERS)
 @example(url="http://127.0.0.1:{inside}/", answers=[()])
 @example(url="http://{name}:{inside}/", answers=[("127.0.0.1",)])
-def test_no_generated_url_opens_a_socket_inside(room: Capacity, url: str, answers: list[tuple[str, ...]]) -> None:
+def test_no_generated_url_opens_a_forbidden_socket(room: Capacity, url: str, answers: list[tuple[str, ...]]) -> None:
     room.try_url(url, answers, redirected=False)
 
 
@@ -212,12 +212,14 @@ def test_no_generated_url_opens_a_socket_inside(room: Capacity, url: str, answer
 @given(url=URLS, answers=ANSWERS)
 @example(url="http://127.0.0.1:{inside}/", answers=[()])
 @example(url="http://{name}:{inside}/", answers=[("127.0.0.1",)])
-def test_no_generated_location_opens_a_socket_inside(room: Capacity, url: str, answers: list[tuple[str, ...]]) -> None:
+def test_no_generated_location_opens_a_forbidden_socket(
+    room: Capacity, url: str, answers: list[tuple[str, ...]]
+) -> None:
     room.try_url(url, answers, redirected=True)
 
 
-def test_the_generated_urls_lead_everywhere() -> None:
-    """That the fuzz is no test of the parser alone: of its URLs, many are blocked, and some lead outside."""
+def test_the_generated_urls_cover_all_outcomes() -> None:
+    """The fuzz tests more than the parser: many of its URLs are blocked, and some reach a public address."""
     outcomes: dict[FetchStatus, int] = {}
 
     with _room() as room:

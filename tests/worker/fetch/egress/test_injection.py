@@ -1,4 +1,4 @@
-"""What a URL or a header may smuggle into the request, seen in the bytes that a server got."""
+"""Request smuggling by URLs and headers, checked in the bytes that a server receives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INJECTIONS = [
     "\r\n\r\nGET /admin HTTP/1.1\r\nHost: inside",
     "%0d%0aX-Injected:%201",
     " HTTP/1.1\r\nX-Injected: 1\r\n\r\n",
-    "\u010d\u010aX-Injected: 1",  # whose low bytes are CR and LF
+    "\u010d\u010aX-Injected: 1",  # their low bytes are CR and LF
     "\u560d\u560aX-Injected: 1",
     "\x0b\x0c\x85\u2028X-Injected: 1",
 ]
@@ -27,7 +27,7 @@ INJECTIONS = [
 @pytest.mark.asyncio
 @pytest.mark.parametrize("injection", INJECTIONS, ids=ascii)
 @pytest.mark.parametrize("where", ["/{}", "/?q={}", "/;{}", "/#{}", "?{}"])
-async def test_a_path_holds_one_request_and_no_header(arena: Arena, where: str, injection: str) -> None:
+async def test_a_path_cannot_add_a_request_or_a_header(arena: Arena, where: str, injection: str) -> None:
     url = f"http://{REDIRECTOR}:{arena.redirector.port}{where.format(injection)}"
 
     result = await arena.fetch(url, fetcher=arena.redirected)
@@ -43,7 +43,7 @@ async def test_a_path_holds_one_request_and_no_header(arena: Arena, where: str, 
 
 
 @pytest.mark.asyncio
-async def test_a_location_holds_no_header_either(arena: Arena) -> None:
+async def test_a_location_cannot_add_a_header(arena: Arena) -> None:
     target = f"http://{REDIRECTOR}:{arena.redirector.port}/x\x0b\x85\u560d\u560aX-Injected: 1"
 
     result = await arena.fetch_redirected(target)
@@ -70,13 +70,13 @@ def test_a_header_that_frames_or_routes_the_message_is_refused(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["X-A: 1\r\nHost", "X A", "X-A:", "", "Hos\tt", "Höst"])
-def test_a_header_name_that_is_no_token_is_refused(name: str) -> None:
+def test_an_invalid_header_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="header name"):
         FetchRequest(url="http://public.example/", headers=((name, "1"),))
 
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "GET /admin HTTP/1.1\r\nX", "GE T", "", "G\0T"])
-def test_a_method_that_is_more_than_a_method_is_refused(method: str) -> None:
+def test_an_invalid_method_is_refused(method: str) -> None:
     with pytest.raises(InvalidRequest, match="method"):
         FetchRequest(url="http://public.example/", method=method)
 
@@ -89,7 +89,7 @@ async def test_a_user_name_in_a_location_is_refused_and_sent_nowhere(arena: Aren
 
     result = await arena.fetch(arena.redirector.url, fetcher=arena.redirected)
 
-    if userinfo == ":@":  # an empty name and password are none (URL standard, "includes credentials")
+    if userinfo == ":@":  # empty ones are no credentials (URL standard, "includes credentials")
         assert scheme == "https" or result.status is FetchStatus.TOO_MANY_REDIRECTS
         assert not any(b"authorization" in head.lower() for head in arena.redirector.heads)
     else:
@@ -98,7 +98,7 @@ async def test_a_user_name_in_a_location_is_refused_and_sent_nowhere(arena: Aren
 
 
 @pytest.mark.asyncio
-async def test_no_proxy_and_no_password_of_the_environment_is_used(
+async def test_no_proxy_or_password_from_the_environment_is_used(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy"):
@@ -123,7 +123,7 @@ _URL_TEXT = st.text(st.sampled_from("ab1.0127:/\\@#?[]%25x-_~!$&'()*+,;=`{}|^<>\
 
 
 @given(_URL_TEXT, _URL_TEXT)
-def test_the_client_reads_a_url_as_the_guard_did(host: str, rest: str) -> None:
+def test_the_client_and_the_guard_parse_a_url_alike(host: str, rest: str) -> None:
     try:
         href = normalise_url(f"http://{host}/{rest}")
     except InvalidRequest:

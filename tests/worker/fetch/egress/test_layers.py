@@ -1,4 +1,4 @@
-"""The three places where the guard stands: each holds with the others taken away."""
+"""The three checks of the guard: each one blocks without the other two."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _open(monkeypatch: pytest.MonkeyPatch, fetcher: Fetcher, *checks: str) -> No
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]", "localhost"])
-async def test_the_url_is_judged_before_the_network_is_asked(
+async def test_the_url_is_checked_before_any_dns_look_up(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     _open(monkeypatch, arena.fetcher, "check_name", "check_address", "check_connection")
@@ -29,7 +29,7 @@ async def test_the_url_is_judged_before_the_network_is_asked(
 
 
 @pytest.mark.parametrize("bad_at", [0, 1, 2])
-async def test_one_forbidden_answer_among_several_refuses_the_name(
+async def test_one_forbidden_address_among_several_forbids_the_name(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, bad_at: int
 ) -> None:
     _open(monkeypatch, arena.fetcher, "check_url", "check_connection")
@@ -44,7 +44,7 @@ async def test_one_forbidden_answer_among_several_refuses_the_name(
 
 
 @pytest.mark.parametrize("answers", [("127.0.0.1",), ("::1", "127.0.0.1"), ("::ffff:127.0.0.1",)])
-async def test_the_socket_is_guarded_even_where_nothing_before_it_is(
+async def test_the_socket_factory_alone_forbids_a_connection(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, answers: tuple[str, ...]
 ) -> None:
     guard = arena.fetcher.guard
@@ -64,7 +64,7 @@ async def test_the_socket_is_guarded_even_where_nothing_before_it_is(
     assert (await arena.fetch(arena.inside.url)).status is FetchStatus.OK, "with no layer left, it is reached"
 
 
-async def test_localhost_is_what_is_allowed_of_loopback_and_costs_no_look_up() -> None:
+async def test_localhost_has_the_allowed_loopback_addresses_without_a_look_up() -> None:
     async with make_arena(allow_net=("127.0.0.1/32",)) as arena:
         results = [
             await arena.fetch(f"http://{name}:{arena.inside.port}/")
@@ -76,7 +76,7 @@ async def test_localhost_is_what_is_allowed_of_loopback_and_costs_no_look_up() -
     assert {address for address, _ in arena.reached} == {"127.0.0.1"}
 
 
-async def test_a_metadata_name_is_not_looked_up_however_wide_the_allowed_networks() -> None:
+async def test_a_metadata_name_is_not_resolved_whatever_networks_are_allowed() -> None:
     async with make_arena(allow_net=("0.0.0.0/0", "::/0")) as arena:
         result = await arena.fetch("http://metadata.google.internal/computeMetadata/v1/")
 
@@ -84,7 +84,7 @@ async def test_a_metadata_name_is_not_looked_up_however_wide_the_allowed_network
     assert arena.dns.queries == []
 
 
-async def test_a_metadata_address_that_is_named_itself_is_open_by_address_and_by_name() -> None:
+async def test_a_metadata_address_allowed_by_itself_is_reachable_by_address_and_name() -> None:
     async with make_arena(allow_net=("169.254.169.254/32",)) as arena:
         arena.dns.names["metadata.google.internal"] = [("169.254.169.254",)]
         await arena.fetch("http://169.254.169.254/")
@@ -95,9 +95,7 @@ async def test_a_metadata_address_that_is_named_itself_is_open_by_address_and_by
     assert other.status is FetchStatus.BLOCKED
 
 
-async def test_a_metadata_name_is_refused_where_names_are_looked_up_too(
-    arena: Arena, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_resolver_refuses_a_metadata_name(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     _open(monkeypatch, arena.fetcher, "check_url")
 
     result = await arena.fetch("http://metadata.google.internal/")

@@ -1,4 +1,4 @@
-"""What a result tells of the inside: the rule, and nothing more."""
+"""A blocked result reveals the rule, and nothing else about the private network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio
 
 
 def _told(result: FetchResult) -> Any:
-    """All that a result says but the clock's part and the URL that was asked for."""
+    """All fields of a result but its times and the requested URL."""
     told = msgspec.to_builtins(result)
     for field in ("url", "fetched_at"):
         del told[field]
@@ -50,11 +50,11 @@ async def test_a_redirect_to_an_open_and_to_a_closed_port_inside_looks_the_same(
     ]
 
     opened, closed = [_told(msgspec.structs.replace(result, timing=Timing())) for result in results]
-    assert opened.pop("final_url") != closed.pop("final_url")  # it is the Location, which the outside sent
+    assert opened.pop("final_url") != closed.pop("final_url")  # the Location that the public server sent
     assert opened == closed
 
 
-async def test_no_address_that_a_name_resolves_to_is_told(arena: Arena) -> None:
+async def test_no_address_of_a_name_is_revealed(arena: Arena) -> None:
     results: list[FetchResult] = []
     for address in ("10.0.0.1", "10.255.7.9", "192.168.3.4", "172.16.5.6"):
         arena.dns.names[f"h{len(results)}.example"] = [(address,)]
@@ -66,7 +66,7 @@ async def test_no_address_that_a_name_resolves_to_is_told(arena: Arena) -> None:
     assert results[0].error == "the egress policy forbids private addresses"
 
 
-async def test_no_header_and_no_byte_of_a_forbidden_answer_is_told(arena: Arena) -> None:
+async def test_no_header_and_no_byte_of_a_forbidden_response_is_revealed(arena: Arena) -> None:
     result = await arena.fetch(arena.inside.url)
 
     assert (result.http_status, result.headers, result.body, result.media_type) == (None, (), b"", None)
@@ -83,7 +83,7 @@ async def test_names_that_do_not_resolve_all_fail_alike(arena: Arena) -> None:
     assert len({result.error for result in results}) == 1
 
 
-async def test_a_blocked_fetch_is_not_tried_again(arena: Arena) -> None:
+async def test_a_blocked_fetch_is_not_retried(arena: Arena) -> None:
     result = await arena.fetch(arena.inside.url)
 
     assert not result.status.retryable

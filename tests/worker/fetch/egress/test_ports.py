@@ -1,4 +1,4 @@
-"""Which ports are open, by default and by setting, in a URL and at the socket."""
+"""Allowed ports, by default and by setting, in a URL and at the socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FETCH_STANDARD = """
 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 989
 990 993 995 1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679 6697 10080
 """
-"""Its bad ports ("port blocking"), as web-platform-tests has them."""
+"""The bad ports of the fetch standard ("port blocking"), as listed by web-platform-tests."""
 
 
 @pytest.mark.parametrize("port", [int(port) for port in FETCH_STANDARD.split()])
@@ -23,16 +23,16 @@ def test_no_bad_port_of_the_fetch_standard_is_open(port: int) -> None:
     assert not is_open_port(port)
 
 
-def test_of_the_privileged_ports_two_are_open() -> None:
+def test_two_privileged_ports_are_open() -> None:
     assert [port for port in range(-1, 1024) if is_open_port(port)] == [80, 443]
 
 
-def test_of_the_unprivileged_ports_nearly_all_are_open() -> None:
+def test_nearly_all_unprivileged_ports_are_open() -> None:
     assert sum(map(is_open_port, range(1024, 65_536))) == 65_536 - 1024 - 21
     assert not is_open_port(65_536)
 
 
-def test_a_port_is_judged_in_the_url_and_at_the_socket() -> None:
+def test_a_port_is_checked_in_the_url_and_at_the_socket() -> None:
     guard = Guard(allow_port=[25])
     for url in ("http://a/", "https://a/", "http://a:25/", "http://[2606:4700::1]:8080/", "http://1.1.1.1:25/"):
         guard.check_url(url)
@@ -46,7 +46,7 @@ def test_a_port_is_judged_in_the_url_and_at_the_socket() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_port_that_is_allowed_by_the_setting_is_connected_to() -> None:
+async def test_a_port_allowed_by_the_setting_is_connected_to() -> None:
     async with make_arena(allow_port=(81,)) as arena:
         opened, closed = [await arena.fetch(f"http://{NAME}:{port}/") for port in (81, 82)]
 
@@ -56,7 +56,7 @@ async def test_a_port_that_is_allowed_by_the_setting_is_connected_to() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_port_that_is_closed_costs_no_look_up(arena: Arena) -> None:
+async def test_a_forbidden_port_costs_no_dns_look_up(arena: Arena) -> None:
     await arena.fetch(f"http://{NAME}:25/")
 
     assert arena.dns.queries == []

@@ -1,4 +1,4 @@
-"""A name that resolves to one address when it is judged and to another when it is used."""
+"""DNS rebinding: a name that resolves to one address when it is checked and to another when it is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fetchq import FetchStatus
 pytestmark = pytest.mark.asyncio
 
 
-async def test_the_address_that_was_judged_is_the_one_connected_to(arena: Arena) -> None:
+async def test_the_checked_address_is_the_one_connected_to(arena: Arena) -> None:
     arena.dns.names[NAME] = [(REDIRECTOR,), ("127.0.0.1",)]
 
     result = await arena.fetch(f"http://{NAME}:{arena.redirector.port}/", fetcher=arena.redirected)
@@ -22,7 +22,7 @@ async def test_the_address_that_was_judged_is_the_one_connected_to(arena: Arena)
     assert sorted(arena.dns.queries) == [(NAME, "A"), (NAME, "AAAA")], "one look-up, and no second one to turn"
 
 
-async def test_a_name_that_turns_inside_between_two_look_ups_is_blocked_at_the_second(arena: Arena) -> None:
+async def test_a_name_rebound_to_a_private_address_is_blocked_at_the_second_look_up(arena: Arena) -> None:
     arena.dns.names[NAME] = [(REDIRECTOR,), ("127.0.0.1",)]
     arena.redirector.location = f"http://{NAME}:{arena.inside.port}/"  # another port: another connection and look-up
 
@@ -34,7 +34,7 @@ async def test_a_name_that_turns_inside_between_two_look_ups_is_blocked_at_the_s
     assert arena.inside.connections == 0
 
 
-async def test_a_name_that_flips_at_random_is_never_followed_inside(arena: Arena) -> None:
+async def test_a_name_with_random_addresses_never_reaches_a_private_one(arena: Arena) -> None:
     turns = [(REDIRECTOR,), ("127.0.0.1",), (REDIRECTOR, "127.0.0.1"), ("127.0.0.1", REDIRECTOR)]
     for number in range(40):
         arena.dns.names[f"{number}.example"] = turns[number % 4 :] + turns[: number % 4]
@@ -52,7 +52,7 @@ async def test_a_name_that_flips_at_random_is_never_followed_inside(arena: Arena
     assert arena.redirector.connections > 0
 
 
-async def test_an_alias_is_judged_by_what_it_ends_in(arena: Arena) -> None:
+async def test_an_alias_is_checked_by_its_final_addresses(arena: Arena) -> None:
     arena.dns.names = {NAME: [("-> b.example",)], "b.example": [("-> c.example",)], "c.example": [("10.0.0.1",)]}
 
     result = await arena.fetch(f"http://{NAME}/")
@@ -60,7 +60,7 @@ async def test_an_alias_is_judged_by_what_it_ends_in(arena: Arena) -> None:
     assert (result.status, result.error) == (FetchStatus.BLOCKED, "the egress policy forbids private addresses")
 
 
-async def test_both_families_are_judged(arena: Arena) -> None:
+async def test_both_address_families_are_checked(arena: Arena) -> None:
     arena.dns.names = {"four.example": [("93.184.215.14", "fd00::1")], "six.example": [("2606:4700::1", "10.0.0.1")]}
 
     results = [await arena.fetch(f"http://{name}/") for name in arena.dns.names]

@@ -1,4 +1,4 @@
-"""The tables of `make security`, a test for each row, and that what judges them can see."""
+"""The tables of `make security`, a test for each row, and a test that their oracle detects violations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_no_good_url_is_blocked(arena: Arena, row: Good) -> None:
     assert verdict.passed, verdict.seen
 
 
-async def test_a_connection_inside_would_be_seen() -> None:
+async def test_a_forbidden_connection_would_be_detected() -> None:
     async with make_arena(allow_net=("127.0.0.0/8",)) as arena:
         result = await arena.fetch(arena.inside.url)
 
@@ -42,7 +42,7 @@ async def test_a_connection_inside_would_be_seen() -> None:
         assert not (await drive_bypass(arena, plain, redirected=False)).passed
 
 
-async def test_a_wrong_turn_of_a_good_url_would_be_seen() -> None:
+async def test_a_good_url_with_a_wrong_destination_would_be_detected() -> None:
     async with make_arena() as arena:
         arena.dns.default = ("93.184.215.15",)
         named = next(row for row in GOOD if row.url == "http://public.example/")

@@ -1,4 +1,4 @@
-"""Each way in which a server's TLS is not to be trusted is a TLS_ERROR, before a byte of the request is sent."""
+"""Every untrusted certificate is a TLS_ERROR, before a byte of the request is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fetchq_worker.fetch import Fetcher, fetch
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("make", [good, *BAD_TLS.values()], ids=["good", *BAD_TLS])
-async def test_a_server_is_trusted_or_sees_nothing(make: ServerContext) -> None:
+async def test_an_untrusted_server_receives_nothing(make: ServerContext) -> None:
     authority = trustme.CA()
     site = Site(tls=make(authority), host=HOST)
     await site.start()

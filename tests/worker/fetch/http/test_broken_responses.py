@@ -1,5 +1,5 @@
-"""Servers that break HTTP: each ends in the outcome that fits, within its time, and no connection is used again that
-must not be. The table is `broken_answers`."""
+"""Servers that violate HTTP: the outcome, the time it takes, and whether the connection is reused. The table is
+`tests.support.broken_responses`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CASES = [pytest.param(case, id=f"{table}: {case.name}") for table, cases in TABL
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_a_broken_answer_ends_as_it_must_and_its_connection_too(
+async def test_a_broken_response_has_its_outcome_and_closes_its_connection(
     site: Site, fetcher: Fetcher, case: Broken
 ) -> None:
     url = site.serve("/broken", case.handler())
@@ -39,10 +39,10 @@ async def test_a_broken_answer_ends_as_it_must_and_its_connection_too(
     assert site.connections == (1 if case.reusable else 2)
 
 
-async def test_an_answer_that_nobody_asked_for_is_nobodys(site: Site, fetcher: Fetcher) -> None:
+async def test_an_unsolicited_response_is_not_used_for_the_next_request(site: Site, fetcher: Fetcher) -> None:
     async def twice(visit: Visit) -> None:
         await visit.send(answer(b"first"))
-        await asyncio.sleep(0.05)  # by now the client has put the connection into its pool
+        await asyncio.sleep(0.05)  # the client has returned the connection to its pool
         await visit.send(answer(b"poison"))
 
     first = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", twice)))
@@ -55,7 +55,7 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys(site: Site, fetcher: F
     assert site.connections == 2
 
 
-async def test_a_fault_within_the_body_ends_the_fetch_at_once(site: Site, fetcher: Fetcher) -> None:
+async def test_a_malformed_body_ends_the_fetch_at_once(site: Site, fetcher: Fetcher) -> None:
     async def broken_later(visit: Visit) -> None:
         await visit.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         await asyncio.sleep(0.05)
@@ -69,7 +69,7 @@ async def test_a_fault_within_the_body_ends_the_fetch_at_once(site: Site, fetche
 
 
 async def _drip(visit: Visit, data: bytes) -> None:
-    """Byte after byte, never silent for as long as a read timeout."""
+    """Sends byte after byte, with pauses shorter than the read timeout."""
     for position in range(len(data)):
         await visit.send(data[position : position + 1])
         await asyncio.sleep(0.02)
@@ -86,9 +86,7 @@ async def _drip(visit: Visit, data: bytes) -> None:
     ],
     ids=["the head", "the body", "a chunk's extension", "the trailers", "interim answers"],
 )
-async def test_a_server_that_drips_for_ever_ends_with_the_attempts_time(
-    site: Site, fetcher: Fetcher, dripped: bytes
-) -> None:
+async def test_an_endless_drip_ends_by_the_timeout_of_the_attempt(site: Site, fetcher: Fetcher, dripped: bytes) -> None:
     async def answer_slowly(visit: Visit) -> None:
         await _drip(visit, dripped)
 
@@ -100,7 +98,7 @@ async def test_a_server_that_drips_for_ever_ends_with_the_attempts_time(
     assert time.monotonic() - began < 3
 
 
-async def test_a_few_interim_answers_are_passed_over_and_a_flood_is_not_kept(site: Site, fetcher: Fetcher) -> None:
+async def test_a_few_interim_responses_are_skipped_and_a_flood_is_refused(site: Site, fetcher: Fetcher) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\n\r\n"
     some = site.serve("/some", hint * MAX_INTERIM_RESPONSES + answer(b"body"))
     flood = site.serve("/flood", hint * (MAX_INTERIM_RESPONSES + 1) + answer(b"body"))
@@ -111,7 +109,7 @@ async def test_a_few_interim_answers_are_passed_over_and_a_flood_is_not_kept(sit
     assert results[1].error == f"more than {MAX_INTERIM_RESPONSES} interim responses"
 
 
-async def test_an_answer_that_comes_before_the_body_was_sent_counts(site: Site, fetcher: Fetcher) -> None:
+async def test_a_response_before_the_request_body_was_sent_counts(site: Site, fetcher: Fetcher) -> None:
     writers = []
 
     def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

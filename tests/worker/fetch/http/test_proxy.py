@@ -1,4 +1,4 @@
-"""Proxies by name: real ones on loopback, and the guard behind them."""
+"""Proxies by name: real ones on loopback, and the guard, which checks their targets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
     return await fetch({"fetcher": fetcher}, FetchRequest.of(url, retry=ONCE, proxy="out", **options))
 
 
-async def test_a_fetch_goes_through_the_proxy_that_it_names_and_no_other_does(site: Site, proxy: ForwardProxy) -> None:
+async def test_only_a_fetch_that_names_a_proxy_uses_it(site: Site, proxy: ForwardProxy) -> None:
     url = site.serve("/in?x=1", answer(b"hello"))
     site.serve("/in", answer(b"hello"))
     async with _fetcher(proxy.url) as fetcher:
@@ -56,7 +56,7 @@ async def test_a_fetch_goes_through_the_proxy_that_it_names_and_no_other_does(si
     assert [visit.header("Proxy-Authorization") for visit in site.visits] == [None] * 4
 
 
-async def test_redirects_go_through_it_too(site: Site, proxy: ForwardProxy) -> None:
+async def test_redirects_go_through_the_proxy(site: Site, proxy: ForwardProxy) -> None:
     url = site.serve("/", answer(status=302, headers={"Location": "/there"}))
     site.serve("/there", answer(b"there"))
     async with _fetcher(proxy.url) as fetcher:
@@ -85,8 +85,8 @@ async def test_https_goes_through_a_tunnel(tmp_path: Path, proxy_tls: bool) -> N
     assert set(proxy.requests) == {("CONNECT", f"localhost:{secure.port}")}
 
 
-async def test_what_the_policy_forbids_is_not_asked_of_the_proxy_either(proxy: ForwardProxy) -> None:
-    async with _fetcher(proxy.url, allow_net=()) as fetcher:  # the proxy itself is on loopback, as the operator wished
+async def test_a_forbidden_target_is_not_requested_from_the_proxy(proxy: ForwardProxy) -> None:
+    async with _fetcher(proxy.url, allow_net=()) as fetcher:  # the guard does not check the address of the proxy itself
         for url in (
             "http://127.0.0.1:8080/",
             "http://localhost:8080/",
@@ -97,7 +97,9 @@ async def test_what_the_policy_forbids_is_not_asked_of_the_proxy_either(proxy: F
     assert proxy.requests == []
 
 
-async def test_a_redirect_to_inside_is_not_asked_of_the_proxy(site: Site, proxy: ForwardProxy) -> None:
+async def test_a_redirect_to_a_forbidden_target_is_not_requested_from_the_proxy(
+    site: Site, proxy: ForwardProxy
+) -> None:
     url = site.serve("/", answer(status=302, headers={"Location": "http://10.0.0.1/"}))
     async with _fetcher(proxy.url) as fetcher:
         assert (await _fetch(fetcher, url)).status is FetchStatus.BLOCKED
@@ -112,7 +114,7 @@ async def test_a_name_that_only_the_proxy_can_resolve_is_fetched(site: Site, pro
     assert site.visits[0].header("Host") == f"only-outside.invalid:{site.port}"
 
 
-async def test_a_wrong_password_is_told_without_the_password(site: Site, proxy: ForwardProxy) -> None:
+async def test_a_wrong_proxy_password_is_reported_without_the_password(site: Site, proxy: ForwardProxy) -> None:
     async with _fetcher(proxy.url, password="wrong-password") as fetcher:
         plain = await _fetch(fetcher, site.url("/"))
         tunnel = await _fetch(fetcher, "https://localhost:8443/")
@@ -122,7 +124,7 @@ async def test_a_wrong_password_is_told_without_the_password(site: Site, proxy: 
     assert "wrong-password" not in repr((plain, tunnel, fetcher.credentials, fetcher.credentials.proxies))
 
 
-async def test_a_proxy_that_is_unknown_or_away_says_so(site: Site, fetcher: Fetcher) -> None:
+async def test_an_unknown_or_unreachable_proxy_is_reported(site: Site, fetcher: Fetcher) -> None:
     unknown = await _fetch(fetcher, site.url("/"))
     assert (unknown.status, unknown.error) == (FetchStatus.INVALID_JOB, "this worker has no proxy named 'out'")
     async with _fetcher("http://127.0.0.1:9") as away:

@@ -15,7 +15,7 @@ def _to(location: str, status: int = 302) -> bytes:
 
 
 @pytest.mark.asyncio
-async def test_redirects_are_followed_and_told(site: Site, fetcher: Fetcher) -> None:
+async def test_redirects_are_followed_and_listed(site: Site, fetcher: Fetcher) -> None:
     first = site.serve("/1", _to("/2", 301))
     second = site.serve("/2", _to("3?x", 307))
     third = site.serve("/3", answer(b"there"))
@@ -40,7 +40,7 @@ async def test_more_redirects_than_allowed_are_too_many(site: Site, fetcher: Fet
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("max_redirects", [0, 10])
-async def test_a_redirect_that_is_not_to_be_followed_is_an_answer_like_any_other(
+async def test_a_redirect_that_is_not_followed_is_a_final_response(
     site: Site, fetcher: Fetcher, max_redirects: int
 ) -> None:
     location = {"Location": "/elsewhere"} if max_redirects == 0 else {}
@@ -54,16 +54,14 @@ async def test_a_redirect_that_is_not_to_be_followed_is_an_answer_like_any_other
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("location", ["ftp://example.org/", "javascript:alert(1)", "http://[::1", "http://a:b@host/"])
-async def test_a_redirect_to_something_else_than_http_is_an_invalid_url(
-    site: Site, fetcher: Fetcher, location: str
-) -> None:
+async def test_a_redirect_to_another_scheme_is_an_invalid_url(site: Site, fetcher: Fetcher, location: str) -> None:
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", _to(location))))
 
     assert (result.status, result.http_status) == (FetchStatus.INVALID_URL, 302)
 
 
 @pytest.mark.asyncio
-async def test_a_location_in_any_bytes_is_resolved_as_browsers_do(site: Site, fetcher: Fetcher) -> None:
+async def test_a_location_with_any_bytes_is_resolved_as_browsers_do(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", b"HTTP/1.1 302 Found\r\nLocation: \\a b\\../\xc3\xbc?\xff\r\nContent-Length: 0\r\n\r\n")
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
@@ -98,7 +96,7 @@ async def test_a_large_redirect_page_is_not_read(site: Site, fetcher: Fetcher) -
         (302, "HEAD", "HEAD"),
     ],
 )
-async def test_the_method_follows_the_redirects_rules(
+async def test_the_method_after_a_redirect_follows_the_rules(
     site: Site, fetcher: Fetcher, status: int, method: str, then: str
 ) -> None:
     url = site.serve("/", _to("/there", status) if method != "HEAD" else _head(status))
@@ -144,7 +142,7 @@ async def test_credentials_stay_with_their_origin(site: Site, fetcher: Fetcher) 
 
 
 @pytest.mark.asyncio
-async def test_a_fragment_is_inherited_and_never_sent(site: Site, fetcher: Fetcher) -> None:
+async def test_a_fragment_is_inherited_and_not_sent(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/1", _to("/2"))
     site.serve("/2", _to("/3#own"))
     site.serve("/3", answer())
@@ -162,6 +160,6 @@ def test_a_downgrade_to_http_drops_the_credentials() -> None:
     assert next_hop(hop, 301, "http://example.org/").headers == (("Accept", "y"),)
 
 
-def test_a_location_that_is_no_url_is_refused() -> None:
+def test_an_invalid_location_is_refused() -> None:
     with pytest.raises(InvalidRequest):
         next_hop(Hop("http://example.org/", "GET"), 302, "http://exa mple.org:99999/")

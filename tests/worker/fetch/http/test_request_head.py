@@ -1,4 +1,4 @@
-"""What goes over the wire in front of a body: what was asked for, in its order, and nothing that was not."""
+"""The head of a request: all its headers, in their order, and no others."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def _lines(*headers: tuple[str, str], method: str = "GET", body: bytes | None = 
     return head.split("\r\n")[:-2]
 
 
-def test_a_plain_request_has_the_clients_own_lines() -> None:
+def test_a_plain_request_has_the_clients_default_lines() -> None:
     assert _lines() == ["GET /a?b HTTP/1.1", "Host: host.example", *OWN.values()]
 
 
-def test_a_header_of_the_same_name_takes_the_place_of_the_clients_line() -> None:
+def test_a_header_replaces_the_clients_line_of_the_same_name() -> None:
     lines = _lines(("X-A", "1"), ("ACCEPT", "text/html"), ("accept", "text/plain"), ("X-A", "2"))
     assert lines[2:] == [
         "User-Agent: me/1",
@@ -59,7 +59,7 @@ def test_names_that_differ_in_case_only_are_all_sent() -> None:
         ("OPTIONS", b"abc", "3"),
     ],
 )
-def test_a_length_is_stated_where_a_body_is_or_could_be_expected(
+def test_content_length_is_sent_if_a_body_is_present_or_expected(
     method: str, body: bytes | None, length: str | None
 ) -> None:
     stated = [line for line in _lines(method=method, body=body) if line.startswith("Content-Length")]
@@ -67,18 +67,18 @@ def test_a_length_is_stated_where_a_body_is_or_could_be_expected(
 
 
 @pytest.mark.parametrize("held", ["a\r\nX: y", "a\nX: y", "a\rb", "a\0b", "a\x01b", "a\x7fb"])
-def test_no_header_leaves_its_line(held: str) -> None:
+def test_no_header_breaks_out_of_its_line(held: str) -> None:
     for pair in (("X-A", held), (held, "a")):
         with pytest.raises(RequestRefused):
             _lines(pair)
 
 
-def test_a_tab_and_text_beyond_ascii_may_stand_in_a_value() -> None:
+def test_a_value_may_contain_tabs_and_non_ascii_text() -> None:
     assert _lines(("X-A", "a\tb"), ("X-B", "é"))[5:] == ["X-A: a\tb", "X-B: é"]
 
 
 @pytest.mark.parametrize("target", ["", "/a b", "/a\r\nX: y", "/\x7f", "/é", "/\0"])
-def test_no_target_leaves_the_request_line(target: str) -> None:
+def test_no_target_breaks_out_of_the_request_line(target: str) -> None:
     with pytest.raises(aiohttp.InvalidURL):
         request_head("GET", target, "host.example", OWN)
     with pytest.raises(aiohttp.InvalidURL):
@@ -86,7 +86,7 @@ def test_no_target_leaves_the_request_line(target: str) -> None:
 
 
 async def _wire(send: Any) -> bytes:
-    """The bytes of one request as a server sees them."""
+    """The bytes of one request as a server receives them."""
     seen: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,9 +120,7 @@ async def _wire(send: Any) -> bytes:
         ("/", {"method": "PATCH", "body": b""}),
     ],
 )
-async def test_a_request_looks_to_a_server_as_aiohttps_own_does(
-    fetcher: Fetcher, url: str, options: dict[str, Any]
-) -> None:
+async def test_a_request_is_sent_as_aiohttp_sends_it(fetcher: Fetcher, url: str, options: dict[str, Any]) -> None:
     async def ours(port: int) -> None:
         await fetch({"fetcher": fetcher}, FetchRequest(url=f"http://127.0.0.1:{port}{url}", **options))
 
@@ -151,7 +149,7 @@ async def test_a_header_with_a_control_character_is_refused_before_anything_is_s
 
 
 @pytest.mark.asyncio
-async def test_a_body_longer_than_the_sockets_buffers_arrives_whole(site: Site, fetcher: Fetcher) -> None:
+async def test_a_body_larger_than_the_socket_buffers_arrives_complete(site: Site, fetcher: Fetcher) -> None:
     body = bytes(range(256)) * 4096
     url = site.serve("/", _echo_length)
 

@@ -1,4 +1,4 @@
-"""Timeouts, each of its own phase."""
+"""The timeouts of an attempt and of its phases."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def deaf_port() -> Iterator[int]:
             filler.close()
 
 
-async def test_a_connection_that_is_not_made_is_a_timeout_of_connecting(fetcher: Fetcher, deaf_port: int) -> None:
+async def test_a_connection_that_is_not_made_ends_by_connect_timeout(fetcher: Fetcher, deaf_port: int) -> None:
     request = FetchRequest(url=f"http://127.0.0.1:{deaf_port}/", connect_timeout_s=0.2, retry=ONCE)
 
     result = await fetch({"fetcher": fetcher}, request)
@@ -46,7 +46,7 @@ async def test_a_connection_that_is_not_made_is_a_timeout_of_connecting(fetcher:
     assert (result.status, result.error) == (FetchStatus.TIMEOUT, "no connection within connect_timeout_s")
 
 
-async def test_an_answer_that_does_not_begin_is_a_timeout_of_reading(site: Site, fetcher: Fetcher) -> None:
+async def test_a_response_that_does_not_begin_ends_by_read_timeout(site: Site, fetcher: Fetcher) -> None:
     result = await fetch(
         {"fetcher": fetcher}, FetchRequest(url=site.serve("/", _never), read_timeout_s=0.2, retry=ONCE)
     )
@@ -55,7 +55,7 @@ async def test_an_answer_that_does_not_begin_is_a_timeout_of_reading(site: Site,
     assert result.http_status is None
 
 
-async def test_a_silence_within_the_body_is_a_timeout_of_reading(site: Site, fetcher: Fetcher) -> None:
+async def test_a_pause_within_the_body_ends_by_read_timeout(site: Site, fetcher: Fetcher) -> None:
     async def stall(visit: Visit) -> None:
         await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
         await asyncio.Event().wait()
@@ -66,7 +66,7 @@ async def test_a_silence_within_the_body_is_a_timeout_of_reading(site: Site, fet
     assert result.error == "no data was received for read_timeout_s"
 
 
-async def test_a_server_that_drips_is_a_timeout_of_the_attempt(site: Site, fetcher: Fetcher) -> None:
+async def test_a_slow_drip_ends_by_the_timeout_of_the_attempt(site: Site, fetcher: Fetcher) -> None:
     async def drip(visit: Visit) -> None:
         await visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         while True:
@@ -81,7 +81,7 @@ async def test_a_server_that_drips_is_a_timeout_of_the_attempt(site: Site, fetch
     assert time.monotonic() - began < 2
 
 
-async def test_the_attempts_time_includes_its_redirects(site: Site, fetcher: Fetcher) -> None:
+async def test_the_timeout_of_the_attempt_includes_redirects(site: Site, fetcher: Fetcher) -> None:
     async def slowly_on(visit: Visit) -> None:
         await asyncio.sleep(0.1)
         await visit.send(answer(status=302, headers={"Location": "/"}))
@@ -93,7 +93,7 @@ async def test_the_attempts_time_includes_its_redirects(site: Site, fetcher: Fet
     assert 1 <= len(result.redirects) <= 3
 
 
-async def test_a_callers_own_timeout_is_not_taken_for_the_attempts(site: Site, fetcher: Fetcher) -> None:
+async def test_a_callers_timeout_is_not_reported_as_the_attempts(site: Site, fetcher: Fetcher) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", _never)))

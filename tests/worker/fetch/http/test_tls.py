@@ -1,4 +1,4 @@
-"""TLS: servers are verified, and a failed handshake says why."""
+"""TLS: servers are verified, and the result says why a handshake failed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_a_certificate_for_another_name_is_a_tls_error(secure: Site, trust
     assert "IP address mismatch" in (result.error or "")
 
 
-async def test_a_server_that_speaks_no_tls_is_a_tls_error(trusting: Fetcher) -> None:
+async def test_a_server_without_tls_is_a_tls_error(trusting: Fetcher) -> None:
     def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example.org ESMTP\r\n")
         writer.close()
@@ -89,7 +89,7 @@ async def test_a_server_that_speaks_no_tls_is_a_tls_error(trusting: Fetcher) -> 
     assert result.error == "the TLS handshake failed: wrong version number"
 
 
-async def test_an_unsafe_request_that_failed_in_the_handshake_may_be_tried_again(
+async def test_a_non_idempotent_request_that_failed_in_the_handshake_is_retryable(
     secure: Site, fetcher: Fetcher
 ) -> None:
     policy = RetryPolicy(max_tries=2, on=(FetchStatus.TLS_ERROR,))

@@ -1,4 +1,4 @@
-"""Whom a worker trusts, and as whom it presents itself."""
+"""Private authorities, client certificates, and unverified TLS."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def secure(authority: trustme.CA) -> AsyncIterator[Site]:
 
 @pytest_asyncio.fixture
 async def mutual(authority: trustme.CA) -> AsyncIterator[Site]:
-    """A site that talks only to clients with a certificate of the authority's."""
+    """A site that requires a client certificate of the authority."""
     context = _server_context(authority)
     context.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(context)
@@ -78,26 +78,26 @@ def _client_credentials(tmp_path: Path, authority: trustme.CA, origin: str) -> P
 
 
 @pytest.mark.asyncio
-async def test_an_authority_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path, secure: Site) -> None:
+async def test_a_private_authority_is_trusted_if_the_setting_names_it(tmp_path: Path, secure: Site) -> None:
     async with (
         Fetcher.from_settings(_settings(tmp_path)) as trusting,
         Fetcher.from_settings(Settings(allow_net=LOOPBACK)) as strict,
     ):
         assert (await _fetch(trusting, secure.url("/"))).body == b"hello"
         assert (await _fetch(strict, secure.url("/"))).status is FetchStatus.TLS_ERROR
-        # The name still counts: the certificate is for localhost.
+        # The host name is still verified: the certificate is for localhost.
         assert (await _fetch(trusting, secure.url("/", host="127.0.0.1"))).status is FetchStatus.TLS_ERROR
 
 
 @pytest.mark.asyncio
-async def test_any_certificate_is_taken_only_where_the_worker_and_the_request_say_so(secure: Site) -> None:
+async def test_an_unverified_certificate_needs_the_consent_of_worker_and_request(secure: Site) -> None:
     settings = Settings(allow_net=LOOPBACK, allow_unverified_tls=True)
     async with (
         Fetcher.from_settings(settings) as allowing,
         Fetcher.from_settings(Settings(allow_net=LOOPBACK)) as strict,
     ):
         assert (await _fetch(allowing, secure.url("/"), verify_tls=False)).body == b"hello"
-        # The connection of the unverified fetch must not serve one that wants its server verified.
+        # The connection of the unverified fetch must not be reused for a verified one.
         assert (await _fetch(allowing, secure.url("/"))).status is FetchStatus.TLS_ERROR
         refused = await _fetch(strict, secure.url("/"), verify_tls=False)
         assert refused.status is FetchStatus.BLOCKED
@@ -105,7 +105,7 @@ async def test_any_certificate_is_taken_only_where_the_worker_and_the_request_sa
 
 
 @pytest.mark.asyncio
-async def test_a_client_certificate_is_presented_to_the_origin_it_is_for(
+async def test_a_client_certificate_is_presented_to_its_origin(
     tmp_path: Path, authority: trustme.CA, mutual: Site
 ) -> None:
     path = _client_credentials(tmp_path, authority, mutual.url())
@@ -128,7 +128,7 @@ async def test_a_client_certificate_is_not_presented_across_origins(
 
 
 @pytest.mark.asyncio
-async def test_files_that_cannot_be_used_are_told_of_at_the_start(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_unusable_certificate_files_fail_at_start(tmp_path: Path, authority: trustme.CA) -> None:
     (tmp_path / "ca.pem").write_text("nonsense")
     with pytest.raises(InvalidSetting, match=r"tls_ca_file .FETCHQ_TLS_CA_FILE."):
         Fetcher.from_settings(_settings(tmp_path))

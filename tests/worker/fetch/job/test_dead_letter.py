@@ -1,4 +1,4 @@
-"""Which fetches end as dead letters, and what the letters say."""
+"""Which fetches become dead letters, and what is stored of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ended(status: FetchStatus, http_status: int | None = None) -> FetchResult:
 
 
 @pytest.mark.parametrize("status", list(FetchStatus))
-def test_by_default_those_are_kept_that_might_end_well_another_time(status: FetchStatus) -> None:
+def test_by_default_failures_that_may_succeed_later_become_dead_letters(status: FetchStatus) -> None:
     ours = status in ("WORKER_LOST", "INVALID_JOB", "INTERNAL_ERROR")
     kept = ours or (status.retryable and status is not FetchStatus.HTTP_ERROR)
     assert is_dead_letter(DeadLetterKind.RETRYABLE, PLAIN, ended(status)) == kept
@@ -32,25 +32,25 @@ def test_by_default_those_are_kept_that_might_end_well_another_time(status: Fetc
 
 
 @pytest.mark.parametrize(("code", "kept"), [(503, True), (429, True), (404, False), (301, False)])
-def test_of_http_errors_those_whose_code_is_worth_a_retry(code: int, kept: bool) -> None:
+def test_http_errors_with_a_retryable_code_become_dead_letters(code: int, kept: bool) -> None:
     assert is_dead_letter(DeadLetterKind.RETRYABLE, PLAIN, ended(FetchStatus.HTTP_ERROR, code)) == kept
     assert is_dead_letter(DeadLetterKind.ALL, PLAIN, ended(FetchStatus.HTTP_ERROR, code))
 
 
-def test_what_is_worth_a_retry_is_the_requests_own_to_say() -> None:
+def test_the_retry_policy_of_the_request_decides() -> None:
     patient = FetchRequest(url=URL, retry=RetryPolicy(on=(FetchStatus.TLS_ERROR,)))
     assert is_dead_letter(DeadLetterKind.RETRYABLE, patient, ended(FetchStatus.TLS_ERROR))
     assert not is_dead_letter(DeadLetterKind.RETRYABLE, patient, ended(FetchStatus.TIMEOUT))
 
 
 @pytest.mark.parametrize("status", list(FetchStatus))
-def test_all_is_every_failure_but_what_was_cancelled_and_none_is_none(status: FetchStatus) -> None:
+def test_all_means_every_failure_but_cancelled_and_none_means_none(status: FetchStatus) -> None:
     kept = status not in ("OK", "NOT_MODIFIED", "CANCELLED")
     assert is_dead_letter(DeadLetterKind.ALL, PLAIN, ended(status)) == kept
     assert not is_dead_letter(DeadLetterKind.NONE, PLAIN, ended(status))
 
 
-def test_a_letter_says_all_but_what_a_server_sent() -> None:
+def test_a_dead_letter_omits_what_the_server_sent() -> None:
     attempt = Attempt(started_at=datetime.now(UTC), status=FetchStatus.HTTP_ERROR, http_status=503)
     result = FetchResult(
         url=URL,
@@ -72,36 +72,36 @@ def test_a_letter_says_all_but_what_a_server_sent() -> None:
     )
 
 
-async def _letter(ctx: dict[str, Any], request: FetchRequest | dict[str, Any]) -> FetchResult | None:
+async def _dead_letter(ctx: dict[str, Any], request: FetchRequest | dict[str, Any]) -> FetchResult | None:
     await fetch_data(ctx, request)
-    letter: FetchResult | None = run_context(ctx).dead_letter
-    return letter
+    dead_letter: FetchResult | None = run_context(ctx).dead_letter
+    return dead_letter
 
 
 @pytest.mark.asyncio
-async def test_the_last_failed_try_leaves_a_letter_and_a_good_one_none(site: Site, fetcher: Fetcher) -> None:
+async def test_a_job_that_failed_for_good_leaves_a_dead_letter(site: Site, fetcher: Fetcher) -> None:
     run = {"fetcher": fetcher, "job_id": "a", "job_try": 1, "score": 0}
     busy = FetchRequest(url=site.serve("/busy", answer(b"busy", status=503)), retry=ONCE)
-    letter = await _letter({**run}, busy)
+    letter = await _dead_letter({**run}, busy)
     assert letter is not None
     assert (letter.http_status, len(letter.attempts), letter.body) == (503, 1, b"")
     missing = FetchRequest(url=site.serve("/missing", answer(b"no", status=404)))
-    assert await _letter({**run}, missing) is None
-    assert await _letter({**run, "dead_letters": DeadLetterKind.ALL}, missing) is not None
-    assert await _letter({**run, "dead_letters": DeadLetterKind.NONE}, busy) is None
-    assert await _letter({**run}, FetchRequest(url=site.serve("/", answer(b"hello")))) is None
+    assert await _dead_letter({**run}, missing) is None
+    assert await _dead_letter({**run, "dead_letters": DeadLetterKind.ALL}, missing) is not None
+    assert await _dead_letter({**run, "dead_letters": DeadLetterKind.NONE}, busy) is None
+    assert await _dead_letter({**run}, FetchRequest(url=site.serve("/", answer(b"hello")))) is None
 
 
 @pytest.mark.asyncio
-async def test_a_request_that_breaks_the_contract_leaves_one(fetcher: Fetcher) -> None:
-    letter = await _letter({"fetcher": fetcher, "job_id": "a", "job_try": 1}, {"url": URL, "color": "red"})
+async def test_an_invalid_request_leaves_a_dead_letter(fetcher: Fetcher) -> None:
+    letter = await _dead_letter({"fetcher": fetcher, "job_id": "a", "job_try": 1}, {"url": URL, "color": "red"})
     assert letter is not None
     assert letter.status is FetchStatus.INVALID_JOB
-    assert await _letter({"fetcher": fetcher, "job_id": "a", "job_try": 1}, {"url": "nonsense"}) is None
+    assert await _dead_letter({"fetcher": fetcher, "job_id": "a", "job_try": 1}, {"url": "nonsense"}) is None
 
 
 @pytest.mark.asyncio
-async def test_a_fetch_inside_a_coroutine_of_ones_own_does_not_speak_for_its_job(site: Site, fetcher: Fetcher) -> None:
+async def test_a_fetch_inside_a_users_coroutine_leaves_no_dead_letter(site: Site, fetcher: Fetcher) -> None:
     ctx: dict[str, Any] = {"fetcher": fetcher, "job_id": "a", "job_try": 1}
     result = await fetch(ctx, FetchRequest(url=site.serve("/busy", answer(b"busy", status=503)), retry=ONCE))
     assert result.http_status == 503

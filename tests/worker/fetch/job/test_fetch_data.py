@@ -1,4 +1,4 @@
-"""The small example to start from: one request, one result."""
+"""A small example to start from: one request, one result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fetchq_worker.fetch import Fetcher
 
 
 @pytest.mark.asyncio
-async def test_a_page_of_json_comes_back_as_objects(site: Site, fetcher: Fetcher) -> None:
+async def test_a_json_response_is_decoded(site: Site, fetcher: Fetcher) -> None:
     url = site.serve_json("/answer", [42])
 
     result = await fetch_data({"fetcher": fetcher}, FetchRequest(url=url))
@@ -21,7 +21,7 @@ async def test_a_page_of_json_comes_back_as_objects(site: Site, fetcher: Fetcher
 
 
 @pytest.mark.asyncio
-async def test_without_a_client_one_is_made_for_the_call(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_client_in_ctx_one_is_made_for_the_call(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FETCHQ_ALLOW_NET", "127.0.0.0/8")
     monkeypatch.setenv("FETCHQ_USER_AGENT", "my-service/2 (+mailto:me@example.org)")
 

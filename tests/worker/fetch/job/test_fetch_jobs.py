@@ -1,4 +1,4 @@
-"""`fetch_data` as a job: one run is one attempt, and what is known between two runs is in Redis."""
+"""`fetch_data` as a job: one run is one attempt, and the history between two runs is in Redis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Run = dict[str, Any]
 
 @pytest.fixture
 def run(redis: ArqRedis, fetcher: Fetcher) -> Run:
-    """What arq hands to a job's first run."""
+    """The ctx of a job's first run, as arq makes it."""
     due_ms = int(datetime.now(UTC).timestamp() * 1000) - 2000
     return {"redis": redis, "fetcher": fetcher, "job_id": "job1", "job_try": 1, "score": due_ms}
 
@@ -61,8 +61,8 @@ def _failed(times: int) -> tuple[Attempt, ...]:
     )
 
 
-async def test_a_first_run_that_ends_well_asks_redis_nothing(site: Site, run: Run) -> None:
-    run["redis"] = AsyncMock()  # somebody else's client: any use of it would be seen
+async def test_a_successful_first_run_makes_no_call_to_redis(site: Site, run: Run) -> None:
+    run["redis"] = AsyncMock()  # records any call
     request = FetchRequest(url=site.serve("/", answer(b"hello")), result_ttl_s=77)
 
     result = await fetch_data(run, request)
@@ -74,7 +74,7 @@ async def test_a_first_run_that_ends_well_asks_redis_nothing(site: Site, run: Ru
     assert 2 <= result.timing.queued_s < 10
 
 
-async def test_the_request_may_come_as_the_map_off_the_wire(site: Site, run: Run) -> None:
+async def test_the_request_may_be_the_decoded_map(site: Site, run: Run) -> None:
     result = await fetch_data(run, {"url": site.serve("/", answer(b"hello")), "timeout_s": 5})
 
     assert result.body == b"hello"
@@ -108,7 +108,7 @@ async def test_the_last_try_ends_the_job_with_all_attempts(site: Site, run: Run,
     assert (result.status, result.http_status, len(result.attempts)) == (FetchStatus.HTTP_ERROR, 503, 3)
 
 
-async def test_crashes_and_attempts_are_counted_apart(site: Site, run: Run, redis: ArqRedis) -> None:
+async def test_crashes_and_attempts_are_counted_separately(site: Site, run: Run, redis: ArqRedis) -> None:
     url = site.serve("/", answer(b"hello"))
     await _save(redis, AttemptHistory(attempts=_failed(2)))
 
@@ -124,7 +124,7 @@ async def test_crashes_and_attempts_are_counted_apart(site: Site, run: Run, redi
     assert len(site.visits) == 1
 
 
-async def test_a_crash_uses_up_no_try_and_stays_in_the_record(site: Site, run: Run, redis: ArqRedis) -> None:
+async def test_a_crash_is_not_counted_as_a_try_and_stays_in_the_history(site: Site, run: Run, redis: ArqRedis) -> None:
     request = FetchRequest(url=site.serve("/", answer(status=503)), retry=RetryPolicy(max_tries=2, base_s=0))
 
     with pytest.raises(Retry):
@@ -149,9 +149,7 @@ async def test_a_job_whose_deadline_has_passed_is_not_run(site: Site, run: Run) 
     assert site.visits == []
 
 
-async def test_a_retry_that_comes_after_the_deadline_leaves_the_last_outcome(
-    site: Site, run: Run, redis: ArqRedis
-) -> None:
+async def test_a_retry_after_the_deadline_ends_with_the_last_outcome(site: Site, run: Run, redis: ArqRedis) -> None:
     await _save(redis, AttemptHistory(attempts=_failed(1)))
     past = datetime.now(UTC) - timedelta(seconds=1)
 
@@ -161,7 +159,7 @@ async def test_a_retry_that_comes_after_the_deadline_leaves_the_last_outcome(
     assert site.visits == []
 
 
-async def test_a_newer_wire_version_goes_back_uncounted(run: Run) -> None:
+async def test_a_newer_wire_version_is_snoozed_uncounted(run: Run) -> None:
     with pytest.raises(Snooze) as release:
         await fetch_data(run, {"url": "http://example.org/", "v": 2})
 
@@ -169,13 +167,13 @@ async def test_a_newer_wire_version_goes_back_uncounted(run: Run) -> None:
     assert run["fetchq"].uncounted
 
 
-async def test_a_broken_request_is_a_result(run: Run) -> None:
+async def test_an_invalid_request_ends_as_a_result(run: Run) -> None:
     result = await fetch_data(run, {"url": "gopher://example.org/"})
 
     assert (result.id, result.status, result.url) == ("job1", FetchStatus.INVALID_URL, "gopher://example.org/")
 
 
-async def test_an_unsafe_request_is_marked_before_it_is_sent(site: Site, run: Run, redis: ArqRedis) -> None:
+async def test_a_non_idempotent_request_is_marked_before_it_is_sent(site: Site, run: Run, redis: ArqRedis) -> None:
     marks: list[AttemptHistory | None] = []
 
     async def look(visit: Visit) -> None:
@@ -189,7 +187,7 @@ async def test_an_unsafe_request_is_marked_before_it_is_sent(site: Site, run: Ru
 
 
 @pytest.mark.parametrize("next_try", [1, 2], ids=["stopped, and the try not counted", "crashed"])
-async def test_an_unsafe_request_that_may_have_been_sent_by_a_lost_worker_is_not_sent_again(
+async def test_a_non_idempotent_request_that_a_lost_worker_may_have_sent_is_not_sent_again(
     site: Site, run: Run, next_try: int
 ) -> None:
     arrived = asyncio.Event()
@@ -211,7 +209,7 @@ async def test_an_unsafe_request_that_may_have_been_sent_by_a_lost_worker_is_not
     assert len(site.visits) == 1
 
 
-async def test_one_that_may_be_repeated_is_sent_again_under_the_same_key(site: Site, run: Run) -> None:
+async def test_a_repeatable_request_is_sent_again_with_the_same_idempotency_key(site: Site, run: Run) -> None:
     arrived = asyncio.Event()
 
     async def never(visit: Visit) -> None:
@@ -230,7 +228,9 @@ async def test_one_that_may_be_repeated_is_sent_again_under_the_same_key(site: S
     assert [visit.header("Idempotency-Key") for visit in site.visits] == ["job1", "job1"]
 
 
-async def test_an_unsafe_request_that_was_never_sent_is_retried_and_leaves_no_mark(run: Run, redis: ArqRedis) -> None:
+async def test_a_non_idempotent_request_that_was_not_sent_is_retried_and_leaves_no_mark(
+    run: Run, redis: ArqRedis
+) -> None:
     request = FetchRequest(url="http://no-such-name.invalid/", method="POST")
 
     with pytest.raises(Retry):
@@ -241,14 +241,14 @@ async def test_an_unsafe_request_that_was_never_sent_is_retried_and_leaves_no_ma
     assert (len(record.attempts), record.sending) == (1, False)
 
 
-async def test_an_unsafe_request_that_was_answered_badly_is_not_retried(site: Site, run: Run) -> None:
+async def test_a_non_idempotent_request_with_an_error_response_is_not_retried(site: Site, run: Run) -> None:
     result = await fetch_data(run, FetchRequest(url=site.serve("/", answer(status=503)), method="POST"))
 
     assert result.http_status == 503
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_while_redis_is_away_a_job_that_needs_it_goes_back_and_nothing_unsafe_is_sent(
+async def test_without_redis_a_job_that_needs_its_history_is_snoozed_and_nothing_is_sent(
     site: Site, run: Run, method: str
 ) -> None:
     away = AsyncMock(side_effect=RedisConnectionError("connection refused"))
@@ -263,7 +263,7 @@ async def test_while_redis_is_away_a_job_that_needs_it_goes_back_and_nothing_uns
     assert len(site.visits) == (1 if method == "GET" else 0)
 
 
-async def test_a_connection_that_was_not_used_after_all_goes_back_to_the_pool(site: Site, run: Run) -> None:
+async def test_an_unused_connection_is_returned_to_the_pool(site: Site, run: Run) -> None:
     url = site.serve("/", answer(b"hello"))
     going = AsyncMock(get=AsyncMock(return_value=None), set=AsyncMock(side_effect=RedisConnectionError))
     away = {**run, "redis": going}
@@ -276,9 +276,7 @@ async def test_a_connection_that_was_not_used_after_all_goes_back_to_the_pool(si
     assert site.connections == 1
 
 
-async def test_a_record_that_is_not_ours_stops_what_is_unsafe_and_nothing_else(
-    site: Site, run: Run, redis: ArqRedis
-) -> None:
+async def test_an_unreadable_history_stops_only_non_idempotent_requests(site: Site, run: Run, redis: ArqRedis) -> None:
     await redis.set(KEY, b"\x80\x04not msgpack of ours")
     url = site.serve("/", answer())
 
@@ -288,9 +286,7 @@ async def test_a_record_that_is_not_ours_stops_what_is_unsafe_and_nothing_else(
     assert (safe.status, unsafe.status) == (FetchStatus.OK, FetchStatus.WORKER_LOST)
 
 
-async def test_keys_of_another_namespace_are_used_where_the_worker_has_one(
-    site: Site, run: Run, redis: ArqRedis
-) -> None:
+async def test_the_keys_of_the_workers_namespace_are_used(site: Site, run: Run, redis: ArqRedis) -> None:
     from fetchq.store.keys import Keys
 
     run["keys"] = Keys(namespace="{a}:")

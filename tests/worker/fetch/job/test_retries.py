@@ -1,4 +1,4 @@
-"""Whether another attempt follows, and when: the decision by itself, and retries that wait in place."""
+"""Whether and when another attempt follows: the decision as a pure function, and retries in place."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def _request(method: str = "GET", retry_non_idempotent: bool = False, deadline_s
     )
 
 
-def test_the_wait_is_drawn_from_a_range_that_doubles_up_to_its_cap() -> None:
+def test_the_delay_is_drawn_from_a_range_that_doubles_up_to_its_cap() -> None:
     assert [_delay(_request(), made=made) for made in range(1, 8)] == [1, 2, 4, 8, 15, 15, 15]
     assert _delay(_request(), made=3, draw=0.0) == 0
 
 
-def test_the_last_try_is_followed_by_none() -> None:
+def test_no_attempt_follows_the_last_try() -> None:
     assert _delay(_request(), made=9) is not None
     assert _delay(_request(), made=10) is None
 
 
 @pytest.mark.parametrize("status", list(FetchStatus))
-def test_only_outcomes_that_may_end_otherwise_are_tried_again(status: FetchStatus) -> None:
+def test_only_retryable_outcomes_are_retried(status: FetchStatus) -> None:
     delay = _delay(_request(), status=status, http_status=503)
 
     assert (delay is not None) is status.retryable
 
 
 @pytest.mark.parametrize(("code", "again"), [(404, False), (501, False), (429, True), (503, True), (304, False)])
-def test_of_error_answers_only_those_of_the_policy_are_tried_again(code: int, again: bool) -> None:
+def test_only_http_errors_of_the_policy_are_retried(code: int, again: bool) -> None:
     assert (_delay(_request(), status=FetchStatus.HTTP_ERROR, http_status=code) is not None) is again
 
 
@@ -72,13 +72,13 @@ def test_of_error_answers_only_those_of_the_policy_are_tried_again(code: int, ag
         ("PATCH", True, False, False),
     ],
 )
-def test_an_unsafe_request_that_may_have_arrived_is_not_repeated_unasked(
+def test_a_non_idempotent_request_that_may_have_arrived_is_not_retried_by_default(
     method: str, sent: bool, retry_non_idempotent: bool, again: bool
 ) -> None:
     assert (_delay(_request(method, retry_non_idempotent), sent=sent) is not None) is again
 
 
-def test_the_server_is_never_asked_before_it_said_up_to_the_cap() -> None:
+def test_retry_after_is_a_lower_bound_up_to_its_cap() -> None:
     asked = {"status": FetchStatus.HTTP_ERROR, "http_status": 503}
 
     assert _delay(_request(), retry_after="7", **asked) == 7  # type: ignore[arg-type]
@@ -93,9 +93,7 @@ def test_no_retry_starts_after_the_deadline() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_flaky_page_is_fetched_in_the_end_and_the_result_tells_of_every_try(
-    site: Site, fetcher: Fetcher
-) -> None:
+async def test_a_flaky_page_is_fetched_and_the_result_lists_every_attempt(site: Site, fetcher: Fetcher) -> None:
     async def hang_up(visit: Visit) -> None:
         visit.writer.close()
 
@@ -114,7 +112,7 @@ async def test_a_flaky_page_is_fetched_in_the_end_and_the_result_tells_of_every_
 
 
 @pytest.mark.asyncio
-async def test_a_pooled_connection_that_the_server_gave_up_costs_no_try(site: Site, fetcher: Fetcher) -> None:
+async def test_a_pooled_connection_that_the_server_closed_costs_no_try(site: Site, fetcher: Fetcher) -> None:
     async def hang_up(visit: Visit) -> None:
         visit.writer.close()
 
@@ -127,7 +125,7 @@ async def test_a_pooled_connection_that_the_server_gave_up_costs_no_try(site: Si
 
 
 @pytest.mark.asyncio
-async def test_retry_after_is_waited_for_in_place(site: Site, fetcher: Fetcher) -> None:
+async def test_fetch_in_place_waits_for_retry_after(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", answer(status=429, headers={"Retry-After": "1"}), answer(b"now"))
 
     began = time.monotonic()
@@ -148,7 +146,7 @@ async def test_when_all_tries_fail_the_last_outcome_is_the_result(site: Site, fe
 
 
 @pytest.mark.asyncio
-async def test_an_unsafe_request_is_sent_once_whatever_the_answer(site: Site, fetcher: Fetcher) -> None:
+async def test_a_non_idempotent_request_is_sent_once_whatever_the_response(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", answer(status=503))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="POST", body=b"x"))
@@ -158,7 +156,7 @@ async def test_an_unsafe_request_is_sent_once_whatever_the_answer(site: Site, fe
 
 
 @pytest.mark.asyncio
-async def test_an_unsafe_request_that_may_be_repeated_is_recognisable_as_the_same(site: Site, fetcher: Fetcher) -> None:
+async def test_a_repeatable_non_idempotent_request_has_an_idempotency_key(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/", answer(status=503), answer())
 
     await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="POST", body=b"x", retry_non_idempotent=True))

@@ -1,4 +1,4 @@
-"""A worker whose clock is wrong by hours: what is due, and what is too late, Redis's clock says."""
+"""A worker whose clock is wrong by hours: due times and deadlines follow the clock of Redis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SOON_S = 0.3
 
 @pytest.fixture(params=[5, -5], ids=["ahead", "behind"])
 def wrong_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> timedelta:
-    """By so much the clock of the worker is wrong. The test and its producer ask other functions for the time."""
+    """The error of the worker's clock. The test and its producer read the time from other functions."""
     wrong_by = timedelta(hours=request.param)
     right = time.time
 
@@ -59,7 +59,7 @@ def _worker(server: RedisServer, fetcher: Fetcher, *functions: Any) -> Worker:
     )
 
 
-async def test_a_deadline_has_passed_when_redis_says_so(
+async def test_deadlines_are_compared_with_the_clock_of_redis(
     wrong_by: timedelta, redis_server: RedisServer, fetcher: Fetcher, site: Site
 ) -> None:
     in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
@@ -79,10 +79,12 @@ async def test_a_deadline_has_passed_when_redis_says_so(
     assert len(site.visits) == 2
 
 
-async def test_a_job_that_came_under_no_limit_for_being_late_is_not_fetched_by_whatever_clock(
+async def test_a_job_admitted_without_limit_after_its_deadline_is_not_fetched(
     monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, fetcher: Fetcher, site: Site
 ) -> None:
-    monkeypatch.setattr(Worker, "clock_behind_s", -3600.0)  # as it is, in small, after a claim's reply that was slow
+    monkeypatch.setattr(
+        Worker, "clock_behind_s", -3600.0
+    )  # an exaggerated form of the error after a slow reply to a claim
     async with Producer.from_url(redis_server.url) as producer:
         await producer.pause()
         soon = datetime.now(UTC) + timedelta(seconds=SOON_S)
@@ -94,10 +96,10 @@ async def test_a_job_that_came_under_no_limit_for_being_late_is_not_fetched_by_w
     assert site.visits == []
 
 
-async def test_a_fetch_with_a_deadline_asks_redis_for_no_time_of_its_own(
+async def test_a_fetch_with_a_deadline_makes_no_time_call_to_redis(
     monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, fetcher: Fetcher, site: Site
 ) -> None:
-    asked = AsyncMock()  # somebody else's coroutine
+    asked = AsyncMock()  # records any call
     monkeypatch.setattr(ArqRedis, "time", asked)
     in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
     request = FetchRequest(url=site.serve("/", answer(b"hello")), deadline=in_a_minute)
@@ -106,10 +108,10 @@ async def test_a_fetch_with_a_deadline_asks_redis_for_no_time_of_its_own(
     assert asked.mock_calls == []
 
 
-async def test_a_job_is_due_when_redis_says_so_and_its_lease_lasts(
+async def test_due_times_and_leases_follow_the_clock_of_redis(
     wrong_by: timedelta, redis_server: RedisServer, fetcher: Fetcher
 ) -> None:
-    """A job that runs for longer than the lease, on the one worker, and waits twice; another worker looks on."""
+    """A job that is deferred once and runs for longer than the lease, on one of two workers."""
     starts: list[float] = []
 
     async def work(ctx: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""robots.txt by RFC 9309: what is asked, what it means, and what it may cost."""
+"""robots.txt by RFC 9309: requests, rules, and the cost of hostile files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def shared(embedded: EmbeddedRedis) -> AsyncIterator[list[Fetcher]]:
 
 
 @pytest.mark.asyncio
-async def test_what_robots_forbids_is_denied_and_never_asked_for(site: Site, fetcher: Fetcher) -> None:
+async def test_a_url_that_robots_txt_disallows_is_denied_and_not_requested(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\nDisallow: /private\n")
     site.serve("/public", answer(b"hello"))
     site.serve("/private", answer(b"secret"))
@@ -64,7 +64,7 @@ async def test_what_robots_forbids_is_denied_and_never_asked_for(site: Site, fet
 
 
 @pytest.mark.asyncio
-async def test_without_robots_nobody_asks_for_it(site: Site, fetcher: Fetcher) -> None:
+async def test_without_the_option_robots_txt_is_not_requested(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\nDisallow: /\n")
     url = site.serve("/", answer(b"hello"))
 
@@ -73,7 +73,7 @@ async def test_without_robots_nobody_asks_for_it(site: Site, fetcher: Fetcher) -
 
 
 @pytest.mark.asyncio
-async def test_each_hop_of_a_redirect_is_asked_about(site: Site, fetcher: Fetcher) -> None:
+async def test_each_hop_of_a_redirect_is_checked(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\nDisallow: /closed\n")
     url = site.serve("/open", answer(status=302, headers={"Location": "/closed"}))
 
@@ -84,7 +84,7 @@ async def test_each_hop_of_a_redirect_is_asked_about(site: Site, fetcher: Fetche
 
 
 @pytest.mark.asyncio
-async def test_a_redirect_to_another_origin_asks_that_origin(site: Site, fetcher: Fetcher) -> None:
+async def test_a_redirect_to_another_origin_uses_its_robots_txt(site: Site, fetcher: Fetcher) -> None:
     other = Site()
     await other.start()
     _robots(other, "User-agent: *\nDisallow: /\n")
@@ -99,14 +99,14 @@ async def test_a_redirect_to_another_origin_asks_that_origin(site: Site, fetcher
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 429])
-async def test_a_robots_txt_that_is_not_there_allows_all(site: Site, fetcher: Fetcher, status: int) -> None:
+async def test_a_missing_robots_txt_allows_all(site: Site, fetcher: Fetcher, status: int) -> None:
     _robots(site, "User-agent: *\nDisallow: /\n", status=status)
     assert (await _fetch(fetcher, site.serve("/", answer(b"hello")))).status is FetchStatus.OK
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("status", [500, 503, 599])
-async def test_a_server_that_fails_denies_all_for_a_while(site: Site, fetcher: Fetcher, status: int) -> None:
+async def test_a_server_error_denies_all_for_a_time(site: Site, fetcher: Fetcher, status: int) -> None:
     _robots(site, "", status=status)
     url = site.serve("/", answer(b"hello"))
 
@@ -123,7 +123,7 @@ async def test_a_server_that_fails_denies_all_for_a_while(site: Site, fetcher: F
     [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nUser-agent: *\nAllow: /"],
     ids=["hangs up", "speaks no HTTP", "is cut short"],
 )
-async def test_a_robots_txt_that_cannot_be_read_denies_all(site: Site, fetcher: Fetcher, data: bytes) -> None:
+async def test_an_unreadable_robots_txt_denies_all(site: Site, fetcher: Fetcher, data: bytes) -> None:
     async def break_off(visit: Visit) -> None:
         await visit.send(data)
         visit.writer.close()
@@ -138,7 +138,7 @@ async def test_a_robots_txt_that_cannot_be_read_denies_all(site: Site, fetcher: 
 
 
 @pytest.mark.asyncio
-async def test_an_origin_that_cannot_be_connected_to_says_so_itself(fetcher: Fetcher) -> None:
+async def test_an_unreachable_origin_is_reported_as_such(fetcher: Fetcher) -> None:
     gone = Site()
     await gone.start()
     await gone.stop()
@@ -147,7 +147,7 @@ async def test_an_origin_that_cannot_be_connected_to_says_so_itself(fetcher: Fet
 
 
 @pytest.mark.asyncio
-async def test_five_redirects_are_followed_and_a_sixth_means_there_is_none(site: Site, fetcher: Fetcher) -> None:
+async def test_five_redirects_of_robots_txt_are_followed_and_a_sixth_allows_all(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "", status=301, headers={"Location": "/r1"})
     for n in range(1, 5):
         site.serve(f"/r{n}", answer(status=302, headers={"Location": f"/r{n + 1}"}))
@@ -163,7 +163,7 @@ async def test_five_redirects_are_followed_and_a_sixth_means_there_is_none(site:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("location", ["http://10.0.0.1/robots.txt", "ftp://example.org/", "http://[::1"])
-async def test_a_robots_txt_that_redirects_to_where_nobody_may_go_denies_and_tells_nothing(
+async def test_a_robots_txt_that_redirects_to_a_forbidden_address_denies_and_reveals_nothing(
     site: Site, fetcher: Fetcher, location: str
 ) -> None:
     _robots(site, "", status=302, headers={"Location": location})
@@ -173,7 +173,7 @@ async def test_a_robots_txt_that_redirects_to_where_nobody_may_go_denies_and_tel
 
 
 @pytest.mark.asyncio
-async def test_many_askers_make_one_request(site: Site, fetcher: Fetcher) -> None:
+async def test_concurrent_look_ups_make_one_request(site: Site, fetcher: Fetcher) -> None:
     gate = asyncio.Event()
 
     async def slowly(visit: Visit) -> None:
@@ -185,7 +185,7 @@ async def test_many_askers_make_one_request(site: Site, fetcher: Fetcher) -> Non
     fetches = [asyncio.create_task(_fetch(fetcher, site.url("/"))) for _ in range(50)]
     while "/robots.txt" not in _targets(site):
         await asyncio.sleep(0)
-    fetches[0].cancel()  # the one that asked: the others must not notice
+    fetches[0].cancel()  # the one that began the look-up; the others must not be affected
     await asyncio.gather(fetches[0], return_exceptions=True)
     gate.set()
 
@@ -196,7 +196,7 @@ async def test_many_askers_make_one_request(site: Site, fetcher: Fetcher) -> Non
 
 
 @pytest.mark.asyncio
-async def test_a_slow_robots_txt_takes_no_longer_than_the_attempt_may(site: Site, fetcher: Fetcher) -> None:
+async def test_a_slow_robots_txt_counts_towards_the_timeout_of_the_attempt(site: Site, fetcher: Fetcher) -> None:
     async def never(visit: Visit) -> None:
         await visit.send(b"HTTP/1.1 200 OK\r\n")
         await asyncio.Event().wait()
@@ -211,7 +211,7 @@ async def test_a_slow_robots_txt_takes_no_longer_than_the_attempt_may(site: Site
 
 
 @pytest.mark.asyncio
-async def test_another_worker_need_not_ask_again(site: Site, shared: list[Fetcher]) -> None:
+async def test_robots_txt_is_shared_with_other_workers(site: Site, shared: list[Fetcher]) -> None:
     _robots(site, "User-agent: *\nDisallow: /private\nCrawl-delay: 7\n")
     site.serve("/", answer(b"hello"))
 
@@ -224,7 +224,7 @@ async def test_another_worker_need_not_ask_again(site: Site, shared: list[Fetche
 
 
 @pytest.mark.asyncio
-async def test_what_is_kept_in_redis_ends(site: Site, shared: list[Fetcher], embedded: EmbeddedRedis) -> None:
+async def test_robots_txt_in_redis_expires(site: Site, shared: list[Fetcher], embedded: EmbeddedRedis) -> None:
     _robots(site, "", status=503)
     await _fetch(shared[0], site.url("/"))
 
@@ -236,9 +236,7 @@ async def test_what_is_kept_in_redis_ends(site: Site, shared: list[Fetcher], emb
 
 
 @pytest.mark.asyncio
-async def test_the_crawl_delay_is_told_to_whoever_schedules(
-    site: Site, fetcher: Fetcher, embedded: EmbeddedRedis
-) -> None:
+async def test_the_crawl_delay_is_in_the_ctx(site: Site, fetcher: Fetcher, embedded: EmbeddedRedis) -> None:
     _robots(site, "User-agent: fetchq-tests\nCrawl-delay: 2.5\n\nUser-agent: *\nDisallow: /\n")
     url = site.serve("/", answer(b"hello"))
     redis = embedded.client()
@@ -262,7 +260,7 @@ async def test_only_the_first_500_kib_count_decoded_or_not(site: Site, fetcher: 
     assert (await _fetch(fetcher, site.url("/late"))).status is FetchStatus.OK
 
 
-def test_the_product_token_is_what_the_user_agent_begins_with() -> None:
+def test_the_user_agent_begins_with_the_product_token() -> None:
     assert product_token("My-Service_x/2.0 (+mailto:me@example.org)") == "my-service_x"
     assert product_token("2bot/1") == ""
 
@@ -280,7 +278,7 @@ def test_the_product_token_is_what_the_user_agent_begins_with() -> None:
         ("Disallow: /", False),
     ],
 )
-def test_a_group_applies_by_its_whole_product_token(agents: str, applies: bool) -> None:
+def test_a_group_matches_the_whole_product_token(agents: str, applies: bool) -> None:
     text = f"{agents}\nDisallow: /for-us\n\nUser-agent: *\nDisallow: /for-all\n"
     rules = RobotsRules(rules_for("fetchq", text))
     assert rules.allow("http://h/for-all") == applies
@@ -291,7 +289,7 @@ def test_a_group_applies_by_its_whole_product_token(agents: str, applies: bool) 
     ("text", "url", "allowed"),
     [
         ("Disallow: /a\nAllow: /a/b", "/a/b/c", True),  # the longest match decides
-        ("Allow: /a\nDisallow: /a", "/a", True),  # and of equals the one that allows
+        ("Allow: /a\nDisallow: /a", "/a", True),  # of equally long ones, Allow wins
         ("Disallow: /*.php$", "/x/y.php", False),
         ("Disallow: /*.php$", "/x/y.php?z", True),
         ("Disallow: /caf%C3%A9", "/caf%c3%a9", False),
@@ -304,17 +302,17 @@ def test_a_group_applies_by_its_whole_product_token(agents: str, applies: bool) 
         ("<html>Disallow: /</html>", "/", True),
     ],
 )
-def test_rules_mean_what_the_rfc_says(text: str, url: str, allowed: bool) -> None:
+def test_rules_follow_the_rfc(text: str, url: str, allowed: bool) -> None:
     assert RobotsRules(rules_for("fetchq", f"User-agent: *\n{text}")).allow(f"http://h{url}") == allowed
 
 
-def test_two_groups_of_one_name_are_one() -> None:
+def test_two_groups_of_one_agent_are_merged() -> None:
     text = "User-agent: fetchq\nDisallow: /a\n\nUser-agent: x\nDisallow: /\n\nUser-agent: fetchq\nDisallow: /b\n"
     rules = RobotsRules(rules_for("fetchq", text))
     assert [rules.allow(f"http://h/{path}") for path in "abc"] == [False, False, True]
 
 
-def test_an_unbounded_crawl_delay_is_bounded() -> None:
+def test_a_long_crawl_delay_is_cut() -> None:
     assert RobotsRules(rules_for("f", "User-agent: *\nCrawl-delay: 1e300")).crawl_delay_s == 3600.0
     assert RobotsRules(rules_for("f", "User-agent: *\nCrawl-delay: inf")).crawl_delay_s is None
 
@@ -358,7 +356,7 @@ def test_a_hostile_file_costs_bounded_time(text: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_hostile_file_leaves_the_loop_to_others(site: Site, fetcher: Fetcher) -> None:
+async def test_a_hostile_file_does_not_block_the_event_loop(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\n" + "".join(f"Disallow: *{n}*b$\n" for n in range(20_000)))
     url = site.serve("/" + "a" * 8_000, answer(b"hello"))
     longest_s = 0.0

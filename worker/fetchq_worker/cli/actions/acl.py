@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from fetchq.client.write_policy import Durability
-from fetchq.inspect.acl import Role, acl_rule
+from fetchq.inspect.acl import acl_rule
 from fetchq.store.keys import Keys
+from fetchq.store.registry import Role
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.settings import Settings
 

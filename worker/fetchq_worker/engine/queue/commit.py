@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from fetchq.store.commands import MAX_JOBS_A_CALL, CommitGroup, JobCommands
+from fetchq.store.commands import CommitGroup, JobCommands
 from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys
-from fetchq.store.runner import ScriptRunner
+from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner
 from fetchq.tasks import cancel_and_wait
 
 from .outcome import ENDING, Outcome

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from fetchq.store.commands import MAX_JOBS_A_CALL, JobCommands
+from fetchq.store.commands import JobCommands
 from fetchq.store.keys import Keys
-from fetchq.store.runner import ScriptRunner
+from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner
 
 logger = logging.getLogger("fetchq.engine")
 

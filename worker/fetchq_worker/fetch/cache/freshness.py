@@ -69,15 +69,15 @@ def directives_of(values: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def may_store(method: str, asked: Mapping[str, str], has_credentials: bool, stored: StoredResponse) -> bool:
-    """RFC 9111, section 3. `asked` are the request's directives; `has_credentials` says that it was authenticated.
+def may_store(method: str, requested: Mapping[str, str], has_credentials: bool, stored: StoredResponse) -> bool:
+    """RFC 9111, section 3. `requested` are the request's directives; `has_credentials` says that it was authenticated.
 
     Stricter than the RFC: a cookie, sent or set, needs the same permission as Authorization (section 3.5).
     """
     given = directives_of(stored.values("cache-control"))
     if method not in CACHED_METHODS or stored.status < 200 or stored.status in (206, 304):
         return False
-    if "no-store" in asked or "no-store" in given or "private" in given or "*" in vary_of(stored):
+    if "no-store" in requested or "no-store" in given or "private" in given or "*" in vary_of(stored):
         return False
     shared = "public" in given or "s-maxage" in given
     if has_credentials and not (shared or "must-revalidate" in given):
@@ -88,26 +88,26 @@ def may_store(method: str, asked: Mapping[str, str], has_credentials: bool, stor
     return explicit or (stored.status in _HEURISTIC_STATUSES and has_validator(stored))
 
 
-def is_fresh(asked: Mapping[str, str], stored: StoredResponse, now_s: float) -> bool:
+def is_fresh(requested: Mapping[str, str], stored: StoredResponse, now_s: float) -> bool:
     """Whether the response may be used without validation (RFC 9111, section 4.2)."""
     given = directives_of(stored.values("cache-control"))
-    if "no-cache" in given or "no-cache" in asked:
+    if "no-cache" in given or "no-cache" in requested:
         return False
     age = age_s(stored, now_s)
-    oldest = _seconds(asked, "max-age")
+    oldest = _seconds(requested, "max-age")
     if oldest is not None and age > oldest:
         return False
-    return lifetime_s(stored) > age + (_seconds(asked, "min-fresh") or 0.0)
+    return lifetime_s(stored) > age + (_seconds(requested, "min-fresh") or 0.0)
 
 
-def may_use_stale(asked: Mapping[str, str], stored: StoredResponse, now_s: float) -> bool:
+def may_use_stale(requested: Mapping[str, str], stored: StoredResponse, now_s: float) -> bool:
     """Whether a stale response may be used after a server error: stale-if-error (RFC 5861, section 4)."""
     given = directives_of(stored.values("cache-control"))
     if any(name in given for name in ("no-cache", "must-revalidate", "proxy-revalidate", "s-maxage")):
         return False  # RFC 9111, section 4.2.4
-    if "no-cache" in asked:
+    if "no-cache" in requested:
         return False
-    allowed_s = max(_seconds(given, "stale-if-error") or 0.0, _seconds(asked, "stale-if-error") or 0.0)
+    allowed_s = max(_seconds(given, "stale-if-error") or 0.0, _seconds(requested, "stale-if-error") or 0.0)
     return age_s(stored, now_s) < lifetime_s(stored) + allowed_s
 
 

@@ -99,26 +99,26 @@ class HttpCache:
     async def send(self, hop: Hop, forward: Forward) -> Response | CachedHead:
         """The stored response if it is fresh, or usable after an error of the server; else the server's."""
         self._pending = None
-        asked = _asked(hop)
-        if not _is_cacheable(hop, asked):
+        requested = _request_directives(hop)
+        if not _is_cacheable(hop, requested):
             return await forward(hop)
         stored = await self._find(hop)
         now_s = time.time()
-        if stored is not None and is_fresh(asked, stored, now_s):
+        if stored is not None and is_fresh(requested, stored, now_s):
             return CachedHead(stored, now_s)
         try:
             head = await forward(hop if stored is None else _with_validators(hop, stored))
         except Exception as problem:
             failure = failure_of(problem, responded=False)
             is_error = failure is not None and failure[0] in _STALE_IF
-            if stored is None or not is_error or not may_use_stale(asked, stored, time.time()):
+            if stored is None or not is_error or not may_use_stale(requested, stored, time.time()):
                 raise
             return CachedHead(stored, time.time())
         received_s = time.time()
         if stored is not None and head.status == 304:
             head.release()
             return await self._freshen(hop, stored, _headers_of(head), now_s, received_s)
-        if stored is not None and head.status in _SERVER_ERRORS and may_use_stale(asked, stored, received_s):
+        if stored is not None and head.status in _SERVER_ERRORS and may_use_stale(requested, stored, received_s):
             head.release()
             return CachedHead(stored, received_s)
         self._pending = hop, head, now_s, received_s
@@ -131,7 +131,7 @@ class HttpCache:
         hop, _, requested_s, received_s = self._pending
         stored = StoredResponse(head.status, storable_headers(_headers_of(head)), body, requested_s, received_s)
         secret_headers = any(name.lower() in ("authorization", "cookie") for name, _ in hop.headers)
-        if may_store(hop.method, _asked(hop), self._has_credentials or secret_headers, stored):
+        if may_store(hop.method, _request_directives(hop), self._has_credentials or secret_headers, stored):
             await self._put(hop, stored)
 
     async def _freshen(
@@ -166,14 +166,14 @@ class HttpCache:
         return f"{self._shared_cache.keys.cache}{sha256(msgspec.msgpack.encode(parts)).hexdigest()}"
 
 
-def _is_cacheable(hop: Hop, asked: Mapping[str, str]) -> bool:
+def _is_cacheable(hop: Hop, requested: Mapping[str, str]) -> bool:
     """A request with conditions or a range of its own is not cached."""
-    if hop.method not in CACHED_METHODS or "no-store" in asked:
+    if hop.method not in CACHED_METHODS or "no-store" in requested:
         return False
     return not any(name.lower() in CONDITIONAL_HEADERS or name.lower() == "range" for name, _ in hop.headers)
 
 
-def _asked(hop: Hop) -> dict[str, str]:
+def _request_directives(hop: Hop) -> dict[str, str]:
     """The request's directives, or those of Pragma if it has none (RFC 9111, section 5.4)."""
     values = values_of(hop.headers, "cache-control")
     if not values and any("no-cache" in value.lower() for value in values_of(hop.headers, "pragma")):

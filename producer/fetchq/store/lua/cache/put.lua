@@ -9,8 +9,8 @@
 --
 -- Returns 1; 0 if there was no room and the value was not put.
 --
--- Atomic: the sum must agree with what is there, and workers that counted for themselves would all exceed it. All keys of the
--- cache share a namespace, and with it a cluster's slot.
+-- Atomic: the sum must agree with what is there, and workers that counted for themselves would all exceed it. All keys
+-- of the cache share a namespace, and with it a cluster's slot.
 
 --#include clock
 

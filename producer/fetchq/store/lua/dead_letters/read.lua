@@ -4,9 +4,11 @@
 -- ARGV[1]  prefix of the dead letters      ARGV[2]  number of bytes after which no further dead letter is read
 -- ARGV[3...]  ids
 --
--- Returns two values for each id that was reached: the ms of its end, and the dead letter; nil for what is missing or no string.
+-- Returns two values for each id that was reached: the ms of its end, and the dead letter; nil for what is missing or
+-- no string.
 --
--- Atomic: each dead letter comes with its own time. A script, since dead letters can be large and only it sees their sizes.
+-- Atomic: each dead letter comes with its own time. A script, since dead letters can be large and only it sees their
+-- sizes.
 
 local found, bytes = {}, 0
 for i = 3, #ARGV do

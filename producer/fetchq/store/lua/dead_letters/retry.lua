@@ -6,15 +6,15 @@
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, result, retry and attempts keys      ARGV[6]  prefix of the dead letters
 -- ARGV[7]  prefix of the queues of limit keys
--- ARGV[8...]  five a dead letter: id, ms of its end, payload ('' for the one that the dead letter holds), limit key ('' none,
---     or one that only a worker can know), lane ('', 'h', 'l')
+-- ARGV[8...]  five a dead letter: id, ms of its end, payload ('' for the one that the dead letter holds),
+--     limit key ('' none, or one that only a worker can know), lane ('', 'h', 'l')
 --
--- Returns a number for each: 0 no such dead letter, 1 the job is on the queue, 2 there is a job with this id already, or
--- another dead letter by now, 3 the dead letter does not hold the whole payload.
+-- Returns a number for each: 0 no such dead letter, 1 the job is on the queue, 2 there is a job with this id already,
+-- or another dead letter by now, 3 the dead letter does not hold the whole payload.
 --
--- Atomic: a job must be in one place, on the queue with its payload or among the dead letters. Its old result, attempts and
--- tries are removed, so that a caller that waits for its result waits for the new one. The commands that a full Redis
--- refuses come first, so that nothing has changed then.
+-- Atomic: a job must be in one place, on the queue with its payload or among the dead letters. Its old result, attempts
+-- and tries are removed, so that a caller that waits for its result waits for the new one. The commands that a full
+-- Redis refuses come first, so that nothing has changed then.
 
 --#include clock
 --#include wake
@@ -54,7 +54,7 @@ local function retry(id, ended_at, payload, key, lane)
     return INCOMPLETE
   end
   redis.call('SET', job_key .. id, payload ~= '' and payload or stored)
-  if key == '' or new_job.place(key, id, lane, clock.now_ms, '') then
+  if key == '' or place_new_job(key, id, lane, clock.now_ms, '') then
     redis.call('ZADD', pending, scores.ready(lane, clock.now_ms), id)
     ready = ready + 1
   end
@@ -65,7 +65,7 @@ end
 
 local names = {}
 for i = FIRST, #ARGV, WIDTH do
-  local key = limit_key.known(ARGV[i + 3])
+  local key = known_limit_key(ARGV[i + 3])
   if key ~= '' then
     names[#names + 1] = key
   end
@@ -74,9 +74,9 @@ host_record.load(names)
 
 local outcomes = {}
 for i = FIRST, #ARGV, WIDTH do
-  outcomes[#outcomes + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], limit_key.known(ARGV[i + 3]), ARGV[i + 4])
+  outcomes[#outcomes + 1] = retry(ARGV[i], ARGV[i + 1], ARGV[i + 2], known_limit_key(ARGV[i + 3]), ARGV[i + 4])
 end
-parking.save()
+save_parked()
 local promoted = hosts.save()
 wake.workers(ready + promoted)
 return outcomes

@@ -8,8 +8,8 @@
 --
 -- Returns the number of deleted dead letters.
 --
--- Atomic: a dead letter and its entry in the set are deleted together. A dead letter also has a TTL, its entry has none.
--- `allow-oom`: it frees memory.
+-- Atomic: a dead letter and its entry in the set are deleted together. A dead letter also has a TTL, its entry has
+-- none. `allow-oom`: it frees memory.
 
 --#include clock
 --#include dead_letters
@@ -18,4 +18,4 @@ clock.read(ARGV[1])
 local excess = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[4])
 local aged = redis.call('ZCOUNT', KEYS[1], '-inf', string.format('%.0f', clock.now_ms - tonumber(ARGV[3])))
 local count = math.min(tonumber(ARGV[5]), math.max(excess, aged))
-return count > 0 and dead_letters.remove_oldest(KEYS[1], ARGV[2], count) or 0
+return count > 0 and remove_oldest_dead_letters(KEYS[1], ARGV[2], count) or 0

@@ -9,8 +9,8 @@
 --
 -- Returns ms until the cooldown ends.
 --
--- Atomic: a job that is admitted at the same time must either see the cooldown or have started before it. `allow-oom`: what it
--- writes keeps more work away than it costs.
+-- Atomic: a job that is admitted at the same time must either see the cooldown or have started before it. `allow-oom`:
+-- what it writes keeps more work away than it costs.
 
 --#include clock
 --#include wake
@@ -21,7 +21,7 @@ wake.open(KEYS[2])
 hosts.open(KEYS[1], 3, ARGV[2])
 
 local record = host_record.get(ARGV[3])
-cooldown.start(ARGV[3], record, tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
+start_cooldown(ARGV[3], record, tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
 local left_ms = record.cooldown_until - clock.now_ms
 local _, earlier = hosts.save()
 wake.workers(earlier) -- idle workers may know only of later times

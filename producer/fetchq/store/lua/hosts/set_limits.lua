@@ -1,17 +1,18 @@
 -- Changes the limits of a limit key, a wildcard or all others, and makes waiting jobs ready that the new limits permit.
 --
--- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens (wake.lua)      KEYS[3..8]  those of keys.lua
+-- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens      KEYS[3..8]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock      ARGV[2]  prefix of the queues of limit keys
 -- ARGV[3]  name of the entry to change (limits.lua); '' changes none
--- ARGV[4]  'set' adds the words of ARGV[5], such as 'c=2 r=500000', to those that are set; 'resume' ends a pause, one that a
---          wider entry sets too; 'clear' removes the entry
+-- ARGV[4]  'set' adds the words of ARGV[5], such as 'c=2 r=500000', to those that are set; 'resume' ends a pause, also
+--          one that a wider entry sets; 'clear' removes the entry
 -- ARGV[6...]  limit keys whose waiting jobs to look at
 --
--- Returns {the entry now ('' none), 1 if there was one before, number of jobs that can be claimed and could not before}.
+-- Returns {the entry now ('' none), 1 if there was one before, number of jobs that can be claimed and could not
+-- before}.
 --
--- Atomic: two clients that change one host's limits must not undo each other's change, and no run may end between the change
--- and the look, which would make jobs ready by the old limits. The caller splits many keys into several calls, so that none
--- takes long.
+-- Atomic: two clients that change one host's limits must not undo each other's change, and no run may end between the
+-- change and the look, which would make jobs ready by the old limits. The caller splits many keys into several calls,
+-- so that none takes long.
 
 --#include clock
 --#include wake

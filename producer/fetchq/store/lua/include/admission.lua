@@ -6,11 +6,11 @@
 
 local admission = {
   LOOK_AGAIN_MS = 1000, -- ready jobs may be taken by a client that updates no record: they are checked this often
-  UNREACHABLE_AFTER = 20, -- failed connections in a row after which jobs no longer wait for the key, and fail by themselves
+  UNREACHABLE_AFTER = 20, -- failed connections in a row after which jobs no longer wait, and fail by themselves
 }
 
--- Free slots of a key with this many ready jobs (0 when a ready job is to be admitted). If there is none, also the ms at which
--- to look again (nil: when a run ends), and whether only to check that the ready jobs still are.
+-- Free slots of a key with this many ready jobs (0 when a ready job is to be admitted). If there is none, also the ms
+-- at which to look again (nil: when a run ends), and whether only to check that the ready jobs still are.
 function admission.free_slots(key, record, ready)
   local key_limits = limits.of(key)
   if key_limits.p == 1 then
@@ -27,7 +27,7 @@ function admission.free_slots(key, record, ready)
   if free <= 0 then
     return 0, ready > 0 and clock.now_ms + admission.LOOK_AGAIN_MS or nil, true
   end
-  local interval_us, burst = rate.of(record, key_limits)
+  local interval_us, burst = rate_of(record, key_limits)
   if interval_us > 0 then
     -- At most what a start at this moment would leave: the rate may have been slower when `tat` was set.
     record.tat = math.min(record.tat, math.floor(clock.now_us + burst * interval_us))

@@ -1,6 +1,6 @@
 -- The time at which this call runs.
 
-local clock = {}
+local clock = {now_us = 0, now_ms = 0, server_ms = 0}
 
 -- Reads Redis's own clock. A test passes the time in ms instead of ''; `server_ms` is Redis's clock in either case.
 function clock.read(test_ms)

@@ -2,14 +2,12 @@
 
 --#include hosts
 
-local cooldown = {}
-
 local MAX_THROTTLES = 32 -- counted, so that the time stays finite
 local MAX_MS = 86400000
 
--- Cools the key down for `for_ms`, as its server asked; without that for `first_ms`, and twice as long with each further cooldown
--- until a success. Never longer than `max_ms`.
-function cooldown.start(key, record, for_ms, first_ms, max_ms)
+-- Cools the key down for `for_ms`, as its server asked; without that for `first_ms`, and twice as long with each
+-- further cooldown until a success. Never longer than `max_ms`.
+local function start_cooldown(key, record, for_ms, first_ms, max_ms)
   if record.cooldown_until <= clock.now_ms then -- failures of jobs that started before the cooldown do not count again
     record.consecutive_throttles = math.min(record.consecutive_throttles + 1, MAX_THROTTLES)
   end

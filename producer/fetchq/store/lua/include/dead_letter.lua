@@ -1,5 +1,5 @@
--- The format of a dead letter, msgpack: an array of the payload (bin32), the type of the payload's key (str), the payload's size
--- (uint32), and a map that the worker encodes: what failed and how (docs/job-contract.md).
+-- The format of a dead letter, msgpack: an array of the payload (bin32), the type of the payload's key (str), the
+-- payload's size (uint32), and a map that the worker encodes: what failed and how (docs/job-contract.md).
 
 local dead_letter = {}
 
@@ -16,7 +16,8 @@ function dead_letter.encode(payload, kind, details)
   if size > MAX_PAYLOAD then
     payload = string.sub(payload, 1, PAYLOAD_CUT)
   end
-  return '\148\198' .. uint32(#payload) .. payload .. string.char(160 + #kind) .. kind .. '\206' .. uint32(size) .. details
+  return '\148\198' .. uint32(#payload) .. payload .. string.char(160 + #kind) .. kind
+    .. '\206' .. uint32(size) .. details
 end
 
 -- The payload of a dead letter; nil if the payload's key was no string, or was cut.

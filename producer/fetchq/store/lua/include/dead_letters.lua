@@ -1,9 +1,8 @@
--- The sorted set of dead letters: job id -> ms at which the job ended. Each letter is a string of its own, under a prefix and the id.
-
-local dead_letters = {}
+-- The sorted set of dead letters: job id -> ms at which the job ended. Each letter is a string of its own, under a
+-- prefix and the id.
 
 -- Removes the `count` oldest dead letters. Returns how many there were.
-function dead_letters.remove_oldest(set, prefix, count)
+local function remove_oldest_dead_letters(set, prefix, count)
   local oldest = redis.call('ZRANGE', set, 0, count - 1)
   redis.call('ZREM', set, unpack(oldest))
   for i = 1, #oldest do

@@ -1,5 +1,5 @@
--- Processes the set of due keys: limit keys whose waiting jobs may have free slots now, and single jobs, '#' and their id, that
--- are due or reach their deadline.
+-- Processes the set of due keys: limit keys whose waiting jobs may have free slots now, and single jobs, '#' and their
+-- id, that are due or reach their deadline.
 
 --#include hosts
 --#include ready_range
@@ -12,7 +12,7 @@ local MAX_CHECK_GAP_MS = 60000
 local function oldest_ready()
   local oldest = clock.now_ms
   for _, lane in ipairs({'', 'h', 'l'}) do
-    local from, to = scores.ready_range(lane, clock.now_ms)
+    local from, to = ready_range(lane, clock.now_ms)
     local head = redis.call('ZRANGEBYSCORE', keys.pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
     if head[2] then
       local _, due = scores.read(tonumber(head[2]))
@@ -32,8 +32,8 @@ local function unpark(id)
   end
 end
 
--- Checks a key's ready jobs. If ready jobs that are older than the last look still wait for a worker, all workers are busy, and
--- the next check comes later; otherwise others have taken them, and the record is corrected.
+-- Checks a key's ready jobs. If ready jobs that are older than the last look still wait for a worker, all workers are
+-- busy, and the next check comes later; otherwise others have taken them, and the record is corrected.
 local function check_ready(record, oldest)
   if oldest <= record.due_at - admission.LOOK_AGAIN_MS then
     record.check_at = clock.now_ms + math.min(clock.now_ms - oldest, MAX_CHECK_GAP_MS)
@@ -44,7 +44,8 @@ end
 
 -- Processes at most `count` due members. `hosts.save` writes the records.
 function due_hosts.process(count)
-  local due = redis.call('ZRANGEBYSCORE', keys.due_hosts, '-inf', string.format('%.0f', clock.now_ms), 'LIMIT', 0, count)
+  local now = string.format('%.0f', clock.now_ms)
+  local due = redis.call('ZRANGEBYSCORE', keys.due_hosts, '-inf', now, 'LIMIT', 0, count)
   if #due == 0 then
     return
   end
@@ -61,7 +62,7 @@ function due_hosts.process(count)
   local oldest
   for i = 1, #names do
     local record = host_record.get(names[i])
-    host_queue.count_if_record_lost(names[i], record)
+    recount_if_record_lost(names[i], record)
     if record.ready > 0 then
       oldest = oldest or oldest_ready()
       check_ready(record, oldest)

@@ -3,7 +3,7 @@
 --#include promotion
 
 -- ms until a job that waited can be claimed, if this call has changed that; -1 if it has not.
-function promotion.claim_in_ms()
+local function claim_in_ms()
   if promotion.count > 0 then
     return 0
   end

@@ -2,8 +2,6 @@
 
 --#include lease_index
 
-local ended_leases = {}
-
 -- Groups ids and records, flat as (id, record), by the head of the record.
 local function group_by_head(ids, records)
   local groups = {}
@@ -27,10 +25,10 @@ local function read_all(leases)
   return group_by_head(ids, records)
 end
 
--- Takes entries of the index that have ended. Returns ids and records of their leases: at least some of `limit` if there are any.
--- A leased job's pending score is its lease end, so each end is looked up there, once for all claims that end together.
--- Jobs whose score was changed by others are found by reading all lease records.
-function ended_leases.take(leases, pending, now_ms, limit)
+-- Takes entries of the index that have ended. Returns ids and records of their leases: at least some of `limit` if
+-- there are any. A leased job's pending score is its lease end, so each end is looked up there, once for all claims
+-- that end together. Jobs whose score was changed by others are found by reading all lease records.
+local function take_ended_leases(leases, pending, now_ms, limit)
   local ids, records, seen, groups_at, all = {}, {}, {}, {}, nil
   local function collect(group)
     local count = 0

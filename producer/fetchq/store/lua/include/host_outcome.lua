@@ -2,16 +2,14 @@
 
 --#include cooldown
 
-local host_outcome = {}
-
 local TRIP_AFTER = 5 -- failed connections in a row that open the circuit: a cooldown
 local BREAKER_BASE_MS = 10000
 local BREAKER_MAX_MS = 60000
 local MAX_DELAY_MS = 3600000
 
--- `note` is a sign: '+' healthy, '-' a connection failed, '=' neither; a word for people; and, if the host's robots.txt was read,
--- ' d=' and its crawl delay in ms.
-function host_outcome.record(key, note)
+-- `note` is a sign: '+' healthy, '-' a connection failed, '=' neither; a word for people; and, if the host's robots.txt
+-- was read, ' d=' and its crawl delay in ms.
+local function record_outcome(key, note)
   local record, sign = host_record.get(key), string.sub(note, 1, 1)
   local word, delay = string.match(note, '^.(.-) d=(%d+)$')
   record.last = word or string.sub(note, 2)
@@ -24,7 +22,7 @@ function host_outcome.record(key, note)
     record.consecutive_failures = record.consecutive_failures + 1
     if record.consecutive_failures >= TRIP_AFTER or record.consecutive_throttles > 0 then
       local doubles = record.consecutive_failures < admission.UNREACHABLE_AFTER
-      cooldown.start(key, record, not doubles and BREAKER_BASE_MS or nil, BREAKER_BASE_MS, BREAKER_MAX_MS)
+      start_cooldown(key, record, not doubles and BREAKER_BASE_MS or nil, BREAKER_BASE_MS, BREAKER_MAX_MS)
     end
   end
 end

@@ -1,42 +1,39 @@
 -- Finds and removes a job anywhere in the queue of a limit key.
 
---#include host_queue_place
+--#include host_queue
 --#include scores
 
--- The chunk that holds a job, and its start (nil for the first chunk); nothing if there is none. The place comes from the job's
--- pending score, parked or ready since. After an abort by a stock client that is another one, and the job is found in the first
--- chunk only: its entry is skipped when it reaches the front.
-local function find(key, id, score)
-  local name = host_queue.chunk_key(key)
+-- The chunk that holds a job, and its start (nil for the first chunk); nothing if there is none. The place comes from
+-- the job's pending score, parked or ready since. After an abort by a stock client that is another one, and the job is
+-- found in the first chunk only: its entry is skipped when it reaches the front.
+local function find_waiting(key, id, score)
+  local queue = host_queue()
+  local name = queue.chunk_key(key)
   if type(redis.pcall('ZSCORE', name, id)) == 'string' then
     return name
   end
-  local place = host_queue.place_of(scores.read(score))
-  local start = host_queue.chunk_start(key, host_queue.text(place + host_queue.PLACES_PER_MS - 1))
+  local place = queue.place_of(scores.read(score))
+  local start = queue.chunk_start(key, queue.text(place + PLACES_PER_MS - 1))
   while start do
-    name = host_queue.chunk_key(key, start)
+    name = queue.chunk_key(key, start)
     if type(redis.pcall('ZSCORE', name, id)) == 'string' then
       return name, start
     end
-    start = start > place and host_queue.chunk_start(key, '(' .. host_queue.text(start)) or nil
+    start = start > place and queue.chunk_start(key, '(' .. queue.text(start)) or nil
   end
 end
 
-function host_queue.contains(key, id, score)
-  return find(key, id, score) ~= nil
-end
-
 -- Removes a job. Returns whether it was there.
-function host_queue.remove(key, record, id, score)
-  local name, start = find(key, id, score)
+local function remove_waiting(key, record, id, score)
+  local name, start = find_waiting(key, id, score)
   if not name then
     return false
   end
   redis.call('ZREM', name, id)
   local is_gone = redis.call('EXISTS', name) == 0
   if is_gone and start then
-    redis.call('ZREM', host_queue.index_key(key), host_queue.text(start))
+    redis.call('ZREM', host_queue().index_key(key), host_queue().text(start))
   end
-  host_queue.after_removal(key, record, 1, is_gone and not start)
+  host_queue().after_removal(key, record, 1, is_gone and not start)
   return true
 end

@@ -1,16 +1,16 @@
--- The record of a limit key: ten words, `running ready waiting tat cooldown_until consecutive_throttles consecutive_failures
--- delay due_at last`.
+-- The record of a limit key: ten words, `running ready waiting tat cooldown_until consecutive_throttles
+-- consecutive_failures delay due_at last`.
 --
 --   running, ready, waiting  numbers of jobs: admitted and not over; due and not admitted yet; in the key's own queue
---   tat                      theoretical arrival time of GCRA (ITU-T I.371): us at which the rate permits the next start
+--   tat                      theoretical arrival time (rate.lua): us at which the rate permits the next start
 --   cooldown_until           ms at which the key's cooldown ends
 --   consecutive_throttles    cooldowns without a success since
 --   consecutive_failures     failed connections in a row
 --   delay                    crawl delay in ms that the host's robots.txt asks for
 --   due_at                   the key's score in `due_hosts`, 0 for none
 --   last                     outcome of the last job, for people
--- In Lua it has more: `backlog`, the key's score in that set; `stored`, whether Redis holds the record; `changed`; `last_chunk`
--- (host_queue_insert.lua); and `check_at` (due_hosts.lua).
+-- In Lua it has more: `backlog`, the key's score in that set; `stored`, whether Redis holds the record; `changed`;
+-- `last_chunk` (host_queue_insert.lua); and `check_at` (due_hosts.lua).
 
 --#include keys
 

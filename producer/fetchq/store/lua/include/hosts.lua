@@ -1,7 +1,7 @@
 -- Opens and saves the records of limit keys. Every script that moves a job between its key's states includes this.
 --
--- A job that has a limit key is `waiting` in the key's queue and parked among the pending jobs (scores.lua); `ready` among the
--- pending jobs until a worker claims it; and `running` from its admission until its run ends.
+-- A job that has a limit key is `waiting` in the key's queue and parked among the pending jobs (scores.lua); `ready`
+-- among the pending jobs until a worker claims it; and `running` from its admission until its run ends.
 
 --#include promotion
 
@@ -9,7 +9,7 @@ local hosts = {}
 
 -- Called before the first write: a key of another type fails the call while nothing has changed.
 function hosts.open(pending, first, queues)
-  keys.bind(pending, first, queues)
+  bind_keys(pending, first, queues)
   limits.open()
   redis.call('HLEN', keys.hosts)
   redis.call('ZCARD', keys.due_hosts)
@@ -18,8 +18,9 @@ function hosts.open(pending, first, queues)
   hosts.any_running = redis.call('HLEN', keys.running) > 0
 end
 
--- Makes waiting jobs of each changed key ready as far as it has free slots, and writes its record. Returns how many jobs this
--- call made ready, and 1 if a key becomes due earlier than idle workers know (they must be woken then), 0 otherwise.
+-- Makes waiting jobs of each changed key ready as far as it has free slots, and writes its record. Returns how many
+-- jobs this call made ready, and 1 if a key becomes due earlier than idle workers know (they must be woken then), 0
+-- otherwise.
 function hosts.save()
   local texts, idle = {}, {}
   for i = 1, #host_record.changed do

@@ -1,8 +1,9 @@
--- The names of the keys that hold pending jobs, limit keys and their limits. A limit key is what a job's limits belong to: its
--- host by default.
+-- The names of the keys that hold pending jobs, limit keys and their limits. A limit key is what a job's limits belong
+-- to: its host by default.
 --
 --   pending    sorted set: job id -> score (scores.lua)
---   hosts      hash: limit key -> record (host_record.lua); '' -> ms before which jobs were parked, after a queue was lost
+--   hosts      hash: limit key -> record (host_record.lua); '' -> after a queue was lost, ms before which its jobs were
+--              parked (repair.lua)
 --   limits     hash: limit key, wildcard or '*' -> limits (limits.lua)
 --   due_hosts  sorted set: limit key, or '#' and a job id -> ms at which to look at it
 --   backlog    sorted set: limit key -> number of waiting jobs
@@ -11,11 +12,12 @@
 --   queues     prefix of the queues of limit keys (host_queue.lua)
 -- No host begins with '#' (WHATWG URL, section 3.5, forbids it); some begin with '-' or '~'.
 
-local keys = {}
+local keys
 
--- `first` is the index in KEYS of `hosts`; the others follow in the order of `Keys.frontier` in fetchq/store/keys.py.
-function keys.bind(pending, first, queues)
-  keys.pending, keys.queues = pending, queues
-  keys.hosts, keys.limits, keys.due_hosts = KEYS[first], KEYS[first + 1], KEYS[first + 2]
-  keys.backlog, keys.cooldowns, keys.running = KEYS[first + 3], KEYS[first + 4], KEYS[first + 5]
+-- `first` is the index in KEYS of `hosts`; the others follow in the order of `_FRONTIER` in fetchq/store/registry.py.
+local function bind_keys(pending, first, queues)
+  keys = {
+    pending = pending, queues = queues, hosts = KEYS[first], limits = KEYS[first + 1], due_hosts = KEYS[first + 2],
+    backlog = KEYS[first + 3], cooldowns = KEYS[first + 4], running = KEYS[first + 5],
+  }
 end

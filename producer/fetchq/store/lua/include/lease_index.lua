@@ -1,7 +1,7 @@
 -- The index of leases by their end. Leases that one call granted share one entry, instead of one for each job.
 --
--- Sorted set. Member: the head that their records share (lease_record.lua). Score: the lease end in ms, plus the number of these
--- leases in 1024ths after the point. A double holds both until the year 2248; two keys would have to agree.
+-- Sorted set. Member: the head that their records share (lease_record.lua). Score: the lease end in ms, plus the number
+-- of these leases in 1024ths after the point. A double holds both until the year 2248; two keys would have to agree.
 
 --#include lease_record
 

@@ -2,13 +2,13 @@
 
 --#include limits
 
-local limit_key = {}
+local limits_by -- what limit keys are: 'host', 'domain' or 'address'
 
--- Where limits belong to a domain or an address, a producer does not know the key: the worker that claims the job first does.
--- Returns '' then.
-function limit_key.known(key)
-  if not limit_key.by then
-    limit_key.by = limits.exist and limits.read({'@by'})[1] or 'host'
+-- Where limits belong to a domain or an address, a producer does not know the key: the worker that claims the job first
+-- does. Returns '' then.
+local function known_limit_key(key)
+  if not limits_by then
+    limits_by = limits.exist and limits.read({'@by'})[1] or 'host'
   end
-  return (limit_key.by == 'host' or string.sub(key, 1, 4) == 'key:') and key or ''
+  return (limits_by == 'host' or string.sub(key, 1, 4) == 'key:') and key or ''
 end

@@ -1,12 +1,14 @@
 -- The limits of limit keys.
 --
--- Hash: a limit key, '*.' and a domain, 'key:*' (all keys that requests name) or '*' -> words such as 'c=8 r=50000 b=1 d=0 p=1':
+-- Hash. Field: a limit key, '*.' and a domain, 'key:*' (all keys that requests name) or '*'. Value: words such as
+-- 'c=8 r=50000 b=1 d=0 p=1':
 --   c  jobs at a time     r  us between two starts     b  burst     d  ms between two starts at least     p  1: paused
--- A word that one entry lacks comes from the next wider entry. '@by' -> what limit keys are, if not hosts: domain, address.
+-- A word that one entry lacks comes from the next wider entry. The field '@by' says what limit keys are, if not hosts:
+-- 'domain' or 'address'.
 
 --#include keys
 
-local limits = {}
+local limits = {exist = false, any_wildcard = true, all = nil, by_key = nil}
 
 local DEFAULT_CONCURRENCY = 8
 local MAX_READ_AT_ONCE = 64 -- of more entries, only those that can apply to a key are read
@@ -40,7 +42,8 @@ function limits.read(names)
   return texts
 end
 
--- The names whose entries apply to a limit key, the narrowest first. One that a request names is no host, whatever it looks like.
+-- The names whose entries apply to a limit key, the narrowest first. One that a request names is no host, whatever it
+-- looks like.
 local function names_of(key)
   local names = {key}
   if string.sub(key, 1, 4) == 'key:' then

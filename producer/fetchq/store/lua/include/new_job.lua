@@ -3,16 +3,14 @@
 --#include admission
 --#include parking
 
-local new_job = {}
-
--- Counts the job as ready if its key has a free slot and no job waits; parks it otherwise, so that a million jobs of one key delay
--- no others. Returns whether it is ready: the caller adds it to the pending jobs then.
-function new_job.place(key, id, lane, due, deadline)
+-- Counts the job as ready if its key has a free slot and no job waits; parks it otherwise, so that a million jobs of
+-- one key delay no others. Returns whether it is ready: the caller adds it to the pending jobs then.
+local function place_new_job(key, id, lane, due, deadline)
   local record = host_record.get(key)
   if record.waiting == 0 and admission.free_slots(key, record, record.ready) > 0 then
     record.ready = record.ready + 1
     return true
   end
-  parking.add(key, record, id, lane, due, deadline)
+  park(key, record, id, lane, due, deadline)
   return false
 end

@@ -44,7 +44,8 @@ local function forget_at(record)
   return at
 end
 
--- Makes these jobs ready, but for those that are not parked: they were cancelled or aborted, or are in another queue too.
+-- Makes these jobs ready, but for those that are not parked: they were cancelled or aborted, or are in another queue
+-- too.
 local function make_ready(record, ids)
   local places = redis.call('ZMSCORE', keys.pending, unpack(ids))
   for i = 1, #ids do
@@ -76,7 +77,7 @@ function promotion.fill(key, record)
       set_due(key, record, at)
       return
     end
-    local ids = host_queue.pop(key, record, math.min(free, MAX_AT_ONCE))
+    local ids = host_queue().pop(key, record, math.min(free, MAX_AT_ONCE))
     if #ids == 0 then
       record.waiting = 0
       break

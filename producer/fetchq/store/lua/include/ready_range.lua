@@ -2,7 +2,7 @@
 
 --#include scores
 
-function scores.ready_range(lane, now_ms)
+local function ready_range(lane, now_ms)
   if lane == 'h' then
     return '-inf', string.format('%.0f', scores.HIGH_BELOW)
   elseif lane == 'l' then

@@ -1,5 +1,5 @@
--- Repairs records and queues of limit keys that others have damaged: a client that deletes a key, or claims a job, updates no
--- record.
+-- Repairs records and queues of limit keys that others have damaged: a client that deletes a key, or claims a job,
+-- updates no record.
 
 --#include hosts
 
@@ -21,10 +21,10 @@ end
 
 -- Corrects the number of waiting jobs by what the queue holds.
 local function recount_waiting(key, record)
-  local depth, first = host_queue.count(key)
+  local depth, first = host_queue().count(key)
   if first == 0 then
-    host_queue.mark_lost()
-    depth = host_queue.advance(key) and host_queue.count(key) or 0
+    host_queue().mark_lost()
+    depth = host_queue().advance(key) and host_queue().count(key) or 0
   end
   if depth == first or record.waiting < depth then -- otherwise there are several chunks, and `depth` is a lower bound
     record.waiting = depth
@@ -38,7 +38,7 @@ local function find_lost_jobs()
   for _, lane in ipairs(LANES) do
     local from, to = scores.parked(lane, 0), scores.parked(lane, before)
     if #redis.call('ZRANGEBYSCORE', keys.pending, from, to, 'LIMIT', 0, 1) > 0 then
-      host_queue.mark_lost()
+      host_queue().mark_lost()
     end
   end
 end
@@ -67,8 +67,8 @@ function repair.records(count)
   end
 end
 
--- Makes at most `count` jobs ready that were parked before a queue was lost. Those that are in another queue are parked again when
--- they are claimed, with a later time, so that this ends.
+-- Makes at most `count` jobs ready that were parked before a queue was lost. Those that are in another queue are parked
+-- again when they are claimed, with a later time, so that this ends.
 function repair.requeue_lost(count)
   local before = tonumber(redis.call('HGET', keys.hosts, '') or '')
   if not before then

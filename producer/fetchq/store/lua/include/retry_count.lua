@@ -1,5 +1,5 @@
--- The count of a job's tries. The first try is known from the lease record alone; the retry key holds every later one, and '0'
--- where a run left more behind than payload and lease.
+-- The count of a job's tries. The first try is known from the lease record alone; the retry key holds every later one,
+-- and '0' where a run left more behind than payload and lease.
 
 local retry_count = {TTL_S = '88400'} -- as arq sets it
 

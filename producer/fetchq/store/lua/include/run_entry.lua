@@ -1,10 +1,8 @@
--- The entry of a job among the running jobs: its limit key, with '#' in front once its lease has ended. Such a run is not counted
--- in the key's record: its job is ready again.
-
-local run_entry = {}
+-- The entry of a job among the running jobs: its limit key, with '#' in front once its lease has ended. Such a run is
+-- not counted in the key's record: its job is ready again.
 
 -- Returns the limit key, and whether the run is counted.
-function run_entry.parse(text)
+local function parse_run_entry(text)
   if string.sub(text, 1, 1) == '#' then
     return string.sub(text, 2), false
   end

@@ -3,14 +3,12 @@
 --#include hosts
 --#include run_entry
 
-local runs = {}
-
 -- Ends the runs of these jobs. `how`:
 --   'lease_ended'  the job is ready again, but its run may renew the lease or commit: the entry stays, not counted
 --   'requeued'     the job is ready again
 --   'ended'        the job is deferred, or gone
 -- Returns the limit key of each job, false for one without.
-function runs.release(ids, how)
+local function release_runs(ids, how)
   if #ids == 0 or not hosts.any_running then
     return {}
   end
@@ -19,7 +17,7 @@ function runs.release(ids, how)
   for i = 1, #ids do
     names[i] = false
     if entries[i] then
-      names[i], counted[i] = run_entry.parse(entries[i])
+      names[i], counted[i] = parse_run_entry(entries[i])
       known[#known + 1] = names[i]
     end
   end
@@ -29,7 +27,7 @@ function runs.release(ids, how)
     local key = names[i]
     if key then
       local record = host_record.get(key)
-      host_queue.count_if_record_lost(key, record)
+      recount_if_record_lost(key, record)
       if counted[i] then
         record.running = math.max(0, record.running - 1)
       end

@@ -1,7 +1,8 @@
--- The score of a pending job: when it is due, its lane ('' default, 'h' high, 'l' low), and whether it is ready or parked.
+-- The score of a pending job: when it is due, its lane ('' default, 'h' high, 'l' low), and whether it is ready or
+-- parked.
 --
 --   ready   due ms, minus 2^51 in the high lane and 2^50 in the low lane; half a ms is added to one that was parked
---   parked  2^52 + due ms, plus 2^50 in the high lane and 2^51 in the low lane: so far in the future that no worker claims it
+--   parked  2^52 + due ms, plus 2^50 in the high lane and 2^51 in the low lane: so far ahead that no worker claims it
 -- All are integers or halves below 2^53, which doubles hold exactly. `fetchq/store/scores.py` reads the same.
 
 local scores = {PARKED = 2 ^ 52, HIGH_BELOW = -(2 ^ 50 + 2 ^ 49), LOW_BELOW = -(2 ^ 49)}

@@ -1,7 +1,7 @@
--- Wakes idle workers. Each blocks on one list and takes one token from it; one worker that finds more due jobs than it takes
--- wakes the next, so a few tokens are enough.
+-- Wakes idle workers. Each blocks on one list and takes one token from it; one worker that finds more due jobs than it
+-- takes wakes the next, so a few tokens are enough.
 
-local wake = {}
+local wake = {key = '', tokens = 0}
 
 local MAX_TOKENS = 8
 

@@ -1,20 +1,20 @@
 #!lua flags=allow-oom
--- Decides for each claimed job whether its limit key permits it to start now. One that must wait goes to its key's queue: its
--- lease ends, and the try is not counted.
+-- Decides for each claimed job whether its limit key permits it to start now. One that must wait goes to its key's
+-- queue: its lease ends, and the try is not counted.
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set             KEYS[4]  wake: list of tokens      KEYS[5..10]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; a job past it, such as '0' of one to be cancelled, starts
---     only to end: no limits apply, and its slot goes to the next), a second limit key that it is not counted for, but whose
---     cooldown and pause it also respects ('' none)
+-- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; a job past it, such as '0' of one to be
+--     cancelled, starts only to end: no limits apply, and its slot goes to the next), a second limit key that it is not
+--     counted for, but whose cooldown and pause it also respects ('' none)
 --
 -- Returns {ids that must not start, ms until a waiting job can be claimed (-1: no earlier than was known),
 --          ids whose deadline has passed}.
 --
--- Atomic: two workers must not both take the last slot of a host, and a job whose lease ends must be in its key's queue at
--- once. `allow-oom`: otherwise a full Redis would refuse to park jobs that it holds already.
+-- Atomic: two workers must not both take the last slot of a host, and a job whose lease ends must be in its key's queue
+-- at once. `allow-oom`: otherwise a full Redis would refuse to park jobs that it holds already.
 
 --#include clock
 --#include wake
@@ -60,7 +60,7 @@ end
 -- Starts a job: `tat` advances by one start.
 local function start(key, record, id)
   record.running = record.running + 1
-  local interval_us, _, catch_up_us = rate.of(record, limits.of(key))
+  local interval_us, _, catch_up_us = rate_of(record, limits.of(key))
   if interval_us > 0 then
     local from_us = record.tat
     if from_us < clock.now_us - catch_up_us then
@@ -74,7 +74,7 @@ end
 
 -- Ends an old run of a job, whose lease end no claim has noticed.
 local function end_old_run(entry)
-  local key, is_counted = run_entry.parse(entry)
+  local key, is_counted = parse_run_entry(entry)
   if is_counted then
     local record = host_record.get(key)
     record.running = math.max(0, record.running - 1)
@@ -97,7 +97,7 @@ end
 
 -- The limit key that counts a job as ready: `key`, or the second one if the job waited there.
 local function ready_under(key, other, id, score, was_parked)
-  if other ~= '' and (host_queue.contains(other, id, score) or (was_parked and host_record.by_key[other].ready > 0)) then
+  if other ~= '' and (find_waiting(other, id, score) or (was_parked and host_record.by_key[other].ready > 0)) then
     return other
   end
   return key
@@ -108,7 +108,7 @@ local function admit(id, lease, expires_at, score, key, deadline, other)
   local counted_under = ready_under(key, other, id, score, was_parked)
   local ready_record = host_record.get(counted_under)
   if (tonumber(deadline) or math.huge) * 1000 <= clock.now_us then -- it ends without a run
-    if not host_queue.remove(counted_under, ready_record, id, score) then
+    if not remove_waiting(counted_under, ready_record, id, score) then
       ready_record.ready = math.max(0, ready_record.ready - 1)
     end
     expired[#expired + 1] = id
@@ -121,7 +121,7 @@ local function admit(id, lease, expires_at, score, key, deadline, other)
   if not is_other_closed and admission.free_slots(key, record, 0) > 0 then
     start(key, record, id)
   else
-    parking.add(waits_for, record, id, lane, due, deadline, was_parked)
+    park(waits_for, record, id, lane, due, deadline, was_parked)
     end_lease(id, lease, expires_at)
   end
 end
@@ -151,9 +151,9 @@ if #parked > 0 then
   redis.call('DEL', unpack(garbage))
 end
 lease_index.save()
-parking.save()
+save_parked()
 local promoted, earlier = hosts.save()
 if promoted + earlier > 0 then
   wake.workers(1)
 end
-return {refused, promotion.claim_in_ms(), expired}
+return {refused, claim_in_ms(), expired}

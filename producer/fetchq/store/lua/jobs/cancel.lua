@@ -6,12 +6,13 @@
 -- ARGV[1..5]  prefixes of the payload, result, in-progress, retry and attempts keys
 -- ARGV[6]  prefix of the push channels     ARGV[7]  number of an id's leading characters that name its channel
 -- ARGV[8]  now in ms, for tests; '' for Redis's own clock      ARGV[9]  prefix of the queues of limit keys
--- ARGV[10...]  four a job: id, the result to store, its TTL in ms ('0' stores none), its limit key ('' none or not known)
+-- ARGV[10...]  four a job: id, the result to store, its TTL in ms ('0' stores none), its limit key ('' none or unknown)
 --
--- Returns one number a job: 0 no such job on this queue, 1 cancelled, 2 it runs and its worker was asked, 3 it is finished.
+-- Returns one number a job: 0 no such job on this queue, 1 cancelled, 2 it runs and its worker was asked, 3 it is
+-- finished.
 --
--- Atomic: a worker could claim the job between the look and the removal. The lease of a dead worker is removed too, so that
--- its run has no lease to commit with, should it still run.
+-- Atomic: a worker could claim the job between the look and the removal. The lease of a dead worker is removed too, so
+-- that its run has no lease to commit with, should it still run.
 
 --#include clock
 --#include wake
@@ -30,14 +31,14 @@ hosts.open(pending, 4, ARGV[9])
 
 -- Without its limit key, a waiting job's entry in the key's queue stays, and is skipped when it reaches the front.
 local function leave_host(id, key)
-  runs.release({id}, 'ended')
+  release_runs({id}, 'ended')
   if key == '' then
     return
   end
   local record = host_record.get(key)
   local score = tonumber(redis.call('ZSCORE', pending, id) or 0)
   if score >= scores.PARKED then
-    host_queue.remove(key, record, id, score)
+    remove_waiting(key, record, id, score)
   elseif score <= clock.now_ms then
     record.ready = math.max(0, record.ready - 1)
   end

@@ -4,7 +4,7 @@
 -- KEYS[1]  pending: sorted set of job ids by score      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set (lease_index.lua)
 -- KEYS[4]  abort: sorted set of the ids whose cancelling was asked for      KEYS[5]  wake: list of wake tokens
--- KEYS[6]  paused: exists while no job is to be claimed      KEYS[7..12]  those of keys.lua
+-- KEYS[6]  paused: exists while the queue is paused      KEYS[7..12]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2]  token: the fencing token of all jobs that this call claims, used by no other call
 -- ARGV[3]  duration of the lease in ms
@@ -17,15 +17,16 @@
 -- ARGV[14...]  ids: only these are claimed; without any, the jobs that have been due longest
 --
 -- Returns {number of jobs pending or running, 1 if due jobs are left for another call,
---          ms until the next job, lease end or limit key is due (-1: none), ARGV[6] for the next call, Redis's clock in ms,
---          ids of the jobs, their payloads (nil: gone, or not a string), their original scores (a single one: that of all),
---          details of those whose tries are counted in a retry key or whose cancelling was asked for, flat: index in `ids`
---          from 0, number of this try (1 for all others), 1 if its cancelling was asked for}.
+--          ms until the next job, lease end or limit key is due (-1: none), ARGV[6] for the next call,
+--          Redis's clock in ms, ids of the jobs, their payloads (nil: gone, or not a string), their original scores (a
+--          single one: that of all), details of those whose tries are counted in a retry key or whose cancelling was
+--          asked for, flat: index in `ids` from 0, number of this try (1 for all others), 1 if to be cancelled}.
 --
--- Atomic: a job must not be claimed twice, and its lease, its in-progress key (which makes stock workers skip it) and its
--- score must change together. Keys of one job that hold a wrong type do not fail the call: MGET reads them as nil and SET
--- replaces them, so that one bad job harms no other. A first try stands in the lease record only; the retry key is written
--- for later tries, and for stock workers when a lease ends. `allow-oom`: claiming is how a full Redis drains.
+-- Atomic: a job must not be claimed twice, and its lease, its in-progress key (which makes stock workers skip it) and
+-- its score must change together. Keys of one job that hold a wrong type do not fail the call: MGET reads them as nil
+-- and SET replaces them, so that one bad job harms no other. A first try is known from the lease record only; the retry
+-- key is written for later tries, and for stock workers when a lease ends. `allow-oom`: claiming is how a full Redis
+-- drains.
 
 --#include clock
 --#include wake
@@ -53,8 +54,8 @@ local job_key, retry_key, progress_key = ARGV[9], ARGV[10], ARGV[11]
 clock.read(ARGV[1])
 local now = clock.now_ms
 
--- Before the first write: a key of the whole queue that holds a wrong type fails the call while nothing has changed. A worker
--- would never learn what a call that failed later had claimed.
+-- Before the first write: a key of the whole queue that holds a wrong type fails the call while nothing has changed. A
+-- worker would never learn what a call that failed later had claimed.
 wake.open(KEYS[5])
 lease_index.open(KEYS[3])
 hosts.open(pending, 7, ARGV[12])
@@ -65,7 +66,7 @@ end
 
 local find_aborts = ARGV[8] == '1' and redis.call('ZCARD', abort) > 0
 local lease_end = integer(now + tonumber(ARGV[3]))
-local progress_end = integer(clock.server_ms + tonumber(ARGV[3])) -- PX would make Redis rewrite the command for each job
+local progress_end = integer(clock.server_ms + tonumber(ARGV[3])) -- with PX, Redis rewrites the command for each job
 local head = token .. '|' .. lease_end .. '|'
 local claimed, payloads_claimed, original_scores, details = {}, {}, {}, {}
 local taken, bytes = 0, 0
@@ -84,10 +85,10 @@ local function reply(due_left, wait_ms, skip)
     is_one_score and {original_scores[1]} or original_scores, details}
 end
 
--- Gives jobs whose leases have ended their original scores back, so that a dead worker's job is next, not last. The record
--- stays: until another worker claims the job, its old run can renew the lease or commit.
+-- Gives jobs whose leases have ended their original scores back, so that a dead worker's job is next, not last. The
+-- record stays: until another worker claims the job, its old run can renew the lease or commit.
 local function requeue_ended()
-  local ended, records = ended_leases.take(leases, pending, now, MAX_ENDED)
+  local ended, records = take_ended_leases(leases, pending, now, MAX_ENDED)
   if #ended == 0 then
     return
   end
@@ -110,30 +111,30 @@ local function requeue_ended()
       end
     end
   end
-  runs.release(requeued, 'lease_ended')
-  runs.release(over, 'ended')
+  release_runs(requeued, 'lease_ended')
+  release_runs(over, 'ended')
 end
 
 local function save_leases()
   if taken > 0 then
-    lease_index.add(head, lease_end, taken)
+    add_to_lease_index(head, lease_end, taken)
     lease_index.save()
   end
 end
 
--- Removes the TTL of a payload: it lives as long as the lease. Returns the expiry that it gets back if the job returns to the
--- queue: one that a client chose; the default of a stock client limits nothing.
+-- Removes the TTL of a payload: it lives as long as the lease. Returns the expiry that it gets back if the job returns
+-- to the queue: one that a client chose; the default of a stock client limits nothing.
 local function persist_payload(payload_key, score, expires_at)
   local ttl = redis.call('PTTL', payload_key)
   if ttl <= 0 then
     return expires_at
   end
   redis.call('PERSIST', payload_key)
-  return payload_ttl.is_default(now + ttl, tonumber(score), default_ttl_ms) and '' or integer(now + ttl)
+  return is_default_expiry(now + ttl, tonumber(score), default_ttl_ms) and '' or integer(now + ttl)
 end
 
--- Selects the jobs of a page that nobody holds: id, original score, payload expiry, in-progress key and, where a lease has
--- ended, its head, as parallel lists. Also returns how many jobs of the page stay where they are.
+-- Selects the jobs of a page that are free: id, original score, payload expiry, in-progress key and, where a lease
+-- has ended, its head, as parallel lists. Also returns how many jobs of the page stay where they are.
 local function select_free(ids, ids_scores)
   local records = redis.call('HMGET', leases, unpack(ids))
   local progress_keys = prefixed(progress_key, ids)
@@ -178,7 +179,7 @@ local function lease(free)
     local try = (tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
     if free.heads[i] then
       lease_index.remove(free.heads[i])
-      try = math.max(try, 2) -- the first try stood only in the lease that ended
+      try = math.max(try, 2) -- only the lease that ended knew of the first try
     end
     if payload then
       bytes = bytes + #payload
@@ -245,8 +246,8 @@ same_score.__index = function(page)
   return page.score
 end
 
--- Reads some ids of a range and their scores. Jobs that were enqueued together share a score, which is read once then: Redis
--- formats each score that it returns slowly.
+-- Reads some ids of a range and their scores. Jobs that were enqueued together share a score, which is read once then:
+-- Redis formats each score that it returns slowly.
 local function read_page(from, to, skip, size)
   if skip == 0 and size > MIN_SAME_SCORE then
     local first = redis.call('ZRANGEBYSCORE', pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
@@ -258,7 +259,8 @@ local function read_page(from, to, skip, size)
       return ids, setmetatable({score = first[2]}, same_score)
     end
   end
-  local page, ids, ids_scores = redis.call('ZRANGEBYSCORE', pending, from, to, 'WITHSCORES', 'LIMIT', skip, size), {}, {}
+  local ids, ids_scores = {}, {}
+  local page = redis.call('ZRANGEBYSCORE', pending, from, to, 'WITHSCORES', 'LIMIT', skip, size)
   for i = 1, #page, 2 do
     ids[#ids + 1] = page[i]
     ids_scores[#ids] = page[i + 1]
@@ -283,12 +285,13 @@ local function claim_range(from, to, skip)
 end
 
 local is_exhausted
-if #redis.call('ZRANGEBYSCORE', pending, '-inf', integer(scores.LOW_BELOW), 'LIMIT', 0, 1) == 0 then -- only the default lane
+local in_other_lanes = redis.call('ZRANGEBYSCORE', pending, '-inf', integer(scores.LOW_BELOW), 'LIMIT', 0, 1)
+if #in_other_lanes == 0 then
   is_exhausted, skip_next = claim_range('-inf', integer(now), skip_next)
 else
   is_exhausted = true
   for lane in string.gmatch(ARGV[13], '%a') do
-    local from, to = scores.ready_range(lane, now)
+    local from, to = ready_range(lane, now)
     local is_end
     if lane == 'd' then
       is_end, skip_next = claim_range(from, to, skip_next)
@@ -311,7 +314,7 @@ else
   if taken > 0 then
     wake.workers(1)
   end
-  if taken == limit or bytes >= max_bytes then -- otherwise all jobs so far were taken, or held by others: go on from there
+  if taken == limit or bytes >= max_bytes then -- otherwise all so far were claimed or held by others: go on from there
     skip_next = 0
   end
 end

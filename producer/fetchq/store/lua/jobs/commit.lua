@@ -3,14 +3,15 @@
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set             KEYS[4]  abort: sorted set of ids      KEYS[5]  wake: list of tokens
--- KEYS[6..11]  those of keys.lua               KEYS[12]  dead: sorted set of the ids of dead letters by the ms of their end
+-- KEYS[6..11]  those of keys.lua
+-- KEYS[12]  dead: sorted set of the ids of dead letters by the ms of their end
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..6]  prefixes of the payload, retry, in-progress, result and attempts keys
 -- ARGV[7]  prefix of the push channels     ARGV[8]  number of an id's leading characters that name its channel
 -- ARGV[9]  prefix of the queues of limit keys
 -- ARGV[10]  prefix of the dead letters     ARGV[11]  their TTL in ms      ARGV[12]  maximum number of dead letters
--- ARGV[13...]  groups of jobs with equal outcomes. Of each group: number of jobs, token, action, time, marker, note, dead
---     letter; then of each job: id, result.
+-- ARGV[13...]  groups of jobs with equal outcomes. Of each group: number of jobs, token, action, time, marker, note,
+--     details; then of each job: id, result.
 --     action 'finish'   store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
 --     action 'clean'    the same for a first try that has neither a retry key nor a record of attempts
 --     action 'missing'  the same for a job without a payload: an existing result stays
@@ -20,16 +21,17 @@
 --              '0' at least, so that the next claim knows
 --     marker  ms for which the in-progress key outlasts the job ('' none): arq's guard of cron jobs
 --     note    the outcome for the limit key (host_outcome.lua); '' none
---     dead letter  with 'finish' and 'missing': the worker's part of the dead letter, msgpack (dead_letter.lua); '' none
+--     details with 'finish' and 'missing': the worker's part of a dead letter, msgpack (dead_letter.lua); '' none
 --
 -- Returns {ids whose lease another run holds, or none: nothing of theirs was changed,
---          ids whose result or dead letter Redis refused to store: they keep their lease, error of the last of these or '',
+--          ids whose result or dead letter Redis refused to store: they keep their lease, error of the last of these
+--          or '',
 --          ms until a job that waited for its limit key can be claimed, if that has changed (-1: not)}.
 --
--- Atomic: only the run whose token is in the lease may change anything, and a job must not be removed before its result and its
--- dead letter are stored. The dead letter is built here, next to the payload, which need not be sent again. Committing twice
--- is harmless: the second call finds no lease. So is an outage longer than the lease: the record outlives the lease's end until
--- another worker claims the job. `allow-oom`: committing is how a full Redis drains.
+-- Atomic: only the run whose token is in the lease may change anything, and a job must not be removed before its result
+-- and its dead letter are stored. The dead letter is built here, next to the payload, which need not be sent again.
+-- Committing twice is harmless: the second call finds no lease. So is an outage longer than the lease: the record
+-- outlives the lease's end until another worker claims the job. `allow-oom`: committing is how a full Redis drains.
 
 --#include clock
 --#include wake
@@ -37,7 +39,7 @@
 --#include lease_index
 --#include retry_count
 --#include runs
---#include deferral
+--#include defer
 --#include host_outcome
 --#include earliest_claim
 --#include dead_letter
@@ -78,8 +80,9 @@ local stale_dead_letters, stored_letters = {}, 0
 local is_any_due = false
 local live_token, live_head -- the head of one claim's records, once the first of them has been found not to have ended
 
--- Whether the lease is this run's. Also the head of its record, and whether the lease has ended. Only after its end can a stock
--- worker, which knows no token, have taken the job over (its in-progress key exists) or finished it (it is not pending).
+-- Whether the lease is this run's. Also the head of its record, and whether the lease has ended. Only after its end can
+-- a stock worker, which knows no token, have taken the job over (its in-progress key exists) or finished it (it is not
+-- pending).
 local function check_lease(id, token, record)
   if record and token == live_token and string.sub(record, 1, #live_head) == live_head then
     return true, live_head, false
@@ -113,7 +116,8 @@ local function expiry(ttl_ms)
   return at
 end
 
--- A payload's key of another type than string is kept as DUMP writes it. Returns the error if Redis refuses to store the letter.
+-- A payload's key of another type than string is kept as DUMP writes it. Returns the error if Redis refuses to store
+-- the letter.
 local function store_dead_letter(id, details)
   local kind = redis.call('TYPE', job_key .. id)
   kind = kind.ok or kind
@@ -250,9 +254,10 @@ local function complete(id, result, record, token, action, time, marker, note, d
   end
 end
 
--- Ends the runs at their limit keys, and records their notes there, in the order of their ends: failures in a row are counted.
-local function release_runs()
-  local keys_of_ended, keys_of_requeued = runs.release(ended, 'ended'), runs.release(requeued, 'requeued')
+-- Ends the runs at their limit keys, and records their notes there, in the order of their ends: failures in a row are
+-- counted.
+local function release_and_record()
+  local keys_of_ended, keys_of_requeued = release_runs(ended, 'ended'), release_runs(requeued, 'requeued')
   if not next(notes) then
     return
   end
@@ -266,7 +271,7 @@ local function release_runs()
   for i = 1, #completed do
     local id = completed[i]
     if notes[id] and key_of[id] then
-      host_outcome.record(key_of[id], notes[id])
+      record_outcome(key_of[id], notes[id])
     end
   end
 end
@@ -290,7 +295,7 @@ if #moved > 0 then
   redis.call('ZADD', pending, 'XX', unpack(moved))
 end
 for i = 1, #deferred do
-  deferral.add(unpack(deferred[i]))
+  defer(unpack(deferred[i]))
 end
 if #garbage > 0 then
   redis.call('DEL', unpack(garbage))
@@ -298,7 +303,7 @@ end
 if #completed > 0 then
   redis.call('HDEL', leases, unpack(completed))
 end
-release_runs()
+release_and_record()
 lease_index.save()
 local promoted, earlier = hosts.save()
 
@@ -310,7 +315,7 @@ if #stale_dead_letters > 0 and redis.call('ZREM', dead, unpack(stale_dead_letter
 end
 local excess = stored_letters > 0 and redis.call('ZCARD', dead) - max_letters or 0
 if excess > 0 then
-  dead_letters.remove_oldest(dead, letter_key, math.min(excess, MAX_TRIMMED))
+  remove_oldest_dead_letters(dead, letter_key, math.min(excess, MAX_TRIMMED))
 end
 for i = 1, #channels do
   redis.call('PUBLISH', ARGV[7] .. channels[i], table.concat(pushes[channels[i]], '\n'))
@@ -318,4 +323,4 @@ end
 if is_any_due or promoted + earlier > 0 then
   wake.workers(1)
 end
-return {lost, refused, refusal, promotion.claim_in_ms()}
+return {lost, refused, refusal, claim_in_ms()}

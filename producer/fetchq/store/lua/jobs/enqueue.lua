@@ -7,24 +7,25 @@
 -- ARGV[5]  maximum number of jobs of the queue, running jobs included; '' for no limit
 -- ARGV[6]  share of maxmemory from which on no job is added; '' to skip the check of memory
 -- ARGV[7...]  five a job: id, payload, due ('' at once, '+N' in N ms, 'N' at N ms since the epoch),
---     limit key ('' none, or one that only a worker can know), lane ('', 'h', 'l') followed by the deadline in ms, if any, and
---     by '~' and the payload's TTL in ms, if any
+--     limit key ('' none, or one that only a worker can know), lane ('', 'h', 'l') followed by the deadline in ms, if
+--     any, and by '~' and the payload's TTL in ms, if any
 --
 -- Returns {existing, stopped, why, measured, limit}:
---   existing  a flat list of pairs, one for each id that exists: its place in the batch from 1, and what holds it (the job's
---             payload, or the result; '' if that is no string). An empty list: all are new.
---   stopped   the place of the first job for which there was no capacity: neither it nor a later one was checked; 0: none
+--   existing  a flat list of pairs, one for each id that exists: its place in the batch from 1, and what holds it (the
+--             job's payload, or the result; '' if that is no string). An empty list: all are new.
+--   stopped   the place of the first job for which there was no capacity: neither it nor a later one was checked; 0
+--             for none
 --   why       'queue' or 'memory', with what was measured and its limit; '', 0, 0 if none was stopped
 --
--- Atomic: two producers with one idempotency key must not both add a job, a payload without its entry in the queue (or the
--- reverse) would be a lost job, and concurrent producers must not exceed the limit together.
+-- Atomic: two producers with one idempotency key must not both add a job, a payload without its entry in the queue (or
+-- the reverse) would be a lost job, and concurrent producers must not exceed the limit together.
 
 --#include clock
 --#include wake
 --#include hosts
 --#include limit_key
 --#include new_job
---#include deferral
+--#include defer
 
 local WAKE_AHEAD_MS = 60000 -- an idle worker must hear of a job that is due before its next look
 local WIDTH, FIRST = 5, 7
@@ -50,11 +51,12 @@ if ARGV[6] ~= '' then
   end
 end
 
--- As a rule all jobs of a batch are new and there is capacity for them: two commands check and store them, not two a job.
+-- As a rule all jobs of a batch are new and there is capacity for them: two commands check and store them, not two a
+-- job.
 local names, job_and_result_keys, payloads, is_seen = {}, {}, {}, {}
 local are_all_new = #ARGV < FIRST + WIDTH * MAX_CHECKED_AT_ONCE
 for i = FIRST, #ARGV, WIDTH do
-  local id, key = ARGV[i], limit_key.known(ARGV[i + 3])
+  local id, key = ARGV[i], known_limit_key(ARGV[i + 3])
   if key ~= '' then
     names[#names + 1] = key
   end
@@ -92,12 +94,12 @@ end
 local added, soon = {}, 0
 
 local function add(id, due, key, lane, deadline)
-  local is_ready = due <= now and (key == '' or new_job.place(key, id, lane, due, deadline))
+  local is_ready = due <= now and (key == '' or place_new_job(key, id, lane, due, deadline))
   if is_ready then
     added[#added + 1] = ready_score(lane, due)
     added[#added + 1] = id
   elseif due > now and lane ~= '' then
-    deferral.add(id, lane, due)
+    defer(id, lane, due)
   elseif due > now then
     added[#added + 1] = string.format('%.0f', due)
     added[#added + 1] = id
@@ -133,14 +135,14 @@ for i = FIRST, #ARGV, WIDTH do
     if ttl_ms ~= '' then
       redis.call('PEXPIRE', job_key .. id, ttl_ms)
     end
-    add(id, at, limit_key.known(ARGV[i + 3]), lane, deadline)
+    add(id, at, known_limit_key(ARGV[i + 3]), lane, deadline)
   end
 end
 
 if #added > 0 then
   redis.call('ZADD', pending, unpack(added))
 end
-parking.save()
+save_parked()
 local promoted, earlier = hosts.save()
 wake.workers(soon + promoted + earlier)
 if stopped > 0 then

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Checks jobs whose cancelling was asked for: finds those that this worker runs, moves those that wait to the front, and
--- removes the entries of those that are gone.
+-- Checks jobs whose cancelling was asked for: finds those that this worker runs, moves those that wait to the front,
+-- and removes the entries of those that are gone.
 --
 -- KEYS[1]  abort: sorted set of ids by the ms at which it was asked for      KEYS[2]  pending: sorted set of job ids
 -- KEYS[3]  leases: hash of id -> lease record (lease_record.lua)
@@ -12,8 +12,8 @@
 --
 -- Returns {ARGV[6] for the next call, 1 if a waiting job was moved to the front, ids that this worker runs}.
 --
--- Atomic: a waiting job may be moved only while no worker holds it. Entries of other queues are left to their workers; arq
--- never removes any. A running job that a stock client's abort moved to the front goes back to its lease's end.
+-- Atomic: a waiting job may be moved only while no worker holds it. Entries of other queues are left to their workers;
+-- arq never removes any. A running job that a stock client's abort moved to the front goes back to its lease's end.
 -- `allow-oom`: jobs must be cancellable in a full Redis.
 
 --#include clock

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Scans one page of the queue: removes TTLs of the payloads of waiting jobs and leases of jobs that are gone, and repairs
--- records and queues of limit keys.
+-- Scans one page of the queue: removes TTLs of the payloads of waiting jobs and leases of jobs that are gone, and
+-- repairs records and queues of limit keys.
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set             KEYS[4]  cursor: string, where the last call ended and when
@@ -13,10 +13,10 @@
 --
 -- Returns the number of payloads whose TTL was removed, or -1 if it was too early for a page.
 --
--- Atomic: a job that ended between the look and the removal of its payload's TTL would leave the payload forever. A stock
--- client's payload expires one day after its job is due, and a longer queue would lose it; a TTL that the client chose
--- (`_expires`) differs and stays. The scan goes from the tail to the head: positions do not shift there as jobs are taken.
--- `allow-oom`: it frees more than it writes.
+-- Atomic: a job that ended between the look and the removal of its payload's TTL would leave the payload forever. A
+-- stock client's payload expires one day after its job is due, and a longer queue would lose it; a TTL that the client
+-- chose (`_expires`) differs and stays. The scan goes from the tail to the head: positions do not shift there as jobs
+-- are taken. `allow-oom`: it frees more than it writes.
 
 --#include clock
 --#include lease_record
@@ -50,7 +50,7 @@ local persisted = 0
 for i = 1, #page, 2 do
   local payload = job_key .. page[i]
   local ttl = redis.call('PTTL', payload)
-  if ttl > 0 and payload_ttl.is_default(now + ttl, tonumber(page[i + 1]), default_ttl_ms) then
+  if ttl > 0 and is_default_expiry(now + ttl, tonumber(page[i + 1]), default_ttl_ms) then
     persisted = persisted + redis.call('PERSIST', payload)
   end
 end
@@ -72,14 +72,14 @@ for i = 1, #leased do
     ended[#ended + 1] = leased[i]
   end
 end
-runs.release(ended, 'ended')
+release_runs(ended, 'ended')
 local unleased, running = {}, redis.call('HRANDFIELD', keys.running, MAX_LEASES_CHECKED) or {}
 for i = 1, #running do
   if redis.call('HEXISTS', leases, running[i]) == 0 then
     unleased[#unleased + 1] = running[i]
   end
 end
-runs.release(unleased, 'ended')
+release_runs(unleased, 'ended')
 repair.records(MAX_RECORDS_CHECKED)
 repair.requeue_lost(size)
 lease_index.save()

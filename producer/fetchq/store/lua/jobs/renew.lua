@@ -9,8 +9,8 @@
 --
 -- Returns the ids whose lease is not this run's any more: another run claimed the job, or the job is gone.
 --
--- Atomic: only the run that holds a lease may extend it. It may do so after the lease's end, until another worker claims the
--- job. `allow-oom`: running jobs must keep their leases in a full Redis.
+-- Atomic: only the run that holds a lease may extend it. It may do so after the lease's end, until another worker
+-- claims the job. `allow-oom`: running jobs must keep their leases in a full Redis.
 
 --#include clock
 --#include lease_record
@@ -54,7 +54,7 @@ end
 
 -- Counts a run again whose lease had ended.
 local function count_run(id, entry)
-  local key, is_counted = run_entry.parse(entry)
+  local key, is_counted = parse_run_entry(entry)
   if not is_counted then
     local host = host_record.get(key)
     host.running, host.ready = host.running + 1, math.max(0, host.ready - 1)
@@ -85,7 +85,7 @@ if #renewed > 0 then
   redis.call('HSET', leases, unpack(renewed))
   redis.call('ZADD', pending, 'XX', unpack(moved))
 end
-if #revived > 0 then -- a first try that was written down when its lease ended stands in the lease again
+if #revived > 0 then -- a first try written down when its lease ended is known from the lease again
   local tries = redis.call('MGET', unpack(revived))
   for i = 1, #revived do
     if tries[i] == '1' then
@@ -97,9 +97,9 @@ if #ended > 0 then
   redis.call('HDEL', leases, unpack(ended))
 end
 for head, count in pairs(heads) do
-  lease_index.add(head, lease_end, count)
+  add_to_lease_index(head, lease_end, count)
 end
 lease_index.save()
-runs.release(ended, 'ended')
+release_runs(ended, 'ended')
 hosts.save()
 return lost

@@ -9,8 +9,8 @@
 --
 -- Returns the number of jobs that were returned.
 --
--- Atomic: the jobs must not be claimed in between. It reads every lease of the queue, as many as there are running jobs; it is
--- called only after a connection broke. `allow-oom`: returning jobs is part of how a full Redis drains.
+-- Atomic: the jobs must not be claimed in between. It reads every lease of the queue, as many as there are running
+-- jobs; it is called only after a connection broke. `allow-oom`: returning jobs is part of how a full Redis drains.
 
 --#include clock
 --#include wake
@@ -56,7 +56,7 @@ for i = 1, #flat, 2 do
     returned[#returned + 1] = id
   end
 end
-runs.release(returned, 'requeued')
+release_runs(returned, 'requeued')
 lease_index.save()
 hosts.save()
 if #returned > 0 then

@@ -6,8 +6,8 @@
 --
 -- Returns 1 if a token was put back.
 --
--- Atomic: no token is put back for a job that another worker has taken since. `allow-oom`: a full Redis drains only through
--- workers that are awake.
+-- Atomic: no token is put back for a job that another worker has taken since. `allow-oom`: a full Redis drains only
+-- through workers that are awake.
 
 --#include clock
 --#include wake

@@ -3,10 +3,8 @@
 --#include keys
 --#include scores
 
-local deferral = {}
-
 -- Parks a job until it is due: a ready score of its lane would put it among the jobs that are due now.
-function deferral.add(id, lane, due)
+local function defer(id, lane, due)
   redis.call('ZADD', keys.pending, scores.parked(lane, due), id)
   redis.call('ZADD', keys.due_hosts, string.format('%.0f', due), '#' .. id)
 end

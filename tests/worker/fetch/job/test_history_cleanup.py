@@ -1,4 +1,4 @@
-"""What a first try leaves in Redis when it has ended: the commit removes no more than the run has said it touched."""
+"""The commit of a first try removes the history that the run has written, and looks for nothing else."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.asyncio
 
 
 async def wrapped(ctx: dict[str, Any], url: str) -> str:
-    """A coroutine of a user's own, which hands on a context that is not the engine's."""
-    result = await fetch_data({**ctx, "of": "mine"}, FetchRequest(url=url, method="POST"))
+    """A user's coroutine that passes on a copy of its ctx."""
+    result = await fetch_data({**ctx, "extra": 1}, FetchRequest(url=url, method="POST"))
     return str(result.status)
 
 
@@ -41,9 +41,7 @@ def _worker(embedded: EmbeddedRedis, fetcher: Fetcher) -> Worker:
 
 
 @pytest.mark.parametrize("own", [False, True])
-async def test_a_post_leaves_no_record_of_attempts(
-    embedded: EmbeddedRedis, fetcher: Fetcher, site: Site, own: bool
-) -> None:
+async def test_a_post_leaves_no_history(embedded: EmbeddedRedis, fetcher: Fetcher, site: Site, own: bool) -> None:
     redis = embedded.client()
     seen: list[list[bytes]] = []
 
@@ -58,13 +56,13 @@ async def test_a_post_leaves_no_record_of_attempts(
         else:
             job = await producer.enqueue(FetchRequest(url=url, method="POST"))
             assert (await job.result(timeout_s=10)).status is FetchStatus.OK
-    assert len(seen[0]) == 1  # what may not be sent twice is marked before it is sent
+    assert len(seen[0]) == 1  # a request that must not be sent twice is marked before it is sent
     assert await redis.keys("fetchq:attempts:*") == []
     await redis.aclose()
 
 
 @pytest.mark.parametrize("cut_off_by", ["a lost reply", "a stop"])
-async def test_a_record_whose_writing_was_cut_off_ends_with_its_job(
+async def test_a_history_whose_write_was_cut_off_is_removed_with_its_job(
     embedded: EmbeddedRedis, fetcher: Fetcher, site: Site, monkeypatch: pytest.MonkeyPatch, cut_off_by: str
 ) -> None:
     written = asyncio.Event()

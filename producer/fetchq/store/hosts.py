@@ -1,0 +1,118 @@
+"""Reads the state of limit keys: their queues and records, and the limits that are set for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final, NamedTuple
+
+from redis.asyncio import Redis
+
+from .keys import Keys
+from .records import HostRecord, LimitsEntry
+from .runner import MAX_JOBS_A_CALL
+from .session import Session
+
+_BY_FIELD: Final = "@by"
+"""Field of the limits: what limit keys are, if not hosts. No host has an @."""
+_CHUNKS_A_CALL: Final = 6
+"""With the first one, of up to 128 jobs each, these chunks hold less than `MAX_JOBS_A_CALL`."""
+_KEYS_A_CALL: Final = 100
+_RUNNING_READ: Final = 1000
+
+
+class HostsReply(NamedTuple):
+    """Some limit keys at one moment."""
+
+    now_ms: float
+    """The time by Redis's clock."""
+    records: dict[bytes, HostRecord | None]
+
+
+async def read_top_hosts(session: Session, top: int) -> HostsReply:
+    """Reads the `top` limit keys with most waiting jobs, the `top` with the longest cooldowns, and some that only run.
+
+    Takes O(log n + top) of n keys.
+    """
+    redis, keys = session.redis, session.keys
+    with session.guarded():
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrevrange(keys.backlog, 0, top - 1)
+            pipe.zrevrange(keys.cooldowns, 0, top - 1)
+            pipe.hscan(keys.running, 0, count=_RUNNING_READ)
+            (seconds, micros), deepest, cooling, (_, held) = await pipe.execute()
+        # With a `#` in front, the lease has ended and the run is not counted.
+        running = Counter(key for key in held.values() if not key.startswith(b"#"))
+        names = list(dict.fromkeys([*deepest, *cooling, *(key for key, _ in running.most_common(top))]))
+        found = await redis.hmget(keys.hosts, names) if names else []
+    records = {name: record and HostRecord.parse(record) for name, record in zip(names, found, strict=True)}
+    return HostsReply(seconds * 1000 + micros / 1000, records)
+
+
+async def waiting_ids(session: Session, limit_key: str) -> AsyncGenerator[list[bytes], None]:
+    """The ids of the jobs that wait for a limit key, some chunks of its queue at a time (`lua/include/host_queue.lua`).
+
+    When the first chunk is emptied the next one takes its place, so it is read each time. Some ids may come twice.
+    """
+    redis, prefix = session.redis, session.keys.waiting
+    start, more = "-inf", True
+    while more:
+        with session.guarded():
+            starts = [
+                place.decode()
+                for place in await redis.zrangebyscore(
+                    f"{prefix}#{limit_key}", start, "+inf", start=0, num=_CHUNKS_A_CALL
+                )
+            ]
+            async with redis.pipeline(transaction=False) as pipe:
+                for name in (limit_key, *(f"#{place} {limit_key}" for place in starts)):
+                    pipe.zrange(f"{prefix}{name}", 0, MAX_JOBS_A_CALL - 1)
+                ids = [job_id for chunk in await pipe.execute() for job_id in chunk]
+        for first in range(0, len(ids), MAX_JOBS_A_CALL):
+            yield ids[first : first + MAX_JOBS_A_CALL]
+        more = bool(starts)
+        start = f"({starts[-1]}" if starts else start
+
+
+async def keys_with_backlog(session: Session) -> AsyncGenerator[list[bytes], None]:
+    """The limit keys with waiting jobs, at most a hundred at a time. Some may come twice."""
+    cursor, more = 0, True
+    while more:
+        with session.guarded():
+            cursor, scored = await session.redis.zscan(session.keys.backlog, cursor, count=_KEYS_A_CALL)
+        more = cursor != 0
+        names = [name for name, _ in scored]
+        for first in range(0, len(names), _KEYS_A_CALL):
+            yield names[first : first + _KEYS_A_CALL]
+
+
+async def read_limits(session: Session, names: Sequence[str]) -> list[LimitsEntry | None]:
+    """The limits that are set under each name; None for nothing."""
+    if not names:
+        return []
+    with session.guarded():
+        entries = await session.redis.hmget(session.keys.limits, names)
+    return [None if entry is None else LimitsEntry.parse(entry) for entry in entries]
+
+
+async def read_all_limits(session: Session) -> dict[bytes, LimitsEntry]:
+    """All limits that are set, by name."""
+    with session.guarded():
+        entries = await session.redis.hgetall(session.keys.limits)
+    return {name: LimitsEntry.parse(entry) for name, entry in entries.items() if not name.startswith(b"@")}
+
+
+async def read_limit_by(redis: Redis, keys: Keys) -> str:
+    """What limit keys are, such as `domain`; empty for hosts. Raises what redis-py raises."""
+    client: Any = redis  # redis-py 5 types each reply as `Awaitable | value`
+    return ((await client.hget(keys.limits, _BY_FIELD)) or b"").decode("utf-8", "replace")
+
+
+async def store_limit_by(redis: Redis, keys: Keys, limit_by: str) -> None:
+    """Sets what limit keys are for all that use the queue; empty for hosts. Raises what redis-py raises."""
+    client: Any = redis
+    if limit_by:
+        await client.hset(keys.limits, _BY_FIELD, limit_by)
+    else:
+        await client.hdel(keys.limits, _BY_FIELD)
