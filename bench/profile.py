@@ -35,9 +35,9 @@ from .testbed import adapter_process as talk
 
 OWNERS: Final[tuple[tuple[str, str], ...]] = (
     ("garbage collection, whoever's garbage", r"^gc_collect"),
-    ("client: the fetch coroutine and its guard", r"fetchq_worker/(fetch|frontier|store|arq_settings|stock_arq)"),
+    ("client: the fetch coroutine and its guard", r"fetchq_worker/(fetch|politeness|process)"),
     ("client: aiohttp and what it stands on", r"(aiohttp|yarl|multidict|aiohappyeyeballs|frozenlist|propcache|_http_)"),
-    ("decode and encode: the contract, msgspec, ada", r"(fetchq/(wire|request|result|fields|status)|msgspec|ada_url)"),
+    ("decode and encode: the contract, msgspec, ada", r"(fetchq/contract|msgspec|ada_url)"),
     ("Redis client: redis-py and hiredis", r"(/redis/|redis/asyncio|hiredis)"),
     ("engine: claim, lease, commit, run", r"(fetchq_worker/engine|arq/)"),
 )

@@ -1,4 +1,4 @@
-"""Serves a small site, enqueues two hundred fetches of it, runs a worker beside, and shows what came of them.
+"""Serves a small site, enqueues two hundred fetches of it, runs a worker, and shows the results.
 
 The site and the worker run in this process, Redis beside it; nothing leaves the machine.
 """
@@ -33,11 +33,11 @@ _RETRY: Final = RetryPolicy(max_tries=3, base_s=0.1)
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """Fetches of one kind, and how each of them must end."""
+    """Fetches of one kind, and the outcome that each must have."""
 
     name: str
     path: str
-    """Of the site; or a whole URL."""
+    """A path of the site, or a whole URL."""
     count: int
     ends: FetchStatus
     timeout_s: float = 10.0
@@ -53,7 +53,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 _CLOSED: Final = "http://127.0.0.2:1024"
-"""Another host than the site's: connections that fail make a host rest, with all that is to be fetched from it."""
+"""A host of its own: failing connections stop all fetches from their host for a while."""
 
 KINDS: Final = (
     Kind("pages", "/page/{n}", 90, FetchStatus.OK),
@@ -65,13 +65,13 @@ KINDS: Final = (
     Kind("slower than their timeout", "/slow/t{n}", 3, FetchStatus.TIMEOUT, timeout_s=SLOW_S / 4),
     Kind("no such page", "/nowhere/{n}", 8, FetchStatus.HTTP_ERROR),
     Kind("bodies over the limit", "/big/{n}", 4, FetchStatus.TOO_LARGE),
-    Kind("nobody listens", f"{_CLOSED}/{{n}}", 2, FetchStatus.CONNECT_ERROR),
+    Kind("closed port", f"{_CLOSED}/{{n}}", 2, FetchStatus.CONNECT_ERROR),
     Kind("a private network", "http://10.0.0.{n}/", 3, FetchStatus.BLOCKED),
 )
 
 
 class Tally:
-    """What came of one kind."""
+    """The results of one kind."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[FetchStatus] = Counter()
@@ -103,11 +103,13 @@ async def demo() -> ExitStatus:
             console.print(f"  {kind.name}: {tallies[kind.name].why}", markup=False, highlight=False)
     count = sum(kind.count for kind in KINDS)
     console.print(f"{count} fetches in {elapsed_s:.1f} s, by one worker, over a Redis server of its own.")
-    strays = [kind.name for kind in KINDS if tallies[kind.name].outcomes != {kind.ends: kind.count}]
-    if strays:
-        console.print(f"Not as it should be: {', '.join(strays)}.")
+    unexpected = [kind.name for kind in KINDS if tallies[kind.name].outcomes != {kind.ends: kind.count}]
+    if unexpected:
+        console.print(f"Unexpected outcomes: {', '.join(unexpected)}.")
         return ExitStatus.FAILED
-    console.print("All ended as they must, the failures too. Next: fetchq fetch --help, and README.md.", soft_wrap=True)
+    console.print(
+        "All outcomes are as expected, failures included. Next: fetchq fetch --help, and README.md.", soft_wrap=True
+    )
     return ExitStatus.OK
 
 

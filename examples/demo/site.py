@@ -78,7 +78,7 @@ class _Site:
     async def _big(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError):  # nobody reads it to its end
+        with contextlib.suppress(ConnectionError):  # the client stops reading at its limit
             for _ in range(BIG_BYTES >> 16):
                 await response.write(bytes(1 << 16))
         return response

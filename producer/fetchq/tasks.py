@@ -1,4 +1,4 @@
-"""Ending tasks for certain."""
+"""Reliable cancellation of tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-ASK_AGAIN_S: Final = 0.1
+CANCEL_INTERVAL_S: Final = 0.1
 
 
 async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
@@ -17,7 +17,7 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """
     while not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=ASK_AGAIN_S)
+        await asyncio.wait([task], timeout=CANCEL_INTERVAL_S)
 
 
 def keep_cancelling(task: asyncio.Task[Any] | None, at_work: Callable[[], bool]) -> None:
@@ -27,7 +27,7 @@ def keep_cancelling(task: asyncio.Task[Any] | None, at_work: Callable[[], bool])
     """
     if task is not None and not task.done() and at_work():
         task.cancel()
-        task.get_loop().call_later(ASK_AGAIN_S, keep_cancelling, task, at_work)
+        task.get_loop().call_later(CANCEL_INTERVAL_S, keep_cancelling, task, at_work)
 
 
 def raise_if_cancelled() -> None:

@@ -21,7 +21,7 @@ def test_a_write_belongs_to_whoever_wrote() -> None:
 def test_the_innermost_known_owner_counts() -> None:
     assert "engine" in _owner_of("run (fetchq_worker/engine/run.py:1)")
     assert "guard" in _owner_of("run (fetchq_worker/engine/run.py:1)", "attempt (fetchq_worker/fetch/attempt.py:2)")
-    assert "contract" in _owner_of("attempt (fetchq_worker/fetch/attempt.py:2)", "encode (fetchq/wire.py:3)")
+    assert "contract" in _owner_of("attempt (fetchq_worker/fetch/attempt.py:2)", "encode (fetchq/contract/wire.py:3)")
 
 
 def test_what_only_set_the_loop_going_owns_nothing_of_what_runs_in_it() -> None:

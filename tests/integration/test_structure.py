@@ -46,7 +46,8 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("fetchq_worker.fetch",),
     ("fetchq_worker.process",),
     ("fetchq_worker.cli.terminal",),
-    ("fetchq_worker.cli.bulk", "fetchq_worker.cli.actions"),
+    ("fetchq_worker.cli.bulk",),
+    ("fetchq_worker.cli.actions",),
     ("fetchq_worker.cli.commands",),
     ("fetchq_worker.cli",),
     ("fetchq_worker",),
@@ -76,7 +77,12 @@ PRIVATE_WORDS: Final = re.compile(
 PENDING: Final = Path(__file__).with_name("structure_pending.txt")
 """What breaks a rule today and is being changed, a line each. Lines are removed from it, never added."""
 
-LONG_FUNCTIONS: Final[dict[str, str]] = {}
+_OPTIONS = "its parameters are the options of a command"
+LONG_FUNCTIONS: Final[dict[str, str]] = {
+    "fetchq_worker.cli.commands.fetch.fetch": _OPTIONS,
+    "fetchq_worker.cli.commands.jobs.enqueue": _OPTIONS,
+    "fetchq_worker.cli.commands.worker.worker": _OPTIONS,
+}
 """Functions above the limit: reason."""
 
 

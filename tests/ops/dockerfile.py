@@ -119,7 +119,7 @@ class Build:
             case "FROM" | "USER" | "STOPSIGNAL" | "ENTRYPOINT" | "CMD":
                 return  # of the image's own running; the tests look at each
             case _:
-                raise AssertionError(f"nobody has taught this test the step {step.instruction}")
+                raise AssertionError(f"this test does not know the step {step.instruction}")
         self.done.append(step.instruction)
 
     def shell(self, line: str) -> str:

@@ -105,7 +105,7 @@ def test_the_health_check_fails_while_redis_answers_with_an_error(services: dict
         redis.remove()
 
 
-def test_redis_keeps_its_file_on_a_volume(services: dict[str, Any]) -> None:
+def test_redis_stores_its_file_on_a_volume(services: dict[str, Any]) -> None:
     (mount,) = services["redis"]["volumes"]
     volume, path = mount.split(":")
     assert path == "/data"
@@ -119,7 +119,7 @@ def test_workers_wait_for_a_healthy_redis_and_can_be_scaled(services: dict[str, 
     assert "ports" not in worker
 
 
-def test_a_stopping_worker_is_given_longer_than_it_gives_its_jobs(services: dict[str, Any]) -> None:
+def test_the_stop_grace_period_exceeds_the_workers_grace_time(services: dict[str, Any]) -> None:
     worker = services["worker"]
     grace_s = Settings.from_env(_environment(worker)).grace_s
     assert _seconds(worker["stop_grace_period"]) >= grace_s + 5

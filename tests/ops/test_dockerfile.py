@@ -31,7 +31,7 @@ def test_both_stages_start_from_the_same_image_so_that_the_environment_fits(stag
     assert images.pop().startswith("python:3.11-slim")
 
 
-def test_nothing_from_outside_the_contract_of_the_build_is_sent_to_the_builder() -> None:
+def test_the_builder_is_sent_only_what_the_build_needs() -> None:
     context = Context(ROOT)
     for sent in ("constraints.txt", "producer/pyproject.toml", "producer/fetchq/keys.py", "worker/fetchq_worker/x.py"):
         assert context.sends(PurePosixPath(sent))

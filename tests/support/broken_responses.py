@@ -59,8 +59,8 @@ _END = b"0\r\n\r\n"
 
 
 def _sized(body: bytes, *fields: bytes, length: bytes | None = None, line: bytes = _LINE) -> bytes:
-    said = str(len(body)).encode() if length is None else length
-    return line + b"".join(field + b"\r\n" for field in (*fields, b"Content-Length: " + said)) + b"\r\n" + body
+    size = str(len(body)).encode() if length is None else length
+    return line + b"".join(field + b"\r\n" for field in (*fields, b"Content-Length: " + size)) + b"\r\n" + body
 
 
 def _coded(*codings: bytes, line: bytes = _LINE) -> bytes:
@@ -69,9 +69,9 @@ def _coded(*codings: bytes, line: bytes = _LINE) -> bytes:
 
 
 LENGTHS = [
-    Broken("a second answer follows", _sized(b"abc") + _sized(b"evil"), OK, b"abc"),
+    Broken("a second response follows", _sized(b"abc") + _sized(b"evil"), OK, b"abc"),
     Broken("more bytes than the length", _sized(b"abcdef", length=b"3"), OK, b"abc"),
-    Broken("one byte more, as another answer begins", _sized(b"abcH", length=b"3"), OK, b"abc"),
+    Broken("one byte more, as of another response", _sized(b"abcH", length=b"3"), OK, b"abc"),
     Broken("fewer bytes, then the end", _sized(b"abc", length=b"9"), BAD, then="close"),
     Broken("fewer bytes, then a reset", _sized(b"abc", length=b"9"), BAD, then="reset"),
     Broken("fewer bytes, then silence", _sized(b"abc", length=b"9"), TIMEOUT),
@@ -88,9 +88,9 @@ LENGTHS = [
     Broken("a length and chunks", _sized(b"3\r\nabc\r\n" + _END, b"Transfer-Encoding: chunked"), BAD),
     Broken("until the end of the connection", _LINE + b"\r\nabc", OK, b"abc", then="close"),
     Broken("until the end, half-closed", _LINE + b"\r\nabc", OK, b"abc", then="half-close"),
-    Broken("until the end, which is a reset", _LINE + b"\r\nabc", BAD, then="reset"),
+    Broken("until the end, by a reset", _LINE + b"\r\nabc", BAD, then="reset"),
     Broken("a length, half-closed", _sized(b"abc"), OK, b"abc", then="half-close"),
-    Broken("kept open in spite of close", _sized(b"abc", b"Connection: close"), OK, b"abc"),
+    Broken("kept open despite close", _sized(b"abc", b"Connection: close"), OK, b"abc"),
     Broken("keep-alive and close", _sized(b"abc", b"Connection: keep-alive, close"), OK, b"abc"),
 ]
 
@@ -99,8 +99,8 @@ CHUNKS = [
     Broken("a long extension", _CHUNKED + b"3;" + b"a" * 100_000 + b"\r\nabc\r\n" + _END, OK, b"abc", reusable=True),
     Broken("trailers", _CHUNKED + b"3\r\nabc\r\n0\r\nX-A: b\r\n\r\n", OK, b"abc", reusable=True),
     Broken("twenty thousand of one byte", _CHUNKED + b"1\r\na\r\n" * 20_000 + _END, OK, b"a" * 20_000, reusable=True),
-    Broken("a size that is none", _CHUNKED + b"zz\r\nabc\r\n" + _END, BAD),
-    Broken("a later size that is none", _CHUNKED + b"3\r\nabc\r\nzz\r\n", BAD),
+    Broken("an invalid size", _CHUNKED + b"zz\r\nabc\r\n" + _END, BAD),
+    Broken("an invalid later size", _CHUNKED + b"3\r\nabc\r\nzz\r\n", BAD),
     Broken("no size", _CHUNKED + b"\r\nabc\r\n" + _END, BAD),
     Broken("a negative size", _CHUNKED + b"-3\r\nabc\r\n" + _END, BAD),
     Broken("a prefixed size", _CHUNKED + b"0x3\r\nabc\r\n" + _END, BAD),
@@ -112,13 +112,13 @@ CHUNKS = [
     Broken("half of the last chunk", _CHUNKED + b"3\r\nabc\r\n0\r\n", BAD, then="close"),
     Broken("no last chunk, then silence", _CHUNKED + b"3\r\nabc\r\n", TIMEOUT),
     Broken("a flood of trailers", _CHUNKED + b"3\r\nabc\r\n0\r\n" + b"X: y\r\n" * 1000 + b"\r\n", LARGE),
-    Broken("a trailer without end", _CHUNKED + b"3\r\nabc\r\n0\r\nX: " + b"y" * 100_000, LARGE),
+    Broken("an endless trailer", _CHUNKED + b"3\r\nabc\r\n0\r\nX: " + b"y" * 100_000, LARGE),
     Broken("a trailer without colon", _CHUNKED + b"3\r\nabc\r\n0\r\nX\r\n\r\n", BAD),
-    Broken("gzip before them", _coded(b"gzip, chunked"), BAD),
-    Broken("gzip after them", _coded(b"chunked, gzip"), BAD, then="close"),
+    Broken("gzip before chunked", _coded(b"gzip, chunked"), BAD),
+    Broken("gzip after chunked", _coded(b"chunked, gzip"), BAD, then="close"),
     Broken("gzip alone", _coded(b"gzip"), BAD, then="close"),
     Broken("identity", _coded(b"identity"), BAD, then="close"),
-    Broken("a coding that sounds like them", _coded(b"xchunked"), BAD, then="close"),
+    Broken("an unknown coding with a similar name", _coded(b"xchunked"), BAD, then="close"),
     Broken("chunks of chunks", _coded(b"chunked, chunked"), BAD),
     Broken("named twice", _coded(b"chunked", b"chunked"), BAD),
     Broken("in HTTP/1.0", _coded(b"chunked", line=b"HTTP/1.0 200 OK\r\n"), OK, b"abc"),
@@ -147,8 +147,8 @@ STATUS_LINES = [
     Broken("two spaces", _sized(b"abc", line=b"HTTP/1.1  200 OK\r\n"), BAD),
     Broken("lower case", _sized(b"abc", line=b"http/1.1 200 OK\r\n"), BAD),
     Broken("Shoutcast", _sized(b"abc", line=b"ICY 200 OK\r\n"), BAD),
-    Broken("a reason without end", b"HTTP/1.1 200 " + b"x" * 100_000, LARGE),
-    Broken("the frames of HTTP/2", bytes.fromhex("000012040000000000000300000080000400010000"), BAD),
+    Broken("an endless reason", b"HTTP/1.1 200 " + b"x" * 100_000, LARGE),
+    Broken("HTTP/2 frames", bytes.fromhex("000012040000000000000300000080000400010000"), BAD),
     Broken("a TLS alert", bytes.fromhex("15030100020246"), BAD),
     Broken("SSH", b"SSH-2.0-OpenSSH_9.2\r\n\r\n", BAD),
     Broken("SMTP", b"220 mail.example.org ESMTP\r\n", BAD),
@@ -165,13 +165,13 @@ FIELDS = [
     Broken("no name", _sized(b"abc", b": x"), BAD),
     Broken("a space in the name", _sized(b"abc", b"X A: x"), BAD),
     Broken("a space before the colon", _sized(b"abc", b"X-A : x"), BAD),
-    Broken("a name that is no token", _sized(b"abc", b"X@(: x"), BAD),
-    Broken("a thousand of them", _sized(b"abc", *[b"X-A: b"] * 1000), LARGE),
-    Broken("a value without end", _LINE + b"X-A: " + b"x" * 100_000, LARGE),
-    Broken("a name without end", _LINE + b"x" * 100_000, LARGE),
-    Broken("the head cut short", _LINE + b"X-A: b", BAD, then="close"),
-    Broken("the head cut short by a reset", _LINE + b"X-A: b", BAD, then="reset"),
-    Broken("the status line cut short", b"HTTP/1.", BAD, then="close"),
+    Broken("an invalid name", _sized(b"abc", b"X@(: x"), BAD),
+    Broken("a thousand fields", _sized(b"abc", *[b"X-A: b"] * 1000), LARGE),
+    Broken("an endless value", _LINE + b"X-A: " + b"x" * 100_000, LARGE),
+    Broken("an endless name", _LINE + b"x" * 100_000, LARGE),
+    Broken("the head truncated", _LINE + b"X-A: b", BAD, then="close"),
+    Broken("the head truncated by a reset", _LINE + b"X-A: b", BAD, then="reset"),
+    Broken("the status line truncated", b"HTTP/1.", BAD, then="close"),
     Broken("the head, then silence", _LINE + b"X-A: b\r\n", TIMEOUT),
     Broken("nothing, then the end", b"", CONNECT, then="close"),
     Broken("nothing, then a half-close", b"", CONNECT, then="half-close"),
@@ -182,9 +182,9 @@ _HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 BODILESS = [
     Broken("early hints", _HINT * 3 + _sized(b"abc"), OK, b"abc", reusable=True),
-    Broken("early hints without end", _HINT * 5000, BAD),
+    Broken("endless early hints", _HINT * 5000, BAD),
     Broken("early hints, then silence", _HINT, TIMEOUT),
-    Broken("100 nobody waited for", b"HTTP/1.1 100 Continue\r\n\r\n" + _sized(b"abc"), OK, b"abc", reusable=True),
+    Broken("an unsolicited 100", b"HTTP/1.1 100 Continue\r\n\r\n" + _sized(b"abc"), OK, b"abc", reusable=True),
     Broken("101", b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", BAD),
     Broken("204", b"HTTP/1.1 204 None\r\n\r\n", OK, reusable=True),
     Broken("204 with a body", _sized(b"abc", line=b"HTTP/1.1 204 None\r\n"), OK),
@@ -201,5 +201,5 @@ TABLES = {
     "chunks": CHUNKS,
     "status lines": STATUS_LINES,
     "header fields": FIELDS,
-    "interim and bodiless answers": BODILESS,
+    "interim and bodiless responses": BODILESS,
 }

@@ -26,7 +26,7 @@ def user_url(server: RedisServer, role: Role, database: int = 0) -> str:
 
 
 def create_users(admin: redis.Redis, keys: Keys | None = None) -> None:
-    """A user for each role, and nothing yet in the log of what was refused."""
+    """Creates a user for each role, and clears the log of refusals."""
     for role in Role:
         admin.execute_command(*acl_rule(role, [role], keys or Keys()).split())  # type: ignore[no-untyped-call]
         admin.execute_command("ACL", "SETUSER", role, f">{PASSWORD}")  # type: ignore[no-untyped-call]
@@ -34,13 +34,13 @@ def create_users(admin: redis.Redis, keys: Keys | None = None) -> None:
 
 
 def refusals(admin: redis.Redis) -> list[str]:
-    """All that Redis refused to the users, swallowed by the code or not."""
+    """All that Redis refused to these users, whether or not the code handled the error."""
     return [f"{entry['username']}: {entry['reason']} {entry['object']}" for entry in cast(list[Any], admin.acl_log())]
 
 
 @contextmanager
 def sent_commands() -> Iterator[dict[str, set[str]]]:
-    """What is sent from this process meanwhile, by user."""
+    """Records the commands that this process sends in the meantime, by user."""
     sent: dict[str, set[str]] = defaultdict(set)
     send = AbstractConnection.send_packed_command
 

@@ -25,7 +25,7 @@ from .write_policy import Durability, WritePolicy
 
 MARKER_MS: Final = 60_000
 _SOCKET_SHARE: Final = 0.8
-"""An ack command may take so much of the client's socket timeout, past which a connection counts as lost."""
+"""An ack command may take this share of the client's socket timeout, after which a connection counts as lost."""
 _APPEND_SETTINGS: Final = "*append*"
 _WANTED_SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
@@ -117,13 +117,13 @@ class DurableCalls:
     async def _exchange(
         self, command: Sequence[Any], ack_command: Command, replied: Callable[[], None]
     ) -> tuple[Any, Any]:
-        def note(response: Any, **_kwargs: Any) -> Any:
+        def on_reply(response: Any, **_kwargs: Any) -> Any:
             replied()
             return response
 
         async with self._redis.pipeline(transaction=False) as pipe:
             # A pipeline returns its replies when the last is there, but reads them one by one.
-            pipe.response_callbacks = {**pipe.response_callbacks, str(command[0]): note}
+            pipe.response_callbacks = {**pipe.response_callbacks, str(command[0]): on_reply}
             pipe.execute_command(*command)
             pipe.execute_command(*ack_command)
             reply, ack = await pipe.execute(raise_on_error=False)
@@ -157,7 +157,7 @@ class DurableCalls:
             await self._ask("WAITAOF", 1, 0, 1)
         except ResponseError as problem:
             if "appendonly is disabled" in str(problem):
-                raise self._refusal("fsync", "it keeps no append-only file: appendonly is no") from problem
+                raise self._refusal("fsync", "it has no append-only file: appendonly is no") from problem
             return False
         return True
 

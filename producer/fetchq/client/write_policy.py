@@ -1,4 +1,4 @@
-"""What a producer asks of its writes: how durable they are to be, and what is done where there is no room."""
+"""How a producer writes: the durability of an acknowledged enqueue, and what happens when the queue is full."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from fetchq.errors import InvalidRequest
 
 
 class Durability(StrEnum):
-    """What an acknowledged enqueue has survived by the time it is acknowledged. docs/reliability.md, "Durability"."""
+    """Where a job is stored by the time its enqueue is acknowledged. See docs/reliability.md, "Durability"."""
 
     MEMORY = "memory"
-    """Redis has it. What Redis keeps when it dies is for its own configuration to say."""
+    """In the memory of Redis. Its own persistence settings decide what survives its death."""
     FSYNC = "fsync"
-    """It is in the append-only file of the server that took it, and that file is on the disk."""
+    """In the append-only file of the server, synced to its disk."""
     REPLICATED = "replicated"
-    """`replicas` of the server's replicas have it too, in memory."""
+    """In the memory of `replicas` replicas of the server, too."""
 
 
 class WhenFull(StrEnum):
-    """What an enqueue does where there is no room."""
+    """What an enqueue does when the queue or Redis's memory is full."""
 
     REFUSE = "refuse"
     """It raises `QueueFull`."""
     WAIT = "wait"
-    """It waits until there is room, and raises `QueueFull` after `full_timeout_s`."""
+    """It waits for capacity, and raises `QueueFull` after `full_timeout_s`."""
 
 
 class WriteOptions(TypedDict, total=False):
-    """The fields of `WritePolicy`, as a producer takes them."""
+    """The fields of `WritePolicy`, as keyword arguments of a producer."""
 
     durability: Durability | str
     replicas: int | None
@@ -44,24 +44,24 @@ class WriteOptions(TypedDict, total=False):
 
 
 class WritePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a producer writes. Raises `InvalidRequest` for a value that cannot be."""
+    """How a producer writes. Raises `InvalidRequest` for an invalid value."""
 
     durability: Durability = Durability.MEMORY
     replicas: Annotated[int, Meta(ge=1, le=100)] | None = None
-    """How many replicas must have a write that is to be `replicated`: 1 where it is not said."""
+    """How many replicas must have a `replicated` write; 1 by default."""
     durable_timeout_s: Annotated[float, Meta(gt=0, le=300)] = 5.0
-    """How long the disk or the replicas may take before `NotDurable` is raised."""
+    """Seconds for the disk or the replicas, after which `NotDurable` is raised."""
     max_queued: Annotated[int, Meta(ge=1, lt=1 << 53)] | None = None
-    """How many jobs the queue may hold for this producer to add one: those that wait, are deferred, and run."""
+    """Maximum number of jobs of the queue, waiting, deferred and running, beyond which this producer adds none."""
     when_full: WhenFull = WhenFull.REFUSE
     full_timeout_s: Annotated[float, Meta(ge=0)] | None = 60.0
-    """How long to wait without any progress; None for as long as it takes."""
+    """Seconds to wait without progress; None: without end."""
     max_memory: Annotated[float, Meta(gt=0, le=1)] | None = 0.95
-    """The share of Redis's `maxmemory` from which on nothing is added; None leaves it to Redis to refuse at its end."""
+    """The share of Redis's `maxmemory` from which on nothing is added; None: until Redis itself refuses."""
 
     def __post_init__(self) -> None:
         if self.replicas is not None and self.durability is not Durability.REPLICATED:
-            raise InvalidRequest("replicas", "goes with durability='replicated' alone")
+            raise InvalidRequest("replicas", "is used with durability='replicated' only")
 
     @classmethod
     def of(cls, options: WriteOptions) -> Self:

@@ -51,15 +51,17 @@ def host_of(url: str) -> str:
     if authority.endswith("]"):
         return authority
     host, colon, _ = authority.rpartition(":")
-    return _without_root_dot(host if colon else authority)
+    host = host if colon else authority
+    return host.removesuffix(".") or host
 
 
 def find_host(url: str) -> str | None:
     """The same for a URL of any scheme that is not serialised; None: it is not a URL, or has no host."""
     try:
-        return _without_root_dot(ada_url.URL(url).hostname) or None
+        host = ada_url.URL(url).hostname
     except ValueError:
         return None
+    return host.removesuffix(".") or host or None
 
 
 def is_address(host: str) -> bool:
@@ -69,10 +71,6 @@ def is_address(host: str) -> bool:
     (WHATWG URL standard, section 3.5).
     """
     return ":" in host or (host[-1:].isdigit() and host.rpartition(".")[2].isdigit())
-
-
-def _without_root_dot(host: str) -> str:
-    return host.removesuffix(".") or host
 
 
 def _shown(url: str) -> str:

@@ -29,7 +29,16 @@ RedisT = TypeVar("RedisT", bound="Redis")
 
 
 class _RedisPyFixes:
-    """Corrects two faults in the connections of redis-py 5."""
+    """Corrects the connections of redis-py 5 to 8."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Sends no CLIENT SETINFO: it costs two commands a connection, and the user would need the right to send it.
+
+        redis-py 8 deprecates the settings by which redis-py 5 turns it off, and has others.
+        """
+        super().__init__(**settings)
+        for name in ("lib_name", "lib_version", "driver_info"):
+            setattr(self, name, None)
 
     async def on_connect(self) -> None:
         """Closes a connection whose handshake (AUTH, SELECT) failed or was cancelled.
@@ -106,9 +115,7 @@ def connect(
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_S,
         "retry": Retry(NoBackoff(), 0),
-        # No CLIENT SETINFO: it costs two commands a connection, and the user would need the right to send it.
-        "lib_name": None,
-        "lib_version": None,
+        "protocol": 2,  # redis-py 8 would send HELLO 3, which takes one more right
     }
     tls: dict[str, Any] = {}
     if address.tls:

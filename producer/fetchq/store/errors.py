@@ -1,4 +1,4 @@
-"""redis-py's exceptions, translated where they come in."""
+"""Translates redis-py's exceptions into those of `fetchq.errors`."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def translated(redis: Redis) -> Iterator[None]:
 
 
 def translation(redis: Redis, problem: Exception) -> RedisUnavailable | RedisRefused:
-    """What redis-py's `problem` is called here, in a sentence that says what to do where that is not plain."""
+    """The `FetchqError` for an error of redis-py, in a sentence that says what to do if that is not obvious."""
     place = place_of(redis)
     while type(problem) is RedisConnectionError and isinstance(problem.__cause__, RedisError):
-        problem = problem.__cause__  # what Redis says to a greeting comes as a connection that failed
+        problem = problem.__cause__  # a refused handshake is raised as a failed connection
     if isinstance(problem, AuthenticationError | AuthenticationWrongNumberOfArgsError):  # a ConnectionError to redis-py
-        return RedisRefused(f"Redis at {place} wants another user name or password than its address holds: {problem}")
+        return RedisRefused(f"Redis at {place} refused the user name or password of its address: {problem}")
     if isinstance(problem, MasterNotFoundError):  # its text shows client objects
-        return RedisUnavailable(f"no {place} can be found: no sentinel that answers knows one that is up")
+        return RedisUnavailable(f"{place} was not found: no sentinel that replied knows one that is up")
     if (fault := _tls_fault(problem)) is not None:
         return RedisRefused(
             f"no TLS with Redis at {place}: {fault}; ssl_ca_certs in its address names the authority to trust,"
-            " ssl_certfile and ssl_keyfile our own certificate"
+            " ssl_certfile and ssl_keyfile the client certificate"
         )
     if isinstance(problem, CONNECTION_ERRORS):
-        return RedisUnavailable(f"Redis at {place} cannot be reached: {problem or 'no answer'}")
+        return RedisUnavailable(f"Redis at {place} cannot be reached: {problem or 'no reply'}")
     if isinstance(problem, OutOfMemoryError):
         return RedisFull(f"Redis at {place} is full: it has reached its maxmemory")
     if isinstance(problem, ResponseError):
@@ -61,7 +61,7 @@ def translation(redis: Redis, problem: Exception) -> RedisUnavailable | RedisRef
 
 
 def place_of(redis: Redis) -> str:
-    """Where a client's Redis is, for a person; never its password."""
+    """The address of a client's Redis, for people. It never contains the password."""
     pool = redis.connection_pool
     service = getattr(pool, "service_name", None)
     if service is not None:
@@ -73,14 +73,14 @@ def place_of(redis: Redis) -> str:
 
 
 def _tls_fault(problem: BaseException | None) -> str | None:
-    """What is wrong with a certificate or a handshake, if anything is; redis-py raises a ConnectionError over it."""
+    """The fault of a certificate or TLS handshake behind a ConnectionError of redis-py; None for another cause."""
     while problem is not None:
         if isinstance(problem, ssl.SSLCertVerificationError):
             return problem.verify_message
-        # A TLS connection that ended is a connection that ended.
+        # A TLS connection that was closed counts as a lost connection.
         if isinstance(problem, ssl.SSLError) and not isinstance(problem, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             if "PEM lib" in str(problem):
-                return "a file of our certificate or its key is not in PEM"
+                return "the file of the client certificate or its key is not in PEM"
             return (problem.reason or str(problem)).replace("_", " ").lower()
         problem = problem.__cause__ or problem.__context__
     return None

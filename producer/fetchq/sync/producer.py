@@ -58,7 +58,9 @@ class SyncProducer:
         """
         WritePolicy.of(options)
         check_queue(queue)
-        self._source: Final = RedisAddress.parse(client) if isinstance(client, str) else client
+        self._source: Final = (
+            client if isinstance(client, Redis | redis.Redis | RedisAddress) else RedisAddress.parse(client)
+        )
         self._settings: Final[dict[str, Any]] = {"queue": queue, "namespace": namespace, **options}
         self._lock = threading.Lock()
         self._thread: LoopThread | None = None
@@ -77,7 +79,8 @@ class SyncProducer:
         **options: Unpack[WriteOptions],
     ) -> Self:
         """As `Producer.from_url`."""
-        return cls(url, queue=queue, namespace=namespace, **options)
+        address = url if isinstance(url, RedisAddress) else RedisAddress.parse(url)
+        return cls(address, queue=queue, namespace=namespace, **options)
 
     def __enter__(self) -> Self:
         return self

@@ -102,7 +102,7 @@ class Outcome(NamedTuple):
 
 
 class Execution:
-    """Runs jobs and says what becomes of them."""
+    """Runs jobs and decides their outcomes."""
 
     def __init__(self, redis: Redis, prepared: Prepared) -> None:
         self._redis: Final[Any] = redis
@@ -192,7 +192,7 @@ class Execution:
         call = Call(job_id=job.id, function=name, args=args, kwargs=kwargs)
         try:
             value = await function(ctx, *args, **kwargs)
-        except Exception as problem:  # noqa: BLE001 - whatever it raises is the job's result
+        except Exception as problem:  # noqa: BLE001 - any exception is the result of the job
             self._prepared.calls.append(msgspec.structs.replace(call, error=problem))
             if type(problem).__name__ == "Retry" and hasattr(problem, "defer_score"):  # arq.worker.Retry
                 return Outcome("retry", problem.defer_score)
@@ -228,8 +228,8 @@ class Execution:
         if dead:
             if isinstance(value, FetchResult):
                 value = msgspec.structs.replace(value, headers=(), body=b"", redirects=())
-            said = {"f": stored["f"], "t": job.tries, "st": now_ms, "ft": now_ms, "s": success, "r": value}
-            dead_letter = wire.serialize(said)
+            outcome = {"f": stored["f"], "t": job.tries, "st": now_ms, "ft": now_ms, "s": success, "r": value}
+            dead_letter = wire.serialize(outcome)
         return Outcome(action, round(ttl_s * 1000), result if ttl_s else b"", dead_letter)
 
 

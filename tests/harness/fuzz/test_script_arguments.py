@@ -1,5 +1,7 @@
-"""Arguments of the engine's scripts that nobody expects: ids of any text, results of any bytes, numbers that are none.
-Whatever they are, a job is finished once, with its result, and no other is touched."""
+"""Unexpected arguments of scripts: ids of any text, results of any bytes, texts in place of numbers.
+
+With all of them a job is finished once, with its result, and no other job is changed.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,8 @@ def test_jobs_of_any_ids_are_claimed_renewed_and_finished_once(
 
 @fuzz
 @given(number=st.sampled_from(NUMBERS), action=st.sampled_from(["finish", "retry", "requeue", "", "missing", "x"]))
-def test_numbers_that_are_none_lose_no_job(runner: asyncio.Runner, number: str, action: str) -> None:
-    """Refused whole, or taken for something: after it, each job is there to be claimed again or has its result."""
+def test_invalid_numbers_lose_no_job(runner: asyncio.Runner, number: str, action: str) -> None:
+    """Whether the call is refused or not, each job can be claimed again or has its result afterwards."""
 
     async def run() -> None:
         redis = EmbeddedRedis().client()

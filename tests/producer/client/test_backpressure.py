@@ -55,7 +55,7 @@ async def _calls(redis: Redis, command: str) -> int:
 
 
 @pytest.mark.asyncio
-async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(redis: Redis) -> None:
+async def test_a_full_queue_refuses_jobs_until_it_has_capacity_again(redis: Redis) -> None:
     async with Producer(redis, max_queued=2) as producer:
         await producer.enqueue(URL)
         await producer.enqueue(URL, delay_s=3600)
@@ -70,7 +70,7 @@ async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(redis: Re
 
 
 @pytest.mark.asyncio
-async def test_a_batch_is_taken_as_far_as_there_is_room_in_its_order(redis: Redis) -> None:
+async def test_a_batch_is_enqueued_in_order_as_far_as_it_fits(redis: Redis) -> None:
     async with Producer(redis, max_queued=1200) as producer:
         with pytest.raises(QueueFull) as refusal:
             await producer.enqueue_many(f"http://h/{i}" for i in range(3000))
@@ -81,7 +81,7 @@ async def test_a_batch_is_taken_as_far_as_there_is_room_in_its_order(redis: Redi
 
 
 @pytest.mark.asyncio
-async def test_a_job_that_is_there_already_takes_no_room(redis: Redis) -> None:
+async def test_an_existing_job_takes_no_capacity(redis: Redis) -> None:
     async with Producer(redis, max_queued=2) as producer:
         jobs = [await producer.enqueue(URL, key=key) for key in "ab"]
         assert await producer.enqueue_many([FetchRequest(url=URL, key=key) for key in "bab"]) == [
@@ -97,7 +97,7 @@ async def test_a_job_that_is_there_already_takes_no_room(redis: Redis) -> None:
 
 
 @pytest.mark.asyncio
-async def test_producers_beside_each_other_never_pass_the_limit_together(redis_server: RedisServer) -> None:
+async def test_concurrent_producers_do_not_exceed_the_limit_together(redis_server: RedisServer) -> None:
     async def fill() -> int:
         async with Producer.from_url(redis_server.url, max_queued=500) as producer:
             calls = (producer.enqueue_many([URL] * 70) for _ in range(5))
@@ -115,7 +115,7 @@ async def test_producers_beside_each_other_never_pass_the_limit_together(redis_s
         assert await admin.zcard("arq:queue") == 500
 
 
-def test_the_sync_producer_is_refused_with_its_own_kind_of_jobs(redis_server: RedisServer) -> None:
+def test_the_blocking_producer_reports_blocking_handles_in_a_refusal(redis_server: RedisServer) -> None:
     with SyncProducer.from_url(redis_server.url, max_queued=3) as producer:
         with pytest.raises(QueueFull) as refusal:
             producer.enqueue_many([URL] * 5)
@@ -128,7 +128,7 @@ def test_the_sync_producer_is_refused_with_its_own_kind_of_jobs(redis_server: Re
 
 
 @pytest.mark.asyncio
-async def test_who_may_wait_gets_in_as_the_queue_drains(redis: Redis) -> None:
+async def test_a_waiting_batch_is_enqueued_as_the_queue_drains(redis: Redis) -> None:
     async with Producer(redis, max_queued=100, when_full="wait") as producer:
         enqueueing = asyncio.create_task(producer.enqueue_many(f"http://h/{i}" for i in range(1500)))
         most, drained = 0, set()
@@ -146,7 +146,7 @@ async def test_who_may_wait_gets_in_as_the_queue_drains(redis: Redis) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_wait_ends_at_its_time_counted_from_the_last_that_found_room(redis: Redis) -> None:
+async def test_the_timeout_of_a_wait_counts_from_the_last_job_that_was_enqueued(redis: Redis) -> None:
     async with Producer(redis, max_queued=10, when_full="wait", full_timeout_s=SOON_S) as producer:
         began = time.monotonic()
         with pytest.raises(QueueFull, match="max_queued is 10") as refusal:
@@ -159,7 +159,7 @@ async def test_a_wait_ends_at_its_time_counted_from_the_last_that_found_room(red
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_wait_is_over_and_says_what_was_taken(redis: Redis) -> None:
+async def test_a_cancelled_wait_ends_and_reports_what_was_enqueued(redis: Redis) -> None:
     async with Producer(redis, max_queued=10, when_full="wait", full_timeout_s=None) as producer:
         waiting = asyncio.create_task(producer.enqueue_many([URL] * 12))
         async with asyncio.timeout(PATIENCE_S):
@@ -204,7 +204,7 @@ async def test_a_redis_that_goes_away_ends_every_wait(own_redis_server: RedisSer
 
 
 @pytest.mark.asyncio
-async def test_a_thousand_who_wait_are_one_look_at_a_time_and_come_in_in_their_order(
+async def test_a_thousand_waits_share_one_check_and_are_admitted_in_order(
     own_redis_server: RedisServer,
 ) -> None:
     async with (
@@ -236,7 +236,7 @@ async def test_a_thousand_who_wait_are_one_look_at_a_time_and_come_in_in_their_o
 
 
 @pytest.mark.asyncio
-async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
+async def test_the_line_is_in_order_of_arrival_and_capacity_is_reserved_once(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refusals of calls that were under way together come in any order, over as many connections."""
@@ -277,7 +277,7 @@ async def test_the_line_is_of_those_who_came_and_room_is_promised_once(
 
 
 @pytest.mark.asyncio
-async def test_whoever_comes_later_waits_while_all_the_room_is_promised(redis: Redis) -> None:
+async def test_a_later_caller_waits_while_all_capacity_is_reserved(redis: Redis) -> None:
     room = Capacity(Session(redis, Keys()), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
     await redis.zadd("arq:queue", {"a": 1, "b": 2, "c": 3})
     first, second, third = (room.new_ticket() for _ in range(3))
@@ -302,7 +302,7 @@ async def test_whoever_comes_later_waits_while_all_the_room_is_promised(redis: R
 
 
 @pytest.mark.asyncio
-async def test_a_job_that_waits_to_be_durable_takes_its_room_once(own_redis_server: RedisServer) -> None:
+async def test_a_job_whose_durability_is_awaited_is_counted_once(own_redis_server: RedisServer) -> None:
     """It is on the queue, and counted there, as soon as the script has replied: no replica ever says that it has it."""
     options = {"durability": "replicated", "durable_timeout_s": 2.5, "max_queued": 2, "when_full": "wait"}
     async with (
@@ -351,7 +351,7 @@ async def filled(small_redis: RedisServer) -> AsyncIterator[Redis]:
 
 
 @pytest.mark.asyncio
-async def test_a_redis_that_comes_near_its_maxmemory_refuses_before_it_is_there(
+async def test_enqueueing_is_refused_before_redis_reaches_its_maxmemory(
     small_redis: RedisServer, filled: Redis
 ) -> None:
     async with (
@@ -375,7 +375,7 @@ async def test_a_redis_that_comes_near_its_maxmemory_refuses_before_it_is_there(
 
 
 @pytest.mark.asyncio
-async def test_memory_is_looked_at_once_a_second_and_not_with_each_enqueue(redis_server: RedisServer) -> None:
+async def test_memory_is_checked_once_a_second_and_not_with_each_enqueue(redis_server: RedisServer) -> None:
     async with Producer.from_url(redis_server.url) as producer, connect(redis_server.url) as admin:
         before = await _calls(admin, "info")
         began = time.monotonic()
@@ -384,7 +384,7 @@ async def test_memory_is_looked_at_once_a_second_and_not_with_each_enqueue(redis
 
 
 @pytest.mark.asyncio
-async def test_redis_saying_that_it_is_out_of_memory_is_the_same_error(small_redis: RedisServer, filled: Redis) -> None:
+async def test_redis_out_of_memory_raises_the_same_error(small_redis: RedisServer, filled: Redis) -> None:
     async with Producer.from_url(small_redis.url, max_memory=None) as producer:
         taken = 0
         with pytest.raises(QueueFull, match="is full: it has reached its maxmemory") as refusal:
@@ -397,7 +397,7 @@ async def test_redis_saying_that_it_is_out_of_memory_is_the_same_error(small_red
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("max_memory", [0.85, None])
-async def test_who_may_wait_outlasts_a_redis_without_memory(
+async def test_a_wait_lasts_until_redis_has_memory_again(
     small_redis: RedisServer, filled: Redis, max_memory: float | None
 ) -> None:
     request = FetchRequest(url=URL, method="PUT", body=bytes(200_000))
@@ -418,7 +418,7 @@ async def test_who_may_wait_outlasts_a_redis_without_memory(
 
 
 @pytest.mark.asyncio
-async def test_a_user_who_may_not_ask_for_memory_is_served_until_redis_refuses(
+async def test_without_the_right_to_call_info_jobs_are_enqueued_until_redis_refuses(
     small_redis: RedisServer, filled: Redis
 ) -> None:
     await filled.acl_setuser(

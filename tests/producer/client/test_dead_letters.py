@@ -77,7 +77,7 @@ async def ids_of(producer: Producer, **wanted: Any) -> list[str]:
     return [letter.id async for letter in producer.dead_letters.list(**wanted)]
 
 
-async def test_a_letter_says_what_was_asked_for_and_what_became_of_it(producer: Producer, die: Die) -> None:
+async def test_a_dead_letter_holds_the_request_and_the_result(producer: Producer, die: Die) -> None:
     request = FetchRequest(url="http://a.test/x", tags=("feeds",), headers=(("Authorization", "Bearer secret"),))
     job_id = await die(request)
     assert await producer.dead_letters.count() == 1
@@ -91,7 +91,7 @@ async def test_a_letter_says_what_was_asked_for_and_what_became_of_it(producer: 
     assert "secret" not in repr(letter)
 
 
-async def test_a_letter_that_is_not_there_is_not_found(producer: Producer) -> None:
+async def test_a_missing_dead_letter_is_not_found(producer: Producer) -> None:
     with pytest.raises(DeadLetterNotFound, match="'nobody'"):
         await producer.dead_letters.get("nobody")
     assert await producer.dead_letters.retry_many(["nobody"]) == [RetryOutcome.NOT_FOUND]
@@ -99,7 +99,7 @@ async def test_a_letter_that_is_not_there_is_not_found(producer: Producer) -> No
     assert await producer.dead_letters.count() == 0
 
 
-async def test_letters_are_found_by_status_host_tag_and_age(producer: Producer, die: Die, queue: Queue) -> None:
+async def test_dead_letters_are_filtered_by_status_host_tag_and_age(producer: Producer, die: Die, queue: Queue) -> None:
     now_ms = queue.now_ms
     queue.now_ms = now_ms - 3_600_000
     old = await die("http://a.test/old")
@@ -122,15 +122,13 @@ async def test_letters_are_found_by_status_host_tag_and_age(producer: Producer, 
     "wrong",
     [{"status": "SAD"}, {"host": "a/b"}, {"host": 7}, {"older_than_s": -1}, {"newer_than_s": "2d"}, {"color": "red"}],
 )
-async def test_a_filter_that_is_none_is_refused_and_named(producer: Producer, wrong: dict[str, Any]) -> None:
+async def test_an_unknown_or_invalid_filter_is_refused_by_its_name(producer: Producer, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await ids_of(producer, **wrong)
     assert refused.value.field == next(iter(wrong))
 
 
-async def test_a_retried_job_is_on_the_queue_under_its_id_as_if_it_were_new(
-    producer: Producer, die: Die, queue: Queue
-) -> None:
+async def test_a_retried_job_is_queued_under_its_id_like_a_new_one(producer: Producer, die: Die, queue: Queue) -> None:
     job_id = await die()
     await queue.redis.set(producer.keys.attempts + job_id, "left over")
     await queue.redis.delete(producer.keys.wake)
@@ -162,9 +160,7 @@ async def test_a_job_that_is_queued_or_running_again_is_not_retried(producer: Pr
     assert await producer.dead_letters.count() == 1
 
 
-async def test_a_letter_that_has_come_anew_is_not_the_one_that_was_meant(
-    producer: Producer, die: Die, queue: Queue
-) -> None:
+async def test_a_newer_dead_letter_of_the_same_id_is_not_retried(producer: Producer, die: Die, queue: Queue) -> None:
     request = FetchRequest(url="http://a.test/", key="k")
     await die(request)
     letters = producer.dead_letters.list()
@@ -178,9 +174,7 @@ async def test_a_letter_that_has_come_anew_is_not_the_one_that_was_meant(
     assert await producer.dead_letters.count() == 1
 
 
-async def test_a_retried_job_has_neither_its_deadline_nor_the_tries_that_a_client_claimed(
-    producer: Producer, queue: Queue, die: Die
-) -> None:
+async def test_a_retried_job_has_no_deadline_and_no_earlier_tries(producer: Producer, queue: Queue, die: Die) -> None:
     """With the deadline, which has passed by then, it would expire and be gone without a letter."""
     soon = datetime.now(UTC) + timedelta(seconds=60)
     job_id = await die(FetchRequest(url="http://a.test/", deadline=soon, timeout_s=7, retry=RetryPolicy(max_tries=2)))
@@ -194,7 +188,7 @@ async def test_a_retried_job_has_neither_its_deadline_nor_the_tries_that_a_clien
         assert request == FetchRequest(url="http://a.test/", timeout_s=7, retry=RetryPolicy(max_tries=2))
 
 
-async def test_what_was_no_job_is_kept_as_it_was(producer: Producer, die: Die) -> None:
+async def test_a_payload_that_is_no_job_is_stored_unchanged(producer: Producer, die: Die) -> None:
     class Refused(ValueError):
         pass
 
@@ -207,7 +201,7 @@ async def test_what_was_no_job_is_kept_as_it_was(producer: Producer, die: Die) -
         assert await producer._session.redis.get(producer.keys.job + job_id) == payload
 
 
-async def test_a_request_that_breaks_the_contract_is_shown_and_found_all_the_same(producer: Producer, die: Die) -> None:
+async def test_an_invalid_request_is_listed_and_filtered_too(producer: Producer, die: Die) -> None:
     request = {"url": "http://a.test/", "color": "red", "tags": ["x"]}
     job: dict[str, Any] = {"t": None, "f": "fetch_data", "a": [request], "k": {}, "et": 1}
     await die(job_id=await _put(producer, "odd", wire.serialize(job)), status=FetchStatus.INVALID_JOB)
@@ -217,9 +211,7 @@ async def test_a_request_that_breaks_the_contract_is_shown_and_found_all_the_sam
 
 
 @pytest.mark.parametrize("spoil", ["long", "list", "gone"])
-async def test_a_payload_that_is_not_all_there_cannot_be_retried(
-    producer: Producer, die: Die, queue: Queue, spoil: str
-) -> None:
+async def test_a_truncated_payload_cannot_be_retried(producer: Producer, die: Die, queue: Queue, spoil: str) -> None:
     await _put(producer, "a", b"x" * (5 << 20))
     if spoil != "long":
         await queue.redis.delete(producer.keys.job + "a")
@@ -231,9 +223,7 @@ async def test_a_payload_that_is_not_all_there_cannot_be_retried(
     assert await producer.dead_letters.count() == 1
 
 
-async def test_a_letter_that_cannot_be_read_says_so_and_can_be_purged(
-    producer: Producer, queue: Queue, die: Die
-) -> None:
+async def test_an_unreadable_dead_letter_says_so_and_can_be_purged(producer: Producer, queue: Queue, die: Die) -> None:
     good = await die()
     await queue.redis.zadd(producer.keys.dead, {"bad": queue.now_ms - 1, "gone": 1, "list": 2})
     await queue.redis.set(producer.keys.dead_letter + "bad", b"\x94 rubbish")
@@ -259,7 +249,7 @@ async def test_many_are_retried_in_batches_each_once(producer: Producer, queue: 
     assert await queue.redis.llen(producer.keys.wake) == 8
 
 
-async def test_those_of_a_full_host_wait_for_its_turn_as_new_jobs_do(producer: Producer, queue: Queue) -> None:
+async def test_retried_jobs_of_a_full_host_are_parked_like_new_ones(producer: Producer, queue: Queue) -> None:
     await _bury_many(producer, queue, 100, host="a.test")
     assert [counts async for counts in producer.dead_letters.retry_all()] == [{RetryOutcome.RETRIED: 100}]
     assert await queue.redis.zcard(producer.keys.pending) == 100
@@ -269,7 +259,9 @@ async def test_those_of_a_full_host_wait_for_its_turn_as_new_jobs_do(producer: P
     assert await producer.status(other.id) is JobStatus.QUEUED
 
 
-async def test_many_of_one_millisecond_are_all_found_while_some_of_them_go(producer: Producer, queue: Queue) -> None:
+async def test_many_dead_letters_of_one_millisecond_are_all_listed_while_some_are_removed(
+    producer: Producer, queue: Queue
+) -> None:
     ids = await _bury_many(producer, queue, 3500, spread_ms=0)
     found: list[str] = []
     async for letter in producer.dead_letters.list():
@@ -280,9 +272,7 @@ async def test_many_of_one_millisecond_are_all_found_while_some_of_them_go(produ
     assert len(await ids_of(producer, newest_first=True)) == 3500 - 7 * 72
 
 
-async def test_those_that_the_filter_holds_for_are_retried_or_purged_and_no_others(
-    producer: Producer, die: Die
-) -> None:
+async def test_only_dead_letters_that_match_the_filter_are_retried_or_purged(producer: Producer, die: Die) -> None:
     stay = await die("http://stay.test/")
     retried = await die("http://again.test/")
     purged = await die(FetchRequest(url="http://stay.test/", tags=("old",)))
@@ -295,7 +285,9 @@ async def test_those_that_the_filter_holds_for_are_retried_or_purged_and_no_othe
     assert await producer.dead_letters.purge_many([stay, purged]) == [True, False]
 
 
-async def test_what_dies_again_while_all_are_retried_is_left(producer: Producer, queue: Queue, die: Die) -> None:
+async def test_a_job_that_dies_again_during_retry_all_is_not_retried_twice(
+    producer: Producer, queue: Queue, die: Die
+) -> None:
     await _bury_many(producer, queue, 1500)
     batches = producer.dead_letters.retry_all()
     first = await anext(batches)
@@ -315,7 +307,7 @@ async def test_a_batch_is_bounded_in_bytes_too(producer: Producer, queue: Queue,
     assert max(counts) <= 5
 
 
-async def test_a_full_redis_refuses_a_retry_and_keeps_the_letter(redis_server: Any) -> None:
+async def test_a_full_redis_refuses_a_retry_and_the_dead_letter_stays(redis_server: Any) -> None:
     client: Redis = connect(redis_server.url)
     async with Producer(client) as producer:
         queue = Queue(client)  # type: ignore[arg-type]
@@ -340,7 +332,7 @@ async def test_ids_are_checked(producer: Producer) -> None:
             await call([7])  # type: ignore[list-item]
 
 
-async def test_a_letter_whose_coroutine_was_no_fetch_says_what_it_left(producer: Producer, queue: Queue) -> None:
+async def test_a_dead_letter_of_another_coroutine_holds_what_that_left(producer: Producer, queue: Queue) -> None:
     for job_id, value in {"text": "gave up", "map": {"rows": 3}}.items():
         await queue.add(job_id)
         await queue.claim()
@@ -350,11 +342,11 @@ async def test_a_letter_whose_coroutine_was_no_fetch_says_what_it_left(producer:
     assert {one.status for one in letters.values()} == {FetchStatus.INTERNAL_ERROR}
 
 
-async def test_the_bytes_on_the_contracts_page_are_what_the_commit_writes_and_the_producer_reads(
+async def test_the_documented_bytes_are_what_the_commit_writes_and_the_producer_reads(
     producer: Producer, queue: Queue
 ) -> None:
     page = Path(__file__).parents[3].joinpath("docs", "job-contract.md").read_text(encoding="utf-8")
-    data = bytes.fromhex(page.split("```hex letter\n", 1)[1].split("```", 1)[0])
+    data = bytes.fromhex(page.split("```hex dead-letter\n", 1)[1].split("```", 1)[0])
     payload, _, _, said = msgspec.msgpack.decode(data)
     said["r"] = msgspec.convert(said["r"], FetchResult)
     await _put(producer, "a", payload)

@@ -124,7 +124,7 @@ async def test_a_replicated_job_is_on_the_replica_when_enqueue_returns(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("how", ["enqueue", "enqueue_job", "enqueue_many"])
-async def test_a_replica_short_says_that_the_jobs_are_there_all_the_same(
+async def test_with_too_few_replicas_the_error_reports_the_enqueued_jobs(
     replicating: tuple[RedisServer, RedisServer], how: str
 ) -> None:
     master, _ = replicating
@@ -146,7 +146,7 @@ async def test_a_replica_short_says_that_the_jobs_are_there_all_the_same(
 
 
 @pytest.mark.asyncio
-async def test_what_came_before_the_batch_in_doubt_is_told_apart_from_it(
+async def test_jobs_of_earlier_batches_are_not_reported_as_unconfirmed(
     replicating: tuple[RedisServer, RedisServer],
 ) -> None:
     master, replica = replicating
@@ -171,7 +171,7 @@ async def test_what_came_before_the_batch_in_doubt_is_told_apart_from_it(
 
 
 @pytest.mark.asyncio
-async def test_a_key_that_is_there_already_is_not_taken_for_durable_unseen(
+async def test_an_existing_key_is_acknowledged_only_once_it_is_durable(
     replicating: tuple[RedisServer, RedisServer],
 ) -> None:
     """Its job was written by another connection, so a bare WAIT would speak of nothing."""
@@ -191,7 +191,7 @@ async def test_a_key_that_is_there_already_is_not_taken_for_durable_unseen(
 
 
 @pytest.mark.asyncio
-async def test_scripts_that_were_flushed_are_sent_again_with_the_question(
+async def test_flushed_scripts_are_sent_again_with_the_ack_command(
     replicating: tuple[RedisServer, RedisServer],
 ) -> None:
     master, replica = replicating
@@ -225,7 +225,7 @@ async def test_durable_enqueues_share_a_bounded_number_of_connections(
 
 
 @pytest.mark.asyncio
-async def test_a_question_never_outlasts_the_clients_own_patience(own_redis_server: RedisServer) -> None:
+async def test_an_ack_command_ends_before_the_socket_timeout(own_redis_server: RedisServer) -> None:
     redis: Redis = connect(own_redis_server.url, socket_timeout_s=0.5)
     async with Producer(redis, durability="replicated", durable_timeout_s=60) as producer:
         with pytest.raises(NotDurable, match=r"0 of 1 replicas had them after 0\.4 s"):
@@ -234,7 +234,7 @@ async def test_a_question_never_outlasts_the_clients_own_patience(own_redis_serv
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_question_leaves_a_producer_that_works(own_redis_server: RedisServer) -> None:
+async def test_a_cancelled_ack_command_leaves_a_working_producer(own_redis_server: RedisServer) -> None:
     async with Producer.from_url(own_redis_server.url, durability="replicated", durable_timeout_s=2) as producer:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(SOON_S):
@@ -247,7 +247,7 @@ async def test_a_cancelled_question_leaves_a_producer_that_works(own_redis_serve
 
 
 @pytest.mark.asyncio
-async def test_fsync_is_promised_where_every_write_is_synced_before_its_reply(always: RedisServer) -> None:
+async def test_fsync_is_acknowledged_where_every_write_is_synced_before_its_reply(always: RedisServer) -> None:
     async with Producer.from_url(always.url, durability="fsync") as producer:
         assert await (await producer.enqueue(URL)).status() is JobStatus.QUEUED
         assert len(await producer.enqueue_many([URL] * 1200)) == 1200
@@ -275,7 +275,7 @@ async def test_fsync_is_refused_with_the_reason_and_nothing_is_written(options: 
 
 
 @pytest.mark.asyncio
-async def test_a_user_who_may_not_read_the_settings_is_told_so(always: RedisServer) -> None:
+async def test_the_refusal_names_the_missing_right_to_read_settings(always: RedisServer) -> None:
     async with connect(always.url) as admin:
         await admin.acl_setuser("app", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all", "-@dangerous"])
     async with Producer.from_url(f"unix://app:pw@{always.socket}", durability="fsync") as producer:
@@ -284,7 +284,7 @@ async def test_a_user_who_may_not_read_the_settings_is_told_so(always: RedisServ
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_is_set_up_otherwise_meanwhile_is_noticed_with_the_next_write(always: RedisServer) -> None:
+async def test_a_changed_server_setting_is_noticed_with_the_next_write(always: RedisServer) -> None:
     async with Producer.from_url(always.url, durability="fsync") as producer, connect(always.url) as admin:
         await producer.enqueue(URL)
         await admin.config_set("appendfsync", "everysec")
@@ -299,7 +299,7 @@ async def test_a_server_that_is_set_up_otherwise_meanwhile_is_noticed_with_the_n
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_comes_back_set_up_otherwise_is_refused_before_it_is_written_to(
+async def test_a_server_that_restarts_with_other_settings_is_refused_before_a_write(
     always: RedisServer,
 ) -> None:
     async with Producer.from_url(always.url, durability="fsync") as producer:
@@ -312,7 +312,7 @@ async def test_a_server_that_comes_back_set_up_otherwise_is_refused_before_it_is
 
 
 @pytest.mark.asyncio
-async def test_valkeys_waitaof_is_not_believed(request: pytest.FixtureRequest) -> None:
+async def test_waitaof_of_valkey_is_not_used(request: pytest.FixtureRequest) -> None:
     server = RedisServer("--appendonly", "yes", binary=waitaof_binary())
     request.addfinalizer(server.remove)
     async with Producer.from_url(server.url, durability="fsync") as producer, connect(server.url) as admin:
@@ -338,7 +338,7 @@ async def test_valkeys_waitaof_is_not_believed(request: pytest.FixtureRequest) -
         ({}, False),
     ],
 )
-def test_whose_waitaof_waits_for_the_disk(server: dict[str, object], waits: bool) -> None:
+def test_which_servers_have_a_waitaof_that_waits_for_the_disk(server: dict[str, object], waits: bool) -> None:
     assert waitaof_waits(server) is waits
 
 
@@ -348,7 +348,7 @@ def _as_redis_8(said: bytes) -> bytes:
 
 
 @pytest.mark.asyncio
-async def test_a_waitaof_that_can_be_believed_is_what_is_asked(request: pytest.FixtureRequest) -> None:
+async def test_a_reliable_waitaof_is_used(request: pytest.FixtureRequest) -> None:
     """Of a Valkey that says it is a Redis 8. With `appendfsync no` even its WAITAOF waits, for what nobody will do."""
     server = RedisServer(*ALWAYS, binary=waitaof_binary())
     request.addfinalizer(server.remove)
@@ -364,7 +364,7 @@ async def test_a_waitaof_that_can_be_believed_is_what_is_asked(request: pytest.F
                 await producer.enqueue(URL)
             assert await admin.zscore("arq:queue", doubt.value.enqueued[0].id) is not None
             await admin.config_set("appendonly", "no")
-            with pytest.raises(DurabilityRefused, match="keeps no append-only file"):
+            with pytest.raises(DurabilityRefused, match="has no append-only file"):
                 await producer.enqueue(URL)
 
 
@@ -373,7 +373,7 @@ async def test_a_waitaof_that_can_be_believed_is_what_is_asked(request: pytest.F
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("durability", [Durability.FSYNC, Durability.REPLICATED])
-async def test_a_redis_inside_the_process_promises_nothing(durability: Durability) -> None:
+async def test_an_embedded_redis_refuses_durability(durability: Durability) -> None:
     redis: Redis = EmbeddedRedis().client()
     async with Producer(redis, durability=durability) as producer:
         with pytest.raises(DurabilityRefused, match=f"cannot promise durability='{durability}'"):
@@ -384,13 +384,15 @@ async def test_a_redis_inside_the_process_promises_nothing(durability: Durabilit
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("durability", list(Durability))
-async def test_a_redis_that_is_not_there_is_unavailable_whatever_was_asked_of_it(durability: Durability) -> None:
+async def test_an_unreachable_redis_is_unavailable_for_every_durability(durability: Durability) -> None:
     async with Producer.from_url("redis://127.0.0.1:1", durability=durability) as producer:
         with pytest.raises(RedisUnavailable):
             await producer.enqueue(URL)
 
 
-def test_the_sync_producer_asks_the_same_and_tells_of_its_own_kind_of_jobs(own_redis_server: RedisServer) -> None:
+def test_the_blocking_producer_reports_blocking_handles_of_jobs_that_are_not_durable(
+    own_redis_server: RedisServer,
+) -> None:
     options = {"durability": "replicated", "durable_timeout_s": SOON_S}
     with SyncProducer.from_url(own_redis_server.url, **options) as producer:  # type: ignore[arg-type]
         for call, kind in (
@@ -410,7 +412,7 @@ def test_the_sync_producer_asks_the_same_and_tells_of_its_own_kind_of_jobs(own_r
     [
         ({"durability": "disk"}, "durability: takes memory, fsync or replicated, not 'disk'"),
         ({"when_full": "drop"}, "when_full: takes refuse or wait, not 'drop'"),
-        ({"replicas": 2}, "replicas: goes with durability='replicated' alone"),
+        ({"replicas": 2}, "replicas: is used with durability='replicated' only"),
         ({"durability": "replicated", "replicas": 0}, "replicas: expected `int` >= 1"),
         ({"durable_timeout_s": 0}, "durable_timeout_s: expected `float` > 0"),
         ({"max_queued": 0}, "max_queued: expected `int` >= 1"),
@@ -418,7 +420,7 @@ def test_the_sync_producer_asks_the_same_and_tells_of_its_own_kind_of_jobs(own_r
         ({"max_length": 5}, "max_length"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused_before_anything_is_sent(options: dict[str, object], problem: str) -> None:
+def test_an_invalid_option_is_refused_before_anything_is_sent(options: dict[str, object], problem: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         WritePolicy.of(options)  # type: ignore[arg-type]
     assert problem in str(refusal.value)

@@ -136,7 +136,7 @@ async def test_two_ways_to_defer_are_one_too_many(producer: Producer) -> None:
 
 
 @pytest.mark.parametrize("queue", ["", "q" * 201, "a\nb", None, 7])
-async def test_a_name_that_the_worker_refuses_is_no_queue_of_a_producer(redis: Redis, queue: Any) -> None:
+async def test_a_queue_name_that_the_worker_refuses_is_refused_by_the_producer(redis: Redis, queue: Any) -> None:
     with pytest.raises(InvalidRequest, match="queue: takes a name of 1 to 200"):
         Producer(redis, queue=queue)
     with pytest.raises(InvalidRequest, match="queue: takes a name of 1 to 200"):

@@ -24,7 +24,7 @@ from fetchq.client.limits import name_of
         ("key:tenant 7", "key:tenant 7"),
     ],
 )
-def test_a_host_is_named_as_it_stands_in_a_url(host: str, name: str) -> None:
+def test_a_host_name_is_normalised_as_in_a_url(host: str, name: str) -> None:
     assert name_of(host) == name
 
 
@@ -33,7 +33,7 @@ def test_a_host_is_named_as_it_stands_in_a_url(host: str, name: str) -> None:
     ["https://example.org/", "example.org:8080", "[::1]:80", "a/b", "a?b", "", " ", "*.", "a.*.b", "**", "user@host",
      "a b", "key:", "key:\n", "a" * 300, "exa\0mple", "1.2.3.4.5"],
 )  # fmt: skip
-def test_what_is_no_host_is_refused_in_one_sentence(host: str) -> None:
+def test_an_invalid_host_is_refused_in_one_sentence(host: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^host: takes (a host such as example\.org|1 to 200 print)") as problem:
         name_of(host)
     assert "\n" not in str(problem.value)
@@ -78,7 +78,7 @@ async def test_a_rate_is_read_and_shown_in_words(producer: Producer, rate: str, 
         ({"min_delay_s": float("nan")}, "min_delay_s"),
     ],
 )
-async def test_what_is_no_limit_is_refused_and_nothing_is_set(
+async def test_an_invalid_limit_is_refused_and_nothing_is_set(
     producer: Producer, redis: Redis, given: dict[str, object], field: str
 ) -> None:
     with pytest.raises(InvalidRequest) as problem:
@@ -88,7 +88,7 @@ async def test_what_is_no_limit_is_refused_and_nothing_is_set(
 
 
 @pytest.mark.asyncio
-async def test_what_the_narrower_name_leaves_out_the_wider_one_says(producer: Producer) -> None:
+async def test_a_limit_not_set_for_a_host_comes_from_the_wider_name(producer: Producer) -> None:
     limits = producer.limits
     await limits.set("*", concurrency=4, min_delay_s=0.25)
     await limits.set("*.example.org", rate="2/s", burst=5, concurrency=6)
@@ -104,7 +104,7 @@ async def test_what_the_narrower_name_leaves_out_the_wider_one_says(producer: Pr
 
 
 @pytest.mark.asyncio
-async def test_what_python_says_of_a_host_is_what_holds_for_its_jobs(producer: Producer) -> None:
+async def test_effective_limits_are_those_that_the_scripts_apply(producer: Producer) -> None:
     await producer.limits.set("*.c.example", concurrency=3)
     await producer.limits.set("a.b.c.example", burst=2)
     for host in ("a.b.c.example", "b.c.example", "c.example"):
@@ -156,7 +156,7 @@ async def test_the_busiest_hosts_come_first_and_no_more_than_asked_for(producer:
 
 
 @pytest.mark.asyncio
-async def test_all_of_a_host_are_cancelled_waiting_deferred_and_standing_and_none_of_another(
+async def test_parked_deferred_and_ready_jobs_of_a_host_are_cancelled_and_no_others(
     producer: Producer,
 ) -> None:
     jobs = await producer.enqueue_many(f"http://example.org/{number}" for number in range(2500))
@@ -173,7 +173,7 @@ async def test_all_of_a_host_are_cancelled_waiting_deferred_and_standing_and_non
 
 
 @pytest.mark.asyncio
-async def test_what_waits_in_the_hosts_own_queue_is_cancelled_before_the_whole_queue_is_walked(
+async def test_parked_jobs_of_a_host_are_cancelled_before_the_queue_is_scanned(
     producer: Producer,
 ) -> None:
     await producer.limits.pause("*")
@@ -213,7 +213,7 @@ async def test_only_one_host_is_cancelled_at_a_time(producer: Producer, host: st
         await anext(producer.cancel_all(host=host))
 
 
-def test_the_sync_producer_sets_reads_and_pauses_too(redis_server: RedisServer) -> None:
+def test_the_blocking_producer_sets_reads_and_pauses_too(redis_server: RedisServer) -> None:
     with SyncProducer.from_url(redis_server.url) as producer:
         assert producer.limits.set("example.org", concurrency=1, rate="5/s") == HostLimits(concurrency=1, rate="5/s")
         producer.limits.pause("example.org")

@@ -47,7 +47,7 @@ async def test_an_enqueued_job_is_queued_and_on_arqs_wire(producer: Producer, re
 
 
 @pytest.mark.asyncio
-async def test_an_arq_pool_will_do_and_stays_open(redis: Redis) -> None:
+async def test_an_arq_pool_is_accepted_and_stays_open(redis: Redis) -> None:
     pool = ArqRedis(pool_or_conn=redis.connection_pool)
     async with Producer(pool) as producer:
         await producer.enqueue(URL)
@@ -88,7 +88,7 @@ async def test_enqueue_many_takes_an_async_iterable_and_requests_and_nothing(pro
 
 
 @pytest.mark.asyncio
-async def test_one_url_given_to_enqueue_many_is_not_taken_for_its_letters(producer: Producer) -> None:
+async def test_one_url_given_to_enqueue_many_is_refused(producer: Producer) -> None:
     with pytest.raises(InvalidRequest, match="single one is for enqueue"):
         await producer.enqueue_many(URL)
 
@@ -102,7 +102,7 @@ async def test_a_batch_is_bounded_by_bytes_as_well_as_by_number(producer: Produc
 
 
 @pytest.mark.asyncio
-async def test_a_bad_request_in_the_middle_says_what_was_put_on_the_queue_before_it(
+async def test_an_invalid_request_in_the_middle_reports_what_was_enqueued_before_it(
     producer: Producer, redis: Redis
 ) -> None:
     def requests() -> Iterator[str]:
@@ -117,7 +117,7 @@ async def test_a_bad_request_in_the_middle_says_what_was_put_on_the_queue_before
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("count", [1001, 2000])
-async def test_an_error_of_the_callers_iterable_says_what_was_put_on_the_queue_before_it_and_leaves_no_task(
+async def test_an_error_of_the_iterable_reports_what_was_enqueued_before_it_and_leaves_no_task(
     producer: Producer, redis: Redis, count: int
 ) -> None:
     def requests() -> Iterator[str]:
@@ -134,7 +134,7 @@ async def test_an_error_of_the_callers_iterable_says_what_was_put_on_the_queue_b
 
 
 @pytest.mark.asyncio
-async def test_a_conflict_in_the_batch_under_way_is_told_beside_the_error_of_the_iterable(producer: Producer) -> None:
+async def test_a_conflict_in_the_batch_under_way_is_noted_on_the_error_of_the_iterable(producer: Producer) -> None:
     held = await producer.enqueue(URL, key="k")
 
     def requests() -> Iterator[str | FetchRequest]:
@@ -218,7 +218,7 @@ async def test_a_second_cancellation_ends_the_wait_for_the_batch_under_way(redis
 
 
 @pytest.mark.asyncio
-async def test_what_is_no_iterable_is_refused(producer: Producer) -> None:
+async def test_an_argument_that_is_not_iterable_is_refused(producer: Producer) -> None:
     with pytest.raises(InvalidRequest, match="not NoneType"):
         await producer.enqueue_many(None)  # type: ignore[arg-type]  # that is the point
 
@@ -343,7 +343,7 @@ async def test_a_key_belongs_to_its_queue(redis: Redis) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_namespace_stands_before_every_key(redis: Redis) -> None:
+async def test_a_namespace_prefixes_every_key(redis: Redis) -> None:
     async with Producer(redis, namespace="{t}:") as producer:
         await producer.enqueue(URL)
     assert all(key.startswith(b"{t}:") for key in await redis.keys("*"))
@@ -360,7 +360,7 @@ async def test_idle_workers_are_woken_and_a_burst_costs_no_storm_of_tokens(produ
 
 
 @pytest.mark.asyncio
-async def test_jobs_that_wait_for_their_host_wake_nobody(producer: Producer, redis: Redis) -> None:
+async def test_parked_jobs_wake_no_worker(producer: Producer, redis: Redis) -> None:
     await producer.enqueue_many([URL] * 5000)
     assert await _wakes(producer, redis) == 8
     await redis.delete(producer.keys.wake)
@@ -391,7 +391,7 @@ async def test_a_running_job_is_cancelled_by_its_worker(producer: Producer, redi
 
 
 @pytest.mark.asyncio
-async def test_many_are_cancelled_in_batches_and_each_has_its_answer(producer: Producer, redis: Redis) -> None:
+async def test_many_are_cancelled_in_batches_and_each_outcome_is_returned(producer: Producer, redis: Redis) -> None:
     jobs = await producer.enqueue_many([URL] * 1200)
     outcomes = await producer.cancel_many([*(job.id for job in jobs), "nobody"])
     assert outcomes == [CancelOutcome.CANCELLED] * 1200 + [CancelOutcome.NOT_FOUND]
@@ -427,7 +427,7 @@ async def test_a_cancelled_job_that_keeps_no_result_leaves_nothing(producer: Pro
 
 
 @pytest.mark.asyncio
-async def test_a_job_of_rubbish_can_be_cancelled_too(producer: Producer, redis: Redis) -> None:
+async def test_an_unreadable_job_can_be_cancelled_too(producer: Producer, redis: Redis) -> None:
     await redis.set("arq:job:junk", b"\x80\x04junk.")
     await redis.zadd("arq:queue", {"junk": 1})
     assert await producer.job("junk").cancel() is CancelOutcome.CANCELLED
@@ -453,7 +453,7 @@ async def test_a_redis_that_cannot_be_reached_is_one_clear_error() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_full_redis_refuses_and_keeps_no_half_of_a_batch(redis_server: RedisServer) -> None:
+async def test_a_full_redis_refuses_a_batch_as_a_whole(redis_server: RedisServer) -> None:
     redis: Redis = connect(redis_server.url)
     async with Producer(redis) as producer:
         used = (await redis.info("memory"))["used_memory"]
@@ -486,9 +486,7 @@ async def _wakes(producer: Producer, redis: Redis) -> int:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", ["pending", "wake"])
-async def test_a_queue_with_a_key_of_the_wrong_type_takes_no_half_of_a_job(
-    redis: Redis, producer: Producer, name: str
-) -> None:
+async def test_a_key_of_the_wrong_type_leaves_no_partial_job(redis: Redis, producer: Producer, name: str) -> None:
     key = getattr(producer.keys, name)
     await redis.set(key, "not what belongs here")
     with pytest.raises(RedisRefused):

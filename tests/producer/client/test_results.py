@@ -30,7 +30,7 @@ URL = "https://example.org/"
 
 
 @pytest.mark.asyncio
-async def test_a_result_that_is_there_already_is_given_at_once(producer: Producer, finish: Finish) -> None:
+async def test_a_stored_result_is_returned_at_once(producer: Producer, finish: Finish) -> None:
     job = await producer.enqueue(URL)
     await finish(job.id)
     result = await job.result(timeout_s=5)
@@ -38,9 +38,7 @@ async def test_a_result_that_is_there_already_is_given_at_once(producer: Produce
 
 
 @pytest.mark.asyncio
-async def test_a_waiter_wakes_when_the_commit_lands_long_before_the_slow_check(
-    producer: Producer, finish: Finish
-) -> None:
+async def test_a_wait_ends_with_the_commit_long_before_the_slow_check(producer: Producer, finish: Finish) -> None:
     job = await producer.enqueue(URL)
     waiter = asyncio.create_task(job.result(timeout_s=10))
     await _subscribed(producer.results)
@@ -70,7 +68,7 @@ async def test_a_result_that_takes_too_long_is_a_timeout_and_leaves_the_job(prod
 
 
 @pytest.mark.asyncio
-async def test_a_timeout_of_nothing_is_one_look(producer: Producer, finish: Finish) -> None:
+async def test_a_timeout_of_zero_checks_once(producer: Producer, finish: Finish) -> None:
     job, unfinished = await producer.enqueue_many([URL, URL])
     await finish(job.id)
     assert (await job.result(timeout_s=0)).ok
@@ -81,7 +79,7 @@ async def test_a_timeout_of_nothing_is_one_look(producer: Producer, finish: Fini
 
 
 @pytest.mark.asyncio
-async def test_as_completed_with_a_timeout_of_nothing_gives_what_is_there(producer: Producer, finish: Finish) -> None:
+async def test_as_completed_with_a_timeout_of_zero_yields_what_is_stored(producer: Producer, finish: Finish) -> None:
     jobs = await producer.enqueue_many([URL] * 200)
     for job in jobs[::2]:
         await finish(job.id)
@@ -96,7 +94,9 @@ async def test_as_completed_with_a_timeout_of_nothing_gives_what_is_there(produc
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("job_id", [None, 7, b"abc", "\udc80"])
-async def test_what_is_no_id_is_refused_and_harms_nobody(producer: Producer, finish: Finish, job_id: Any) -> None:
+async def test_an_invalid_id_is_refused_and_affects_no_other_wait(
+    producer: Producer, finish: Finish, job_id: Any
+) -> None:
     with pytest.raises(InvalidRequest, match="job_id"):
         producer.job(job_id)
     with pytest.raises(InvalidRequest, match="job_id"):
@@ -114,7 +114,7 @@ async def test_what_is_no_id_is_refused_and_harms_nobody(producer: Producer, fin
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("timeout_s", [None, 30.0, 0.0])
-async def test_a_redis_that_never_was_there_is_told_of_at_once(timeout_s: float | None) -> None:
+async def test_a_redis_that_was_never_reached_fails_a_wait_at_once(timeout_s: float | None) -> None:
     async with Producer.from_url("redis://127.0.0.1:1") as producer, asyncio.timeout(OUTAGE_S / 2):
         with pytest.raises(RedisUnavailable, match=r"127\.0\.0\.1:1 cannot be reached"):
             await producer.job("a").result(timeout_s)
@@ -138,9 +138,7 @@ async def test_a_wait_that_ends_while_redis_is_away_says_so(own_redis_server: Re
 
 
 @pytest.mark.asyncio
-async def test_a_fault_of_the_waiting_itself_reaches_those_who_wait(
-    producer: Producer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_internal_error_fails_the_waits(producer: Producer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def break_down(job_ids: list[str]) -> None:
         raise ZeroDivisionError
 
@@ -189,7 +187,7 @@ async def test_any_number_of_waiters_on_one_job_get_its_result_and_one_may_leave
 
 
 @pytest.mark.asyncio
-async def test_as_completed_gives_each_result_once_in_the_order_of_their_coming(
+async def test_as_completed_yields_each_result_once_in_the_order_of_completion(
     producer: Producer, finish: Finish
 ) -> None:
     jobs = await producer.enqueue_many(f"http://h/{i}" for i in range(4))
@@ -204,7 +202,7 @@ async def test_as_completed_gives_each_result_once_in_the_order_of_their_coming(
 
 
 @pytest.mark.asyncio
-async def test_as_completed_gives_the_others_first_and_then_says_which_job_is_gone(
+async def test_as_completed_yields_the_others_first_and_then_raises_for_a_missing_job(
     producer: Producer, finish: Finish
 ) -> None:
     jobs = await producer.enqueue_many([URL] * 3)
@@ -231,7 +229,7 @@ async def test_as_completed_has_a_time_limit_and_can_be_left_early(producer: Pro
 
 
 @pytest.mark.asyncio
-async def test_a_call_of_ones_own_coroutine_gives_its_value_or_raises_its_error(
+async def test_a_job_of_a_users_coroutine_returns_its_value_or_raises_its_error(
     producer: Producer, finish: Finish
 ) -> None:
     good = await producer.enqueue_job("count", "x", depth=2)
@@ -257,7 +255,7 @@ async def test_closing_the_producer_ends_every_wait_and_leaves_no_task(redis: Re
 
 
 @pytest.mark.asyncio
-async def test_closing_ends_a_wait_whatever_it_is_just_doing(redis_server: RedisServer) -> None:
+async def test_closing_ends_a_wait_at_every_step(redis_server: RedisServer) -> None:
     for ticks in range(60):
         producer = Producer.from_url(redis_server.url)
         job = await producer.enqueue(URL)
@@ -271,9 +269,7 @@ async def test_closing_ends_a_wait_whatever_it_is_just_doing(redis_server: Redis
 
 
 @pytest.mark.asyncio
-async def test_the_task_and_the_connection_go_when_nobody_waits_and_come_back(
-    producer: Producer, finish: Finish
-) -> None:
+async def test_task_and_connection_end_without_waits_and_start_again(producer: Producer, finish: Finish) -> None:
     producer.results.waits.check_s = 0.05
     for _ in range(2):
         job = await producer.enqueue(URL)
@@ -365,7 +361,7 @@ class SlowReplies(Redis):
 
 
 @pytest.mark.asyncio
-async def test_a_push_that_comes_while_a_look_is_under_way_is_not_lost(
+async def test_a_push_during_a_check_is_not_lost(
     redis: Redis, producer: Producer, finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = SlowReplies(redis)

@@ -14,6 +14,7 @@ import pytest
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq.contract import wire
+from fetchq.contract.dead_letter import decode_dead_letter
 
 PAGE = Path(__file__).parents[3] / "docs" / "job-contract.md"
 EXAMPLES = re.findall(r"```hex ([\w-]+)\n(.*?)```\n```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -38,14 +39,14 @@ def test_the_page_has_five_examples() -> None:
     assert [kind for kind, _, _ in EXAMPLES] == ["job", "job", "result", "result", "dead-letter"]
 
 
-@pytest.mark.parametrize(("kind", "dump", "said"), EXAMPLES)
-def test_the_bytes_of_an_example_are_those_of_its_json(kind: str, dump: str, said: str) -> None:
-    assert _plain(msgspec.msgpack.decode(bytes.fromhex(dump))) == json.loads(said)
+@pytest.mark.parametrize(("kind", "dump", "text"), EXAMPLES)
+def test_the_bytes_of_an_example_are_those_of_its_json(kind: str, dump: str, text: str) -> None:
+    assert _plain(msgspec.msgpack.decode(bytes.fromhex(dump))) == json.loads(text)
 
 
 # The commit script writes dead letters: see tests/worker/engine/run/test_dead_letters.py.
-@pytest.mark.parametrize(("kind", "dump", "said"), [example for example in EXAMPLES if example[0] != "dead-letter"])
-def test_the_code_writes_the_bytes_of_the_examples(kind: str, dump: str, said: str) -> None:
+@pytest.mark.parametrize(("kind", "dump", "text"), [example for example in EXAMPLES if example[0] != "dead-letter"])
+def test_the_code_writes_the_bytes_of_the_examples(kind: str, dump: str, text: str) -> None:
     data = bytes.fromhex(dump)
     if kind == "job":
         job = wire.deserialize(data)
@@ -57,6 +58,13 @@ def test_the_code_writes_the_bytes_of_the_examples(kind: str, dump: str, said: s
         if stored.success:
             result["r"] = wire.decode_result(stored, stored.job_id)
         assert wire.serialize(result) == data
+
+
+def test_the_dead_letter_of_the_page_is_read() -> None:
+    dump = next(dump for kind, dump, _ in EXAMPLES if kind == "dead-letter")
+    dead_letter = decode_dead_letter("j", 1_700_000_000_300, bytes.fromhex(dump))
+    assert (dead_letter.status, dead_letter.tries, dead_letter.url) == ("TIMEOUT", 3, "https://example.org/")
+    assert dead_letter.whole
 
 
 def _table(heading: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ URL = "https://example.org/"
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "says"),
+    ("field", "value", "message"),
     [
         ("url", "example.org", "not an absolute URL"),
         ("url", "http://", "not an absolute URL"),
@@ -116,12 +116,12 @@ URL = "https://example.org/"
         ("v", 2, "no such field"),
     ],
 )
-def test_a_broken_field_is_refused_with_a_sentence_that_names_it(field: str, value: Any, says: str) -> None:
+def test_a_broken_field_is_refused_with_a_sentence_that_names_it(field: str, value: Any, message: str) -> None:
     fields = {"url": URL, field: value}
     with pytest.raises(InvalidRequest) as refusal:
         build_request(fields.pop("url"), fields)
     assert refusal.value.field == field
-    assert says in str(refusal.value)
+    assert message in str(refusal.value)
     assert str(refusal.value).startswith(f"{field}: ")
     assert "secret" not in str(refusal.value)
 
@@ -156,7 +156,7 @@ def test_a_body_over_the_limit_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_url", "kept"),
+    ("given_url", "stored"),
     [
         ("HTTP://EXAMPLE.org:80", "http://example.org/"),
         ("https://b\u00fccher.example/\u00e4?q=\u00f6#f", "https://xn--bcher-kva.example/%C3%A4?q=%C3%B6#f"),
@@ -167,8 +167,8 @@ def test_a_body_over_the_limit_is_refused() -> None:
         ("http:\\\\example.org\\a", "http://example.org/a"),
     ],
 )
-def test_a_url_is_stored_in_its_serialised_form(given_url: str, kept: str) -> None:
-    assert FetchRequest(url=given_url).url == kept
+def test_a_url_is_stored_in_its_serialised_form(given_url: str, stored: str) -> None:
+    assert FetchRequest(url=given_url).url == stored
 
 
 def test_headers_may_be_a_mapping_or_pairs_and_a_name_may_repeat() -> None:

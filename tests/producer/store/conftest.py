@@ -1,5 +1,5 @@
-"""Fixtures of the scripts' tests: those of the engine's."""
+"""The fixtures of the engine's tests, for those of the scripts."""
 
-from tests.worker.engine.conftest import embedded_redis, make_worker, new_client, queue, real_redis, redis, small_parts
+from tests.worker.engine.conftest import embedded_redis, make_worker, new_client, queue, real_redis, redis, small_chunks
 
-__all__ = ["embedded_redis", "make_worker", "new_client", "queue", "real_redis", "redis", "small_parts"]
+__all__ = ["embedded_redis", "make_worker", "new_client", "queue", "real_redis", "redis", "small_chunks"]

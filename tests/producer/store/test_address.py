@@ -1,4 +1,4 @@
-"""Addresses of Redis: what is understood, what is refused, and that no password shows."""
+"""Addresses of Redis: what is parsed, what is refused, and that no password is shown."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from fetchq.store.connection import connect
         ),
     ],
 )
-def test_an_address_is_understood(url: str, address: RedisAddress) -> None:
+def test_an_address_is_parsed(url: str, address: RedisAddress) -> None:
     assert RedisAddress.parse(url) == address
     assert RedisAddress.parse(str(address)).hosts == address.hosts
 
@@ -73,7 +73,7 @@ def test_a_broken_address_is_refused_in_a_sentence_without_the_password(url: str
         "redis://:[cret]@host", "rediss://:1?ssl_ca_certs=cret@host",
     ],
 )  # fmt: skip
-def test_a_password_that_is_not_percent_encoded_is_refused_and_no_piece_of_it_shown(url: str) -> None:
+def test_a_password_that_is_not_percent_encoded_is_refused_and_no_part_of_it_shown(url: str) -> None:
     with pytest.raises(InvalidRedisURL) as refusal:
         RedisAddress.parse(url)
     assert not any(piece in str(refusal.value) for piece in ("cret", "w@", "ss:"))
@@ -81,16 +81,16 @@ def test_a_password_that_is_not_percent_encoded_is_refused_and_no_piece_of_it_sh
     assert "cret" not in shown
 
 
-def test_an_address_with_a_password_and_a_slip_says_both_the_slip_and_how_to_encode() -> None:
+def test_the_error_of_an_address_with_a_password_says_how_to_encode_one() -> None:
     with pytest.raises(InvalidRedisURL, match=r"Redis database number .* percent-encoded"):
         RedisAddress.parse("redis://:hunter2@host/x")
 
 
-def test_a_socket_whose_path_holds_an_at_sign_is_understood() -> None:
+def test_a_socket_path_can_contain_an_at_sign() -> None:
     assert RedisAddress.parse("unix:///run/a@b.sock").unix_path == "/run/a@b.sock"
 
 
-def test_no_address_at_all_is_refused_in_a_sentence() -> None:
+def test_a_value_that_is_no_string_is_refused_in_a_sentence() -> None:
     nothing: Any = None
     for call in (connect, RedisAddress.parse, Producer.from_url, SyncProducer.from_url):
         with pytest.raises(InvalidRedisURL, match="not a NoneType"):
@@ -98,7 +98,7 @@ def test_no_address_at_all_is_refused_in_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
-def test_a_certificates_file_that_is_missing_is_refused_at_once(option: str) -> None:
+def test_a_missing_certificate_file_is_refused_at_once(option: str) -> None:
     with pytest.raises(InvalidRedisURL, match=f"the file that {option} names cannot be read: No such file"):
         RedisAddress.parse(f"rediss://h?{option}=/nowhere/at/all.pem")
 
@@ -128,7 +128,7 @@ def test_a_sentinel_address_asks_the_sentinels_for_the_master() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_client_that_is_closed_leaves_no_connection_to_a_sentinel() -> None:
+async def test_a_closed_client_leaves_no_connection_to_a_sentinel() -> None:
     cluster = SentinelCluster()
     try:
         await cluster.wait_replicating()
@@ -144,8 +144,8 @@ async def test_a_client_that_is_closed_leaves_no_connection_to_a_sentinel() -> N
         cluster.remove()
 
 
-def test_a_connection_that_was_closed_under_uvloop_is_one_that_is_gone(redis_server: RedisServer) -> None:
-    """uvloop raises RuntimeError there, of which no caller knows that it is about Redis: a worker died of it."""
+def test_a_connection_closed_by_uvloop_raises_a_connection_error(redis_server: RedisServer) -> None:
+    """uvloop raises a RuntimeError, which callers do not handle as an error of Redis: a worker died of it."""
 
     async def write_to_a_closed_one() -> None:
         async with connect(redis_server.url) as client:
@@ -159,3 +159,13 @@ def test_a_connection_that_was_closed_under_uvloop_is_one_that_is_gone(redis_ser
             await client.connection_pool.release(connection)
 
     uvloop.run(write_to_a_closed_one())
+
+
+@pytest.mark.asyncio
+async def test_a_connection_sends_no_more_than_the_rights_of_a_producer_allow(redis_server: RedisServer) -> None:
+    """No CLIENT SETINFO and no HELLO, on any version of redis-py."""
+    async with connect(redis_server.url) as client, connect(redis_server.url) as other:
+        await client.config_resetstat()
+        await other.ping()
+        stats: dict[str, Any] = await client.info("commandstats")
+        assert not {"cmdstat_hello", "cmdstat_client|setinfo"} & stats.keys()

@@ -1,4 +1,4 @@
-"""Redis over TLS with client certificates: every part of fetchq speaks it, and what is wrong is said in a sentence."""
+"""Redis over TLS with client certificates: every part of fetchq uses it, and each fault is one sentence."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _wrong_url(server: TLSRedis, papers: Papers, changed: dict[str, str | None])
 
 
 @pytest.mark.parametrize(("changed", "says"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
-def test_a_certificate_that_will_not_do_is_told_in_one_sentence_with_status_3(
+def test_an_invalid_certificate_is_reported_in_one_sentence_with_status_3(
     server: TLSRedis, papers: Papers, fetchq: Fetchq, changed: dict[str, str | None], says: str
 ) -> None:
     url = _wrong_url(server, papers, changed)
@@ -108,7 +108,7 @@ def test_a_certificate_that_will_not_do_is_told_in_one_sentence_with_status_3(
     assert says in sentence
 
 
-def test_a_certificate_for_another_host_is_told_in_one_sentence(
+def test_a_certificate_for_another_host_is_reported_in_one_sentence(
     server: TLSRedis, papers: Papers, fetchq: Fetchq
 ) -> None:
     ended = fetchq.run("status", "--redis", server.url(papers, host="127.0.0.1"))
@@ -117,16 +117,14 @@ def test_a_certificate_for_another_host_is_told_in_one_sentence(
     assert "IP address mismatch" in sentence
 
 
-def test_a_file_that_is_not_there_is_told_before_anything_is_sent(
-    server: TLSRedis, papers: Papers, fetchq: Fetchq
-) -> None:
+def test_a_missing_file_is_reported_before_anything_is_sent(server: TLSRedis, papers: Papers, fetchq: Fetchq) -> None:
     url = server.url(papers, ssl_keyfile=Path("/nowhere/key.pem"))
     with pytest.raises(InvalidRedisURL, match="ssl_keyfile names cannot be read: No such file"):
         SyncProducer.from_url(url)
     assert fetchq.run("status", "--redis", url).returncode == 2
 
 
-def test_tls_spoken_to_a_server_without_it_and_the_reverse_are_told(
+def test_tls_to_a_server_without_it_and_the_reverse_are_reported(
     server: TLSRedis, papers: Papers, fetchq: Fetchq
 ) -> None:
     plain = fetchq.run("status", "--redis", f"redis://localhost:{server.port}")
@@ -135,7 +133,7 @@ def test_tls_spoken_to_a_server_without_it_and_the_reverse_are_told(
 
 
 @pytest.mark.parametrize(("changed", "says"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
-def test_the_libraries_refuse_what_the_command_refuses(
+def test_the_library_refuses_what_the_command_refuses(
     server: TLSRedis, papers: Papers, changed: dict[str, str | None], says: str
 ) -> None:
     refusal = "cannot be reached|no TLS with Redis" if says in SERVERS_VERDICT else "no TLS with Redis"

@@ -1,4 +1,4 @@
-"""The engine's scripts against a model of the queue, step by step, on an embedded Redis and on a real one.
+"""The scripts against a model of the queue, step by step, on an embedded Redis and on a real one.
 
 Time is the test's: the scripts are given it, and what Redis itself would let expire meanwhile is removed by hand.
 """
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Producers, workers that crash, freeze and come back, and stock workers, all at one queue."""
+    """Producers, workers that crash, freeze and resume, and stock workers, on one queue."""
 
     server: RedisServer | None = None
 
@@ -44,7 +44,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.model = Model(T0)
         self.runs: list[tuple[str, str]] = []
-        """(id, token) of every run that some worker may still believe in, ended leases included."""
+        """(id, token) of every run that a worker may still take for its own, ended leases included."""
         self.unacknowledged: list[str] = []
         self.calls = 0
 
@@ -63,7 +63,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "queue"):
-            self.finish_all_that_is_left()
+            self.finish_all_remaining()
             self.wait(self.queue.redis.aclose())
         self.runner.close()
 
@@ -111,7 +111,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.runs += [(job.id, token) for job in self.model.waiting if job.lease and job.lease.token == token]
 
     @rule(count=st.integers(1, 4))
-    def claim_and_never_hear_of_it(self, count: int) -> None:
+    def claim_without_a_reply(self, count: int) -> None:
         self.unacknowledged.append(self._claim(count))
 
     def _claim(self, count: int) -> str:
@@ -123,7 +123,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.unacknowledged)
     @rule()
-    def give_back_what_was_never_heard_of(self) -> None:
+    def return_unacknowledged_claims(self) -> None:
         token = self.unacknowledged.pop()
         assert self.wait(self.queue.return_claims(token)) == self.model.return_claims(token)
 
@@ -137,7 +137,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), twice=st.booleans())
     def finish(self, data: st.DataObject, twice: bool) -> None:
-        """A worker commits, perhaps long after its lease; the reply may be lost, and it commits again."""
+        """A worker commits, perhaps long after its lease. The reply can be lost, and it commits again."""
         job_id, token = data.draw(st.sampled_from(self.runs))
         self.runs.remove((job_id, token))
         accepted = self.model.finish(job_id, token, f"of {token}")
@@ -148,7 +148,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), counted=st.booleans(), defer_ms=st.sampled_from([None, 0, 300, LEASE_MS]))
-    def give_back(self, data: st.DataObject, counted: bool, defer_ms: int | None) -> None:
+    def requeue(self, data: st.DataObject, counted: bool, defer_ms: int | None) -> None:
         """A retry, or a release."""
         job_id, token = data.draw(st.sampled_from(self.runs))
         self.runs.remove((job_id, token))
@@ -160,11 +160,11 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
     def crash(self, data: st.DataObject) -> None:
-        """Nothing more is heard of a run."""
+        """The worker of a run does nothing more."""
         self.runs.remove(data.draw(st.sampled_from(self.runs)))
 
     @rule()
-    def walk(self) -> None:
+    def maintain(self) -> None:
         self.wait(self.queue.maintain())
 
     # Stock workers
@@ -179,7 +179,7 @@ class QueueMachine(RuleBasedStateMachine):
         keys = self.queue.keys
         self.wait(self.queue.redis.set(keys.in_progress + job.id, "1", px=LEASE_MS))
         counted = self.wait(self.queue.redis.incr(keys.retry + job.id))
-        # A first try stands in its lease only: until a worker has given the ended lease back, stock ones do not see it.
+        # A first try is counted in its lease only: stock workers see it once a claim has ended the lease.
         assert counted == job.tries + 1 or (counted == 1 and job.tries == 1 and job.lease is not None)
         job.tries = counted
 
@@ -206,7 +206,7 @@ class QueueMachine(RuleBasedStateMachine):
     # What must always hold
 
     @invariant()
-    def every_job_is_there_once(self) -> None:
+    def every_job_exists_once(self) -> None:
         if self.model.jobs:
             self.wait(self._check())
 
@@ -225,12 +225,12 @@ class QueueMachine(RuleBasedStateMachine):
             job = self.model.jobs[job_id]
             if job.result is None:
                 assert (result, score, payload) == (None, job.score_ms, b"payload"), job
-                assert int(tried or lease is not None) == job.tries, job  # a first try stands in its lease only
+                assert int(tried or lease is not None) == job.tries, job  # a first try is counted in its lease only
             else:
                 assert (result, score, payload, tried) == (job.result.encode(), None, None, None), job
 
-    def finish_all_that_is_left(self) -> None:
-        """Whatever has happened: when all is quiet again, each job is run and finished, and nothing is left behind."""
+    def finish_all_remaining(self) -> None:
+        """At the end each job can be run and finished, and no key is left."""
         self.let_time_pass(10 * LEASE_MS)
         if self.model.waiting:
             self.claim(1000)
@@ -239,7 +239,7 @@ class QueueMachine(RuleBasedStateMachine):
                 lost, _, _ = self.wait(self.queue.finish(job_id, token, f"of {token}"))
                 assert lost == ([] if accepted else [job_id.encode()])
         assert self.model.waiting == []
-        self.every_job_is_there_once()
+        self.every_job_exists_once()
         self.wait(self.queue.maintain())
         left = {key.decode() for key in self.wait(self.queue.redis.keys())}
         keys = self.queue.keys

@@ -95,7 +95,7 @@ def test_a_child_after_a_fork_has_a_producer_of_its_own(producer: SyncProducer) 
     assert producer.enqueue(URL).id[:8] == before.id[:8]
 
 
-def test_a_broken_address_and_an_absent_redis_are_clear_errors() -> None:
+def test_an_invalid_address_and_an_unreachable_redis_are_clear_errors() -> None:
     with pytest.raises(InvalidRedisURL):
         SyncProducer.from_url("nonsense")
     with SyncProducer.from_url("redis://127.0.0.1:1") as producer, pytest.raises(RedisUnavailable):
@@ -148,9 +148,7 @@ def test_a_slow_iterable_holds_up_no_other_thread(producer: SyncProducer) -> Non
 
 
 @pytest.mark.parametrize("count", [1500, 2000])
-def test_an_error_of_the_callers_iterable_says_what_was_put_on_the_queue_before_it(
-    producer: SyncProducer, count: int
-) -> None:
+def test_an_error_of_the_iterable_reports_what_was_enqueued_before_it(producer: SyncProducer, count: int) -> None:
     def requests() -> Iterator[str]:
         for i in range(count):
             yield f"http://h{i}.example/"
@@ -164,7 +162,7 @@ def test_an_error_of_the_callers_iterable_says_what_was_put_on_the_queue_before_
     assert f"{len(jobs)} jobs were put on the queue" in problem.value.__notes__[0]
 
 
-def test_a_key_conflict_in_a_batch_names_jobs_that_need_no_await(producer: SyncProducer) -> None:
+def test_a_key_conflict_in_a_batch_reports_blocking_handles(producer: SyncProducer) -> None:
     producer.enqueue(URL, key="k")
     with pytest.raises(KeyConflict) as conflict:
         producer.enqueue_many([FetchRequest(url="http://a/"), FetchRequest(url="http://b/", key="k")])
@@ -173,7 +171,7 @@ def test_a_key_conflict_in_a_batch_names_jobs_that_need_no_await(producer: SyncP
     assert job.status() is JobStatus.QUEUED
 
 
-def test_what_is_no_iterable_is_refused(producer: SyncProducer) -> None:
+def test_an_argument_that_is_not_iterable_is_refused(producer: SyncProducer) -> None:
     with pytest.raises(InvalidRequest, match="not NoneType"):
         producer.enqueue_many(None)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(InvalidRequest, match=r"single one is for enqueue\(\)"):

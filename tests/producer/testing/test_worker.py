@@ -334,8 +334,8 @@ async def test_a_function_can_ask_for_a_retry(worker: TestWorker, producer: Prod
 
 @pytest.mark.asyncio
 async def test_a_function_that_is_not_there_is_unexpected(worker: TestWorker, producer: Producer) -> None:
-    job = await producer.enqueue_job("nobody")
-    with pytest.raises(UnexpectedJob, match=r"no function 'nobody' for job .*\. Functions of the test worker: none"):
+    job = await producer.enqueue_job("missing")
+    with pytest.raises(UnexpectedJob, match=r"no function 'missing' for job .*\. Functions of the test worker: none"):
         await worker.run()
     with pytest.raises(JobFailed, match="not found"):
         await job.value(timeout_s=0)

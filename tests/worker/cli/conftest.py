@@ -25,6 +25,12 @@ from fetchq_worker.cli import main
 
 PATIENCE_S = 60.0
 """How long anything here may take on a busy machine before it counts as hung."""
+NO_REDIS = "unix:///nowhere/redis.sock"
+
+
+def at(server: RedisServer) -> dict[str, str]:
+    """The environment in which commands use `server`."""
+    return {"FETCHQ_REDIS_URL": server.url}
 
 
 class Site(ThreadingHTTPServer):

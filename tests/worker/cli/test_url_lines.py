@@ -76,7 +76,7 @@ async def test_a_file_is_read_to_its_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_lines_of_a_pipe_come_as_they_are_written(tmp_path: Path) -> None:
+async def test_lines_of_a_pipe_arrive_as_they_are_written(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     batches = read_lines(str(fifo))

@@ -17,7 +17,7 @@ from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.embedded import EmbeddedRedis
 
-MOST_IN_A_PART, PLACES_IN_A_MS = 3, 4
+JOBS_IN_A_CHUNK, PLACES_IN_A_MS = 3, 4
 
 NewClient = Callable[[], ArqRedis]
 
@@ -93,15 +93,15 @@ async def make_worker(new_client: NewClient) -> AsyncIterator[MakeWorker]:
 
 
 @pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Chunks of a few jobs, so that a short queue of a limit key has several. Must be requested first."""
     read = scripts._read
     constants = {
-        "include/host_queue_insert": ("local CHUNK_SIZE", MOST_IN_A_PART),
+        "include/host_queue_insert": ("local CHUNK_SIZE", JOBS_IN_A_CHUNK),
         "include/host_queue": ("local PLACES_PER_MS", PLACES_IN_A_MS),
     }
 
-    def read_with_small_parts(name: str) -> str:
+    def read_with_small_chunks(name: str) -> str:
         source = read(name)
         if name in constants:
             constant, number = constants[name]
@@ -109,7 +109,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
             assert count == 1
         return source
 
-    monkeypatch.setattr(scripts, "_read", read_with_small_parts)
+    monkeypatch.setattr(scripts, "_read", read_with_small_chunks)
     scripts._assemble.cache_clear()
-    yield MOST_IN_A_PART
+    yield JOBS_IN_A_CHUNK
     scripts._assemble.cache_clear()

@@ -163,7 +163,7 @@ async def test_a_run_that_lost_its_lease_does_not_finish_the_job_for_its_new_own
         may_end.set()
         await wait_until(lambda: not worker.tasks and not worker.committer.backlog)
         assert await job.status() is JobStatus.in_progress
-        assert await queue.finish(job.job_id, "heir.1") == ([], [], b"")
+        assert await queue.finish(job.job_id, "other.1") == ([], [], b"")
         assert await redis.get("arq:result:" + job.job_id) == b"done"
 
 

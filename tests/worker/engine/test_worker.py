@@ -281,7 +281,7 @@ async def test_a_renewal_that_finds_another_token_cancels_the_run(redis: ArqRedi
         await wait_until(lambda: worker.running_count == 0)
     assert (worker.jobs_complete, worker.jobs_failed, worker.jobs_retried) == (0, 0, 0)
     assert await job.status() is JobStatus.in_progress
-    assert await queue.finish(job.job_id, "heir.1") == ([], [], b"")
+    assert await queue.finish(job.job_id, "other.1") == ([], [], b"")
 
 
 async def test_at_most_max_jobs_run_at_a_time(redis: ArqRedis, make_worker: MakeWorker) -> None:

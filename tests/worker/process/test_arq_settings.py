@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import AsyncMock
 
+import msgspec
 import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
@@ -66,7 +67,7 @@ async def _run(redis: ArqRedis, settings_class: type, kind: type[Worker] = Worke
 
 
 @pytest.mark.asyncio
-async def test_a_producers_fetch_is_done_and_pushed(
+async def test_a_producers_fetch_is_run_and_its_result_pushed(
     site: Site, redis: ArqRedis, producer: Producer, kind: type[Worker]
 ) -> None:
     job = await producer.enqueue(site.serve_json("/", [42]), result_ttl_s=77)
@@ -150,9 +151,7 @@ async def test_a_job_of_a_newer_version_keeps_its_tries_under_stock_arq_too(redi
 
 
 @pytest.mark.asyncio
-async def test_a_worker_that_stops_gives_the_job_back_uncounted(
-    site: Site, redis: ArqRedis, producer: Producer
-) -> None:
+async def test_a_stopping_worker_requeues_the_job_uncounted(site: Site, redis: ArqRedis, producer: Producer) -> None:
     arrived = asyncio.Event()
 
     async def never(_: object) -> None:
@@ -171,10 +170,10 @@ async def test_a_worker_that_stops_gives_the_job_back_uncounted(
 
 
 @pytest.mark.asyncio
-async def test_a_coroutine_of_ones_own_fetches_with_the_shared_client(
+async def test_the_users_coroutine_fetches_with_the_shared_client(
     site: Site, redis: ArqRedis, kind: type[Worker]
 ) -> None:
-    upload = AsyncMock(return_value="stored")  # somebody else's coroutine
+    upload = AsyncMock(return_value="stored")  # stands in for a user's own coroutine
 
     async def archive(ctx: dict[str, Any], url: str) -> str:
         page = await fetch(ctx, FetchRequest(url=url))
@@ -233,7 +232,7 @@ async def test_the_client_is_closed_even_if_the_users_shutdown_fails(redis: ArqR
 
 
 @pytest.mark.asyncio
-async def test_after_the_engine_there_is_nothing_left_to_do() -> None:
+async def test_after_the_engines_commit_the_hook_does_nothing() -> None:
     redis = AsyncMock()
     hook = worker_settings(settings=SETTINGS).__dict__["after_job_end"]
 
@@ -307,7 +306,7 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
         fetchq_worker.nothing  # noqa: B018
 
 
-def test_release_is_a_retry_to_stock_arq() -> None:
+def test_a_snooze_is_a_retry_to_stock_arq() -> None:
     assert Snooze(1.5).defer_score == 1500
 
 
@@ -327,7 +326,7 @@ async def _world(ctx: dict[str, Any]) -> str:
 
 
 @pytest.mark.asyncio
-async def test_what_the_command_enqueues_for_cron_and_for_coroutines_is_of_the_contract(
+async def test_jobs_enqueued_by_cron_and_by_coroutines_follow_the_contract(
     embedded: EmbeddedRedis,
 ) -> None:
     """arq's client pickles unless it is told otherwise, and a pickle is refused."""
@@ -341,3 +340,20 @@ async def test_what_the_command_enqueues_for_cron_and_for_coroutines_is_of_the_c
     assert (worker.jobs_complete, worker.jobs_failed) == (2, 0)
     async with Producer(embedded.client()) as producer:
         assert await producer.job("from-a-coroutine").value(timeout_s=0) == "world"
+
+
+@pytest.mark.asyncio
+async def test_the_stock_worker_refuses_a_namespace_before_it_runs_anything(redis: ArqRedis) -> None:
+    await redis.enqueue_job("fetch_data", {"url": "http://example.org/"}, _job_id="a")
+    with pytest.raises(InvalidSetting, match=r"the arq command knows no namespace \('n:'\)"):
+        await _run(redis, worker_settings(settings=SETTINGS, namespace="n:"))
+    assert await redis.exists("arq:job:a")
+    assert await redis.get("arq:retry:a") is None
+
+
+@pytest.mark.asyncio
+async def test_a_namespace_is_the_settings_unless_it_is_given(redis: ArqRedis) -> None:
+    settings = msgspec.structs.replace(SETTINGS, namespace="s:")
+    assert worker_settings(settings=settings).__dict__["namespace"] == "s:"
+    assert worker_settings(settings=settings, namespace="").__dict__["namespace"] == ""
+    assert make_worker(worker_settings(settings=settings), redis).keys.job == "s:arq:job:"

@@ -56,7 +56,7 @@ def _alive(pid: int) -> bool:
 
 
 @pytest.mark.asyncio
-async def test_a_signal_to_the_supervisor_stops_every_child_in_good_order(tmp_path: Path) -> None:
+async def test_a_signal_to_the_supervisor_stops_every_child_cleanly(tmp_path: Path) -> None:
     running = asyncio.create_task(_supervisor(WAITS, tmp_path).run())
     pids = await _wait_for(tmp_path, 2)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -76,21 +76,23 @@ async def test_a_child_that_dies_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_children_that_end_well_are_not_replaced(tmp_path: Path) -> None:
+async def test_children_that_exit_with_0_are_not_replaced(tmp_path: Path) -> None:
     program = "import os, pathlib, sys; (pathlib.Path(sys.argv[1]) / str(os.getpid())).touch()"
     assert await asyncio.wait_for(_supervisor(program, tmp_path).run(), 20) == 0
     assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("status", sorted(supervisor.HOPELESS))
-async def test_a_start_that_cannot_succeed_is_not_repeated_and_its_status_is_ours(tmp_path: Path, status: int) -> None:
+@pytest.mark.parametrize("status", sorted(supervisor.FATAL_STATUSES))
+async def test_a_start_that_cannot_succeed_is_not_repeated_and_its_status_is_returned(
+    tmp_path: Path, status: int
+) -> None:
     program = f"import sys; sys.exit({status})"
     assert await asyncio.wait_for(_supervisor(program, tmp_path).run(), 20) == status
 
 
 @pytest.mark.asyncio
-async def test_a_child_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "KILL_AFTER_S", 0.1)
     workers = _supervisor(IGNORES, tmp_path, processes=1)
     running = asyncio.create_task(workers.run())

@@ -64,7 +64,7 @@ class ClaimLoop:
         self.claiming: asyncio.Task[Claim] | None = None
         """A claim that is under way."""
         self.queued: int | None = None
-        """The number of jobs in the queue at the last claim; None if nothing was claimed since the last look."""
+        """The number of jobs in the queue at the last claim; None if the last iteration made no claim."""
         self.waker: Waker | None = None
         self._more_due = False
         self._next_due_at = float("inf")
@@ -92,7 +92,7 @@ class ClaimLoop:
             self._host.start_run(lease)
         return True
 
-    def look_again(self) -> None:
+    def expect_due_jobs(self) -> None:
         """A waiting job may have become due."""
         self._more_due = True
 

@@ -60,7 +60,7 @@ class Worker(arq.worker.Worker):
     :param log_arguments: whether the log line about a job's start shows its arguments
     :param dead_letter_ttl_s: how long a job that failed for good is kept as a dead letter
     :param dead_letter_max: how many dead letters are kept, the newest; none by default, as with arq
-    :param gate: names the limit key of each job; without one, jobs have no limits
+    :param gate: names the limit key of each job whose payload names none; without one, such jobs have no limits
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Worker(arq.worker.Worker):
         """Claiming, or waiting for something to claim."""
         dead_letters = DeadLetters(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
         decoder = JobDecoder(self.job_deserializer)
-        self._admission = None if gate is None else Admission(self.keys, gate, decoder.call_of)
+        self._admission = Admission(self.keys, gate, decoder.call_of)
         self._build_queue(dead_letters, commit_s=commit_ms / 1000)
         self._build_runs(decoder, dead_letters, log_arguments=log_arguments)
         self._scripts: ScriptRunners | None = None
@@ -178,8 +178,7 @@ class Worker(arq.worker.Worker):
         await check_server(self.pool, timeout_s=self._call_timeout_s)
         self.ctx["redis"] = self.pool
         self.ctx.setdefault("keys", self.keys)
-        if self._admission is not None:
-            await self._admission.open(self.pool)
+        await self._admission.open(self.pool)
         if self.on_startup:
             await self.on_startup(self.ctx)
         self.in_main = True
@@ -229,7 +228,8 @@ class Worker(arq.worker.Worker):
                 await self._wake_event.wait(self._backoff.next_pause_s(problem))
                 continue
             connected = True
-            self._backoff.reset()
+            if self._claims.queued is not None:  # without free slots, nothing was asked
+                self._backoff.reset()
             await self._claims.wait(self._next_tick_at)
 
     async def _leave_main(self) -> None:
@@ -283,7 +283,7 @@ class Worker(arq.worker.Worker):
         if now >= self._next_tick_at:
             self._next_tick_at = now + self._tick_s
             if self.allow_abort_jobs and await self._aborts.apply(scripts.heartbeat, self.leases):
-                self._claims.look_again()
+                self._claims.expect_due_jobs()
             async with asyncio.timeout(HEART_BEAT_TIMEOUT_S):  # arq's own calls: a stop would wait for them
                 await self.heart_beat()
 
@@ -321,8 +321,6 @@ class Worker(arq.worker.Worker):
 
     async def wait_admitted(self, lease: Lease) -> bool:
         """Whether a job whose limit key had to be looked up may go on. If not, it is parked already."""
-        if self._admission is None:
-            return True
         return await self._admission.wait_admitted((await self._open()).jobs, lease)
 
     def on_run_end(self, lease: Lease) -> None:
@@ -330,7 +328,7 @@ class Worker(arq.worker.Worker):
         self._claims.on_run_end(lease)
         if self.tasks.get(lease.id) is lease.task:
             del self.tasks[lease.id]
-        if not self.in_main and not self.running_count:
+        if not self.in_main and not self._claims.running:
             self._heartbeat.stop_soon()
 
     def _on_commit(self, next_due_s: float | None) -> None:

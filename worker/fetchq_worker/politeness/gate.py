@@ -12,19 +12,18 @@ from fetchq.contract.placement import deadline_ms_of, limit_key_of
 from fetchq.contract.urls import host_of
 from fetchq.contract.wire import FETCH_FUNCTION, decode_request
 from fetchq.store.keys import Keys
-from fetchq_worker.engine.queue.admission import Limit
+from fetchq_worker.engine.queue.admission import UNLIMITED, Limit
 from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S, LimitBy
 
 from .cooldown import Cooldowns
 from .limit_by import ByAddress, ByHost, KeyPolicy, Resolver, agreed_policy
 
-UNLIMITED: Final = Limit("")
 _REQUESTS: Final = (dict, FetchRequest, Mapping)
 """The most frequent first: `isinstance` of an abstract Mapping is slow."""
 
 
 class FetchGate:
-    """Gives the engine the limit key of a fetch. Jobs of other functions have none."""
+    """Gives the engine the limit key of a fetch. Jobs of other functions have none, but what `enqueue_job` names."""
 
     def __init__(
         self,

@@ -7,12 +7,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseEvent, LeaseState, next_state
+from fetchq_worker.engine.queue.lease import TRANSITIONS, CancelReason, Lease, LeaseEvent, LeaseState
 
 CLAIMED, RUNNING, ENDED, LOST = LeaseState.CLAIMED, LeaseState.RUNNING, LeaseState.ENDED, LeaseState.LOST
 START, CANCEL, LOSE, END = LeaseEvent.START, LeaseEvent.CANCEL, LeaseEvent.LOSE, LeaseEvent.END
 
-TRANSITIONS = {
+EXPECTED = {
     (CLAIMED, START): RUNNING,
     (CLAIMED, CANCEL): CLAIMED,
     (CLAIMED, LOSE): LOST,
@@ -40,14 +40,14 @@ def _lease() -> Lease:
 
 @pytest.mark.parametrize(("state", "event"), list(product(LeaseState, LeaseEvent)))
 def test_every_pair_of_state_and_event_has_one_next_state(state: LeaseState, event: LeaseEvent) -> None:
-    assert next_state(state, event) is TRANSITIONS[state, event]
+    assert TRANSITIONS[state][event] is EXPECTED[state, event]
 
 
 def test_an_event_that_cannot_happen_raises_and_names_the_lease() -> None:
     lease = _lease()
-    lease.end()
+    lease.apply(END)
     with pytest.raises(RuntimeError, match=r"<Lease job token=w.1 try=1 ended> cannot start"):
-        lease.start()
+        lease.apply(START)
 
 
 @pytest.mark.parametrize(("state", "cancels"), [(CLAIMED, False), (RUNNING, True), (ENDED, False), (LOST, False)])

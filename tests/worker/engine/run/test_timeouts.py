@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import pytest_asyncio
 
-from fetchq_worker.engine.queue.lease import CancelReason, Lease
+from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseEvent
 from fetchq_worker.engine.run.timeouts import Timeouts
 
 pytestmark = pytest.mark.asyncio
@@ -99,7 +99,7 @@ async def test_a_length_that_is_no_longer_used_is_removed(timeouts: Timeouts) ->
         with timeouts.limit(n / 1000):
             pass
     async with asyncio.timeout(5):
-        while timeouts._by_length:
+        while timeouts._queues:
             await asyncio.sleep(0.005)
 
 
@@ -110,7 +110,7 @@ async def test_timeouts_cancel_only_runs_that_take_too_long() -> None:
     async def run(name: str, timeout_s: float, for_s: float) -> None:
         mine = Lease(b"job", "w.1", b"", 0, 1)
         mine.task = asyncio.current_task()
-        mine.start()
+        mine.apply(LeaseEvent.START)
         timeouts.start(mine, timeout_s)
         try:
             await asyncio.sleep(for_s)

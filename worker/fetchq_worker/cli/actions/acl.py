@@ -1,4 +1,4 @@
-"""`fetchq acl`: the rights that Redis users of a queue need."""
+"""`fetchq acl`: prints the rights that Redis users of a queue need."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fetchq_worker.settings import Settings
 
 
 async def show_acl(roles: Sequence[str], user: str | None, durability: str, settings: Settings) -> ExitStatus:
-    """Prints one `ACL SETUSER` command a role; with `user`, one for a user who has all of them."""
+    """Prints an `ACL SETUSER` command for each role; with `user`, one for a user who has all of the roles."""
     try:
         chosen = [Role(role) for role in dict.fromkeys(roles)] or list(Role)
     except ValueError as problem:
         raise CommandFailed(f"a role is one of {', '.join(Role)}", ExitStatus.USAGE) from problem
     if durability not in set(Durability):
-        raise CommandFailed(f"--durability is one of {', '.join(Durability)}", ExitStatus.USAGE)
+        raise CommandFailed(f"--durability takes one of {', '.join(Durability)}", ExitStatus.USAGE)
     level = Durability(durability)
     keys = Keys(queue=settings.queue, namespace=settings.namespace)
     if user is not None:

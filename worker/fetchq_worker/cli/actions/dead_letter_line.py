@@ -1,4 +1,4 @@
-"""A dead letter as JSON: a line in a list, or a sheet with everything on it. Secrets are left out unless asked for."""
+"""A dead letter as JSON: a line of a list, or all of it. Secrets are shown only on request."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ HIDDEN: Final = "[hidden: --secrets shows it]"
 SECRET_HEADERS: Final = frozenset(
     {"authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key", "x-auth-token", "x-csrf-token"}
 )
-"""Headers whose value lets whoever has it in."""
+"""Headers whose value gives access."""
 MAX_EXCERPT_BYTES: Final = 4096
-"""Of a payload or a request's body; `--payload` prints all of it."""
+"""Largest part shown of a payload or a request's body; `--payload` prints all of it."""
 
 
 class ListLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a list says of a letter. Fields without a value are null."""
+    """What a list shows of a dead letter. Fields without a value are null."""
 
     id: str
     died_at: datetime
@@ -33,12 +33,12 @@ class ListLine(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None
     tags: tuple[str, ...]
     tries: int
-    """How often a worker had started the job."""
+    """How often a worker started the job."""
     error: str | None
 
 
 class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes as a person may see them: text where they are text, else base64; cut at `MAX_EXCERPT_BYTES`."""
+    """Bytes as UTF-8 text where they are that, else as base64; cut at `MAX_EXCERPT_BYTES`."""
 
     size: int
     text: str | UnsetType = UNSET
@@ -47,55 +47,55 @@ class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
     cut: bool = False
 
 
-class Sheet(ListLine, frozen=True, kw_only=True):
-    """All that is kept of a job."""
+class FullView(ListLine, frozen=True, kw_only=True):
+    """A whole dead letter."""
 
     final_url: str | None
     attempts: tuple[Attempt, ...]
     retriable: bool
-    """Whether its payload is whole, so that the job can be run again."""
+    """Whether the payload is complete, so that the job can be retried."""
     job: dict[str, Any] | None
-    """As it was enqueued; null where that was no job of the contract."""
+    """The job as enqueued; null if the payload is not a job of the contract."""
     payload: Excerpt | UnsetType = UNSET
-    """What stood there in place of a job."""
+    """The bytes that are not a job."""
     payload_kind: str | UnsetType = UNSET
 
 
-def line_of(letter: DeadLetter) -> ListLine:
-    return ListLine(**_line_fields(letter))
+def line_of(dead_letter: DeadLetter) -> ListLine:
+    return ListLine(**_line_fields(dead_letter))
 
 
-def sheet_of(letter: DeadLetter, *, secrets: bool) -> Sheet:
-    """With `secrets`, the values of `SECRET_HEADERS` too."""
-    no_job = letter.job is None
-    return Sheet(
-        **_line_fields(letter),
-        final_url=letter.result.final_url,
-        attempts=letter.result.attempts,
-        retriable=letter.whole,
-        job=None if letter.job is None else _plain(letter.job, secrets),
-        payload=_excerpt(letter.payload, secrets, size=letter.payload_bytes) if no_job else UNSET,
-        payload_kind=letter.kind if no_job else UNSET,
+def full_view_of(dead_letter: DeadLetter, *, secrets: bool) -> FullView:
+    """`secrets`: show the values of `SECRET_HEADERS`."""
+    no_job = dead_letter.job is None
+    return FullView(
+        **_line_fields(dead_letter),
+        final_url=dead_letter.result.final_url,
+        attempts=dead_letter.result.attempts,
+        retriable=dead_letter.whole,
+        job=None if dead_letter.job is None else _plain(dead_letter.job, secrets),
+        payload=_excerpt(dead_letter.payload, secrets, size=dead_letter.payload_bytes) if no_job else UNSET,
+        payload_kind=dead_letter.kind if no_job else UNSET,
     )
 
 
-def _line_fields(letter: DeadLetter) -> dict[str, Any]:
+def _line_fields(dead_letter: DeadLetter) -> dict[str, Any]:
     return {
-        "id": letter.id,
-        "died_at": letter.died_at,
-        "status": letter.status,
-        "http_status": letter.result.http_status,
-        "function": letter.function,
-        "url": letter.url,
-        "host": letter.host,
-        "tags": letter.tags,
-        "tries": letter.tries,
-        "error": letter.error,
+        "id": dead_letter.id,
+        "died_at": dead_letter.died_at,
+        "status": dead_letter.status,
+        "http_status": dead_letter.result.http_status,
+        "function": dead_letter.function,
+        "url": dead_letter.url,
+        "host": dead_letter.host,
+        "tags": dead_letter.tags,
+        "tries": dead_letter.tries,
+        "error": dead_letter.error,
     }
 
 
 def _plain(value: Any, secrets: bool) -> Any:
-    """What came off the wire, as JSON can hold it, a secret header's value wherever it stands in it hidden."""
+    """A decoded payload in types that JSON has; the values of secret headers are hidden wherever they occur."""
     match value:
         case Mapping():
             return {
@@ -119,7 +119,7 @@ def _is_secret(name: object) -> bool:
 
 
 def _excerpt(data: bytes, secrets: bool, *, size: int) -> Excerpt:
-    """Bytes that name a secret header, in whatever form, are hidden as a whole: nobody knows where its value ends."""
+    """Bytes that contain the name of a secret header are hidden as a whole, since the end of its value is unknown."""
     if not secrets and any(name.encode() in data.lower() for name in SECRET_HEADERS):
         return Excerpt(size=size, hidden=HIDDEN)
     shown = data[:MAX_EXCERPT_BYTES]

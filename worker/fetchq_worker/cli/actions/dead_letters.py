@@ -1,4 +1,4 @@
-"""`fetchq dead`: dead letters for a person at a terminal."""
+"""`fetchq dead`: lists, shows, retries and deletes dead letters."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from fetchq_worker.cli.terminal.run import print_error
 from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
-from .dead_letter_line import ListLine, line_of, sheet_of
+from .dead_letter_line import ListLine, full_view_of, line_of
 
 _AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_IN_ONE_WAY: Final = "name the jobs by their ids, or by filters such as --status TIMEOUT, or all of them by --all"
+_CHOOSE_ONE: Final = "give job ids, or filters such as --status TIMEOUT, or --all"
 
 _encoder: Final = msgspec.json.Encoder()
 
 
 class _Tally:
-    """How far a command over many letters has come, as a progress bar takes it."""
+    """The progress of a command over many dead letters."""
 
     def __init__(self) -> None:
         self.counts: Counter[RetryOutcome] = Counter()
@@ -41,13 +41,15 @@ class _Tally:
         return self.counts.total()
 
 
-async def list_letters(wanted: Mapping[str, str], limit: int | None, as_json: bool, settings: Settings) -> ExitStatus:
-    """Prints a line a letter, newest first."""
+async def list_dead_letters(
+    wanted: Mapping[str, str], limit: int | None, as_json: bool, settings: Settings
+) -> ExitStatus:
+    """Prints the dead letters, a line each, newest first."""
     which = _filter(wanted)
     shown = 0
     async with reached_producer(settings) as producer:
-        async for letter in producer.dead_letters.list(newest_first=True, **which):
-            line = line_of(letter)
+        async for dead_letter in producer.dead_letters.list(newest_first=True, **which):
+            line = line_of(dead_letter)
             sys.stdout.buffer.write(_encoder.encode(line) + b"\n" if as_json else _text(line).encode())
             shown += 1
             if shown == limit:
@@ -55,22 +57,22 @@ async def list_letters(wanted: Mapping[str, str], limit: int | None, as_json: bo
     return ExitStatus.OK
 
 
-async def show_letter(job_id: str, secrets: bool, payload: bool, settings: Settings) -> ExitStatus:
-    """Prints a letter as JSON, or with `payload` the job's bytes alone."""
+async def show_dead_letter(job_id: str, secrets: bool, payload: bool, settings: Settings) -> ExitStatus:
+    """Prints a dead letter as JSON, or with `payload` only the bytes of the job."""
     async with reached_producer(settings) as producer:
-        letter = await producer.dead_letters.get(job_id)
+        dead_letter = await producer.dead_letters.get(job_id)
     if payload:
-        sys.stdout.buffer.write(letter.payload)
-        if not letter.whole:
-            print_error(_what_is_missing(letter))
+        sys.stdout.buffer.write(dead_letter.payload)
+        if not dead_letter.whole:
+            print_error(_what_is_missing(dead_letter))
     else:
-        sheet = _encoder.encode(sheet_of(letter, secrets=secrets))
-        sys.stdout.buffer.write(msgspec.json.format(sheet, indent=2) + b"\n")
+        view = _encoder.encode(full_view_of(dead_letter, secrets=secrets))
+        sys.stdout.buffer.write(msgspec.json.format(view, indent=2) + b"\n")
     return ExitStatus.OK
 
 
 async def retry(job_ids: Sequence[str], wanted: Mapping[str, str], everything: bool, settings: Settings) -> ExitStatus:
-    """Prints what came of each, a line a job; of many at once, how many there were."""
+    """Prints the outcome of each job, a line each; for a filter, the counts."""
     which = _chosen(job_ids, wanted, everything)
     if not job_ids:
         return await _retry_all(which, settings)
@@ -85,7 +87,7 @@ async def retry(job_ids: Sequence[str], wanted: Mapping[str, str], everything: b
 
 
 async def purge(job_ids: Sequence[str], wanted: Mapping[str, str], everything: bool, settings: Settings) -> ExitStatus:
-    """Prints what came of each, a line a job; of many at once, how many there were."""
+    """Prints the outcome of each job, a line each; for a filter, the counts."""
     which = _chosen(job_ids, wanted, everything)
     if not job_ids:
         return await _purge_all(which, settings)
@@ -121,7 +123,7 @@ async def _purge_all(which: DeadFilter, settings: Settings) -> ExitStatus:
         async with reached_producer(settings) as producer:
             progress.total = None if which else await producer.dead_letters.count()
             async for count in producer.dead_letters.purge_all(**which):
-                tally.counts[RetryOutcome.NOT_FOUND] += count  # which is what they are from now on
+                tally.counts[RetryOutcome.NOT_FOUND] += count  # their state after the purge
                 progress.show()
     finally:
         progress.close()
@@ -130,7 +132,7 @@ async def _purge_all(which: DeadFilter, settings: Settings) -> ExitStatus:
 
 
 class _Paced:
-    """A progress bar (or lines) that is drawn no more often than it can be read."""
+    """Progress, drawn at most once in its interval."""
 
     def __init__(self, tally: _Tally) -> None:
         self.total: int | None = None
@@ -149,14 +151,14 @@ class _Paced:
 
 
 def _chosen(job_ids: Sequence[str], wanted: Mapping[str, str], everything: bool) -> DeadFilter:
-    """The filter, once it is plain which letters are meant."""
+    """The filter; raises `CommandFailed` unless exactly one of ids, filters and --all is given."""
     if (bool(job_ids), bool(wanted), everything).count(True) != 1:
-        raise CommandFailed(_IN_ONE_WAY, ExitStatus.USAGE)
+        raise CommandFailed(_CHOOSE_ONE, ExitStatus.USAGE)
     return _filter(wanted)
 
 
 def _filter(wanted: Mapping[str, str]) -> DeadFilter:
-    """The filters that were typed, as the producer takes them."""
+    """The filters as the producer takes them."""
     which: dict[str, Any] = dict(wanted)
     if "status" in which:
         which["status"] = which["status"].upper()
@@ -178,7 +180,7 @@ def _seconds(name: str, text: str) -> float:
 
 
 def _text(line: ListLine) -> str:
-    """A letter in a line for a person; the id whole and first, so that it can be cut out."""
+    """A line for a person; the whole id comes first, so that scripts can cut it out."""
     what = line.url or line.function
     when = f"{line.died_at:%Y-%m-%d %H:%M:%SZ}"
     return f"{printable(line.id)}  {when}  {line.status:<13}  {printable(what)}  {_reason(line)}\n"
@@ -190,25 +192,25 @@ def _reason(line: ListLine) -> str:
 
 
 def _rest(counts: Counter[RetryOutcome]) -> str:
-    told = {
-        RetryOutcome.ACTIVE: "queued or running again already",
-        RetryOutcome.INCOMPLETE: "cannot be: their payloads are not whole",
-        RetryOutcome.NOT_FOUND: "gone meanwhile",
+    shown = {
+        RetryOutcome.ACTIVE: "queued or running again",
+        RetryOutcome.INCOMPLETE: "without a complete payload",
+        RetryOutcome.NOT_FOUND: "no longer dead letters",
     }
-    return "".join(f", {counts[outcome]} {what}" for outcome, what in told.items() if counts[outcome])
+    return "".join(f", {counts[outcome]} {what}" for outcome, what in shown.items() if counts[outcome])
 
 
 def _why_not(job_id: str, outcome: RetryOutcome) -> str:
     if outcome is RetryOutcome.NOT_FOUND:
         return str(DeadLetterNotFound(job_id))
     if outcome is RetryOutcome.ACTIVE:
-        return f"job {job_id} is queued or running again already; its letter stays"
-    return f"job {job_id} cannot be run again: its letter does not hold all of its payload"
+        return f"job {job_id} is queued or running again; its dead letter stays"
+    return f"job {job_id} cannot be retried: its dead letter does not hold the complete payload"
 
 
-def _what_is_missing(letter: DeadLetter) -> str:
-    if letter.kind == "string":
-        return f"these are the first {len(letter.payload):,} of {letter.payload_bytes:,} bytes"
-    if letter.kind == "none":
-        return "the payload was gone when the job was looked at"
-    return f"the job's key held a {letter.kind}; this is what DUMP says of it"
+def _what_is_missing(dead_letter: DeadLetter) -> str:
+    if dead_letter.kind == "string":
+        return f"these are the first {len(dead_letter.payload):,} of {dead_letter.payload_bytes:,} bytes"
+    if dead_letter.kind == "none":
+        return "the payload was missing when the job was read"
+    return f"the job's key held a {dead_letter.kind}; this is what DUMP says of it"

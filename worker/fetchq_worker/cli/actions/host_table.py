@@ -11,7 +11,7 @@ _HEAD = ("host", "waiting", "due", "running", "next turn", "last outcome")
 
 
 def host_lines(states: Sequence[HostState]) -> Iterator[str]:
-    """A head, and a line for each; columns as wide as what is in them."""
+    """A header and a line for each host; columns as wide as their content."""
     if not states:
         return
     rows = [_HEAD, *(_row(state) for state in states)]
@@ -30,16 +30,16 @@ def _row(state: HostState) -> tuple[str, ...]:
         f"{state.waiting:,}",
         f"{state.due:,}",
         f"{state.running:,}",
-        _turn(state),
+        _next_start(state),
         printable(state.last_outcome or ""),
     )
 
 
-def _turn(state: HostState) -> str:
+def _next_start(state: HostState) -> str:
     if state.paused:
         return "paused"
     if state.cooldown_s is not None:
-        return f"cooling, {state.cooldown_s:,.1f} s"
+        return f"cooldown, {state.cooldown_s:,.1f} s"
     if state.next_start_s is not None:
         return f"in {state.next_start_s:,.1f} s"
     return "when one ends" if state.waiting else ""

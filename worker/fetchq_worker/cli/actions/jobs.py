@@ -1,4 +1,4 @@
-"""The commands about single jobs: enqueue, result, cancel."""
+"""`fetchq enqueue`, `result` and `cancel`."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 ENQUEUE_BATCH: Final = 1000
-_MAX_COMPLAINTS: Final = 10
+_MAX_REPORTS: Final = 10
 _LEAST_ANSWER_S: Final = 1.0
-"""A result that is there already can be had with any timeout, 0 included."""
+"""A result that exists is printed with any timeout, 0 included."""
 PROGRESS_S: Final = 2.0
-"""How often a command that takes long says how far it is."""
+"""Time between two lines of progress."""
 
 
 class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What every request of one `fetchq enqueue` is to carry."""
+    """The fields of every request of one `fetchq enqueue`."""
 
     method: str | None = None
     headers: Sequence[str] = ()
@@ -80,16 +80,16 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
 async def enqueue(
     urls: Sequence[str], from_file: str | None, options: EnqueueOptions, writing: WriteOptions, settings: Settings
 ) -> ExitStatus:
-    """Prints a job id a line. A bad URL among `urls` is an `InvalidRequest`, and nothing is enqueued."""
-    WritePolicy.of(writing)  # before Redis is asked anything
+    """Prints a job id a line. Raises `InvalidRequest` for a bad URL among `urls`, before anything is enqueued."""
+    WritePolicy.of(writing)  # checked before Redis is asked
     if not urls and from_file is None:
-        raise CommandFailed("name some URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
+        raise CommandFailed("give URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
     if options.key is not None and (len(urls) != 1 or from_file is not None):
-        raise CommandFailed("--key names one job: give it one URL", ExitStatus.USAGE)
+        raise CommandFailed("--key takes one URL: it names one job", ExitStatus.USAGE)
     fields = _fields(options)
-    FetchRequest.of("http://localhost/", **fields)  # the options, before the first line of a file
+    FetchRequest.of("http://localhost/", **fields)  # checks the options before a file is read
     requests = [FetchRequest.of(url, **fields) for url in urls]
-    complaints = 0
+    rejected = 0
     async with reached_producer(settings, **writing) as producer:
         await _enqueue(producer, requests)
         if from_file is not None:
@@ -100,19 +100,19 @@ async def enqueue(
                         try:
                             requests.append(FetchRequest.of(line, **fields))
                         except InvalidRequest as problem:
-                            complaints += 1
-                            if complaints <= _MAX_COMPLAINTS:
-                                print_error(f"left out: {problem}")
+                            rejected += 1
+                            if rejected <= _MAX_REPORTS:
+                                print_error(f"skipped: {problem}")
                     await _enqueue(producer, requests)
-    if complaints > _MAX_COMPLAINTS:
-        print_error(f"left out {complaints:,} lines in all")
-    return ExitStatus.USAGE if complaints else ExitStatus.OK
+    if rejected > _MAX_REPORTS:
+        print_error(f"skipped {rejected:,} lines in all")
+    return ExitStatus.USAGE if rejected else ExitStatus.OK
 
 
 async def show_result(
     job_id: str, timeout_s: float | None, bodies: str | None, raw: bool, settings: Settings
 ) -> ExitStatus:
-    """Prints a result as JSON, or with `raw` its body alone, as it came. `timeout_s` is for Redis's answer too."""
+    """Prints a result as JSON, or with `raw` its body alone, unchanged. `timeout_s` limits Redis's answer too."""
     folder = BodyFolder(Path(bodies)) if bodies is not None else None
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
     answer_s = None if timeout_s is None else max(timeout_s, _LEAST_ANSWER_S)
@@ -123,7 +123,7 @@ async def show_result(
             result = await job.result(left_s)
         except ResultTimeout as problem:
             raise ResultTimeout(f"job {job_id} had no result after {timeout_s:g} s") from problem
-        except WireError:  # not a fetch, then; what is no result at all raises again
+        except WireError:  # the result of another coroutine; anything else raises again
             value = await job.value(left_s)
             sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
             return ExitStatus.OK
@@ -137,9 +137,9 @@ async def show_result(
 async def cancel(
     job_ids: Sequence[str], tag: str | None, host: str | None, everything: bool, settings: Settings
 ) -> ExitStatus:
-    """Prints what came of each, a line a job; of many at once, how many there were."""
+    """Prints the outcome of each job, a line each; for a filter, the counts."""
     if (bool(job_ids), tag is not None or host is not None, everything).count(True) != 1:
-        sentence = "name the jobs by their ids, or by --tag TAG or --host HOST, or all of them by --all"
+        sentence = "give job ids, or --tag TAG or --host HOST, or --all"
         raise CommandFailed(sentence, ExitStatus.USAGE)
     if not job_ids:
         return await _cancel_all(tag, host, settings)
@@ -154,15 +154,15 @@ async def cancel(
 
 async def _cancel_all(tag: str | None, host: str | None, settings: Settings) -> ExitStatus:
     total: Counter[CancelOutcome] = Counter()
-    seen_at = time.monotonic()
+    shown_at = time.monotonic()
     async with reached_producer(settings) as producer:
         async for counts in producer.cancel_all(tag=tag, host=host):
             total.update(counts)
-            if time.monotonic() - seen_at >= PROGRESS_S:
-                seen_at = time.monotonic()
+            if time.monotonic() - shown_at >= PROGRESS_S:
+                shown_at = time.monotonic()
                 print_error(f"{total.total():,} jobs so far")
     cancelled, requested = total[CancelOutcome.CANCELLED], total[CancelOutcome.REQUESTED]
-    sys.stdout.write(f"{cancelled} cancelled, {requested} running and told to stop\n")
+    sys.stdout.write(f"{cancelled} cancelled, {requested} running and asked to stop\n")
     return ExitStatus.OK
 
 
@@ -184,7 +184,9 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
     deadline = None
     if options.deadline_s is not None:
         if not options.deadline_s > 0:
-            raise CommandFailed(f"--deadline-s takes seconds from now, not {options.deadline_s:g}", ExitStatus.USAGE)
+            raise CommandFailed(
+                f"--deadline-s takes a positive number of seconds, not {options.deadline_s:g}", ExitStatus.USAGE
+            )
         deadline = datetime.now(UTC) + timedelta(seconds=options.deadline_s)
     given: dict[str, Any] = {
         "method": options.method or ("POST" if body is not None else None),
@@ -218,7 +220,7 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
 
 def _body(options: EnqueueOptions) -> bytes | None:
     if options.body is not None and options.body_file is not None:
-        raise CommandFailed("--body and --body-file go only one at a time", ExitStatus.USAGE)
+        raise CommandFailed("give --body or --body-file, not both", ExitStatus.USAGE)
     if options.body is not None:
         return options.body.encode("utf-8", "surrogateescape")
     if options.body_file is None:
@@ -232,7 +234,7 @@ def _body(options: EnqueueOptions) -> bytes | None:
 
 
 def _json(text: str | None) -> msgspec.Raw | None:
-    """The text itself, as it was typed, once it is known to be JSON."""
+    """The text itself, checked to be JSON; sent unchanged."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The commands about limits of hosts."""
+"""`fetchq limits`: sets, shows and removes limits of hosts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fetchq_worker.settings import Settings
 
 
 async def set_limits(host: str, wanted: HostLimits, settings: Settings) -> ExitStatus:
-    """Prints what is set for the host now; raises `InvalidRequest`."""
+    """Prints the limits that are now set for the host; raises `InvalidRequest`."""
     if wanted == HostLimits():
-        raise CommandFailed("say what to set: --concurrency, --rate, --burst or --min-delay", ExitStatus.USAGE)
+        raise CommandFailed("name a limit: --concurrency, --rate, --burst or --min-delay", ExitStatus.USAGE)
     async with reached_producer(settings) as producer:
         now = await producer.limits.set(
             host,
@@ -32,7 +32,7 @@ async def set_limits(host: str, wanted: HostLimits, settings: Settings) -> ExitS
 
 
 async def show_limits(host: str | None, as_json: bool, settings: Settings) -> ExitStatus:
-    """Prints a line for each name, or one of what holds for `host`."""
+    """Prints the effective limits of `host`, or without it all limits that are set, a line each."""
     async with reached_producer(settings) as producer:
         if host is None:
             limits = await producer.limits.list()
@@ -43,14 +43,14 @@ async def show_limits(host: str | None, as_json: bool, settings: Settings) -> Ex
     elif limits:
         _print(limits)
     else:
-        print_error(f"nothing is set: each host has up to {DEFAULT_CONCURRENCY} fetches at a time")
+        print_error(f"no limits are set: each host has up to {DEFAULT_CONCURRENCY} fetches at a time")
     return ExitStatus.OK
 
 
 async def clear_limits(host: str, settings: Settings) -> ExitStatus:
     async with reached_producer(settings) as producer:
         if not await producer.limits.clear(host):
-            raise CommandFailed(f"nothing was set for {name_of(host)}; see fetchq limits show", ExitStatus.FAILED)
+            raise CommandFailed(f"no limits are set for {name_of(host)}; see fetchq limits show", ExitStatus.FAILED)
     return ExitStatus.OK
 
 

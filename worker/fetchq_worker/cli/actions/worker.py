@@ -1,4 +1,4 @@
-"""`fetchq worker`: runs a worker until it is told to stop."""
+"""`fetchq worker`: runs a worker until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
         )
         try:
             await worker.async_run()
-        except RedisError:  # raised only before the worker has begun to claim
+        except RedisError:  # raised only before the worker starts claiming
             with translated(redis):
                 raise
         except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""Which URLs have been met: a set of 8-byte digests, 16 to 32 bytes a URL where Python's own set takes a hundred."""
+"""A set of URLs as 8-byte digests: 16 to 32 bytes a URL, where a Python set takes a hundred."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _START_SLOTS: Final = 1 << 12
 
 
 class UrlSet:
-    """An open-addressed table of keyed BLAKE2b digests (RFC 7693); nothing is ever removed.
+    """An open-addressed table of keyed BLAKE2b digests (RFC 7693). URLs are never removed.
 
-    With n URLs in it, the odds that a new one is taken for one of them are n / 2**64. The key is drawn for each set, so
-    that no list of URLs can be written to collide.
+    With n URLs in it, a new URL counts as known with a probability of n / 2**64. Each set has a random key, so that no
+    list of URLs can be made to collide.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class UrlSet:
         return bool(self._slots[self._find(self._digest(url))])
 
     def add(self, url: str) -> bool:
-        """Whether `url` is new; it is not the next time."""
+        """Adds `url`; returns whether it was new."""
         digest = self._digest(url)
         slot = self._find(digest)
         if self._slots[slot]:
@@ -45,10 +45,12 @@ class UrlSet:
 
     def _digest(self, url: str) -> int:
         data = url.encode("utf-8", "surrogatepass")
-        return int.from_bytes(blake2b(data, digest_size=8, key=self._key).digest(), "little") or 1  # 0: a free slot
+        return (
+            int.from_bytes(blake2b(data, digest_size=8, key=self._key).digest(), "little") or 1
+        )  # 0 marks a free slot
 
     def _find(self, digest: int) -> int:
-        """The slot that holds `digest`, or the free one where it belongs."""
+        """The slot that holds `digest`, or the free slot where it would go."""
         slots = self._slots
         mask = len(slots) - 1
         slot = digest & mask

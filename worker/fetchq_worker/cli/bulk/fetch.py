@@ -1,4 +1,4 @@
-"""`fetchq fetch`: a list of URLs in, a line of JSON for each out, all in one process."""
+"""`fetchq fetch`: fetches a list of URLs and writes a line of JSON for each."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from .result_line import BodyFolder
 from .url_lines import count_lines, read_lines
 
 FIRST_COOLDOWN_S: Final = 1.0
-"""As the first wait before a retry."""
+"""The same as the first delay before a retry."""
 
 
 class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line asks for."""
+    """The options of the command line."""
 
     urls: Sequence[str] = ()
     from_file: str | None = None
@@ -46,9 +46,9 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
     resume: bool = False
     bodies: str | None = None
     embedded: bool = True
-    """Whether Redis is inside the process."""
+    """Whether the run has a private Redis."""
     per_host: int | None = None
-    """Fetches of one host at a time; only where Redis is inside the process, as others would have to obey it too."""
+    """Fetches of one host at a time; only on a private Redis, since the limit applies to all its workers."""
     limits: FetchLimits = FetchLimits()
     manner: FetchManner = FetchManner()
 
@@ -60,13 +60,13 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
 async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
     """Runs the command; raises `FetchqError`."""
     configure_logs("ERROR")
-    logging.getLogger("fetchq.engine").setLevel("CRITICAL")  # what Redis's absence means is said once, at the end
+    logging.getLogger("fetchq.engine").setLevel("CRITICAL")  # a lost Redis is reported once, at the end
     if not options.urls and options.from_file is None:
-        raise CommandFailed("name some URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
+        raise CommandFailed("give URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
     if options.resume and options.out_path is None:
-        raise CommandFailed("--resume needs --out FILE, the file to go on with", ExitStatus.USAGE)
+        raise CommandFailed("--resume needs --out FILE, the file to continue", ExitStatus.USAGE)
     if options.per_host is not None and not options.embedded:
-        sentence = "--per-host would bind all who use that Redis; say so with fetchq limits set '*' --concurrency N"
+        sentence = "--per-host would limit all workers of that Redis; use fetchq limits set '*' --concurrency N"
         raise CommandFailed(sentence, ExitStatus.USAGE)
     requests = RequestSource(options.limits, options.manner)
     bodies = BodyFolder(Path(options.bodies)) if options.bodies is not None else None
@@ -83,7 +83,7 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
 
 
 def _for_a_terminal(settings: Settings) -> Settings:
-    """A host that is busy is left alone for moments only, one that is gone not at all: somebody waits for the end."""
+    """Short cooldowns and no circuit breaker, since a person waits for the run."""
     return msgspec.structs.replace(
         settings, cooldown_s=FIRST_COOLDOWN_S, max_cooldown_s=MAX_RETRY_AFTER_S, circuit_breaker=False
     )
@@ -127,31 +127,31 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, requ
                 await run.cancel_rest()
             running.result()
     except CommandFailed as problem:
-        unbegun = problem.status is ExitStatus.USAGE and not run.summary.done
-        quiet = unbegun or problem.status is ExitStatus.PIPE_CLOSED
+        not_started = problem.status is ExitStatus.USAGE and not run.summary.done
+        quiet = not_started or problem.status is ExitStatus.PIPE_CLOSED
         raise
     except RedisUnavailable as problem:
-        raise CommandFailed(f"{problem}; {_how_to_go_on(options)}", ExitStatus.NO_REDIS) from problem
+        raise CommandFailed(f"{problem}; {_how_to_continue(options)}", ExitStatus.NO_REDIS) from problem
     finally:
         showing.cancel()
         progress.close()
         if not quiet:
-            _sum_up(run, requests, ended_s - started_s)
+            _print_summary(run, requests, ended_s - started_s)
     if stopped_by is not None:
-        print_error(f"stopped; {_how_to_go_on(options)}")
+        print_error(f"stopped; {_how_to_continue(options)}")
         return ExitStatus.INTERRUPTED if stopped_by is signal.SIGINT else ExitStatus.TERMINATED
     return ExitStatus.FAILED if run.summary.failed else ExitStatus.OK
 
 
 async def _wait_for_end(run: FetchRun, running: asyncio.Task[None], here: InProcess) -> None:
-    """Returns when `running` has ended, well or not; raises if the worker ended first."""
+    """Returns when `running` has ended, in success or failure; raises if the worker ends first."""
     await asyncio.wait([running, here.working], return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         run.stop()
         await running
         with translated(here.redis):
-            here.working.result()  # says why
-        raise CommandFailed("the worker has stopped before its work was done", ExitStatus.FAILED)
+            here.working.result()  # raises the reason
+        raise CommandFailed("the worker stopped before the run was complete", ExitStatus.FAILED)
 
 
 async def _lines(options: FetchOptions) -> AsyncIterator[list[str]]:
@@ -165,7 +165,7 @@ async def _lines(options: FetchOptions) -> AsyncIterator[list[str]]:
 
 
 def _at_most(options: FetchOptions) -> int | None:
-    """How many URLs there are, those that will be left out included; None: that cannot be told beforehand."""
+    """The number of lines and arguments, duplicates included; None if it is unknown before they are read."""
     if options.from_file is None:
         return len(options.urls)
     lines = None if options.from_file == "-" else count_lines(Path(options.from_file))
@@ -183,7 +183,7 @@ async def _show(progress: Progress, run: FetchRun, requests: RequestSource, at_m
         await asyncio.sleep(progress.interval_s)
 
 
-def _sum_up(run: FetchRun, requests: RequestSource, elapsed_s: float) -> None:
+def _print_summary(run: FetchRun, requests: RequestSource, elapsed_s: float) -> None:
     summary = run.summary
     if summary.done:
         Console(stderr=True).print(summary.table())
@@ -197,17 +197,17 @@ def _sum_up(run: FetchRun, requests: RequestSource, elapsed_s: float) -> None:
     print_error(", ".join(parts))
 
 
-def _how_to_go_on(options: FetchOptions) -> str:
+def _how_to_continue(options: FetchOptions) -> str:
     if options.out_path is None:
-        return "with --out FILE, a run that was stopped can go on where it was"
+        return "with --out FILE, a stopped run can be continued"
     arguments = _without_secrets(sys.argv[1:])
     if not options.resume:
         arguments.append("--resume")
-    return f"to go on: {shlex.join(['fetchq', *arguments])}"
+    return f"to continue: {shlex.join(['fetchq', *arguments])}"
 
 
 def _without_secrets(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `URL` for an address of Redis that may hold a password: what is shown ends up in logs."""
+    """The arguments, with `URL` in place of a Redis address that may contain a password."""
     shown: list[str] = []
     for argument in arguments:
         name, equals, value = argument.partition("=")

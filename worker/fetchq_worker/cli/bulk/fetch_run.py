@@ -1,4 +1,4 @@
-"""A list of URLs through the queue: a window of jobs in flight, refilled as results come, each written as it comes."""
+"""Runs a list of URLs through the queue: keeps a window of jobs in flight and writes each result as it arrives."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from .summary import Summary
 
 MIN_WINDOW: Final = 1000
 WINDOW_PER_SLOT: Final = 4
-"""Jobs in flight for each fetch that can run at a time, so that the worker never waits for the next."""
+"""Jobs in flight for each slot of the worker, so that it never waits for a job."""
 ENQUEUE_BATCH: Final = 250
 MAX_UNWRITTEN_BYTES: Final = 32 << 20
-"""With more at hand, nothing is enqueued: whoever reads the output is slower than the fetches."""
+"""Above this, nothing is enqueued: the reader of the output is slower than the fetches."""
 _WRITE_BYTES: Final = 1 << 20
 _CANCEL_TIMEOUT_S: Final = 3.0
 
 Arrived = tuple[str, str, "bytes | FetchResult"]
-"""A URL as given, its job's id, and its result, from Redis undecoded."""
+"""A URL as given, its job's id, and its result; bytes are a result of Redis, not decoded yet."""
 
 
 class FetchRun:
-    """One run over one list. What has come is in `summary`; what is at hand and not written yet is bounded."""
+    """One run over one list. Written results are in `summary`; results not written yet are bounded in size."""
 
     def __init__(
         self,
@@ -66,24 +66,24 @@ class FetchRun:
         self._failure: FetchqError | None = None
         self._wakeup = asyncio.Event()
         self._stop_asked = asyncio.Event()
-        self._room = asyncio.Event()
+        self._below_limits = asyncio.Event()
         self.summary: Final = Summary()
         self.read_to_end = False
-        """Whether the whole list has been read, so that `requests.count` is the number of all."""
+        """Whether the whole list has been read, so that `requests.count` is final."""
 
     def __repr__(self) -> str:
         return f"<FetchRun in_flight={len(self._in_flight)} done={self.summary.done}>"
 
     def stop(self) -> None:
-        """Ends `run` as soon as what has come is written; safe to call from a signal handler of the loop."""
+        """Ends `run` once the results that have arrived are written. For signal handlers of the loop too."""
         self._stop_asked.set()
         self._wakeup.set()
 
     async def run(self, lines: AsyncIterable[list[str]]) -> None:
         """Returns when every URL has its line, or after `stop`.
 
-        Raises `CommandFailed` where the output cannot be written and `RedisUnavailable` where Redis stays away; what
-        had come before is written.
+        Raises `CommandFailed` if the output cannot be written and `RedisUnavailable` if Redis is lost; results that
+        arrived before are written.
         """
         feeder = asyncio.create_task(self._feed(lines), name="fetchq-feed")
         feeder.add_done_callback(lambda _: self._wakeup.set())
@@ -101,44 +101,46 @@ class FetchRun:
             await self._write_arrived()
         finally:
             await cancel_and_wait(feeder)
-            await asyncio.gather(feeder, return_exceptions=True)  # what it raised was raised above, or is of no use now
+            await asyncio.gather(
+                feeder, return_exceptions=True
+            )  # its exception was raised above, or the run is stopping
             for job_id in self._in_flight:
                 self._producer.results.unwatch(job_id)
 
     async def cancel_rest(self) -> None:
-        """Takes the jobs that are still in flight off a queue that outlives this run; gives up after a few seconds."""
+        """Cancels the jobs in flight on a shared Redis; gives up after a few seconds."""
         left = list(self._in_flight)
-        with contextlib.suppress(FetchqError, TimeoutError):  # what stays is fetched by some worker, and no harm done
+        with contextlib.suppress(FetchqError, TimeoutError):  # other workers fetch the rest
             async with asyncio.timeout(_CANCEL_TIMEOUT_S):
                 await self._producer.cancel_many(left)
-                await self._forget(left)
+                await self._delete_results(left)
 
     async def _feed(self, lines: AsyncIterable[list[str]]) -> None:
         async for batch in lines:
             for start in range(0, len(batch), ENQUEUE_BATCH):
                 wanted = self._requests.parse(batch[start : start + ENQUEUE_BATCH])
-                await self._wait_for_room(len(wanted))
+                await self._wait_below_limits(len(wanted))
                 await self._enqueue(wanted)
         self.read_to_end = True
 
-    async def _wait_for_room(self, count: int) -> None:
+    async def _wait_below_limits(self, count: int) -> None:
         while len(self._in_flight) + count > self._window or self._unwritten_bytes > MAX_UNWRITTEN_BYTES:
-            self._room.clear()
-            await self._room.wait()
+            self._below_limits.clear()
+            await self._below_limits.wait()
 
     async def _enqueue(self, wanted: list[Wanted]) -> None:
         jobs = [(url, request) for url, request in wanted if isinstance(request, FetchRequest)]
         for url, refused in wanted:
             if isinstance(refused, FetchResult):
-                self._take_in(url, "", refused)
+                self._add_arrived(url, "", refused)
         handles = await self._producer.enqueue_many([request for _, request in jobs])
         for handle, (url, _) in zip(handles, jobs, strict=True):
             self._in_flight[handle.id] = url
             future = self._producer.results.watch(handle.id)
-            future.add_done_callback(partial(self._settled, handle.id))
+            future.add_done_callback(partial(self._on_done, handle.id))
 
-    def _settled(self, job_id: str, future: asyncio.Future[bytes]) -> None:
-        """Called by the loop when a result is there, or will never be."""
+    def _on_done(self, job_id: str, future: asyncio.Future[bytes]) -> None:
+        """Called by the loop when a result has arrived, or cannot arrive."""
         if future.cancelled():
             return
         problem = future.exception()
@@ -146,16 +148,16 @@ class FetchRun:
             outcome: bytes | FetchResult = future.result()
         elif isinstance(problem, JobNotFound):
             url = self._in_flight[job_id]
-            error = "the job has vanished from Redis: somebody removed it, or Redis lost its data"
+            error = "the job is missing from Redis: it was deleted, or Redis lost its data"
             outcome = FetchResult(id=job_id, url=url, status=FetchStatus.INTERNAL_ERROR, error=error)
         else:
             self._failure = problem if isinstance(problem, FetchqError) else FetchqError(str(problem))
             self._wakeup.set()
             return
         self._producer.results.unwatch(job_id)
-        self._take_in(self._in_flight.pop(job_id), job_id, outcome)
+        self._add_arrived(self._in_flight.pop(job_id), job_id, outcome)
 
-    def _take_in(self, url: str, job_id: str, outcome: bytes | FetchResult) -> None:
+    def _add_arrived(self, url: str, job_id: str, outcome: bytes | FetchResult) -> None:
         self._arrived.append((url, job_id, outcome))
         self._unwritten_bytes += len(outcome) if isinstance(outcome, bytes) else 0
         self._wakeup.set()
@@ -164,11 +166,11 @@ class FetchRun:
         arrived, self._arrived = self._arrived, []
         if not arrived:
             return
-        # In a thread: a slow disk, or a reader of our stdout that takes its time, must not stop the fetches.
+        # In a thread: a slow disk or a slow reader of stdout must not block the fetches.
         await asyncio.to_thread(self._write, arrived)
         self._unwritten_bytes -= sum(len(outcome) for _, _, outcome in arrived if isinstance(outcome, bytes))
-        self._room.set()
-        await self._forget([job_id for _, job_id, _ in arrived if job_id])
+        self._below_limits.set()
+        await self._delete_results([job_id for _, job_id, _ in arrived if job_id])
 
     def _write(self, arrived: list[Arrived]) -> None:
         lines: list[bytes] = []
@@ -181,22 +183,22 @@ class FetchRun:
             results.append(result)
             size += len(line)
             if size > _WRITE_BYTES:
-                self._commit(lines, results)
+                self._flush(lines, results)
                 size = 0
-        self._commit(lines, results)
+        self._flush(lines, results)
 
-    def _commit(self, lines: list[bytes], results: list[FetchResult]) -> None:
-        """Writes the lines, and counts only what is written."""
+    def _flush(self, lines: list[bytes], results: list[FetchResult]) -> None:
+        """Writes the lines; counts results only once they are written."""
         self._sink.write(b"".join(lines))
         for result in results:
             self.summary.add(result)
         lines.clear()
         results.clear()
 
-    async def _forget(self, job_ids: list[str]) -> None:
-        """Removes results that are written: they would fill Redis, here perhaps this very process, until their TTL.
+    async def _delete_results(self, job_ids: list[str]) -> None:
+        """Deletes written results, which would fill Redis until their TTL.
 
-        Once the run is to stop, a Redis that hangs holds it up no longer.
+        After `stop`, a Redis that hangs delays the end only for a few seconds.
         """
         if not job_ids:
             return
@@ -218,5 +220,7 @@ class FetchRun:
 def _decoded(url: str, job_id: str, stored: bytes) -> FetchResult:
     try:
         return wire.decode_result(wire.decode_stored(stored), job_id)
-    except WireError as problem:  # some other program's, on a Redis that is shared
-        return FetchResult(id=job_id, url=url, status=FetchStatus.INTERNAL_ERROR, error=f"no result: {problem}")
+    except WireError as problem:  # written by another program
+        return FetchResult(
+            id=job_id, url=url, status=FetchStatus.INTERNAL_ERROR, error=f"the result cannot be read: {problem}"
+        )

@@ -1,4 +1,4 @@
-"""What is asked for, each once: lines of text to requests."""
+"""Lines of text to requests, each URL once."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from fetchq.contract.urls import normalise_url
 from .dedupe import UrlSet
 
 RESULT_TTL_S: Final = 900.0
-"""A result is read within moments; this is how long one is kept whose reader has died."""
+"""Lifetime of a result whose reader has died; others are read and removed at once."""
 MAX_RETRY_AFTER_S: Final = 60.0
-"""The longest that somebody at a terminal is made to wait for a server that asks for patience."""
+"""Longest Retry-After that is honoured, since a person waits for the run."""
 
 
 class Wanted(NamedTuple):
-    """One URL as it was given, and its request; or, where it can be none, the result that says why."""
+    """A URL as given and its request or, if it is invalid, the result that gives the reason."""
 
     url: str
     request: FetchRequest | FetchResult
 
 
 class FetchLimits(NamedTuple):
-    """What a user may set for every fetch."""
+    """Limits of every fetch."""
 
     timeout_s: float = 30.0
     max_bytes: int = 4 << 20
@@ -31,7 +31,7 @@ class FetchLimits(NamedTuple):
 
 
 class FetchManner(NamedTuple):
-    """How every fetch is made."""
+    """Options of every fetch."""
 
     robots: bool = True
     credential: str | None = None
@@ -44,10 +44,10 @@ _PLAIN: Final = FetchManner()
 
 
 class RequestSource:
-    """Turns the lines of a list into requests. A URL that was met before, however it was written, is left out."""
+    """Turns the lines of a list into requests. A URL that occurred before, in any spelling, is left out."""
 
     def __init__(self, limits: FetchLimits, manner: FetchManner = _PLAIN) -> None:
-        """Raises `InvalidRequest` for limits that the contract does not allow."""
+        """Raises `InvalidRequest` for limits outside the contract."""
         self._options: dict[str, object] = {
             "timeout_s": limits.timeout_s,
             "max_bytes": limits.max_bytes,
@@ -56,21 +56,21 @@ class RequestSource:
             "result_ttl_s": RESULT_TTL_S,
         }
         self._request("http://localhost/")  # checks the limits before any line is read
-        self._seen = UrlSet()
+        self._known = UrlSet()
         self._done = UrlSet()
         self.count = 0
         self.duplicates = 0
         self.done_before = 0
         self.failed_before = 0
-        """How many of the results of runs before are failures, whether this list names their URLs or not."""
+        """Failed results of earlier runs, whether this list contains their URLs or not."""
 
     def skip(self, url: str, *, ok: bool = True) -> None:
-        """`url` has its result already, from a run before."""
+        """Leaves out `url`, which has a result from an earlier run."""
         self._done.add(_identity(url))
         self.failed_before += not ok
 
     def parse(self, lines: list[str]) -> list[Wanted]:
-        """What is new in `lines`."""
+        """The new URLs in `lines`."""
         wanted: list[Wanted] = []
         for line in lines:
             request: FetchRequest | FetchResult
@@ -78,7 +78,7 @@ class RequestSource:
                 request = self._request(line)
             except InvalidRequest as problem:
                 request = FetchResult(url=line, status=FetchStatus.INVALID_URL, error=problem.problem)
-            if not self._seen.add(request.url):
+            if not self._known.add(request.url):
                 self.duplicates += 1
             elif request.url in self._done:
                 self.done_before += 1
@@ -88,11 +88,11 @@ class RequestSource:
         return wanted
 
     def _request(self, url: str) -> FetchRequest:
-        return FetchRequest(url=url, **self._options)  # type: ignore[arg-type]  # each by its own name, checked there
+        return FetchRequest(url=url, **self._options)  # type: ignore[arg-type]  # by name, checked by FetchRequest
 
 
 def _identity(url: str) -> str:
-    """What makes two spellings one URL; text that is none stands for itself."""
+    """The normal form of a URL; other text is its own."""
     try:
         return normalise_url(url)
     except InvalidRequest:

@@ -1,4 +1,4 @@
-"""Where the lines of results go: a file that a later run can go on with, or stdout."""
+"""Where result lines go: a file that a later run can continue, or stdout."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if sys.platform != "win32":
     import fcntl
 
 MAX_LINE_BYTES: Final = 64 << 20
-"""A longer line was not written here."""
-_BEGINNING: Final = b'{"id":'
+"""A longer line was not written by fetchq."""
+_LINE_START: Final = b'{"id":'
 
 
 class WrittenLine(msgspec.Struct):
-    """What is read of a line again."""
+    """The fields of a line that a later run reads."""
 
     url: str
     status: str
 
     @property
     def ok(self) -> bool:
-        """Whether the fetch ended as wished; a status that nobody knows is no success."""
+        """Whether the fetch succeeded; an unknown status counts as a failure."""
         return self.status in (FetchStatus.OK, FetchStatus.NOT_MODIFIED)
 
 
 class LineSink(Protocol):
-    """Takes whole lines; what it has taken, a kill of the process cannot take back. Raises `CommandFailed`."""
+    """Writes whole lines; a kill of the process does not undo a write that returned. Raises `CommandFailed`."""
 
     def write(self, lines: bytes) -> None: ...
 
@@ -47,7 +47,7 @@ class StdoutLines:
     """Lines to stdout."""
 
     def __init__(self) -> None:
-        os.set_blocking(1, True)  # a terminal or pipe that somebody left non-blocking would tear lines apart
+        os.set_blocking(1, True)  # on a non-blocking terminal or pipe, writes would fail halfway
 
     def write(self, lines: bytes) -> None:
         rest = memoryview(lines)
@@ -58,17 +58,17 @@ class StdoutLines:
             raise cannot_write("to stdout", problem) from problem
 
     def close(self) -> None:
-        """Stdout is the process's own and stays open."""
+        """Stdout stays open."""
 
 
 class ResultFile:
-    """A JSON Lines file that only ever ends in a whole line once it was opened, or is mended when it is opened next.
+    """A JSON Lines file. A line that a kill cut short is removed when the file is opened again.
 
     One process at a time writes to it.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
-        """Opens `path`; raises `CommandFailed` when it holds something and `resume` is False, or is in use."""
+        """Opens `path`; raises `CommandFailed` if it is not empty and `resume` is False, or if it is in use."""
         self._path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -95,9 +95,9 @@ class ResultFile:
         return f"<ResultFile {self._path} {self._end} bytes>"
 
     def truncate_partial_line(self) -> Iterator[WrittenLine]:
-        """The lines that are there. What follows the last line end is cut off: a kill came in the middle of it.
+        """The lines of the file. Removes what follows the last line end.
 
-        Raises `CommandFailed`, and changes nothing, when a line is not one of results.
+        Raises `CommandFailed`, and changes nothing, if a line is not a result.
         """
         if not self._is_regular:
             return
@@ -105,14 +105,14 @@ class ResultFile:
         with open(self._fd, "rb", closefd=False) as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
                 if not line.endswith(b"\n"):
-                    begun_here = number > 1 or _BEGINNING.startswith(line[: len(_BEGINNING)])
-                    if len(line) == MAX_LINE_BYTES or not begun_here:
-                        raise self._foreign(number)
+                    is_ours = number > 1 or _LINE_START.startswith(line[: len(_LINE_START)])
+                    if len(line) == MAX_LINE_BYTES or not is_ours:
+                        raise self._not_a_result(number)
                     break
                 try:
                     yield msgspec.json.decode(line, type=WrittenLine)
                 except UNREADABLE as problem:
-                    raise self._foreign(number) from problem
+                    raise self._not_a_result(number) from problem
                 end += len(line)
         if end != self._end:
             self._cut(end)
@@ -137,7 +137,7 @@ class ResultFile:
     def _refuse(self, *, found: bool, resume: bool) -> None:
         if found and not resume:
             raise CommandFailed(
-                f"{self._path} holds results already: go on with --resume, or name another file", ExitStatus.USAGE
+                f"{self._path} contains results: continue it with --resume, or name another file", ExitStatus.USAGE
             )
 
     def _lock(self) -> None:
@@ -148,13 +148,13 @@ class ResultFile:
         except BlockingIOError as problem:
             raise CommandFailed(f"another fetchq is writing to {self._path}", ExitStatus.USAGE) from problem
         except OSError:
-            return  # a file system without locks; nothing is promised there
+            return  # the file system has no locks
 
     def _cut(self, end: int) -> None:
         os.ftruncate(self._fd, end)
         self._end = end
 
-    def _foreign(self, number: int) -> CommandFailed:
+    def _not_a_result(self, number: int) -> CommandFailed:
         return CommandFailed(
             f"line {number} of {self._path} is not a result of fetchq: name another file", ExitStatus.USAGE
         )

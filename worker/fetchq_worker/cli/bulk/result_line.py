@@ -14,14 +14,14 @@ from fetchq import Attempt, FetchResult, FetchStatus, Redirect, Timing
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus, cannot_write
 
 MAX_TEXT_BYTES: Final = 64 << 10
-"""A text body of up to this size stands in the line itself."""
+"""A text body up to this size is written in the line itself."""
 
 
 class ResultLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What is written of a result. Fields without a value are null; `text` and `body_file` are there or not."""
+    """A result as written. Fields without a value are null; `text` and `body_file` can be absent."""
 
     id: str
-    """The job's; empty when the URL was refused before it could be one."""
+    """The job's id; empty if the URL was refused before a job was made."""
     url: str
     """As given."""
     final_url: str | None
@@ -32,7 +32,7 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True):
     body_size: int
     body_sha256: str | None
     text: str | UnsetType = UNSET
-    """The body, where it is text of at most `MAX_TEXT_BYTES`."""
+    """The body, if it is text of at most `MAX_TEXT_BYTES`."""
     body_file: str | UnsetType = UNSET
     """The path of the file that holds the body."""
     from_cache: bool
@@ -47,13 +47,13 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def encode_line(url: str, result: FetchResult, bodies: BodyFolder | None = None) -> bytes:
-    """The line, line end included; a body that has no place in it goes to `bodies`."""
+    """The line with its line end; a body that does not fit in it goes to `bodies`."""
     text: str | UnsetType = UNSET
     body_file: str | UnsetType = UNSET
     if len(result.body) <= MAX_TEXT_BYTES and result.is_text:
         text = result.text
     elif result.body and bodies is not None:
-        body_file = bodies.keep(result)
+        body_file = bodies.write(result)
     line = ResultLine(
         id=result.id,
         url=url,
@@ -77,9 +77,9 @@ def encode_line(url: str, result: FetchResult, bodies: BodyFolder | None = None)
 
 
 class BodyFolder:
-    """A folder of bodies, each in a file that is named by its SHA-256: the same body is kept once.
+    """A folder of bodies, each in a file named by its SHA-256, so that equal bodies share a file.
 
-    A file appears under its name complete or not at all. Raises `CommandFailed`.
+    A file appears under its name complete or not at all. Methods raise `CommandFailed`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,15 +90,15 @@ class BodyFolder:
             path.joinpath(f".{os.getpid()}.partial").unlink()
         except OSError as problem:
             why = "it is a file" if path.is_file() else problem.strerror
-            raise CommandFailed(f"cannot keep bodies in {path}: {why}", ExitStatus.USAGE) from problem
+            raise CommandFailed(f"cannot write bodies to {path}: {why}", ExitStatus.USAGE) from problem
 
     def __repr__(self) -> str:
         return f"<BodyFolder {self._path}>"
 
-    def keep(self, result: FetchResult) -> str:
-        """The path of the file that holds the body of `result`."""
+    def write(self, result: FetchResult) -> str:
+        """Writes the body of `result`, unless its file exists; returns the path."""
         if result.body_sha256 is None or not _HEX.issuperset(result.body_sha256):
-            raise ValueError(f"result {result.id} has a body and no SHA-256 of it")
+            raise ValueError(f"result {result.id} has a body without a SHA-256")
         path = self._path / result.body_sha256
         try:
             if not (path.is_file() and path.stat().st_size == len(result.body)):

@@ -1,4 +1,4 @@
-"""What a run came to: outcomes, how many of each, how long they took, and an example of what failed."""
+"""The summary of a run: how many results of each outcome, their durations, and an example of each failure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fetchq import FetchResult, FetchStatus
 from fetchq_worker.cli.terminal.text import duration_text, printable
 
 _BUCKETS_PER_DOUBLING: Final = 16
-"""A quantile is at most 2.2 % off."""
+"""The error of a quantile is at most 2.2 %."""
 MAX_SHOWN_URL_CHARS: Final = 200
 
 
 class Latencies:
-    """Durations in seconds, kept as the counts of a logarithmic histogram: any number of them in bounded memory."""
+    """A logarithmic histogram of durations in seconds; its size does not depend on their number."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
@@ -29,7 +29,7 @@ class Latencies:
         self._count += 1
 
     def quantile(self, share: float) -> float | None:
-        """The duration in s that `share` of them do not pass; None when there are none."""
+        """The quantile `share` in s; None without durations."""
         rank = math.ceil(share * self._count)
         for bucket in sorted(self._counts):
             rank -= self._counts[bucket]
@@ -39,7 +39,7 @@ class Latencies:
 
 
 class Outcome:
-    """All results of one outcome."""
+    """The results of one outcome."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -48,7 +48,7 @@ class Outcome:
 
 
 class Summary:
-    """Fed with every result, kept in bounded memory."""
+    """Counts every result, in bounded memory."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -70,7 +70,7 @@ class Summary:
             outcome.example = printable(_example_of(result))
 
     def table(self) -> Table:
-        """Outcomes, how many of each, and how long they took: for a person."""
+        """The outcomes with their counts and durations."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         table.add_column("outcome", no_wrap=True)
         for name in ("count", "p50", "p95"):
@@ -81,7 +81,7 @@ class Summary:
         return table
 
     def examples(self) -> list[str]:
-        """Of each outcome that is a failure, the first there was: a line for a person."""
+        """The first failure of each outcome, a line each."""
         return [f"{status}: {outcome.example}" for status, outcome in self._by_count() if outcome.example]
 
     def _by_count(self) -> list[tuple[FetchStatus, Outcome]]:
@@ -90,14 +90,14 @@ class Summary:
 
 def _example_of(result: FetchResult) -> str:
     why = result.error or f"HTTP {result.http_status}"
-    if why.startswith(repr(result.url)):  # a URL that is none is named in the sentence that says so
+    if why.startswith(repr(result.url)):  # the sentence of an invalid URL names it
         return why
     url = result.url if len(result.url) <= MAX_SHOWN_URL_CHARS else f"{result.url[: MAX_SHOWN_URL_CHARS - 3]}..."
     return f"{url}: {why}"
 
 
 def latency_of(result: FetchResult) -> float | None:
-    """How long the last attempt took, in s; None when there was none."""
+    """The duration of the last attempt in s; None without attempts."""
     if result.timing.total_s is not None:
         return result.timing.total_s
     return result.attempts[-1].duration_s if result.attempts else None

@@ -1,4 +1,4 @@
-"""The lines of a file of URLs, read as they come and in bounded memory."""
+"""The lines of a file of URLs, read as they arrive and in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 
 CHUNK_BYTES: Final = 65_536
 MAX_LINE_BYTES: Final = 4 * (MAX_URL_CHARS + 1)
-"""No UTF-8 character takes more than four bytes: what is cut off a longer line would not have made it a URL."""
+"""A UTF-8 character takes at most four bytes, so a longer line exceeds the limit of a URL even when it is cut."""
 
 
 class LineSplitter:
-    """Chunks of bytes to lines: blank lines and `#` comments are left out, LF, CRLF and CR end a line.
+    """Splits chunks of bytes into lines, without blank lines and `#` comments. LF, CRLF and CR end a line.
 
-    The text is UTF-8, with or without a byte order mark; bytes that are not become U+FFFD. Of a line that is longer
-    than any URL only the beginning is kept, too long still for the contract.
+    The text is UTF-8, with or without a byte order mark; other bytes become U+FFFD. A line longer than any URL is cut
+    to a length that the contract still refuses.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ def _texts(parts: list[bytes]) -> list[str]:
 
 
 def count_lines(path: Path) -> int | None:
-    """At most how many URLs a regular file holds; None for anything that can be read only once."""
+    """The number of lines of a regular file; None for a file that can be read only once."""
     if not path.is_file():
         return None
     lines = 0
@@ -74,12 +74,12 @@ def count_lines(path: Path) -> int | None:
 
 
 async def read_lines(name: str) -> AsyncGenerator[list[str], None]:
-    """The lines of the file `name`, or of stdin when it is `-`, in batches as they arrive; raises `CommandFailed`.
+    """The lines of the file `name`, or of stdin if it is `-`, in batches as they arrive; raises `CommandFailed`.
 
-    A pipe or a terminal is waited for by the event loop, so that a slow writer holds up nothing else.
+    The event loop waits for a pipe or a terminal, so that a slow writer does not block it.
     """
     try:
-        # O_NONBLOCK: a FIFO that nobody has opened for writing yet must not stop the loop.
+        # O_NONBLOCK: opening a FIFO without a writer must not block the loop.
         fd = 0 if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as problem:
         raise CommandFailed(f"cannot read {name}: {_why(problem)}", ExitStatus.USAGE) from problem

@@ -49,7 +49,7 @@ def list_(
     where: Where,
 ) -> None:
     """List dead letters, newest first: id, time of failure, outcome, URL or function, and error."""
-    from fetchq_worker.cli.actions.dead_letters import list_letters as command
+    from fetchq_worker.cli.actions.dead_letters import list_dead_letters as command
 
     wanted = _wanted(status, host, tag, older_than, newer_than)
     start(command, wanted, limit, as_json, **where)
@@ -67,7 +67,7 @@ def show(
     where: Where,
 ) -> None:
     """Print the dead letter of job ID as JSON: its request, its attempts and its error."""
-    from fetchq_worker.cli.actions.dead_letters import show_letter as command
+    from fetchq_worker.cli.actions.dead_letters import show_dead_letter as command
 
     start(command, job_id, secrets, payload, **where)
 

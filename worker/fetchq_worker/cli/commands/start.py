@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import LazyLoader, find_spec, module_from_spec
+from importlib import import_module
+from types import ModuleType
 from typing import Any, NoReturn
 
 import typer
@@ -23,10 +24,13 @@ def start(command: Any, *arguments: Any, fast_loop: bool = False, **flags: Any) 
     raise typer.Exit(run_with_settings(command, *arguments, **flags))
 
 
-def load_on_use(name: str) -> None:
-    """Lets `import name` succeed at once; the module is loaded when one of its attributes is read."""
-    spec = None if name in sys.modules else find_spec(name)
-    if spec is not None and spec.loader is not None:
-        spec.loader = LazyLoader(spec.loader)
-        module = sys.modules[name] = module_from_spec(spec)
-        spec.loader.exec_module(module)
+class LoadedOnUse(ModuleType):
+    """Stands in `sys.modules` for a module until one of its attributes is read, which loads it.
+
+    importlib's `LazyLoader` cannot do this: the `import` statement reads `__spec__`, on which it loads the module.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)

@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and the one sentence that it says when it cannot go on."""
+"""How a command ends: its exit status, and the sentence that it prints on failure."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from fetchq_worker.settings import InvalidSetting
 class ExitStatus(IntEnum):
     OK = 0
     FAILED = 1
-    """Some fetch failed, what was asked for is not there, or not all was put on the queue."""
+    """A fetch failed, a job or dead letter does not exist, or not all jobs were enqueued."""
     USAGE = 2
     NO_REDIS = 3
-    """There is no Redis, or it cannot serve: it refuses, it is full, or it is set up to drop jobs."""
+    """Redis is missing, refuses commands, is full, or is set up to evict keys."""
     INTERRUPTED = 130
     """128 + SIGINT, as shells write it."""
     TERMINATED = 143
     """128 + SIGTERM."""
     PIPE_CLOSED = 141
-    """128 + SIGPIPE: whoever read the output has left. Nothing is said about it."""
+    """128 + SIGPIPE: the reader of the output has closed the pipe. Nothing is printed."""
 
 
 class CommandFailed(FetchqError):
-    """A command cannot go on. `str()` is the sentence for stderr; an empty one says nothing."""
+    """A command cannot continue. `str()` is the sentence for stderr; empty: none is printed."""
 
     def __init__(self, sentence: str, status: ExitStatus) -> None:
         super().__init__(sentence)
@@ -50,14 +50,14 @@ class CommandFailed(FetchqError):
 
 
 _CANNOT_WRITE: Final = {
-    errno.ENOSPC: "the disk is full; make room and go on with --resume",
-    errno.EDQUOT: "your disk quota is used up; make room and go on with --resume",
-    errno.EFBIG: "the file has reached the largest size allowed; go on in another file",
+    errno.ENOSPC: "the disk is full; free some space and continue with --resume",
+    errno.EDQUOT: "your disk quota is used up; free some space and continue with --resume",
+    errno.EFBIG: "the file has reached the largest size allowed; continue in another file",
 }
 
 
 def cannot_write(where: str, problem: OSError) -> CommandFailed:
-    """The end of a command that cannot write its output."""
+    """The failure of a command that cannot write its output."""
     if problem.errno == errno.EPIPE:
         return CommandFailed("", ExitStatus.PIPE_CLOSED)
     why = _CANNOT_WRITE.get(problem.errno or 0) or os.strerror(problem.errno or 0)
@@ -65,7 +65,7 @@ def cannot_write(where: str, problem: OSError) -> CommandFailed:
 
 
 def failure_of(problem: FetchqError) -> CommandFailed:
-    """The end of a command that `problem` stopped."""
+    """The failure of a command that `problem` stopped."""
     if isinstance(problem, CommandFailed):
         return problem
     if isinstance(problem, RedisUnavailable | RedisRefused | RedisEvicts | RedisTooOld | DurabilityRefused):
@@ -77,7 +77,7 @@ def failure_of(problem: FetchqError) -> CommandFailed:
 
 
 def _redis_advice(problem: FetchqError) -> str:
-    """What to do about it; nothing where the sentence says so itself."""
+    """What the operator can do; empty where the error itself names it."""
     if isinstance(problem, RedisFull):
         return "let workers drain it, or give it more memory"
     if isinstance(problem, DurabilityRefused):
@@ -86,18 +86,18 @@ def _redis_advice(problem: FetchqError) -> str:
     if any(isinstance(cause, AuthenticationError) for cause in causes):
         return "give its user name and password with --redis or FETCHQ_REDIS_URL, as in redis://user:password@host"
     if any(isinstance(cause, NoPermissionError) for cause in causes):
-        return "give its user the rights that `fetchq acl` prints"
-    if any(isinstance(cause, OutOfMemoryError) for cause in causes):  # met by a command, or a worker's own script
+        return "give its user the rights printed by `fetchq acl`"
+    if any(isinstance(cause, OutOfMemoryError) for cause in causes):  # of a command, or of a script
         return "let workers drain it, or give it more memory"
     if any(isinstance(cause, ResponseError) for cause in causes):
-        return "see whether --redis or FETCHQ_REDIS_URL names the right one"
+        return "check whether --redis or FETCHQ_REDIS_URL names the right server"
     if isinstance(problem, RedisUnavailable):
         return "start Redis, or give its address with --redis or FETCHQ_REDIS_URL"
     return ""
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """The exceptions that led to `problem`, itself first; each once, as a chain may be a ring."""
+    """`problem` and the exceptions that caused it; each once, since a chain can be circular."""
     seen: set[int] = set()
     cause: BaseException | None = problem
     while cause is not None and id(cause) not in seen:

@@ -1,4 +1,4 @@
-"""Where the logs of a command go: to stderr, since stdout is for results."""
+"""Logging of a command: to stderr, since stdout is for results."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 def configure_logs(level: str, *, each_job: bool = False) -> None:
-    """Lines on stderr from `level` (such as WARNING) upwards, our own events and the libraries' alike.
+    """Logs events from `level` (such as WARNING) upwards on stderr, those of the libraries too.
 
-    What is said of each job, arq's start and end and the fetch's outcome, would be most of a worker's work at thousands
-    of jobs a second: only if asked for by `each_job`.
+    The lines of each job (arq's start and end, the fetch's outcome) are logged only with `each_job`: at thousands of
+    jobs a second they cost more than the fetches.
     """
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if each_job:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
+from fetchq.contract.placement import KEY_PREFIX
 from fetchq.store.commands import AdmitJob, JobCommands
 from fetchq.store.keys import Keys
 from fetchq.store.runner import ScriptRunner
@@ -15,6 +16,10 @@ from .lease import Lease
 
 WILL_NOT_RUN: Final = "0"
 """A deadline in the past, for an aborted job: it is admitted under no limit and ends at once."""
+
+
+_LIMIT_KEY_FIELD: Final = b"limit_key"
+"""In the payload of a job that names one."""
 
 
 class Limit(NamedTuple):
@@ -26,6 +31,9 @@ class Limit(NamedTuple):
     """Since the epoch; empty: none."""
     also_respects: str = ""
     """Another key, for which it does not count, but whose cooldown and pause hold it back too; empty: none."""
+
+
+UNLIMITED: Final = Limit("")
 
 
 class Gate(Protocol):
@@ -47,15 +55,21 @@ class Gate(Protocol):
 class Admission:
     """Admits the jobs of one worker, all those of a claim in one call."""
 
-    def __init__(self, keys: Keys, gate: Gate, decode: Callable[[Lease], tuple[str, Sequence[Any]] | None]) -> None:
-        """`decode` returns the function and the arguments of a lease; None for a job that will not be run."""
+    def __init__(
+        self, keys: Keys, gate: Gate | None, decode: Callable[[Lease], tuple[str, Sequence[Any], str] | None]
+    ) -> None:
+        """`decode` returns the function, the arguments and the limit key in the payload of a lease.
+
+        Or None for a job that will not be run. A limit key in the payload takes precedence over the gate's.
+        """
         self._queue_keys: Final = keys
         self._commands: Final = JobCommands(keys)
         self._gate: Final = gate
         self._decode: Final = decode
 
     async def open(self, redis: Redis) -> None:
-        await self._gate.open(redis, self._queue_keys)
+        if self._gate is not None:
+            await self._gate.open(redis, self._queue_keys)
 
     async def admit(self, runner: ScriptRunner, leases: list[Lease]) -> tuple[list[Lease], int]:
         """The leases that are to be started, and in how many ms a parked job becomes due (-1: none earlier than known).
@@ -63,11 +77,10 @@ class Admission:
         Leases whose limit key must be looked up have `limit_later` set.
         """
         jobs: list[AdmitJob] = []
-        for lease in leases:
-            call = self._decode(lease)
-            if call is None:
-                continue
-            limit = self._gate.limit_of(*call)
+        # Without a gate, only jobs whose payloads name a limit key are decoded before they run.
+        limited = leases if self._gate is not None else [lease for lease in leases if _names_limit_key(lease)]
+        for lease in limited:
+            limit = self._limit_of(lease)
             if limit is None:
                 lease.limit_later = not lease.aborted
             elif limit.key:
@@ -92,16 +105,31 @@ class Admission:
                 started.append(lease)
         return started, due_ms
 
+    def _limit_of(self, lease: Lease) -> Limit | None:
+        """As `Gate.limit_of`."""
+        call = self._decode(lease)
+        if call is None:
+            return UNLIMITED
+        name, args, own_key = call
+        if own_key:
+            return Limit(KEY_PREFIX + own_key)
+        return UNLIMITED if self._gate is None else self._gate.limit_of(name, args)
+
     async def wait_admitted(self, runner: ScriptRunner, lease: Lease) -> bool:
         """Looks up the limit key of a job with `limit_later`. True: it may go on; false: it is parked already."""
         lease.limit_later = False
         call = self._decode(lease)
-        if call is None:
+        if call is None or self._gate is None:
             return True
-        limit = await self._gate.wait_limit_of(*call)
+        name, args, _ = call
+        limit = await self._gate.wait_limit_of(name, args)
         if not limit.key:
             return True
         lease.limit_key = limit.key
         reply = await self._commands.admit(runner, [AdmitJob(lease.key, lease.token, *limit)])
         lease.deadline_passed = bool(reply.deadline_passed)
         return not reply.refused
+
+
+def _names_limit_key(lease: Lease) -> bool:
+    return lease.payload is not None and _LIMIT_KEY_FIELD in lease.payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from enum import Enum, IntEnum
+from enum import IntEnum
 from itertools import islice
 from typing import Any, Final
 
@@ -18,29 +18,29 @@ from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner
 logger = logging.getLogger("fetchq.engine")
 
 
-class LeaseState(Enum):
+class LeaseState(IntEnum):
     """The life of a lease in this worker."""
 
-    CLAIMED = "claimed"
+    CLAIMED = 0
     """Held; its run has not reached the user's code."""
-    RUNNING = "running"
+    RUNNING = 1
     """The user's code (the start hook or the coroutine) has control: cancelling the task cancels the job."""
-    ENDED = "ended"
+    ENDED = 2
     """The user's code is over, or is not called at all; the outcome is being decided and committed."""
-    LOST = "lost"
+    LOST = 3
     """Another owner holds the job, or will: this run changes nothing any more."""
 
 
-class LeaseEvent(Enum):
+class LeaseEvent(IntEnum):
     """What happens to a lease."""
 
-    START = "start"
+    START = 0
     """The user's code is about to be called."""
-    CANCEL = "cancel"
+    CANCEL = 1
     """The run is to end early; a `CancelReason` says why."""
-    LOSE = "lose"
+    LOSE = 2
     """The fencing token is not the job's any more."""
-    END = "end"
+    END = 3
     """The user's code has returned or raised."""
 
 
@@ -55,19 +55,17 @@ class CancelReason(IntEnum):
     """A client asked for it: the job ends as cancelled."""
 
 
-def next_state(state: LeaseState, event: LeaseEvent) -> LeaseState | None:
-    """The state after `event`; None if the event cannot happen in that state.
+_CLAIMED, _RUNNING, _ENDED, _LOST = LeaseState
 
-    A cancellation changes no state: the run ends it. A lease that has ended is not lost, since its outcome may be
-    committed already, and the commit checks the token.
-    """
-    if event is LeaseEvent.START:
-        return LeaseState.RUNNING if state is LeaseState.CLAIMED else None
-    if event is LeaseEvent.END:
-        return LeaseState.LOST if state is LeaseState.LOST else LeaseState.ENDED
-    if event is LeaseEvent.LOSE:
-        return LeaseState.ENDED if state is LeaseState.ENDED else LeaseState.LOST
-    return state
+TRANSITIONS: Final[tuple[tuple[LeaseState | None, ...], ...]] = (
+    # START, CANCEL, LOSE, END; None: it cannot happen.
+    (_RUNNING, _CLAIMED, _LOST, _ENDED),  # CLAIMED
+    (None, _RUNNING, _LOST, _ENDED),  # RUNNING
+    (None, _ENDED, _ENDED, _ENDED),  # ENDED
+    (None, _LOST, _LOST, _LOST),  # LOST
+)
+"""The next state by state and event. A cancellation changes no state: the run ends it. A lease that has ended is not
+lost, since its outcome may be committed already, and the commit checks the token."""
 
 
 class Lease(msgspec.Struct, eq=False, gc=False):
@@ -108,40 +106,35 @@ class Lease(msgspec.Struct, eq=False, gc=False):
         self.payload_bytes = len(self.payload or b"")
 
     def __repr__(self) -> str:
-        reason = f" cancelled={self.cancel_reason.name}" if self.cancel_reason else ""
-        return f"<Lease {self.id} token={self.token} try={self.tries} {self.state.value}{reason}>"
+        reason = f" cancelled={self.cancel_reason.name.lower()}" if self.cancel_reason else ""
+        return f"<Lease {self.id} token={self.token} try={self.tries} {self.state.name.lower()}{reason}>"
 
     @property
     def aborted(self) -> bool:
         return self.cancel_reason is CancelReason.ABORT
 
-    def start(self) -> None:
-        self._on(LeaseEvent.START)
-
-    def end(self) -> None:
-        self._on(LeaseEvent.END)
+    def apply(self, event: LeaseEvent) -> None:
+        """Raises `RuntimeError` for an event that cannot happen in this state."""
+        state = TRANSITIONS[self.state][event]
+        if state is None:
+            raise RuntimeError(f"{self!r} cannot {event.name.lower()}")
+        self.state = state
 
     def cancel(self, reason: CancelReason) -> None:
-        """Cancels the run if the user's code has control. Before that the run looks itself, after that it is over."""
+        """Cancels the run if the user's code has control. Before that the run checks the reason itself."""
         if self.cancel_reason is None or self.cancel_reason < reason:
             self.cancel_reason = reason
-        self._on(LeaseEvent.CANCEL)
+        self.apply(LeaseEvent.CANCEL)
         self._cancel_task()
 
     def lose(self) -> None:
         """Ends the run without an outcome."""
         self._cancel_task()
-        self._on(LeaseEvent.LOSE)
+        self.apply(LeaseEvent.LOSE)
 
     def expire(self) -> None:
         """Called by `run.timeouts.Timeouts`."""
         self.cancel(CancelReason.TIMEOUT)
-
-    def _on(self, event: LeaseEvent) -> None:
-        state = next_state(self.state, event)
-        if state is None:
-            raise RuntimeError(f"{self!r} cannot {event.value}")
-        self.state = state
 
     def _cancel_task(self) -> None:
         if self.state is LeaseState.RUNNING and self.task is not None:

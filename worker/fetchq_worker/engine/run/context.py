@@ -1,4 +1,4 @@
-"""What one run of a job is told by the engine, and what it reports back: `ctx["fetchq"]`.
+"""The context of one run of a job, `ctx["fetchq"]`: what the engine provides, and what the run reports back.
 
 arq's own keys (`job_id`, `job_try`, `enqueue_time`, `score`, `redis`) stand beside it in `ctx`.
 """

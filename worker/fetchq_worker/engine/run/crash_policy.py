@@ -1,4 +1,4 @@
-"""Jobs that take their workers with them, of functions that count their tries themselves."""
+"""Functions that count their attempts themselves, and how their jobs end after many crashes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from arq.worker import Function
 
 @dataclass
 class CountsOwnAttempts(Function):
-    """A function whose tries the engine cannot count, since only itself knows which of its starts were worth one.
+    """A function that counts its own attempts, since it alone knows which of its starts was an attempt or a crash.
 
-    It judges whether a start was a try or a crash, and does so where it begins. A job whose *start hook* kills its
-    worker never gets there. So a job that was started often is judged before any hook of the user's is called.
+    It does so when it begins. A job whose *start hook* kills its worker never gets there, so after many starts the
+    engine calls `finish_if_crashed` before any hook.
     """
 
     unchecked_starts: int
-    """From the start after these on `finish_if_crashed` is asked."""
+    """After this many starts, `finish_if_crashed` is called first."""
     finish_if_crashed: Callable[..., Awaitable[Any]]
-    """Takes what the coroutine takes. What it returns is the end of a lost job, without a run and its hooks; None: the
-    job is to be run. It may raise what the coroutine may raise, and the job goes on as it would after that."""
+    """Takes the arguments of the coroutine. Returns the result of a job that crashed too often, which ends without a
+    run or hooks; or None, and the job runs. An exception has the same effect as one of the coroutine."""

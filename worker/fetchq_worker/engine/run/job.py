@@ -35,6 +35,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     enqueue_time_ms: int = 0
+    limit_key: str = ""
+    """The one that `enqueue_job` was given; a fetch names its own in the request."""
     ref: str = ""
     """Its name in arq's log lines."""
     marker_ms: int | None = None
@@ -46,11 +48,6 @@ class Job(msgspec.Struct, eq=False, gc=False):
     started: bool = False
     """Its start hook or its coroutine was called, so its end hooks are called too."""
     start_ms: int = 0
-
-    @property
-    def has_extra_keys(self) -> bool:
-        """Whether Redis may hold more of it than payload and lease."""
-        return self.lease.has_extra_keys or (self.run is not None and bool(self.run.extra_keys))
 
 
 class Unrunnable(Exception):
@@ -70,13 +67,16 @@ class JobDecoder:
         """With None, payloads are pickles, as with arq."""
         self._deserializer = deserializer
 
-    def call_of(self, lease: Lease) -> tuple[str, Sequence[Any]] | None:
-        """The function and the arguments of a job, aborted or not; None for a payload that cannot be decoded."""
+    def call_of(self, lease: Lease) -> tuple[str, Sequence[Any], str] | None:
+        """The function, the arguments and the limit key that the payload of a job names, aborted or not.
+
+        None for a payload that cannot be decoded.
+        """
         try:
             job = self.job_of(lease)
         except Unrunnable:
             return None
-        return job.name, job.args
+        return job.name, job.args, job.limit_key
 
     def job_of(self, lease: Lease) -> Job:
         """Raises `Unrunnable`."""
@@ -99,7 +99,7 @@ class JobDecoder:
         plain = decode_plain_job(payload) if self._deserializer is deserialize else None
         if plain is not None and 0 <= plain.at_ms < MAX_TIME_MS:
             job.name, job.args, job.kwargs = plain.function, plain.args, plain.kwargs  # type: ignore[assignment]
-            job.enqueue_time_ms, own_try = plain.at_ms, plain.tries or 0
+            job.enqueue_time_ms, own_try, job.limit_key = plain.at_ms, plain.tries or 0, plain.limit_key
         else:
             try:
                 decoded = deserialize_job_raw(payload, deserializer=self._deserializer)

@@ -33,15 +33,11 @@ class ResultEncoder:
         self._keep_s = keep_s
         self._keep_forever = keep_forever
 
-    def encode(
-        self, job: Job, function: Function | CronJob | None, success: bool, value: Any
-    ) -> tuple[bytes, int | None]:
-        """The result, and how long it is kept in ms (None: for ever). Empty if it is not kept, or cannot be written."""
-        ttl_ms = self._ttl_ms(job, function)
-        return (b"" if ttl_ms == 0 else self._bounded(job, success, value)), ttl_ms
+    def ttl_ms(self, job: Job, function: Function | CronJob | None) -> int | None:
+        """How long the result is kept: as the run reported, else as its function says, else as the worker says.
 
-    def _ttl_ms(self, job: Job, function: Function | CronJob | None) -> int | None:
-        """As the run reported, else as its function says, else as the worker says."""
+        None: for ever.
+        """
         own = job.run and job.run.result_ttl_s
         if isinstance(own, _NUMBER):
             return _to_ttl_ms(own)
@@ -51,7 +47,8 @@ class ResultEncoder:
         keep_s = function.keep_result_s if function is not None else None
         return _to_ttl_ms(self._keep_s if keep_s is None else keep_s)
 
-    def _bounded(self, job: Job, success: bool, value: Any) -> bytes:
+    def encode(self, job: Job, success: bool, value: Any) -> bytes:
+        """Empty if the result cannot be written at all."""
         data = self._serialized(job, success, value)
         if isinstance(data, str):
             data = data.encode()
@@ -63,7 +60,7 @@ class ResultEncoder:
             problem = f"unable to store a result of {len(data)} bytes"
             logger.error("%s of %s, %d is the most", problem, job.ref, MAX_RESULT_BYTES)
             job.args, job.kwargs = (), {}
-            return self._bounded(job, False, problem)
+            return self.encode(job, False, problem)
         return data
 
     def _serialized(self, job: Job, success: bool, value: Any) -> object:

@@ -1,4 +1,4 @@
-"""Giving a job back without counting the try."""
+"""Snooze: a job goes back to the queue and the try is not counted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from arq.worker import Retry
 
 
 class Snooze(Retry):
-    """Raised by a coroutine (or a job's start hook) to put its job back, due after `defer_s`.
+    """Raised by a coroutine, or by a job's start hook, to requeue its job for `defer_s`.
 
-    On this engine the try is not counted, and without a delay the job goes back to where it stood in the queue. A stock
-    arq worker sees a `Retry`, and counts it.
+    Without a delay the job keeps its place in the queue. A stock arq worker handles it as `Retry` and counts the try.
     """
 
     def __init__(self, defer_s: float = 0.0) -> None:

@@ -17,14 +17,34 @@ class Expires(Protocol):
         """Called once, when the timeout ends."""
 
 
-class _Running:
-    """The timeouts of one length, in the order in which they end, each with the time at which it ends."""
+class _Queue:
+    """The running timeouts of one length, in the order in which they end, each with the time at which it ends."""
 
-    __slots__ = ("ends_at", "timer")
+    __slots__ = ("_loop", "_queues", "_timeout_s", "_timer", "running")
 
-    def __init__(self) -> None:
-        self.ends_at: dict[Expires, float] = {}
-        self.timer: asyncio.TimerHandle | None = None
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float, queues: dict[float, _Queue]) -> None:
+        self.running: dict[Expires, float] = {}
+        self._loop = loop
+        self._timeout_s = timeout_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._queues = queues
+
+    def start(self, item: Expires) -> None:
+        self.running[item] = ends_at = self._loop.time() + self._timeout_s
+        if self._timer is None:
+            self._timer = self._loop.call_at(ends_at, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self.running:
+            item, ends_at = next(iter(self.running.items()))
+            if ends_at > now:
+                self._timer = self._loop.call_at(ends_at, self._expire)
+                return
+            del self.running[item]
+            item.expire()
+        self._queues.pop(self._timeout_s, None)  # lengths come from requests: unused ones must not accumulate
 
 
 class Timeouts:
@@ -32,41 +52,30 @@ class Timeouts:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop: Final = loop
-        self._by_length: dict[float, _Running] = {}
+        self._queues: dict[float, _Queue] = {}
 
     def __repr__(self) -> str:
-        return f"<Timeouts running={sum(len(running.ends_at) for running in self._by_length.values())}>"
+        return f"<Timeouts running={sum(len(queue.running) for queue in self._queues.values())}>"
 
     def start(self, item: Expires, timeout_s: float) -> None:
         """Calls `item.expire()` after `timeout_s`, unless `stop` is called before."""
-        running = self._by_length.get(timeout_s)
-        if running is None:
-            running = self._by_length[timeout_s] = _Running()
-        running.ends_at[item] = ends_at = self._loop.time() + timeout_s
-        if running.timer is None:
-            running.timer = self._loop.call_at(ends_at, self._expire, running, timeout_s)
+        self._queue_of(timeout_s).start(item)
 
     def stop(self, item: Expires, timeout_s: float) -> None:
         """Ends a timeout of that length; one that has expired already is ignored."""
-        running = self._by_length.get(timeout_s)
-        if running is not None:
-            running.ends_at.pop(item, None)
+        queue = self._queues.get(timeout_s)
+        if queue is not None:
+            queue.running.pop(item, None)
 
     def limit(self, timeout_s: float) -> Timeout:
-        """`with timeouts.limit(s):` is `asyncio.timeout(s)` at a fraction of its cost."""
-        return Timeout(self, timeout_s)
+        """`with timeouts.limit(s):` is `asyncio.timeout(s)` at a fraction of its cost. It must be entered at once."""
+        return Timeout(self._loop, self._queue_of(timeout_s))
 
-    def _expire(self, running: _Running, timeout_s: float) -> None:
-        running.timer = None
-        now = self._loop.time()
-        while running.ends_at:
-            item, ends_at = next(iter(running.ends_at.items()))
-            if ends_at > now:
-                running.timer = self._loop.call_at(ends_at, self._expire, running, timeout_s)
-                return
-            del running.ends_at[item]
-            item.expire()
-        del self._by_length[timeout_s]  # lengths come from requests: unused ones must not accumulate
+    def _queue_of(self, timeout_s: float) -> _Queue:
+        queue = self._queues.get(timeout_s)
+        if queue is None:
+            queue = self._queues[timeout_s] = _Queue(self._loop, timeout_s, self._queues)
+        return queue
 
 
 class Timeout:
@@ -75,17 +84,17 @@ class Timeout:
     A cancellation by others stays a cancellation.
     """
 
-    __slots__ = ("_cancelling", "_expired", "_task", "_timeout_s", "_timeouts")
+    __slots__ = ("_cancelling", "_expired", "_loop", "_queue", "_task")
 
-    def __init__(self, timeouts: Timeouts, timeout_s: float) -> None:
-        self._timeouts = timeouts
-        self._timeout_s = timeout_s
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: _Queue) -> None:
+        self._loop = loop
+        self._queue = queue
         self._expired = False
 
     def __enter__(self) -> Self:
-        self._task = task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._task = task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
         self._cancelling = task.cancelling()
-        self._timeouts.start(self, self._timeout_s)
+        self._queue.start(self)
         return self
 
     def expire(self) -> None:
@@ -96,6 +105,6 @@ class Timeout:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._expired:
-            self._timeouts.stop(self, self._timeout_s)
+            del self._queue.running[self]
         elif self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from problem

@@ -8,17 +8,17 @@ from typing import Any
 
 from fetchq import FetchRequest
 from fetchq.contract.placement import deadline_ms_of
-from fetchq_worker.engine.run.context import run_context
+from fetchq_worker.engine.run.context import RunContext, run_context
 
 
-def redis_now(ctx: dict[str, Any]) -> datetime:
+def redis_now(run: RunContext) -> datetime:
     """Now by Redis's clock, as far as the engine knows it; without an engine, by this machine's."""
-    return datetime.now(UTC) + timedelta(seconds=run_context(ctx).clock_behind_s)
+    return datetime.now(UTC) + timedelta(seconds=run.clock_behind_s)
 
 
-def deadline_passed(request: FetchRequest, now: datetime) -> bool:
+def is_past(deadline: datetime, now: datetime) -> bool:
     """To the ms, as the store compares it."""
-    return request.deadline is not None and deadline_ms_of(request.deadline) <= now.timestamp() * 1000
+    return deadline_ms_of(deadline) <= now.timestamp() * 1000
 
 
 def queued_s(ctx: dict[str, Any], request: FetchRequest) -> float | None:

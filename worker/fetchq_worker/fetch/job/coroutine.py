@@ -22,7 +22,7 @@ from fetchq_worker.fetch.http.phases import Phases
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.settings import Settings
 
-from .clock import deadline_passed, queued_s, redis_now
+from .clock import is_past, queued_s, redis_now
 from .crashes import with_lost_runs
 from .early_end import EarlyEnd, early_result, expired_result, invalid_result
 from .history import AttemptHistory, HistoryUnavailable, load_history, save_history
@@ -95,7 +95,7 @@ async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) 
     except (NewerWireVersion, InvalidRequest) as broken:
         return finish(ctx, invalid_result("", request, broken))
     wanted = with_idempotency_key(wanted, uuid.uuid4().hex if wanted.retry_non_idempotent else "")
-    if deadline_passed(wanted, datetime.now(UTC)):
+    if wanted.deadline is not None and is_past(wanted.deadline, datetime.now(UTC)):
         return finish(ctx, expired_result(wanted, "", _NO_HISTORY))
     canned: Callable[[FetchRequest], Awaitable[FetchResult]] | None = ctx.get("canned_fetch")
     if canned is not None:  # in the tests of a service (`fetchq.testing`)
@@ -131,7 +131,7 @@ async def _start_or_end(
     run = run_context(ctx)
     run.result_ttl_s = wanted.result_ttl_s
     history = await _history_of(ctx, wanted)
-    too_late = run.deadline_passed or deadline_passed(wanted, redis_now(ctx))
+    too_late = run.deadline_passed or (wanted.deadline is not None and is_past(wanted.deadline, redis_now(run)))
     result = early_result(wanted, history, job_id, deadline_passed=too_late)
     return (wanted, history) if result is None else EarlyEnd(wanted, result)
 
@@ -169,7 +169,7 @@ async def _run_once(
     if feedback is not None:
         run.outcome_note = feedback.note_of(request, result, sent=phases.sent, crawl_delay_s=crawl_delay_s)
     result = _with_history(result, history)
-    delay_s = _delay_after(fetcher, request, result, phases, redis_now(ctx))
+    delay_s = None if result.ok else _delay_after(fetcher, request, result, phases, redis_now(run))
     if delay_s is None:
         return finish(ctx, result)
     history = AttemptHistory(attempts=result.attempts, queued_s=history.queued_s)
@@ -183,7 +183,7 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
     while True:
         phases = Phases()
         result = _with_history(await run_attempt(fetcher, request, phases), history)
-        delay_s = _delay_after(fetcher, request, result, phases, datetime.now(UTC))
+        delay_s = None if result.ok else _delay_after(fetcher, request, result, phases, datetime.now(UTC))
         if delay_s is None:
             return finish(ctx, result)
         log_retry(result, delay_s)
@@ -204,8 +204,6 @@ def _with_history(result: FetchResult, history: AttemptHistory) -> FetchResult:
 def _delay_after(
     fetcher: Fetcher, request: FetchRequest, result: FetchResult, phases: Phases, now: datetime
 ) -> float | None:
-    if result.ok:
-        return None
     made = AttemptHistory(attempts=result.attempts).made
     return next_delay_s(request, result, made=made, sent=phases.sent, now=now, draw=fetcher.draw())
 

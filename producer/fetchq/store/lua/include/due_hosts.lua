@@ -3,6 +3,7 @@
 
 --#include hosts
 --#include ready_range
+--#include recount
 
 local due_hosts = {}
 

@@ -115,10 +115,3 @@ local function host_queue()
 
   return queue
 end
-
--- Recounts the queue of a key whose record was lost.
-local function recount_if_record_lost(key, record)
-  if not record.stored then
-    record.waiting, record.stored = host_queue().count(key), true
-  end
-end

@@ -13,11 +13,14 @@ function lease_record.head(record)
   return string.match(record, '^[^|]*|%d+|')
 end
 
--- Returns token, lease end, original score and payload expiry as strings; nothing for a record that no worker wrote.
-function lease_record.parse(record)
-  local token, lease_end, score, expires_at = string.match(record, '^([^|]*)|(%d+)|([-+.%dinfe]+)|(%d*)$')
-  local place = tonumber(score)
-  if place and place == place and #lease_end < 17 and #expires_at < 17 then
-    return token, lease_end, score, expires_at
-  end
+-- As a string; nil for a record that no worker wrote.
+function lease_record.lease_end(record)
+  local lease_end = string.match(record, '^[^|]*|(%d+)|')
+  return lease_end and #lease_end < 17 and lease_end or nil
+end
+
+-- What a job gets back if it returns to the queue: token, original score and payload expiry, as strings. Of a record
+-- that no worker wrote, nothing, or a score or an expiry that is no number.
+function lease_record.origin(record)
+  return string.match(record, '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
 end

@@ -2,6 +2,7 @@
 -- updates no record.
 
 --#include hosts
+--#include parked_score
 
 local repair = {}
 

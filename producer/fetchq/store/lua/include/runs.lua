@@ -1,6 +1,7 @@
 -- Ends runs, and frees the slots of their limit keys.
 
 --#include hosts
+--#include recount
 --#include run_entry
 
 -- Ends the runs of these jobs. `how`:

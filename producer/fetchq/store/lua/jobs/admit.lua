@@ -95,17 +95,14 @@ local function end_lease(id, record, expires_at)
   end
 end
 
--- The limit key that counts a job as ready: `key`, or the second one if the job waited there.
-local function ready_under(key, other, id, score, was_parked)
-  if other ~= '' and (find_waiting(other, id, score) or (was_parked and host_record.by_key[other].ready > 0)) then
-    return other
-  end
-  return key
+-- Whether the job waited, and is counted as ready, under its second limit key.
+local function is_ready_under(other, id, score, was_parked)
+  return find_waiting(other, id, score) or (was_parked and host_record.by_key[other].ready > 0)
 end
 
 local function admit(id, lease, expires_at, score, key, deadline, other)
   local lane, due, was_parked = scores.read(score)
-  local counted_under = ready_under(key, other, id, score, was_parked)
+  local counted_under = (other ~= '' and is_ready_under(other, id, score, was_parked)) and other or key
   local ready_record = host_record.get(counted_under)
   if (tonumber(deadline) or math.huge) * 1000 <= clock.now_us then -- it ends without a run
     if not remove_waiting(counted_under, ready_record, id, score) then
@@ -117,7 +114,7 @@ local function admit(id, lease, expires_at, score, key, deadline, other)
   ready_record.ready = math.max(0, ready_record.ready - 1)
   local is_other_closed = other ~= '' and is_closed(other)
   local waits_for = is_other_closed and other or key
-  local record = host_record.get(waits_for)
+  local record = waits_for == counted_under and ready_record or host_record.get(waits_for)
   if not is_other_closed and admission.free_slots(key, record, 0) > 0 then
     start(key, record, id)
   else
@@ -128,14 +125,14 @@ end
 
 for i = 1, #ids do
   local at = FIRST + (i - 1) * WIDTH
-  local holder, _, score, expires_at = lease_record.parse(records[i] or '')
+  local holder, score, expires_at = lease_record.origin(records[i] or '')
   if holder ~= ARGV[at + 1] then
     refused[#refused + 1] = ids[i]
   else
     if entries[i] then
       end_old_run(entries[i])
     end
-    admit(ids[i], records[i], expires_at, tonumber(score), names[i], ARGV[at + 3], ARGV[at + 4])
+    admit(ids[i], records[i], expires_at, tonumber(score) or 0, names[i], ARGV[at + 3], ARGV[at + 4])
   end
 end
 

@@ -30,7 +30,7 @@
 
 --#include clock
 --#include wake
---#include lease_record
+--#include lease_record_parse
 --#include lease_index_add
 --#include ended_leases
 --#include retry_count

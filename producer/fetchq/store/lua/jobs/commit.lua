@@ -200,8 +200,8 @@ end
 
 -- Puts a job back among the pending jobs, due in `delay_ms` or, for '', at its original score.
 local function requeue(id, delay_ms, record, is_counted, has_extra_keys)
-  local _, _, score, expires_at = lease_record.parse(record)
-  if not score then -- not as a worker wrote it: the job is due now
+  local _, score, expires_at = lease_record.origin(record)
+  if not tonumber(score) or #expires_at > 16 then -- not as a worker wrote it: the job is due now
     score, expires_at = string.format('%.0f', now), ''
   end
   local lane = scores.read(tonumber(score))

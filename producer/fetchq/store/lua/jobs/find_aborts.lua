@@ -34,10 +34,11 @@ end
 local running, gone, moved = {}, {}, 0
 for i = 1, #entries, 2 do
   local id, asked_at = entries[i], tonumber(entries[i + 1])
-  local token, lease_end = lease_record.parse(redis.call('HGET', leases, id) or '')
+  local record = redis.call('HGET', leases, id)
+  local lease_end = record and lease_record.lease_end(record)
   local score = redis.call('ZSCORE', pending, id)
-  if score and token and tonumber(lease_end) > clock.now_ms then
-    if string.sub(token, 1, #token_prefix) == token_prefix then
+  if score and lease_end and tonumber(lease_end) > clock.now_ms then
+    if string.sub(record, 1, #token_prefix) == token_prefix then
       running[#running + 1] = id
     end
     redis.call('ZADD', pending, 'XX', lease_end, id)

@@ -39,8 +39,8 @@ local returned = {}
 local flat = redis.call('HGETALL', leases)
 for i = 1, #flat, 2 do
   local id, record = flat[i], flat[i + 1]
-  local token, _, score, expires_at = lease_record.parse(record)
-  if token and is_unacknowledged[token] then
+  local token, score, expires_at = lease_record.origin(record)
+  if token and is_unacknowledged[token] and tonumber(score) then
     redis.call('ZADD', pending, 'XX', score, id)
     redis.call('HDEL', leases, id)
     lease_index.remove(lease_record.head(record))

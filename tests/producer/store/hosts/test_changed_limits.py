@@ -1,4 +1,4 @@
-"""A change of limits reaches workers that are idle, long before they would look by themselves."""
+"""A change of limits wakes idle workers long before their next poll."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ URLS = [f"http://example.org/{number}" for number in range(12)]
 
 
 class Fetches:
-    """Stands where the fetch stands, and fetches nothing: what it is asked for waits until the gate is open."""
+    """Takes the place of the fetch and fetches nothing: each call waits until the gate is open."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -78,13 +78,13 @@ async def test_a_queue_that_is_resumed_starts_at_once(redis: ArqRedis, make_work
         await fetches.wait_started(1)
         await producer.pause()
         jobs = await producer.enqueue_many(URLS[1:])
-        await wait_until(lambda: _no_tokens(producer), SOON_S)  # the worker has heard of them, and may not
+        await wait_until(lambda: _no_tokens(producer), SOON_S)  # the worker has taken them, and may not claim
         assert len(fetches.started) == 1
         await producer.resume()
         await asyncio.gather(*(job.value(SOON_S) for job in jobs))
 
 
-async def test_a_host_with_a_rate_goes_on_though_no_poll_comes(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_the_jobs_of_a_host_with_a_rate_start_without_a_poll(redis: ArqRedis, make_worker: MakeWorker) -> None:
     fetches = Fetches()
     fetches.gate.set()
     async with running(_worker(make_worker, fetches)), Producer(redis) as producer:
@@ -93,7 +93,7 @@ async def test_a_host_with_a_rate_goes_on_though_no_poll_comes(redis: ArqRedis, 
         await fetches.wait_started(12)
 
 
-async def test_a_host_is_cancelled_with_what_runs_of_it(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_cancelling_a_host_ends_its_running_jobs_too(redis: ArqRedis, make_worker: MakeWorker) -> None:
     fetches = Fetches()
     worker = make_worker(
         [func(fetches.__call__, name=FETCH_FUNCTION)],
@@ -113,7 +113,7 @@ async def test_a_host_is_cancelled_with_what_runs_of_it(redis: ArqRedis, make_wo
         ended = await asyncio.gather(*(job.result(SOON_S) for job in jobs))
         assert {str(result.status) for result in ended} == {"CANCELLED"}
         assert len(fetches.started) == 8
-        await wait_until(lambda: _forgotten(producer), SOON_S)
+        await wait_until(lambda: _is_removed(producer), SOON_S)
 
 
 async def _no_tokens(producer: Producer) -> bool:
@@ -121,5 +121,5 @@ async def _no_tokens(producer: Producer) -> bool:
     return count == 0
 
 
-async def _forgotten(producer: Producer) -> bool:
+async def _is_removed(producer: Producer) -> bool:
     return await producer.hosts() == []

@@ -1,7 +1,7 @@
-"""The frontier's scripts under any mixture of what producers, workers and people do, embedded and on a real Redis.
+"""The scripts under random sequences of what producers, workers and operators do, embedded and on a real Redis.
 
 Time is the test's, as in `test_state_machine.py`. The model knows which runs hold a slot; what the records
-in Redis count is compared with that, and whoever could start must not be left waiting.
+in Redis count is compared with that, and no job that could start may wait.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Job:
     key: str
     deadline_ms: int | None = None
     known: bool = True
-    """The producer said the key; of a stock client's job only its claimer finds it out."""
+    """The producer sent the key; the key of a stock client's job is found by its claimer."""
 
 
 @dataclass
@@ -57,11 +57,11 @@ class Run:
     token: str
     key: str
     lease_end_ms: int
-    heard: bool = True
-    """Its worker knows of it, and may be heard of again."""
+    acknowledged: bool = True
+    """Its worker knows of it, and may still renew or commit it."""
     crashed: bool = False
     bypasses: bool = False
-    """It came under no limit, since it will not be run: its deadline has passed, or its cancelling was asked for."""
+    """It started under no limit, since it will not be run: its deadline has passed, or it is aborted."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Starts:
     at_ms: list[int] = field(default_factory=list)
 
     def check(self, limits: Limits) -> None:
-        """Fails unless these keep to the rate, whichever window one looks at."""
+        """Fails unless these keep to the rate in every window."""
         if not limits.interval_ms:
             return
         for first, at_ms in enumerate(self.at_ms):
@@ -82,7 +82,7 @@ class Starts:
 
 
 class FrontierMachine(RuleBasedStateMachine):
-    """Producers, workers that crash, freeze and come back, people who change limits: at one queue."""
+    """Producers, workers that crash, freeze and resume, and operators who change limits, on one queue."""
 
     server: RedisServer | None = None
 
@@ -90,10 +90,10 @@ class FrontierMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.jobs: dict[str, Job] = {}
-        """Those that are neither finished nor cancelled."""
+        """Jobs that are neither finished nor cancelled."""
         self.ended: set[str] = set()
         self.runs: dict[str, Run] = {}
-        """By token and id: every run that some worker may still believe in."""
+        """By token and id: every run that a worker may still take for its own."""
         self.limits: dict[str, str] = {}
         self.starts: dict[str, Starts] = defaultdict(Starts)
         self.aborted: set[str] = set()
@@ -118,7 +118,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "queue"):
-            self.run_all_that_is_left()
+            self.run_all_remaining()
             self.wait(self.queue.redis.aclose())
         self.runner.close()
 
@@ -134,7 +134,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.told_to_wait_ms > 0)
     @rule()
-    def wait_as_the_claim_said(self) -> None:
+    def wait_until_the_claim_said(self) -> None:
         self.let_time_pass(self.told_to_wait_ms)
 
     # Producers
@@ -193,22 +193,22 @@ class FrontierMachine(RuleBasedStateMachine):
         self._admit(*self._claim(count, lanes))
 
     @rule(count=st.sampled_from([1, 5]), admits=st.booleans())
-    def claim_and_never_hear_of_it(self, count: int, admits: bool) -> None:
+    def claim_without_a_reply(self, count: int, admits: bool) -> None:
         """The reply of the claim is lost, or that of the admission."""
         token, ids = self._claim(count)
         if admits:
-            self._admit(token, ids, heard=False)
+            self._admit(token, ids, acknowledged=False)
         else:
             end_ms = self.now_ms + LEASE_MS
             for job_id in ids:
-                self._add(Run(job_id, token, self.jobs[job_id].key, end_ms, heard=False, bypasses=True))
+                self._add(Run(job_id, token, self.jobs[job_id].key, end_ms, acknowledged=False, bypasses=True))
 
-    @precondition(lambda self: any(not run.heard for run in self.runs.values()))
+    @precondition(lambda self: any(not run.acknowledged for run in self.runs.values()))
     @rule()
-    def give_back_what_was_never_heard_of(self) -> None:
-        tokens = {run.token for run in self.runs.values() if not run.heard}
+    def return_unacknowledged_claims(self) -> None:
+        tokens = {run.token for run in self.runs.values() if not run.acknowledged}
         self.wait(self.queue.return_claims(*sorted(tokens)))
-        self.runs = {name: run for name, run in self.runs.items() if run.heard}
+        self.runs = {name: run for name, run in self.runs.items() if run.acknowledged}
 
     def _claim(self, count: int, lanes: str = "hdl") -> tuple[str, list[str]]:
         self.calls += 1
@@ -216,13 +216,13 @@ class FrontierMachine(RuleBasedStateMachine):
         claim = self.wait(self.queue.claim(count, token=token, lanes=lanes))
         self.told_to_wait_ms = max(0, claim.wait_ms)
         for job in claim.jobs:
-            assert job.id in self.jobs, f"{job.id} is over, and was claimed"
+            assert job.id in self.jobs, f"{job.id} has ended, and was claimed"
             assert not [run for run in self._runs_of(job.id) if run.lease_end_ms > self.now_ms], f"{job.id} runs twice"
             for old in self._runs_of(job.id):
                 del self.runs[old.token + old.id]
         return token, claim.ids
 
-    def _admit(self, token: str, ids: list[str], *, heard: bool = True) -> None:
+    def _admit(self, token: str, ids: list[str], *, acknowledged: bool = True) -> None:
         if not ids:
             return
         before = self._state()
@@ -233,9 +233,9 @@ class FrontierMachine(RuleBasedStateMachine):
             asked.append((job_id, token, job.key, "0" if is_over else job.deadline_ms or ""))
         refused = self.wait(self.queue.admit(*asked))
         for job_id, _, key, deadline in asked:
-            run = Run(job_id, token, key, self.now_ms + LEASE_MS, heard, bypasses=deadline == "0")
+            run = Run(job_id, token, key, self.now_ms + LEASE_MS, acknowledged, bypasses=deadline == "0")
             if job_id in refused:
-                assert not run.bypasses, "what will not be run need not wait"
+                assert not run.bypasses, "a job that will not be run must not wait"
                 continue
             if not run.bypasses:
                 self._check_start(run, before)
@@ -244,61 +244,61 @@ class FrontierMachine(RuleBasedStateMachine):
     def _check_start(self, run: Run, before: FrontierState) -> None:
         limits, record = before.limits_of(run.key), before.record(run.key)
         assert not limits.paused, "a start while its key is paused"
-        assert record.cooldown_until_ms <= self.now_ms, "a start while its key cools off"
+        assert record.cooldown_until_ms <= self.now_ms, "a start during a cooldown"
         others = [other for other in self.runs.values() if other.key == run.key and not other.bypasses]
         at_once = sum(other.lease_end_ms > self.now_ms for other in others)
         assert at_once < (1 if record.consecutive_throttles else limits.concurrency), "too many at a time"
         self.starts[run.key].at_ms.append(self.now_ms)
         self.starts[run.key].check(limits)
 
-    def _heard(self) -> list[Run]:
-        return [run for _, run in sorted(self.runs.items()) if run.heard and not run.crashed]
+    def _acknowledged(self) -> list[Run]:
+        return [run for _, run in sorted(self.runs.items()) if run.acknowledged and not run.crashed]
 
     def _draw_run(self, data: st.DataObject) -> Run:
-        return data.draw(st.sampled_from(self._heard()))
+        return data.draw(st.sampled_from(self._acknowledged()))
 
-    @precondition(lambda self: self._heard())
+    @precondition(lambda self: self._acknowledged())
     @rule(data=st.data(), note=st.sampled_from(["+OK", "+OK", "", "=TIMEOUT", "-CONNECT_ERROR"]))
     def finish(self, data: st.DataObject, note: str) -> None:
-        """Perhaps long after the lease; nobody else has claimed the job."""
+        """Perhaps long after the lease, as long as no other worker has claimed the job."""
         run = self._draw_run(data)
         lost, refused, _ = self.wait(self.queue.commit((run.id, run.token, "finish", 1000, "", "done", note)))
         assert (lost, refused) == ([], [])
         self._end(run.id)
 
-    @precondition(lambda self: self._heard())
+    @precondition(lambda self: self._acknowledged())
     @rule(
         data=st.data(), action=st.sampled_from(["retry", "requeue"]), defer=st.sampled_from(["", "0", "300", "20000"])
     )
-    def give_back(self, data: st.DataObject, action: str, defer: str) -> None:
+    def requeue(self, data: st.DataObject, action: str, defer: str) -> None:
         run = self._draw_run(data)
         lost, refused, _ = self.wait(self.queue.commit((run.id, run.token, action, defer)))
         assert (lost, refused) == ([], [])
         del self.runs[run.token + run.id]
 
-    @precondition(lambda self: self._heard())
+    @precondition(lambda self: self._acknowledged())
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
-        """In time, or after the lease's end."""
+        """Before or after the lease's end."""
         run = self._draw_run(data)
         assert self.wait(self.queue.renew((run.id, run.token))) == []
         run.lease_end_ms = self.now_ms + LEASE_MS
 
-    @precondition(lambda self: self._heard())
+    @precondition(lambda self: self._acknowledged())
     @rule(data=st.data())
     def crash(self, data: st.DataObject) -> None:
-        """Nothing more is heard of a run."""
+        """The worker of a run does nothing more."""
         self._draw_run(data).crashed = True
 
     @rule()
-    def walk(self) -> None:
+    def maintain(self) -> None:
         self.wait(self.queue.maintain())
 
     @rule()
-    def look_at_aborts(self) -> None:
+    def find_aborts(self) -> None:
         self.wait(self.queue.find_aborts())
 
-    # People
+    # Operators
 
     @rule(key=st.sampled_from([*KEYS, "*.example"]), text=st.sampled_from(LIMITS))
     def set_limits(self, key: str, text: str) -> None:
@@ -320,7 +320,7 @@ class FrontierMachine(RuleBasedStateMachine):
         return self.wait(FrontierState.read(self.queue.redis, self.queue.keys))
 
     @invariant()
-    def the_records_count_what_is_there(self) -> None:
+    def the_records_count_right(self) -> None:
         if not self.jobs and not self.ended:
             return
         state = self._state()
@@ -330,14 +330,14 @@ class FrontierMachine(RuleBasedStateMachine):
         assert not self.ended & state.pending.keys()
 
     @invariant()
-    def whoever_waits_will_be_looked_at(self) -> None:
+    def waiting_keys_become_due(self) -> None:
         if self.jobs:
             self._state().check_waiting_keys_become_due()
 
     @precondition(lambda self: self.jobs)
     @rule()
     def claim_all_that_may_start(self) -> None:
-        """Then nobody waits who could start."""
+        """Then no job waits that could start."""
         if self.paused:
             return
         while True:
@@ -345,11 +345,11 @@ class FrontierMachine(RuleBasedStateMachine):
             if not ids:
                 break
             self._admit(token, ids)
-        reserved = {run.key for run in self.runs.values() if run.bypasses and not run.heard}
+        reserved = {run.key for run in self.runs.values() if run.bypasses and not run.acknowledged}
         self._state().check_free_slots_are_used(self.now_ms, reserved)
 
-    def run_all_that_is_left(self) -> None:
-        """Whatever has happened: when all is quiet again, each job is run and finished, and nothing is left behind."""
+    def run_all_remaining(self) -> None:
+        """At the end each job can be run and finished, and no key is left."""
         if self.paused:
             self.pause_or_resume_the_queue()
         for key in (*KEYS, "*.example"):
@@ -357,22 +357,22 @@ class FrontierMachine(RuleBasedStateMachine):
                 self.set_limits(key, "c=2")
         for _ in range(ROUNDS):
             self.claim_all_that_may_start()
-            for run in self._heard():
+            for run in self._acknowledged():
                 self.wait(self.queue.commit((run.id, run.token, "finish", 1000, "", "done", "+OK")))
                 self._end(run.id)
             if not self.jobs:
                 break
             if self.told_to_wait_ms:
                 self.let_time_pass(self.told_to_wait_ms)
-        assert not self.jobs, f"never came up: {sorted(self.jobs)}"
-        self.the_records_count_what_is_there()
+        assert not self.jobs, f"never released: {sorted(self.jobs)}"
+        self.the_records_count_right()
         keys = self.queue.keys
         for _ in range(20):
             self.let_time_pass(600_000)
             self.wait(self.queue.claim(1, token="last"))
             self.wait(self.queue.maintain())
         for key in (keys.hosts, keys.due_hosts, keys.backlog, keys.cooldowns, keys.running, keys.leases):
-            assert not self.wait(self.queue.redis.exists(key)), f"{key} is left behind"
+            assert not self.wait(self.queue.redis.exists(key)), f"{key} is left"
         assert self.wait(self.queue.redis.keys(keys.waiting + "*")) == []
 
     def _runs_of(self, job_id: str) -> list[Run]:
@@ -389,12 +389,12 @@ class FrontierMachine(RuleBasedStateMachine):
 
 
 @pytest.fixture(params=["embedded", "real"])
-def machine(request: pytest.FixtureRequest, small_parts: int) -> type[FrontierMachine]:
+def machine(request: pytest.FixtureRequest, small_chunks: int) -> type[FrontierMachine]:
     server = request.getfixturevalue("redis_server") if request.param == "real" else None
     return type("Machine", (FrontierMachine,), {"server": server})
 
 
-def test_limits_hold_nothing_is_lost_and_nobody_waits_in_vain(machine: type[FrontierMachine]) -> None:
+def test_limits_hold_no_job_is_lost_and_free_slots_are_used(machine: type[FrontierMachine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -1,4 +1,4 @@
-"""Changes of limits bite at once, on jobs that wait already."""
+"""Changes of limits apply at once, also to jobs that already wait."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ async def _enqueue(queue: Queue, count: int, *, key: str = KEY) -> list[str]:
 
 
 async def _start(queue: Queue, *, key: str = KEY, token: str = "w.1") -> list[str]:
-    """The ids of the jobs that one claim and its admission start."""
+    """Returns the ids of the jobs that one claim and its admission start."""
     claim = await queue.claim(50, token=token)
     refused = await queue.admit(*[(job_id, token, key) for job_id in claim.ids]) if claim.ids else []
     return [job_id for job_id in claim.ids if job_id not in refused]
 
 
 @pytest.mark.asyncio
-async def test_more_concurrency_lets_waiting_jobs_go_and_wakes_a_worker_for_each(queue: Queue) -> None:
+async def test_more_concurrency_releases_waiting_jobs_and_wakes_a_worker_for_each(queue: Queue) -> None:
     ids = await _enqueue(queue, 30)
     assert await _start(queue) == ids[:8]
     assert await queue.tokens() == 0
@@ -32,7 +32,7 @@ async def test_more_concurrency_lets_waiting_jobs_go_and_wakes_a_worker_for_each
 
 
 @pytest.mark.asyncio
-async def test_less_concurrency_holds_for_jobs_that_stood_already(queue: Queue) -> None:
+async def test_less_concurrency_applies_to_jobs_that_were_ready(queue: Queue) -> None:
     ids = await _enqueue(queue, 8)
     await queue.set_limits(KEY, "set", "c=3", KEY)
     assert await _start(queue) == ids[:3]
@@ -42,7 +42,7 @@ async def test_less_concurrency_holds_for_jobs_that_stood_already(queue: Queue) 
 
 
 @pytest.mark.asyncio
-async def test_a_rate_holds_for_jobs_that_wait_already_and_an_idle_worker_hears_when_the_next_turn_is(
+async def test_a_rate_applies_to_waiting_jobs_and_an_idle_worker_learns_when_the_next_may_start(
     queue: Queue,
 ) -> None:
     await queue.set_limits(KEY, "set", "p=1", KEY)
@@ -56,7 +56,7 @@ async def test_a_rate_holds_for_jobs_that_wait_already_and_an_idle_worker_hears_
 
 
 @pytest.mark.asyncio
-async def test_what_is_not_named_stays_and_what_was_not_set_is_not_invented(queue: Queue) -> None:
+async def test_limits_that_are_not_named_stay_and_none_is_added(queue: Queue) -> None:
     assert await queue.set_limits(KEY, "set", "r=5 c=2", KEY) == (b"c=2 r=5", False, 0)
     assert await queue.set_limits(KEY, "set", "r=7 d=100", KEY) == (b"c=2 r=7 d=100", True, 0)
     assert await queue.set_limits(KEY, "clear", "", KEY) == (b"", True, 0)
@@ -65,7 +65,7 @@ async def test_what_is_not_named_stays_and_what_was_not_set_is_not_invented(queu
 
 
 @pytest.mark.asyncio
-async def test_a_paused_host_starts_nothing_that_stood_or_waited_and_goes_on_where_it_was(queue: Queue) -> None:
+async def test_a_paused_host_starts_no_ready_or_waiting_job_and_resumes_where_it_was(queue: Queue) -> None:
     ids = await _enqueue(queue, 12)
     await queue.set_limits(KEY, "set", "p=1", KEY)
     assert await _start(queue) == []
@@ -78,7 +78,7 @@ async def test_a_paused_host_starts_nothing_that_stood_or_waited_and_goes_on_whe
 
 
 @pytest.mark.asyncio
-async def test_a_host_is_resumed_though_a_wider_name_is_paused(queue: Queue) -> None:
+async def test_a_host_is_resumed_while_a_wider_name_is_paused(queue: Queue) -> None:
     await queue.set_limits("*.example.org", "set", "p=1 c=2")
     ids = await _enqueue(queue, 3)
     assert await _start(queue) == []
@@ -87,7 +87,7 @@ async def test_a_host_is_resumed_though_a_wider_name_is_paused(queue: Queue) -> 
 
 
 @pytest.mark.asyncio
-async def test_many_keys_are_looked_at_again_in_one_call(queue: Queue) -> None:
+async def test_many_keys_are_rechecked_in_one_call(queue: Queue) -> None:
     await queue.set_limits("*", "set", "c=1")
     keys = [f"h{number}.example" for number in range(50)]
     for key in keys:
@@ -99,13 +99,13 @@ async def test_many_keys_are_looked_at_again_in_one_call(queue: Queue) -> None:
 
 
 @pytest.mark.asyncio
-async def test_looking_at_a_host_that_nobody_has_heard_of_leaves_nothing_behind(queue: Queue) -> None:
+async def test_rechecking_an_unknown_host_leaves_no_key(queue: Queue) -> None:
     await queue.set_limits("nobody.example", "set", "c=1", "nobody.example")
     assert not await queue.redis.exists(queue.keys.hosts, queue.keys.due_hosts)
 
 
 @pytest.mark.asyncio
-async def test_a_paused_host_keeps_its_cooling_off_and_its_rate(queue: Queue) -> None:
+async def test_a_paused_host_keeps_its_cooldown_and_its_rate(queue: Queue) -> None:
     await queue.set_limits(KEY, "set", "c=10 r=10000000", KEY)
     ids = await _enqueue(queue, 3)
     assert await _start(queue) == ids[:1]
@@ -118,7 +118,7 @@ async def test_a_paused_host_keeps_its_cooling_off_and_its_rate(queue: Queue) ->
 
 @pytest.mark.parametrize("others", [0, 1000], ids=["few limits", "many limits"])
 @pytest.mark.asyncio
-async def test_the_narrowest_limit_holds_however_many_are_set(queue: Queue, others: int) -> None:
+async def test_the_narrowest_limit_applies_however_many_are_set(queue: Queue, others: int) -> None:
     if others:
         await queue.redis.hset(queue.keys.limits, mapping={f"other{number}.example": "c=5" for number in range(others)})
     await queue.set_limits(KEY, "set", "c=2")

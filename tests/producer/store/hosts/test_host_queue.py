@@ -1,4 +1,4 @@
-"""The queue of a limit key in several parts: in order, and nothing is lost, whatever happens to the parts."""
+"""The queue of a limit key in several chunks: it keeps its order, and no job is lost, whatever happens to a chunk."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LANES = {"h": -600_000, "": 0, "l": 600_000}
 
 
 @pytest.fixture
-def queue(small_parts: int, queue: Queue) -> Queue:
-    """With parts of a few jobs."""
+def queue(small_chunks: int, queue: Queue) -> Queue:
+    """With chunks of a few jobs."""
     return queue
 
 
 async def _fill(queue: Queue, count: int, *, ms_apart: int = 1, lanes: str | None = None) -> dict[str, float]:
-    """Jobs that all wait, and the moments by which they are to go, ms since the epoch. The key is left paused."""
+    """Enqueues waiting jobs and returns their places, in ms since the epoch. The key is left paused."""
     draw = random.Random(count)
     await queue.set_limits(KEY, "set", "c=1000 p=1", KEY)
     moments: dict[str, float] = {}
@@ -34,14 +34,14 @@ async def _fill(queue: Queue, count: int, *, ms_apart: int = 1, lanes: str | Non
 
 
 async def _state(queue: Queue) -> FrontierState:
-    """Its parts are checked as it is read."""
+    """Reads the state, which checks the chunks."""
     state = await FrontierState.read(queue.redis, queue.keys)
     state.check_counters(queue.now_ms)
     return state
 
 
 async def _start_one_by_one(queue: Queue, count: int) -> list[str]:
-    """As many as `count`, in the order in which the key lets them go."""
+    """Starts `count` jobs in the order in which the key releases them."""
     await queue.set_limits(KEY, "set", "c=1 p=0", KEY)
     started = []
     for number in range(count):
@@ -74,7 +74,7 @@ async def _nothing_is_left(queue: Queue) -> bool:
 
 @pytest.mark.parametrize("ms_apart", [0, 1, 100_000], ids=["in one ms", "a ms apart", "far apart"])
 @pytest.mark.asyncio
-async def test_jobs_go_oldest_first_lanes_apart_however_they_came(queue: Queue, ms_apart: int) -> None:
+async def test_jobs_are_released_oldest_first_within_a_lane(queue: Queue, ms_apart: int) -> None:
     moments = await _fill(queue, 60, ms_apart=ms_apart)
     state = await _state(queue)
     assert state.chunks[KEY] >= 5
@@ -84,7 +84,7 @@ async def test_jobs_go_oldest_first_lanes_apart_however_they_came(queue: Queue, 
 
 
 @pytest.mark.asyncio
-async def test_what_became_due_in_one_ms_and_is_too_much_for_its_places_still_goes_before_what_came_later(
+async def test_more_jobs_due_in_one_ms_than_it_has_places_are_released_before_later_ones(
     queue: Queue,
 ) -> None:
     first = await _fill(queue, 30, ms_apart=0, lanes="")
@@ -98,7 +98,7 @@ async def test_what_became_due_in_one_ms_and_is_too_much_for_its_places_still_go
 
 @pytest.mark.parametrize("ms_apart", [0, 1])
 @pytest.mark.asyncio
-async def test_a_cancelled_job_leaves_its_queue_wherever_it_stands_there(queue: Queue, ms_apart: int) -> None:
+async def test_a_cancelled_job_leaves_its_queue_from_any_place(queue: Queue, ms_apart: int) -> None:
     ids = list(await _fill(queue, 40, ms_apart=ms_apart))
     random.Random(1).shuffle(ids)
     for number, job_id in enumerate(ids, 1):
@@ -122,7 +122,7 @@ async def test_a_job_whose_deadline_has_passed_leaves_the_middle_of_its_queue(qu
 
 
 @pytest.mark.asyncio
-async def test_a_job_in_the_middle_that_a_stock_client_aborts_is_run_once_and_counted_until_its_turn(
+async def test_a_job_in_the_middle_that_a_stock_client_aborts_is_run_once_and_counted_until_its_release(
     queue: Queue,
 ) -> None:
     ids = list(await _fill(queue, 20, lanes=""))
@@ -137,7 +137,7 @@ async def test_a_job_in_the_middle_that_a_stock_client_aborts_is_run_once_and_co
 
 @pytest.mark.parametrize("how", ["first", "middle", "index", "all", "wrong first", "wrong middle", "wrong index"])
 @pytest.mark.asyncio
-async def test_a_part_that_somebody_deletes_or_overwrites_loses_no_job(queue: Queue, how: str) -> None:
+async def test_a_chunk_that_another_client_deletes_or_overwrites_loses_no_job(queue: Queue, how: str) -> None:
     ids = set(await _fill(queue, 30, lanes=""))
     first, index = queue.keys.waiting + KEY, f"{queue.keys.waiting}#{KEY}"
     parts = sorted(set(await queue.redis.keys(queue.keys.waiting + "*")) - {first.encode(), index.encode()})
@@ -150,7 +150,7 @@ async def test_a_part_that_somebody_deletes_or_overwrites_loses_no_job(queue: Qu
 
 
 @pytest.mark.asyncio
-async def test_a_queue_of_which_somebody_left_the_index_alone_holds_nobody_up(queue: Queue) -> None:
+async def test_a_queue_with_nothing_but_its_index_left_delays_no_job(queue: Queue) -> None:
     ids = set(await _fill(queue, 450, lanes=""))
     index = f"{queue.keys.waiting}#{KEY}".encode()
     parts = [name for name in await queue.redis.keys(queue.keys.waiting + "*") if name != index]
@@ -160,7 +160,7 @@ async def test_a_queue_of_which_somebody_left_the_index_alone_holds_nobody_up(qu
 
 
 @pytest.mark.asyncio
-async def test_a_queue_whose_record_is_lost_is_emptied_and_takes_new_jobs_in_order(queue: Queue) -> None:
+async def test_a_queue_whose_record_was_deleted_is_emptied_and_takes_new_jobs_in_order(queue: Queue) -> None:
     moments = await _fill(queue, 30)
     await queue.redis.delete(queue.keys.hosts, queue.keys.backlog)
     moments |= await _fill(queue, 5, lanes="l")
@@ -170,8 +170,8 @@ async def test_a_queue_whose_record_is_lost_is_emptied_and_takes_new_jobs_in_ord
 
 
 @pytest.mark.asyncio
-async def test_redis_keeps_each_part_in_one_piece(real_redis: ArqRedis) -> None:
-    """As its defaults have it, for ids of up to 64 characters."""
+async def test_redis_keeps_each_chunk_in_one_listpack(real_redis: ArqRedis) -> None:
+    """With its default settings, for ids of up to 64 characters."""
     queue = Queue(real_redis)
     await queue.set_limits(KEY, "set", "p=1", KEY)
     draw = random.Random(1)
