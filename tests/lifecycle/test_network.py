@@ -1,4 +1,4 @@
-"""A network that forgets connections without a word, as routers do: whoever sends on one hears nothing for long."""
+"""A network that drops idle connections without an error, as routers do: a sender gets no reply for a long time."""
 
 from __future__ import annotations
 

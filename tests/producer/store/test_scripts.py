@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import pytest
 from arq.connections import ArqRedis
@@ -111,3 +112,12 @@ def test_every_include_is_used() -> None:
     folder = files("fetchq.store").joinpath("lua", "include")
     used = {line.file for name in script_names() for line in scripts._assemble(name)}
     assert {f"include/{file.name.removesuffix('.lua')}" for file in folder.iterdir()} <= used
+
+
+@pytest.mark.parametrize(
+    "file", sorted(files("fetchq.store").joinpath("lua", "include").iterdir(), key=str), ids=lambda file: file.name
+)
+def test_every_include_says_what_it_is_for_and_can_be_read_in_one_go(file: Traversable) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("-- ")
+    assert len(lines) <= 130

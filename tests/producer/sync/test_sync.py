@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import signal
 import sqlite3
@@ -29,8 +30,11 @@ from fetchq import (
     ResultTimeout,
     SyncProducer,
 )
+from fetchq.client.dead_letters import DeadLetters
+from fetchq.client.handles import FetchJob, Job
+from fetchq.client.limits import Limits
 from fetchq.contract import wire
-from fetchq.sync.producer import SyncFetchJob
+from fetchq.sync.producer import SyncDeadLetters, SyncFetchJob, SyncJob, SyncLimits
 
 URL = "https://example.org/"
 
@@ -200,11 +204,25 @@ def test_all_jobs_of_a_tag_are_cancelled(producer: SyncProducer) -> None:
     assert other.status() is JobStatus.QUEUED
 
 
-def test_it_has_the_methods_of_producer() -> None:
-    def public(kind: type) -> set[str]:
-        return {name for name, value in vars(kind).items() if callable(value) and name[0] != "_"}
+@pytest.mark.parametrize(
+    ("blocking", "original", "not_mirrored"),
+    [
+        (SyncProducer, Producer, {"aclose"}),
+        (SyncDeadLetters, DeadLetters, set()),
+        (SyncLimits, Limits, {"paused_of"}),
+        (SyncJob, Job, set()),
+        (SyncFetchJob, FetchJob, set()),
+    ],
+)
+def test_it_has_the_methods_of_the_async_one_with_their_parameters(
+    blocking: type, original: type, not_mirrored: set[str]
+) -> None:
+    def methods(kind: type) -> dict[str, list[str]]:
+        named = {name: value for name, value in vars(kind).items() if callable(value) and name[0] != "_"}
+        return {name: list(inspect.signature(value).parameters) for name, value in named.items()}
 
-    assert public(Producer) - {"aclose"} == public(SyncProducer) - {"close"}
+    expected = {name: names for name, names in methods(original).items() if name not in not_mirrored}
+    assert {name: names for name, names in methods(blocking).items() if name != "close"} == expected
 
 
 def test_a_fork_while_another_thread_holds_the_lock_leaves_a_child_that_works(producer: SyncProducer) -> None:

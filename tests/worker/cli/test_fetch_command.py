@@ -273,6 +273,7 @@ def test_a_redis_that_stops_half_way_leaves_a_valid_file_and_exit_status_3(
     assert len(read_lines(out)) >= 50
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_list(fetchq: Fetchq, site: Site) -> None:
     def peak_kb(count: int) -> int:
         path = fetchq.folder / f"{count}.txt"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq.store.keys import Keys

@@ -12,7 +12,7 @@
 -- ARGV[10]  prefix of the dead letters     ARGV[11]  their TTL in ms      ARGV[12]  maximum number of dead letters
 -- ARGV[13...]  groups of jobs with equal outcomes. Of each group: number of jobs, token, action, time, marker, note,
 --     details; then of each job: id, result.
---     action 'finish'   store `result` for `time` ms ('' for ever, '0' not at all), then remove the job
+--     action 'finish'   store `result` for `time` ms ('' forever, '0' not at all), then remove the job
 --     action 'clean'    the same for a first try that has neither a retry key nor a record of attempts
 --     action 'missing'  the same for a job without a payload: an existing result stays
 --     action 'retry'    due `time` ms from now ('' at its original score)
