@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-redis-latest check chaos chaos-ci durability soak conformance conformance-http hostile fuzz bench frontier frontier-sim profile security docs lint types format wheels clean
+.PHONY: help setup demo test test-slow property test-redis-latest check chaos chaos-ci durability soak conformance conformance-http hostile fuzz bench frontier frontier-sim profile security docs lint types format wheels clean
 
 help: ## list the commands
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -27,11 +27,14 @@ demo: setup ## two hundred fetches of a small site, from queue to table, in seco
 test: setup ## run the tests in two processes, without the slow ones: WORKERS=4 for more
 	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal
 
-test-slow: setup ## run the tests that take many seconds each: faults, property tests with many examples, memory
+test-slow: setup ## run the tests that take many seconds each: faults, memory, soak
 	@$(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal -m slow
 
 check: lint types ## lint, types, and the tests that need no server
 	@FETCHQ_TEST_NO_SERVERS=1 $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal
+
+property: setup ## run the state machines of the scripts for longer than make test does: EXAMPLES=500
+	@EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) tests/producer/store -k machine
 
 test-redis-latest: ## run the producer's tests on the newest redis-py, in an environment of its own
 	@test -x .redis-latest/bin/python || $(PYTHON) -m venv .redis-latest

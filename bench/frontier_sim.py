@@ -123,7 +123,7 @@ class Simulation:
         """How long Redis took in wall time for claim, admission and commit."""
 
     async def fill(self) -> None:
-        """All jobs, in an order in which the large hosts stand in nobody's way but their own."""
+        """All jobs, in an order in which large hosts delay only themselves."""
         batch: list[NewJob] = []
         for job_id in _ids(self._fleet.sizes):
             batch.append(NewJob(job_id, b"payload", "", _host_of(job_id), ""))

@@ -2,7 +2,7 @@
 
 A worker drains a queue of 2 KB fetches while py-spy samples its stacks, those of C extensions too, and the CPU time of
 the worker and of Redis is read from the system. A sample belongs to the innermost frame whose owner is known, so a
-socket write belongs to whoever wrote, and the event loop keeps what no owner asked for by itself.
+socket write belongs to the caller that wrote, and the event loop keeps what no owner asked for by itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bench.testbed.site import nginx_site
 from .testbed import adapter_process as talk
 
 OWNERS: Final[tuple[tuple[str, str], ...]] = (
-    ("garbage collection, whoever's garbage", r"^gc_collect"),
+    ("garbage collection, of all parts", r"^gc_collect"),
     ("client: the fetch coroutine and its guard", r"fetchq_worker/(fetch|politeness|process)"),
     ("client: aiohttp and what it stands on", r"(aiohttp|yarl|multidict|aiohappyeyeballs|frozenlist|propcache|_http_)"),
     ("decode and encode: the contract, msgspec, ada", r"(fetchq/contract|msgspec|ada_url)"),

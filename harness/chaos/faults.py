@@ -1,4 +1,4 @@
-"""What is done to a fleet under load. A fault returns when it is over: what is broken then is the fleet's to mend."""
+"""The faults of a chaos run. Each returns when it is over; from then on the fleet recovers by itself."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from redis.exceptions import RedisError
 
 from fetchq import FetchqError, Producer
 
-NOBODYS_PORT: Final = 1
-"""Where no master answers, whose data a replica would take for its own."""
+UNUSED_PORT: Final = 1
+"""Where no master answers, so that the replica keeps its data."""
 HARNESS_NUMBERS: Final = 1 << 40
 """Numbers of the jobs that a fault itself enqueues begin here."""
 
 
 @dataclass
 class Arena:
-    """All that a fault can lay hands on."""
+    """All that a fault can act on."""
 
     redis: DurableRedis
     admin: Redis
@@ -39,9 +39,9 @@ class Arena:
     lease_s: float
     cluster: SentinelCluster | None = None
     redis_restarting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by the fault that has the server's process in its hands."""
+    """Held by a fault while it stops, freezes or restarts the server."""
     acknowledged: list[Acknowledged] = field(default_factory=list)
-    """Jobs that faults themselves put on the queue."""
+    """Jobs that faults themselves enqueued."""
 
     async def enqueue(self, function: str, for_s: float) -> None:
         number = HARNESS_NUMBERS + len(self.acknowledged)
@@ -65,7 +65,7 @@ async def stop_worker(arena: Arena) -> None:
 
 
 async def freeze_worker(arena: Arena) -> None:
-    """For longer than its lease: it wakes up to jobs that others have by then."""
+    """Stops a worker for longer than its lease, so that others claim its jobs before it goes on."""
     worker = await arena.fleet.pick()
     worker.send_signal(signal.SIGSTOP)
     await asyncio.sleep(1.75 * arena.lease_s)
@@ -98,14 +98,14 @@ async def flush_scripts(arena: Arena) -> None:
 
 
 async def fill_redis(arena: Arena) -> None:
-    """maxmemory is reached: nothing can be enqueued, and what is there is to drain all the same."""
+    """Lowers maxmemory: nothing can be enqueued, and what is queued drains."""
     await arena.admin.config_set("maxmemory", "1mb")
     await asyncio.sleep(2)
     await arena.admin.config_set("maxmemory", "0")
 
 
 async def stall_redis(arena: Arena) -> None:
-    """A server that is there and does not answer, for longer than the leases last."""
+    """The server accepts connections and does not answer, for longer than the leases last."""
     async with arena.redis_restarting:
         arena.redis.freeze()
         await asyncio.sleep(1.5 * arena.lease_s)
@@ -113,14 +113,14 @@ async def stall_redis(arena: Arena) -> None:
 
 
 async def slow_redis(arena: Arena) -> None:
-    """A server that stands still for a third of a second, three times in a row."""
+    """The server stops for 0.3 s, three times in a row."""
     for _ in range(3):
         await arena.admin.execute_command("DEBUG", "SLEEP", "0.3")  # type: ignore[no-untyped-call]
         await asyncio.sleep(0.2)
 
 
 async def restart_redis(arena: Arena) -> None:
-    """Power is lost: with `appendfsync everysec`, and with it the last second of changes."""
+    """A power cut: with `appendfsync everysec` the last second of changes is lost."""
     async with arena.redis_restarting:
         await asyncio.to_thread(arena.redis.cut_power)
         await asyncio.sleep(arena.rng.uniform(0.2, 1.0))
@@ -128,9 +128,9 @@ async def restart_redis(arena: Arena) -> None:
 
 
 async def make_read_only(arena: Arena) -> None:
-    """The server becomes a replica that takes no writes, as a master does that comes back; then a master again."""
+    """The server becomes a read-only replica, as a demoted master does; then a master again."""
     async with arena.redis_restarting:
-        await arena.admin.execute_command("REPLICAOF", "127.0.0.1", str(NOBODYS_PORT))  # type: ignore[no-untyped-call]
+        await arena.admin.execute_command("REPLICAOF", "127.0.0.1", str(UNUSED_PORT))  # type: ignore[no-untyped-call]
         await asyncio.sleep(1.5 * arena.lease_s)
         await arena.admin.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
 
@@ -152,7 +152,7 @@ async def delay_network(arena: Arena) -> None:
 
 
 async def drop_network(arena: Arena) -> None:
-    """Nothing arrives, and nobody says so, for longer than the lease lasts; then all of it arrives, or nothing does."""
+    """Drops all packets for longer than a lease, without an error; then delivers them, or breaks the connections."""
     arena.proxy.hold()
     await asyncio.sleep(1.5 * arena.lease_s)
     if arena.rng.random() < 0.5:
@@ -161,7 +161,7 @@ async def drop_network(arena: Arena) -> None:
 
 
 async def fail_over(arena: Arena) -> None:
-    """The master's machine is gone; a replica takes its place, and the old master comes back later."""
+    """The master is killed, a replica is promoted, and the old master comes back as a replica."""
     assert arena.cluster is not None
     await arena.cluster.fail_over()
     arena.redis = arena.cluster.master
@@ -186,4 +186,4 @@ REDIS_FAULTS: Final[tuple[Fault, ...]] = (
 )
 
 MET: Final = (RedisError, OSError, FetchqError)
-"""What a fault may meet when another one is under way."""
+"""What a fault may raise while another one is under way."""

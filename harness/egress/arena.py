@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.support.dns_server import DnsServer
-from tests.support.sockets import SocketWatch
+from tests.support.web.dns_server import DnsServer
+from tests.support.web.sockets import SocketWatch
 
 from fetchq import FetchResult
 from fetchq_worker.fetch import Fetcher, fetch

@@ -82,7 +82,7 @@ def main() -> int:
         print(f"{target:<18}{runs:>12,} runs {runs // max(1, chosen.seconds):>9,}/s  {'FOUND' if found else 'nothing'}")
         sys.stdout.flush()
     if broken:
-        print(f"Findings are in {FOLDER / 'found'}; mend, and keep each as harness/fuzz/found/TARGET-WHAT")
+        print(f"Findings are in {FOLDER / 'found'}; fix them, and keep each input as harness/fuzz/found/TARGET-WHAT")
     return 1 if broken else 0
 
 

@@ -218,7 +218,7 @@ def url_lines(data: bytes) -> None:
 
 
 def result_file(data: bytes) -> None:
-    """The --out of an earlier run: refused and unchanged, or mended so that it ends in a whole line."""
+    """The --out of an earlier run: refused and unchanged, or truncated to its last whole line."""
     path = _scratch()
     path.write_bytes(data)
     with ResultFile(path, resume=True) as file:

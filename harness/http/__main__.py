@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 import trustme
 import uvloop
-from tests.support.bad_tls import BAD_TLS, HOST, OLD_VERSIONS, good, old_server, trust
-from tests.support.broken_responses import TABLES
-from tests.support.site import Site, answer
+from tests.support.web.bad_tls import BAD_TLS, HOST, OLD_VERSIONS, good, old_server, trust
+from tests.support.web.broken_responses import TABLES
+from tests.support.web.site import Site, answer
 
 from fetchq import FetchRequest, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 import uvloop
-from tests.support.broken_responses import TABLES
-from tests.support.site import Handler, Site, Visit, answer
+from tests.support.web.broken_responses import TABLES
+from tests.support.web.site import Handler, Site, Visit, answer
 
 from fetchq import FetchRequest, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch

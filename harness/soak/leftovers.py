@@ -13,7 +13,7 @@ from fetchq.store.keys import Keys
 
 LEFT_MAX_S: Final = 60.0
 EXPIRY_LATE_S: Final = 1.0
-"""By so much Redis may take a key away later than its time says, where nobody asks for it."""
+"""How late Redis may remove an expired key that no command reads."""
 SCAN: Final = 1000
 
 

@@ -24,7 +24,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 2
     concurrency: int = 100
     rest_s: float = 7.0
-    """So long workers tend their queue once, and Redis makes tables and buffers smaller that nobody uses."""
+    """Long enough for one round of maintenance by the workers, and for Redis to shrink unused tables and buffers."""
 
 
 class Progress(msgspec.Struct):

@@ -117,7 +117,7 @@ async def test_a_drain_counts_jobs_that_redis_shows_as_finished_and_the_site_as_
 
 
 @pytest.mark.asyncio
-async def test_a_drain_of_a_job_that_nobody_runs_is_a_failure_with_a_reason(
+async def test_a_drain_of_a_job_that_no_worker_runs_is_a_failure_with_a_reason(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.testbed.adapter_process.worker", _dead_worker)

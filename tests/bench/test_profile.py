@@ -13,7 +13,7 @@ def _owner_of(*frames: str) -> str:
     return owner
 
 
-def test_a_write_belongs_to_whoever_wrote() -> None:
+def test_a_write_belongs_to_its_caller() -> None:
     assert "aiohttp" in _owner_of("step (loop.c:1)", "send (aiohttp/client_reqrep.py:9)", "write (libc.so.6)")
     assert "Redis client" in _owner_of("send (site-packages/redis/asyncio/connection.py:9)", "write (libc.so.6)")
 
@@ -28,7 +28,7 @@ def test_what_only_set_the_loop_going_owns_nothing_of_what_runs_in_it() -> None:
     assert _owner_of("uv__read (stream.c:1)", "read (libc.so.6)") == LOOP
 
 
-def test_a_collection_is_nobody_elses() -> None:
+def test_a_collection_has_no_other_owner() -> None:
     assert "garbage" in _owner_of("attempt (fetchq_worker/fetch/attempt.py:2)", "gc_collect_main (libpython3.11.so)")
 
 

@@ -24,7 +24,7 @@ async def test_two_thousand_jobs_leave_no_key_behind() -> None:
 
 
 @pytest.mark.slow
-async def test_whoever_grows_by_more_than_a_soak_allows_is_named() -> None:
+async def test_a_process_that_grows_by_more_than_a_soak_allows_is_named() -> None:
     soaked = await soak(Load(jobs=100, warm_up=100, fetch_share=0.1, result_ttl_s=1.0, rest_s=0))
     soaked.warm = Memory(workers=(1000, 1000), redis=1000, driver=1000)
     soaked.end = Memory(workers=(1000, 1000), redis=round(1000 * (1 + 2 * MAX_GROWTH)), driver=1000)

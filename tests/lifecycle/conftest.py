@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from arq.connections import ArqRedis
 from tests.support.running import running
-from tests.support.site import Site
+from tests.support.web.site import Site
 
 from fetchq import Producer
 from fetchq.store.connection import connect

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 from tests.support.running import wait_until
-from tests.support.site import Site, answer
+from tests.support.web.site import Site, answer
 
 from fetchq import FetchRequest, FetchStatus, Producer, RetryOutcome, RetryPolicy
 
@@ -14,7 +14,7 @@ from .conftest import Working
 pytestmark = pytest.mark.asyncio
 
 
-async def test_a_dead_fetch_is_kept_retried_under_its_id_and_waited_for_anew(
+async def test_a_dead_fetch_is_kept_retried_under_its_id_and_waited_for_again(
     redis: Redis, producer: Producer, working: Working, site: Site
 ) -> None:
     policy = RetryPolicy(max_tries=2, base_s=0.0)

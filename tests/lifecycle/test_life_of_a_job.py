@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from arq.connections import ArqRedis
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 
 from fetchq import CancelOutcome, FetchStatus, JobNotFound, JobStatus, KeyConflict, Producer, RetryPolicy
 from fetchq.client.handles import FetchJob

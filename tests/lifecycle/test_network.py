@@ -1,4 +1,4 @@
-"""A network that forgets connections without a word, as routers do: whoever sends on one hears nothing for long."""
+"""A network that drops idle connections without an error, as routers do: a sender gets no reply for a long time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_worker_whose_redis_goes_away_while_it_starts_says_so_and_ends_a
         while data := await reader.read(4096):
             commands.feed(data)
             while (command := commands.gets()) is not False:
-                if command[0] in (b"EVAL", b"EVALSHA"):
+                if command[0] == b"INFO":
                     writer.close()
                     return
                 writer.write(b"+PONG\r\n" if command[0] == b"PING" else b"+OK\r\n")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support.running import wait_until
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 
 from fetchq import FetchStatus, Producer, RetryPolicy
 from fetchq.store.keys import Keys

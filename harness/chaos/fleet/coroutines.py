@@ -48,7 +48,7 @@ async def block(ctx: dict[str, Any], number: int, block_s: float) -> list[str | 
 
 
 async def ignore_cancellation(ctx: dict[str, Any], number: int, wait_s: float) -> list[str | int]:
-    """A job that goes on whoever cancels it."""
+    """Ignores every cancellation."""
     token = _note_run(ctx)
     until = time.monotonic() + wait_s
     while (left_s := until - time.monotonic()) > 0:

@@ -165,7 +165,7 @@ class Producers:
         process.kill()
         await process.wait()
         written = read_acknowledged(Path(plan.acknowledged))
-        # What was under way is in doubt: the next producer takes numbers that nobody has used.
+        # Jobs may have been enqueued without an acknowledgement: the next producer uses other numbers.
         first = max((job.number for job in written), default=plan.first) + NUMBERS_IN_DOUBT
         if len(written) < plan.count:
             await self._start_one(number, msgspec.structs.replace(plan, first=first, count=plan.count - len(written)))

@@ -47,7 +47,7 @@ def _is_past(holds: Sequence[Hold], at_ms: int, *, lease_ms: int, rolled_back: b
 
 
 def _holds_by_number(acknowledged: Sequence[Acknowledged], history: History) -> Mapping[int, Sequence[Hold]]:
-    """Also of jobs that ran though nobody was told that they were enqueued: their results say what they fetched."""
+    """Includes jobs that ran although their enqueueing was never acknowledged: their results say what they fetched."""
     numbers = {job.id: job.number for job in acknowledged if job.kind == "fetch"}
     for job_id, commits in history.commits.items():
         if job_id not in numbers and (number := _fetched_number(commits[-1].value)) is not None:

@@ -167,9 +167,7 @@ async def test_a_run_whose_lease_had_ended_explains_one_beyond_the_limit(server:
     assert (verdict.over_limit, verdict.over_past_lease) == (1, 3)
 
 
-async def test_a_run_that_nobody_claimed_is_excused_only_where_redis_may_forget(
-    server: DurableRedis, queue: Queue
-) -> None:
+async def test_a_run_without_a_claim_is_allowed_only_where_redis_may_forget(server: DurableRedis, queue: Queue) -> None:
     await queue.add("job0", "job1")
     await queue.claim(1)
     crowd = Crowd(queue.now_ms + 1, (0, 1))

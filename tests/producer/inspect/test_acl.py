@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError
 from tests.support.redis_server import RedisServer
 from tests.support.redis_users import PASSWORD, create_users, refusals, sent_commands, user_url
 from tests.support.running import running, wait_until
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 from tests.worker.cli.conftest import Fetchq
 
 from fetchq import (

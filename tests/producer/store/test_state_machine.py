@@ -6,6 +6,7 @@ Time is the test's: the scripts are given it, and what Redis itself would let ex
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ from tests.support.scripted_queue import LEASE_MS, T0, Queue
 from fetchq.store.connection import connect
 from fetchq_worker.process.embedded import EmbeddedRedis
 
-EXAMPLES = 60
+EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
 STEPS = 50
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from .conftest import NO_REDIS, Fetchq
         ("status",),
     ],
 )
-def test_without_redis_every_command_says_so_in_one_sentence(fetchq: Fetchq, arguments: tuple[str, ...]) -> None:
+def test_without_redis_every_command_fails_with_one_sentence(fetchq: Fetchq, arguments: tuple[str, ...]) -> None:
     done = fetchq.run(*arguments, "--redis", NO_REDIS)
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
@@ -46,7 +46,7 @@ def test_a_redis_without_that_database_is_exit_status_3(
 
 
 @pytest.mark.parametrize("command", [("worker",), ("fetch", "http://127.0.0.1/")])
-def test_a_redis_that_would_drop_jobs_is_exit_status_3(fetchq: Fetchq, command: tuple[str, ...]) -> None:
+def test_a_redis_with_an_eviction_policy_is_exit_status_3(fetchq: Fetchq, command: tuple[str, ...]) -> None:
     server = RedisServer("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
     try:
         done = fetchq.run(*command, "--redis", server.url)
@@ -68,7 +68,7 @@ def test_a_full_redis_is_exit_status_3_and_says_what_to_do(fetchq: Fetchq) -> No
 
 
 @pytest.mark.parametrize("login", ["", ":wrong@"])
-def test_a_missing_or_wrong_password_is_said_to_be_one(fetchq: Fetchq, login: str) -> None:
+def test_the_error_of_a_missing_or_wrong_password_names_the_password(fetchq: Fetchq, login: str) -> None:
     server = RedisServer("--requirepass", "s3cret", password="s3cret")
     try:
         done = fetchq.run("enqueue", "http://127.0.0.1/", "--redis", server.url.replace("unix://", f"unix://{login}"))
@@ -91,7 +91,7 @@ def test_the_help_names_the_arguments_and_shows_no_types(fetchq: Fetchq, command
     assert "(none)" not in shown
 
 
-def test_the_version_and_the_help_load_nothing_heavy(fetchq: Fetchq) -> None:
+def test_the_version_and_the_help_import_no_heavy_module(fetchq: Fetchq) -> None:
     assert fetchq.run("--version").stdout == "fetchq 0.1.0\n"
     script = (
         "import sys; from fetchq_worker.cli import main; sys.argv[1:] = ['fetch', '--help']\n"

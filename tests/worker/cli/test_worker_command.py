@@ -21,9 +21,7 @@ def test_a_check_without_a_worker_fails_in_one_sentence(fetchq: Fetchq, redis_se
     assert "has been heard of lately" in done.stderr
 
 
-def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
-    fetchq: Fetchq, site: Site, redis_server: RedisServer
-) -> None:
+def test_a_stopping_worker_finishes_its_running_jobs(fetchq: Fetchq, site: Site, redis_server: RedisServer) -> None:
     job_id = fetchq.run("enqueue", f"{site.url}/gate/1", environ=at(redis_server)).stdout.strip()
     worker = fetchq.start("worker", stderr=subprocess.DEVNULL, environ=at(redis_server))
     wait_until(lambda: site.hits["/gate/1"], "the fetch")
@@ -41,7 +39,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
     assert site.hits["/gate/1"] == 1
 
 
-def test_a_hundred_fetches_that_outlast_the_time_of_grace_are_given_back_uncounted_and_the_worker_ends_in_it(
+def test_fetches_that_exceed_the_grace_time_are_requeued_uncounted_and_the_worker_ends_in_time(
     fetchq: Fetchq, site: Site, redis_server: RedisServer
 ) -> None:
     count, grace_s = 100, 1
@@ -67,7 +65,7 @@ def test_a_hundred_fetches_that_outlast_the_time_of_grace_are_given_back_uncount
         assert (result["text"], len(result["attempts"])) == ("open", 1)
 
 
-def test_a_worker_that_has_stopped_is_not_alive_any_more(fetchq: Fetchq, redis_server: RedisServer) -> None:
+def test_a_stopped_worker_is_not_alive(fetchq: Fetchq, redis_server: RedisServer) -> None:
     def check() -> int:
         return fetchq.run("worker", "--check", environ=at(redis_server)).returncode
 
@@ -111,7 +109,7 @@ def test_several_processes_stop_together_and_each_has_worked(
     assert worker.wait(PATIENCE_S) == 0
 
 
-def test_several_processes_without_redis_give_up_as_one_would(fetchq: Fetchq) -> None:
+def test_several_processes_without_redis_end_with_exit_status_3(fetchq: Fetchq) -> None:
     done = fetchq.run_process("worker", "--processes", "2", "--redis", NO_REDIS)
     assert done.returncode == 3
     assert "start Redis" in done.stderr
@@ -128,7 +126,7 @@ NOT_A_CLASS = 1
 """
 
 
-def test_a_worker_runs_functions_of_ones_own(fetchq: Fetchq, redis_server: RedisServer) -> None:
+def test_a_worker_runs_the_users_functions(fetchq: Fetchq, redis_server: RedisServer) -> None:
     (fetchq.folder / "my_settings.py").write_text(SETTINGS_MODULE)
     script = (
         "import asyncio, sys\n"
@@ -154,7 +152,7 @@ def test_a_worker_runs_functions_of_ones_own(fetchq: Fetchq, redis_server: Redis
         ("my_settings:NOT_A_CLASS", "is not a class made by worker_settings()"),
     ],
 )
-def test_settings_that_are_not_there_are_wrong_usage(fetchq: Fetchq, name: str, sentence: str) -> None:
+def test_an_invalid_settings_class_is_wrong_usage(fetchq: Fetchq, name: str, sentence: str) -> None:
     (fetchq.folder / "my_settings.py").write_text(SETTINGS_MODULE)
     done = fetchq.run("worker", "--settings", name, "--redis", NO_REDIS)
     assert done.returncode == 2

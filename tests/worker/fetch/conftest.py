@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest_asyncio
 import uvloop
-from tests.support.site import Site
+from tests.support.web.site import Site
 
 from fetchq_worker.fetch import Fetcher
 

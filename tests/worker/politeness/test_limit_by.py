@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.support.running import running, wait_until
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 
 from fetchq import Producer
 from fetchq.store.keys import Keys

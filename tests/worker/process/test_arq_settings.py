@@ -15,7 +15,7 @@ import pytest_asyncio
 from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.worker import Worker, func, get_kwargs
-from tests.support.site import Site, answer
+from tests.support.web.site import Site, answer
 
 import fetchq_worker
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy

@@ -63,7 +63,7 @@ async def drain(
 
 
 async def _requeue_unstarted(claiming: asyncio.Task[Claim] | None, committer: Committer) -> None:
-    """The jobs of a claim that was under way when the worker was told to stop have no run."""
+    """The jobs of a claim that was under way when the worker was stopped have no run."""
     if claiming is None:
         return
     try:

@@ -44,7 +44,7 @@ from .shutdown import drain, wait_grace
 logger = logging.getLogger("arq.worker")
 
 MIN_TICK_S: Final = 0.02
-"""The shortest time between two looks at what is not pushed: aborts, cron, and producers that send no wake token."""
+"""The shortest time between two polls for what is not pushed: aborts, cron, and jobs enqueued without a wake token."""
 MIN_CALL_TIMEOUT_S: Final = 5.0
 MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
@@ -95,7 +95,7 @@ class Worker(arq.worker.Worker):
             self._pool = client_of(self, self._pool, self.keys)
         self.id: Final = token_hex(6)
         self.stopping = False
-        """Told to stop, and the grace time is over: the runs are being cancelled."""
+        """The grace time is over: the runs are being cancelled."""
         self.in_main = False
         """Claiming, or waiting for something to claim."""
         dead_letters = DeadLetters(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
@@ -172,7 +172,7 @@ class Worker(arq.worker.Worker):
     # Life
 
     async def main(self) -> None:
-        """Connects, then claims and runs jobs until it is told to stop or, in a burst, until the queue is empty."""
+        """Connects, then claims and runs jobs until it is stopped or, in a burst, until the queue is empty."""
         scripts = await self._open()
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         await check_server(self.pool, timeout_s=self._call_timeout_s)
@@ -257,8 +257,8 @@ class Worker(arq.worker.Worker):
         await self._left_main.wait()
         try:
             try:
-                tasks = self.tasks.values()
-                await drain(tasks, self.leases, self.committer, self._claims.claiming, cancelled=self.stopping)
+                runs = self.tasks.values()
+                await drain(runs, self.leases, self.committer, self._claims.claiming, cancelled=self.stopping)
                 await self._heartbeat.stop()
                 await self._heartbeat.sign_off(self.pool, health_check_key=self.health_check_key)
             finally:
@@ -270,10 +270,10 @@ class Worker(arq.worker.Worker):
             await self.pool.aclose(close_connection_pool=True)
             self._pool = None
 
-    # Claims and runs
+    # Claims and runs (`ClaimHost`, `RunHost`)
 
     async def _poll_iteration(self) -> None:
-        """Claims and starts jobs, and at each tick looks at what is not pushed."""
+        """Claims and starts jobs; at each tick, applies aborts, starts cron jobs and records the health."""
         scripts = await self._open()
         now = self.loop.time()
         if len(self.leases) and now - self.leases.renewed_at > (self.renew_s + self.lease_s) / 2:
@@ -320,11 +320,9 @@ class Worker(arq.worker.Worker):
         return self._claimer.clock_behind_s
 
     async def wait_admitted(self, lease: Lease) -> bool:
-        """Whether a job whose limit key had to be looked up may go on. If not, it is parked already."""
         return await self._admission.wait_admitted((await self._open()).jobs, lease)
 
     def on_run_end(self, lease: Lease) -> None:
-        """The run is over, and its slot free."""
         self._claims.on_run_end(lease)
         if self.tasks.get(lease.id) is lease.task:
             del self.tasks[lease.id]

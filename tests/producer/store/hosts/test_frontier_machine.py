@@ -7,6 +7,7 @@ in Redis count is compared with that, and no job that could start may wait.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from tests.support.scripted_queue import LEASE_MS, T0, Queue
 from fetchq.store.connection import connect
 from fetchq_worker.process.embedded import EmbeddedRedis
 
-EXAMPLES = 60
+EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
 STEPS = 50
 MANY = 1000
 ROUNDS = 400

@@ -11,7 +11,7 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer
-from tests.support.site import Site, answer
+from tests.support.web.site import Site, answer
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq.store.connection import connect

@@ -25,7 +25,7 @@ import pytest_asyncio
 import redis
 import trustme
 from tests.support.redis_server import RedisServer
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 
 from fetchq import FetchqError, FetchRequest, FetchResult, FetchStatus, InvalidRequest, Producer, RetryPolicy
 from fetchq.store.address import RedisAddress

@@ -7,7 +7,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.site import Site, answer
+from tests.support.web.site import Site, answer
 
 from fetchq import FetchRequest
 from fetchq_worker.fetch import Fetcher, fetch

@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 import trustme
-from tests.support.bad_tls import BAD_TLS, HOST, OLD_VERSIONS, ServerContext, good, old_server, trust
-from tests.support.site import Site, answer
+from tests.support.web.bad_tls import BAD_TLS, HOST, OLD_VERSIONS, ServerContext, good, old_server, trust
+from tests.support.web.site import Site, answer
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch

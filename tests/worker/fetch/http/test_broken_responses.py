@@ -1,5 +1,5 @@
 """Servers that violate HTTP: the outcome, the time it takes, and whether the connection is reused. The table is
-`tests.support.broken_responses`."""
+`tests.support.web.broken_responses`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import asyncio
 import time
 
 import pytest
-from tests.support.broken_responses import TABLES, Broken
-from tests.support.site import Site, Visit, answer
+from tests.support.web.broken_responses import TABLES, Broken
+from tests.support.web.site import Site, Visit, answer
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import trustme
-from tests.support.forward_proxy import ForwardProxy
-from tests.support.site import Site, answer
+from tests.support.web.forward_proxy import ForwardProxy
+from tests.support.web.site import Site, answer
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch

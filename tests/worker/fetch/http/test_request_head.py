@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from multidict import CIMultiDict
-from tests.support.site import Site, Visit
+from tests.support.web.site import Site, Visit
 from yarl import URL
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy

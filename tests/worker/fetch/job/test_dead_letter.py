@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.support.site import Site, answer
+from tests.support.web.site import Site, answer
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect, RetryPolicy
 from fetchq_worker.engine.run.context import run_context

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.site import Site
+from tests.support.web.site import Site
 
 from fetchq import FetchRequest
 from fetchq_worker import fetch_data

@@ -14,7 +14,7 @@ import pytest_asyncio
 from arq.connections import ArqRedis
 from arq.worker import Retry
 from redis.exceptions import ConnectionError as RedisConnectionError
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker import fetch_data

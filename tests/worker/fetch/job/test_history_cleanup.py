@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from arq.worker import func
 from tests.support.running import running
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 
 from fetchq import FetchRequest, FetchStatus, Producer
 from fetchq.contract.wire import deserialize, serialize

@@ -15,7 +15,7 @@ import pytest
 from arq.connections import ArqRedis
 from tests.support.redis_server import RedisServer
 from tests.support.running import running, wait_until
-from tests.support.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, answer
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq.contract.wire import deserialize, serialize

@@ -13,7 +13,7 @@ from arq.connections import ArqRedis
 from arq.worker import Retry, func
 from tests.support.redis_server import RedisServer
 from tests.support.running import running
-from tests.support.site import Site, answer
+from tests.support.web.site import Site, answer
 
 from fetchq import FetchRequest, FetchStatus, Producer, RetryPolicy
 from fetchq.contract.wire import deserialize, serialize
