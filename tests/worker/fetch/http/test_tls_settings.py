@@ -130,7 +130,7 @@ async def test_a_client_certificate_is_not_presented_across_origins(
 @pytest.mark.asyncio
 async def test_unusable_certificate_files_fail_at_start(tmp_path: Path, authority: trustme.CA) -> None:
     (tmp_path / "ca.pem").write_text("nonsense")
-    with pytest.raises(InvalidSetting, match=r"tls_ca_file .FETCHQ_TLS_CA_FILE."):
+    with pytest.raises(InvalidSetting, match=r"--tls-ca-file .FETCHQ_TLS_CA_FILE."):
         Fetcher.from_settings(_settings(tmp_path))
     path = _client_credentials(tmp_path, authority, "https://a.example")
     (tmp_path / "client.key").write_text("nonsense")

@@ -362,9 +362,9 @@ async def test_a_hostile_file_does_not_block_the_event_loop(site: Site, fetcher:
     longest_s = 0.0
     checking = asyncio.create_task(_fetch(fetcher, url))
     while not checking.done():
-        began = time.monotonic()
+        began = time.thread_time()
         await asyncio.sleep(0.001)
-        longest_s = max(longest_s, time.monotonic() - began)
+        longest_s = max(longest_s, time.thread_time() - began)
 
     assert (await checking).status is FetchStatus.OK
-    assert longest_s < 0.5
+    assert longest_s < 0.05, "CPU time of the loop's thread, which a busy machine does not prolong"
