@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from fetchq import FetchqError, InvalidRedisURL, __version__
 from fetchq.store.address import DEFAULT_URL, RedisAddress
-from fetchq.store.keys import DEFAULT_QUEUE
+from fetchq.store.keys import DEFAULT_QUEUE, Keys
 
 ENV_PREFIX: Final = "FETCHQ_"
 FIRST_COOLDOWN_S: Final = 60.0
@@ -133,6 +133,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    @property
+    def keys(self) -> Keys:
+        """The key names of the queue."""
+        return Keys(queue=self.queue, namespace=self.namespace)
 
     @property
     def max_dead_letters(self) -> int:

@@ -224,7 +224,7 @@ class Capacity:
             await cancel_and_wait(checking)
 
     async def _check_while_waiting(self) -> None:
-        """Checks for capacity while callers wait, and admits those for whom there is enough."""
+        """Checks for capacity while callers wait, and admits those that fit."""
         check_s = FIRST_CHECK_S
         loop = asyncio.get_running_loop()
         try:

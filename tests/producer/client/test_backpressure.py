@@ -1,15 +1,14 @@
-"""What a producer does where there is no room: in the queue, or in Redis's memory."""
+"""What a producer does when the queue is full, and how far it reads ahead of Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from harness.servers.durable_redis import DurableRedis
 from harness.servers.proxy import Proxy
 from redis.asyncio import Redis
@@ -18,13 +17,9 @@ from tests.support.redis_server import RedisServer
 from fetchq import (
     FetchqError,
     FetchRequest,
-    Job,
-    JobStatus,
     KeyConflict,
     Producer,
     QueueFull,
-    RedisFull,
-    RedisRefused,
     RedisUnavailable,
     SyncProducer,
 )
@@ -155,7 +150,7 @@ async def test_the_timeout_of_a_wait_counts_from_the_last_job_that_was_enqueued(
         assert len(refusal.value.enqueued) == 10
         first, second = await asyncio.gather(producer.enqueue(URL), producer.enqueue(URL), return_exceptions=True)
         assert type(first) is type(second) is QueueFull
-        assert first is not second, "an error tells of its own jobs alone"
+        assert first is not second, "each error reports its own jobs"
 
 
 @pytest.mark.asyncio
@@ -221,9 +216,9 @@ async def test_a_thousand_waits_share_one_check_and_are_admitted_in_order(
         waiting = [asyncio.create_task(enqueue(number)) for number in range(1000)]
         while len(producer._writer.capacity.line.waiting) < 1000:
             await asyncio.sleep(0.01)
-        looks, tries = await _calls(admin, "zcard"), await _calls(admin, "evalsha")
+        checks, tries = await _calls(admin, "zcard"), await _calls(admin, "evalsha")
         await asyncio.sleep(1.5)
-        assert await _calls(admin, "zcard") - looks < 30
+        assert await _calls(admin, "zcard") - checks < 30
         assert await _calls(admin, "evalsha") == tries
         await _drain(admin, 5)
         async with asyncio.timeout(PATIENCE_S):
@@ -240,65 +235,65 @@ async def test_the_line_is_in_order_of_arrival_and_capacity_is_reserved_once(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refusals of calls that were under way together come in any order, over as many connections."""
-    room = Capacity(Session(redis, Keys()), WritePolicy(max_queued=2, when_full=WhenFull.WAIT))
-    looks: asyncio.Queue[int | None] = asyncio.Queue()
-    check = room._check
+    capacity = Capacity(Session(redis, Keys()), WritePolicy(max_queued=2, when_full=WhenFull.WAIT))
+    checks: asyncio.Queue[int | None] = asyncio.Queue()
+    check = capacity._check
 
-    async def look_and_tell() -> int | None:
+    async def check_and_report() -> int | None:
         seen = await check()
-        looks.put_nowait(seen)
+        checks.put_nowait(seen)
         return seen
 
-    monkeypatch.setattr(room, "_check", look_and_tell)
+    monkeypatch.setattr(capacity, "_check", check_and_report)
     await redis.zadd("arq:queue", {"a": 1, "b": 2})
-    turns = [room.new_ticket() for _ in range(6)]
-    let_in: asyncio.Queue[Ticket] = asyncio.Queue()
+    tickets = [capacity.new_ticket() for _ in range(6)]
+    admitted: asyncio.Queue[Ticket] = asyncio.Queue()
 
     async def wait(ticket: Ticket) -> None:
-        await room.wait(1, QueueFull("full"), None, ticket)
-        let_in.put_nowait(ticket)
+        await capacity.wait(1, QueueFull("full"), None, ticket)
+        admitted.put_nowait(ticket)
 
-    waiting = [asyncio.create_task(wait(turns[place])) for place in (4, 2, 0, 5, 3, 1)]
+    waiting = [asyncio.create_task(wait(tickets[place])) for place in (4, 2, 0, 5, 3, 1)]
     async with asyncio.timeout(PATIENCE_S):
-        assert await looks.get() == 0
+        assert await checks.get() == 0
         await redis.zrem("arq:queue", "a", "b")
-        assert [await let_in.get(), await let_in.get()] == turns[:2]
-        while not looks.empty():
-            looks.get_nowait()
-        assert [await looks.get(), await looks.get()] == [0, 0], "their jobs are on the way, and have the room"
+        assert [await admitted.get(), await admitted.get()] == tickets[:2]
+        while not checks.empty():
+            checks.get_nowait()
+        assert [await checks.get(), await checks.get()] == [0, 0], "their capacity is reserved until their jobs arrive"
         await redis.zadd("arq:queue", {"of the first": 3})
-        room.end(turns[0])
-        room.end(turns[1])  # who was cancelled, and leaves his room to the next
-        assert await let_in.get() is turns[2]
-    await room.aclose()
+        capacity.end(tickets[0])
+        capacity.end(tickets[1])  # cancelled: its capacity goes to the next
+        assert await admitted.get() is tickets[2]
+    await capacity.aclose()
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcomes[task]) for task in (0, 3, 4)] == [FetchqError] * 3
-    assert let_in.empty()
+    assert admitted.empty()
 
 
 @pytest.mark.asyncio
 async def test_a_later_caller_waits_while_all_capacity_is_reserved(redis: Redis) -> None:
-    room = Capacity(Session(redis, Keys()), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
+    capacity = Capacity(Session(redis, Keys()), WritePolicy(max_queued=3, when_full=WhenFull.WAIT))
     await redis.zadd("arq:queue", {"a": 1, "b": 2, "c": 3})
-    first, second, third = (room.new_ticket() for _ in range(3))
+    first, second, third = (capacity.new_ticket() for _ in range(3))
     async with asyncio.timeout(PATIENCE_S):
-        waiting = asyncio.create_task(room.wait(2, QueueFull("full"), None, first))
+        waiting = asyncio.create_task(capacity.wait(2, QueueFull("full"), None, first))
         await asyncio.sleep(SOON_S)
         await redis.zrem("arq:queue", "a", "b", "c")
         assert await waiting == 2
-        one = asyncio.create_task(room.admit(1, second))
+        one = asyncio.create_task(capacity.admit(1, second))
         await asyncio.sleep(0)
-        assert one.done(), "there is room for one beside the two"
+        assert one.done(), "one fits beside the two"
         await redis.zadd("arq:queue", {"of the second": 4})
-        later = asyncio.create_task(room.admit(2, third))
+        later = asyncio.create_task(capacity.admit(2, third))
         await asyncio.sleep(SOON_S)
         assert not later.done()
-        room.end(first)  # he was cancelled, say
-        room.end(second)
+        capacity.end(first)  # as after a cancellation
+        capacity.end(second)
         assert await later == 2
-        room.end(third)
-        assert await room.admit(1000, room.new_ticket()) == 1000, "nothing is promised, and the script is to say"
-    await room.aclose()
+        capacity.end(third)
+        assert await capacity.admit(1000, capacity.new_ticket()) == 1000, "nothing is reserved, and the script decides"
+    await capacity.aclose()
 
 
 @pytest.mark.asyncio
@@ -322,114 +317,6 @@ async def test_a_job_whose_durability_is_awaited_is_counted_once(own_redis_serve
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-
-
-# memory
-
-
-@pytest.fixture
-def small_redis() -> Iterator[RedisServer]:
-    """With 8 MiB, some of which are the server's own."""
-    server = RedisServer("--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
-    yield server
-    server.remove()
-
-
-async def _fill(redis: Redis, share: float) -> None:
-    memory = await redis.info("memory")
-    missing = int(memory["maxmemory"] * share) - memory["used_memory"]
-    for i in range(missing // 40_960):
-        await redis.set(f"filler:{i}", bytes(40_000))
-
-
-@pytest_asyncio.fixture
-async def filled(small_redis: RedisServer) -> AsyncIterator[Redis]:
-    """A client of it, when it is nine tenths full."""
-    async with connect(small_redis.url) as redis:
-        await _fill(redis, 0.9)
-        yield redis
-
-
-@pytest.mark.asyncio
-async def test_enqueueing_is_refused_before_redis_reaches_its_maxmemory(
-    small_redis: RedisServer, filled: Redis
-) -> None:
-    async with (
-        Producer.from_url(small_redis.url, max_memory=0.8) as careful,
-        Producer.from_url(small_redis.url) as other,
-    ):
-        with pytest.raises(RedisFull, match=r"is full: it uses \d\d % of its maxmemory .* from 80 % on") as refusal:
-            await careful.enqueue(URL)
-        assert isinstance(refusal.value, QueueFull)
-        assert isinstance(refusal.value, RedisRefused)
-        await other.enqueue(URL)
-        await filled.flushall()
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                try:
-                    await careful.enqueue(URL)
-                except RedisFull:
-                    await asyncio.sleep(0.05)
-                else:
-                    break
-
-
-@pytest.mark.asyncio
-async def test_memory_is_checked_once_a_second_and_not_with_each_enqueue(redis_server: RedisServer) -> None:
-    async with Producer.from_url(redis_server.url) as producer, connect(redis_server.url) as admin:
-        before = await _calls(admin, "info")
-        began = time.monotonic()
-        await asyncio.gather(*(producer.enqueue(URL) for _ in range(500)))
-        assert 1 <= await _calls(admin, "info") - before - 1 <= 1 + (time.monotonic() - began)
-
-
-@pytest.mark.asyncio
-async def test_redis_out_of_memory_raises_the_same_error(small_redis: RedisServer, filled: Redis) -> None:
-    async with Producer.from_url(small_redis.url, max_memory=None) as producer:
-        taken = 0
-        with pytest.raises(QueueFull, match="is full: it has reached its maxmemory") as refusal:
-            while True:
-                await producer.enqueue(URL, method="PUT", body=bytes(50_000))
-                taken += 1
-        assert type(refusal.value) is RedisFull
-        assert 0 < taken == await filled.zcard("arq:queue")
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("max_memory", [0.85, None])
-async def test_a_wait_lasts_until_redis_has_memory_again(
-    small_redis: RedisServer, filled: Redis, max_memory: float | None
-) -> None:
-    request = FetchRequest(url=URL, method="PUT", body=bytes(200_000))
-    async with Producer.from_url(small_redis.url, when_full="wait", max_memory=max_memory) as producer:
-        enqueueing = asyncio.create_task(producer.enqueue_many([request] * 30))
-        jobs: list[Job] | None = None
-        async with asyncio.timeout(PATIENCE_S):
-            while producer._writer.capacity._memory_short is None:
-                await asyncio.sleep(0.01)
-            assert not enqueueing.done()
-            while not enqueueing.done():
-                await _drain(filled, 5)
-                if keys := await filled.keys("filler:*"):
-                    await filled.delete(*keys)
-                await asyncio.sleep(0.02)
-            jobs = list(await enqueueing)
-        assert len(jobs) == 30
-
-
-@pytest.mark.asyncio
-async def test_without_the_right_to_call_info_jobs_are_enqueued_until_redis_refuses(
-    small_redis: RedisServer, filled: Redis
-) -> None:
-    await filled.acl_setuser(
-        "app", enabled=True, passwords=["+pw"], keys=["*"], channels=["*"], commands=["+@all", "-info"]
-    )
-    url = f"unix://app:pw@{small_redis.socket}"
-    request = FetchRequest(url=URL, method="PUT", body=bytes(200_000))
-    async with Producer.from_url(url, max_memory=0.5, when_full="wait", full_timeout_s=SOON_S) as producer:
-        assert await (await producer.enqueue(URL)).status() is JobStatus.QUEUED
-        with pytest.raises(RedisFull, match="has reached its maxmemory"):
-            await producer.enqueue_many([request] * 100)
 
 
 # faster than Redis

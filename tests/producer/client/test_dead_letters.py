@@ -74,28 +74,33 @@ def die(queue: Queue, producer: Producer) -> Die:
 
 
 async def ids_of(producer: Producer, **wanted: Any) -> list[str]:
-    return [letter.id async for letter in producer.dead_letters.list(**wanted)]
+    return [dead.id async for dead in producer.dead_letters.list(**wanted)]
 
 
 async def test_a_dead_letter_holds_the_request_and_the_result(producer: Producer, die: Die) -> None:
     request = FetchRequest(url="http://a.test/x", tags=("feeds",), headers=(("Authorization", "Bearer secret"),))
     job_id = await die(request)
     assert await producer.dead_letters.count() == 1
-    letter = await producer.dead_letters.get(job_id)
-    assert (letter.id, letter.status, letter.error, letter.tries) == (job_id, FetchStatus.TIMEOUT, "too slow", 1)
-    assert letter.request == request
-    assert (letter.url, letter.host, letter.tags) == ("http://a.test/x", "a.test", ("feeds",))
-    assert [attempt.status for attempt in letter.result.attempts] == [FetchStatus.TIMEOUT]
-    assert abs(letter.died_at - datetime.now(UTC)) < timedelta(minutes=1)
-    assert letter.whole
-    assert "secret" not in repr(letter)
+    dead = await producer.dead_letters.get(job_id)
+    assert (dead.id, dead.status, dead.error, dead.tries) == (
+        job_id,
+        FetchStatus.TIMEOUT,
+        "too slow",
+        1,
+    )
+    assert dead.request == request
+    assert (dead.url, dead.host, dead.tags) == ("http://a.test/x", "a.test", ("feeds",))
+    assert [attempt.status for attempt in dead.result.attempts] == [FetchStatus.TIMEOUT]
+    assert abs(dead.died_at - datetime.now(UTC)) < timedelta(minutes=1)
+    assert dead.whole
+    assert "secret" not in repr(dead)
 
 
 async def test_a_missing_dead_letter_is_not_found(producer: Producer) -> None:
-    with pytest.raises(DeadLetterNotFound, match="'nobody'"):
-        await producer.dead_letters.get("nobody")
-    assert await producer.dead_letters.retry_many(["nobody"]) == [RetryOutcome.NOT_FOUND]
-    assert await producer.dead_letters.purge_many(["nobody"]) == [False]
+    with pytest.raises(DeadLetterNotFound, match="'unknown'"):
+        await producer.dead_letters.get("unknown")
+    assert await producer.dead_letters.retry_many(["unknown"]) == [RetryOutcome.NOT_FOUND]
+    assert await producer.dead_letters.purge_many(["unknown"]) == [False]
     assert await producer.dead_letters.count() == 0
 
 
@@ -163,9 +168,9 @@ async def test_a_job_that_is_queued_or_running_again_is_not_retried(producer: Pr
 async def test_a_newer_dead_letter_of_the_same_id_is_not_retried(producer: Producer, die: Die, queue: Queue) -> None:
     request = FetchRequest(url="http://a.test/", key="k")
     await die(request)
-    letters = producer.dead_letters.list()
-    first = await anext(letters)
-    await letters.aclose()
+    dead_letters = producer.dead_letters.list()
+    first = await anext(dead_letters)
+    await dead_letters.aclose()
     await producer.dead_letters.retry_many([first.id])
     queue.now_ms += 5
     await die(job_id=first.id)
@@ -175,7 +180,7 @@ async def test_a_newer_dead_letter_of_the_same_id_is_not_retried(producer: Produ
 
 
 async def test_a_retried_job_has_no_deadline_and_no_earlier_tries(producer: Producer, queue: Queue, die: Die) -> None:
-    """With the deadline, which has passed by then, it would expire and be gone without a letter."""
+    """With the deadline, which has passed by then, it would expire and be gone without a dead letter."""
     soon = datetime.now(UTC) + timedelta(seconds=60)
     job_id = await die(FetchRequest(url="http://a.test/", deadline=soon, timeout_s=7, retry=RetryPolicy(max_tries=2)))
     job = wire.deserialize((await producer.dead_letters.get(job_id)).payload)
@@ -194,9 +199,19 @@ async def test_a_payload_that_is_no_job_is_stored_unchanged(producer: Producer, 
 
     for job_id, payload in {"pickle": pickle.dumps({"f": "work"}), "rubbish": b"\xc1\x00", "empty": b""}.items():
         await die(job_id=await _put(producer, job_id, payload), raised=Refused("no"))
-        letter = await producer.dead_letters.get(job_id)
-        assert (letter.payload, letter.whole, letter.job, letter.request) == (payload, True, None, None)
-        assert (letter.status, letter.error, letter.host, letter.tags) == ("INTERNAL_ERROR", "Refused: no", None, ())
+        dead = await producer.dead_letters.get(job_id)
+        assert (dead.payload, dead.whole, dead.job, dead.request) == (
+            payload,
+            True,
+            None,
+            None,
+        )
+        assert (dead.status, dead.error, dead.host, dead.tags) == (
+            "INTERNAL_ERROR",
+            "Refused: no",
+            None,
+            (),
+        )
         assert await producer.dead_letters.retry_many([job_id]) == [RetryOutcome.RETRIED]
         assert await producer._session.redis.get(producer.keys.job + job_id) == payload
 
@@ -205,8 +220,13 @@ async def test_an_invalid_request_is_listed_and_filtered_too(producer: Producer,
     request = {"url": "http://a.test/", "color": "red", "tags": ["x"]}
     job: dict[str, Any] = {"t": None, "f": "fetch_data", "a": [request], "k": {}, "et": 1}
     await die(job_id=await _put(producer, "odd", wire.serialize(job)), status=FetchStatus.INVALID_JOB)
-    letter = await producer.dead_letters.get("odd")
-    assert (letter.request, letter.url, letter.tags, letter.whole) == (None, "http://a.test/", ("x",), True)
+    dead = await producer.dead_letters.get("odd")
+    assert (dead.request, dead.url, dead.tags, dead.whole) == (
+        None,
+        "http://a.test/",
+        ("x",),
+        True,
+    )
     assert await ids_of(producer, host="a.test", tag="x", status="INVALID_JOB") == ["odd"]
 
 
@@ -240,7 +260,7 @@ async def test_an_unreadable_dead_letter_says_so_and_can_be_purged(producer: Pro
 
 
 async def test_many_are_retried_in_batches_each_once(producer: Producer, queue: Queue) -> None:
-    ids = await _bury_many(producer, queue, 2500)
+    ids = await _store_many(producer, queue, 2500)
     outcomes = [counts async for counts in producer.dead_letters.retry_all()]
     assert outcomes == [{RetryOutcome.RETRIED: 1000}, {RetryOutcome.RETRIED: 1000}, {RetryOutcome.RETRIED: 500}]
     assert await queue.redis.zcard(producer.keys.pending) == 2500
@@ -250,7 +270,7 @@ async def test_many_are_retried_in_batches_each_once(producer: Producer, queue: 
 
 
 async def test_retried_jobs_of_a_full_host_are_parked_like_new_ones(producer: Producer, queue: Queue) -> None:
-    await _bury_many(producer, queue, 100, host="a.test")
+    await _store_many(producer, queue, 100, host="a.test")
     assert [counts async for counts in producer.dead_letters.retry_all()] == [{RetryOutcome.RETRIED: 100}]
     assert await queue.redis.zcard(producer.keys.pending) == 100
     assert await queue.redis.zcard(producer.keys.waiting + "a.test") == 92
@@ -262,10 +282,10 @@ async def test_retried_jobs_of_a_full_host_are_parked_like_new_ones(producer: Pr
 async def test_many_dead_letters_of_one_millisecond_are_all_listed_while_some_are_removed(
     producer: Producer, queue: Queue
 ) -> None:
-    ids = await _bury_many(producer, queue, 3500, spread_ms=0)
+    ids = await _store_many(producer, queue, 3500, spread_ms=0)
     found: list[str] = []
-    async for letter in producer.dead_letters.list():
-        found.append(letter.id)
+    async for dead in producer.dead_letters.list():
+        found.append(dead.id)
         if len(found) % 500 == 0:
             await producer.dead_letters.purge_many(found[-500::7])
     assert sorted(found) == sorted(ids)
@@ -288,7 +308,7 @@ async def test_only_dead_letters_that_match_the_filter_are_retried_or_purged(pro
 async def test_a_job_that_dies_again_during_retry_all_is_not_retried_twice(
     producer: Producer, queue: Queue, die: Die
 ) -> None:
-    await _bury_many(producer, queue, 1500)
+    await _store_many(producer, queue, 1500)
     batches = producer.dead_letters.retry_all()
     first = await anext(batches)
     queue.now_ms += 3_600_000
@@ -311,7 +331,7 @@ async def test_a_full_redis_refuses_a_retry_and_the_dead_letter_stays(redis_serv
     client: Redis = connect(redis_server.url)
     async with Producer(client) as producer:
         queue = Queue(client)  # type: ignore[arg-type]
-        ids = await _bury_many(producer, queue, 10)
+        ids = await _store_many(producer, queue, 10)
         await client.config_set("maxmemory", 1)
         try:
             with pytest.raises(RedisRefused, match="full"):
@@ -337,9 +357,9 @@ async def test_a_dead_letter_of_another_coroutine_holds_what_that_left(producer:
         await queue.add(job_id)
         await queue.claim()
         await queue.finish_with_dead_letter(job_id, fields={"f": "work", "t": 2, "s": True, "r": value})
-    letters = {letter.id: letter async for letter in producer.dead_letters.list()}
-    assert {job_id: one.error for job_id, one in letters.items()} == {"text": "gave up", "map": '{"rows":3}'}
-    assert {one.status for one in letters.values()} == {FetchStatus.INTERNAL_ERROR}
+    dead_letters = {dead.id: dead async for dead in producer.dead_letters.list()}
+    assert {job_id: one.error for job_id, one in dead_letters.items()} == {"text": "gave up", "map": '{"rows":3}'}
+    assert {one.status for one in dead_letters.values()} == {FetchStatus.INTERNAL_ERROR}
 
 
 async def test_the_documented_bytes_are_what_the_commit_writes_and_the_producer_reads(
@@ -353,9 +373,13 @@ async def test_the_documented_bytes_are_what_the_commit_writes_and_the_producer_
     await queue.claim()
     await queue.finish_with_dead_letter("a", fields=said)
     assert await queue.redis.get(producer.keys.dead_letter + "a") == data
-    letter = await producer.dead_letters.get("a")
-    assert (letter.status, letter.error, letter.tries) == (FetchStatus.TIMEOUT, "no answer within 30 s", 3)
-    assert letter.request == FetchRequest(url="https://example.org/")
+    dead = await producer.dead_letters.get("a")
+    assert (dead.status, dead.error, dead.tries) == (
+        FetchStatus.TIMEOUT,
+        "no answer within 30 s",
+        3,
+    )
+    assert dead.request == FetchRequest(url="https://example.org/")
 
 
 async def _put(producer: Producer, job_id: str, payload: bytes) -> str:
@@ -364,7 +388,7 @@ async def _put(producer: Producer, job_id: str, payload: bytes) -> str:
     return job_id
 
 
-async def _bury_many(producer: Producer, queue: Queue, count: int, *, spread_ms: int = 1, host: str = "") -> list[str]:
+async def _store_many(producer: Producer, queue: Queue, count: int, *, spread_ms: int = 1, host: str = "") -> list[str]:
     ids: list[str] = []
     queue.max_dead_letters = 10_000  # hosts of their own, lest they wait for each other when they are retried
     seconds, micros = await queue.redis.time()
@@ -380,9 +404,9 @@ async def _bury_many(producer: Producer, queue: Queue, count: int, *, spread_ms:
         queue.now_ms = start_ms + 120_000
         claim = await queue.claim(500, token=f"w.{start}")
         queue.now_ms = start_ms + start * spread_ms
-        letter = wire.serialize({"f": "fetch_data", "t": 1, "s": False, "r": TimeoutError()})
+        dead = wire.serialize({"f": "fetch_data", "t": 1, "s": False, "r": TimeoutError()})
         assert len(claim.ids) == len(numbers)
-        await queue.commit(*[(job_id, f"w.{start}", "finish", 60_000, "", "x", "", letter) for job_id in claim.ids])
+        await queue.commit(*[(job_id, f"w.{start}", "finish", 60_000, "", "x", "", dead) for job_id in claim.ids])
         ids += claim.ids
     await queue.redis.delete(producer.keys.wake)
     return ids

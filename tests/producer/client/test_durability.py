@@ -349,7 +349,7 @@ def _as_redis_8(said: bytes) -> bytes:
 
 @pytest.mark.asyncio
 async def test_a_reliable_waitaof_is_used(request: pytest.FixtureRequest) -> None:
-    """Of a Valkey that says it is a Redis 8. With `appendfsync no` even its WAITAOF waits, for what nobody will do."""
+    """Of a Valkey that says it is a Redis 8. With `appendfsync no` even its WAITAOF waits, for what is never done."""
     server = RedisServer(*ALWAYS, binary=waitaof_binary())
     request.addfinalizer(server.remove)
     async with connect(server.url) as admin, _tcp_port(server, _as_redis_8) as port:

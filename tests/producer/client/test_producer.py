@@ -16,13 +16,10 @@ from tests.producer.conftest import Finish
 from tests.support.redis_server import RedisServer
 
 from fetchq import (
-    CancelOutcome,
     FetchJob,
     FetchqError,
     FetchRequest,
-    FetchStatus,
     InvalidRequest,
-    JobNotFound,
     JobStatus,
     KeyConflict,
     Producer,
@@ -369,72 +366,6 @@ async def test_parked_jobs_wake_no_worker(producer: Producer, redis: Redis) -> N
 
 
 @pytest.mark.asyncio
-async def test_a_waiting_job_is_cancelled_at_once(producer: Producer, redis: Redis) -> None:
-    job = await producer.enqueue(URL, delay_s=3600)
-    await redis.set(f"fetchq:attempts:{job.id}", b"x")
-    assert await job.cancel() is CancelOutcome.CANCELLED
-    result = await job.result(timeout_s=5)
-    assert (result.status, result.url, result.id) == (FetchStatus.CANCELLED, URL, job.id)
-    assert await job.cancel() is CancelOutcome.FINISHED
-    assert set(await redis.keys("*")) == {f"arq:result:{job.id}".encode()}
-    assert 0 < await redis.pttl(f"arq:result:{job.id}") <= 3_600_000
-
-
-@pytest.mark.asyncio
-async def test_a_running_job_is_cancelled_by_its_worker(producer: Producer, redis: Redis) -> None:
-    job = await producer.enqueue(URL)
-    await redis.set(f"arq:in-progress:{job.id}", b"1", px=60_000)
-    assert await job.status() is JobStatus.IN_PROGRESS
-    assert await job.cancel() is CancelOutcome.REQUESTED
-    assert await redis.zscore("arq:abort", job.id)
-    assert await redis.exists(f"arq:job:{job.id}")
-
-
-@pytest.mark.asyncio
-async def test_many_are_cancelled_in_batches_and_each_outcome_is_returned(producer: Producer, redis: Redis) -> None:
-    jobs = await producer.enqueue_many([URL] * 1200)
-    outcomes = await producer.cancel_many([*(job.id for job in jobs), "nobody"])
-    assert outcomes == [CancelOutcome.CANCELLED] * 1200 + [CancelOutcome.NOT_FOUND]
-    assert await redis.zcard("arq:queue") == 0
-    assert await producer.cancel_many([]) == []
-
-
-@pytest.mark.asyncio
-async def test_all_jobs_of_a_tag_are_cancelled_and_no_other(producer: Producer, redis: Redis) -> None:
-    tagged = await producer.enqueue_many(FetchRequest(url=URL, tags=("nightly", "eu")) for _ in range(1500))
-    other = await producer.enqueue(URL, tags=["nightly-2"])
-    call = await producer.enqueue_job("count", "nightly")
-    counts = [count async for count in producer.cancel_all(tag="nightly")]
-    assert sum(count[CancelOutcome.CANCELLED] for count in counts) == len(tagged)
-    assert set(await redis.zrange("arq:queue", 0, -1)) == {other.id.encode(), call.id.encode()}
-
-
-@pytest.mark.asyncio
-async def test_a_whole_queue_is_cancelled_and_running_jobs_are_asked(producer: Producer, redis: Redis) -> None:
-    jobs = await producer.enqueue_many([URL] * 30)
-    await redis.set(f"arq:in-progress:{jobs[0].id}", b"1", px=60_000)
-    [count] = [count async for count in producer.cancel_all()]
-    assert count == {CancelOutcome.CANCELLED: 29, CancelOutcome.REQUESTED: 1}
-
-
-@pytest.mark.asyncio
-async def test_a_cancelled_job_that_keeps_no_result_leaves_nothing(producer: Producer, redis: Redis) -> None:
-    job = await producer.enqueue(URL, delay_s=3600, result_ttl_s=0)
-    assert await job.cancel() is CancelOutcome.CANCELLED
-    assert await redis.keys("*") == []
-    with pytest.raises(JobNotFound):
-        await job.result(timeout_s=5)
-
-
-@pytest.mark.asyncio
-async def test_an_unreadable_job_can_be_cancelled_too(producer: Producer, redis: Redis) -> None:
-    await redis.set("arq:job:junk", b"\x80\x04junk.")
-    await redis.zadd("arq:queue", {"junk": 1})
-    assert await producer.job("junk").cancel() is CancelOutcome.CANCELLED
-    assert (await producer.job("junk").result(timeout_s=5)).status is FetchStatus.CANCELLED
-
-
-@pytest.mark.asyncio
 async def test_a_queue_key_of_another_type_is_refused_and_leaves_no_payload(producer: Producer, redis: Redis) -> None:
     await redis.set("arq:queue", "a string")
     with pytest.raises(RedisRefused, match="WRONGTYPE"):
@@ -501,7 +432,7 @@ async def test_a_key_of_the_wrong_type_leaves_no_partial_job(redis: Redis, produ
 async def test_a_result_of_the_wrong_type_leaves_no_job_of_its_batch_without_its_place(
     redis: Redis, producer: Producer
 ) -> None:
-    """It would be taken for enqueued by whoever comes with its key again, and never run."""
+    """It would be taken for enqueued by a producer with the same key, and never run."""
     bad = id_for_key("bad", producer.keys.queue)
     await redis.sadd(producer.keys.result + bad, "not a result")  # type: ignore[misc]  # redis-py 5 types it as either
     with pytest.raises(KeyConflict) as refusal:

@@ -75,7 +75,7 @@ async def test_a_timeout_of_zero_checks_once(producer: Producer, finish: Finish)
     with pytest.raises(ResultTimeout, match="no result yet"):
         await unfinished.result(timeout_s=0)
     with pytest.raises(JobNotFound):
-        await producer.job("nobody").result(timeout_s=0)
+        await producer.job("unknown").result(timeout_s=0)
 
 
 @pytest.mark.asyncio
@@ -89,7 +89,7 @@ async def test_as_completed_with_a_timeout_of_zero_yields_what_is_stored(produce
             seen.append(result.id)
     assert seen == [job.id for job in jobs[::2]]
     with pytest.raises(JobNotFound):
-        [_ async for _ in producer.as_completed([jobs[0], producer.job("nobody")], timeout_s=0)]
+        [_ async for _ in producer.as_completed([jobs[0], producer.job("unknown")], timeout_s=0)]
 
 
 @pytest.mark.asyncio
@@ -149,18 +149,18 @@ async def test_an_internal_error_fails_the_waits(producer: Producer, monkeypatch
 
 @pytest.mark.asyncio
 async def test_an_unknown_job_is_not_waited_for(producer: Producer) -> None:
-    with pytest.raises(JobNotFound, match="nobody"):
-        await producer.job("nobody").result(timeout_s=10)
+    with pytest.raises(JobNotFound, match="unknown"):
+        await producer.job("unknown").result(timeout_s=10)
 
 
 @pytest.mark.asyncio
 async def test_an_unknown_job_is_not_found_even_by_a_wait_too_short_for_a_check(
     producer: Producer, finish: Finish
 ) -> None:
-    with pytest.raises(JobNotFound, match="nobody"):
-        await producer.job("nobody").result(timeout_s=0.000_001)
-    with pytest.raises(JobNotFound, match="nobody"):
-        [_ async for _ in producer.as_completed([producer.job("nobody")], timeout_s=0.000_001)]
+    with pytest.raises(JobNotFound, match="unknown"):
+        await producer.job("unknown").result(timeout_s=0.000_001)
+    with pytest.raises(JobNotFound, match="unknown"):
+        [_ async for _ in producer.as_completed([producer.job("unknown")], timeout_s=0.000_001)]
     job, unfinished = await producer.enqueue_many([URL] * 2)
     await finish(job.id)
     assert (await job.result(timeout_s=0.000_001)).ok
@@ -209,8 +209,8 @@ async def test_as_completed_yields_the_others_first_and_then_raises_for_a_missin
     for job in jobs:
         await finish(job.id)
     seen = []
-    with pytest.raises(JobNotFound, match="nobody"):
-        async for result in producer.as_completed([producer.job("nobody"), *jobs], timeout_s=10):
+    with pytest.raises(JobNotFound, match="unknown"):
+        async for result in producer.as_completed([producer.job("unknown"), *jobs], timeout_s=10):
             seen.append(result.id)
     assert set(seen) == {job.id for job in jobs}
 

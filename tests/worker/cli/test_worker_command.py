@@ -18,7 +18,7 @@ from .conftest import NO_REDIS, PATIENCE_S, Fetchq, Site, at, wait_until
 def test_a_check_without_a_worker_fails_in_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
     done = fetchq.run("worker", "--check", environ=at(redis_server))
     assert done.returncode == 1
-    assert "has been heard of lately" in done.stderr
+    assert "has sent a heartbeat recently" in done.stderr
 
 
 def test_a_stopping_worker_finishes_its_running_jobs(fetchq: Fetchq, site: Site, redis_server: RedisServer) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from fetchq.client.write_policy import Durability
 from fetchq.inspect.acl import acl_rule
-from fetchq.store.keys import Keys
 from fetchq.store.registry import Role
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.settings import Settings
@@ -22,9 +21,8 @@ async def show_acl(roles: Sequence[str], user: str | None, durability: str, sett
     if durability not in set(Durability):
         raise CommandFailed(f"--durability takes one of {', '.join(Durability)}", ExitStatus.USAGE)
     level = Durability(durability)
-    keys = Keys(queue=settings.queue, namespace=settings.namespace)
     if user is not None:
-        sys.stdout.write(f"{acl_rule(user, chosen, keys, level)}\n")
+        sys.stdout.write(f"{acl_rule(user, chosen, settings.keys, level)}\n")
     else:
-        sys.stdout.writelines(f"{acl_rule(f'fetchq-{role}', [role], keys, level)}\n" for role in chosen)
+        sys.stdout.writelines(f"{acl_rule(f'fetchq-{role}', [role], settings.keys, level)}\n" for role in chosen)
     return ExitStatus.OK

@@ -1,4 +1,4 @@
-"""How the queue stands, and pausing it."""
+"""`fetchq status`, `pause`, `resume` and `worker --check`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from fetchq import HostState, Producer
 from fetchq.inspect.queue import QueueState, read_queue_state
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
-from fetchq.store.keys import Keys
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.redis_client import ANSWER_S, reached_producer, wait_for_answer
 from fetchq_worker.cli.terminal.text import printable
@@ -37,7 +36,7 @@ async def _read_status(settings: Settings, top_hosts: int = 0) -> _Status:
     hosts: tuple[HostState, ...] | msgspec.UnsetType = msgspec.UNSET
     try:
         await wait_for_answer(redis)
-        state = await read_queue_state(redis, Keys(queue=settings.queue, namespace=settings.namespace))
+        state = await read_queue_state(redis, settings.keys)
         if top_hosts:
             hosts = tuple(
                 await Producer(redis, queue=settings.queue, namespace=settings.namespace).hosts(top=top_hosts)
@@ -65,7 +64,7 @@ async def show_queue_state(as_json: bool, top_hosts: int, settings: Settings) ->
         silent_s = (state.now_ms - one.heartbeat_ms) / 1000
         sys.stdout.write(
             f"  {one.id} on {printable(one.host)} (pid {one.pid}, fetchq {printable(one.version)}): "
-            f"{one.running} of {one.concurrency} slots in use, heard of {max(0.0, silent_s):.1f} s ago\n"
+            f"{one.running} of {one.concurrency} slots in use, last heartbeat {max(0.0, silent_s):.1f} s ago\n"
         )
     if state.hosts:
         sys.stdout.write("\n" + "".join(f"{line}\n" for line in host_lines(state.hosts)))
@@ -85,10 +84,12 @@ async def resume_queue(settings: Settings) -> ExitStatus:
 
 
 async def check_worker(settings: Settings) -> ExitStatus:
-    """Whether a worker of this host is alive: what a container asks about the one that it runs."""
+    """Whether a worker on this host is alive: the health check of a container."""
     here = socket.gethostname()
     for one in (await _read_status(settings)).workers:
         if one.host == here:
             sys.stdout.write(f"worker {one.id} is alive: {one.running} of {one.concurrency} slots in use\n")
             return ExitStatus.OK
-    raise CommandFailed(f"no worker of {here} on queue {settings.queue} has been heard of lately", ExitStatus.FAILED)
+    raise CommandFailed(
+        f"no worker of {here} on queue {settings.queue} has sent a heartbeat recently", ExitStatus.FAILED
+    )
