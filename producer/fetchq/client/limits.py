@@ -22,7 +22,7 @@ EVERY_HOST: Final = "*"
 EVERY_OWN_KEY: Final = f"{KEY_PREFIX}*"
 """The same for every `limit_key` that requests name."""
 DEFAULT_CONCURRENCY: Final = 8
-"""Of a host without limits (`lua/include/limits.lua`)."""
+"""Of a host without limits (`lua/include/hosts/limits.lua`)."""
 NO_RATE: Final = "none"
 
 MAX_CONCURRENCY: Final = 100_000
@@ -30,7 +30,7 @@ MAX_BURST: Final = 100_000
 MAX_DELAY_S: Final = 86_400.0
 MAX_NAME_CHARS: Final = 255
 _MAX_NAMES: Final = 12
-"""Names under which a host is looked up before `*`, as in `lua/include/limits.lua`."""
+"""Names under which a host is looked up before `*`, as in `lua/include/hosts/limits.lua`."""
 
 _UNITS_US: Final = {"s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "d": 86_400 * 10**6}
 _MAX_INTERVAL_US: Final = 31 * _UNITS_US["d"]

@@ -51,7 +51,7 @@ async def read_top_hosts(session: Session, top: int) -> HostsReply:
 
 
 async def waiting_ids(session: Session, limit_key: str) -> AsyncGenerator[list[bytes], None]:
-    """The ids of the jobs that wait for a limit key, some chunks of its queue at a time (`lua/include/host_queue.lua`).
+    """The ids of the jobs that wait for a limit key, some chunks at a time (`lua/include/host_queues/host_queue.lua`).
 
     When the first chunk is emptied the next one takes its place, so it is read each time. Some ids may come twice.
     """

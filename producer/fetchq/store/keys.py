@@ -156,7 +156,7 @@ class Keys(msgspec.Struct, frozen=True):
     def waiting(self) -> str:
         """Sorted sets: the queue of a limit key, which is appended: the ids of its waiting jobs, in order.
 
-        A long queue is in chunks, with keys of their own (`lua/include/host_queue.lua`).
+        A long queue is in chunks, with keys of their own (`lua/include/host_queues/host_queue.lua`).
         """
         return f"{self.namespace}fetchq:waiting:{self.queue}:"
 

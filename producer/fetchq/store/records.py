@@ -11,7 +11,7 @@ _LIMIT: Final = re.compile(rb"([crbdp])=([0-9]{1,16})")
 
 
 class LeaseRecord(NamedTuple):
-    """The lease of a job (`lua/include/lease_record.lua`)."""
+    """The lease of a job (`lua/include/leases/lease_record.lua`)."""
 
     token: bytes
     """The fencing token of the claim."""
@@ -40,7 +40,7 @@ class LeaseRecord(NamedTuple):
 
 
 class HostRecord(NamedTuple):
-    """A limit key (`lua/include/host_record.lua`)."""
+    """A limit key (`lua/include/hosts/host_record.lua`)."""
 
     running: int = 0
     """Jobs that were admitted and have not ended."""
@@ -71,7 +71,7 @@ class HostRecord(NamedTuple):
 
 
 class LimitsEntry(NamedTuple):
-    """The limits that are set under one name (`lua/include/limits.lua`). None: the next wider name decides."""
+    """The limits that are set under one name (`lua/include/hosts/limits.lua`). None: the next wider name decides."""
 
     concurrency: int | None = None
     interval_us: int | None = None

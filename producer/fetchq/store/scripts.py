@@ -1,7 +1,8 @@
 """The Lua scripts: each a file under `lua/`, assembled with the includes that it names.
 
-A line `--#include name` stands for `lua/include/name.lua`. An include is inserted once a script, before the first file
-that names it, and can include others. Comments and blank lines are not sent; `locate` maps a sent line to its file.
+A line `--#include hosts/limits` stands for `lua/include/hosts/limits.lua`. An include is inserted once a script, before
+the first file that names it, and can include others. Comments and blank lines are not sent; `locate` maps a sent line
+to its file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-_INCLUDE: Final = re.compile(r"--#include (\w+)")
+_INCLUDE: Final = re.compile(r"--#include ([\w/]+)")
 _ERROR_LINE: Final = re.compile(r"@?\buser_script:(\d+)")
 
 

@@ -28,7 +28,7 @@ async def test_python_reads_a_score_as_the_scripts_write_and_read_it(queue: Queu
     for lane in ("", "h", "l"):
         for due in (0, 1, T0, T0 - 0.5, 2**46 + 0.5):
             args += ["ready", lane, repr(due), "parked", lane, repr(due)]
-    places = await queue.redis.eval(script_source("include/parked_score") + _PLACES, 0, *args)
+    places = await queue.redis.eval(script_source("include/queue/parked_score") + _PLACES, 0, *args)
     assert len(places) == len(args) / 3
     for score, lane, due, was_parked in places:
         place = read_score(float(score))

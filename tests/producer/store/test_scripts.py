@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import pytest
 from arq.connections import ArqRedis
@@ -108,16 +109,21 @@ def test_every_script_has_a_header_and_no_line_that_would_be_dropped_wrongly(nam
     assert "--#include" not in source
 
 
+INCLUDES = sorted((Path(str(files("fetchq.store"))) / "lua" / "include").rglob("*.lua"))
+
+
 def test_every_include_is_used() -> None:
-    folder = files("fetchq.store").joinpath("lua", "include")
     used = {line.file for name in script_names() for line in scripts._assemble(name)}
-    assert {f"include/{file.name.removesuffix('.lua')}" for file in folder.iterdir()} <= used
+    assert {"/".join(file.with_suffix("").parts[-3:]) for file in INCLUDES} <= used
 
 
-@pytest.mark.parametrize(
-    "file", sorted(files("fetchq.store").joinpath("lua", "include").iterdir(), key=str), ids=lambda file: file.name
-)
-def test_every_include_says_what_it_is_for_and_can_be_read_in_one_go(file: Traversable) -> None:
+def test_a_folder_of_scripts_or_includes_has_at_most_twelve_files() -> None:
+    sizes = Counter(str(file.parent) for file in (Path(str(files("fetchq.store"))) / "lua").rglob("*.lua"))
+    assert {folder: size for folder, size in sizes.items() if size > 12} == {}
+
+
+@pytest.mark.parametrize("file", INCLUDES, ids=lambda file: file.name)
+def test_every_include_says_what_it_is_for_and_can_be_read_in_one_go(file: Path) -> None:
     lines = file.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("-- ")
     assert len(lines) <= 130

@@ -97,8 +97,8 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Chunks of a few jobs, so that a short queue of a limit key has several. Must be requested first."""
     read = scripts._read
     constants = {
-        "include/host_queue_insert": ("local CHUNK_SIZE", JOBS_IN_A_CHUNK),
-        "include/host_queue": ("local PLACES_PER_MS", PLACES_IN_A_MS),
+        "include/host_queues/host_queue_insert": ("local CHUNK_SIZE", JOBS_IN_A_CHUNK),
+        "include/host_queues/host_queue": ("local PLACES_PER_MS", PLACES_IN_A_MS),
     }
 
     def read_with_small_chunks(name: str) -> str:

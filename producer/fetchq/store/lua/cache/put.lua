@@ -12,7 +12,7 @@
 -- Atomic: the sum must agree with what is there, and workers that counted for themselves would all exceed it. All keys
 -- of the cache share a namespace, and with it a cluster's slot.
 
---#include clock
+--#include redis/clock
 
 local MAX_EVICTED = 200 -- in one call, so that no call is long
 

@@ -16,12 +16,12 @@
 -- and tries are removed, so that a caller that waits for its result waits for the new one. The commands that a full
 -- Redis refuses come first, so that nothing has changed then.
 
---#include clock
---#include wake
---#include hosts
---#include limit_key
---#include new_job
---#include dead_letter
+--#include redis/clock
+--#include redis/wake
+--#include hosts/hosts
+--#include hosts/limit_key
+--#include queue/new_job
+--#include queue/dead_letter
 
 local WIDTH, FIRST = 5, 8
 local NOT_FOUND, QUEUED, REPLACED, INCOMPLETE = 0, 1, 2, 3

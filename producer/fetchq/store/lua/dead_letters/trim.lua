@@ -11,8 +11,8 @@
 -- Atomic: a dead letter and its entry in the set are deleted together. A dead letter also has a TTL, its entry has
 -- none. `allow-oom`: it frees memory.
 
---#include clock
---#include dead_letters
+--#include redis/clock
+--#include queue/dead_letters
 
 clock.read(ARGV[1])
 local excess = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[4])

@@ -12,9 +12,9 @@
 -- Atomic: a job that is admitted at the same time must either see the cooldown or have started before it. `allow-oom`:
 -- what it writes keeps more work away than it costs.
 
---#include clock
---#include wake
---#include cooldown
+--#include redis/clock
+--#include redis/wake
+--#include hosts/cooldown
 
 clock.read(ARGV[1])
 wake.open(KEYS[2])

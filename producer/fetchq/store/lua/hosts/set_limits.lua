@@ -14,9 +14,9 @@
 -- change and the look, which would make jobs ready by the old limits. The caller splits many keys into several calls,
 -- so that none takes long.
 
---#include clock
---#include wake
---#include hosts
+--#include redis/clock
+--#include redis/wake
+--#include hosts/hosts
 
 local LETTERS = {'c', 'r', 'b', 'd', 'p'}
 local FIRST_KEY = 6

@@ -16,16 +16,16 @@
 -- Atomic: two workers must not both take the last slot of a host, and a job whose lease ends must be in its key's queue
 -- at once. `allow-oom`: otherwise a full Redis would refuse to park jobs that it holds already.
 
---#include clock
---#include wake
---#include lease_record
---#include lease_index
---#include retry_count
---#include hosts
---#include parking
---#include host_queue_find
---#include run_entry
---#include earliest_claim
+--#include redis/clock
+--#include redis/wake
+--#include leases/lease_record
+--#include leases/lease_index
+--#include queue/retry_count
+--#include hosts/hosts
+--#include host_queues/parking
+--#include host_queues/host_queue_find
+--#include hosts/run_entry
+--#include queue/earliest_claim
 
 local WIDTH, FIRST = 5, 6
 

@@ -14,10 +14,10 @@
 -- Atomic: a worker could claim the job between the look and the removal. The lease of a dead worker is removed too, so
 -- that its run has no lease to commit with, should it still run.
 
---#include clock
---#include wake
---#include runs
---#include host_queue_find
+--#include redis/clock
+--#include redis/wake
+--#include hosts/runs
+--#include host_queues/host_queue_find
 
 local WIDTH, FIRST = 4, 10
 local NOT_FOUND, CANCELLED, RUNNING, FINISHED = 0, 1, 2, 3

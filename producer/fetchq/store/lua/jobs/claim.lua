@@ -28,15 +28,15 @@
 -- key is written for later tries, and for stock workers when a lease ends. `allow-oom`: claiming is how a full Redis
 -- drains.
 
---#include clock
---#include wake
---#include lease_record_parse
---#include lease_index_add
---#include ended_leases
---#include retry_count
---#include payload_ttl
---#include due_hosts
---#include runs
+--#include redis/clock
+--#include redis/wake
+--#include leases/lease_record_parse
+--#include leases/lease_index_add
+--#include leases/ended_leases
+--#include queue/retry_count
+--#include queue/payload_ttl
+--#include hosts/due_hosts
+--#include hosts/runs
 
 local PAGE = 128 -- payloads read at a time, so that few are read beyond the limit in bytes
 local MAX_PAGES = 40

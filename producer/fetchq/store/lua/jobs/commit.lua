@@ -33,17 +33,17 @@
 -- Committing twice is harmless: the second call finds no lease. So is an outage longer than the lease: the record
 -- outlives the lease's end until another worker claims the job. `allow-oom`: committing is how a full Redis drains.
 
---#include clock
---#include wake
---#include lease_record
---#include lease_index
---#include retry_count
---#include runs
---#include defer
---#include host_outcome
---#include earliest_claim
---#include dead_letter
---#include dead_letters
+--#include redis/clock
+--#include redis/wake
+--#include leases/lease_record
+--#include leases/lease_index
+--#include queue/retry_count
+--#include hosts/runs
+--#include queue/defer
+--#include hosts/host_outcome
+--#include queue/earliest_claim
+--#include queue/dead_letter
+--#include queue/dead_letters
 
 local FIRST, HEAD_WIDTH = 13, 7
 local MAX_TRIMMED = 2000 -- twice as many as a call can add

@@ -20,12 +20,12 @@
 -- Atomic: two producers with one idempotency key must not both add a job, a payload without its entry in the queue (or
 -- the reverse) would be a lost job, and concurrent producers must not exceed the limit together.
 
---#include clock
---#include wake
---#include hosts
---#include limit_key
---#include new_job
---#include defer
+--#include redis/clock
+--#include redis/wake
+--#include hosts/hosts
+--#include hosts/limit_key
+--#include queue/new_job
+--#include queue/defer
 
 local WAKE_AHEAD_MS = 60000 -- an idle worker must hear of a job that is due before its next look
 local WIDTH, FIRST = 5, 7

@@ -16,8 +16,8 @@
 -- arq never removes any. A running job that a stock client's abort moved to the front goes back to its lease's end.
 -- `allow-oom`: jobs must be cancellable in a full Redis.
 
---#include clock
---#include lease_record
+--#include redis/clock
+--#include leases/lease_record
 
 local FRONT = '1' -- the score that a stock client's abort sets
 

@@ -18,12 +18,12 @@
 -- chose (`_expires`) differs and stays. The scan goes from the tail to the head: positions do not shift there as jobs
 -- are taken. `allow-oom`: it frees more than it writes.
 
---#include clock
---#include lease_record
---#include lease_index
---#include payload_ttl
---#include runs
---#include repair
+--#include redis/clock
+--#include leases/lease_record
+--#include leases/lease_index
+--#include queue/payload_ttl
+--#include hosts/runs
+--#include host_queues/repair
 
 local MAX_LEASES_CHECKED = 50
 local MAX_RECORDS_CHECKED = 50

@@ -12,10 +12,10 @@
 -- Atomic: only the run that holds a lease may extend it. It may do so after the lease's end, until another worker
 -- claims the job. `allow-oom`: running jobs must keep their leases in a full Redis.
 
---#include clock
---#include lease_record
---#include lease_index_add
---#include runs
+--#include redis/clock
+--#include leases/lease_record
+--#include leases/lease_index_add
+--#include hosts/runs
 
 local FIRST = 6
 

@@ -12,12 +12,12 @@
 -- Atomic: the jobs must not be claimed in between. It reads every lease of the queue, as many as there are running
 -- jobs; it is called only after a connection broke. `allow-oom`: returning jobs is part of how a full Redis drains.
 
---#include clock
---#include wake
---#include lease_record
---#include lease_index
---#include retry_count
---#include runs
+--#include redis/clock
+--#include redis/wake
+--#include leases/lease_record
+--#include leases/lease_index
+--#include queue/retry_count
+--#include hosts/runs
 
 local FIRST = 6
 

@@ -12,7 +12,7 @@
 -- Atomic: the set and the record must agree. The time is Redis's own, so that readers can compare. `allow-oom`: workers
 -- stay visible in a full Redis.
 
---#include clock
+--#include redis/clock
 
 clock.read(ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', clock.now_ms - tonumber(ARGV[4])))

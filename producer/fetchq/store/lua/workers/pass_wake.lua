@@ -9,8 +9,8 @@
 -- Atomic: no token is put back for a job that another worker has taken since. `allow-oom`: a full Redis drains only
 -- through workers that are awake.
 
---#include clock
---#include wake
+--#include redis/clock
+--#include redis/wake
 
 clock.read(ARGV[1])
 wake.open(KEYS[2])

@@ -1,6 +1,6 @@
 -- Corrects a record by the queue of its limit key.
 
---#include host_queue
+--#include host_queues/host_queue
 
 -- Recounts the queue of a key whose record was lost.
 local function recount_if_record_lost(key, record)

@@ -6,7 +6,7 @@
 -- A word that one entry lacks comes from the next wider entry. The field '@by' says what limit keys are, if not hosts:
 -- 'domain' or 'address'.
 
---#include keys
+--#include redis/keys
 
 local limits = {exist = false, any_wildcard = true, all = nil, by_key = nil}
 

@@ -1,6 +1,6 @@
 -- The score of a parked job.
 
---#include scores
+--#include queue/scores
 
 function scores.parked(lane, due)
   due = math.min(math.max(math.floor(due), 0), 2 ^ 48)

@@ -1,6 +1,6 @@
 -- Adds leases to the index of leases.
 
---#include lease_index
+--#include leases/lease_index
 
 -- Adds `count` leases whose records begin with `head`.
 local function add_to_lease_index(head, lease_end, count)

@@ -3,7 +3,7 @@
 -- Sorted set. Member: the head that their records share (lease_record.lua). Score: the lease end in ms, plus the number
 -- of these leases in 1024ths after the point. A double holds both until the year 2248; two keys would have to agree.
 
---#include lease_record
+--#include leases/lease_record
 
 local lease_index = {MAX_LEASES = 1000, FRACTION = 1024, removed = {}}
 

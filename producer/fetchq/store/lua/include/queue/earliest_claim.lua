@@ -1,6 +1,6 @@
 -- Tells a worker when to claim next.
 
---#include promotion
+--#include host_queues/promotion
 
 -- ms until a job that waited can be claimed, if this call has changed that; -1 if it has not.
 local function claim_in_ms()

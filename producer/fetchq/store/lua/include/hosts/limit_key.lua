@@ -1,6 +1,6 @@
 -- The limit key of a job, as far as its producer can know it.
 
---#include limits
+--#include hosts/limits
 
 local limits_by -- what limit keys are: 'host', 'domain' or 'address'
 

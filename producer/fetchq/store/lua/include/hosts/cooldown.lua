@@ -1,6 +1,6 @@
 -- Cools down a limit key: none of its jobs start for a while.
 
---#include hosts
+--#include hosts/hosts
 
 local MAX_THROTTLES = 32 -- counted, so that the time stays finite
 local MAX_MS = 86400000

@@ -1,6 +1,6 @@
 -- Adds jobs to the queue of a limit key.
 
---#include host_queue
+--#include host_queues/host_queue
 
 local CHUNK_SIZE = 127 -- Redis keeps up to 128 in one piece, unless `zset-max-listpack-entries` is lower
 

@@ -1,8 +1,8 @@
 -- Makes waiting jobs ready as their limit key gets free slots, and sets when to look at the key again.
 
---#include admission
---#include host_queue
---#include scores
+--#include hosts/admission
+--#include host_queues/host_queue
+--#include queue/scores
 
 local promotion = {
   count = 0, -- jobs that this call made ready

@@ -1,6 +1,6 @@
 -- Reads a whole lease record.
 
---#include lease_record
+--#include leases/lease_record
 
 -- Returns token, lease end, original score and payload expiry as strings; nothing for a record that no worker wrote: it
 -- must not stop the claims of all others.

@@ -1,9 +1,9 @@
 -- Processes the set of due keys: limit keys whose waiting jobs may have free slots now, and single jobs, '#' and their
 -- id, that are due or reach their deadline.
 
---#include hosts
---#include ready_range
---#include recount
+--#include hosts/hosts
+--#include queue/ready_range
+--#include hosts/recount
 
 local due_hosts = {}
 

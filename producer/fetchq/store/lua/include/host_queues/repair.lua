@@ -1,8 +1,8 @@
 -- Repairs records and queues of limit keys that others have damaged: a client that deletes a key, or claims a job,
 -- updates no record.
 
---#include hosts
---#include parked_score
+--#include hosts/hosts
+--#include queue/parked_score
 
 local repair = {}
 

@@ -1,8 +1,8 @@
 -- Ends runs, and frees the slots of their limit keys.
 
---#include hosts
---#include recount
---#include run_entry
+--#include hosts/hosts
+--#include hosts/recount
+--#include hosts/run_entry
 
 -- Ends the runs of these jobs. `how`:
 --   'lease_ended'  the job is ready again, but its run may renew the lease or commit: the entry stays, not counted

@@ -1,7 +1,7 @@
 -- Finds and removes a job anywhere in the queue of a limit key.
 
---#include host_queue
---#include scores
+--#include host_queues/host_queue
+--#include queue/scores
 
 -- The chunk that holds a job, and its start (nil for the first chunk); nothing if there is none. The place comes from
 -- the job's pending score, parked or ready since. After an abort by a stock client that is another one, and the job is

@@ -1,8 +1,8 @@
 -- How many jobs of a limit key its limits permit to start.
 
---#include clock
---#include limits
---#include rate
+--#include redis/clock
+--#include hosts/limits
+--#include hosts/rate
 
 local admission = {
   LOOK_AGAIN_MS = 1000, -- ready jobs may be taken by a client that updates no record: they are checked this often

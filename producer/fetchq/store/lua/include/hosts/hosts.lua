@@ -3,7 +3,7 @@
 -- A job that has a limit key is `waiting` in the key's queue and parked among the pending jobs (scores.lua); `ready`
 -- among the pending jobs until a worker claims it; and `running` from its admission until its run ends.
 
---#include promotion
+--#include host_queues/promotion
 
 local hosts = {}
 

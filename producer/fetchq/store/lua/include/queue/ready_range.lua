@@ -1,6 +1,6 @@
 -- The range of scores that ready jobs of a lane have, as the arguments of ZRANGEBYSCORE.
 
---#include scores
+--#include queue/scores
 
 local function ready_range(lane, now_ms)
   if lane == 'h' then

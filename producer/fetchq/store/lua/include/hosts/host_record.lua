@@ -12,7 +12,7 @@
 -- In Lua it has more: `backlog`, the key's score in that set; `stored`, whether Redis holds the record; `changed`;
 -- `last_chunk` (host_queue_insert.lua); and `check_at` (due_hosts.lua).
 
---#include keys
+--#include redis/keys
 
 local host_record = {by_key = {}, changed = {}}
 

@@ -1,6 +1,6 @@
 -- Records what a job's end says of its limit key.
 
---#include cooldown
+--#include hosts/cooldown
 
 local TRIP_AFTER = 5 -- failed connections in a row that open the circuit: a cooldown
 local BREAKER_BASE_MS = 10000

@@ -8,8 +8,8 @@
 -- A place is when the job became due, in 1/16 ms, moved by a head start for its lane. The number of jobs is `waiting`
 -- in the key's record.
 
---#include clock
---#include host_record
+--#include redis/clock
+--#include hosts/host_record
 
 local PLACES_PER_MS = 16 -- so that the chunks of jobs that became due in one ms have starts of their own
 local HEAD_START_MS = 600000 -- of one lane over the next: the low lane waits longer, but not forever

@@ -1,6 +1,6 @@
 -- Finds leases that have ended.
 
---#include lease_index
+--#include leases/lease_index
 
 -- Groups ids and records, flat as (id, record), by the head of the record.
 local function group_by_head(ids, records)

@@ -1,8 +1,8 @@
 -- Parks jobs: they wait in the queue of their limit key, and no worker claims them.
 
---#include host_queue_insert
---#include parked_score
---#include recount
+--#include host_queues/host_queue_insert
+--#include queue/parked_score
+--#include hosts/recount
 
 local MAX_BUFFERED = 4000 -- `unpack` fails at 8000 values
 

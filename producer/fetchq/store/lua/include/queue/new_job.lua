@@ -1,7 +1,7 @@
 -- Places a new job that has a limit key.
 
---#include admission
---#include parking
+--#include hosts/admission
+--#include host_queues/parking
 
 -- Counts the job as ready if its key has a free slot and no job waits; parks it otherwise, so that a million jobs of
 -- one key delay no others. Returns whether it is ready: the caller adds it to the pending jobs then.
