@@ -284,7 +284,7 @@ class ResultWaiter:
             if isinstance(step, Disconnect):
                 await self._disconnect()
                 if self.waits.phase is WaitPhase.IDLE:  # else a wait began meanwhile
-                    self._runner = None
+                    self._runner = self._away_why = None
                     return
                 continue
             try:
@@ -307,7 +307,6 @@ class ResultWaiter:
                     if outcome is not None:
                         self._complete(job_id, outcome)
                 self._session.reached = True
-                self._away_why = None
                 self.waits.on_checked(ids)
 
     async def _subscribe(self, channels: Collection[str], leave: Collection[str]) -> None:
@@ -347,6 +346,7 @@ class ResultWaiter:
             pipe.mget([keys.result + job_id for job_id in job_ids])
             pipe.zmscore(keys.pending, list(job_ids))
             stored, scores = await pipe.execute()
+        self._away_why = None
         return [
             result if result is not None else JobNotFound(job_id) if score is None else None
             for job_id, result, score in zip(job_ids, stored, scores, strict=True)
