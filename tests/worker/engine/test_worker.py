@@ -188,6 +188,24 @@ async def test_an_abort_during_the_crash_check_keeps_the_job_from_running(
     assert hooks.mock_calls == []
 
 
+async def test_a_hook_that_is_assigned_to_a_worker_later_is_called_as_with_arq(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    started: list[str] = []
+
+    async def work(ctx: Any) -> None:
+        started.append("work")
+
+    async def hook(ctx: Any) -> None:
+        started.append("hook")
+
+    await redis.enqueue_job("work")
+    worker = make_worker([func(work, name="work")], burst=True)
+    worker.on_job_start = hook
+    await worker.main()
+    assert started == ["hook", "work"]
+
+
 async def test_a_job_that_takes_too_long_fails_with_a_timeout(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any, for_s: float) -> str:
         await asyncio.sleep(for_s)

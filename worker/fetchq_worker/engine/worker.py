@@ -31,7 +31,7 @@ from fetchq_worker.engine.queue.wakeup import WakeEvent, Waker
 from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetters
 from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.run.result import ResultEncoder
-from fetchq_worker.engine.run.runner import Runner, RunOptions
+from fetchq_worker.engine.run.runner import Runner
 from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
 from fetchq_worker.engine.upkeep.presence import new_record
 
@@ -102,7 +102,8 @@ class Worker(arq.worker.Worker):
         decoder = JobDecoder(self.job_deserializer)
         self._admission = Admission(self.keys, gate, decoder.call_of)
         self._build_queue(dead_letters, commit_s=commit_ms / 1000)
-        self._build_runs(decoder, dead_letters, log_arguments=log_arguments)
+        self.log_arguments: Final = log_arguments
+        self._build_runs(decoder, dead_letters)
         self._scripts: ScriptRunners | None = None
         self._left_main = asyncio.Event()
         self._left_main.set()
@@ -142,10 +143,9 @@ class Worker(arq.worker.Worker):
             batch_s=commit_s,
         )
 
-    def _build_runs(self, decoder: JobDecoder, dead_letters: DeadLetters, *, log_arguments: bool) -> None:
+    def _build_runs(self, decoder: JobDecoder, dead_letters: DeadLetters) -> None:
         self._runner = Runner(
             self,
-            RunOptions.of(self, log_arguments=log_arguments),
             keys=self.keys,
             decoder=decoder,
             results=ResultEncoder(

@@ -32,7 +32,9 @@ _OLDEST: Final = {"Redis": (7, 0), "Valkey": (7, 2)}
 
 # The server keeps stdout, so that its end closes the pipe that `_wait_ready` reads; the shell gives it up. The shell
 # does not reap the server before the end, so the pid stays the server's.
-_SHELL: Final = 'folder=$1; shift; "$@" & exec >&- 2>&-; read -r _; kill -9 $!; rm -rf -- "$folder"'
+_SHELL: Final = (
+    'folder=$1; shift; "$@" & exec >&- 2>&-; read -r _; kill -9 $!; PATH=$PATH:/usr/bin:/bin rm -rf -- "$folder"'
+)
 
 
 def find_server() -> str | None:

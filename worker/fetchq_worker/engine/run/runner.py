@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 import arq.worker
-import msgspec
 from arq.cron import CronJob
 from arq.typing import StartupShutdown
 from arq.utils import truncate
@@ -49,37 +47,22 @@ class FinishedEarly(Exception):
         """None: another owner holds the job."""
 
 
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The arguments of the worker that its runs need, with arq's names and meanings."""
+class RunHost(Protocol):
+    """The worker, as its runs see it. Its arguments are read run by run: arq's users assign to them later, too."""
 
-    functions: Mapping[str, Function | CronJob]
+    ctx: dict[Any, Any]
+    functions: dict[str, Function | CronJob]
     on_job_start: StartupShutdown | None
     on_job_end: StartupShutdown | None
     after_job_end: StartupShutdown | None
-    job_timeout_s: float | None
+    job_timeout_s: float
     max_tries: int
-    log_results: bool
-    log_arguments: bool
-
-    @classmethod
-    def of(cls, worker: arq.worker.Worker, *, log_arguments: bool) -> Self:
-        return cls(
-            functions=worker.functions,
-            on_job_start=worker.on_job_start,
-            on_job_end=worker.on_job_end,
-            after_job_end=worker.after_job_end,
-            job_timeout_s=worker.job_timeout_s,
-            max_tries=worker.max_tries,
-            log_results=worker.log_results,
-            log_arguments=log_arguments,
-        )
-
-
-class RunHost(Protocol):
-    """The worker, as its runs see it."""
-
-    ctx: dict[Any, Any]
     retry_jobs: bool
+    log_results: bool
+
+    @property
+    def log_arguments(self) -> bool: ...
+
     jobs_complete: int
     jobs_failed: int
     jobs_retried: int
@@ -106,7 +89,6 @@ class Runner:
     def __init__(
         self,
         host: RunHost,
-        options: RunOptions,
         *,
         keys: Keys,
         decoder: JobDecoder,
@@ -116,7 +98,6 @@ class Runner:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._host = host
-        self._options = options
         self._retry_prefix: Final = keys.retry
         self._decoder = decoder
         self._results = results
@@ -126,7 +107,7 @@ class Runner:
 
     async def run(self, lease: Lease) -> None:
         """A job's journey. When this returns, the committer has the outcome."""
-        host, options = self._host, self._options
+        host = self._host
         try:
             try:
                 job = self._decoder.job_of(lease)
@@ -138,8 +119,8 @@ class Runner:
                 if job.tries > 1 and isinstance(function, CountsOwnAttempts):
                     await self._check_crashes(job, function)
                 outcome = await self._perform(job, function)
-                if options.on_job_end is not None:
-                    await self._call_hook(options.on_job_end, job)
+                if host.on_job_end is not None:
+                    await self._call_hook(host.on_job_end, job)
             except FinishedEarly as early:
                 outcome = early.outcome
             except Unrunnable as problem:
@@ -153,27 +134,27 @@ class Runner:
                 if lease.limit_key and job.run is not None:
                     outcome.note = job.run.outcome_note
                 self._committer.add(outcome, now=host.running_count <= 1)
-                if options.after_job_end is not None:
+                if host.after_job_end is not None:
                     await self._wait_committed(outcome)
-                    await self._call_hook(options.after_job_end, job)
+                    await self._call_hook(host.after_job_end, job)
         finally:
             lease.job = None  # lease and job refer to each other, and neither is tracked by the garbage collector
             host.on_run_end(lease)
 
     def _resolve(self, job: Job) -> Function | CronJob:
         """The function that the job names, if it is to be called at all; raises `Unrunnable`."""
-        options, lease = self._options, job.lease
+        host, lease = self._host, job.lease
         job.ref = f"{lease.id}:{job.name}"
         if lease.cancel_reason is _ABORT:
             raise self._aborted(job)
-        function = options.functions.get(job.name)
+        function = host.functions.get(job.name)
         if function is None:
             logger.warning("job %s, function %r not found", lease.id, job.name)
             raise Unrunnable(job, JobExecutionFailed(f"function {job.name!r} not found"))
         if isinstance(function, CronJob):
             job.ref = job.name
             job.marker_ms = round(arq.worker.keep_cronjob_progress * 1000)  # type: ignore[attr-defined]
-        max_tries = options.max_tries if function.max_tries is None else function.max_tries
+        max_tries = host.max_tries if function.max_tries is None else function.max_tries
         if job.tries > max_tries:
             logger.warning("%6.2fs ! %s max retries %d exceeded", age_s(job), job.ref, max_tries)
             raise Unrunnable(job, JobExecutionFailed(f"max {max_tries} retries exceeded"))
@@ -225,8 +206,8 @@ class Runner:
 
     async def _perform(self, job: Job, function: Function | CronJob) -> Outcome | None:
         """Calls the start hook and the coroutine, within the timeout. None: another owner holds the job."""
-        options, lease = self._options, job.lease
-        timeout_s = options.job_timeout_s if function.timeout_s is None else function.timeout_s
+        host, lease = self._host, job.lease
+        timeout_s = host.job_timeout_s if function.timeout_s is None else function.timeout_s
         log_info = logger.isEnabledFor(logging.INFO)
         shown = ""
         ctx = job.ctx = self._context(job)
@@ -237,11 +218,11 @@ class Runner:
         lease.apply(_START)
         job.started = True
         try:
-            if options.on_job_start is not None:
-                await options.on_job_start(ctx)
+            if host.on_job_start is not None:
+                await host.on_job_start(ctx)
                 job.start_ms = now_ms()
             if log_info:
-                log_start(job, with_arguments=options.log_arguments)
+                log_start(job, with_arguments=host.log_arguments)
             if timeout_s is not None:
                 self._timeouts.start(lease, timeout_s)
             try:
@@ -249,7 +230,7 @@ class Runner:
             finally:
                 if timeout_s is not None:
                     self._timeouts.stop(lease, timeout_s)
-            if log_info and value is not None and options.log_results:
+            if log_info and value is not None and host.log_results:
                 shown = truncate(repr(value))
         except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001 - the user's code may raise anything
             lease.apply(_END)
@@ -257,7 +238,7 @@ class Runner:
         lease.apply(_END)
         if log_info:
             logger.info("%6.2fs ← %s ● %s", run_s(job), job.ref, shown)
-        self._host.jobs_complete += 1
+        host.jobs_complete += 1
         return self._finish(job, function, True, value)
 
     def _on_error(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome | None:
