@@ -74,7 +74,7 @@ class Admission:
     async def admit(self, runner: ScriptRunner, leases: list[Lease]) -> tuple[list[Lease], int]:
         """The leases that are to be started, and in how many ms a parked job becomes due (-1: none earlier than known).
 
-        Leases whose limit key must be looked up have `limit_later` set.
+        Leases whose limit key must be looked up have `needs_limit_lookup` set.
         """
         jobs: list[AdmitJob] = []
         # Without a gate, only jobs whose payloads name a limit key are decoded before they run.
@@ -82,7 +82,7 @@ class Admission:
         for lease in limited:
             limit = self._limit_of(lease)
             if limit is None:
-                lease.limit_later = not lease.aborted
+                lease.needs_limit_lookup = not lease.aborted
             elif limit.key:
                 lease.limit_key = limit.key
                 deadline_ms = WILL_NOT_RUN if lease.aborted else limit.deadline_ms
@@ -116,8 +116,11 @@ class Admission:
         return UNLIMITED if self._gate is None else self._gate.limit_of(name, args)
 
     async def wait_admitted(self, runner: ScriptRunner, lease: Lease) -> bool:
-        """Looks up the limit key of a job with `limit_later`. True: it may go on; false: it is parked already."""
-        lease.limit_later = False
+        """Looks up the limit key of a job with `needs_limit_lookup`.
+
+        True: it may go on; false: it is parked already.
+        """
+        lease.needs_limit_lookup = False
         call = self._decode(lease)
         if call is None or self._gate is None:
             return True
