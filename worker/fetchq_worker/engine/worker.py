@@ -100,7 +100,7 @@ class Worker(arq.worker.Worker):
         """Claiming, or waiting for something to claim."""
         dead_letters = DeadLetterWriter(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
         decoder = JobDecoder(self.job_deserializer)
-        self._admission = Admission(self.keys, gate, decoder.call_of)
+        self._admission = Admission(self.keys, gate, decoder.find_job)
         self._build_queue(dead_letters, commit_s=commit_ms / 1000)
         self.log_arguments: Final = log_arguments
         self._build_runs(decoder, dead_letters)

@@ -12,7 +12,7 @@ import msgspec
 KEY: Final = "fetchq"
 
 
-class RunContext(msgspec.Struct, kw_only=True, eq=False, gc=False):
+class RunContext(msgspec.Struct, eq=False, gc=False):
     """One run. The first fields are set by the engine; the coroutine sets those from `extra_keys` on."""
 
     lease_token: str = ""

@@ -176,11 +176,7 @@ class Runner:
         lease, host = job.lease, self._host
         if job.run is None:
             job.run = RunContext(
-                lease_token=lease.token,
-                limit_key=lease.limit_key,
-                was_parked=lease.was_parked,
-                clock_behind_s=host.clock_behind_s,
-                deadline_passed=lease.deadline_passed,
+                lease.token, lease.limit_key, lease.was_parked, host.clock_behind_s, lease.deadline_passed
             )
         ctx = dict(host.ctx)
         ctx["job_id"] = lease.id

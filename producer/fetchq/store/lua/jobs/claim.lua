@@ -133,16 +133,16 @@ local function persist_payload(payload_key, score, expires_at)
   return is_default_expiry(now + ttl, tonumber(score), default_ttl_ms) and '' or integer(now + ttl)
 end
 
--- Selects the jobs of a page that are free: id, original score, payload expiry, in-progress key and, where a lease
--- has ended, its head, as parallel lists. Also returns how many jobs of the page are held by others.
+-- Selects the jobs of a page that are free. Returns how many jobs of the page are held by others, and as parallel lists:
+-- the free ids, their in-progress keys, original scores, payload expiries and, where a lease has ended, its head.
 local function select_free(ids, ids_scores)
   local records = redis.call('HMGET', leases, unpack(ids))
   local progress_keys = prefixed(progress_key, ids)
   local progress = redis.call('MGET', unpack(progress_keys))
-  local free, skipped = {ids = {}, scores = {}, expiries = {}, progress_keys = {}, heads = {}}, 0
+  local free, free_keys, scores, expiries, heads, skipped = {}, {}, {}, {}, {}, 0
+  local wanted, at = limit - claimed_count, 0
   for i = 1, #ids do
-    local at = #free.ids + 1
-    if at > limit - claimed_count then
+    if at == wanted then
       break
     end
     local score = ids_scores[i]
@@ -155,17 +155,20 @@ local function select_free(ids, ids_scores)
     elseif progress[i] and progress[i] ~= holder then
       skipped = skipped + 1 -- a stock worker runs it, or it is a cron job that has just run
     else
-      free.ids[at], free.progress_keys[at], free.expiries[at] = ids[i], progress_keys[i], expires_at
-      free.scores[at] = (holder and tonumber(score) == tonumber(its_end)) and original or score
-      free.heads[at] = holder and lease_record.head(records[i])
+      at = at + 1
+      free[at], free_keys[at], expiries[at] = ids[i], progress_keys[i], expires_at
+      scores[at] = (holder and tonumber(score) == tonumber(its_end)) and original or score
+      if holder then
+        heads[at] = lease_record.head(records[i])
+      end
     end
   end
-  return free, skipped
+  return skipped, free, free_keys, scores, expiries, heads
 end
 
 -- Leases jobs that are free, up to the limit in bytes.
-local function lease(free)
-  local ids, leased = free.ids, 0
+local function lease(ids, progress_keys, scores, expiries, heads)
+  local leased = 0
   local payload_keys, retry_keys = prefixed(job_key, ids), prefixed(retry_key, ids)
   local payloads = redis.call('MGET', unpack(payload_keys))
   local tries = redis.call('MGET', unpack(retry_keys))
@@ -174,11 +177,11 @@ local function lease(free)
     if bytes >= max_bytes then
       break
     end
-    local id, payload, score, expires_at = ids[i], payloads[i], free.scores[i], free.expiries[i] or ''
+    local id, payload, score, expires_at = ids[i], payloads[i], scores[i], expiries[i] or ''
     local tried = tries[i] and tonumber(tries[i]) or 0
     local try = (tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
-    if free.heads[i] then
-      lease_index.remove(free.heads[i])
+    if heads[i] then
+      lease_index.remove(heads[i])
       try = math.max(try, 2) -- the first try was counted only in the lease that ended
     end
     if payload then
@@ -188,7 +191,7 @@ local function lease(free)
     if try > 1 or tries[i] then
       redis.call('SET', retry_keys[i], integer(try), 'EX', retry_count.TTL_S)
     end
-    redis.call('SET', free.progress_keys[i], token, 'PXAT', progress_end)
+    redis.call('SET', progress_keys[i], token, 'PXAT', progress_end)
     leased = i
     lease_args[2 * i - 1], lease_args[2 * i] = id, head .. score .. '|' .. expires_at
     pending_args[2 * i - 1], pending_args[2 * i] = lease_end, id
@@ -210,9 +213,9 @@ end
 
 -- Claims the free jobs of a page of ids and scores. Returns how many jobs of it are held by others.
 local function claim_page(ids, ids_scores)
-  local free, skipped = select_free(ids, ids_scores)
-  if #free.ids > 0 then
-    lease(free)
+  local skipped, free, free_keys, scores, expiries, heads = select_free(ids, ids_scores)
+  if #free > 0 then
+    lease(free, free_keys, scores, expiries, heads)
   end
   return skipped
 end
