@@ -118,7 +118,7 @@ async def _fill(server: RedisServer, count: int) -> None:
     keys, ids = Keys(), JobIds()
     payload = encode_job(EMPTY, (), {}, 0)
     for start in range(0, count, BATCH):
-        batch = ids.take(min(BATCH, count - start))
+        batch = ids.new_ids(min(BATCH, count - start))
         await server.client.mset({keys.job + job_id: payload for job_id in batch})
         await server.client.zadd(keys.pending, dict.fromkeys(batch, int(time() * 1000)))
 

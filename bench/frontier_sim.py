@@ -166,8 +166,8 @@ class Simulation:
                 lease_ms=LEASE_MS,
                 count=min(CLAIM, free),
                 max_bytes=MAX_BYTES,
-                default_life_ms=LIFE_MS,
-                look_at_aborts=False,
+                default_payload_ttl_ms=LIFE_MS,
+                check_aborts=False,
                 now_ms=self.now_ms,
             )
             if not claim.ids:

@@ -67,7 +67,7 @@ class Client(QueueClient):
         async with Redis.from_url(_settings.redis_url) as redis:
             runner, commands = ClientRunner(redis), JobCommands(self._producer.keys)
             for start in range(0, count, BATCH):
-                batch = [NewJob(job_id, payload, "", "", "") for job_id in ids.take(min(BATCH, count - start))]
+                batch = [NewJob(job_id, payload, "", "", "") for job_id in ids.new_ids(min(BATCH, count - start))]
                 await commands.enqueue(runner, batch)
 
 

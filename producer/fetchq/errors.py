@@ -6,7 +6,7 @@ FetchqError
 ├── RedisUnavailable (ConnectionError)  Redis cannot be reached, or the connection broke
 ├── RedisRefused                     Redis replied with an error: no permission, a key of another type
 │   └── RedisFull (also QueueFull)   ... because its memory is full
-├── QueueFull                        the queue takes no more jobs; `enqueued` holds those that it took
+├── QueueFull                        the queue accepts no more jobs; `enqueued` holds those that it accepted
 ├── NotDurable                       the jobs are on the queue, but their durability was not confirmed
 ├── DurabilityRefused                this Redis cannot provide the durability asked for; nothing was enqueued
 ├── RedisEvicts                      the Redis eviction policy can delete jobs
@@ -36,7 +36,7 @@ class FetchqError(Exception):
     """The base class of all exceptions that fetchq raises on purpose."""
 
     enqueued: tuple[Any, ...] = ()
-    """Raised by an enqueue: handles of the jobs that are on the queue nevertheless."""
+    """Of an error raised by an enqueue: handles of the jobs that are on the queue all the same."""
 
 
 class InvalidRequest(FetchqError, ValueError):
@@ -64,7 +64,7 @@ class RedisRefused(FetchqError):
 
 
 class QueueFull(FetchqError):
-    """The queue takes no more jobs: it holds `max_queued`, or Redis is short of memory. Retry later."""
+    """The queue accepts no more jobs: it holds `max_queued`, or Redis is short of memory. Retry later."""
 
 
 class RedisFull(QueueFull, RedisRefused):
@@ -102,7 +102,7 @@ class KeyConflict(FetchqError):
     """The idempotency key belongs to the job `job_id`, whose request differs."""
 
     def __init__(self, key: str, job_id: str) -> None:
-        super().__init__(f"key {key!r} belongs to job {job_id}, whose request is a different one")
+        super().__init__(f"key {key!r} belongs to job {job_id}, whose request differs")
         self.key = key
         self.job_id = job_id
 

@@ -12,8 +12,8 @@ CANCEL_INTERVAL_S: Final = 0.1
 async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """Cancels a task and returns when it has ended.
 
-    One `cancel()` is not enough: `asyncio.wait_for` of Python 3.11, under which redis-py sends its commands, loses a
-    cancellation that meets the end of what it waits for (CPython issue 86296).
+    One `cancel()` is not enough: redis-py sends its commands under `asyncio.wait_for`, and in Python 3.11 that loses a
+    cancellation that arrives as the awaited task ends (CPython issue 86296).
     """
     while not task.done():
         task.cancel()
@@ -21,9 +21,9 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
 
 
 def keep_cancelling(task: asyncio.Task[Any] | None, at_work: Callable[[], bool]) -> None:
-    """Cancels a task again and again while it is `at_work`: for a caller that cannot wait, such as a signal handler.
+    """Cancels a task repeatedly while `at_work()` is true: for a caller that cannot wait, such as a signal handler.
 
-    What the task does to clean up, once it is not at work any more, is left alone.
+    The clean-up that the task does after that is not cancelled.
     """
     if task is not None and not task.done() and at_work():
         task.cancel()
@@ -31,7 +31,7 @@ def keep_cancelling(task: asyncio.Task[Any] | None, at_work: Callable[[], bool])
 
 
 def raise_if_cancelled() -> None:
-    """Raises the `CancelledError` that the running task was sent and has not seen."""
+    """Raises `CancelledError` if the running task has been cancelled and has not received the exception yet."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

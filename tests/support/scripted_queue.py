@@ -99,8 +99,8 @@ class Queue:
             lease_ms=LEASE_MS,
             count=count,
             max_bytes=max_bytes,
-            default_life_ms=DAY_MS,
-            look_at_aborts=aborts,
+            default_payload_ttl_ms=DAY_MS,
+            check_aborts=aborts,
             offset=offset,
             lanes=lanes,
             only=only,
@@ -197,7 +197,7 @@ class Queue:
         return await self._dead_letters.trim(
             self.runner,
             ttl_ms=self.dead_letter_ttl_ms,
-            max_letters=self.max_dead_letters,
+            max_count=self.max_dead_letters,
             count=count,
             now_ms=self.now_ms,
         )
@@ -210,7 +210,7 @@ class Queue:
 
     async def maintain(self, *, page: int = 100, gap_ms: int = 0) -> int:
         return await self._jobs.maintain(
-            self.runner, gap_ms=gap_ms, page=page, default_life_ms=DAY_MS, now_ms=self.now_ms
+            self.runner, gap_ms=gap_ms, page=page, default_payload_ttl_ms=DAY_MS, now_ms=self.now_ms
         )
 
     async def find_aborts(self, *, mine: str = "w.", offset: int = 0, count: int = 100) -> AbortsReply:

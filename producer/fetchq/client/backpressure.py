@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from redis.exceptions import RedisError, ResponseError
 
 from fetchq.errors import FetchqError, QueueFull, RedisFull
-from fetchq.store.errors import CONNECTION_ERRORS, place_of, translation
+from fetchq.store.errors import CONNECTION_ERRORS, address_of, translation
 from fetchq.store.session import Session
 from fetchq.tasks import cancel_and_wait
 
@@ -35,16 +35,16 @@ ErrorT = TypeVar("ErrorT", bound=FetchqError)
 
 
 class TicketState(Enum):
-    """What a caller does."""
+    """The state of a caller."""
 
     IDLE = "idle"
-    """It sends what was not reserved for it, or nothing."""
+    """It does not wait, and no capacity is reserved for it."""
     WAITING = "waiting"
     """It waits for capacity."""
     ADMITTED = "admitted"
-    """Capacity is reserved for `granted` of its jobs, which the queue may not count yet."""
+    """Capacity is reserved for `granted` of its jobs, which may not be on the queue yet."""
     ABANDONED = "abandoned"
-    """Its caller was cancelled: it does not wait again."""
+    """It was cancelled: it does not wait again."""
 
 
 class Ticket:
@@ -64,7 +64,7 @@ class Ticket:
 
 
 class Line:
-    """Who waits for capacity and who may send. Knows no clock, loop or Redis: each step is told what it needs."""
+    """Which callers wait for capacity, and which may send. Pure: uses no clock, event loop or Redis."""
 
     def __init__(self, max_queued: int | None) -> None:
         self._max_queued: Final = max_queued
@@ -81,20 +81,20 @@ class Line:
         return Ticket(self._arrivals)
 
     def try_admit(self, count: int) -> bool:
-        """Whether a caller that arrives now may send `count` jobs at once; else it waits."""
+        """Whether a caller that arrives now may send `count` jobs at once. If not, it must `join`."""
         if self.waiting or (self.reserved and count > self._spare):
             return False
         self._spare -= count
         return True
 
     def join(self, ticket: Ticket, count: int, now: float) -> None:
-        """`IDLE` or `ADMITTED` to `WAITING`, at the ticket's place in the line, whenever it was refused."""
+        """`IDLE` or `ADMITTED` to `WAITING`, at the position that the ticket's number gives."""
         self.release(ticket)
         ticket.state, ticket.wanted, ticket.since = TicketState.WAITING, count, now
         insort(self.waiting, ticket, key=attrgetter("number"))
 
     def admit(self, free: int | None, now: float) -> list[Ticket]:
-        """`WAITING` to `ADMITTED` for those first in line, as far as `free` jobs go (None: no limit)."""
+        """`WAITING` to `ADMITTED` for the first tickets, for `free` jobs in all (None: no limit)."""
         admitted: list[Ticket] = []
         while self.waiting and free != 0:
             first = self.waiting[0]
@@ -113,7 +113,7 @@ class Line:
         return admitted
 
     def release(self, ticket: Ticket) -> None:
-        """To `IDLE`: its jobs are on the queue, which counts them, or will not come. An abandoned one stays so."""
+        """To `IDLE`: its jobs are on the queue or will not be sent. An abandoned ticket stays abandoned."""
         if ticket.state is TicketState.WAITING:
             self.waiting.remove(ticket)
         self.reserved -= ticket.granted
@@ -122,7 +122,7 @@ class Line:
             ticket.state = TicketState.IDLE
 
     def abandon(self, ticket: Ticket) -> None:
-        """To `ABANDONED`. What was reserved for it stays so until its jobs are on the queue."""
+        """To `ABANDONED`. Its reserved capacity is kept until its jobs are on the queue."""
         if ticket.state is TicketState.WAITING:
             self.waiting.remove(ticket)
         ticket.state = TicketState.ABANDONED
@@ -147,11 +147,11 @@ class Capacity:
         """The same, where memory was short."""
 
     def new_ticket(self) -> Ticket:
-        """For a caller that arrives now: it waits behind those before it. Ended by `end` with each reply."""
+        """The position of a caller that arrives now. `end` releases its capacity with each reply."""
         return self.line.new_ticket()
 
     def end(self, ticket: Ticket) -> None:
-        """The jobs that were admitted are on the queue, which counts them, or will not come."""
+        """The admitted jobs are on the queue, or will not be sent."""
         self.line.release(ticket)
 
     def abandon(self, ticket: Ticket) -> None:
@@ -192,8 +192,8 @@ class Capacity:
     async def wait(self, count: int, why: QueueFull, until: float | None, ticket: Ticket) -> int:
         """Waits for capacity for some of `count` jobs and returns for how many. Raises `QueueFull` at `until`.
 
-        Capacity that was seen may be gone when the jobs arrive: the script refuses them, and the caller waits again at
-        its place. Refusals of concurrent calls come in any order: the line keeps the order of arrival.
+        Other producers may use the capacity first: then the script refuses the jobs, and the caller waits again at its
+        old position. Refusals of concurrent calls arrive in any order; the line keeps the order of arrival.
         """
         loop = asyncio.get_running_loop()
         if ticket.state is TicketState.ABANDONED:
@@ -239,7 +239,7 @@ class Capacity:
                 check_s = FIRST_CHECK_S if admitted else min(2 * check_s, LAST_CHECK_S)
         except (RedisError, *CONNECTION_ERRORS) as problem:
             self._fail(translation(self._redis, problem))
-        except Exception as problem:  # noqa: BLE001 - an internal error ends the waits, which would last for ever
+        except Exception as problem:  # noqa: BLE001 - an internal error must end the waits
             self._fail(FetchqError(f"the wait for capacity failed: {problem!r}"))
         finally:
             if self._checking is asyncio.current_task():
@@ -251,7 +251,7 @@ class Capacity:
             self._sampled_at = asyncio.get_running_loop().time()
             try:
                 memory: dict[str, Any] = await self._redis.info("memory")
-            except ResponseError:  # INFO is not permitted: the first in line finds out by enqueueing
+            except ResponseError:  # INFO is not permitted: the first caller in line tries to enqueue
                 self._memory_short = None
                 return 1 if self._max_queued is None else min(1, await self._free_slots(self._max_queued))
             used, limit = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
@@ -273,7 +273,7 @@ class Capacity:
         share = f"{100 * used / limit:.0f} %" if limit else "more than its share"
         most = 100 * (self._max_memory or 1.0)
         return RedisFull(
-            f"Redis at {place_of(self._redis)} is full: it uses {share} of its maxmemory ({limit:,} bytes),"
+            f"Redis at {address_of(self._redis)} is full: it uses {share} of its maxmemory ({limit:,} bytes),"
             f" and nothing is enqueued from {most:g} % on"
         )
 
@@ -285,7 +285,7 @@ class Capacity:
 
 
 def _copy(problem: ErrorT) -> ErrorT:
-    """The same exception for another caller: each has an `enqueued` of its own."""
+    """A copy for another caller, since each exception has its own `enqueued`."""
     another = type(problem)(*problem.args)
     another.__cause__ = problem.__cause__
     return another

@@ -1,4 +1,4 @@
-"""Batches of `enqueue_many`: a thousand requests or four MiB a round trip, one under way while the next is read."""
+"""Batches of `enqueue_many`: a thousand requests or four MiB a round trip. While one is sent, the next is read."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Batch:
 def batches(requests: Iterable[str | FetchRequest]) -> Iterator[list[FetchRequest]]:
     """The requests in batches, none of them empty. Raises `InvalidRequest`, and whatever the iterable raises."""
     if isinstance(requests, str | FetchRequest):
-        raise InvalidRequest("requests", "takes many; a single one is for enqueue()")
+        raise InvalidRequest("requests", "takes an iterable; for a single request call enqueue()")
     if not isinstance(requests, Iterable):
         raise InvalidRequest("requests", f"takes URLs and requests to iterate over, not {type(requests).__name__}")
     batch = _Batch()
@@ -60,7 +60,7 @@ def batches(requests: Iterable[str | FetchRequest]) -> Iterator[list[FetchReques
 async def abatches(
     requests: Iterable[str | FetchRequest] | AsyncIterable[str | FetchRequest],
 ) -> AsyncGenerator[list[FetchRequest], None]:
-    """`batches`, of an async iterable too."""
+    """As `batches`; also for an async iterable."""
     if not isinstance(requests, AsyncIterable):
         for full in batches(requests):
             yield full
@@ -75,56 +75,57 @@ async def abatches(
 
 
 class BatchPipeline:
-    """Enqueues batches in order. One is under way at a time, while the caller makes the next."""
+    """Enqueues batches in order, one at a time, while the caller makes the next."""
 
     def __init__(self, writer: QueueWriter) -> None:
         self._writer = writer
         self._ticket = writer.capacity.new_ticket()
-        self._under_way: asyncio.Task[Enqueued] | None = None
+        self._in_flight: asyncio.Task[Enqueued] | None = None
         self.ids: list[str] = []
         """Ids of the jobs known to be on the queue, in order."""
 
     async def push(self, batch: Sequence[FetchRequest]) -> None:
-        """Waits for the batch under way, then sends this one. Raises the error of the one under way."""
+        """Waits until the batch in flight is enqueued, then sends this one. Raises the error of the former."""
         await self.finish()
         self._ticket = self._writer.capacity.new_ticket()
-        self._under_way = asyncio.create_task(self._writer.enqueue(batch, self._ticket), name="fetchq-batch")
+        self._in_flight = asyncio.create_task(self._writer.enqueue(batch, self._ticket), name="fetchq-batch")
         for _ in range(_STEPS_TO_SEND):  # so that Redis works while the next batch is made
             await asyncio.sleep(0)
 
     async def finish(self) -> None:
-        """Waits for the batch under way. Raises its error."""
-        if (task := self._under_way) is None:
+        """Waits until the batch in flight is enqueued. Raises its error."""
+        if (task := self._in_flight) is None:
             return
         await asyncio.wait([task])  # a cancellation of this wait leaves the batch to `stop`
         self._collect(task)
 
     async def stop(self, problem: BaseException) -> None:
-        """Ends the pipeline after `problem`: the batch under way is waited for, and its jobs are in `ids` too.
+        """Ends the pipeline after `problem`: waits for the batch in flight and adds its jobs to `ids`.
 
-        After a cancellation it is waited for no longer than `CANCEL_GRACE_S`, and not at all where it waits for
-        capacity.
+        After a cancellation it waits at most `CANCEL_GRACE_S`, and not at all for a batch that waits for capacity.
         """
-        if (task := self._under_way) is None:
+        if (task := self._in_flight) is None:
             return
         try:
             if isinstance(problem, Exception):
                 await asyncio.wait([task])
             else:
                 self._writer.capacity.abandon(self._ticket)
-                with contextlib.suppress(asyncio.CancelledError):  # one more: `problem` is raised all the same
+                with contextlib.suppress(
+                    asyncio.CancelledError
+                ):  # a second cancellation: `problem` is raised in any case
                     await asyncio.wait([task], timeout=CANCEL_GRACE_S)
         finally:
             await cancel_and_wait(task)
         try:
             self._collect(task)
         except Exception as another:  # noqa: BLE001 - reported with the first
-            problem.add_note(f"fetchq: the batch under way failed too: {another}")
+            problem.add_note(f"fetchq: the batch in flight failed too: {another}")
         except asyncio.CancelledError:
             pass
 
     def _collect(self, task: asyncio.Task[Enqueued]) -> None:
-        self._under_way = None
+        self._in_flight = None
         ids, problem = task.result()
         self.ids += ids
         if problem is not None:
@@ -132,7 +133,7 @@ class BatchPipeline:
 
 
 def attach_enqueued(problem: BaseException, jobs: Sequence[object]) -> None:
-    """Sets `enqueued` on an error that leaves `enqueue_many`, of fetchq or not."""
+    """Sets `enqueued` on an exception that `enqueue_many` raises, of any class."""
     any_exception: Any = problem
     any_exception.enqueued = tuple(jobs)
     problem.add_note(f"fetchq: {len(jobs)} jobs were put on the queue before this: the exception's `enqueued`")

@@ -43,7 +43,7 @@ class Canceller:
     async def cancel_many(self, job_ids: Sequence[str]) -> list[CancelOutcome]:
         """Cancels the jobs of these ids, a thousand a round trip, and returns the outcome of each."""
         if isinstance(job_ids, str):
-            raise InvalidRequest("job_ids", "takes many; a single job is cancelled by its handle's cancel()")
+            raise InvalidRequest("job_ids", "takes a list of ids; for a single job call cancel() of its handle")
         for job_id in job_ids:
             check_id(job_id)
         outcomes: list[CancelOutcome] = []
@@ -100,7 +100,7 @@ def host_to_cancel(host: str) -> str:
 
 
 def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None], bool]:
-    """A predicate of payloads: whether the job is a fetch with the tag and of the host, as far as they are given."""
+    """A predicate of payloads: whether the job is a fetch with this tag and this host. None matches any."""
 
     def matches(payload: bytes | None) -> bool:
         if tag is None and host is None:
@@ -108,7 +108,7 @@ def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None
         try:
             [request] = wire.deserialize(payload or b"")["a"]
             tags, url = request.get("tags", ()), request.get("url", "")
-        except (FetchqError, ValueError, AttributeError, KeyError, TypeError):  # no fetch
+        except (FetchqError, ValueError, AttributeError, KeyError, TypeError):  # not a fetch
             return False
         if tag is not None and not (isinstance(tags, list) and tag in tags):
             return False
@@ -118,7 +118,7 @@ def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None
 
 
 def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int, str]:
-    """The result of a job that is cancelled before it ran, the result's TTL in ms, and the job's limit key."""
+    """For a job that is cancelled before it ran: its result, the result's TTL in ms, and its limit key."""
     now_ms = now_in_ms()
     job: dict[str, Any] = {"f": "<unknown>", "a": [], "k": {}, "et": now_ms}
     ttl_s, limit_key = DEFAULT_RESULT_TTL_S, ""
@@ -128,7 +128,7 @@ def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, in
             limit_key, _ = stored_limits_of(job)
             request = wire.decode_request(job["a"][0])
             ttl_s, limit_key = request.result_ttl_s, limit_key_of(request)
-        except (FetchqError, LookupError):  # another coroutine's job, or one that cannot be read: cancelled too
+        except (FetchqError, LookupError):  # not a fetch, or not readable: cancelled too
             pass
     ended = {"t": 0, "s": False, "r": asyncio.CancelledError(), "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
     return wire.serialize({**job, **ended}), round(ttl_s * 1000), limit_key

@@ -59,7 +59,7 @@ class _Filter(msgspec.Struct, frozen=True):
         )
 
 
-class _Place(msgspec.Struct, frozen=True):
+class _Entry(msgspec.Struct, frozen=True):
     """A member of the sorted set of dead letters."""
 
     id: bytes
@@ -80,27 +80,27 @@ class DeadLetters:
         self._commands: Final = DeadLetterCommands(session.keys)
 
     async def count(self) -> int:
-        """How many there are; some that have just expired may be counted."""
+        """The number of dead letters; may include some that have just expired."""
         with self._session.guarded():
             return int(await self._redis.zcard(self._keys.dead))
 
     async def get(self, job_id: str) -> DeadLetter:
         """The dead letter of a job; raises `DeadLetterNotFound`."""
-        [(place, data)] = await self._read_batch(await self._places([job_id]))
+        [(entry, data)] = await self._read_batch(await self._entries([job_id]))
         if data is None:
             raise DeadLetterNotFound(job_id)
-        return _decoded(place, data)
+        return _decoded(entry, data)
 
     async def list(
         self, *, newest_first: bool = False, **wanted: Unpack[DeadFilter]
     ) -> AsyncGenerator[DeadLetter, None]:
         """The dead letters that match the filter, oldest first. Raises `InvalidRequest`.
 
-        Those added during the iteration are left out.
+        Dead letters added during the iteration are not included.
         """
         which = _checked(wanted)
-        async for places in self._pages(which, newest_first=newest_first):
-            async for dead_letters in self._read_all(places, which):
+        async for entries in self._pages(which, newest_first=newest_first):
+            async for dead_letters in self._read_all(entries, which):
                 for dead_letter in dead_letters:
                     yield dead_letter
 
@@ -111,11 +111,11 @@ class DeadLetters:
         """
         outcomes: list[RetryOutcome] = []
         for start in range(0, len(_many(job_ids)), BATCH_JOBS):
-            rest = await self._places(job_ids[start : start + BATCH_JOBS])
+            rest = await self._entries(job_ids[start : start + BATCH_JOBS])
             while rest:
                 read = await self._read_batch(rest)
                 rest = rest[len(read) :]
-                outcomes += await self._retry_batch([_decoded(place, data) for place, data in read])
+                outcomes += await self._retry_batch([_decoded(entry, data) for entry, data in read])
         return outcomes
 
     async def retry_all(self, **wanted: Unpack[DeadFilter]) -> AsyncGenerator[dict[RetryOutcome, int], None]:
@@ -124,8 +124,8 @@ class DeadLetters:
         A job that dies again meanwhile is not retried twice. Raises `InvalidRequest`.
         """
         which = _checked(wanted)
-        async for places in self._pages(which):
-            async for dead_letters in self._read_all(places, which):
+        async for entries in self._pages(which):
+            async for dead_letters in self._read_all(entries, which):
                 if dead_letters:
                     yield dict(Counter(await self._retry_batch(dead_letters)))
 
@@ -146,20 +146,20 @@ class DeadLetters:
         Raises `InvalidRequest`.
         """
         which = _checked(wanted)
-        async for places in self._pages(which):
+        async for entries in self._pages(which):
             if which.by_age_alone:  # they need not be read
-                yield await self._purge_places(places)
+                yield await self._purge_entries(entries)
                 continue
-            async for dead_letters in self._read_all(places, which):
-                yield await self._purge_places([_place_of(dead_letter) for dead_letter in dead_letters])
+            async for dead_letters in self._read_all(entries, which):
+                yield await self._purge_entries([_entry_of(dead_letter) for dead_letter in dead_letters])
 
     async def _pages(
         self, wanted: _Filter, *, newest_first: bool = False
-    ) -> AsyncGenerator[builtins.list[_Place], None]:
-        """Pages of the dead letters of the wanted age; those added after the first page is read are left out.
+    ) -> AsyncGenerator[builtins.list[_Entry], None]:
+        """Pages of the dead letters of the wanted age, without those added after the first page is read.
 
-        A page begins at the ms at which the last one ended, without those already seen: dead letters are added and
-        removed meanwhile, and none is skipped.
+        A page begins at the last ms of the page before, without the ids already seen: so none is skipped, although
+        others are added and removed meanwhile.
         """
         with self._session.guarded():
             seconds, micros = await self._redis.time()
@@ -177,60 +177,60 @@ class DeadLetters:
                 else:
                     bottom = low if at_ms is None else at_ms
                     found = await self._redis.zrangebyscore(self._keys.dead, bottom, high, 0, limit, withscores=True)
-            places = [_Place(job_id, round(score)) for job_id, score in found]
-            fresh = [place for place in places if place.id not in seen]
+            entries = [_Entry(job_id, round(score)) for job_id, score in found]
+            fresh = [entry for entry in entries if entry.id not in seen]
             page = fresh[:BATCH_JOBS]
             if page:
                 yield page
-            if len(places) < limit and len(page) == len(fresh):
+            if len(entries) < limit and len(page) == len(fresh):
                 return
             if page[-1].ended_ms != at_ms:
                 seen.clear()
                 at_ms = page[-1].ended_ms
-            seen.update(place.id for place in page if place.ended_ms == at_ms)
+            seen.update(entry.id for entry in page if entry.ended_ms == at_ms)
 
-    async def _places(self, job_ids: Sequence[str]) -> builtins.list[_Place]:
-        """The members of the sorted set for these ids; at 0 where there is none."""
+    async def _entries(self, job_ids: Sequence[str]) -> builtins.list[_Entry]:
+        """The members of the sorted set for these ids; `ended_ms` is 0 where there is none."""
         for job_id in job_ids:
             check_id(job_id)
         with self._session.guarded():
             scores = await self._redis.zmscore(self._keys.dead, list(job_ids))
         return [
-            _Place(job_id.encode(), 0 if score is None else round(score))
+            _Entry(job_id.encode(), 0 if score is None else round(score))
             for job_id, score in zip(job_ids, scores, strict=True)
         ]
 
     async def _read_all(
-        self, places: Sequence[_Place], wanted: _Filter
+        self, entries: Sequence[_Entry], wanted: _Filter
     ) -> AsyncGenerator[builtins.list[DeadLetter], None]:
-        """The dead letters at `places` that match, in parts as large as one reply may be."""
-        while places:
-            read = await self._read_batch(places)
-            places = places[len(read) :]
-            dead_letters = [_decoded(place, data) for place, data in read if data is not None]  # None: it has expired
+        """The dead letters at `entries` that match, in batches that fit in one reply."""
+        while entries:
+            read = await self._read_batch(entries)
+            entries = entries[len(read) :]
+            dead_letters = [_decoded(entry, data) for entry, data in read if data is not None]  # None: it has expired
             yield [dead_letter for dead_letter in dead_letters if wanted.matches(dead_letter)]
 
-    async def _read_batch(self, places: Sequence[_Place]) -> builtins.list[tuple[_Place, bytes | None]]:
-        """The first dead letters of `places`, one at least."""
+    async def _read_batch(self, entries: Sequence[_Entry]) -> builtins.list[tuple[_Entry, bytes | None]]:
+        """The first dead letters of `entries`, at least one."""
         with self._session.guarded():
             found = await self._commands.read(
-                self._session.runner, [place.id for place in places], max_bytes=BATCH_BYTES
+                self._session.runner, [entry.id for entry in entries], max_bytes=BATCH_BYTES
             )
-        return [(_Place(place.id, one.ended_ms), one.data) for place, one in zip(places, found, strict=False)]
+        return [(_Entry(entry.id, one.ended_ms), one.data) for entry, one in zip(entries, found, strict=False)]
 
     async def _retry_batch(self, dead_letters: Sequence[DeadLetter]) -> builtins.list[RetryOutcome]:
         jobs = []
         for dead_letter in dead_letters:
-            place = _place_of(dead_letter)
-            jobs.append(RetryJob(place.id, place.ended_ms, payload_for_retry(dead_letter), *_limits_of(dead_letter)))
+            entry = _entry_of(dead_letter)
+            jobs.append(RetryJob(entry.id, entry.ended_ms, payload_for_retry(dead_letter), *_limits_of(dead_letter)))
         with self._session.guarded():
             return await self._commands.retry(self._session.runner, jobs)
 
-    async def _purge_places(self, places: Sequence[_Place]) -> int:
-        if not places:
+    async def _purge_entries(self, entries: Sequence[_Entry]) -> int:
+        if not entries:
             return 0
         with self._session.guarded():
-            ended = ((place.id, place.ended_ms) for place in places)
+            ended = ((entry.id, entry.ended_ms) for entry in entries)
             return sum(await self._commands.purge(self._session.runner, ended))
 
 
@@ -261,7 +261,7 @@ def _host(name: object) -> str:
 
 
 def _limits_of(dead_letter: DeadLetter) -> tuple[str, str]:
-    """The limit key and the lane of the job, as far as its payload tells."""
+    """The limit key and the lane that the job's payload names."""
     request = dead_letter.request
     if request is None:
         return stored_limits_of(dead_letter.job or {})
@@ -270,13 +270,13 @@ def _limits_of(dead_letter: DeadLetter) -> tuple[str, str]:
 
 def _many(job_ids: Sequence[str]) -> Sequence[str]:
     if isinstance(job_ids, str):
-        raise InvalidRequest("job_ids", "takes many; a single one is given as [job_id]")
+        raise InvalidRequest("job_ids", "takes a list of ids; for a single one pass [job_id]")
     return job_ids
 
 
-def _decoded(place: _Place, data: bytes | None) -> DeadLetter:
-    return decode_dead_letter(place.id.decode("utf-8", "surrogateescape"), place.ended_ms, data)
+def _decoded(entry: _Entry, data: bytes | None) -> DeadLetter:
+    return decode_dead_letter(entry.id.decode("utf-8", "surrogateescape"), entry.ended_ms, data)
 
 
-def _place_of(dead_letter: DeadLetter) -> _Place:
-    return _Place(dead_letter.id.encode("utf-8", "surrogateescape"), round(dead_letter.died_at.timestamp() * 1000))
+def _entry_of(dead_letter: DeadLetter) -> _Entry:
+    return _Entry(dead_letter.id.encode("utf-8", "surrogateescape"), round(dead_letter.died_at.timestamp() * 1000))

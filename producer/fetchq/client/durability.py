@@ -1,10 +1,10 @@
-"""Writes that are known to be durable when they are acknowledged: a script and an ack command, on one connection.
+"""Acknowledges writes only when they are durable: sends a script and an ack command on one connection.
 
-`WAIT` and `WAITAOF` are about the writes of the connection on which they are sent, so each follows its script in the
-same round trip. A server with `appendfsync always` writes to its disk before it replies, and the ack command then only
-reads whether it is configured so. With `everysec` it takes a `WAITAOF` that waits for the disk: that of Redis
-7.2, and since 8.0. In Redis 7.4 and in Valkey it can answer a second early (redis/redis#13793; for Valkey, a trace of
-its system calls shows it). (redis.io/docs: "WAIT", "WAITAOF", "Redis persistence".)
+`WAIT` and `WAITAOF` concern the writes of the connection on which they are sent, so each follows its script in the
+same round trip. A server with `appendfsync always` writes to its disk before it replies; there the ack command only
+reads that setting. With `everysec`, the ack command is a `WAITAOF` that waits for the disk, as in Redis 7.2, and in 8.0
+and later. In Redis 7.4 and in Valkey it can reply a second early (redis/redis#13793; for Valkey, a trace of its system
+calls shows it). (redis.io/docs: "WAIT", "WAITAOF", "Redis persistence".)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from fetchq.errors import DurabilityRefused
-from fetchq.store.errors import CONNECTION_ERRORS, place_of
+from fetchq.store.errors import CONNECTION_ERRORS, address_of
 from fetchq.store.keys import Keys
 from fetchq.store.runner import Argument, ClientRunner, LoadedScripts, ScriptRunner
 from fetchq.store.scripts import locate_error
@@ -25,7 +25,7 @@ from .write_policy import Durability, WritePolicy
 
 MARKER_MS: Final = 60_000
 _SOCKET_SHARE: Final = 0.8
-"""An ack command may take this share of the client's socket timeout, after which a connection counts as lost."""
+"""An ack command may take this share of the client's socket timeout, at which the connection counts as lost."""
 _APPEND_SETTINGS: Final = "*append*"
 _WANTED_SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
@@ -58,10 +58,10 @@ class DurableCalls:
     ) -> tuple[ReplyT, str]:
         """Returns the reply of `command`, and why its writes are not known to be durable (empty: they are).
 
-        `replied` is called when the script's own reply is there: its durability can be known a second later.
+        `replied` is called when the script has replied; the acknowledgement can take a second longer.
 
-        `wrote_nothing` says that everything existed already. Another connection may have written it a moment ago,
-        so a marker is written behind it, and acknowledged in its place.
+        `wrote_nothing` says that all jobs existed already. Another connection may have written them a moment ago, so a
+        marker is written after them, and its acknowledgement covers them too.
 
         Raises `DurabilityRefused` before anything is written.
         """
@@ -102,7 +102,7 @@ class DurableCalls:
     ) -> tuple[Any, Any]:
         source, sha = self._scripts[script]
         numbered = (len(keys), *keys, *args)
-        # Behind a script that the server does not know, the ack command would be about nothing, and could take long.
+        # After a script that the server does not know, the ack command would confirm nothing, and could take long.
         by_hash, whole = ("EVALSHA", sha, *numbered), ("EVAL", source, *numbered)
         reply, ack = await self._exchange(by_hash if script in self._loaded else whole, ack_command, replied)
         if isinstance(reply, NoScriptError):
@@ -122,7 +122,7 @@ class DurableCalls:
             return response
 
         async with self._redis.pipeline(transaction=False) as pipe:
-            # A pipeline returns its replies when the last is there, but reads them one by one.
+            # A pipeline returns its replies together, but runs the callbacks as it reads each.
             pipe.response_callbacks = {**pipe.response_callbacks, str(command[0]): on_reply}
             pipe.execute_command(*command)
             pipe.execute_command(*ack_command)
@@ -130,7 +130,7 @@ class DurableCalls:
             return reply, ack
 
     async def _check(self) -> Command:
-        """The command that acknowledges each write. Raises `DurabilityRefused` if this server supports none."""
+        """The ack command for this server. Raises `DurabilityRefused` if there is none."""
         timeout_ms = max(1, round(self.timeout_s * 1000))
         if self._durability is Durability.REPLICATED:
             try:
@@ -138,14 +138,14 @@ class DurableCalls:
             except ResponseError as problem:
                 raise self._refusal("replicated", f"it does not take WAIT ({problem})") from problem
             return ("WAIT", self._replicas, timeout_ms)
-        lacks = "it has no WAITAOF that always waits for its disk (Redis 7.2 and 8 have)"
+        lacks = "it has no WAITAOF that always waits for the disk (Redis 7.2 and 8 have)"
         if await self._has_waitaof():
             return ("WAITAOF", 1, 0, timeout_ms)
         ack_command: Command = ("CONFIG GET", _APPEND_SETTINGS)
         try:
             settings = await self._ask(*ack_command)
         except ResponseError as problem:
-            raise self._refusal("fsync", f"{lacks}, nor lets us read its appendfsync ({problem})") from problem
+            raise self._refusal("fsync", f"{lacks}, and does not permit reading appendfsync ({problem})") from problem
         if reason := _wrong_settings(settings):
             raise self._refusal("fsync", f"{lacks}, and {reason}")
         return ack_command
@@ -166,7 +166,7 @@ class DurableCalls:
         return await execute(*command)
 
     def _refusal(self, durability: str, why: str) -> DurabilityRefused:
-        return DurabilityRefused(f"Redis at {place_of(self._redis)} cannot promise durability={durability!r}: {why}")
+        return DurabilityRefused(f"Redis at {address_of(self._redis)} cannot promise durability={durability!r}: {why}")
 
     def _not_durable_reason(self, ack: Any) -> str:
         if isinstance(ack, RedisError):
@@ -181,7 +181,7 @@ class DurableCalls:
 
 
 class _AckRunner:
-    """Runs one script and an ack command behind it, on one connection in one round trip."""
+    """Runs one script followed by an ack command, on one connection in one round trip."""
 
     def __init__(self, calls: DurableCalls, ack_command: Command, replied: Callable[[], None]) -> None:
         self._calls: Final = calls
@@ -205,7 +205,7 @@ class _AckRunner:
 
 
 def _wrong_settings(settings: dict[str, str]) -> str:
-    """Why a server of these settings does not write to its disk before it replies; '' for one that does."""
+    """Why a server with these settings does not write to its disk before it replies; '' if it does."""
     wrong = [
         f"{name} is {settings.get(name)}, not {wanted}"
         for name, wanted in _WANTED_SETTINGS.items()
@@ -215,8 +215,8 @@ def _wrong_settings(settings: dict[str, str]) -> str:
 
 
 def waitaof_waits(server: dict[str, Any]) -> bool:
-    """Whether a server of this `INFO server` answers WAITAOF when its disk has the writes, and not before."""
-    if "valkey_version" in server:  # its redis_version is that of the Redis which it came from
+    """Whether a server with this `INFO server` replies to WAITAOF only when its disk has the writes."""
+    if "valkey_version" in server:  # its redis_version is that of the Redis from which Valkey was forked
         return False
     major, _, rest = str(server.get("redis_version", "")).partition(".")
     return major.isdigit() and (int(major) >= 8 or (int(major) == 7 and rest.startswith("2.")))

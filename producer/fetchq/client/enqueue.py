@@ -34,14 +34,14 @@ CALLS_AT_ONCE: Final = 64
 
 
 class EnqueueReply(NamedTuple):
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     arrived: int
-    """How many of its jobs, from the first, are on the queue or were finished before."""
+    """How many of its jobs, counted from the first, are on the queue or were finished before."""
     existing: Sequence[tuple[int, bytes]]
-    """Of these: the place (from 0) of each whose id exists, and the job or the result under that id."""
+    """Of these, each whose id existed: its place in the batch from 0, and the payload or result under that id."""
     problem: FetchqError | asyncio.CancelledError | None
-    """Why the others are not on the queue; or why the last ones are not known to be durable."""
+    """Why the other jobs are not on the queue, or why the last ones are not known to be durable."""
 
 
 class Enqueued(NamedTuple):
@@ -52,7 +52,7 @@ class Enqueued(NamedTuple):
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of `enqueue_job`: arq's six, and two of ours. Their names in a call begin with `_`."""
+    """The options of `enqueue_job`: arq's six, `priority` and `limit_key`. In a call their names begin with `_`."""
 
     job_id: str | None = None
     queue_name: str | None = None
@@ -64,8 +64,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     limit_key: str | None = None
 
     @classmethod
-    def taken_from(cls, kwargs: dict[str, Any]) -> JobOptions:
-        """Takes the names that begin with `_` out of the arguments of a call. Raises `InvalidRequest`."""
+    def pop_from(cls, kwargs: dict[str, Any]) -> JobOptions:
+        """Removes the options (names that begin with `_`) from the arguments of a call. Raises `InvalidRequest`."""
         given = {name[1:]: kwargs.pop(name) for name in [name for name in kwargs if name.startswith("_")]}
         for name in given:
             if name not in cls.__struct_fields__:
@@ -138,12 +138,12 @@ class QueueWriter:
         await self.capacity.aclose()
 
     def new_id(self) -> str:
-        return self._ids.take(1)[0]
+        return self._ids.new_ids(1)[0]
 
     async def enqueue_job(self, job: NewJob) -> Enqueued:
-        """Enqueues one job. `ids` is empty without a problem where another job or its result has the id."""
+        """Enqueues one job. If another job, or its result, has the id, `ids` is empty and there is no problem."""
         reply = await self.put([job])
-        # A connection that broke can have enqueued it: then the second try finds the same payload.
+        # If a broken connection had enqueued it, the second call finds the same payload.
         is_other = any(holder != job.payload for _, holder in reply.existing)
         return Enqueued([job.id] if reply.arrived and not is_other else [], reply.problem)
 
@@ -153,7 +153,7 @@ class QueueWriter:
         Repeating the call is harmless: an id that exists is not added again.
         """
         now_ms = now_in_ms()
-        ids = self._ids.take(len(requests))
+        ids = self._ids.new_ids(len(requests))
         jobs: list[NewJob] = []
         for i, request in enumerate(requests):
             if request.key is not None:
@@ -194,18 +194,18 @@ class QueueWriter:
                     full: QueueFull | None = problem
                 else:
                     existing += ((count + place, holder) for place, holder in reply.existing)
-                    done = len(part) if reply.stopped_at is None else reply.stopped_at
-                    count += done
-                    if done:
+                    accepted = len(part) if reply.stopped_at is None else reply.stopped_at
+                    count += accepted
+                    if accepted:
                         until = capacity.deadline()
-                    if not_durable_reason and done:
-                        return EnqueueReply(count, existing, _not_durable(part[:done], not_durable_reason))
+                    if not_durable_reason and accepted:
+                        return EnqueueReply(count, existing, _not_durable(part[:accepted], not_durable_reason))
                     full = capacity.refusal(reply.reason, reply.measured, reply.limit)
                 if count == len(jobs):
                     return EnqueueReply(count, existing, None)
                 if full is not None and not capacity.waits:
                     return EnqueueReply(count, existing, full)
-                # Without a refusal only as many were sent as there was capacity for: the others wait for more.
+                # Without a refusal, only the admitted jobs were sent: the others wait for more capacity.
                 allowed = await capacity.wait(len(jobs) - count, full or capacity.why, until, ticket)
         except (FetchqError, asyncio.CancelledError) as problem:
             return EnqueueReply(count, existing, problem)
@@ -224,14 +224,14 @@ class QueueWriter:
 
         def on_reply() -> None:
             session.reached = True
-            self.capacity.end(ticket)  # not when they are durable: by then the queue has long counted them
+            self.capacity.end(ticket)  # not only when they are durable: the queue counts them already
 
         with translated(session.redis):
             async with self._slots:
                 try:
                     return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
-                except CONNECTION_ERRORS:  # the connection may be a stale one; the ids make a second try safe
-                    if session.closed:  # meanwhile: another connection would stay open
+                except CONNECTION_ERRORS:  # a pooled connection may have been closed; the ids make a second call safe
+                    if session.closed:  # closed meanwhile: a new connection would stay open
                         raise
                     return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
 
@@ -258,11 +258,11 @@ def now_in_ms() -> int:
 
 
 def _is_same_work(holder: bytes, request: FetchRequest) -> bool:
-    """Whether a stored job or result is of the same request."""
+    """Whether a stored payload or result belongs to an equal request."""
     try:
         [held] = wire.deserialize(holder)["a"]
         return wire.decode_request(held).same_work(request)
-    except (FetchqError, KeyError, TypeError, ValueError):  # of another version or another client: not the same
+    except (FetchqError, KeyError, TypeError, ValueError):  # of another version or client: counts as different
         return False
 
 

@@ -1,4 +1,4 @@
-"""Handles on jobs: their status, and their results as they come."""
+"""Handles on jobs: their status, their results, and results in the order of completion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .results import CHECK_BATCH, ResultWaiter
 
 
 class JobStatus(StrEnum):
-    """The state of a job, in arq's words."""
+    """The state of a job, under arq's names."""
 
     DEFERRED = "deferred"
     """It is not due yet, or its limit key has no free slot."""
@@ -55,7 +55,7 @@ class JobClient(Protocol):
 
 
 class Job:
-    """A job by its id: of a coroutine that is not a fetch. Made by a `Producer`, and usable while that is open."""
+    """A handle on a job that is not a fetch. Made by a `Producer`, and usable while that is open."""
 
     __slots__ = ("_client", "id")
 
@@ -89,7 +89,7 @@ class Job:
 
 
 class FetchJob(Job):
-    """A fetch by its id."""
+    """A handle on a fetch job."""
 
     __slots__ = ()
 
@@ -97,8 +97,8 @@ class FetchJob(Job):
         """The result, as soon as it is stored; a fetch that failed is a result too.
 
         Raises `ResultTimeout` after `timeout_s` (0 checks once; None waits as long as the job exists), `JobNotFound`
-        if there is neither job nor result, and `RedisUnavailable` if Redis was never reached, stays away, or is away
-        at the end of `timeout_s`.
+        if there is neither job nor result, and `RedisUnavailable` if Redis was never reached, or is unavailable for
+        long or at the end of `timeout_s`.
         """
         stored = await self._client.results.wait(self.id, timeout_s)
         return wire.decode_result(wire.decode_stored(stored), self.id)
@@ -131,20 +131,20 @@ async def as_completed(
     ids = list(dict.fromkeys(job.id for job in jobs))
     after = "yet" if timeout_s is None or timeout_s <= 0 else f"after {timeout_s:g} s"
     reader = _Reader()
-    left = dict.fromkeys(ids, True)
+    awaited = dict.fromkeys(ids, True)
     if timeout_s is None or timeout_s > 0:
-        async with aclosing(_completed(results, left, timeout_s)) as completed:
+        async with aclosing(_completed(results, awaited, timeout_s)) as completed:
             async for job_id, future in completed:
                 if (result := reader.read(job_id, future.exception() or future.result())) is not None:
                     yield result
-    rest = [job_id for job_id, unseen in left.items() if unseen]
-    unfinished = len(left) - len(rest)
+    rest = [job_id for job_id, unseen in awaited.items() if unseen]
+    unfinished = len(awaited) - len(rest)
     for start in range(0, len(rest), CHECK_BATCH):
         batch = rest[start : start + CHECK_BATCH]
         if after == "yet":
-            found = await results.look(batch)
+            found = await results.check(batch)
         else:
-            found = await results.look_late(batch, f"{len(left)} of {len(ids)} jobs had no result {after}")
+            found = await results.check_late(batch, f"{len(awaited)} of {len(ids)} jobs had no result {after}")
         for job_id, stored in zip(batch, found, strict=True):
             if stored is None:
                 unfinished += 1
@@ -157,35 +157,35 @@ async def as_completed(
 
 
 async def _completed(
-    results: ResultWaiter, left: dict[str, bool], timeout_s: float | None
+    results: ResultWaiter, awaited: dict[str, bool], timeout_s: float | None
 ) -> AsyncGenerator[tuple[str, asyncio.Future[bytes]], None]:
-    """The ids in `left` with their futures, in the order in which these are done, until `timeout_s`.
+    """The ids in `awaited` with their futures, in the order of completion, until `timeout_s`.
 
-    Those that it yields are removed from `left`, whose values say at the end which were never checked.
+    Yielded ids are removed from `awaited`; at the end its values say which of the others were never checked.
     """
     done: asyncio.Queue[tuple[str, asyncio.Future[bytes]]] = asyncio.Queue()
     until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
     try:
-        for job_id in left:
+        for job_id in awaited:
             future = results.watch(job_id)
             future.add_done_callback(lambda future, job_id=job_id: done.put_nowait((job_id, future)))  # type: ignore[misc]
-        while left:
+        while awaited:
             try:
                 async with asyncio.timeout_at(until):
                     job_id, future = await done.get()
             except TimeoutError:
-                left.update({job_id: job_id in results.waits.unseen for job_id in left})
+                awaited.update({job_id: job_id in results.waits.unseen for job_id in awaited})
                 return
-            del left[job_id]
+            del awaited[job_id]
             results.unwatch(job_id)
             yield job_id, future
     finally:
-        for job_id in left:
+        for job_id in awaited:
             results.unwatch(job_id)
 
 
 class _Reader:
-    """Decodes stored results, and keeps the first failure for the end."""
+    """Decodes stored results, and stores the first failure, to be raised at the end."""
 
     failure: BaseException | None = None
 

@@ -1,4 +1,4 @@
-"""The state of hosts: which have the largest backlog, which are cooling down, and when their next job may start."""
+"""The state of hosts: largest backlogs, longest cooldowns, and when the next job of each may start."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     waiting: int = 0
-    """Parked jobs, in its own queue: they take no slot."""
+    """Jobs parked in the host's own queue."""
     due: int = 0
-    """Jobs that may start: the next free slot of a worker takes them. Jobs taken by stock workers are counted here."""
+    """Jobs that may start when a worker has a free slot. Jobs that stock workers run are counted here too."""
     running: int = 0
     next_start_s: float | None = None
-    """Seconds until the next waiting job may start. None: when a running one ends, or none waits."""
+    """Seconds until the next waiting job may start. None: as soon as a running one ends, or none waits."""
     cooldown_s: float | None = None
-    """Remaining seconds of its cooldown, after it throttled us or connections to it failed."""
+    """Remaining seconds of its cooldown, which began when it throttled requests or connections to it failed."""
     paused: bool = False
     consecutive_throttles: int = 0
-    """Cooldowns since the last success. Above 0, one job at a time tries it."""
+    """Cooldowns since the last success. Above 0, one job runs at a time."""
     failed_connections: int = 0
     """In a row."""
     crawl_delay_s: float | None = None
@@ -39,7 +39,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_hosts(session: Session, limits: Limits, top: int) -> list[HostState]:
-    """The `top` hosts with most waiting jobs, the `top` with the longest cooldowns, and some that only run.
+    """The `top` hosts with most waiting jobs, the `top` with the longest cooldowns, and some with running jobs.
 
     Takes O(log n + top) of n hosts.
     """
@@ -47,7 +47,7 @@ async def read_hosts(session: Session, limits: Limits, top: int) -> list[HostSta
     states = []
     for (name, record), paused in zip(records.items(), await limits.paused_of(list(records)), strict=True):
         state = _state_of(name.decode("utf-8", "replace"), record or _NO_RECORD, paused, now_ms)
-        if state.waiting or state.running or state.cooldown_s is not None:  # else it has ended meanwhile
+        if state.waiting or state.running or state.cooldown_s is not None:  # else its jobs ended between the two reads
             states.append(state)
     return sorted(states, key=lambda state: (-state.waiting, -state.running, state.host))
 

@@ -1,4 +1,4 @@
-"""Limits of hosts: read and set. They apply to all workers of a queue at once."""
+"""Reads and sets the limits of hosts, which apply to all workers of a queue together."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HostLimits(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
     """Concurrent fetches, of all workers together."""
     rate: str | None = None
-    """Starts per unit of time, such as `2/s`, `100/min`, `5/h`; `none` for no such limit."""
+    """Starts per unit of time, such as `2/s`, `100/min`, `5/h`; `none`: no rate limit."""
     burst: int | None = None
     """Starts allowed at once after a pause (GCRA burst)."""
     min_delay_s: float | None = None
@@ -58,7 +58,7 @@ class Limits:
 
     A name is a host as URLs spell it (`example.org`, `bücher.example`, `[2001:db8::1]`), all hosts under a domain
     (`*.example.org`, without `example.org` itself), or every host (`*`). A limit that the narrowest name does not set
-    comes from the next wider one. A change applies to jobs that already wait; running ones are left alone.
+    comes from the next wider one. A change also applies to jobs that already wait, but not to running ones.
     """
 
     def __init__(self, session: Session) -> None:
@@ -89,11 +89,11 @@ class Limits:
         return (await self._change(name_of(host), "clear")).existed
 
     async def pause(self, host: str) -> None:
-        """Stops the start of jobs of this host. Running ones go on; the others wait and keep their tries."""
+        """Starts no more jobs of this host. Running jobs continue; the others wait, and no try is counted."""
         await self._change(name_of(host), "set", LimitsEntry(paused=True))
 
     async def resume(self, host: str) -> None:
-        """Ends a pause for this host alone, also one that a wider name set."""
+        """Ends a pause for this host only, even if a wider name is paused."""
         await self._change(name_of(host), "resume")
 
     async def effective(self, host: str) -> HostLimits:
@@ -193,7 +193,9 @@ def _entry_of(concurrency: int | None, rate: str | None, burst: int | None, min_
 
 def _interval_us(rate: str) -> int:
     """Microseconds between two starts; 0 for no limit."""
-    wrong = InvalidRequest("rate", f"takes a number a time, such as 2/s, 100/min, 5/h or none, not {str(rate)[:80]!r}")
+    wrong = InvalidRequest(
+        "rate", f"takes a number per unit of time, such as 2/s, 100/min, 5/h, or none, not {str(rate)[:80]!r}"
+    )
     if not isinstance(rate, str):
         raise wrong
     if rate.strip().lower() == NO_RATE:
@@ -229,7 +231,7 @@ def _limits_of(entry: LimitsEntry) -> HostLimits:
 
 
 def _covers(name: str, key: bytes) -> bool:
-    """Whether a limit key is looked up under a wide name."""
+    """Whether a wide name applies to a limit key."""
     own = key.startswith(KEY_PREFIX.encode())
     if name == EVERY_OWN_KEY:
         return own

@@ -34,7 +34,7 @@ from .results import ResultWaiter
 from .write_policy import WriteOptions, WritePolicy
 
 WAKE_CAP: Final = 8
-"""Maximum number of tokens on the wake list, as in `lua/jobs/enqueue.lua`."""
+"""Maximum number of tokens on the wake list, as in `lua/include/redis/wake.lua`."""
 MAX_TOP: Final = 1000
 
 
@@ -45,8 +45,8 @@ class Producer:
             job = await producer.enqueue("https://example.org/")
             result = await job.result(timeout_s=30)
 
-    All methods that call Redis raise `RedisUnavailable` where it cannot be reached, `RedisRefused` where it answers
-    with an error, and `FetchqError` if the producer is closed or belongs to another event loop, thread or process.
+    All methods that call Redis raise `RedisUnavailable` if it cannot be reached, `RedisRefused` if it replies with an
+    error, and `FetchqError` if the producer is closed or belongs to another event loop, thread or process.
 
     `options` are the fields of `WritePolicy`: how durable a job is when its enqueue is acknowledged (`durability`), and
     what happens when the queue is full (`max_queued`, `when_full`). They apply to enqueueing only.
@@ -55,7 +55,7 @@ class Producer:
     def __init__(
         self, redis: Redis, *, queue: str = DEFAULT_QUEUE, namespace: str = "", **options: Unpack[WriteOptions]
     ) -> None:
-        """Uses a client of yours (or an `ArqRedis`), which stays open when the producer is closed.
+        """Uses an existing client (or `ArqRedis`), which stays open when the producer is closed.
 
         `queue` and `namespace` are those of the workers. Raises `InvalidRequest` for an invalid option.
         """
@@ -99,9 +99,9 @@ class Producer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes what the producer opened; later calls are refused. Jobs go on.
+        """Closes what the producer opened; later calls raise. Jobs are not affected.
 
-        Connections that belong to another event loop or process are left to it.
+        Does nothing in another event loop or process than the one in which the producer was used.
         """
         self._session.closed = True
         if self._session.is_foreign:
@@ -116,7 +116,7 @@ class Producer:
                 await self._session.redis.aclose()
 
     async def ping(self) -> None:
-        """Returns if Redis answers."""
+        """Returns if Redis replies."""
         with self._session.guarded():
             await self._session.redis.ping()
 
@@ -130,7 +130,7 @@ class Producer:
         check_schedule(made)
         ids, problem = await self._writer.enqueue([made])
         if problem is not None:
-            problem.enqueued = tuple(FetchJob(self, job_id) for job_id in ids)  # type: ignore[union-attr]  # a cancellation takes it too
+            problem.enqueued = tuple(FetchJob(self, job_id) for job_id in ids)  # type: ignore[union-attr]  # CancelledError accepts the attribute too
             raise problem
         return FetchJob(self, ids[0])
 
@@ -140,9 +140,9 @@ class Producer:
         """Enqueues many fetches, a thousand a round trip, and returns their jobs in the same order.
 
         Stops at the first error: of a request, of Redis, or of the iterable itself. The exception's `enqueued`,
-        whatever its class, then holds the jobs that are on the queue. The batch under way is waited for; after a
-        cancellation for a second, so that `enqueued` is complete unless Redis takes longer. A batch that does not fit
-        is enqueued as far as it fits. At most two batches of the iterable are read ahead.
+        whatever its class, then holds the jobs that are on the queue: the call first waits for the batch in flight
+        (after a cancellation for at most a second). A batch that exceeds the capacity is enqueued in part. At most two
+        batches of the iterable are read ahead.
         """
         self._session.check()
         pipeline = BatchPipeline(self._writer)
@@ -183,18 +183,18 @@ class Producer:
         `_queue_name`: another queue. `_defer_until`, `_defer_by` (seconds or a timedelta): when the job is due.
         `_expires` (seconds or a timedelta): the job is not started or retried later than this; by default it never
         expires. `_job_try`: the number of its first try. `_priority`: `high`, `default` or `low`.
-        `_limit_key`: the job counts under the limits of this name (`producer.limits.set("key:NAME", ...)`).
+        `_limit_key`: jobs with this name share limits (`producer.limits.set("key:NAME", ...)`).
 
         Raises `InvalidRequest` for another name that begins with `_`, and for an argument that cannot be encoded.
         """
         self._session.check()
-        options = JobOptions.taken_from(kwargs)
+        options = JobOptions.pop_from(kwargs)
         producer = self._on_queue(options.queue_name)
         job_id = options.job_id or self._writer.new_id()
         job = Job(producer, job_id)
         ids, problem = await producer._writer.enqueue_job(options.job(function, args, kwargs, job_id))
         if problem is not None:
-            problem.enqueued = (job,) * len(ids)  # type: ignore[union-attr]  # a cancellation takes it too
+            problem.enqueued = (job,) * len(ids)  # type: ignore[union-attr]  # CancelledError accepts the attribute too
             raise problem
         return job if ids else None
 
@@ -207,7 +207,7 @@ class Producer:
         return self._others[name]
 
     def job(self, job_id: str) -> FetchJob:
-        """A handle on the fetch job of this id. Sends nothing. Raises `InvalidRequest` if it is no string."""
+        """A handle on the fetch job of this id. Sends nothing. Raises `InvalidRequest` if it is not a string."""
         check_id(job_id)
         return FetchJob(self, job_id)
 
@@ -230,7 +230,7 @@ class Producer:
         return self._canceller.cancel_all(tag, host)
 
     async def pause(self) -> None:
-        """Stops the start of jobs by the workers of this queue. Running jobs go on; more can be enqueued."""
+        """Starts no more jobs of this queue. Running jobs continue, and jobs can be enqueued."""
         with self._session.guarded():
             await self._session.redis.set(self.keys.paused, "1")
 
@@ -244,7 +244,7 @@ class Producer:
                 await pipe.execute()
 
     async def hosts(self, *, top: int = 10) -> list[HostState]:
-        """The `top` hosts with most waiting jobs, the `top` with the longest cooldowns, and some that only run."""
+        """The `top` hosts with most waiting jobs, the `top` with the longest cooldowns, and some with running jobs."""
         check_whole("top", top, 1, MAX_TOP)
         return await read_hosts(self._session, self.limits, top)
 

@@ -1,9 +1,9 @@
 """Waits for results: pushed by the commit, over one connection for any number of waits.
 
 A commit publishes the ids of the jobs that it finished on the channel of their first characters (`Keys.done`). A wait
-subscribes, checks once, and then sleeps until its id is published. Checks are shared: all ids that need one go in one
-round trip. A push can be lost (a broken connection, a worker that pushes nothing), so all ids still waited for are
-checked again every `check_s`. `WaitList` decides what is next; `ResultWaiter` does it.
+subscribes, checks once, and then sleeps until its id is published. One round trip checks all ids that need it. A push
+can be lost (a broken connection, a stock worker), so all ids are checked again every `check_s`. `WaitList` decides the
+next step; `ResultWaiter` executes it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from redis.exceptions import RedisError
 
 from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.errors import FetchqError, JobNotFound, RedisUnavailable, ResultTimeout
-from fetchq.store.errors import CONNECTION_ERRORS, place_of, translation
+from fetchq.store.errors import CONNECTION_ERRORS, address_of, translation
 from fetchq.store.session import Session
 from fetchq.tasks import cancel_and_wait
 
 CHECK_S: Final = 2.0
 OUTAGE_S: Final = 10.0
-"""How long Redis may be away before the waits fail."""
+"""How long Redis may be unavailable before the waits fail."""
 CHECK_BATCH: Final = 64
 """Ids per round trip. Results are read whole: this bounds the size of a reply."""
 LAST_CHECK_S: Final = 1.0
@@ -40,8 +40,8 @@ class WaitPhase(Enum):
     IDLE = "idle"
     """No id is waited for, and there is no connection."""
     WAITING = "waiting"
-    AWAY = "away"
-    """Redis does not answer, or with an error."""
+    UNAVAILABLE = "unavailable"
+    """Redis does not reply, or replies with an error."""
 
 
 class Subscribe(NamedTuple):
@@ -71,7 +71,7 @@ Step = Subscribe | Check | Sleep | Disconnect
 
 
 class WaitList:
-    """Which ids are waited for, what is known of them, and what is to be done next. Knows no loop and no Redis."""
+    """Which ids are awaited, which of them need a check, and the next step. Pure: uses no event loop and no Redis."""
 
     def __init__(self, channel_prefix: str, check_s: float, outage_s: float) -> None:
         self._channel_prefix: Final = channel_prefix
@@ -87,9 +87,9 @@ class WaitList:
         self.subscribed: set[str] = set()
         """Channels for which a subscription was sent."""
         self.confirmed: set[str] = set()
-        """Channels on which no push can be missed any more."""
+        """Channels whose subscription Redis has confirmed: no push on them is missed."""
         self._next_check = 0.0
-        self._away_since = 0.0
+        self._unavailable_since = 0.0
         self.failures = 0
         """In a row."""
 
@@ -114,7 +114,7 @@ class WaitList:
         self.unseen.discard(job_id)
 
     def on_subscribed(self, channel: str) -> None:
-        """From now on no push on the channel is missed: all that wait on it are checked for the first time."""
+        """Redis has confirmed the subscription and no push is missed any more: all ids on the channel are checked."""
         self.confirmed.add(channel)
         self._recheck(self.ids.get(channel, ()))
 
@@ -123,34 +123,34 @@ class WaitList:
         self._recheck(self.ids.get(channel, set()).intersection(ids))
 
     def on_disconnected(self) -> None:
-        """No subscription is left, and a push may have been missed."""
+        """All subscriptions are lost, and a push may have been missed."""
         self.subscribed.clear()
         self.confirmed.clear()
         self._recheck_all()
 
     def on_checked(self, ids: Sequence[str]) -> None:
-        """Redis has answered; `AWAY` becomes `WAITING`."""
+        """Redis has replied; `UNAVAILABLE` becomes `WAITING`."""
         self.unseen.difference_update(ids)
-        if self.phase is WaitPhase.AWAY:
+        if self.phase is WaitPhase.UNAVAILABLE:
             self.phase = WaitPhase.WAITING
         self.failures = 0
 
     def on_failed(self, now: float, *, reached: bool) -> bool:
-        """A step failed: `WAITING` becomes `AWAY`. Returns whether the waits are to fail.
+        """A step failed: `WAITING` becomes `UNAVAILABLE`. Returns whether the waits must fail now.
 
-        `reached`: Redis has answered at some time before, so it may come back.
+        `reached`: Redis has replied before, so this may be an outage that ends.
         """
         self.failures += 1
         self.on_disconnected()
-        if self.phase is not WaitPhase.AWAY:
-            self.phase, self._away_since = WaitPhase.AWAY, now
-        if reached and now - self._away_since <= self.outage_s:
+        if self.phase is not WaitPhase.UNAVAILABLE:
+            self.phase, self._unavailable_since = WaitPhase.UNAVAILABLE, now
+        if reached and now - self._unavailable_since <= self.outage_s:
             return False
         self.phase = WaitPhase.WAITING
         return True
 
     def next_step(self, now: float) -> Step:
-        """What is to be done now; `Disconnect` makes it `IDLE`, and no id was waited for during a whole `check_s`."""
+        """The next step. `Disconnect`, after a whole `check_s` without ids, makes the list `IDLE`."""
         if now >= self._next_check:
             self._next_check = now + self.check_s
             if not self.ids:
@@ -159,7 +159,7 @@ class WaitList:
                 return Disconnect()
             self._recheck_all()
         missing = self.ids.keys() - self.subscribed
-        # One channel without waits may soon have some again (a producer's own); many would be a leak.
+        # A channel without waits (the producer's own) may soon have some again; many such channels would be a leak.
         idle = self.subscribed - self.ids.keys() if len(self.subscribed) > 2 * len(self.ids) + 1 else set()
         if missing or idle:
             self.subscribed = (self.subscribed | missing) - idle
@@ -184,7 +184,7 @@ class WaitList:
 
 
 class ResultWaiter:
-    """The results that one producer waits for. It has a task and a connection only while there are waits."""
+    """Waits for the results of one producer. It has one task and one connection, and only while there are waits."""
 
     def __init__(self, session: Session, *, check_s: float = CHECK_S, outage_s: float = OUTAGE_S) -> None:
         self._session: Final = session
@@ -196,7 +196,7 @@ class ResultWaiter:
         self._runner: asyncio.Task[None] | None = None
         self._pubsub: PubSub | None = None
         self._listener: asyncio.Task[None] | None = None
-        self._away_why: FetchqError | None = None
+        self._outage: FetchqError | None = None
 
     def __repr__(self) -> str:
         return f"<ResultWaiter {self.waits.phase.value} ids={len(self._futures)} channels={len(self.waits.ids)}>"
@@ -204,7 +204,8 @@ class ResultWaiter:
     def watch(self, job_id: str) -> asyncio.Future[bytes]:
         """A future of the stored result, shared by all waits for the id. Each `watch` needs its `unwatch`.
 
-        It fails with `JobNotFound`, `RedisUnavailable` or `RedisRefused`. Since it is shared, await it shielded.
+        It fails with `JobNotFound`, `RedisUnavailable` or `RedisRefused`. Await it under `asyncio.shield`: it is
+        shared.
         """
         self._session.check()
         loop = asyncio.get_running_loop()
@@ -220,7 +221,7 @@ class ResultWaiter:
         return future
 
     def unwatch(self, job_id: str) -> None:
-        """Ends one `watch`; the last one forgets the id."""
+        """Ends one `watch`. After the last one the id is not waited for any more."""
         count = self._watchers.get(job_id, 0) - 1
         if count > 0:
             self._watchers[job_id] = count
@@ -232,9 +233,9 @@ class ResultWaiter:
             future.cancel()
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> bytes:
-        """The stored result, once there is one. Raises what `watch` fails with, and after `timeout_s` `overdue`."""
+        """The stored result, once there is one. Raises what `watch` fails with, and `overdue()` after `timeout_s`."""
         if timeout_s is not None and timeout_s <= 0:
-            [found] = await self.look([job_id])
+            [found] = await self.check([job_id])
             sentence = f"job {job_id} has no result yet"
         else:
             future = self.watch(job_id)
@@ -243,29 +244,29 @@ class ResultWaiter:
                     return await asyncio.shield(future)
             except TimeoutError:
                 sentence = f"job {job_id} had no result after {timeout_s:g} s"
-                [found] = await self.look_late([job_id], sentence) if job_id in self.waits.unseen else [None]
+                [found] = await self.check_late([job_id], sentence) if job_id in self.waits.unseen else [None]
             finally:
                 self.unwatch(job_id)
         if isinstance(found, bytes):
             return found
         raise found or self.overdue(sentence)
 
-    async def look(self, job_ids: Sequence[str]) -> list[bytes | JobNotFound | None]:
+    async def check(self, job_ids: Sequence[str]) -> list[bytes | JobNotFound | None]:
         """One check of each: its stored result, that there is no such job, or None if it has no result yet."""
         with self._session.guarded():
             return await self._read(job_ids)
 
-    async def look_late(self, job_ids: Sequence[str], sentence: str) -> list[bytes | JobNotFound | None]:
-        """`look` at the end of a wait whose time was too short for any check. Raises `overdue`."""
-        if self._away_why is None:
+    async def check_late(self, job_ids: Sequence[str], sentence: str) -> list[bytes | JobNotFound | None]:
+        """`check` at the end of a wait that was too short for a check. Raises `overdue()` if that fails too."""
+        if self._outage is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_CHECK_S):
-                    return await self.look(job_ids)
+                    return await self.check(job_ids)
         raise self.overdue(sentence)
 
     def overdue(self, sentence: str) -> FetchqError:
-        """The error of a wait that took too long: Redis's absence where that is why, else a `ResultTimeout`."""
-        return self._away_why or ResultTimeout(sentence)
+        """The error of a wait that timed out: that of the outage if Redis is unavailable, else a `ResultTimeout`."""
+        return self._outage or ResultTimeout(sentence)
 
     async def aclose(self) -> None:
         """Ends the task and the connection; waits fail with a `FetchqError`."""
@@ -277,14 +278,14 @@ class ResultWaiter:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        # A cancellation can be lost: before Python 3.12 wait_for(), with which redis-py sends, drops some.
+        # Not `while True`: before Python 3.12 `asyncio.wait_for`, which redis-py uses, can lose a cancellation.
         while not self._session.closed:
             self._wakeup.clear()
             step = self.waits.next_step(loop.time())
             if isinstance(step, Disconnect):
                 await self._disconnect()
-                if self.waits.phase is WaitPhase.IDLE:  # else a wait began meanwhile
-                    self._runner = self._away_why = None
+                if self.waits.phase is WaitPhase.IDLE:  # else a wait began in the meantime
+                    self._runner = self._outage = None
                     return
                 continue
             try:
@@ -346,7 +347,7 @@ class ResultWaiter:
             pipe.mget([keys.result + job_id for job_id in job_ids])
             pipe.zmscore(keys.pending, list(job_ids))
             stored, scores = await pipe.execute()
-        self._away_why = None
+        self._outage = None
         return [
             result if result is not None else JobNotFound(job_id) if score is None else None
             for job_id, result, score in zip(job_ids, stored, scores, strict=True)
@@ -361,16 +362,16 @@ class ResultWaiter:
             future.set_result(outcome)
         else:
             future.set_exception(outcome)
-            future.exception()  # marks it as retrieved: nothing is logged if no wait is left
+            future.exception()  # marks it as retrieved, so that asyncio does not log it if no wait remains
 
     def _on_failed(self, problem: Exception) -> None:
         why: FetchqError = translation(self._redis, problem)
         reached = self._session.reached
-        self._away_why = why
+        self._outage = why
         if self.waits.on_failed(asyncio.get_running_loop().time(), reached=reached):
             if reached and isinstance(why, RedisUnavailable):
-                why = RedisUnavailable(f"Redis at {place_of(self._redis)} has gone away: {problem}")
-            self._away_why = None
+                why = RedisUnavailable(f"Redis at {address_of(self._redis)} is unavailable: {problem}")
+            self._outage = None
             self._fail_all(why)
 
     def _fail_if_broken(self, runner: asyncio.Task[None]) -> None:
@@ -393,7 +394,7 @@ class ResultWaiter:
 
 
 async def _close(pubsub: PubSub) -> None:
-    with contextlib.suppress(RedisError, *CONNECTION_ERRORS):  # it is given up, broken or not
+    with contextlib.suppress(RedisError, *CONNECTION_ERRORS):  # it is discarded, broken or not
         await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py 5 leaves it untyped
 
 

@@ -15,7 +15,7 @@ class Durability(StrEnum):
     """Where a job is stored by the time its enqueue is acknowledged. See docs/reliability.md, "Durability"."""
 
     MEMORY = "memory"
-    """In the memory of Redis. Its own persistence settings decide what survives its death."""
+    """In the memory of Redis, whose persistence settings decide what survives a crash."""
     FSYNC = "fsync"
     """In the append-only file of the server, synced to its disk."""
     REPLICATED = "replicated"
@@ -50,14 +50,14 @@ class WritePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     replicas: Annotated[int, Meta(ge=1, le=100)] | None = None
     """How many replicas must have a `replicated` write; 1 by default."""
     durable_timeout_s: Annotated[float, Meta(gt=0, le=300)] = 5.0
-    """Seconds for the disk or the replicas, after which `NotDurable` is raised."""
+    """Seconds to wait for the disk or the replicas; then `NotDurable` is raised."""
     max_queued: Annotated[int, Meta(ge=1, lt=1 << 53)] | None = None
-    """Maximum number of jobs of the queue, waiting, deferred and running, beyond which this producer adds none."""
+    """This producer adds no job while the queue has this many: waiting, deferred and running ones."""
     when_full: WhenFull = WhenFull.REFUSE
     full_timeout_s: Annotated[float, Meta(ge=0)] | None = 60.0
-    """Seconds to wait without progress; None: without end."""
+    """Seconds to wait without progress; None: no limit."""
     max_memory: Annotated[float, Meta(gt=0, le=1)] | None = 0.95
-    """The share of Redis's `maxmemory` from which on nothing is added; None: until Redis itself refuses."""
+    """The share of Redis's `maxmemory` at which this producer adds no more jobs; None: Redis itself refuses."""
 
     def __post_init__(self) -> None:
         if self.replicas is not None and self.durability is not Durability.REPLICATED:
@@ -65,7 +65,7 @@ class WritePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @classmethod
     def of(cls, options: WriteOptions) -> Self:
-        """The policy that `options` make."""
+        """The policy with these options; raises `InvalidRequest`."""
         given: dict[str, Any] = dict(options)
         for name, kind in (("durability", Durability), ("when_full", WhenFull)):
             if name in given and given[name] not in tuple(kind):

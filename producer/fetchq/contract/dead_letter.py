@@ -107,10 +107,10 @@ class _Stored(msgspec.Struct, array_like=True):
     payload: bytes
     kind: str
     payload_bytes: int
-    outcome: msgspec.Raw
+    ended: msgspec.Raw
 
 
-class _Outcome(msgspec.Struct, rename={"function": "f", "tries": "t", "success": "s", "value": "r"}):
+class _Ended(msgspec.Struct, rename={"function": "f", "tries": "t", "success": "s", "value": "r"}):
     function: str
     tries: int
     success: bool
@@ -118,17 +118,17 @@ class _Outcome(msgspec.Struct, rename={"function": "f", "tries": "t", "success":
 
 
 _stored_decoder: Final = msgspec.msgpack.Decoder(_Stored)
-_outcome_decoder: Final = msgspec.msgpack.Decoder(_Outcome)
+_ended_decoder: Final = msgspec.msgpack.Decoder(_Ended)
 
 
 def decode_dead_letter(job_id: str, ended_ms: int, data: bytes | None) -> DeadLetter:
-    """The dead letter in `data`. Unreadable data becomes a dead letter that says so, since it can still be purged."""
+    """The dead letter in `data`. For unreadable data, one whose error says so: it can still be purged."""
     died_at = datetime.fromtimestamp(ended_ms / 1000, UTC)
     try:
         stored = _stored_decoder.decode(data or b"")
-        outcome = _outcome_decoder.decode(stored.outcome)
+        ended = _ended_decoder.decode(stored.ended)
         job = _job_in(stored)
-        result = _result_of(job_id, outcome, job)
+        result = _result_of(job_id, ended, job)
     except (WireError, msgspec.DecodeError) as problem:
         error = f"the dead letter cannot be read: {problem}"
         result = FetchResult(id=job_id, url="", status=FetchStatus.INTERNAL_ERROR, error=error)
@@ -139,8 +139,8 @@ def decode_dead_letter(job_id: str, ended_ms: int, data: bytes | None) -> DeadLe
     return DeadLetter(
         id=job_id,
         died_at=died_at,
-        function=outcome.function,
-        tries=outcome.tries,
+        function=ended.function,
+        tries=ended.tries,
         result=result,
         job=job,
         payload=stored.payload,
@@ -150,10 +150,10 @@ def decode_dead_letter(job_id: str, ended_ms: int, data: bytes | None) -> DeadLe
 
 
 def payload_for_retry(dead_letter: DeadLetter) -> bytes:
-    """The payload that replaces the dead letter's own on the queue; empty: the own one is used.
+    """The payload to enqueue in place of the stored one; empty: the stored one.
 
-    A number of earlier tries is dropped, and so is the deadline: it has passed or soon will, and a job that expires
-    leaves no dead letter.
+    It has no number of earlier tries and no deadline, since a job whose deadline has passed would end at once without a
+    dead letter.
     """
     job = dead_letter.job
     if job is None or not dead_letter.whole:
@@ -178,11 +178,11 @@ def _job_in(stored: _Stored) -> dict[str, Any] | None:
     return None if "s" in job else job
 
 
-def _result_of(job_id: str, outcome: _Outcome, job: dict[str, Any] | None) -> FetchResult:
-    if outcome.success and outcome.function != wire.FETCH_FUNCTION:
-        value = msgspec.msgpack.decode(outcome.value)
+def _result_of(job_id: str, ended: _Ended, job: dict[str, Any] | None) -> FetchResult:
+    if ended.success and ended.function != wire.FETCH_FUNCTION:
+        value = msgspec.msgpack.decode(ended.value)
         error = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         return FetchResult(id=job_id, url="", status=FetchStatus.INTERNAL_ERROR, error=error)
     args = msgspec.Raw(b"\x90") if job is None else msgspec.Raw(msgspec.msgpack.encode(job["a"]))
-    stored = wire.StoredResult(function=outcome.function, success=outcome.success, value=outcome.value, args=args)
+    stored = wire.StoredResult(function=ended.function, success=ended.success, value=ended.value, args=args)
     return wire.decode_result(stored, job_id)

@@ -27,7 +27,7 @@ class JobIds:
     def __init__(self) -> None:
         self.prefix: Final = _base32(urandom(5))
 
-    def take(self, count: int) -> list[str]:
+    def new_ids(self, count: int) -> list[str]:
         """`count` new ids."""
         text = _base32(urandom(15 * ((count + 1) // 2)))
         prefix = self.prefix

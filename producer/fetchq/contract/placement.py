@@ -1,4 +1,4 @@
-"""Where a job goes in Redis: when it is due, its lane and its limit key, as `lua/jobs/enqueue.lua` takes them."""
+"""Due time, lane and limit key of a job, in the form that `lua/jobs/enqueue.lua` takes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .request import MAX_WAIT_S, FetchRequest
 from .urls import host_of
 
 KEY_PREFIX: Final = "key:"
-"""Precedes a limit key that a request names. No host has a colon in this place."""
+"""Precedes a limit key that a request names. No host begins like this: it would be a host with a port."""
 
 _LANES: Final = {Priority.HIGH: "h", Priority.DEFAULT: "", Priority.LOW: "l"}
 
 
 def limit_key_of(request: FetchRequest) -> str:
-    """The limit key as far as the request tells: the one it names, else the host of its URL."""
+    """The limit key that follows from the request alone: the one it names, else the host of its URL."""
     return host_of(request.url) if request.limit_key is None else f"{KEY_PREFIX}{request.limit_key}"
 
 
@@ -65,8 +65,10 @@ def check_schedule(request: FetchRequest) -> None:
         raise InvalidRequest("not_before", f"is more than {MAX_WAIT_S / 86_400:g} days ahead")
     if request.deadline is None:
         return
-    left_s = (request.deadline - now).total_seconds()
-    if left_s <= 0:
-        raise InvalidRequest("deadline", f"has passed already, {-left_s:.1f} s ago by this machine's clock")
-    if request.delay_s > left_s:
-        raise InvalidRequest("delay_s", f"{request.delay_s:g} s is past the deadline, which is {left_s:.1f} s ahead")
+    remaining_s = (request.deadline - now).total_seconds()
+    if remaining_s <= 0:
+        raise InvalidRequest("deadline", f"has passed already, {-remaining_s:.1f} s ago by this machine's clock")
+    if request.delay_s > remaining_s:
+        raise InvalidRequest(
+            "delay_s", f"{request.delay_s:g} s is past the deadline, which is {remaining_s:.1f} s ahead"
+        )

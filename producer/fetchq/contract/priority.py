@@ -4,7 +4,10 @@ from enum import StrEnum
 
 
 class Priority(StrEnum):
-    """The order in which jobs that could start are started. No lane starves: each is served first now and then."""
+    """The lane of a job: which of the jobs that may start are started first.
+
+    Each lane is first now and then, so none starves.
+    """
 
     HIGH = "high"
     DEFAULT = "default"

@@ -61,7 +61,7 @@ _RETRYABLE_HTTP: Final = (408, 425, 429, 500, 502, 503, 504)
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Which failed attempts are retried, and after what delay.
+    """Which failed attempts are retried, and after which delay.
 
     The delay before attempt n+1 is uniform between 0 and min(cap_s, base_s * 2**(n-1)): exponential backoff with full
     jitter (Brooker, "Exponential Backoff And Jitter", 2015). `Retry-After` (RFC 9110, section 10.2.3) raises it, up to
@@ -182,7 +182,7 @@ class FetchRequest(
     tags: tuple[str, ...] = ()
     """Labels by which jobs can be found and cancelled."""
     v: int = 1
-    """The earliest wire version with all the fields that the request sets; computed from them. Absent means 1."""
+    """The earliest wire version that has all fields which the request sets; computed. Absent: 1."""
 
     if TYPE_CHECKING:
         # Wider than the fields, since __post_init__ converts: headers from a mapping, tags from a list.
@@ -294,7 +294,7 @@ class FetchRequest(
         return self.method in IDEMPOTENT_METHODS
 
     def same_work(self, other: FetchRequest) -> bool:
-        """Whether both requests are equal apart from when they run, since a repeated call computes a later time."""
+        """Whether both requests are equal but for the times at which they run: a repeated call computes later ones."""
         return self._timeless() == other._timeless()
 
     def _timeless(self) -> FetchRequest:
@@ -343,7 +343,7 @@ class RequestFields(TypedDict, total=False):
 
 
 class RequestOptions(RequestFields, total=False):
-    """The keywords of `Producer.enqueue(url, ...)`: the fields of `FetchRequest`, and two more ways to give a body.
+    """The keywords of `Producer.enqueue(url, ...)`: the fields of `FetchRequest`, and `json` and `form` for its body.
 
     `json` is any value that JSON can encode, `form` names and values. Either sets Content-Type unless the headers do,
     and changes the default method from GET to POST.

@@ -1,4 +1,4 @@
-"""The result of a fetch, and the exceptions that stand for its failures."""
+"""The result of a fetch, and the exceptions for its failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .status import FetchStatus
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt: when it began, its outcome and its duration.
 
-    WORKER_LOST: the worker ended or was stopped during the run, which recorded nothing.
+    WORKER_LOST: the worker process ended during the attempt, and nothing else is known about it.
     """
 
     started_at: datetime
@@ -92,7 +92,7 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def data(self) -> Any:
-        """The body by its media type: JSON as objects, other text as `str`, all else as `bytes`.
+        """The body, decoded by its media type: JSON as objects, other text as `str`, all else as `bytes`.
 
         JSON that does not parse is returned as text; `data_error` says why.
         """

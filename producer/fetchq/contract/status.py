@@ -5,11 +5,12 @@ from typing import Final
 
 
 class FetchStatus(StrEnum):
-    """The outcome of a fetch. No other value is stored, logged or counted as an outcome."""
+    """The outcome of a fetch. Any other value is an error, never an outcome."""
 
     OK = "OK"
     NOT_MODIFIED = "NOT_MODIFIED"
-    """304: the copy that the request's validators name is still current (RFC 9110, section 15.4.5)."""
+    """304: the copy that the request's `etag` or `last_modified` describes is still current (RFC 9110, section
+    15.4.5)."""
     HTTP_ERROR = "HTTP_ERROR"
     """A complete response with a 4xx or 5xx code, or a 3xx code that cannot be followed."""
     INVALID_URL = "INVALID_URL"

@@ -1,4 +1,4 @@
-"""The parts of a URL. Every room that asks for a host, an origin or an address asks here.
+"""Parses URLs, and returns their hosts and origins. All other code uses these functions.
 
 `normalise_url` parses and serialises (WHATWG URL standard, by ada); the other functions read its result by string
 operations, since in a serialised http or https URL the scheme and host are in lower case, a default port is left out
@@ -28,7 +28,7 @@ def normalise_url(url: str) -> str:
         raise InvalidRequest("url", f"{_shown(url)} is not an absolute URL") from problem
     if not href.startswith(("http://", "https://")):
         raise InvalidRequest("url", f"{_shown(url)} is not an http or https URL")
-    # Userinfo can only stand before the first slash, and the serialiser escapes every other @ there.
+    # A user name can only precede the first slash, and the serialiser escapes every other @ there.
     if "@" in href and "@" in href.split("/", 3)[2]:
         raise InvalidRequest("url", "carries a user name or password; send an Authorization header instead")
     if len(href) > MAX_URL_CHARS:
@@ -65,7 +65,7 @@ def find_host(url: str) -> str | None:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host out of a serialised URL is an IP address, with or without brackets, and not a name.
+    """Whether the host of a serialised URL is an IP address, with or without brackets, and not a name.
 
     The serialiser writes every spelling of an IPv4 address as four decimals, and no name's last label is a number
     (WHATWG URL standard, section 3.5).
@@ -74,7 +74,7 @@ def is_address(host: str) -> bool:
 
 
 def _shown(url: str) -> str:
-    """The URL as an error may show it: short, escaped for a terminal, without the password."""
+    """The URL for an error message: shortened, escaped for a terminal, without the password."""
     if "@" in url:
         url = f"***@{url.rpartition('@')[2]}"
     return repr(url if len(url) <= 80 else f"{url[:77]}...")

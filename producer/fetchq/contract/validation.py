@@ -93,7 +93,7 @@ def check_body(body: object, method: str) -> None:
 
 def tags_of(tags: object) -> tuple[str, ...]:
     if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
-        raise InvalidRequest("tags", "takes several short names")
+        raise InvalidRequest("tags", "takes a list of short names")
     names = tuple(tags)
     if len(names) > MAX_TAGS or not all(isinstance(name, str) and 0 < len(name) <= MAX_TAG_CHARS for name in names):
         raise InvalidRequest("tags", f"takes at most {MAX_TAGS} names of 1 to {MAX_TAG_CHARS} characters")
@@ -103,7 +103,10 @@ def tags_of(tags: object) -> tuple[str, ...]:
 
 
 def check_unicode(field: str, text: str) -> None:
-    """Refuses lone surrogates, which UTF-8 cannot encode. A command line has them for bytes that are not UTF-8."""
+    """Refuses lone surrogates, which UTF-8 cannot encode.
+
+    Python decodes command-line bytes that are not UTF-8 to them.
+    """
     if not text.isascii():
         try:
             text.encode()
@@ -148,12 +151,12 @@ def check_moment(field: str, value: object) -> None:
 
 
 def check_validator(field: str, value: object) -> None:
-    """A validator is sent as it was received, well-formed or not: servers compare it with what they sent."""
+    """Checks an ETag or Last-Modified. It is sent as received, well-formed or not: servers compare it byte by byte."""
     if value is None:
         return
     if not isinstance(value, str):
-        raise InvalidRequest(field, f"takes the header's value as it came, not {type(value).__name__}")
+        raise InvalidRequest(field, f"takes the header's value as received, not {type(value).__name__}")
     if not (0 < len(value) <= MAX_VALIDATOR_CHARS and value.isascii() and value.isprintable()):
         raise InvalidRequest(field, f"takes 1 to {MAX_VALIDATOR_CHARS} printable ASCII characters")
     if value.strip() == "*":
-        raise InvalidRequest(field, "is one copy's own, not *")
+        raise InvalidRequest(field, "takes the validator of one copy, not *")

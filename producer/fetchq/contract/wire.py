@@ -43,7 +43,7 @@ class StoredJob(
     at_ms: int
     tries: int | None = None
     limit_key: str = ""
-    """Of a job that is not a fetch: the one given to `enqueue_job`."""
+    """Of a job that is not a fetch: `_limit_key` of `enqueue_job`."""
 
 
 class FinishedJob(msgspec.Struct, gc=False):
@@ -175,7 +175,7 @@ def decode_result(stored: StoredResult, job_id: str) -> FetchResult:
     """The fetch result of a finished job. For a job that ended without one, a result whose status says why."""
     if stored.success:
         if stored.function != FETCH_FUNCTION:
-            raise WireError(f"job {job_id} ran {stored.function!r}, not a fetch: read its value with value()")
+            raise WireError(f"job {job_id} ran {stored.function!r}, not a fetch: use value()")
         return _result_of(stored.value)
     failure = as_exception(_decode(_decoder, stored.value))
     status, error = _outcome_of(failure)

@@ -1,4 +1,4 @@
-"""The least rights that a Redis user needs, by role: `ACL SETUSER` rules.
+"""The least permissions of a Redis user, by role, as `ACL SETUSER` rules.
 
 What scripts touch comes from `fetchq.store.registry`, and the commands in them from their source: Redis checks each
 command of a script for the user who runs it. What Python code sends is listed here.
@@ -21,7 +21,7 @@ from fetchq.store.scripts import script_source
 
 
 class Rights(msgspec.Struct, frozen=True):
-    """What the Python code of a role sends; the rights that its scripts need are added."""
+    """What the Python code of a role sends. The rights that its scripts need are computed from the registry."""
 
     commands: frozenset[str]
     keys: dict[str, Access]
@@ -34,9 +34,9 @@ _ANY_ROLE: Final = frozenset({"ping", "select", "evalsha", "eval", "time"})
 
 RIGHTS: Final = {
     Role.PRODUCER: Rights(
-        # INFO, here and below, is the only command of these that Redis calls dangerous: it describes the whole server.
-        # Without it a producer cannot see that memory runs short before it has, nor a worker refuse a server that
-        # deletes jobs then.
+        # INFO, here and below, is the only command that Redis classes as dangerous: it describes the whole server.
+        # Without it a producer cannot detect that memory runs short, and a worker cannot refuse a server that evicts
+        # jobs.
         _ANY_ROLE
         | {"info", "multi", "exec", "exists", "mget", "subscribe", "unsubscribe"}
         | {"unlink", "zcard", "zmscore", "zrange", "zrangebyscore", "zscan", "zscore"},
@@ -86,7 +86,7 @@ DURABLE: Final = {
     Durability.FSYNC: frozenset({"set", "waitaof"}),
     Durability.REPLICATED: frozenset({"set", "wait"}),
 }
-"""What a producer sends besides, to learn that its writes are durable. Without WAITAOF, which Redis has since 7.2,
+"""What a producer also sends to confirm that its writes are durable. Without WAITAOF, which Redis has since 7.2,
 `fsync` reads the server's settings by CONFIG GET, which no rule grants."""
 
 _PREFIX: Final = {R: "%R~", W: "%W~", RW: "~"}

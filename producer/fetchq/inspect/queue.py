@@ -17,13 +17,13 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
 
     queue: str
     due: int
-    """Jobs that a worker with a free slot would start."""
+    """Jobs that start as soon as a worker has a free slot."""
     waiting: int
     """Jobs in the queue of their limit key, and deferred jobs of the high and low lane."""
     deferred: int
     """Jobs that are not due yet."""
     running: int
-    """Jobs with a lease. A stock arq worker takes none, so its running jobs count as due."""
+    """Jobs with a lease. Stock arq workers have no leases, so their running jobs count as due."""
     dead_letters: int
     paused: bool
     """Whether the whole queue is paused."""

@@ -74,7 +74,7 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _parse(url: str) -> RedisAddress:
-    """Error texts never repeat the URL: any part of it can belong to a password that is not percent-encoded."""
+    """Error messages never repeat the URL: any part of it can belong to a password that is not percent-encoded."""
     parts = urlsplit(url)
     if parts.fragment or ("@" in parts.path and (parts.scheme != "unix" or ":" in parts.netloc)):
         raise InvalidRedisURL("the Redis address has a # or an @ in the wrong place")

@@ -21,7 +21,7 @@ from .address import RedisAddress
 
 CONNECT_TIMEOUT_S: Final = 5.0
 SOCKET_TIMEOUT_S: Final = 30.0
-"""A connection whose reply takes longer is given up. Blocking commands set their own timeout."""
+"""A connection whose reply takes longer is closed. Blocking commands set their own timeout."""
 HEALTH_CHECK_S: Final = 30
 """A connection that was idle for longer is pinged before use."""
 
@@ -32,9 +32,9 @@ class _RedisPyFixes:
     """Corrects the connections of redis-py 5 to 8."""
 
     def __init__(self, **settings: Any) -> None:
-        """Sends no CLIENT SETINFO: it costs two commands a connection, and the user would need the right to send it.
+        """Turns CLIENT SETINFO off: it costs two commands a connection, and needs a permission.
 
-        redis-py 8 deprecates the settings by which redis-py 5 turns it off, and has others.
+        Set as attributes, since redis-py 8 deprecates the parameters by which redis-py 5 turns it off.
         """
         super().__init__(**settings)
         for name in ("lib_name", "lib_version", "driver_info"):
@@ -43,7 +43,7 @@ class _RedisPyFixes:
     async def on_connect(self) -> None:
         """Closes a connection whose handshake (AUTH, SELECT) failed or was cancelled.
 
-        redis-py leaves some of them open, mostly on unix sockets, and the next command would use database 0.
+        redis-py can leave such a connection open, mostly on unix sockets, and the next command would use database 0.
         """
         try:
             await super().on_connect()  # type: ignore[misc]  # of the class that this is mixed into
@@ -89,7 +89,7 @@ class _MasterPool(SentinelConnectionPool):
         try:
             await super().disconnect(inuse_connections)
         finally:
-            if inuse_connections:  # otherwise the pool only switches to a new master
+            if inuse_connections:  # else the pool only switches to a new master
                 for sentinel in self.sentinel_manager.sentinels:
                     await sentinel.aclose()
 
@@ -115,7 +115,7 @@ def connect(
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_S,
         "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,  # redis-py 8 would send HELLO 3, which takes one more right
+        "protocol": 2,  # redis-py 8 would send HELLO 3, which needs one more permission
     }
     tls: dict[str, Any] = {}
     if address.tls:

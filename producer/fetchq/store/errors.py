@@ -22,10 +22,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from fetchq.errors import RedisFull, RedisRefused, RedisUnavailable
 
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, OSError)
-"""What a lost or missing connection raises. The command may or may not have been carried out."""
+"""What a lost or missing connection raises. The command may have been executed."""
 
 REDIS_ERRORS = (RedisError, OSError)
-"""What a call raises when Redis is away, is full or refuses. The command may or may not have been carried out."""
+"""What a call raises when Redis is unavailable, is full or refuses. The command may have been executed."""
 
 
 @contextmanager
@@ -38,30 +38,30 @@ def translated(redis: Redis) -> Iterator[None]:
 
 
 def translation(redis: Redis, problem: Exception) -> RedisUnavailable | RedisRefused:
-    """The `FetchqError` for an error of redis-py, in a sentence that says what to do if that is not obvious."""
-    place = place_of(redis)
+    """The `FetchqError` for an error of redis-py, with a message that says what to do if that is not obvious."""
+    address = address_of(redis)
     while type(problem) is RedisConnectionError and isinstance(problem.__cause__, RedisError):
-        problem = problem.__cause__  # a refused handshake is raised as a failed connection
+        problem = problem.__cause__  # redis-py raises a refused handshake as a failed connection
     if isinstance(problem, AuthenticationError | AuthenticationWrongNumberOfArgsError):  # a ConnectionError to redis-py
-        return RedisRefused(f"Redis at {place} refused the user name or password of its address: {problem}")
+        return RedisRefused(f"Redis at {address} refused the user name or password of its address: {problem}")
     if isinstance(problem, MasterNotFoundError):  # its text shows client objects
-        return RedisUnavailable(f"{place} was not found: no sentinel that replied knows one that is up")
+        return RedisUnavailable(f"{address} was not found: no sentinel that replied has a reachable master")
     if (fault := _tls_fault(problem)) is not None:
         return RedisRefused(
-            f"no TLS with Redis at {place}: {fault}; ssl_ca_certs in its address names the authority to trust,"
+            f"no TLS with Redis at {address}: {fault}; ssl_ca_certs in its address names the authority to trust,"
             " ssl_certfile and ssl_keyfile the client certificate"
         )
     if isinstance(problem, CONNECTION_ERRORS):
-        return RedisUnavailable(f"Redis at {place} cannot be reached: {problem or 'no reply'}")
+        return RedisUnavailable(f"Redis at {address} cannot be reached: {problem or 'no reply'}")
     if isinstance(problem, OutOfMemoryError):
-        return RedisFull(f"Redis at {place} is full: it has reached its maxmemory")
+        return RedisFull(f"Redis at {address} is full: it has reached its maxmemory")
     if isinstance(problem, ResponseError):
-        return RedisRefused(f"Redis at {place} refused: {problem}")
-    return RedisUnavailable(f"Redis at {place} failed: {problem}")
+        return RedisRefused(f"Redis at {address} refused: {problem}")
+    return RedisUnavailable(f"Redis at {address} failed: {problem}")
 
 
-def place_of(redis: Redis) -> str:
-    """The address of a client's Redis, for people. It never contains the password."""
+def address_of(redis: Redis) -> str:
+    """The address of a client's Redis, for messages. It never contains the password."""
     pool = redis.connection_pool
     service = getattr(pool, "service_name", None)
     if service is not None:

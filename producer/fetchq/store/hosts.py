@@ -1,4 +1,4 @@
-"""Reads the state of limit keys: their queues and records, and the limits that are set for them."""
+"""Reads the state of limit keys: their queues, their records, and the limits set for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .runner import MAX_JOBS_A_CALL
 from .session import Session
 
 _BY_FIELD: Final = "@by"
-"""Field of the limits: what limit keys are, if not hosts. No host has an @."""
+"""The field of the limits hash that says what a limit key is, if not a host. No host contains an @."""
 _CHUNKS_A_CALL: Final = 6
 """With the first one, of up to 128 jobs each, these chunks hold less than `MAX_JOBS_A_CALL`."""
 _KEYS_A_CALL: Final = 100
@@ -30,7 +30,7 @@ class HostsReply(NamedTuple):
 
 
 async def read_top_hosts(session: Session, top: int) -> HostsReply:
-    """Reads the `top` limit keys with most waiting jobs, the `top` with the longest cooldowns, and some that only run.
+    """Reads the `top` limit keys with most waiting jobs, the `top` with the longest cooldowns, and some running ones.
 
     Takes O(log n + top) of n keys.
     """
@@ -53,7 +53,7 @@ async def read_top_hosts(session: Session, top: int) -> HostsReply:
 async def waiting_ids(session: Session, limit_key: str) -> AsyncGenerator[list[bytes], None]:
     """The ids of the jobs that wait for a limit key, some chunks at a time (`lua/include/host_queues/host_queue.lua`).
 
-    When the first chunk is emptied the next one takes its place, so it is read each time. Some ids may come twice.
+    When the first chunk becomes empty the next one replaces it, so it is read each time. Some ids may be repeated.
     """
     redis, prefix = session.redis, session.keys.waiting
     start, more = "-inf", True
@@ -76,7 +76,7 @@ async def waiting_ids(session: Session, limit_key: str) -> AsyncGenerator[list[b
 
 
 async def keys_with_backlog(session: Session) -> AsyncGenerator[list[bytes], None]:
-    """The limit keys with waiting jobs, at most a hundred at a time. Some may come twice."""
+    """The limit keys with waiting jobs, at most a hundred at a time. Some may be repeated."""
     cursor, more = 0, True
     while more:
         with session.guarded():
@@ -88,7 +88,7 @@ async def keys_with_backlog(session: Session) -> AsyncGenerator[list[bytes], Non
 
 
 async def read_limits(session: Session, names: Sequence[str]) -> list[LimitsEntry | None]:
-    """The limits that are set under each name; None for nothing."""
+    """The limits that are set under each name; None: no entry."""
     if not names:
         return []
     with session.guarded():
@@ -104,13 +104,13 @@ async def read_all_limits(session: Session) -> dict[bytes, LimitsEntry]:
 
 
 async def read_limit_by(redis: Redis, keys: Keys) -> str:
-    """What limit keys are, such as `domain`; empty for hosts. Raises what redis-py raises."""
+    """What a limit key is, such as `domain`; empty for a host. Raises what redis-py raises."""
     client: Any = redis  # redis-py 5 types each reply as `Awaitable | value`
     return ((await client.hget(keys.limits, _BY_FIELD)) or b"").decode("utf-8", "replace")
 
 
 async def store_limit_by(redis: Redis, keys: Keys, limit_by: str) -> None:
-    """Sets what limit keys are for all that use the queue; empty for hosts. Raises what redis-py raises."""
+    """Sets what a limit key is, for the whole queue; empty for a host. Raises what redis-py raises."""
     client: Any = redis
     if limit_by:
         await client.hset(keys.limits, _BY_FIELD, limit_by)

@@ -62,7 +62,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def abort(self) -> str:
-        """Sorted set: ids of the jobs whose cancelling was asked for, by the ms at which it was."""
+        """Sorted set: ids of the jobs to be cancelled, by the ms of the request."""
         return f"{self.namespace}arq:abort"
 
     @property
@@ -107,7 +107,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def maintenance_cursor(self) -> str:
-        """String with a TTL: how far the maintenance scan of the queue has come."""
+        """String with a TTL: the position of the maintenance scan in the queue."""
         return f"{self.namespace}fetchq:maintenance-cursor:{self.queue}"
 
     @property
@@ -127,7 +127,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def durability_marker(self) -> str:
-        """String with a TTL: written behind what existed already, so that its durability can be acknowledged."""
+        """String with a TTL: a write whose acknowledgement shows that earlier writes are durable too."""
         return f"{self.namespace}fetchq:durability-marker:{self.queue}"
 
     @property
@@ -142,7 +142,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def due_hosts(self) -> str:
-        """Sorted set: limit keys, and `#` with a job id, by the ms at which a claim looks at them."""
+        """Sorted set: limit keys, and job ids preceded by `#`, by the ms at which a claim processes them."""
         return f"{self.namespace}fetchq:due-hosts:{self.queue}"
 
     @property
@@ -162,9 +162,9 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def waiting(self) -> str:
-        """Sorted sets: the queue of a limit key, which is appended: the ids of its waiting jobs, in order.
+        """Sorted set: the ids of the waiting jobs of a limit key, which is appended, in order.
 
-        A long queue is in chunks, with keys of their own (`lua/include/host_queues/host_queue.lua`).
+        A long queue is split into chunks, each a sorted set of its own (`lua/include/host_queues/host_queue.lua`).
         """
         return f"{self.namespace}fetchq:waiting:{self.queue}:"
 

@@ -1,4 +1,4 @@
-"""Sends scripts as hiredis packs them, over a connection that is known to be ready: the engine's calls."""
+"""Runs scripts for the engine with less CPU time than redis-py: hiredis packs the commands."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .scripts import locate_error
 
 
 class PackedRunner:
-    """Runs scripts with less work than redis-py does, and gives up a call, and its connection, after `timeout_s`.
+    """Runs scripts, each within `timeout_s`.
 
-    Raises `TimeoutError` then; otherwise what redis-py raises.
+    Raises `TimeoutError` after that, and drops the connection; otherwise raises what redis-py raises.
     """
 
     def __init__(self, redis: Redis, *, timeout_s: float) -> None:
@@ -48,7 +48,7 @@ class PackedRunner:
     async def _exchange(self, command: bytes, on_sent: Callable[[], None] | None) -> Any:
         """Does what `Redis.execute_command` does, with a command that hiredis has packed.
 
-        redis-py's asyncio client packs in Python, argument by argument; that was a tenth of the work of an empty job.
+        redis-py's asyncio client packs each argument in Python, which was a tenth of the CPU time of an empty job.
         """
         redis = self._redis
         pool = redis.connection_pool
@@ -69,11 +69,11 @@ class PackedRunner:
 
 
 class ScriptRunners(NamedTuple):
-    """The two runners of a worker, on one client."""
+    """The two runners of a worker, which differ in their timeouts."""
 
     jobs: ScriptRunner
     heartbeat: ScriptRunner
-    """For the calls that keep leases alive: a second try must fit before a lease ends."""
+    """For the calls that renew leases: its timeout leaves time for a second call before a lease ends."""
 
     @classmethod
     def on(cls, redis: Redis, *, timeout_s: float, heartbeat_timeout_s: float) -> Self:
@@ -81,15 +81,15 @@ class ScriptRunners(NamedTuple):
 
 
 def _packed(*args: Argument) -> bytes:
-    packed: bytes = hiredis.pack_command(args)  # type: ignore[arg-type]  # its stub knows a tuple of one only
+    packed: bytes = hiredis.pack_command(args)  # type: ignore[arg-type]  # its stub allows only a tuple of one
     return packed
 
 
 def _ready_connection(pool: Any) -> Any:
-    """Returns a pooled connection that is open with nothing to read; None where the pool has to check or make one.
+    """Returns a pooled connection that is open and has nothing to read; None if the pool must check or make one.
 
-    The pool checks a connection by a read that times out, which takes a turn of the event loop. With jobs to run such
-    a turn can be long, and Redis is idle meanwhile. (redis-py types none of the attributes used here.)
+    The pool checks a connection by a read that times out, which takes an iteration of the event loop. While jobs run,
+    an iteration can be long, and Redis is idle meanwhile. (redis-py types none of the attributes used here.)
     """
     if not pool._available_connections:
         return None

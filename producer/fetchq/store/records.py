@@ -1,4 +1,4 @@
-"""What Redis stores of a lease, of a limit key and of its limits: the formats that the scripts write."""
+"""The formats in which scripts store leases, limit keys and limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LeaseRecord(NamedTuple):
     end_ms: int
     """When the lease ends, since the epoch."""
     score: float
-    """The job's score before it was claimed."""
+    """The job's score before the claim."""
     payload_expires_ms: int | None
     """When the payload would have expired, since the epoch; None for never."""
 
@@ -40,10 +40,10 @@ class LeaseRecord(NamedTuple):
 
 
 class HostRecord(NamedTuple):
-    """A limit key (`lua/include/hosts/host_record.lua`)."""
+    """The record of a limit key (`lua/include/hosts/host_record.lua`)."""
 
     running: int = 0
-    """Jobs that were admitted and have not ended."""
+    """Admitted jobs that have not ended."""
     ready: int = 0
     """Jobs that are due and not admitted yet."""
     waiting: int = 0
@@ -57,7 +57,7 @@ class HostRecord(NamedTuple):
     """Failed connections in a row."""
     crawl_delay_ms: int = 0
     due_at_ms: int = 0
-    """When the key is looked at next; 0 for never."""
+    """When a claim processes the key next; 0 for never."""
     last: str = ""
     """The outcome of its last job."""
 
@@ -71,7 +71,10 @@ class HostRecord(NamedTuple):
 
 
 class LimitsEntry(NamedTuple):
-    """The limits that are set under one name (`lua/include/hosts/limits.lua`). None: the next wider name decides."""
+    """The limits that are set under one name (`lua/include/hosts/limits.lua`).
+
+    None: not set, so the next wider name decides.
+    """
 
     concurrency: int | None = None
     interval_us: int | None = None
@@ -83,10 +86,10 @@ class LimitsEntry(NamedTuple):
 
     @classmethod
     def parse(cls, entry: bytes) -> Self:
-        values = {letter: int(value) for letter, value in _LIMIT.findall(entry)}
+        values = {code: int(value) for code, value in _LIMIT.findall(entry)}
         concurrency, interval_us, burst, delay_ms, paused = map(values.get, (b"c", b"r", b"b", b"d", b"p"))
         return cls(concurrency, interval_us, burst, delay_ms, None if paused is None else paused == 1)
 
     def format(self) -> str:
         words = zip("crbdp", self, strict=True)
-        return " ".join(f"{letter}={int(value)}" for letter, value in words if value is not None)
+        return " ".join(f"{code}={int(value)}" for code, value in words if value is not None)

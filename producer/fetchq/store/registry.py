@@ -1,4 +1,5 @@
-"""What each Lua script may touch, and who may run it. The scripts' KEYS and the ACL rules come from here."""
+"""Which keys each Lua script uses, and which role may run it. The scripts' KEYS and the ACL rules are made from
+this."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from .keys import Keys
 
 
 class Role(StrEnum):
-    """What a Redis user is for. One user can have several roles."""
+    """The purpose of a Redis user. One user can have several roles."""
 
     PRODUCER = "producer"
     """Enqueues jobs, reads their results, cancels them."""
@@ -22,7 +23,7 @@ class Role(StrEnum):
 
 
 class Access(Flag):
-    """What is done to a key."""
+    """How a key is used."""
 
     READ = 1
     WRITE = 2
@@ -36,24 +37,24 @@ class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One script. Keys are named by the properties of `Keys`."""
 
     roles: frozenset[Role]
-    """Whose Redis users run it."""
+    """The roles whose Redis users may run it."""
     keys: tuple[str, ...]
-    """KEYS, in the order in which the script takes them. Redis asks for the right to read and write each of them."""
+    """KEYS, in the order of the script. Redis requires permission to read and write each of them."""
     prefixes: dict[str, Access] = {}
-    """Prefixes in ARGV: the script appends a job id or a limit key."""
+    """Key prefixes in ARGV, to which the script appends a job id or a limit key."""
     channels: tuple[str, ...] = ()
-    """Prefixes in ARGV of the channels that it publishes to."""
+    """Channel prefixes in ARGV, to which it publishes."""
     allow_oom: bool = False
-    """Whether it runs while Redis is over its maxmemory: its first line is then `#!lua flags=allow-oom`."""
+    """Whether it may run while Redis is over its maxmemory. Its first line is then `#!lua flags=allow-oom`."""
 
     @property
     def access(self) -> dict[str, Access]:
-        """Everything that it touches, whether named in KEYS or by a prefix."""
+        """All keys that it uses, in KEYS or by prefix."""
         return dict.fromkeys(self.keys, RW) | self.prefixes
 
 
 _FRONTIER: Final = ("hosts", "limits", "due_hosts", "backlog", "cooldowns", "running")
-"""The keys of limit keys, together in every script that changes what one has waiting or running."""
+"""The keys that hold limit keys. Every script that changes the waiting or running jobs of one takes all of them."""
 _LEASED: Final = ("pending", "leases", "lease_ends")
 
 _PRODUCER, _WORKER, _OPERATOR = (frozenset({role}) for role in Role)
@@ -125,11 +126,11 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
     "dead_letters/trim": ScriptSpec(
         roles=_WORKER, keys=("dead",), prefixes={"dead_letter": W}, allow_oom=True
     ),
-    "workers/heartbeat": ScriptSpec(  # the second key is `worker` and the worker's id
+    "workers/heartbeat": ScriptSpec(  # the second key is `Keys.worker` + the worker's id
         roles=_WORKER, keys=("workers", "worker"), allow_oom=True
     ),
     "workers/pass_wake": ScriptSpec(roles=_WORKER, keys=("pending", "wake"), allow_oom=True),
-    "cache/put": ScriptSpec(  # the first key is the value's own, below `cache` or `robots`
+    "cache/put": ScriptSpec(  # the first key is that of the value, with the prefix `cache` or `robots`
         roles=_WORKER, keys=("cache", "shared_cache", "shared_cache_sizes"), prefixes={"robots": W}
     ),
     "hosts/cooldown": ScriptSpec(

@@ -1,4 +1,4 @@
-"""Sends scripts to Redis: by hash, and whole where the server does not know the hash."""
+"""Runs scripts by their hash, or by their source if the server does not have it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FLAGS: Final = "#!lua flags=allow-oom\n"
 
 
 class ScriptRunner(Protocol):
-    """A way to run scripts, by which typed commands reach Redis."""
+    """Runs scripts for the typed commands of `fetchq.store.commands`."""
 
     async def run(
         self,
@@ -32,19 +32,19 @@ class ScriptRunner(Protocol):
     ) -> Any:
         """Returns the reply of the script of this name. Raises what redis-py raises.
 
-        `on_sent` is called once the request is written, or at the latest when the reply is there.
+        `on_sent` is called when the request is written, at the latest when the reply has arrived.
         """
 
 
 class LoadedScript(NamedTuple):
-    """A script as one server takes it."""
+    """The source of a script in the form that the server takes, and its hash."""
 
     source: bytes
     sha: str
 
 
 class LoadedScripts(dict[str, LoadedScript]):
-    """The scripts by name, each read when it is first asked for."""
+    """The scripts by name, each read on first use."""
 
     def __init__(self, redis: Redis) -> None:
         super().__init__()
@@ -60,13 +60,13 @@ class LoadedScripts(dict[str, LoadedScript]):
 
 
 def takes_flags(redis: Redis) -> bool:
-    """Whether the server reads flags from the first line of a script. Every one does but fakeredis."""
+    """Whether the server reads flags from the first line of a script: every server except fakeredis."""
     bases = redis.connection_pool.connection_class.__mro__
     return not any(base.__module__.startswith("fakeredis.") for base in bases)
 
 
 class ClientRunner:
-    """Runs scripts by a redis-py client."""
+    """Runs scripts on a redis-py client."""
 
     def __init__(self, redis: Redis) -> None:
         self._execute: Final[Callable[..., Awaitable[Any]]] = redis.execute_command

@@ -1,11 +1,12 @@
-"""Scores in the sorted set of pending jobs: lane, due time, and whether the job is parked (`lua/include`: scores)."""
+"""Scores in the sorted set of pending jobs: lane, due time, and whether the job is parked
+(`lua/include/queue/scores.lua`)."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
 PARKED: Final = 1 << 52
-"""Scores from here on are of parked jobs: they wait in the queue of their limit key."""
+"""Scores from here on belong to parked jobs, which wait in the queue of their limit key."""
 _HIGH: Final = 1 << 51
 _LOW: Final = 1 << 50
 _HIGH_BELOW: Final = -(_LOW + (1 << 49))
@@ -14,22 +15,22 @@ _FINITE: Final = 1 << 53
 
 
 _PARKED_DIGITS: Final = 16
-"""A score of as many digits can be a parked job's."""
+"""A score of this many digits can belong to a parked job."""
 
 
 class Score(NamedTuple):
-    """What a score says of its job."""
+    """A decoded score."""
 
     lane: str
     """`h` high, `l` low, or nothing for the default one."""
     due_ms: int
-    """When it is due, in ms since the epoch; of a job that was parked, when it was released."""
+    """When the job is due, in ms since the epoch; if `was_parked`, when it was released."""
     was_parked: bool
-    """It was parked, and has been released to be claimed."""
+    """Whether the job was parked, and has been released to be claimed."""
 
 
 def read_score(score: float) -> Score:
-    """Decodes a score. One that fetchq cannot have written, such as infinity, is due since 1970."""
+    """Decodes a score. One that fetchq cannot have written, such as infinity, means due since 1970."""
     if not abs(score) < _FINITE:
         return Score("", 0, False)
     lane, due = "", score
@@ -49,6 +50,6 @@ def read_score(score: float) -> Score:
 def due_of(score: bytes) -> tuple[int, bool]:
     """`due_ms` and `was_parked` of a score as Redis sends it."""
     if score.isdigit() and len(score) < _PARKED_DIGITS:
-        return int(score), False  # nearly all are in the default lane and never waited
+        return int(score), False  # fast path: nearly all jobs are in the default lane and were never parked
     decoded = read_score(float(score))
     return decoded.due_ms, decoded.was_parked

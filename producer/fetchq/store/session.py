@@ -23,9 +23,9 @@ from .runner import ClientRunner
 class Session:
     """What the parts of a producer share.
 
-    A redis-py client belongs to the event loop in which it connects: in another loop, thread or process its commands
-    fail after they were sent, and a caller that tries again enqueues twice. So the first call binds a session to its
-    loop and process, and a call from elsewhere is refused before anything is sent.
+    A redis-py client belongs to the event loop in which it connects. In another loop, thread or process its commands
+    fail after they were sent, and a caller that tries again would enqueue twice. So the first call binds the session to
+    its loop and process, and calls from others are refused before anything is sent.
     """
 
     __slots__ = ("_loop", "_pid", "closed", "keys", "reached", "redis", "runner")
@@ -36,7 +36,7 @@ class Session:
         self.runner: Final = ClientRunner(redis)
         self.closed = False
         self.reached = False
-        """Redis has answered once: from then on an outage is waited out before waits for results fail."""
+        """Redis has replied at least once: from then on, waits for results survive a short outage."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
 
@@ -53,13 +53,13 @@ class Session:
             self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
         elif self.is_foreign:
             raise FetchqError(
-                "the producer was used in another event loop, thread or process before, and nothing was sent:"
+                "the producer belongs to another event loop, thread or process, and nothing was sent:"
                 " make one Producer for each event loop, or use SyncProducer, which any thread and fork may share"
             )
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Goes around commands: checks the session before, and turns redis-py's errors into `FetchqError`s."""
+        """Surrounds commands: checks the session first, and turns redis-py's errors into `FetchqError`s."""
         self.check()
         with translated(self.redis):
             yield
@@ -76,13 +76,13 @@ _SHARED: Final = re.compile(
     "|socket_(timeout|connect_timeout|keepalive|keepalive_options)"
     "|ssl_(keyfile|certfile|cert_reqs|ca_certs|ca_data|check_hostname|min_version|ciphers)"
 )
-"""Settings that mean the same to blocking and async connections of redis-py."""
+"""Settings with the same meaning for blocking and async connections of redis-py."""
 
 
 def client_like(client: Redis | redis.Redis) -> Redis:
-    """An async client with the settings of another, blocking or async, and connections of its own.
+    """An async client with the settings of `client`, blocking or async, and its own connections.
 
-    Raises `FetchqError` for one whose connections cannot be copied.
+    Raises `FetchqError` if its settings cannot be copied.
     """
     pool = client.connection_pool
     settings = {name: value for name, value in pool.connection_kwargs.items() if name != "decode_responses"}

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Mirror(Protocol):
-    """An object that stands for an async one in a `LoopThread`."""
+    """An object whose methods call those of an async object in a `LoopThread`."""
 
     def _mirrored(self) -> tuple[LoopThread, Any]:
         """The thread, and the async object in it."""
@@ -31,7 +31,7 @@ class BlockingMethod(Generic[P, T]):
 
 
 def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> BlockingMethod[P, T]:
-    """An async method in blocking form: it returns when the coroutine has ended."""
+    """The blocking form of an async method: it returns when the coroutine has ended."""
 
     @functools.wraps(method)
     def call(self: Mirror, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -42,7 +42,7 @@ def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> B
 
 
 def iterating(method: Callable[Concatenate[Any, P], AsyncGenerator[T, None]]) -> BlockingMethod[P, Iterator[T]]:
-    """An async generator method in blocking form: it returns an iterator."""
+    """The blocking form of an async generator method: it returns an iterator."""
 
     @functools.wraps(method)
     def call(self: Mirror, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, and the producer that lives in it."""
+"""An event loop in its own thread, with one producer."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class LoopThread:
         self.producer: Final = make_producer()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fetchq-producer", daemon=True)
-        self._gate = threading.Lock()  # nothing is submitted to a loop that is being stopped
+        self._gate = threading.Lock()  # so that no coroutine is submitted to a loop that is being stopped
         self._stopped = False
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs `work` in the loop and returns its result; closes it unstarted where that is impossible."""
+        """Runs the coroutine `work` in the loop and returns its result. If that is impossible, closes it and raises."""
         try:
             self._check_thread()
             with self._gate:
@@ -68,7 +68,7 @@ class LoopThread:
         except CancelledError as problem:
             raise FetchqError("the producer was closed by another thread") from problem
         except BaseException:
-            future.cancel()  # a KeyboardInterrupt in this thread ends the work in the other
+            future.cancel()  # a KeyboardInterrupt in this thread also cancels the coroutine
             raise
 
     def _check_open(self) -> None:
@@ -77,7 +77,7 @@ class LoopThread:
 
     def _check_thread(self) -> None:
         if threading.current_thread() is self._thread:
-            raise FetchqError("called in the thread of the producer's own event loop, which must not wait for itself")
+            raise FetchqError("called in the thread of the producer's own event loop, which would wait for itself")
 
 
 async def _next(items: AsyncGenerator[T, None]) -> T:

@@ -40,8 +40,8 @@ class SyncProducer:
         with SyncProducer.from_url("redis://localhost:6379") as producer:
             result = producer.enqueue("https://example.org/").result(timeout_s=30)
 
-    Any thread may call it, except that of its own event loop. That thread is started by the first call, and again in a
-    child after a fork, so a producer made before a server forks its workers is usable in each of them.
+    Any thread may call it. Its event loop runs in a thread that the first call starts, and starts again in a child
+    process after a fork: so a producer that was made before a server forks its workers can be used in each of them.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class SyncProducer:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections and ends the thread. Jobs go on."""
+        """Closes the connections and ends the thread. Jobs are not affected."""
         with self._lock:
             thread, self._thread, self._closed = self._thread, None, True
         if thread is not None:
@@ -180,7 +180,7 @@ class SyncProducer:
 
     @contextlib.contextmanager
     def _handles(self, make: Callable[[str], SyncJob]) -> Iterator[None]:
-        """Gives an error blocking handles in its `enqueued`."""
+        """Replaces the async handles in an error's `enqueued` by blocking ones."""
         try:
             yield
         except FetchqError as problem:
@@ -188,7 +188,7 @@ class SyncProducer:
             raise
 
     def _restart_in_child(self) -> None:
-        """After a fork: the child has no such thread, and no thread that would release the lock."""
+        """After a fork: the child has neither the thread nor the one that may hold the lock."""
         self._lock = threading.Lock()
         if self._thread is not None:
             _parents_threads.append(self._thread)
@@ -271,7 +271,8 @@ class SyncLimits:
 
 _living: Final[WeakSet[SyncProducer]] = WeakSet()
 _parents_threads: Final[list[LoopThread]] = []
-"""Never collected: closing the sockets of a parent's loop here would take them out of an epoll set that both share."""
+"""Kept alive in a child process: closing the sockets of the parent's loop would remove them from the epoll set that
+both processes share."""
 
 
 def _restart_all_in_child() -> None:

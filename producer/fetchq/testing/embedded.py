@@ -40,7 +40,7 @@ class _Connection(FakeAsyncRedisConnection):
 
 
 class TestRedis:
-    """An empty Redis (fakeredis) that lives as long as this object. Clients in any thread and event loop share it."""
+    """An empty Redis (fakeredis) in this process. Clients in any thread and event loop share its data."""
 
     __test__ = False
 

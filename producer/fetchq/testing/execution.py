@@ -1,4 +1,4 @@
-"""Runs single jobs: a fetch with canned responses, or a function of the test's."""
+"""Runs one job: a fetch with canned responses, or a function of the test."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prepared(NamedTuple):
-    """What a test has prepared, and the lists in which it finds what happened."""
+    """What a test has prepared, and the lists in which requests, results and calls are recorded."""
 
     keys: Keys
     functions: Mapping[str, Function]
@@ -70,7 +70,7 @@ class ClaimedJob(NamedTuple):
 
 
 class DecodedJob(NamedTuple):
-    """A claimed job with its map and, for a fetch, its request; errors in place of what cannot be read."""
+    """A claimed job with its decoded payload and, for a fetch, its request; an exception for what cannot be decoded."""
 
     claimed: ClaimedJob
     stored: dict[str, Any] | Exception
@@ -93,7 +93,7 @@ class DecodedJob(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What becomes of a job: an action of `lua/jobs/commit.lua`, and what it stores."""
+    """The outcome of a run: an action of `lua/jobs/commit.lua`, and what it stores."""
 
     action: str
     time_ms: int | None
@@ -108,7 +108,7 @@ class Execution:
         self._redis: Final[Any] = redis
         self._prepared: Final = prepared
         self.problems: Final[list[BaseException]] = []
-        """What the test should fail with: unexpected jobs, and exceptions of its own functions that make responses."""
+        """Errors that fail the test: unexpected jobs, and exceptions of functions that make responses."""
 
     async def run(self, job: DecodedJob, *, expired: bool) -> Outcome:
         """`expired`: the job's deadline has passed."""
@@ -142,7 +142,7 @@ class Execution:
         return self._outcome(job, stored, result, ttl_s=ttl_s, dead=_is_dead(known, result))
 
     async def _attempt_all(self, request: FetchRequest) -> FetchResult:
-        """The result after retries, which follow at once."""
+        """The result after retries, which are not delayed."""
         attempts: tuple[Attempt, ...] = ()
         while True:
             result = await self._attempt(request)
@@ -165,7 +165,7 @@ class Execution:
         try:
             response = await self._prepared.responses.respond_to(request)
             return response.result_for(request, now)
-        except Exception as problem:  # noqa: BLE001 - of the test's own function, too: code that waits gets a result
+        except Exception as problem:  # noqa: BLE001 - a test's function may raise anything; code that waits must get a result
             self.problems.append(problem)
             return FetchResult(url=request.url, status=FetchStatus.INTERNAL_ERROR, error=str(problem), fetched_at=now)
 
@@ -234,7 +234,7 @@ class Execution:
 
 
 def _may_retry(request: FetchRequest, result: FetchResult) -> bool:
-    """As `fetchq_worker` decides, tries left or not."""
+    """Whether a worker would retry this result if a try remains."""
     if result.ok or not request.retry.covers(result.status, result.http_status):
         return False
     sent = result.status not in (FetchStatus.DNS_ERROR, FetchStatus.CONNECT_ERROR)

@@ -1,4 +1,4 @@
-"""Canned responses: what a fetch gets in a test, by its URL."""
+"""Canned responses: what a fetch receives in a test, by URL."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ class _Route(msgspec.Struct):
     url: str | re.Pattern[str]
     is_prefix: bool
     respond: CannedResponse | Respond
-    left: int | None
-    """How many more requests it responds to; None: any number."""
+    remaining: int | None
+    """How many more requests it responds to; None: no limit."""
 
     def matches(self, request: FetchRequest) -> bool:
-        if self.left == 0 or (self.method is not None and self.method != request.method):
+        if self.remaining == 0 or (self.method is not None and self.method != request.method):
             return False
         if isinstance(self.url, re.Pattern):
             return self.url.search(request.url) is not None
@@ -117,7 +117,7 @@ class _Route(msgspec.Struct):
 
     def __str__(self) -> str:
         url = self.url.pattern if isinstance(self.url, re.Pattern) else self.url
-        spent = " (used up)" if self.left == 0 else ""
+        spent = " (used up)" if self.remaining == 0 else ""
         return f"{self.method or 'any method'} {url}{'*' if self.is_prefix else ''}{spent}"
 
 
@@ -150,8 +150,8 @@ class CannedResponses:
         """Raises `UnexpectedJob` where nothing was prepared for the request."""
         for route in self._routes:
             if route.matches(request):
-                if route.left is not None:
-                    route.left -= 1
+                if route.remaining is not None:
+                    route.remaining -= 1
                 if isinstance(route.respond, CannedResponse):
                     return route.respond
                 made = route.respond(request)

@@ -1,4 +1,4 @@
-"""One run of a test worker: claims jobs, runs them and commits what became of them, by the scripts of real workers."""
+"""One run of a test worker: claims jobs, runs them and commits their outcomes, by the scripts of real workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fetchq.tasks import cancel_and_wait
 from .execution import ClaimedJob, DecodedJob, Execution, Prepared
 
 LEASE_MS: Final = 366 * 86_400_000
-"""Longer than any test moves the clock: no other worker takes over the jobs of this one."""
+"""Longer than any test moves the clock, so that leases do not end."""
 CLAIM_COUNT: Final = 64
 MAX_CLAIM_BYTES: Final = 16 << 20
 DAY_MS: Final = 86_400_000
@@ -34,29 +34,29 @@ class QueueRun:
         self._runner: Final = ClientRunner(redis)
         self._commands: Final = JobCommands(prepared.keys)
         self._loop: Final = asyncio.get_running_loop()
-        self._look: Final = asyncio.Event()
-        """Set when there may be something to do."""
+        self._wakeup: Final = asyncio.Event()
+        """Set when a job may be due, or a run has ended."""
         self._stopping = False
         self._active: Final[set[asyncio.Task[None]]] = set()
         self._execution: Final = Execution(redis, prepared)
         self.finished = 0
         """Number of jobs that have ended."""
 
-    def look_again(self) -> None:
-        """Looks for due jobs now; callable from any thread."""
-        self._loop.call_soon_threadsafe(self._look.set)
+    def wake(self) -> None:
+        """Checks for due jobs now; callable from any thread."""
+        self._loop.call_soon_threadsafe(self._wakeup.set)
 
     def stop(self) -> None:
         """Ends `run` once no job is due or running; callable from any thread."""
         self._stopping = True
-        self.look_again()
+        self.wake()
 
     async def run(self) -> None:
         """Runs jobs until `stop`. Raises the first problem at the end."""
         listener = asyncio.create_task(self._listen(), name="fetchq-test-wake")
         try:
             while True:
-                self._look.clear()
+                self._wakeup.clear()
                 next_due_s = await self._start_due()
                 if self._stopping and not self._active:
                     break
@@ -71,12 +71,12 @@ class QueueRun:
     async def _listen(self) -> None:
         while True:
             await self._redis.blpop([self._wake], timeout=0)
-            self._look.set()
+            self._wakeup.set()
 
     async def _wait(self, timeout_s: float | None) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                await self._look.wait()
+                await self._wakeup.wait()
         except TimeoutError:  # a deferred job is due
             return
 
@@ -91,8 +91,8 @@ class QueueRun:
                 lease_ms=LEASE_MS,
                 count=CLAIM_COUNT,
                 max_bytes=MAX_CLAIM_BYTES,
-                default_life_ms=DAY_MS,
-                look_at_aborts=True,
+                default_payload_ttl_ms=DAY_MS,
+                check_aborts=True,
                 offset=offset,
             )
             offset = reply.offset
@@ -128,7 +128,7 @@ class QueueRun:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._active.discard(task)
-        self._look.set()
+        self._wakeup.set()
         if not task.cancelled() and (problem := task.exception()) is not None:
             self._execution.problems.append(problem)
 
@@ -152,7 +152,7 @@ def _limit_key(job: DecodedJob) -> str:
 
 def _deadline(job: DecodedJob) -> str | int:
     if job.claimed.cancelled:
-        return 0  # it starts under no limit, to end at once
+        return 0  # admitted without limits, to end at once
     if isinstance(job.request, FetchRequest) and job.request.deadline is not None:
         return deadline_ms_of(job.request.deadline)
     return ""

@@ -1,4 +1,4 @@
-"""A worker inside the test process: it runs what is on the queue, with canned responses for fetches."""
+"""A worker inside the test process: it runs the jobs of a queue, with canned responses for fetches."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class TestWorker:
         await worker.run()
         assert worker.results[0].data == [{"id": 1}]
 
-    Fetches get canned responses and are retried at once, as their `retry` says. Jobs of `functions` run with `ctx`, as
-    under a real worker. `run()` runs what is due; as a context manager, async or not, the worker runs in the
+    Fetches get canned responses and are retried as their `retry` says, without its delays. Jobs of `functions` run with
+    `ctx`, as under a real worker. `run()` runs what is due; as a context manager, async or not, the worker runs in the
     background, for code that waits for results.
     """
 
@@ -62,7 +62,7 @@ class TestWorker:
         self.calls: Final[list[Call]] = []
         """The runs of `functions`, in the order in which they finished."""
         self._run: QueueRun | None = None
-        """The one in the background."""
+        """The run in the background."""
         self._task: asyncio.Task[None] | None = None
         self._executor: ThreadPoolExecutor | None = None
         self._served: Future[None] | None = None
@@ -123,7 +123,7 @@ class TestWorker:
         """Moves the clock of Redis forward (`TestRedis.advance`): deferred jobs become due."""
         self.redis.advance(seconds)
         if self._run is not None:
-            self._run.look_again()
+            self._run.wake()
 
     async def run(self) -> int:
         """Runs jobs until none is due, and returns how many have ended.
@@ -153,7 +153,7 @@ class TestWorker:
         self._run.stop()
         self._run = None
         [problem] = await asyncio.gather(self._task, return_exceptions=True)
-        if problem is not None and value is None:  # the test's own failure is the one to see
+        if problem is not None and value is None:  # the test's own failure is more useful
             raise problem
 
     def __enter__(self) -> Self:
@@ -179,7 +179,7 @@ class TestWorker:
         self._run = None
         self._executor.shutdown()
         problem = self._served.exception()
-        if problem is not None and value is None:  # the test's own failure is the one to see
+        if problem is not None and value is None:  # the test's own failure is more useful
             raise problem
 
     def _new_run(self) -> QueueRun:

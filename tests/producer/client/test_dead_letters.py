@@ -175,7 +175,7 @@ async def test_a_newer_dead_letter_of_the_same_id_is_not_retried(producer: Produ
     queue.now_ms += 5
     await die(job_id=first.id)
     assert await producer.dead_letters._retry_batch([first]) == [RetryOutcome.ACTIVE]
-    assert await producer.dead_letters._purge_places([]) == 0
+    assert await producer.dead_letters._purge_entries([]) == 0
     assert await producer.dead_letters.count() == 1
 
 
@@ -346,7 +346,7 @@ async def test_a_full_redis_refuses_a_retry_and_the_dead_letter_stays(redis_serv
 
 async def test_ids_are_checked(producer: Producer) -> None:
     for call in (producer.dead_letters.retry_many, producer.dead_letters.purge_many):
-        with pytest.raises(InvalidRequest, match="takes many"):
+        with pytest.raises(InvalidRequest, match="takes a list of ids"):
             await call("one")
         with pytest.raises(InvalidRequest, match="takes a string"):
             await call([7])  # type: ignore[list-item]

@@ -260,7 +260,7 @@ async def test_fsync_is_acknowledged_where_every_write_is_synced_before_its_repl
         ((), "appendonly is no, not yes"),
         (("--appendonly", "yes"), "appendfsync is everysec, not always"),
         ((*ALWAYS, "--no-appendfsync-on-rewrite", "yes"), "no-appendfsync-on-rewrite is yes, not no"),
-        (("--rename-command", "CONFIG", ""), "nor lets us read its appendfsync"),
+        (("--rename-command", "CONFIG", ""), "and does not permit reading appendfsync"),
     ],
 )
 async def test_fsync_is_refused_with_the_reason_and_nothing_is_written(options: tuple[str, ...], why: str) -> None:
@@ -279,7 +279,7 @@ async def test_the_refusal_names_the_missing_right_to_read_settings(always: Redi
     async with connect(always.url) as admin:
         await admin.acl_setuser("app", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all", "-@dangerous"])
     async with Producer.from_url(f"unix://app:pw@{always.socket}", durability="fsync") as producer:
-        with pytest.raises(DurabilityRefused, match=r"nor lets us read its appendfsync .*permission"):
+        with pytest.raises(DurabilityRefused, match=r"and does not permit reading appendfsync .*permission"):
             await producer.enqueue(URL)
 
 
@@ -317,7 +317,7 @@ async def test_waitaof_of_valkey_is_not_used(request: pytest.FixtureRequest) -> 
     request.addfinalizer(server.remove)
     async with Producer.from_url(server.url, durability="fsync") as producer, connect(server.url) as admin:
         with pytest.raises(
-            DurabilityRefused, match=r"no WAITAOF that always waits for its disk .*appendfsync is everysec"
+            DurabilityRefused, match=r"no WAITAOF that always waits for the disk .*appendfsync is everysec"
         ):
             await producer.enqueue(URL)
         await admin.config_set("appendfsync", "always")

@@ -15,7 +15,7 @@ from fetchq import FetchqError, Producer
 from fetchq.store.connection import connect
 
 URL = "https://example.org/"
-REFUSAL = "another event loop, thread or process before, and nothing was sent"
+REFUSAL = "another event loop, thread or process, and nothing was sent"
 
 CALLS: dict[str, Callable[[Producer], Awaitable[Any]]] = {
     "ping": lambda producer: producer.ping(),

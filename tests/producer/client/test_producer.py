@@ -86,7 +86,7 @@ async def test_enqueue_many_takes_an_async_iterable_and_requests_and_nothing(pro
 
 @pytest.mark.asyncio
 async def test_one_url_given_to_enqueue_many_is_refused(producer: Producer) -> None:
-    with pytest.raises(InvalidRequest, match="single one is for enqueue"):
+    with pytest.raises(InvalidRequest, match="for a single request call enqueue"):
         await producer.enqueue_many(URL)
 
 

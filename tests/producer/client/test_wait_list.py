@@ -109,7 +109,7 @@ def test_a_lost_connection_is_subscribed_again_and_all_are_checked() -> None:
 def test_an_outage_is_waited_out_if_redis_was_there_before() -> None:
     waits = waits_for(ONE)
     assert not waits.on_failed(1.0, reached=True)
-    assert phase_of(waits) is WaitPhase.AWAY
+    assert phase_of(waits) is WaitPhase.UNAVAILABLE
     assert not waits.on_failed(1.0 + OUTAGE_S, reached=True)
     waits.on_checked([ONE])
     assert (waits.phase, waits.failures) == (WaitPhase.WAITING, 0)

@@ -178,7 +178,7 @@ def test_a_key_conflict_in_a_batch_reports_blocking_handles(producer: SyncProduc
 def test_an_argument_that_is_not_iterable_is_refused(producer: SyncProducer) -> None:
     with pytest.raises(InvalidRequest, match="not NoneType"):
         producer.enqueue_many(None)  # type: ignore[arg-type]  # that is the point
-    with pytest.raises(InvalidRequest, match=r"single one is for enqueue\(\)"):
+    with pytest.raises(InvalidRequest, match=r"for a single request call enqueue\(\)"):
         producer.enqueue_many(URL)
 
 

@@ -26,7 +26,7 @@ class _RecordedCooldowns(Cooldowns):
 
 def _note(request: dict[str, Any], result: dict[str, Any], *, sent: bool = True, circuit_breaker: bool = True) -> str:
     feedback = Feedback(_RecordedCooldowns(), ByHost(), circuit_breaker=circuit_breaker)
-    return feedback.note_of(FetchRequest(url=URL, **request), FetchResult(url=URL, **result), sent=sent)
+    return feedback.host_outcome_of(FetchRequest(url=URL, **request), FetchResult(url=URL, **result), sent=sent)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_without_the_circuit_breaker_no_failure_counts() -> None:
 def test_the_note_holds_the_crawl_delay_in_ms() -> None:
     result = FetchResult(url=URL, status=FetchStatus.OK, http_status=200)
     feedback = Feedback(_RecordedCooldowns(), ByHost())
-    assert feedback.note_of(FetchRequest(url=URL), result, sent=True, crawl_delay_s=1.5) == "+OK d=1500"
+    assert feedback.host_outcome_of(FetchRequest(url=URL), result, sent=True, crawl_delay_s=1.5) == "+OK d=1500"
 
 
 @pytest.mark.asyncio

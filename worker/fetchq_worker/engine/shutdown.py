@@ -27,14 +27,14 @@ async def wait_grace(
     """Returns when all runs have ended, those of a claim under way included, or after `grace_s`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + grace_s
-    while (left_s := until - loop.time()) > 0:
+    while (remaining_s := until - loop.time()) > 0:
         running: set[asyncio.Task[Any]] = set(tasks.values())
         claim = claiming()
         if claim is not None and not claim.done():
             running.add(claim)
         if not running:
             return
-        await asyncio.wait(running, timeout=left_s)
+        await asyncio.wait(running, timeout=remaining_s)
 
 
 async def drain(

@@ -28,7 +28,7 @@ from fetchq_worker.engine.queue.claim import Claimer
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import CancelReason, Lease, Leases
 from fetchq_worker.engine.queue.wakeup import WakeEvent, Waker
-from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetters
+from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetterWriter
 from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.run.result import ResultEncoder
 from fetchq_worker.engine.run.runner import Runner
@@ -99,9 +99,9 @@ class Worker(arq.worker.Worker):
         """The grace time is over: the runs are being cancelled."""
         self.in_main = False
         """Claiming, or waiting for something to claim."""
-        dead_letters = DeadLetters(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
+        dead_letters = DeadLetterWriter(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
         decoder = JobDecoder(self.job_deserializer)
-        self._admission = Admission(self.keys, gate, decoder.call_of)
+        self._admission = Admission(self.keys, gate, decoder.find_job)
         self._build_queue(dead_letters, commit_s=commit_ms / 1000)
         self.log_arguments: Final = log_arguments
         self._build_runs(decoder, dead_letters)
@@ -113,7 +113,7 @@ class Worker(arq.worker.Worker):
         self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)
         self._backoff = Backoff()
 
-    def _build_queue(self, dead_letters: DeadLetters, *, commit_s: float) -> None:
+    def _build_queue(self, dead_letters: DeadLetterWriter, *, commit_s: float) -> None:
         keys, lease_ms = self.keys, max(1, round(self.lease_s * 1000))
         self.leases = Leases(keys, lease_ms=lease_ms)
         self.committer = Committer(
@@ -127,8 +127,8 @@ class Worker(arq.worker.Worker):
             keys,
             worker_id=self.id,
             lease_ms=lease_ms,
-            default_life_ms=self.expires_extra_ms,
-            look_at_aborts=self.allow_abort_jobs,
+            default_payload_ttl_ms=self.expires_extra_ms,
+            check_aborts=self.allow_abort_jobs,
             admission=self._admission,
         )
         self._aborts = Aborts(keys, worker_id=self.id)
@@ -144,7 +144,7 @@ class Worker(arq.worker.Worker):
             batch_s=commit_s,
         )
 
-    def _build_runs(self, decoder: JobDecoder, dead_letters: DeadLetters) -> None:
+    def _build_runs(self, decoder: JobDecoder, dead_letters: DeadLetterWriter) -> None:
         self._runner = Runner(
             self,
             keys=self.keys,
@@ -165,7 +165,7 @@ class Worker(arq.worker.Worker):
             dead_letters,
             worker_id=self.id,
             every_s=self.renew_s,
-            default_life_ms=self.expires_extra_ms,
+            default_payload_ttl_ms=self.expires_extra_ms,
             record=self._new_record,
         )
         self._record = new_record(self.id, self.queue_name)

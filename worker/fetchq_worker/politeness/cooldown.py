@@ -47,10 +47,10 @@ class Cooldowns:
             return
         asked_ms = None if for_s is None else round(min(for_s * 1000, self._max_ms))
         try:
-            left_ms = await self._commands.cooldown(
+            remaining_ms = await self._commands.cooldown(
                 self._runner, key, asked_ms=asked_ms, first_ms=self._first_ms, max_ms=self._max_ms
             )
         except REDIS_ERRORS as problem:
             logger.warning("cooldown.not_stored key=%s error=%s", key, problem or type(problem).__name__)
             return
-        logger.info("cooldown.started key=%s for_s=%.1f asked=%s", key, left_ms / 1000, for_s is not None)
+        logger.info("cooldown.started key=%s for_s=%.1f asked=%s", key, remaining_ms / 1000, for_s is not None)

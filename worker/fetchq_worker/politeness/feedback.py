@@ -40,7 +40,7 @@ class Feedback:
         key = host_of(url) if request.proxy is not None else await self._policy.wait_key_of(url)
         await self._cooldowns.start(key, for_s)
 
-    def note_of(
+    def host_outcome_of(
         self, request: FetchRequest, result: FetchResult, *, sent: bool, crawl_delay_s: float | None = None
     ) -> str:
         """The outcome as the commit records it for the job's limit key: sign, status and crawl delay in ms.

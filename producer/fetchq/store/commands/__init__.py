@@ -1,7 +1,7 @@
 """One typed function for each Lua script, in classes that are bound to the key names of one queue."""
 
 from .cache import CacheCommands
-from .dead_letters import DeadLetterCommands, RetryJob, StoredLetter
+from .dead_letters import DeadLetterCommands, RetryJob, StoredDeadLetter
 from .hosts import HostCommands, LimitsReply
 from .jobs import (
     AbortsReply,
@@ -35,6 +35,6 @@ __all__ = [
     "NewJob",
     "ReportedJob",
     "RetryJob",
-    "StoredLetter",
+    "StoredDeadLetter",
     "WorkerCommands",
 ]

@@ -14,17 +14,17 @@ from fetchq.store.runner import Argument, ScriptRunner
 _OUTCOMES: Final = (RetryOutcome.NOT_FOUND, RetryOutcome.RETRIED, RetryOutcome.ACTIVE, RetryOutcome.INCOMPLETE)
 
 
-class StoredLetter(NamedTuple):
-    """A dead letter as it was read."""
+class StoredDeadLetter(NamedTuple):
+    """A dead letter as stored."""
 
     ended_ms: int
-    """When its job ended, in ms since the epoch; 0: there is no such dead letter."""
+    """When its job ended, in ms since the epoch; 0: no such dead letter."""
     data: bytes | None
     """None: it has expired, or is not a string."""
 
 
 class RetryJob(NamedTuple):
-    """A dead letter whose job is to run again."""
+    """A dead letter to retry."""
 
     id: bytes
     ended_ms: int
@@ -46,38 +46,38 @@ class DeadLetterCommands:
             keys.job, keys.result, keys.retry, keys.attempts, keys.dead_letter, keys.waiting,
         )  # fmt: skip
 
-    async def read(self, runner: ScriptRunner, ids: Sequence[bytes], *, max_bytes: int) -> list[StoredLetter]:
+    async def read(self, runner: ScriptRunner, ids: Sequence[bytes], *, max_bytes: int) -> list[StoredDeadLetter]:
         """Reads the first dead letters of `ids`, at least one, until they exceed `max_bytes`."""
         reply = await runner.run("dead_letters/read", self._dead, (self._dead_letter, max_bytes, *ids))
         return [
-            StoredLetter(0 if ended is None else round(float(ended)), data)
+            StoredDeadLetter(0 if ended is None else round(float(ended)), data)
             for ended, data in zip(reply[::2], reply[1::2], strict=True)
         ]
 
     async def retry(
         self, runner: ScriptRunner, jobs: Iterable[RetryJob], *, now_ms: int | None = None
     ) -> list[RetryOutcome]:
-        """Puts the jobs of dead letters back on the queue under their old ids, due now, and removes the letters."""
+        """Puts the jobs of dead letters on the queue again, under their old ids and due now, and removes the former."""
         args: list[Any] = ["" if now_ms is None else now_ms, *self._retry_prefixes, *chain.from_iterable(jobs)]
         return [_OUTCOMES[code] for code in await runner.run("dead_letters/retry", self._retry_keys, args)]
 
-    async def purge(self, runner: ScriptRunner, letters: Iterable[tuple[bytes | str, int | None]]) -> list[bool]:
-        """Deletes dead letters, each given by id and the ms at which its job ended (None: whenever).
+    async def purge(self, runner: ScriptRunner, dead_letters: Iterable[tuple[bytes | str, int | None]]) -> list[bool]:
+        """Deletes dead letters, each given by id and the ms at which its job ended (None: any).
 
         Returns for each whether it existed.
         """
         args: list[Argument] = [self._dead_letter]
-        for job_id, ended_ms in letters:
+        for job_id, ended_ms in dead_letters:
             args += (job_id, "" if ended_ms is None else ended_ms)
         return [code == 1 for code in await runner.run("dead_letters/purge", self._dead, args)]
 
     async def trim(
-        self, runner: ScriptRunner, *, ttl_ms: int, max_letters: int, count: int, now_ms: int | None = None
+        self, runner: ScriptRunner, *, ttl_ms: int, max_count: int, count: int, now_ms: int | None = None
     ) -> int:
-        """Deletes dead letters older than `ttl_ms`, and the oldest beyond `max_letters`; at most `count` in one call.
+        """Deletes dead letters older than `ttl_ms`, and the oldest beyond `max_count`; at most `count` in one call.
 
         Returns how many it deleted.
         """
-        args = ("" if now_ms is None else now_ms, self._dead_letter, ttl_ms, max_letters, count)
+        args = ("" if now_ms is None else now_ms, self._dead_letter, ttl_ms, max_count, count)
         trimmed: int = await runner.run("dead_letters/trim", self._dead, args)
         return trimmed

@@ -11,14 +11,14 @@ from fetchq.store.runner import ScriptRunner
 
 
 class LimitsReply(NamedTuple):
-    """What is set for a name after a change."""
+    """The limits of a name after a change."""
 
     limits: bytes
     """Such as `c=2 r=500000`; empty for nothing."""
     existed: bool
     """Whether anything was set before."""
     released: int
-    """How many jobs may be claimed that could not be before."""
+    """How many jobs the change made ready."""
 
 
 class HostCommands:
@@ -39,15 +39,15 @@ class HostCommands:
         max_ms: int,
         now_ms: int | None = None,
     ) -> int:
-        """Starts no job of a limit key for `asked_ms`, the time for which its server asked.
+        """Starts a cooldown of a limit key, for `asked_ms` if its server asked for a time.
 
-        Without one, for `first_ms`, doubled each time that the server throttles again without a success in between.
-        Never for longer than `max_ms`. Returns in how many ms the cooldown ends.
+        Otherwise for `first_ms`, doubled with each further cooldown until a success. Never longer than `max_ms`.
+        Returns the ms until the cooldown ends.
         """
         asked = "" if asked_ms is None else asked_ms
         args = ("" if now_ms is None else now_ms, self._waiting, limit_key, asked, first_ms, max_ms)
-        left_ms: int = await runner.run("hosts/cooldown", self._cooldown_keys, args)
-        return left_ms
+        remaining_ms: int = await runner.run("hosts/cooldown", self._cooldown_keys, args)
+        return remaining_ms
 
     async def set_limits(
         self,
@@ -62,8 +62,8 @@ class HostCommands:
         """Changes the limits of `name`: a limit key, a wildcard such as `*.example.org`, or `*`.
 
         `set` adds `limits`, such as `c=2 r=500000`; `resume` ends a pause, also one of a wider name; `clear` removes
-        all. The limit keys in `recheck` are looked at again, and release jobs that may start now; with an empty name
-        nothing else happens.
+        all. Waiting jobs of the limit keys in `recheck` become ready if they may start now; an empty name changes no
+        limits.
         """
         args = ("" if now_ms is None else now_ms, self._waiting, name, action, limits, *recheck)
         text, existed, released = await runner.run("hosts/set_limits", self._limits_keys, args)

@@ -23,23 +23,23 @@ class NewJob(NamedTuple):
     due: str
     """Empty: at once; `+N`: in N ms; `N`: at N ms since the epoch."""
     limit_key: str
-    """Empty: none, or one that only a worker can find out."""
+    """Empty: none, or one that only a worker can determine."""
     lane_and_deadline: str
     """The lane (`h` high, `l` low, empty for the default), the deadline in ms since the epoch, if there is one, and
     `~N` for a payload that expires in N ms."""
 
 
 class EnqueuedBatch(NamedTuple):
-    """What became of a batch of new jobs."""
+    """The outcome of a batch of new jobs."""
 
     existing: list[tuple[int, bytes]]
     """The jobs whose id existed: their place in the batch from 0, and the stored payload or result."""
     stopped_at: int | None
-    """The place of the first job for which there was no capacity: it and all after it were not looked at."""
+    """The place of the first job for which there was no capacity: neither it nor a later one was added."""
     reason: str
-    """What was short: `queue`, `memory`, or empty."""
+    """Which capacity was exhausted: `queue`, `memory`, or empty."""
     measured: int
-    """The jobs or bytes of what was short, and their limit; 0 for none."""
+    """The number of jobs or bytes of it, and `limit` their maximum; both 0 without a reason."""
     limit: int
 
 
@@ -51,20 +51,20 @@ class CancelJob(NamedTuple):
     result_ttl_ms: int
     """0 stores no result."""
     limit_key: str
-    """Empty where there is none, or it is not known."""
+    """Empty: none, or unknown."""
 
 
 class ReportedJob(NamedTuple):
-    """A claimed job of which Redis may hold more than payload and lease."""
+    """A claimed job that has been started before, or is to be aborted."""
 
     place: int
     """In the lists of the reply, from 0."""
     tries: int
-    abort_asked: bool
+    abort_requested: bool
 
 
 class ClaimReply(NamedTuple):
-    """What a claim returned. The lists are in step: one entry a job."""
+    """The reply of a claim. `ids` and `payloads` have one entry for each job, in the same order."""
 
     queued: int
     """Jobs that are pending or running."""
@@ -80,32 +80,32 @@ class ClaimReply(NamedTuple):
     payloads: list[bytes | None]
     """None: the payload is gone, or is not a string."""
     scores: list[bytes]
-    """The original score of each job; a single one is that of all."""
+    """The original score of each job; a single one if it is the same for all."""
     reported: list[ReportedJob]
-    """All others are in their first try, and nobody asked to abort them."""
+    """All other jobs are in their first try, and no abort was requested."""
 
 
 class AdmitJob(NamedTuple):
-    """A claimed job that asks to start under its limit key."""
+    """A claimed job whose limit key must permit its start."""
 
     id: bytes | str
     token: str
     limit_key: str
     deadline_ms: str | int
-    """Since the epoch; empty for none. A job whose deadline has passed starts under no limit."""
+    """Since the epoch; empty for none. A job whose deadline has passed is admitted without limits, to end."""
     also_respects: str
-    """Another limit key, for which it does not count, but whose cooldown and pause hold it back; empty for none."""
+    """Another limit key whose cooldown and pause also apply, but under which the job is not counted; empty for none."""
 
 
 class AdmitReply(NamedTuple):
     """Which of the claimed jobs may start."""
 
     refused: list[bytes]
-    """Ids of the jobs that may not start: parked, or their lease is another run's."""
+    """Ids of the jobs that may not start: they are parked, or another run holds their lease."""
     next_due_ms: int
-    """Until a parked job may be claimed; -1: no earlier than was known."""
+    """Until a parked job may be claimed; -1: no earlier than before this call."""
     deadline_passed: list[bytes]
-    """Ids of the jobs that start under no limit, since their deadline has passed."""
+    """Ids of the jobs that were admitted without limits, since their deadline has passed."""
 
 
 class CommitGroup(NamedTuple):
@@ -115,37 +115,38 @@ class CommitGroup(NamedTuple):
     action: str
     """`finish`, `clean`, `missing`, `retry`, `requeue` or `requeue_with_keys`: see `commit.lua`."""
     time_ms: int | None
-    """How long the result is kept (None for ever, 0 not at all); or when the job is due (None: at its score)."""
+    """How long the result is stored (None: without expiry; 0: not at all), or in how many ms the job is due (None: at
+    its original score)."""
     marker_ms: int | None
     """How long the in-progress key outlasts the job; None: it is removed."""
-    note: str
-    """What the run reports of its limit key; empty for nothing."""
+    host_outcome: str
+    """The outcome for the limit key's record (`host_outcome.lua`); empty for none."""
     dead_letter: bytes
-    """What a dead letter holds beside the payload; empty for none."""
+    """The worker's part of a dead letter, without the payload; empty for none."""
     jobs: Sequence[bytes | str]
-    """Id, result, id, result and so on."""
+    """Flat: id, result, id, result, ..."""
 
 
 class CommitReply(NamedTuple):
-    """What became of the outcomes."""
+    """The reply of a commit."""
 
     lost: list[bytes]
-    """Ids of the jobs whose lease is another run's or nobody's: nothing of them was changed."""
+    """Ids of the jobs whose lease belongs to another run, or is missing: nothing of these jobs was changed."""
     refused: list[bytes]
     """Ids of the jobs whose result or dead letter Redis did not store: they keep their lease."""
     refusal: bytes
     """The last error of these."""
     next_due_ms: int
-    """Until a parked job may be claimed, if that has changed; -1 otherwise."""
+    """Until a parked job may be claimed, if this commit changed that; else -1."""
 
 
 class AbortsReply(NamedTuple):
-    """One page of the jobs whose cancelling was asked for."""
+    """One page of the jobs to be cancelled."""
 
     offset: int
     """The `offset` of the next call."""
     any_brought_forward: bool
-    """A waiting job was moved to the head of the queue."""
+    """Whether a waiting job was moved to the head of the queue."""
     running: list[bytes]
     """Ids of the jobs that this worker runs."""
 
@@ -189,7 +190,7 @@ class JobCommands:
         """Puts jobs on the queue, each unless a job or result of its id exists, as far as there is capacity.
 
         `max_queued`: how many jobs the queue may hold, running ones included. `max_memory`: the share of Redis's
-        maxmemory from which on nothing is added; None does not look at it.
+        maxmemory at which no job is added any more; None: not checked.
         """
         args: list[Argument] = [
             *self._enqueue_prefixes,
@@ -209,9 +210,9 @@ class JobCommands:
         )
 
     async def cancel(self, runner: ScriptRunner, jobs: Iterable[CancelJob], *, now_ms: int | None = None) -> list[int]:
-        """Cancels jobs: one that waits ends at once with its result, one that runs is reported to its worker.
+        """Cancels jobs: a waiting one ends at once with its result, a running one is marked for its worker.
 
-        Returns for each: 0 there is no such job, 1 cancelled, 2 it runs and was reported, 3 it is finished.
+        Returns for each: 0 no such job on this queue, 1 cancelled, 2 running and marked, 3 finished.
         """
         args: list[Any] = [*self._cancel_head, _time(now_ms), self._waiting, *chain.from_iterable(jobs)]
         codes: list[int] = await runner.run("jobs/cancel", self._cancel_keys, args)
@@ -225,23 +226,23 @@ class JobCommands:
         lease_ms: int,
         count: int,
         max_bytes: int,
-        default_life_ms: int,
-        look_at_aborts: bool,
+        default_payload_ttl_ms: int,
+        check_aborts: bool,
         offset: int = 0,
         lanes: str = "hdl",
         only: Sequence[bytes | str] = (),
         now_ms: int | None = None,
         on_sent: Callable[[], None] | None = None,
     ) -> ClaimReply:
-        """Takes up to `count` due jobs under the fencing token `token`, which no other call may use.
+        """Claims up to `count` due jobs under the fencing token `token`; each call needs its own.
 
-        No more are taken once their payloads exceed `max_bytes`. `default_life_ms` is how long past its due time a
-        stock client keeps a payload. `offset` due jobs are passed over: an earlier call found them held by others.
-        `lanes` is the order in which lanes are read: `h` high, `d` default, `l` low. With `only`, jobs of these ids.
+        It stops once their payloads exceed `max_bytes`. `default_payload_ttl_ms` is the default TTL of a stock client's
+        payload, counted from its due time. `offset` due jobs are skipped: an earlier call found them held by others.
+        `lanes` is the order in which lanes are read: `h` high, `d` default, `l` low. `only` claims from these ids.
         """
         args = (
-            _time(now_ms), token, lease_ms, count, max_bytes, offset, default_life_ms, "1" if look_at_aborts else "",
-            *self._run_prefixes, lanes, *only,
+            _time(now_ms), token, lease_ms, count, max_bytes, offset, default_payload_ttl_ms, "1" if check_aborts else
+            "", *self._run_prefixes, lanes, *only,
         )  # fmt: skip
         queued, more, wait_ms, offset, clock_ms, ids, payloads, scores, reported = await runner.run(
             "jobs/claim", self._claim_keys, args, on_sent=on_sent
@@ -265,12 +266,15 @@ class JobCommands:
         )
 
     async def admit(self, runner: ScriptRunner, jobs: Iterable[AdmitJob], *, now_ms: int | None = None) -> AdmitReply:
-        """Decides which claimed jobs may start under their limit keys. The others are parked, their try uncounted."""
+        """Decides which claimed jobs may start under their limit keys.
+
+        The others are parked; their try is not counted.
+        """
         args = [_time(now_ms), *self._run_prefixes, *chain.from_iterable(jobs)]
         return AdmitReply(*await runner.run("jobs/admit", self._admit_keys, args))
 
     async def return_claims(self, runner: ScriptRunner, tokens: Iterable[str], *, now_ms: int | None = None) -> int:
-        """Requeues all jobs that were claimed with these tokens, their try uncounted. Returns how many."""
+        """Requeues all jobs that were claimed with these tokens; their try is not counted. Returns how many."""
         count: int = await runner.run(
             "jobs/return_claims", self._return_keys, (_time(now_ms), *self._run_prefixes, *tokens)
         )
@@ -287,10 +291,10 @@ class JobCommands:
     ) -> CommitReply:
         """Commits the outcomes of runs whose tokens still hold their leases."""
         args: list[Any] = [_time(now_ms), *self._commit_head, dead_letter_ttl_ms, max_dead_letters]
-        for token, action, time_ms, marker_ms, note, dead_letter, jobs in groups:
+        for token, action, time_ms, marker_ms, host_outcome, dead_letter, jobs in groups:
             args += (
                 len(jobs) // 2, token, action, "" if time_ms is None else time_ms,
-                "" if marker_ms is None else marker_ms, note, dead_letter,
+                "" if marker_ms is None else marker_ms, host_outcome, dead_letter,
             )  # fmt: skip
             args += jobs
         return CommitReply(*await runner.run("jobs/commit", self._commit_keys, args))
@@ -303,7 +307,7 @@ class JobCommands:
         lease_ms: int,
         now_ms: int | None = None,
     ) -> list[bytes]:
-        """Renews the leases of jobs (id, token) for `lease_ms` from now. Returns the ids that this worker has lost."""
+        """Renews the leases of jobs (id, token) until `lease_ms` from now. Returns the ids of lost leases."""
         args = [_time(now_ms), lease_ms, *self._renew_prefixes, *chain.from_iterable(held)]
         lost: list[bytes] = await runner.run("jobs/renew", self._renew_keys, args)
         return lost
@@ -318,9 +322,10 @@ class JobCommands:
         count: int,
         now_ms: int | None = None,
     ) -> AbortsReply:
-        """Looks at `count` of the jobs whose cancelling was asked for, after `offset` of them.
+        """Checks `count` of the jobs to be cancelled, after the first `offset` of them.
 
-        `token_prefix` is what all tokens of this worker begin with. Entries without a job end after `max_age_ms`.
+        `token_prefix` is the common prefix of this worker's tokens. Entries without a job are removed after
+        `max_age_ms`.
         """
         args = (_time(now_ms), token_prefix, *self._abort_prefixes, max_age_ms, offset, count)
         offset, brought_forward, running = await runner.run("jobs/find_aborts", self._abort_keys, args)
@@ -332,17 +337,17 @@ class JobCommands:
         *,
         gap_ms: int,
         page: int,
-        default_life_ms: int,
+        default_payload_ttl_ms: int,
         now_ms: int | None = None,
     ) -> int:
-        """Scans one page of the queue: keeps waiting payloads from expiring, and repairs leases and limit keys.
+        """Scans one page of the queue: removes TTLs of waiting payloads, and repairs leases and limit keys.
 
-        `gap_ms` is the least time between two pages, of all workers together. Returns how many payloads lost their
-        TTL; -1 if it was too early.
+        `gap_ms` is the minimum time between two pages, for all workers together. Returns the number of removed TTLs; -1
+        if the last page was scanned too recently.
         """
-        args = (_time(now_ms), gap_ms, page, self._enqueue_prefixes[0], default_life_ms, self._waiting)
-        kept: int = await runner.run("jobs/maintain", self._maintain_keys, args)
-        return kept
+        args = (_time(now_ms), gap_ms, page, self._enqueue_prefixes[0], default_payload_ttl_ms, self._waiting)
+        persisted: int = await runner.run("jobs/maintain", self._maintain_keys, args)
+        return persisted
 
 
 def _time(now_ms: int | None) -> int | str:

@@ -24,6 +24,6 @@ class WorkerCommands:
         await runner.run("workers/heartbeat", (self._workers, self._worker + worker_id), args)
 
     async def pass_wake(self, runner: ScriptRunner, *, now_ms: int | None = None) -> bool:
-        """Puts a wake token back for another worker if jobs are due and no token is there. Returns whether it did."""
+        """Puts a wake token back if jobs are due and the list has none. Returns whether it did."""
         passed: int = await runner.run("workers/pass_wake", self._wake_keys, ("" if now_ms is None else now_ms,))
         return passed == 1

@@ -42,8 +42,8 @@ async def test_failures_and_successes_in_turn_start_no_cooldown(queue: Queue, ac
     committer.use(queue.runner)
     for number, job_id in enumerate(claim.ids):
         lease = Lease(job_id.encode(), "w.1", b"", 0, 1)
-        failed = Outcome(lease, action, note="-CONNECT_ERROR", defer_ms=None)
-        committer.add(failed if number % 2 else Outcome(lease, Action.FINISH, note="+OK"))
+        failed = Outcome(lease, action, host_outcome="-CONNECT_ERROR", defer_ms=None)
+        committer.add(failed if number % 2 else Outcome(lease, Action.FINISH, host_outcome="+OK"))
     await committer.flush()
     await committer.aclose()
     assert await queue.redis.zcard(queue.keys.cooldowns) == 0

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from fetchq import Producer, RedisUnavailable
 from fetchq.client.write_policy import WriteOptions
 from fetchq.store.connection import connect
-from fetchq.store.errors import place_of, translated
+from fetchq.store.errors import address_of, translated
 from fetchq_worker.settings import Settings
 
 ANSWER_S: Final = 5.0
@@ -29,7 +29,7 @@ async def wait_for_answer(redis: Redis, timeout_s: float | None = None) -> None:
             async with asyncio.timeout(timeout_s):
                 await redis.ping()
         except TimeoutError as problem:  # before `translated`, for which it would be any OSError
-            raise RedisUnavailable(f"Redis at {place_of(redis)} has not answered within {timeout_s:g} s") from problem
+            raise RedisUnavailable(f"Redis at {address_of(redis)} has not answered within {timeout_s:g} s") from problem
 
 
 @asynccontextmanager

@@ -52,16 +52,20 @@ class Gate(Protocol):
         """The same, after looking it up."""
 
 
+class Call(Protocol):
+    """A decoded job."""
+
+    name: str
+    args: Any
+    limit_key: str
+    """The limit key in its payload; empty: none. It takes precedence over the gate's."""
+
+
 class Admission:
     """Admits the jobs of one worker, all those of a claim in one call."""
 
-    def __init__(
-        self, keys: Keys, gate: Gate | None, decode: Callable[[Lease], tuple[str, Sequence[Any], str] | None]
-    ) -> None:
-        """`decode` returns the function, the arguments and the limit key in the payload of a lease.
-
-        Or None for a job that will not be run. A limit key in the payload takes precedence over the gate's.
-        """
+    def __init__(self, keys: Keys, gate: Gate | None, decode: Callable[[Lease], Call | None]) -> None:
+        """`decode` decodes the payload of a lease; None: the job will not be run."""
         self._queue_keys: Final = keys
         self._commands: Final = JobCommands(keys)
         self._gate: Final = gate
@@ -74,15 +78,21 @@ class Admission:
     async def admit(self, runner: ScriptRunner, leases: list[Lease]) -> tuple[list[Lease], int]:
         """The leases that are to be started, and in how many ms a parked job becomes due (-1: none earlier than known).
 
-        Leases whose limit key must be looked up have `limit_later` set.
+        Leases whose limit key must be looked up have `needs_limit_lookup` set.
         """
         jobs: list[AdmitJob] = []
+        gate = self._gate
         # Without a gate, only jobs whose payloads name a limit key are decoded before they run.
-        limited = leases if self._gate is not None else [lease for lease in leases if _names_limit_key(lease)]
+        limited = leases if gate is not None else [lease for lease in leases if _names_limit_key(lease)]
         for lease in limited:
-            limit = self._limit_of(lease)
+            call = self._decode(lease)
+            limit: Limit | None = UNLIMITED
+            if call is not None and call.limit_key:
+                limit = Limit(KEY_PREFIX + call.limit_key)
+            elif call is not None and gate is not None:
+                limit = gate.limit_of(call.name, call.args)
             if limit is None:
-                lease.limit_later = not lease.aborted
+                lease.needs_limit_lookup = not lease.aborted
             elif limit.key:
                 lease.limit_key = limit.key
                 deadline_ms = WILL_NOT_RUN if lease.aborted else limit.deadline_ms
@@ -105,24 +115,16 @@ class Admission:
                 started.append(lease)
         return started, due_ms
 
-    def _limit_of(self, lease: Lease) -> Limit | None:
-        """As `Gate.limit_of`."""
-        call = self._decode(lease)
-        if call is None:
-            return UNLIMITED
-        name, args, own_key = call
-        if own_key:
-            return Limit(KEY_PREFIX + own_key)
-        return UNLIMITED if self._gate is None else self._gate.limit_of(name, args)
-
     async def wait_admitted(self, runner: ScriptRunner, lease: Lease) -> bool:
-        """Looks up the limit key of a job with `limit_later`. True: it may go on; false: it is parked already."""
-        lease.limit_later = False
+        """Looks up the limit key of a job with `needs_limit_lookup`.
+
+        True: it may go on; false: it is parked already.
+        """
+        lease.needs_limit_lookup = False
         call = self._decode(lease)
         if call is None or self._gate is None:
             return True
-        name, args, _ = call
-        limit = await self._gate.wait_limit_of(name, args)
+        limit = await self._gate.wait_limit_of(call.name, call.args)
         if not limit.key:
             return True
         lease.limit_key = limit.key

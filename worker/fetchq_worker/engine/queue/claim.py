@@ -53,13 +53,13 @@ class Claimer:
         *,
         worker_id: str,
         lease_ms: int,
-        default_life_ms: int,
-        look_at_aborts: bool,
+        default_payload_ttl_ms: int,
+        check_aborts: bool,
         admission: Admission | None = None,
     ) -> None:
         self._commands: Final = JobCommands(keys)
-        self._default_life_ms: Final = default_life_ms
-        self._look_at_aborts: Final = look_at_aborts
+        self._default_life_ms: Final = default_payload_ttl_ms
+        self._look_at_aborts: Final = check_aborts
         self._admission: Final = admission
         self._worker_id: Final = worker_id
         self._lease_ms: Final = lease_ms
@@ -90,8 +90,8 @@ class Claimer:
                 lease_ms=self._lease_ms,
                 count=count,
                 max_bytes=MAX_CLAIM_BYTES,
-                default_life_ms=self._default_life_ms,
-                look_at_aborts=self._look_at_aborts,
+                default_payload_ttl_ms=self._default_life_ms,
+                check_aborts=self._look_at_aborts,
                 offset=0 if only else self._offset,
                 lanes=LANES[self._calls % len(LANES)],
                 only=only,
@@ -128,9 +128,9 @@ def _leases(token: str, reply: ClaimReply) -> list[Lease]:
         for key, payload, score in zip(reply.ids, reply.payloads, reply.scores, strict=True):
             due_ms, was_parked = due_of(score)
             leases.append(Lease(key, token, payload, due_ms, 1, was_parked))
-    for place, tries, abort_asked in reply.reported:
+    for place, tries, abort_requested in reply.reported:
         lease = leases[place]
         lease.tries, lease.has_extra_keys = tries, True
-        if abort_asked:
+        if abort_requested:
             lease.cancel(CancelReason.ABORT)
     return leases

@@ -202,22 +202,22 @@ class Committer:
 def _groups(batch: Sequence[Outcome]) -> Iterator[CommitGroup]:
     """The outcomes in groups that differ in id and result only, so that all else is sent once.
 
-    The notes keep the order in which the runs ended, since consecutive failures of a limit key are counted. Outcomes
-    without a note, and equal notes with no other between them, can change places.
+    The host_outcomes keep the order in which the runs ended, since consecutive failures of a limit key are counted.
+    Outcomes without a host_outcome, and equal host_outcomes with no other between them, can change places.
     """
     groups: dict[tuple[Any, ...], list[bytes]] = {}
-    order, note = 0, ""
+    order, host_outcome = 0, ""
     for outcome in batch:
         lease, action = outcome.lease, outcome.action
         time_ms = outcome.result_ttl_ms if action in ENDING else outcome.defer_ms
-        if outcome.note and outcome.note != note:
-            order, note = order + 1, outcome.note
-        own_order = order if outcome.note else 0
-        common = (own_order, lease.token, action, time_ms, outcome.marker_ms, outcome.note, outcome.dead_letter)
+        if outcome.host_outcome and outcome.host_outcome != host_outcome:
+            order, host_outcome = order + 1, outcome.host_outcome
+        own_order = order if outcome.host_outcome else 0
+        common = (own_order, lease.token, action, time_ms, outcome.marker_ms, outcome.host_outcome, outcome.dead_letter)
         jobs = groups.get(common)
         if jobs is None:
             groups[common] = [lease.key, outcome.result]
         else:
             jobs += (lease.key, outcome.result)
-    for (_, token, action, time_ms, marker_ms, note, dead_letter), jobs in groups.items():
-        yield CommitGroup(token, action, time_ms, marker_ms, note, dead_letter, jobs)
+    for (_, token, action, time_ms, marker_ms, host_outcome, dead_letter), jobs in groups.items():
+        yield CommitGroup(token, action, time_ms, marker_ms, host_outcome, dead_letter, jobs)

@@ -92,7 +92,7 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     """The decoded job before its run starts: a `run.job.Job`, or the `run.job.Unrunnable` that decoding raised."""
     limit_key: str = ""
     """The key under whose limits the job runs, once that is known."""
-    limit_later: bool = False
+    needs_limit_lookup: bool = False
     """Its limit key takes time to find out: that is done in its slot."""
     deadline_passed: bool = False
     """Admitted under no limit, since its deadline has passed or it was aborted: it must not do its work."""

@@ -42,8 +42,8 @@ class Outcome(msgspec.Struct, eq=False, gc=False):
     """In how many ms a job that goes back is due; None at its original score."""
     marker_ms: int | None = None
     """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
-    note: str = ""
-    """The outcome for the limit key's record (`run.context.RunContext.outcome_note`)."""
+    host_outcome: str = ""
+    """The outcome for the limit key's record (`run.context.RunContext.host_outcome`)."""
     dead_letter: bytes = b""
     """The dead letter of a job that ends here (`run.dead_letters`); empty: none."""
     committed: asyncio.Future[None] | None = None

@@ -12,7 +12,7 @@ import msgspec
 KEY: Final = "fetchq"
 
 
-class RunContext(msgspec.Struct, kw_only=True, eq=False, gc=False):
+class RunContext(msgspec.Struct, eq=False, gc=False):
     """One run. The first fields are set by the engine; the coroutine sets those from `extra_keys` on."""
 
     lease_token: str = ""
@@ -29,7 +29,7 @@ class RunContext(msgspec.Struct, kw_only=True, eq=False, gc=False):
     """Names under `Keys.attempts` that the run reads or writes. They are removed when the job ends."""
     result_ttl_s: float | None = None
     """How long the result is kept, 0 not at all; None: as the function or the worker says."""
-    outcome_note: str = ""
+    host_outcome: str = ""
     """The outcome for the limit key's record: `+` healthy, `-` unreachable, `=` neither; then a word for people."""
     dead_letter: Any = None
     """For a coroutine that returns although its job failed for good: the failure that the dead letter records in place

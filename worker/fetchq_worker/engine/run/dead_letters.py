@@ -25,7 +25,7 @@ MAX_MESSAGE_CHARS: Final = 4000
 TRIMMED_A_CALL: Final = 1000
 
 
-class DeadLetters:
+class DeadLetterWriter:
     """How long the dead letters of a queue are kept, and how many: the newest `max_count`. None at all with 0."""
 
     def __init__(self, keys: Keys, *, ttl_s: float, max_count: int) -> None:
@@ -39,12 +39,12 @@ class DeadLetters:
         self._commands: Final = DeadLetterCommands(keys)
 
     def __repr__(self) -> str:
-        return f"<DeadLetters ttl_ms={self.ttl_ms} max_count={self.max_count}>"
+        return f"<DeadLetterWriter ttl_ms={self.ttl_ms} max_count={self.max_count}>"
 
     async def trim(self, runner: ScriptRunner) -> None:
         """Deletes some of those that are too old or too many."""
         if self.max_count:
-            await self._commands.trim(runner, ttl_ms=self.ttl_ms, max_letters=self.max_count, count=TRIMMED_A_CALL)
+            await self._commands.trim(runner, ttl_ms=self.ttl_ms, max_count=self.max_count, count=TRIMMED_A_CALL)
 
     def encoded_report(self, job: Job) -> bytes:
         """The dead letter of a job whose coroutine returned; empty if it reported no failure or none are kept."""

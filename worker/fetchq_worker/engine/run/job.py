@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -67,16 +66,12 @@ class JobDecoder:
         """With None, payloads are pickles, as with arq."""
         self._deserializer = deserializer
 
-    def call_of(self, lease: Lease) -> tuple[str, Sequence[Any], str] | None:
-        """The function, the arguments and the limit key that the payload of a job names, aborted or not.
-
-        None for a payload that cannot be decoded.
-        """
+    def find_job(self, lease: Lease) -> Job | None:
+        """The job of a lease; None for a payload that cannot be decoded."""
         try:
-            job = self.job_of(lease)
+            return self.job_of(lease)
         except Unrunnable:
             return None
-        return job.name, job.args, job.limit_key
 
     def job_of(self, lease: Lease) -> Job:
         """Raises `Unrunnable`."""

@@ -22,7 +22,7 @@ from fetchq_worker.engine.queue.outcome import Action, Outcome
 from .arq_compat import age_s, log_failure, log_start, run_s, to_datetime
 from .context import KEY, RunContext
 from .crash_policy import CountsOwnAttempts
-from .dead_letters import DeadLetters
+from .dead_letters import DeadLetterWriter
 from .job import Job, JobDecoder, Unrunnable, now_ms
 from .result import ResultEncoder
 from .snooze import Snooze
@@ -93,7 +93,7 @@ class Runner:
         keys: Keys,
         decoder: JobDecoder,
         results: ResultEncoder,
-        dead_letters: DeadLetters,
+        dead_letters: DeadLetterWriter,
         committer: Committer,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -111,7 +111,7 @@ class Runner:
         try:
             try:
                 job = self._decoder.job_of(lease)
-                if lease.limit_later and not await host.wait_admitted(lease):
+                if lease.needs_limit_lookup and not await host.wait_admitted(lease):
                     return
                 function = self._resolve(job)
                 if job.tries != lease.tries:
@@ -132,7 +132,7 @@ class Runner:
                 raise
             if outcome is not None:
                 if lease.limit_key and job.run is not None:
-                    outcome.note = job.run.outcome_note
+                    outcome.host_outcome = job.run.host_outcome
                 self._committer.add(outcome, now=host.running_count <= 1)
                 if host.after_job_end is not None:
                     await self._wait_committed(outcome)
@@ -176,11 +176,7 @@ class Runner:
         lease, host = job.lease, self._host
         if job.run is None:
             job.run = RunContext(
-                lease_token=lease.token,
-                limit_key=lease.limit_key,
-                was_parked=lease.was_parked,
-                clock_behind_s=host.clock_behind_s,
-                deadline_passed=lease.deadline_passed,
+                lease.token, lease.limit_key, lease.was_parked, host.clock_behind_s, lease.deadline_passed
             )
         ctx = dict(host.ctx)
         ctx["job_id"] = lease.id

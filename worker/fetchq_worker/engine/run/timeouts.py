@@ -59,7 +59,7 @@ class Timeouts:
 
     def start(self, item: Expires, timeout_s: float) -> None:
         """Calls `item.expire()` after `timeout_s`, unless `stop` is called before."""
-        self._queue_of(timeout_s).start(item)
+        (self._queues.get(timeout_s) or self._new_queue(timeout_s)).start(item)
 
     def stop(self, item: Expires, timeout_s: float) -> None:
         """Ends a timeout of that length; one that has expired already is ignored."""
@@ -69,12 +69,10 @@ class Timeouts:
 
     def limit(self, timeout_s: float) -> Timeout:
         """`with timeouts.limit(s):` is `asyncio.timeout(s)` at a fraction of its cost. It must be entered at once."""
-        return Timeout(self._loop, self._queue_of(timeout_s))
+        return Timeout(self._loop, self._queues.get(timeout_s) or self._new_queue(timeout_s))
 
-    def _queue_of(self, timeout_s: float) -> _Queue:
-        queue = self._queues.get(timeout_s)
-        if queue is None:
-            queue = self._queues[timeout_s] = _Queue(self._loop, timeout_s, self._queues)
+    def _new_queue(self, timeout_s: float) -> _Queue:
+        queue = self._queues[timeout_s] = _Queue(self._loop, timeout_s, self._queues)
         return queue
 
 

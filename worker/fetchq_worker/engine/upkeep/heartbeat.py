@@ -15,7 +15,7 @@ from fetchq.store.keys import Keys
 from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait
 from fetchq_worker.engine.queue.lease import Leases
-from fetchq_worker.engine.run.dead_letters import DeadLetters
+from fetchq_worker.engine.run.dead_letters import DeadLetterWriter
 
 from .maintenance import QueueMaintainer
 from .presence import Presence
@@ -33,11 +33,11 @@ class Heartbeat:
         self,
         keys: Keys,
         leases: Leases,
-        dead_letters: DeadLetters,
+        dead_letters: DeadLetterWriter,
         *,
         worker_id: str,
         every_s: float,
-        default_life_ms: int,
+        default_payload_ttl_ms: int,
         record: Callable[[], WorkerRecord | None],
     ) -> None:
         """`record` describes the worker; None while it claims nothing, and then only the leases are renewed."""
@@ -45,7 +45,7 @@ class Heartbeat:
         self._dead_letters = dead_letters
         self._every_s = every_s
         self._presence = Presence(keys, worker_id=worker_id, heartbeat_s=every_s)
-        self._maintainer = QueueMaintainer(keys, gap_s=every_s, default_life_ms=default_life_ms)
+        self._maintainer = QueueMaintainer(keys, gap_s=every_s, default_payload_ttl_ms=default_payload_ttl_ms)
         self._record = record
         self._task: asyncio.Task[None] | None = None
 

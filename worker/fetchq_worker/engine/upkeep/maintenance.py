@@ -14,12 +14,14 @@ PAGE: Final = 1000
 class QueueMaintainer:
     """Scans the queue, one page a call; all workers of the queue share the scan through a cursor in Redis."""
 
-    def __init__(self, keys: Keys, *, gap_s: float, default_life_ms: int) -> None:
-        """`default_life_ms`: how long past its due time a stock client lets a payload live by default."""
+    def __init__(self, keys: Keys, *, gap_s: float, default_payload_ttl_ms: int) -> None:
+        """`default_payload_ttl_ms`: how long past its due time a stock client lets a payload live by default."""
         self._commands: Final = JobCommands(keys)
         self._gap_ms: Final = max(1, round(gap_s * 1000))
-        self._default_life_ms: Final = default_life_ms
+        self._default_life_ms: Final = default_payload_ttl_ms
 
     async def scan_page(self, runner: ScriptRunner) -> None:
         """Scans the next page, unless another worker has scanned one within `gap_s`."""
-        await self._commands.maintain(runner, gap_ms=self._gap_ms, page=PAGE, default_life_ms=self._default_life_ms)
+        await self._commands.maintain(
+            runner, gap_ms=self._gap_ms, page=PAGE, default_payload_ttl_ms=self._default_life_ms
+        )

@@ -167,7 +167,7 @@ async def _run_once(
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
     if feedback is not None:
-        run.outcome_note = feedback.note_of(request, result, sent=phases.sent, crawl_delay_s=crawl_delay_s)
+        run.host_outcome = feedback.host_outcome_of(request, result, sent=phases.sent, crawl_delay_s=crawl_delay_s)
     result = _with_history(result, history)
     delay_s = None if result.ok else _delay_after(fetcher, request, result, phases, redis_now(run))
     if delay_s is None:

@@ -7,14 +7,14 @@
 --       2 its TTL in ms
 --       3 maximum bytes of the whole cache
 --
--- Returns 1; 0 if there was no room and the value was not put.
+-- Returns 1 if the value was stored; 0 if there was no space for it.
 --
--- Atomic: the sum must agree with what is there, and workers that counted for themselves would all exceed it. All keys
--- of the cache share a namespace, and with it a cluster's slot.
+-- Atomic: the sum must match the stored values, and workers must not exceed the maximum together. All keys of the cache
+-- share a namespace, and with it a slot of a cluster.
 
 --#include redis/clock
 
-local MAX_EVICTED = 200 -- in one call, so that no call is long
+local MAX_EVICTED = 200 -- in one call, so that no call takes long
 
 local index, sizes, max_bytes = KEYS[2], KEYS[3], tonumber(ARGV[3])
 

@@ -6,8 +6,7 @@
 --
 -- Returns for each whether it was there: 1 or 0.
 --
--- Atomic: a dead letter and its entry in the set are deleted together, and a newer one under the same id is not the one
--- meant.
+-- Atomic: a dead letter and its entry in the set are deleted together, and a newer one under the same id stays.
 
 local outcomes = {}
 for i = 2, #ARGV, 2 do

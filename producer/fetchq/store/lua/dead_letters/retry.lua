@@ -7,14 +7,14 @@
 -- ARGV[2..5]  prefixes of the payload, result, retry and attempts keys      ARGV[6]  prefix of the dead letters
 -- ARGV[7]  prefix of the queues of limit keys
 -- ARGV[8...]  five a dead letter: id, ms of its end, payload ('' for the one that the dead letter holds),
---     limit key ('' none, or one that only a worker can know), lane ('', 'h', 'l')
+--     limit key ('' none, or one that only a worker can determine), lane ('', 'h', 'l')
 --
--- Returns a number for each: 0 no such dead letter, 1 the job is on the queue, 2 there is a job with this id already,
--- or another dead letter by now, 3 the dead letter does not hold the whole payload.
+-- Returns a number for each: 0 no such dead letter, 1 the job is on the queue, 2 a job with this id, or a newer dead
+-- letter, exists, 3 the dead letter does not hold the whole payload.
 --
 -- Atomic: a job must be in one place, on the queue with its payload or among the dead letters. Its old result, attempts
--- and tries are removed, so that a caller that waits for its result waits for the new one. The commands that a full
--- Redis refuses come first, so that nothing has changed then.
+-- and tries are removed, so that callers wait for the new result. The commands that a full Redis refuses come first:
+-- then nothing has changed.
 
 --#include redis/clock
 --#include redis/wake
@@ -27,7 +27,7 @@ local WIDTH, FIRST = 5, 8
 local NOT_FOUND, QUEUED, REPLACED, INCOMPLETE = 0, 1, 2, 3
 
 local pending, dead = KEYS[1], KEYS[2]
-local job_key, letter_key = ARGV[2], ARGV[6]
+local job_key, dead_letter_key = ARGV[2], ARGV[6]
 
 -- Before the first write: a key of the whole queue that holds a wrong type fails the call while nothing has changed.
 clock.read(ARGV[1])
@@ -38,9 +38,9 @@ hosts.open(pending, 4, ARGV[7])
 local ready = 0
 
 local function retry(id, ended_at, payload, key, lane)
-  local letter = redis.pcall('GET', letter_key .. id)
+  local data = redis.pcall('GET', dead_letter_key .. id)
   local score = redis.call('ZSCORE', dead, id)
-  if type(letter) ~= 'string' or not score then
+  if type(data) ~= 'string' or not score then
     return NOT_FOUND
   end
   if tonumber(score) ~= tonumber(ended_at) then
@@ -49,7 +49,7 @@ local function retry(id, ended_at, payload, key, lane)
   if redis.call('ZSCORE', pending, id) or redis.call('EXISTS', job_key .. id) == 1 then
     return REPLACED
   end
-  local stored = dead_letter.payload(letter)
+  local stored = dead_letter.payload(data)
   if not stored then
     return INCOMPLETE
   end
@@ -59,7 +59,7 @@ local function retry(id, ended_at, payload, key, lane)
     ready = ready + 1
   end
   redis.call('ZREM', dead, id)
-  redis.call('DEL', letter_key .. id, ARGV[3] .. id, ARGV[4] .. id, ARGV[5] .. id)
+  redis.call('DEL', dead_letter_key .. id, ARGV[3] .. id, ARGV[4] .. id, ARGV[5] .. id)
   return QUEUED
 end
 

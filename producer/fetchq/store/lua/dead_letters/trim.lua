@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Deletes dead letters that are too old, and the oldest of those that are too many.
+-- Deletes dead letters that are too old, and the oldest ones beyond a maximum number.
 --
 -- KEYS[1]  dead: sorted set of the ids of dead letters by the ms of their end
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock      ARGV[2]  prefix of the dead letters
 -- ARGV[3]  maximum age in ms      ARGV[4]  maximum number
--- ARGV[5]  maximum number deleted in one call: other clients wait for Redis meanwhile
+-- ARGV[5]  maximum number deleted in one call, which blocks other clients of Redis
 --
 -- Returns the number of deleted dead letters.
 --

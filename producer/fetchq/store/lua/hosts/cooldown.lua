@@ -3,14 +3,14 @@
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens      KEYS[3..8]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock      ARGV[2]  prefix of the queues of limit keys
--- ARGV[3]  limit key      ARGV[4]  ms that its server asked for, '' if it named no time
--- ARGV[5]  ms if it named no time: doubled with each further cooldown until a success
+-- ARGV[3]  limit key      ARGV[4]  ms that its server asked for; '' none
+-- ARGV[5]  ms without ARGV[4]: doubled with each further cooldown until a success
 -- ARGV[6]  maximum in ms
 --
 -- Returns ms until the cooldown ends.
 --
 -- Atomic: a job that is admitted at the same time must either see the cooldown or have started before it. `allow-oom`:
--- what it writes keeps more work away than it costs.
+-- a cooldown saves more memory than its record takes.
 
 --#include redis/clock
 --#include redis/wake
@@ -22,7 +22,7 @@ hosts.open(KEYS[1], 3, ARGV[2])
 
 local record = host_record.get(ARGV[3])
 start_cooldown(ARGV[3], record, tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
-local left_ms = record.cooldown_until - clock.now_ms
+local remaining_ms = record.cooldown_until - clock.now_ms
 local _, earlier = hosts.save()
 wake.workers(earlier) -- idle workers may know only of later times
-return left_ms
+return remaining_ms

@@ -6,15 +6,15 @@
 -- KEYS[3]  lease index: sorted set             KEYS[4]  wake: list of tokens      KEYS[5..10]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; a job past it, such as '0' of one to be
---     cancelled, starts only to end: no limits apply, and its slot goes to the next), a second limit key that it is not
---     counted for, but whose cooldown and pause it also respects ('' none)
+-- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; a job whose deadline has passed starts without
+--     limits and takes no slot, since it only ends: '0' for a job to be cancelled), a second limit key whose cooldown
+--     and pause also apply, but under which the job is not counted ('' none)
 --
--- Returns {ids that must not start, ms until a waiting job can be claimed (-1: no earlier than was known),
+-- Returns {ids that must not start, ms until a waiting job can be claimed (-1: no earlier than before this call),
 --          ids whose deadline has passed}.
 --
 -- Atomic: two workers must not both take the last slot of a host, and a job whose lease ends must be in its key's queue
--- at once. `allow-oom`: otherwise a full Redis would refuse to park jobs that it holds already.
+-- at once. `allow-oom`: a full Redis must still park the jobs that it holds.
 
 --#include redis/clock
 --#include redis/wake
@@ -52,7 +52,7 @@ host_record.load(also_respected)
 
 local refused, parked, expired, garbage, started = {}, {}, {}, {}, {}
 
--- Whether a key that the job is not counted for keeps it from starting.
+-- Whether the cooldown or the pause of a limit key permits no start.
 local function is_closed(key)
   return host_record.by_key[key].cooldown_until > clock.now_ms or limits.of(key).p == 1
 end
@@ -72,7 +72,7 @@ local function start(key, record, id)
   started[#started + 1] = key
 end
 
--- Ends an old run of a job, whose lease end no claim has noticed.
+-- Ends an earlier run of a job whose lease has ended without a claim that processed it.
 local function end_old_run(entry)
   local key, is_counted = parse_run_entry(entry)
   if is_counted then
@@ -81,7 +81,7 @@ local function end_old_run(entry)
   end
 end
 
--- Ends the lease of a job that waits now.
+-- Ends the lease of a job that is parked.
 local function end_lease(id, record, expires_at)
   refused[#refused + 1] = id
   parked[#parked + 1] = id
@@ -104,7 +104,7 @@ local function admit(id, lease, expires_at, score, key, deadline, other)
   local lane, due, was_parked = scores.read(score)
   local counted_under = (other ~= '' and is_ready_under(other, id, score, was_parked)) and other or key
   local ready_record = host_record.get(counted_under)
-  if (tonumber(deadline) or math.huge) * 1000 <= clock.now_us then -- it ends without a run
+  if (tonumber(deadline) or math.huge) * 1000 <= clock.now_us then -- it ends without doing its work
     if not remove_waiting(counted_under, ready_record, id, score) then
       ready_record.ready = math.max(0, ready_record.ready - 1)
     end

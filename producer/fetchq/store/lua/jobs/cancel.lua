@@ -1,4 +1,4 @@
--- Cancels a batch of jobs: a waiting job ends here and now, a running one is marked for its worker.
+-- Cancels a batch of jobs: a waiting job ends in this call, a running one is marked for its worker.
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  abort: sorted set that workers check (arq's own)
 -- KEYS[3]  leases: hash of id -> lease record   KEYS[4..9]  those of keys.lua
@@ -8,11 +8,10 @@
 -- ARGV[8]  now in ms, for tests; '' for Redis's own clock      ARGV[9]  prefix of the queues of limit keys
 -- ARGV[10...]  four a job: id, the result to store, its TTL in ms ('0' stores none), its limit key ('' none or unknown)
 --
--- Returns one number a job: 0 no such job on this queue, 1 cancelled, 2 it runs and its worker was asked, 3 it is
--- finished.
+-- Returns one number a job: 0 not on this queue, 1 cancelled, 2 running: its worker will cancel it, 3 finished.
 --
--- Atomic: a worker could claim the job between the look and the removal. The lease of a dead worker is removed too, so
--- that its run has no lease to commit with, should it still run.
+-- Atomic: a worker could claim the job between the check and the removal. An ended lease is removed too: if its run
+-- continues, it cannot commit.
 
 --#include redis/clock
 --#include redis/wake
@@ -29,7 +28,8 @@ clock.read(ARGV[8])
 wake.open(KEYS[10])
 hosts.open(pending, 4, ARGV[9])
 
--- Without its limit key, a waiting job's entry in the key's queue stays, and is skipped when it reaches the front.
+-- Removes the job from its limit key's queue and counts. Without the limit key its entry in that queue stays, and is
+-- skipped when it reaches the front.
 local function leave_host(id, key)
   release_runs({id}, 'ended')
   if key == '' then

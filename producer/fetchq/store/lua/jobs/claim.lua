@@ -3,30 +3,30 @@
 --
 -- KEYS[1]  pending: sorted set of job ids by score      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set (lease_index.lua)
--- KEYS[4]  abort: sorted set of the ids whose cancelling was asked for      KEYS[5]  wake: list of wake tokens
+-- KEYS[4]  abort: sorted set of the ids of jobs to be cancelled      KEYS[5]  wake: list of wake tokens
 -- KEYS[6]  paused: exists while the queue is paused      KEYS[7..12]  those of keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
--- ARGV[2]  token: the fencing token of all jobs that this call claims, used by no other call
+-- ARGV[2]  the fencing token of all jobs that this call claims; each call has its own
 -- ARGV[3]  duration of the lease in ms
--- ARGV[4]  maximum number of jobs        ARGV[5]  bytes of payloads after which no further job is taken
+-- ARGV[4]  maximum number of jobs        ARGV[5]  bytes of payloads after which no further job is claimed
 -- ARGV[6]  number of due jobs to skip: an earlier call found them held by others
 -- ARGV[7]  the default TTL of a stock client's payload, in ms after the job is due
 -- ARGV[8]  '1' to look up which jobs are to be cancelled
 -- ARGV[9..12]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
--- ARGV[13]  lanes in the order in which to look: 'h' high, 'd' default, 'l' low
+-- ARGV[13]  lanes in the order in which they are read: 'h' high, 'd' default, 'l' low
 -- ARGV[14...]  ids: only these are claimed; without any, the jobs that have been due longest
 --
 -- Returns {number of jobs pending or running, 1 if due jobs are left for another call,
 --          ms until the next job, lease end or limit key is due (-1: none), ARGV[6] for the next call,
---          Redis's clock in ms, ids of the jobs, their payloads (nil: gone, or not a string), their original scores (a
---          single one: that of all), details of those whose tries are counted in a retry key or whose cancelling was
---          asked for, flat: index in `ids` from 0, number of this try (1 for all others), 1 if to be cancelled}.
+--          Redis's clock in ms, ids of the jobs, their payloads (nil: missing, or not a string), their original scores
+--          (one, if it is the same for all), details of the jobs that have a retry key or are to be cancelled, flat:
+--          index in `ids` from 0, number of this try (1 for all others), 1 if to be cancelled}.
 --
 -- Atomic: a job must not be claimed twice, and its lease, its in-progress key (which makes stock workers skip it) and
 -- its score must change together. Keys of one job that hold a wrong type do not fail the call: MGET reads them as nil
--- and SET replaces them, so that one bad job harms no other. A first try is known from the lease record only; the retry
--- key is written for later tries, and for stock workers when a lease ends. `allow-oom`: claiming is how a full Redis
--- drains.
+-- and SET replaces them, so that one bad job harms no other. The lease record alone counts a first try; the
+-- retry key is written for later tries, and for stock workers when a lease ends. `allow-oom`: claiming is how a full
+-- Redis drains.
 
 --#include redis/clock
 --#include redis/wake
@@ -55,21 +55,21 @@ clock.read(ARGV[1])
 local now = clock.now_ms
 
 -- Before the first write: a key of the whole queue that holds a wrong type fails the call while nothing has changed. A
--- worker would never learn what a call that failed later had claimed.
+-- worker could not know which jobs a call had claimed that failed later.
 wake.open(KEYS[5])
 lease_index.open(KEYS[3])
 hosts.open(pending, 7, ARGV[12])
 
-local function integer(number) -- Redis formats the numbers that it is passed slowly
+local function integer(number) -- much faster than the conversion of a number argument by Redis
   return string.format('%.0f', number)
 end
 
 local find_aborts = ARGV[8] == '1' and redis.call('ZCARD', abort) > 0
 local lease_end = integer(now + tonumber(ARGV[3]))
-local progress_end = integer(clock.server_ms + tonumber(ARGV[3])) -- with PX, Redis rewrites the command for each job
+local progress_end = integer(clock.server_ms + tonumber(ARGV[3])) -- PXAT, since Redis rewrites each command with PX
 local head = token .. '|' .. lease_end .. '|'
 local claimed, payloads_claimed, original_scores, details = {}, {}, {}, {}
-local taken, bytes = 0, 0
+local claimed_count, bytes = 0, 0
 local is_one_score = true
 
 local function prefixed(prefix, ids)
@@ -85,10 +85,10 @@ local function reply(due_left, wait_ms, skip)
     is_one_score and {original_scores[1]} or original_scores, details}
 end
 
--- Gives jobs whose leases have ended their original scores back, so that a dead worker's job is next, not last. The
+-- Restores the original scores of jobs whose leases have ended, so that a dead worker's jobs run next, not last. The
 -- record stays: until another worker claims the job, its old run can renew the lease or commit.
 local function requeue_ended()
-  local ended, records = take_ended_leases(leases, pending, now, MAX_ENDED)
+  local ended, records = pop_ended_leases(leases, pending, now, MAX_ENDED)
   if #ended == 0 then
     return
   end
@@ -116,14 +116,14 @@ local function requeue_ended()
 end
 
 local function save_leases()
-  if taken > 0 then
-    add_to_lease_index(head, lease_end, taken)
+  if claimed_count > 0 then
+    add_to_lease_index(head, lease_end, claimed_count)
     lease_index.save()
   end
 end
 
--- Removes the TTL of a payload: it lives as long as the lease. Returns the expiry that it gets back if the job returns
--- to the queue: one that a client chose; the default of a stock client limits nothing.
+-- Removes the TTL of a payload while the job is leased. Returns the expiry to restore if the job returns to the queue:
+-- one that a client chose, '' for the default of a stock client.
 local function persist_payload(payload_key, score, expires_at)
   local ttl = redis.call('PTTL', payload_key)
   if ttl <= 0 then
@@ -133,16 +133,16 @@ local function persist_payload(payload_key, score, expires_at)
   return is_default_expiry(now + ttl, tonumber(score), default_ttl_ms) and '' or integer(now + ttl)
 end
 
--- Selects the jobs of a page that are free: id, original score, payload expiry, in-progress key and, where a lease
--- has ended, its head, as parallel lists. Also returns how many jobs of the page stay where they are.
+-- Selects the jobs of a page that are free. Returns how many jobs of the page are held by others, and as parallel lists:
+-- the free ids, their in-progress keys, original scores, payload expiries and, where a lease has ended, its head.
 local function select_free(ids, ids_scores)
   local records = redis.call('HMGET', leases, unpack(ids))
   local progress_keys = prefixed(progress_key, ids)
   local progress = redis.call('MGET', unpack(progress_keys))
-  local free, skipped = {ids = {}, scores = {}, expiries = {}, progress_keys = {}, heads = {}}, 0
+  local free, free_keys, scores, expiries, heads, skipped = {}, {}, {}, {}, {}, 0
+  local wanted, at = limit - claimed_count, 0
   for i = 1, #ids do
-    local at = #free.ids + 1
-    if at > limit - taken then
+    if at == wanted then
       break
     end
     local score = ids_scores[i]
@@ -151,21 +151,24 @@ local function select_free(ids, ids_scores)
       holder, its_end, original, expires_at = lease_record.parse(records[i])
     end
     if holder and tonumber(its_end) > now then
-      redis.call('ZADD', pending, 'XX', its_end, ids[i]) -- it runs; a stock client's abort had moved it to the front
+      redis.call('ZADD', pending, 'XX', its_end, ids[i]) -- it is leased; a stock client's abort moved it to the front
     elseif progress[i] and progress[i] ~= holder then
       skipped = skipped + 1 -- a stock worker runs it, or it is a cron job that has just run
     else
-      free.ids[at], free.progress_keys[at], free.expiries[at] = ids[i], progress_keys[i], expires_at
-      free.scores[at] = (holder and tonumber(score) == tonumber(its_end)) and original or score
-      free.heads[at] = holder and lease_record.head(records[i])
+      at = at + 1
+      free[at], free_keys[at], expiries[at] = ids[i], progress_keys[i], expires_at
+      scores[at] = (holder and tonumber(score) == tonumber(its_end)) and original or score
+      if holder then
+        heads[at] = lease_record.head(records[i])
+      end
     end
   end
-  return free, skipped
+  return skipped, free, free_keys, scores, expiries, heads
 end
 
 -- Leases jobs that are free, up to the limit in bytes.
-local function lease(free)
-  local ids, leased = free.ids, 0
+local function lease(ids, progress_keys, scores, expiries, heads)
+  local leased = 0
   local payload_keys, retry_keys = prefixed(job_key, ids), prefixed(retry_key, ids)
   local payloads = redis.call('MGET', unpack(payload_keys))
   local tries = redis.call('MGET', unpack(retry_keys))
@@ -174,12 +177,12 @@ local function lease(free)
     if bytes >= max_bytes then
       break
     end
-    local id, payload, score, expires_at = ids[i], payloads[i], free.scores[i], free.expiries[i] or ''
+    local id, payload, score, expires_at = ids[i], payloads[i], scores[i], expiries[i] or ''
     local tried = tries[i] and tonumber(tries[i]) or 0
     local try = (tried >= 0 and tried < MAX_TRIES) and math.floor(tried) + 1 or 1
-    if free.heads[i] then
-      lease_index.remove(free.heads[i])
-      try = math.max(try, 2) -- only the lease that ended knew of the first try
+    if heads[i] then
+      lease_index.remove(heads[i])
+      try = math.max(try, 2) -- the first try was counted only in the lease that ended
     end
     if payload then
       bytes = bytes + #payload
@@ -188,11 +191,11 @@ local function lease(free)
     if try > 1 or tries[i] then
       redis.call('SET', retry_keys[i], integer(try), 'EX', retry_count.TTL_S)
     end
-    redis.call('SET', free.progress_keys[i], token, 'PXAT', progress_end)
+    redis.call('SET', progress_keys[i], token, 'PXAT', progress_end)
     leased = i
     lease_args[2 * i - 1], lease_args[2 * i] = id, head .. score .. '|' .. expires_at
     pending_args[2 * i - 1], pending_args[2 * i] = lease_end, id
-    local at = taken + i
+    local at = claimed_count + i
     claimed[at], payloads_claimed[at], original_scores[at] = id, payload, score
     is_one_score = is_one_score and score == original_scores[1]
     local is_aborted = find_aborts and redis.call('ZSCORE', abort, id)
@@ -204,15 +207,15 @@ local function lease(free)
   if leased > 0 then
     redis.call('HSET', leases, unpack(lease_args))
     redis.call('ZADD', pending, unpack(pending_args))
-    taken = taken + leased
+    claimed_count = claimed_count + leased
   end
 end
 
--- Claims what can be claimed of a page of ids and their scores. Returns how many jobs of it stay where they are.
+-- Claims the free jobs of a page of ids and scores. Returns how many jobs of it are held by others.
 local function claim_page(ids, ids_scores)
-  local free, skipped = select_free(ids, ids_scores)
-  if #free.ids > 0 then
-    lease(free)
+  local skipped, free, free_keys, scores, expiries, heads = select_free(ids, ids_scores)
+  if #free > 0 then
+    lease(free, free_keys, scores, expiries, heads)
   end
   return skipped
 end
@@ -246,8 +249,8 @@ same_score.__index = function(page)
   return page.score
 end
 
--- Reads some ids of a range and their scores. Jobs that were enqueued together share a score, which is read once then:
--- Redis formats each score that it returns slowly.
+-- Reads a page of ids and scores of a range. Jobs that were enqueued together share a score, which is then read once:
+-- Redis takes long to format a score.
 local function read_page(from, to, skip, size)
   if skip == 0 and size > MIN_SAME_SCORE then
     local first = redis.call('ZRANGEBYSCORE', pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
@@ -270,9 +273,10 @@ end
 
 local pages = 0
 
--- Claims from one range of scores, after `skip` jobs of it. Returns whether its end was reached, and where to go on.
+-- Claims from one range of scores, after `skip` jobs of it. Returns whether its end was reached, and the `skip` for the
+-- next call.
 local function claim_range(from, to, skip)
-  while taken < limit and bytes < max_bytes and pages < MAX_PAGES do
+  while claimed_count < limit and bytes < max_bytes and pages < MAX_PAGES do
     local size = pages == 0 and math.min(PAGE, limit) or PAGE
     local ids, ids_scores = read_page(from, to, skip, size)
     if #ids == 0 then
@@ -304,17 +308,17 @@ end
 
 save_leases()
 
--- One worker wakes the next as long as jobs are left that it could claim. Jobs that others hold wake none.
+-- While claimable jobs remain, each worker wakes the next. Jobs held by others wake none.
 local due_left = 0
 if is_exhausted then
   skip_next = 0
   redis.call('DEL', KEYS[5])
 else
   due_left = 1
-  if taken > 0 then
+  if claimed_count > 0 then
     wake.workers(1)
   end
-  if taken == limit or bytes >= max_bytes then -- otherwise all so far were claimed or held by others: go on from there
+  if claimed_count == limit or bytes >= max_bytes then -- otherwise all jobs read are leased: the next call skips them
     skip_next = 0
   end
 end

@@ -10,23 +10,23 @@
 -- ARGV[7]  prefix of the push channels     ARGV[8]  number of an id's leading characters that name its channel
 -- ARGV[9]  prefix of the queues of limit keys
 -- ARGV[10]  prefix of the dead letters     ARGV[11]  their TTL in ms      ARGV[12]  maximum number of dead letters
--- ARGV[13...]  groups of jobs with equal outcomes. Of each group: number of jobs, token, action, time, marker, note,
---     details; then of each job: id, result.
+-- ARGV[13...]  groups of jobs with equal outcomes. Of each group: number of jobs, token, action, time, marker,
+--     host outcome, details; then of each job: id, result.
 --     action 'finish'   store `result` for `time` ms ('' forever, '0' not at all), then remove the job
 --     action 'clean'    the same for a first try that has neither a retry key nor a record of attempts
 --     action 'missing'  the same for a job without a payload: an existing result stays
 --     action 'retry'    due `time` ms from now ('' at its original score)
 --     action 'requeue'  the same, and the try is not counted
---     action 'requeue_with_keys'  the same for a job that has more keys than payload and lease: its retry key stays,
---              '0' at least, so that the next claim knows
+--     action 'requeue_with_keys'  the same for a job with more keys than payload and lease: its retry key stays,
+--              at least '0', so that the next claim reports them
 --     marker  ms for which the in-progress key outlasts the job ('' none): arq's guard of cron jobs
---     note    the outcome for the limit key (host_outcome.lua); '' none
+--     host outcome  what the run says of its limit key (host_outcome.lua); '' none
 --     details with 'finish' and 'missing': the worker's part of a dead letter, msgpack (dead_letter.lua); '' none
 --
--- Returns {ids whose lease another run holds, or none: nothing of theirs was changed,
+-- Returns {ids whose lease belongs to another run, or is missing: nothing of these jobs was changed,
 --          ids whose result or dead letter Redis refused to store: they keep their lease, error of the last of these
 --          or '',
---          ms until a job that waited for its limit key can be claimed, if that has changed (-1: not)}.
+--          ms until a job that waited for its limit key can be claimed, if this call changed that; else -1}.
 --
 -- Atomic: only the run whose token is in the lease may change anything, and a job must not be removed before its result
 -- and its dead letter are stored. The dead letter is built here, next to the payload, which need not be sent again.
@@ -51,7 +51,7 @@ local MAX_TRIMMED = 2000 -- twice as many as a call can add
 local pending, leases, abort, dead = KEYS[1], KEYS[2], KEYS[4], KEYS[12]
 local job_key, retry_key, progress_key = ARGV[2], ARGV[3], ARGV[4]
 local result_key, attempts_key, channel_length = ARGV[5], ARGV[6], tonumber(ARGV[8])
-local letter_key, letter_ttl, max_letters = ARGV[10], ARGV[11], tonumber(ARGV[12])
+local dead_letter_key, dead_letter_ttl_ms, max_dead_letters = ARGV[10], ARGV[11], tonumber(ARGV[12])
 
 clock.read(ARGV[1])
 local now = clock.now_ms
@@ -59,7 +59,7 @@ local now = clock.now_ms
 -- Before the first write: a key of the whole queue that holds a wrong type fails the call while nothing has changed.
 wake.open(KEYS[5])
 lease_index.open(KEYS[3])
-local any_aborts, any_letters = redis.call('ZCARD', abort) > 0, redis.call('ZCARD', dead) > 0
+local any_aborts, any_dead_letters = redis.call('ZCARD', abort) > 0, redis.call('ZCARD', dead) > 0
 hosts.open(pending, 6, ARGV[9])
 
 local ids, results, first = {}, {}, FIRST
@@ -75,13 +75,13 @@ local records = redis.call('HMGET', leases, unpack(ids))
 
 local lost, refused, refusal = {}, {}, ''
 local finished, moved, completed, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
-local requeued, ended, notes, deferred = {}, {}, {}, {}
-local stale_dead_letters, stored_letters = {}, 0
+local requeued, ended, host_outcomes, deferred = {}, {}, {}, {}
+local stale_dead_letters, dead_letters_stored = {}, 0
 local is_any_due = false
-local live_token, live_head -- the head of one claim's records, once the first of them has been found not to have ended
+local live_token, live_head -- token and record head of a claim whose lease has not ended: checked once for its jobs
 
--- Whether the lease is this run's. Also the head of its record, and whether the lease has ended. Only after its end can
--- a stock worker, which knows no token, have taken the job over (its in-progress key exists) or finished it (it is not
+-- Returns whether the lease is this run's, the head of its record, and whether the lease has ended. Only after its end
+-- can a stock worker, which has no tokens, have claimed the job (its in-progress key differs) or finished it (it is not
 -- pending).
 local function check_lease(id, token, record)
   if record and token == live_token and string.sub(record, 1, #live_head) == live_head then
@@ -116,8 +116,8 @@ local function expiry(ttl_ms)
   return at
 end
 
--- A payload's key of another type than string is kept as DUMP writes it. Returns the error if Redis refuses to store
--- the letter.
+-- The value of a job's key that is not a string is stored as DUMP returns it. Returns the error if Redis refuses to
+-- store the dead letter.
 local function store_dead_letter(id, details)
   local kind = redis.call('TYPE', job_key .. id)
   kind = kind.ok or kind
@@ -126,10 +126,11 @@ local function store_dead_letter(id, details)
     payload = redis.pcall(kind == 'string' and 'GET' or 'DUMP', job_key .. id)
     payload = type(payload) == 'string' and payload or ''
   end
-  local reply = redis.pcall('SET', letter_key .. id, dead_letter.encode(payload, kind, details), 'PX', letter_ttl)
+  local data = dead_letter.encode(payload, kind, details)
+  local reply = redis.pcall('SET', dead_letter_key .. id, data, 'PX', dead_letter_ttl_ms)
   if not reply.err then
     reply = redis.pcall('ZADD', dead, string.format('%.0f', now), id)
-    stored_letters = stored_letters + 1
+    dead_letters_stored = dead_letters_stored + 1
   end
   return type(reply) == 'table' and reply.err
 end
@@ -168,7 +169,7 @@ local function finish(id, ttl_ms, result, is_missing, details, is_clean)
     refusal = error
     return false
   end
-  if details == '' and not was_finished and any_letters then
+  if details == '' and not was_finished and any_dead_letters then
     stale_dead_letters[#stale_dead_letters + 1] = id
   end
   finished[#finished + 1] = id
@@ -185,7 +186,7 @@ end
 local function save_try(id, is_counted, has_extra_keys)
   local key = retry_key .. id
   if is_counted then
-    if not redis.call('MGET', key)[1] then -- the claim writes down every try but the first
+    if not redis.call('MGET', key)[1] then -- the claim counts every try but the first here
       redis.call('SET', key, '1', 'EX', retry_count.TTL_S)
     end
     return
@@ -201,7 +202,7 @@ end
 -- Puts a job back among the pending jobs, due in `delay_ms` or, for '', at its original score.
 local function requeue(id, delay_ms, record, is_counted, has_extra_keys)
   local _, score, expires_at = lease_record.origin(record)
-  if not tonumber(score) or #expires_at > 16 then -- not as a worker wrote it: the job is due now
+  if not tonumber(score) or #expires_at > 16 then -- no worker wrote this: the job is due now
     score, expires_at = string.format('%.0f', now), ''
   end
   local lane = scores.read(tonumber(score))
@@ -227,7 +228,7 @@ local function requeue(id, delay_ms, record, is_counted, has_extra_keys)
   return true
 end
 
-local function complete(id, result, record, token, action, time, marker, note, details)
+local function complete(id, result, record, token, action, time, marker, host_outcome, details)
   local is_held, head, has_ended = check_lease(id, token, record)
   if not is_held then
     lost[#lost + 1] = id
@@ -235,7 +236,7 @@ local function complete(id, result, record, token, action, time, marker, note, d
   end
   local is_done
   if action == 'clean' or action == 'finish' or action == 'missing' then
-    -- The claim that noticed a lease's end has written its try down, for a stock worker.
+    -- A claim that processed the lease's end has written a retry key, for stock workers.
     is_done = finish(id, time, result, action == 'missing', details, action == 'clean' and not has_ended)
   else
     is_done = requeue(id, time, record, action == 'retry', action == 'requeue_with_keys')
@@ -243,8 +244,8 @@ local function complete(id, result, record, token, action, time, marker, note, d
   if is_done then
     completed[#completed + 1] = id
     lease_index.remove(head)
-    if note ~= '' then
-      notes[id] = note
+    if host_outcome ~= '' then
+      host_outcomes[id] = host_outcome
     end
     if marker == '' then
       garbage[#garbage + 1] = progress_key .. id
@@ -254,11 +255,11 @@ local function complete(id, result, record, token, action, time, marker, note, d
   end
 end
 
--- Ends the runs at their limit keys, and records their notes there, in the order of their ends: failures in a row are
--- counted.
+-- Ends the runs under their limit keys, and records their host outcomes in the order in which the runs ended, since
+-- failures in a row are counted.
 local function release_and_record()
   local keys_of_ended, keys_of_requeued = release_runs(ended, 'ended'), release_runs(requeued, 'requeued')
-  if not next(notes) then
+  if not next(host_outcomes) then
     return
   end
   local key_of = {}
@@ -270,17 +271,17 @@ local function release_and_record()
   end
   for i = 1, #completed do
     local id = completed[i]
-    if notes[id] and key_of[id] then
-      record_outcome(key_of[id], notes[id])
+    if host_outcomes[id] and key_of[id] then
+      record_outcome(key_of[id], host_outcomes[id])
     end
   end
 end
 
 local done, at = 0, FIRST
 while at <= #ARGV do
-  local count, token, action, time, marker, note, details = tonumber(ARGV[at]), unpack(ARGV, at + 1, at + 6)
+  local count, token, action, time, marker, host_outcome, details = tonumber(ARGV[at]), unpack(ARGV, at + 1, at + 6)
   for i = done + 1, done + count do
-    complete(ids[i], results[i], records[i], token, action, time, marker, note, details)
+    complete(ids[i], results[i], records[i], token, action, time, marker, host_outcome, details)
   end
   done, at = done + count, at + HEAD_WIDTH + 2 * count
 end
@@ -307,15 +308,15 @@ release_and_record()
 lease_index.save()
 local promoted, earlier = hosts.save()
 
--- A job that has ended well has no dead letter: one from before, under the same idempotency key, must not be retried.
+-- A job that succeeds leaves no dead letter: an older one under the same id must not be retried.
 if #stale_dead_letters > 0 and redis.call('ZREM', dead, unpack(stale_dead_letters)) > 0 then
   for i = 1, #stale_dead_letters do
-    redis.call('DEL', letter_key .. stale_dead_letters[i])
+    redis.call('DEL', dead_letter_key .. stale_dead_letters[i])
   end
 end
-local excess = stored_letters > 0 and redis.call('ZCARD', dead) - max_letters or 0
+local excess = dead_letters_stored > 0 and redis.call('ZCARD', dead) - max_dead_letters or 0
 if excess > 0 then
-  remove_oldest_dead_letters(dead, letter_key, math.min(excess, MAX_TRIMMED))
+  remove_oldest_dead_letters(dead, dead_letter_key, math.min(excess, MAX_TRIMMED))
 end
 for i = 1, #channels do
   redis.call('PUBLISH', ARGV[7] .. channels[i], table.concat(pushes[channels[i]], '\n'))

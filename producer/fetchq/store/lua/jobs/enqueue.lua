@@ -5,17 +5,17 @@
 -- ARGV[1]  prefix of the payload keys      ARGV[2]  prefix of the result keys
 -- ARGV[3]  now in ms, for tests; '' for Redis's own clock      ARGV[4]  prefix of the queues of limit keys
 -- ARGV[5]  maximum number of jobs of the queue, running jobs included; '' for no limit
--- ARGV[6]  share of maxmemory from which on no job is added; '' to skip the check of memory
+-- ARGV[6]  share of maxmemory at which no job is added any more; '' to skip this check
 -- ARGV[7...]  five a job: id, payload, due ('' at once, '+N' in N ms, 'N' at N ms since the epoch),
---     limit key ('' none, or one that only a worker can know), lane ('', 'h', 'l') followed by the deadline in ms, if
---     any, and by '~' and the payload's TTL in ms, if any
+--     limit key ('' none, or one that only a worker can determine), lane ('', 'h', 'l') followed by the deadline in ms,
+--     if any, and by '~' and the payload's TTL in ms, if any
 --
 -- Returns {existing, stopped, why, measured, limit}:
---   existing  a flat list of pairs, one for each id that exists: its place in the batch from 1, and what holds it (the
---             job's payload, or the result; '' if that is no string). An empty list: all are new.
+--   existing  a flat list of pairs, one for each id that exists: its place in the batch from 1, and the payload or the
+--             result under that id ('' if that is not a string). An empty list: all are new.
 --   stopped   the place of the first job for which there was no capacity: neither it nor a later one was checked; 0
 --             for none
---   why       'queue' or 'memory', with what was measured and its limit; '', 0, 0 if none was stopped
+--   why       'queue' or 'memory', with the measured value and its limit; '', 0, 0 if none was stopped
 --
 -- Atomic: two producers with one idempotency key must not both add a job, a payload without its entry in the queue (or
 -- the reverse) would be a lost job, and concurrent producers must not exceed the limit together.
@@ -27,7 +27,7 @@
 --#include queue/new_job
 --#include queue/defer
 
-local WAKE_AHEAD_MS = 60000 -- an idle worker must hear of a job that is due before its next look
+local WAKE_AHEAD_MS = 60000 -- an idle worker must be woken for a job that is due before its next claim
 local WIDTH, FIRST = 5, 7
 local MAX_CHECKED_AT_ONCE = 2000 -- `unpack` fails at 8000 values
 
@@ -36,13 +36,14 @@ local pending, job_key, result_key, cap = KEYS[1], ARGV[1], ARGV[2], tonumber(AR
 clock.read(ARGV[3])
 local now = clock.now_ms
 
--- All that can fail does so here: an error after the first payload would leave it without its entry in the queue.
+-- All commands that can fail come first: an error after the first payload is written would leave it without a queue
+-- entry.
 wake.open(KEYS[2])
 local queued = redis.call('ZCARD', pending)
 hosts.open(pending, 3, ARGV[4])
 
 if ARGV[6] ~= '' then
-  local info = redis.pcall('INFO', 'memory') -- a server that does not say (no INFO, no permission) refuses by itself
+  local info = redis.pcall('INFO', 'memory') -- without INFO, or permission for it, Redis itself refuses when it is full
   if type(info) == 'string' then
     local used, limit = string.match(info, 'used_memory:(%d+)'), string.match(info, 'maxmemory:(%d+)')
     if used and limit and tonumber(limit) > 0 and tonumber(used) >= tonumber(limit) * tonumber(ARGV[6]) then
@@ -51,8 +52,7 @@ if ARGV[6] ~= '' then
   end
 end
 
--- As a rule all jobs of a batch are new and there is capacity for them: two commands check and store them, not two a
--- job.
+-- Usually all jobs of a batch are new and there is capacity for them: then two commands check and store all of them.
 local names, job_and_result_keys, payloads, is_seen = {}, {}, {}, {}
 local are_all_new = #ARGV < FIRST + WIDTH * MAX_CHECKED_AT_ONCE
 for i = FIRST, #ARGV, WIDTH do

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Scans one page of the queue: removes TTLs of the payloads of waiting jobs and leases of jobs that are gone, and
--- repairs records and queues of limit keys.
+-- Scans one page of the queue: removes TTLs of the payloads of waiting jobs, and leases of jobs that do not exist.
+-- Repairs records and queues of limit keys.
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set             KEYS[4]  cursor: string, where the last call ended and when
@@ -11,12 +11,12 @@
 -- ARGV[5]  the default TTL of a stock client's payload, in ms after the job is due
 -- ARGV[6]  prefix of the queues of limit keys
 --
--- Returns the number of payloads whose TTL was removed, or -1 if it was too early for a page.
+-- Returns the number of payloads whose TTL was removed; -1 if the last page was scanned too recently.
 --
--- Atomic: a job that ended between the look and the removal of its payload's TTL would leave the payload forever. A
+-- Atomic: a job that ended between the check and the removal of its payload's TTL would leave the payload forever. A
 -- stock client's payload expires one day after its job is due, and a longer queue would lose it; a TTL that the client
--- chose (`_expires`) differs and stays. The scan goes from the tail to the head: positions do not shift there as jobs
--- are taken. `allow-oom`: it frees more than it writes.
+-- chose (`_expires`) differs and stays. The scan goes from the tail to the head: claims do not shift positions
+-- there. `allow-oom`: it frees more than it writes.
 
 --#include redis/clock
 --#include leases/lease_record
@@ -58,11 +58,11 @@ position = position + #page / 2
 if #page / 2 < size then
   position = 0
 end
--- At the beginning there is no position to keep: the cursor only says when the next page is due.
+-- At position 0 the cursor only says when the next page may be scanned.
 local life_ms = position == 0 and math.max(1, gap_ms) or math.max(60000, 10 * gap_ms)
 redis.call('SET', cursor, string.format('%.0f %.0f', position, now), 'PX', life_ms)
 
--- Leases of jobs that are gone, and runs without a lease.
+-- Leases of jobs that do not exist, and runs without a lease.
 local ended = {}
 local leased = redis.call('HRANDFIELD', leases, MAX_LEASES_CHECKED) or {}
 for i = 1, #leased do

@@ -7,7 +7,7 @@
 -- ARGV[2]  duration of the lease from now, in ms      ARGV[3]  prefix of the in-progress keys
 -- ARGV[4..5]  prefixes of the queues of limit keys and of the retry keys      ARGV[6...]  two a job: id, token
 --
--- Returns the ids whose lease is not this run's any more: another run claimed the job, or the job is gone.
+-- Returns the ids whose lease is lost: another run claimed the job, or the job does not exist.
 --
 -- Atomic: only the run that holds a lease may extend it. It may do so after the lease's end, until another worker
 -- claims the job. `allow-oom`: running jobs must keep their leases in a full Redis.
@@ -52,7 +52,7 @@ local function renew(id, token, record, old_end, rest)
   redis.call('SET', progress_key .. id, token, 'PX', ARGV[2])
 end
 
--- Counts a run again whose lease had ended.
+-- Counts a run again that stopped counting when its lease ended.
 local function count_run(id, entry)
   local key, is_counted = parse_run_entry(entry)
   if not is_counted then
@@ -70,7 +70,7 @@ for i = 1, #ids do
   end
   if holder ~= token then
     lost[#lost + 1] = id
-  elseif not places[i] or (progress[i] and progress[i] ~= token) then -- a stock worker has finished it, or runs it
+  elseif not places[i] or (progress[i] and progress[i] ~= token) then -- a stock worker finished it, or runs it
     lost[#lost + 1] = id
     ended[#ended + 1] = id
     lease_index.remove(lease_record.head(records[i]))
@@ -85,7 +85,7 @@ if #renewed > 0 then
   redis.call('HSET', leases, unpack(renewed))
   redis.call('ZADD', pending, 'XX', unpack(moved))
 end
-if #revived > 0 then -- a first try written down when its lease ended is known from the lease again
+if #revived > 0 then -- the lease counts the first try again, as before it ended
   local tries = redis.call('MGET', unpack(revived))
   for i = 1, #revived do
     if tries[i] == '1' then

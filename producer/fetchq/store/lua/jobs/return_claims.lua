@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Returns the jobs of claims whose reply was lost: no worker runs them, and their tries are not counted.
+-- Puts the jobs of claims whose reply was lost back on the queue: no worker runs them. Their tries are not counted.
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set             KEYS[4]  wake: list of tokens      KEYS[5..10]  those of keys.lua
@@ -9,8 +9,8 @@
 --
 -- Returns the number of jobs that were returned.
 --
--- Atomic: the jobs must not be claimed in between. It reads every lease of the queue, as many as there are running
--- jobs; it is called only after a connection broke. `allow-oom`: returning jobs is part of how a full Redis drains.
+-- Atomic: the jobs must not be claimed in between. It reads every lease of the queue, one for each running job; it is
+-- called only after a connection broke. `allow-oom`: returning jobs is part of how a full Redis drains.
 
 --#include redis/clock
 --#include redis/wake

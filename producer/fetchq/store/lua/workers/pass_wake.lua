@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Passes a wake token on: the worker that took it has no free slot for the job that it announced.
+-- Puts a wake token back: the worker that popped it has no free slot.
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  wake: list of tokens (wake.lua)
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 --
 -- Returns 1 if a token was put back.
 --
--- Atomic: no token is put back for a job that another worker has taken since. `allow-oom`: a full Redis drains only
--- through workers that are awake.
+-- Atomic: no token is put back for a job that another worker has claimed since. `allow-oom`: a full Redis must wake the
+-- workers that drain it.
 
 --#include redis/clock
 --#include redis/wake

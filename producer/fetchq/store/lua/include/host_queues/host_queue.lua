@@ -5,17 +5,17 @@
 --   <limit key>           sorted set, the first chunk: job id -> place
 --   #<start> <limit key>  sorted set: the chunk of the places from `start` up to the next chunk's
 --   #<limit key>          sorted set, the index: the starts of all chunks but the first, each its own score
--- A place is when the job became due, in 1/16 ms, moved by a head start for its lane. The number of jobs is `waiting`
--- in the key's record.
+-- A place is the time at which the job became due, in 1/16 ms, shifted by the head start of its lane. The number of
+-- jobs is `waiting` in the key's record.
 
 --#include redis/clock
 --#include hosts/host_record
 
-local PLACES_PER_MS = 16 -- so that the chunks of jobs that became due in one ms have starts of their own
-local HEAD_START_MS = 600000 -- of one lane over the next: the low lane waits longer, but not forever
+local PLACES_PER_MS = 16 -- so that jobs that became due in the same ms can be split into chunks
+local HEAD_START_MS = 600000 -- of one lane over the next: a job of the low lane waits longer, but not forever
 
--- The functions of queues. They are created on first use: most calls touch no queue, and would spend a tenth of their
--- time on it.
+-- The functions of queues. They are created on first use, since most script calls touch no queue and creating them
+-- takes a tenth of a call's time.
 local function host_queue()
   local queue, last_place, last_text = {}, nil, nil
   function host_queue()
@@ -47,7 +47,7 @@ local function host_queue()
     return (math.min(math.max(math.floor(due), 0), 2 ^ 44) - head_start(lane)) * PLACES_PER_MS
   end
 
-  -- The time at which a job of this lane would have become due that is first in the queue; nil for an empty queue.
+  -- The due time that would put a job of this lane at the front of the queue; nil for an empty queue.
   function queue.first_due(key, lane)
     local first = redis.pcall('ZRANGE', queue.chunk_key(key), 0, 0, 'WITHSCORES')
     return first[2] and math.floor(tonumber(first[2]) / PLACES_PER_MS) + head_start(lane)
@@ -58,20 +58,19 @@ local function host_queue()
     return tonumber(redis.pcall('ZREVRANGEBYSCORE', queue.index_key(key), place, '-inf', 'LIMIT', 0, 1)[1])
   end
 
-  -- Notes that a queue, or a chunk of one, is missing: another client deleted it, and its jobs are parked and in no
-  -- queue.
+  -- Records that a queue, or a chunk of one, was deleted by another client: its jobs are parked but in no queue.
   function queue.mark_lost()
     redis.call('HSET', keys.hosts, '', string.format('%.0f', clock.now_ms))
   end
 
-  -- Counts the jobs of a queue. Each chunk but the first counts as one job: to read the size of all would take too
-  -- long. The second value is the size of the first chunk.
+  -- A lower bound of the number of jobs of a queue: each chunk but the first counts as one, since reading all sizes
+  -- would take too long. The second value is the size of the first chunk.
   function queue.count(key)
     local first = tonumber(redis.pcall('ZCARD', queue.chunk_key(key))) or 0
     return first + (first > 0 and tonumber(redis.pcall('ZCARD', queue.index_key(key))) or 0), first
   end
 
-  -- Makes the second chunk the first one, which is empty. Returns whether there is a second one.
+  -- Renames the second chunk to the first, which is empty. Returns whether there was a second one.
   function queue.advance(key)
     for _ = 1, 100 do
       local start = tonumber(redis.pcall('ZPOPMIN', queue.index_key(key))[1])
@@ -86,12 +85,12 @@ local function host_queue()
     return false
   end
 
-  -- Corrects the record after `count` jobs were removed from the queue, and with them perhaps its whole first chunk.
+  -- Updates the record after `count` jobs were removed from the queue.
   function queue.after_removal(key, record, count, is_first_chunk_gone)
     record.last_chunk = nil
     record.waiting = math.max(0, record.waiting - count)
     local has_more = not is_first_chunk_gone or queue.advance(key)
-    if record.waiting == 0 and has_more then -- they were counted by chunks, after the record was lost
+    if record.waiting == 0 and has_more then -- `waiting` was a lower bound, counted after the record was lost
       record.waiting = queue.count(key)
     end
   end

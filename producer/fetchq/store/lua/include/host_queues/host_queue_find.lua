@@ -3,9 +3,9 @@
 --#include host_queues/host_queue
 --#include queue/scores
 
--- The chunk that holds a job, and its start (nil for the first chunk); nothing if there is none. The place comes from
--- the job's pending score, parked or ready since. After an abort by a stock client that is another one, and the job is
--- found in the first chunk only: its entry is skipped when it reaches the front.
+-- Returns the chunk that holds a job, and the chunk's start (nil for the first chunk); nothing if no chunk does. The
+-- place follows from the job's pending score. A stock client's abort overwrites that score: then the job is found in
+-- the first chunk only, and an entry in another chunk is skipped when it reaches the front.
 local function find_waiting(key, id, score)
   local queue = host_queue()
   local name = queue.chunk_key(key)
@@ -23,7 +23,7 @@ local function find_waiting(key, id, score)
   end
 end
 
--- Removes a job. Returns whether it was there.
+-- Removes a job. Returns whether it was found.
 local function remove_waiting(key, record, id, score)
   local name, start = find_waiting(key, id, score)
   if not name then

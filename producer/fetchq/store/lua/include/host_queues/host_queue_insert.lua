@@ -4,12 +4,12 @@
 
 local CHUNK_SIZE = 127 -- Redis keeps up to 128 in one piece, unless `zset-max-listpack-entries` is lower
 
--- Adds a job, as a rule after all others, where a full last chunk is followed by a new one; a chunk further ahead that
--- becomes full is split. Returns 1, or 0 if the job was in the queue. The first call creates the functions.
+-- Adds a job, usually at the end; a new chunk follows a full last one, and a chunk in the middle that becomes full is
+-- split. Returns 1, or 0 if the job was in the queue. The first call creates the functions.
 local function insert_waiting(key, record, place, id)
   local queue = host_queue()
 
-  -- ZADD. A key of another type, which only another client can have written, is replaced: it must not stop jobs.
+  -- ZADD. Replaces a key of another type, which only another client can have written, so that it does not block jobs.
   local function add_or_replace(name, ...)
     local reply = redis.pcall('ZADD', name, ...)
     if type(reply) == 'table' and reply.err then
@@ -24,7 +24,7 @@ local function insert_waiting(key, record, place, id)
     local lower = math.ceil(CHUNK_SIZE / 2)
     local upper = redis.call('ZRANGE', name, lower - 1, -1, 'WITHSCORES')
     local before, start = tonumber(upper[2]), tonumber(upper[4])
-    if start == before then -- jobs that became due in one ms are told apart only by the start of their chunk
+    if start == before then -- jobs that became due in the same ms differ only by the start of their chunk
       start = start + 1
       if start % PLACES_PER_MS == 0 then
         return
@@ -52,8 +52,8 @@ local function insert_waiting(key, record, place, id)
     return record.last_chunk
   end
 
-  -- Starts a new chunk if a job with this place can begin one. If more jobs become due in one ms than its places tell
-  -- apart, the last chunk grows into one large set instead.
+  -- Starts a new chunk if a job with this place can begin one. If more jobs become due in the same ms than there are
+  -- places for chunks, the last chunk grows beyond its size instead.
   local function start_chunk(key, last, place)
     local greatest = tonumber(redis.pcall('ZRANGE', last.name, -1, -1, 'WITHSCORES')[2])
     local start = greatest and math.max(place, greatest + 1)

@@ -16,8 +16,8 @@ local function save_parked()
   end
 end
 
--- Adds a job to its key's queue; one that was parked before, to the front. `deadline` is in ms since the epoch, '' for
--- none.
+-- Adds a job to its key's queue; a job that was parked before goes to the front. `deadline` is in ms since the epoch,
+-- '' for none.
 local function park(key, record, id, lane, due, deadline, was_parked)
   recount_if_record_lost(key, record)
   local queue = host_queue()

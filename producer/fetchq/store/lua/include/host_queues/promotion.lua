@@ -1,4 +1,4 @@
--- Makes waiting jobs ready as their limit key gets free slots, and sets when to look at the key again.
+-- Makes waiting jobs ready when their limit key has free slots, and sets when the key is checked next.
 
 --#include hosts/admission
 --#include host_queues/host_queue
@@ -6,15 +6,15 @@
 
 local promotion = {
   count = 0, -- jobs that this call made ready
-  next_at = nil, -- the earliest ms at which a key becomes due that was due at another time before
+  next_at = nil, -- the earliest new due time, in ms, of a key whose due time this call changed
 }
 
-local MAX_PER_KEY = 2000 -- waiting jobs of one key made ready in a call; the key is due again at once
+local MAX_PER_KEY = 2000 -- waiting jobs of one key that one call makes ready; the key is due again at once
 local MAX_AT_ONCE = 500
-local REMEMBER_MS = 600000 -- how long the failures of an idle key are kept
+local REMEMBER_MS = 600000 -- how long the failures of a key without jobs are remembered
 local REMEMBER_DELAY_MS = 3600000 -- the same for its crawl delay
 
--- Sets the ms at which to look at the key; nil for never.
+-- Sets the ms at which the key is checked next; nil for never.
 local function set_due(key, record, at)
   at = at and math.floor(at) or 0
   if at == record.due_at then
@@ -44,8 +44,7 @@ local function forget_at(record)
   return at
 end
 
--- Makes these jobs ready, but for those that are not parked: they were cancelled or aborted, or are in another queue
--- too.
+-- Makes these jobs ready, except those that are not parked any more: cancelled, aborted, or also in another queue.
 local function make_ready(record, ids)
   local places = redis.call('ZMSCORE', keys.pending, unpack(ids))
   for i = 1, #ids do
@@ -59,7 +58,7 @@ local function make_ready(record, ids)
   end
 end
 
--- Makes as many of a key's waiting jobs ready as there are free slots, and sets when to look again.
+-- Makes as many of a key's waiting jobs ready as there are free slots, and sets when the key is checked next.
 function promotion.fill(key, record)
   local seen = 0
   while record.waiting > 0 do

@@ -1,5 +1,4 @@
--- Repairs records and queues of limit keys that others have damaged: a client that deletes a key, or claims a job,
--- updates no record.
+-- Repairs records and queues of limit keys: other clients that delete a key, or claim a job, do not update the records.
 
 --#include hosts/hosts
 --#include queue/parked_score
@@ -20,7 +19,7 @@ local function count_runs()
   end
 end
 
--- Corrects the number of waiting jobs by what the queue holds.
+-- Corrects the number of waiting jobs from the queue.
 local function recount_waiting(key, record)
   local depth, first = host_queue().count(key)
   if first == 0 then
@@ -33,9 +32,9 @@ local function recount_waiting(key, record)
   record.backlog = -1 -- so that it is written again
 end
 
--- Notes that queues were lost if there are jobs parked for long while no key has any that wait.
+-- Marks queues as lost if jobs have been parked for long although no key has waiting jobs.
 local function find_lost_jobs()
-  local before = clock.now_ms - admission.LOOK_AGAIN_MS
+  local before = clock.now_ms - admission.RECHECK_MS
   for _, lane in ipairs(LANES) do
     local from, to = scores.parked(lane, 0), scores.parked(lane, before)
     if #redis.call('ZRANGEBYSCORE', keys.pending, from, to, 'LIMIT', 0, 1) > 0 then
@@ -68,8 +67,8 @@ function repair.records(count)
   end
 end
 
--- Makes at most `count` jobs ready that were parked before a queue was lost. Those that are in another queue are parked
--- again when they are claimed, with a later time, so that this ends.
+-- Makes at most `count` jobs ready that were parked before a queue was lost. Jobs that are in another queue are parked
+-- again when they are claimed, with a later time, so this comes to an end.
 function repair.requeue_lost(count)
   local before = tonumber(redis.call('HGET', keys.hosts, '') or '')
   if not before then

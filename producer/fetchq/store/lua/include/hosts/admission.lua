@@ -5,12 +5,13 @@
 --#include hosts/rate
 
 local admission = {
-  LOOK_AGAIN_MS = 1000, -- ready jobs may be taken by a client that updates no record: they are checked this often
-  UNREACHABLE_AFTER = 20, -- failed connections in a row after which jobs no longer wait, and fail by themselves
+  RECHECK_MS = 1000, -- how often ready jobs are checked: a stock worker claims them without updating the record
+  UNREACHABLE_AFTER = 20, -- failed connections in a row after which jobs run within their limits, and fail
 }
 
--- Free slots of a key with this many ready jobs (0 when a ready job is to be admitted). If there is none, also the ms
--- at which to look again (nil: when a run ends), and whether only to check that the ready jobs still are.
+-- Returns the free slots of a key with this many ready jobs (0 to admit one of them). Without a free slot it also
+-- returns the ms at which to check again (nil: when a run ends), and whether that only verifies the count of ready
+-- jobs.
 function admission.free_slots(key, record, ready)
   local key_limits = limits.of(key)
   if key_limits.p == 1 then
@@ -25,11 +26,11 @@ function admission.free_slots(key, record, ready)
   end
   local free = concurrency - record.running - ready
   if free <= 0 then
-    return 0, ready > 0 and clock.now_ms + admission.LOOK_AGAIN_MS or nil, true
+    return 0, ready > 0 and clock.now_ms + admission.RECHECK_MS or nil, true
   end
   local interval_us, burst = rate_of(record, key_limits)
   if interval_us > 0 then
-    -- At most what a start at this moment would leave: the rate may have been slower when `tat` was set.
+    -- No later than a start now would set it: the rate may have been slower when `tat` was set.
     record.tat = math.min(record.tat, math.floor(clock.now_us + burst * interval_us))
     local starts_at = record.tat - (burst - 1) * interval_us
     if starts_at > clock.now_us then
@@ -37,7 +38,7 @@ function admission.free_slots(key, record, ready)
     end
     local permitted = math.min(burst, math.floor((clock.now_us - starts_at) / interval_us) + 1) - ready
     if permitted <= 0 then
-      return 0, clock.now_ms + admission.LOOK_AGAIN_MS, true
+      return 0, clock.now_ms + admission.RECHECK_MS, true
     end
     free = math.min(free, permitted)
   end

@@ -2,11 +2,11 @@
 
 --#include hosts/hosts
 
-local MAX_THROTTLES = 32 -- counted, so that the time stays finite
+local MAX_THROTTLES = 32 -- the count stops here, so that the time stays finite
 local MAX_MS = 86400000
 
--- Cools the key down for `for_ms`, as its server asked; without that for `first_ms`, and twice as long with each
--- further cooldown until a success. Never longer than `max_ms`.
+-- Starts a cooldown of `for_ms`, which the server asked for; without it of `first_ms`, doubled with each further
+-- cooldown until a success. Never longer than `max_ms`.
 local function start_cooldown(key, record, for_ms, first_ms, max_ms)
   if record.cooldown_until <= clock.now_ms then -- failures of jobs that started before the cooldown do not count again
     record.consecutive_throttles = math.min(record.consecutive_throttles + 1, MAX_THROTTLES)

@@ -9,7 +9,7 @@ local due_hosts = {}
 
 local MAX_CHECK_GAP_MS = 60000
 
--- When the ready job that has been due longest became due; now if there is none.
+-- The due time of the ready job that has been due longest; now if there is none.
 local function oldest_ready()
   local oldest = clock.now_ms
   for _, lane in ipairs({'', 'h', 'l'}) do
@@ -33,10 +33,10 @@ local function unpark(id)
   end
 end
 
--- Checks a key's ready jobs. If ready jobs that are older than the last look still wait for a worker, all workers are
--- busy, and the next check comes later; otherwise others have taken them, and the record is corrected.
+-- Checks a key's ready jobs. If jobs older than the last check are still ready, all workers are busy, and the next
+-- check comes later. Otherwise stock workers have claimed them, and the record is corrected.
 local function check_ready(record, oldest)
-  if oldest <= record.due_at - admission.LOOK_AGAIN_MS then
+  if oldest <= record.due_at - admission.RECHECK_MS then
     record.check_at = clock.now_ms + math.min(clock.now_ms - oldest, MAX_CHECK_GAP_MS)
   else
     record.ready = 0

@@ -1,4 +1,4 @@
--- Records what a job's end says of its limit key.
+-- Records in the record of a limit key how one of its jobs ended.
 
 --#include hosts/cooldown
 
@@ -7,12 +7,12 @@ local BREAKER_BASE_MS = 10000
 local BREAKER_MAX_MS = 60000
 local MAX_DELAY_MS = 3600000
 
--- `note` is a sign: '+' healthy, '-' a connection failed, '=' neither; a word for people; and, if the host's robots.txt
--- was read, ' d=' and its crawl delay in ms.
-local function record_outcome(key, note)
-  local record, sign = host_record.get(key), string.sub(note, 1, 1)
-  local word, delay = string.match(note, '^.(.-) d=(%d+)$')
-  record.last = word or string.sub(note, 2)
+-- `host_outcome` is a sign ('+' healthy, '-' connection failed, '=' neither), a text to display, and, if the host's
+-- robots.txt was read, ' d=' and its crawl delay in ms.
+local function record_outcome(key, host_outcome)
+  local record, sign = host_record.get(key), string.sub(host_outcome, 1, 1)
+  local word, delay = string.match(host_outcome, '^.(.-) d=(%d+)$')
+  record.last = word or string.sub(host_outcome, 2)
   if delay then
     record.delay = math.min(tonumber(delay), MAX_DELAY_MS)
   end

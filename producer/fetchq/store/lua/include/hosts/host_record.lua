@@ -1,15 +1,15 @@
 -- The record of a limit key: ten words, `running ready waiting tat cooldown_until consecutive_throttles
 -- consecutive_failures delay due_at last`.
 --
---   running, ready, waiting  numbers of jobs: admitted and not over; due and not admitted yet; in the key's own queue
+--   running, ready, waiting  numbers of jobs: admitted and not ended; due and not admitted yet; in the key's own queue
 --   tat                      theoretical arrival time (rate.lua): us at which the rate permits the next start
 --   cooldown_until           ms at which the key's cooldown ends
 --   consecutive_throttles    cooldowns without a success since
 --   consecutive_failures     failed connections in a row
 --   delay                    crawl delay in ms that the host's robots.txt asks for
 --   due_at                   the key's score in `due_hosts`, 0 for none
---   last                     outcome of the last job, for people
--- In Lua it has more: `backlog`, the key's score in that set; `stored`, whether Redis holds the record; `changed`;
+--   last                     outcome of the last job, to display
+-- In Lua it also has `backlog`, the key's score in that set; `stored`, whether Redis holds the record; `changed`;
 -- `last_chunk` (host_queue_insert.lua); and `check_at` (due_hosts.lua).
 
 --#include redis/keys
@@ -17,7 +17,7 @@
 local host_record = {by_key = {}, changed = {}}
 
 local function parse(text)
-  -- Most have neither a rate, nor failures, nor a time to look at them.
+  -- Fast path: most records have no rate, no failures and no due time.
   local running, ready, waiting, last = string.match(text or '', '^(%d+) (%d+) (%d+) 0 0 0 0 0 0 (.*)$')
   local tat, cooldown_until, throttles, failures, delay, due_at = 0, 0, 0, 0, 0, 0
   if text and not running then
@@ -25,7 +25,7 @@ local function parse(text)
       string.match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
   end
   local backlog = tonumber(waiting or 0)
-  return { -- with all its fields at once: one by one, the table would be grown five times
+  return { -- all fields at once: added one by one, they would make Lua grow the table five times
     running = tonumber(running or 0), ready = tonumber(ready or 0), waiting = backlog, tat = tonumber(tat or 0),
     cooldown_until = tonumber(cooldown_until or 0), consecutive_throttles = tonumber(throttles or 0),
     consecutive_failures = tonumber(failures or 0), delay = tonumber(delay or 0), due_at = tonumber(due_at or 0),
@@ -43,12 +43,12 @@ function host_record.format(record)
     tat, cooldown_until, throttles, failures, delay, due_at, record.last)
 end
 
--- Reads the records of many limit keys in one command. Later reads of these cost none.
+-- Reads the records of many limit keys in one command; later reads of these need none.
 function host_record.load(names)
   local by_key, new = host_record.by_key, {}
   for i = 1, #names do
     if not by_key[names[i]] then
-      by_key[names[i]] = true -- read once, even if it is named twice
+      by_key[names[i]] = true -- read once, even if it is in `names` twice
       new[#new + 1] = names[i]
     end
   end

@@ -1,4 +1,5 @@
--- Opens and saves the records of limit keys. Every script that moves a job between its key's states includes this.
+-- Opens and saves the records of limit keys. Every script that changes the state of a job under its limit key includes
+-- this.
 --
 -- A job that has a limit key is `waiting` in the key's queue and parked among the pending jobs (scores.lua); `ready`
 -- among the pending jobs until a worker claims it; and `running` from its admission until its run ends.
@@ -18,9 +19,8 @@ function hosts.open(pending, first, queues)
   hosts.any_running = redis.call('HLEN', keys.running) > 0
 end
 
--- Makes waiting jobs of each changed key ready as far as it has free slots, and writes its record. Returns how many
--- jobs this call made ready, and 1 if a key becomes due earlier than idle workers know (they must be woken then), 0
--- otherwise.
+-- Makes waiting jobs of each changed key ready, as far as it has free slots, and writes its record. Returns how many
+-- jobs this call made ready, and 1 if a key is now due before all others, so that idle workers must be woken; else 0.
 function hosts.save()
   local texts, idle = {}, {}
   for i = 1, #host_record.changed do

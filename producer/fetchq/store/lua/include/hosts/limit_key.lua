@@ -1,11 +1,11 @@
--- The limit key of a job, as far as its producer can know it.
+-- The limit key of a new job.
 
 --#include hosts/limits
 
 local limits_by -- what limit keys are: 'host', 'domain' or 'address'
 
--- Where limits belong to a domain or an address, a producer does not know the key: the worker that claims the job first
--- does. Returns '' then.
+-- The key that the producer sent; '' where limits are by domain or address: then the first worker that claims the job
+-- determines the key.
 local function known_limit_key(key)
   if not limits_by then
     limits_by = limits.exist and limits.read({'@by'})[1] or 'host'

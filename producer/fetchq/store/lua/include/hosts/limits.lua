@@ -3,8 +3,8 @@
 -- Hash. Field: a limit key, '*.' and a domain, 'key:*' (all keys that requests name) or '*'. Value: words such as
 -- 'c=8 r=50000 b=1 d=0 p=1':
 --   c  jobs at a time     r  us between two starts     b  burst     d  ms between two starts at least     p  1: paused
--- A word that one entry lacks comes from the next wider entry. The field '@by' says what limit keys are, if not hosts:
--- 'domain' or 'address'.
+-- A limit that one entry lacks comes from the next wider entry. The field '@by' says what a limit key is, if not a
+-- host: 'domain' or 'address'.
 
 --#include redis/keys
 
@@ -12,7 +12,7 @@ local limits = {exist = false, any_wildcard = true, all = nil, by_key = nil}
 
 local DEFAULT_CONCURRENCY = 8
 local MAX_READ_AT_ONCE = 64 -- of more entries, only those that can apply to a key are read
-local MAX_NAMES = 12 -- under which a host is looked up before '*'
+local MAX_NAMES = 12 -- names under which a host is looked up before '*'
 local BUILT_IN = {c = DEFAULT_CONCURRENCY}
 
 -- Also called after the limits have been changed.
@@ -42,8 +42,8 @@ function limits.read(names)
   return texts
 end
 
--- The names whose entries apply to a limit key, the narrowest first. One that a request names is no host, whatever it
--- looks like.
+-- The names whose entries apply to a limit key, the narrowest first. A key that a request names ('key:...') is never
+-- treated as a host.
 local function names_of(key)
   local names = {key}
   if string.sub(key, 1, 4) == 'key:' then
@@ -59,7 +59,7 @@ local function names_of(key)
   return names
 end
 
--- The limits that apply to a limit key, by their letters.
+-- The limits that apply to a limit key, by their one-letter codes.
 function limits.of(key)
   if not limits.exist or not (limits.any_wildcard or limits.all[key]) then
     return BUILT_IN
@@ -73,9 +73,9 @@ function limits.of(key)
   local texts = limits.read(names)
   for i = 1, #names do
     if texts[i] then
-      for letter, value in string.gmatch(texts[i], '(%a)=(%d+)') do
-        if found[letter] == nil then
-          found[letter] = tonumber(value)
+      for code, value in string.gmatch(texts[i], '(%a)=(%d+)') do
+        if found[code] == nil then
+          found[code] = tonumber(value)
         end
       end
     end

@@ -1,4 +1,4 @@
--- Corrects a record by the queue of its limit key.
+-- Corrects a record from the queue of its limit key.
 
 --#include host_queues/host_queue
 

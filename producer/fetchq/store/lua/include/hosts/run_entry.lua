@@ -1,5 +1,5 @@
--- The entry of a job among the running jobs: its limit key, with '#' in front once its lease has ended. Such a run is
--- not counted in the key's record: its job is ready again.
+-- The entry of a job in the hash `running`: its limit key, preceded by '#' once its lease has ended. Such a run is not
+-- counted in the key's record, since its job is ready again.
 
 -- Returns the limit key, and whether the run is counted.
 local function parse_run_entry(text)

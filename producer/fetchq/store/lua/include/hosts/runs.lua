@@ -7,7 +7,7 @@
 -- Ends the runs of these jobs. `how`:
 --   'lease_ended'  the job is ready again, but its run may renew the lease or commit: the entry stays, not counted
 --   'requeued'     the job is ready again
---   'ended'        the job is deferred, or gone
+--   'ended'        the job is deferred, or has ended
 -- Returns the limit key of each job, false for one without.
 local function release_runs(ids, how)
   if #ids == 0 or not hosts.any_running then
@@ -32,7 +32,7 @@ local function release_runs(ids, how)
       if counted[i] then
         record.running = math.max(0, record.running - 1)
       end
-      if is_ready and counted[i] then -- otherwise it is ready since its lease ended
+      if is_ready and counted[i] then -- otherwise it has been ready since its lease ended
         record.ready = record.ready + 1
       elseif not (is_ready or counted[i]) then
         record.ready = math.max(0, record.ready - 1)

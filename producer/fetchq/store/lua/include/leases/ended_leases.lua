@@ -25,10 +25,10 @@ local function read_all(leases)
   return group_by_head(ids, records)
 end
 
--- Takes entries of the index that have ended. Returns ids and records of their leases: at least some of `limit` if
--- there are any. A leased job's pending score is its lease end, so each end is looked up there, once for all claims
--- that end together. Jobs whose score was changed by others are found by reading all lease records.
-local function take_ended_leases(leases, pending, now_ms, limit)
+-- Removes ended entries from the index until their leases number `limit`. Returns the ids and records of these leases.
+-- A leased job's pending score is its lease end, so jobs are found by score, once for all claims that end together.
+-- Jobs whose score another client changed are found by reading all lease records.
+local function pop_ended_leases(leases, pending, now_ms, limit)
   local ids, records, seen, groups_at, all = {}, {}, {}, {}, nil
   local function collect(group)
     local count = 0

@@ -1,7 +1,8 @@
--- The index of leases by their end. Leases that one call granted share one entry, instead of one for each job.
+-- The index of leases by their end. All leases that one call granted share one entry.
 --
 -- Sorted set. Member: the head that their records share (lease_record.lua). Score: the lease end in ms, plus the number
--- of these leases in 1024ths after the point. A double holds both until the year 2248; two keys would have to agree.
+-- of these leases in 1024ths after the point. A double holds both exactly until the year 2248. One score, since two
+-- keys could disagree.
 
 --#include leases/lease_record
 
@@ -13,7 +14,7 @@ function lease_index.open(key)
   redis.call('ZCARD', key)
 end
 
--- Counts one lease less under this head (nil for none). `lease_index.save` writes it.
+-- Subtracts one lease from the entry of this head (nil: no entry). `lease_index.save` writes it.
 function lease_index.remove(head)
   if head then
     lease_index.removed[head] = (lease_index.removed[head] or 0) + 1

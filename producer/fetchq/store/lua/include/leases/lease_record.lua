@@ -19,8 +19,8 @@ function lease_record.lease_end(record)
   return lease_end and #lease_end < 17 and lease_end or nil
 end
 
--- What a job gets back if it returns to the queue: token, original score and payload expiry, as strings. Of a record
--- that no worker wrote, nothing, or a score or an expiry that is no number.
+-- Returns token, original score and payload expiry as strings, to restore the job when it returns to the queue. For a
+-- record that no worker wrote: nothing, or a score or an expiry that is not a number.
 function lease_record.origin(record)
   return string.match(record, '^([^|]*)|%d+|([-+.%dinfe]+)|(%d*)$')
 end

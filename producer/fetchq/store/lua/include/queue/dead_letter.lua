@@ -3,7 +3,7 @@
 
 local dead_letter = {}
 
-local MAX_PAYLOAD = 4194304 -- of a longer payload, longer than any fetch's, only the first PAYLOAD_CUT bytes are kept
+local MAX_PAYLOAD = 4194304 -- longer than any fetch's; of a longer payload only the first PAYLOAD_CUT bytes are stored
 local PAYLOAD_CUT = 65536
 
 local function uint32(number)
@@ -20,15 +20,15 @@ function dead_letter.encode(payload, kind, details)
     .. '\206' .. uint32(size) .. details
 end
 
--- The payload of a dead letter; nil if the payload's key was no string, or was cut.
-function dead_letter.payload(letter)
-  if string.sub(letter, 1, 2) ~= '\148\198' then
+-- The payload in an encoded dead letter; nil if the job's key was not a string, or the payload was cut.
+function dead_letter.payload(data)
+  if string.sub(data, 1, 2) ~= '\148\198' then
     return nil
   end
-  local a, b, c, d = string.byte(letter, 3, 6)
-  local size = d and string.sub(letter, 3, 6)
+  local a, b, c, d = string.byte(data, 3, 6)
+  local size = d and string.sub(data, 3, 6)
   local length = d and ((a * 256 + b) * 256 + c) * 256 + d
-  if length and string.sub(letter, 7 + length, 18 + length) == '\166string\206' .. size then
-    return string.sub(letter, 7, 6 + length)
+  if length and string.sub(data, 7 + length, 18 + length) == '\166string\206' .. size then
+    return string.sub(data, 7, 6 + length)
   end
 end

@@ -1,5 +1,5 @@
--- The sorted set of dead letters: job id -> ms at which the job ended. Each letter is a string of its own, under a
--- prefix and the id.
+-- The sorted set of dead letters: job id -> ms at which the job ended. Each dead letter is a string under a prefix and
+-- the id.
 
 -- Removes the `count` oldest dead letters. Returns how many there were.
 local function remove_oldest_dead_letters(set, prefix, count)

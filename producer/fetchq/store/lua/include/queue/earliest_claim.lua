@@ -2,7 +2,7 @@
 
 --#include host_queues/promotion
 
--- ms until a job that waited can be claimed, if this call has changed that; -1 if it has not.
+-- ms until a job that waited can be claimed, if this call changed that; else -1.
 local function claim_in_ms()
   if promotion.count > 0 then
     return 0

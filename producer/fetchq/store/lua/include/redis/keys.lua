@@ -1,11 +1,11 @@
--- The names of the keys that hold pending jobs, limit keys and their limits. A limit key is what a job's limits belong
--- to: its host by default.
+-- The names of the keys that hold pending jobs, limit keys and their limits. Jobs with the same limit key share limits;
+-- it is the host by default.
 --
 --   pending    sorted set: job id -> score (scores.lua)
 --   hosts      hash: limit key -> record (host_record.lua); '' -> after a queue was lost, ms before which its jobs were
 --              parked (repair.lua)
 --   limits     hash: limit key, wildcard or '*' -> limits (limits.lua)
---   due_hosts  sorted set: limit key, or '#' and a job id -> ms at which to look at it
+--   due_hosts  sorted set: limit key, or '#' and a job id -> ms at which a claim processes it
 --   backlog    sorted set: limit key -> number of waiting jobs
 --   cooldowns  sorted set: limit key -> ms at which its cooldown ends
 --   running    hash: job id -> limit key; '#' in front: the lease has ended, and the run is not counted (run_entry.lua)

@@ -1,5 +1,5 @@
--- Wakes idle workers. Each blocks on one list and takes one token from it; one worker that finds more due jobs than it
--- takes wakes the next, so a few tokens are enough.
+-- Wakes idle workers. Each blocks on one list and pops one token from it. A worker that finds more due jobs than it
+-- claims wakes the next, so a few tokens are enough.
 
 local wake = {key = '', tokens = 0}
 
@@ -10,7 +10,7 @@ function wake.open(key)
   wake.key, wake.tokens = key, redis.call('LLEN', key)
 end
 
--- Wakes as many workers as there are new jobs, as far as the list holds fewer tokens than that.
+-- Adds tokens until the list holds one for each of `jobs`, at most MAX_TOKENS.
 function wake.workers(jobs)
   for _ = wake.tokens + 1, math.min(MAX_TOKENS, jobs) do
     redis.call('RPUSH', wake.key, '1')
