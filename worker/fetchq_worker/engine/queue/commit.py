@@ -43,7 +43,7 @@ class Committer:
         delay_s: float,
         on_commit: Callable[[float | None], None],
     ) -> None:
-        """`on_commit` is called after each commit with the seconds until the first of its jobs is due again; None: none."""
+        """`on_commit` is called after each commit with the seconds until its first job is due again; None: none is."""
         self._commands: Final = JobCommands(keys)
         self._dead_letter_ttl_ms: Final = dead_letter_ttl_ms
         self._dead_letter_max: Final = dead_letter_max
