@@ -392,7 +392,7 @@ class Worker(arq.worker.Worker):
 
 
 def _signature() -> inspect.Signature:
-    """The parameters of the constructor with arq's, by which arq's `get_kwargs` selects attributes of a settings class."""
+    """The constructor's parameters and arq's, by which arq's `get_kwargs` selects attributes of a settings class."""
     own = [p for p in inspect.signature(Worker.__init__).parameters.values() if p.name != "self"]
     inherited = [p for p in inspect.signature(arq.worker.Worker).parameters.values() if p.name != "functions"]
     named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
