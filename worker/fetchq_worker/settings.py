@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from fetchq import FetchqError, InvalidRedisURL, __version__
+from fetchq import FetchqError, InvalidRedisURL, InvalidRequest, __version__
 from fetchq.store.address import DEFAULT_URL, RedisAddress
-from fetchq.store.keys import DEFAULT_QUEUE, Keys
+from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_namespace, check_queue
 
 ENV_PREFIX: Final = "FETCHQ_"
 FIRST_COOLDOWN_S: Final = 60.0
@@ -118,6 +118,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = True
 
     def __post_init__(self) -> None:
+        for name, check in (("queue", check_queue), ("namespace", check_namespace)):
+            try:
+                check(getattr(self, name))
+            except InvalidRequest as problem:
+                raise InvalidSetting(f"{_shown(name)} {problem.problem}") from None
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
             raise InvalidSetting(f"{_shown('user_agent')} takes printable ASCII characters")
         for cidr in self.allow_net:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
+from secrets import token_urlsafe
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -84,7 +85,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.defer_by is not None:
             check_seconds("_defer_by", _seconds(self.defer_by), 0, MAX_WAIT_S)
         if self.defer_until is not None:
-            check_seconds("_defer_until", max(0.0, self.defer_until.timestamp() - time.time()), 0, MAX_WAIT_S)
+            check_seconds("_defer_until", max(0.0, _timestamp(self.defer_until) - time.time()), 0, MAX_WAIT_S)
         if self.expires is not None:
             check_seconds("_expires", _seconds(self.expires), 0.001, MAX_EXPIRES_S)
         if self.job_try is not None:
@@ -96,8 +97,15 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def job(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_id: str) -> NewJob:
         """The job with these options. Raises `InvalidRequest` for an argument that cannot be encoded."""
+        if not isinstance(function, str) or not function:
+            raise InvalidRequest("function", f"takes the name of a function, not {function!r}")
         priority = Priority(self.priority)
-        more = {"limit_key": self.limit_key, "priority": "" if priority is Priority.DEFAULT else priority.value}
+        more = {
+            "limit_key": self.limit_key,
+            "priority": "" if priority is Priority.DEFAULT else priority.value,
+            # Two equal calls in one ms have different payloads, as `QueueWriter.enqueue_job` relies on.
+            "nonce": token_urlsafe(6) if self.job_id else "",
+        }
         try:
             payload = wire.encode_job(
                 function, args, kwargs, now_in_ms(), self.job_try, **{name: v for name, v in more.items() if v}
@@ -108,7 +116,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.defer_by:
             due = f"+{_ms(self.defer_by)}"
         elif self.defer_until is not None:
-            due = str(max(0, round(self.defer_until.timestamp() * 1000)))
+            due = str(max(0, round(_timestamp(self.defer_until) * 1000)))
         limit_key = "" if self.limit_key is None else f"{KEY_PREFIX}{self.limit_key}"
         ttl = "" if self.expires is None else f"~{_ms(self.expires)}"
         return NewJob(job_id, payload, due, limit_key, lane_of(priority) + ttl)
@@ -226,6 +234,14 @@ class QueueWriter:
                     if session.closed:  # closed meanwhile: a new connection would stay open
                         raise
                     return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
+
+
+def _timestamp(moment: datetime) -> float:
+    """Seconds since the epoch. Raises `InvalidRequest` for a local time that is outside the years of a datetime."""
+    try:
+        return moment.timestamp()
+    except (ValueError, OverflowError) as problem:
+        raise InvalidRequest("_defer_until", f"is out of range: {moment}") from problem
 
 
 def _seconds(duration: float | timedelta) -> float:

@@ -19,7 +19,7 @@ from fetchq.contract.validation import check_whole
 from fetchq.errors import FetchqError
 from fetchq.store.address import DEFAULT_URL, RedisAddress
 from fetchq.store.connection import connect
-from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_queue
+from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_namespace, check_queue
 from fetchq.store.session import Session
 
 from . import handles
@@ -62,6 +62,7 @@ class Producer:
         if redis.connection_pool.connection_kwargs.get("decode_responses"):
             raise FetchqError("the Redis client has decode_responses=True; jobs are bytes, so it must be without")
         check_queue(queue)
+        check_namespace(namespace)
         self._owns_redis = False
         self.keys: Final = Keys(queue=queue, namespace=namespace)
         self._session: Final = Session(redis, self.keys)

@@ -285,7 +285,7 @@ class ResultWaiter:
             if isinstance(step, Disconnect):
                 await self._disconnect()
                 if self.waits.phase is WaitPhase.IDLE:  # else a wait began in the meantime
-                    self._runner = None
+                    self._runner = self._outage = None
                     return
                 continue
             try:
@@ -308,7 +308,6 @@ class ResultWaiter:
                     if outcome is not None:
                         self._complete(job_id, outcome)
                 self._session.reached = True
-                self._outage = None
                 self.waits.on_checked(ids)
 
     async def _subscribe(self, channels: Collection[str], leave: Collection[str]) -> None:
@@ -348,6 +347,7 @@ class ResultWaiter:
             pipe.mget([keys.result + job_id for job_id in job_ids])
             pipe.zmscore(keys.pending, list(job_ids))
             stored, scores = await pipe.execute()
+        self._outage = None
         return [
             result if result is not None else JobNotFound(job_id) if score is None else None
             for job_id, result, score in zip(job_ids, stored, scores, strict=True)

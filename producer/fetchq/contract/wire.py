@@ -129,7 +129,7 @@ def encode_job(
 ) -> bytes:
     """The payload of a job; raises `TypeError` for an argument that cannot be encoded.
 
-    `more` are fields that arq ignores: `limit_key` and `priority` of a job that is not a fetch.
+    `more` are fields that arq ignores: `limit_key`, `priority` and `nonce` of a job that is not a fetch.
     """
     return _encoder.encode({"t": tries, "f": function, "a": args, "k": kwargs, "et": enqueue_time_ms, **more})
 

@@ -21,6 +21,14 @@ def check_queue(name: object) -> None:
         raise InvalidRequest("queue", f"takes a name of 1 to {MAX_QUEUE_CHARS} printable characters")
 
 
+def check_namespace(name: object) -> None:
+    """Raises `InvalidRequest` for a prefix that no key can have, or that makes names like those without a namespace."""
+    if not isinstance(name, str) or len(name) > MAX_QUEUE_CHARS or not name.isprintable():
+        raise InvalidRequest("namespace", f"takes a prefix of at most {MAX_QUEUE_CHARS} printable characters")
+    if name.startswith(("arq:", "fetchq:")):
+        raise InvalidRequest("namespace", "does not begin with arq: or fetchq:, as the names of keys without one do")
+
+
 class Keys(msgspec.Struct, frozen=True):
     """The key names of one queue. A name that ends in a colon is a prefix, of a job id if not otherwise noted."""
 

@@ -27,7 +27,7 @@ from fetchq.contract.request import FetchRequest, RequestOptions
 from fetchq.contract.result import FetchResult
 from fetchq.errors import FetchqError
 from fetchq.store.address import DEFAULT_URL, RedisAddress
-from fetchq.store.keys import DEFAULT_QUEUE, check_queue
+from fetchq.store.keys import DEFAULT_QUEUE, check_namespace, check_queue
 from fetchq.store.session import client_like
 
 from .blocking import blocking, iterating
@@ -58,6 +58,7 @@ class SyncProducer:
         """
         WritePolicy.of(options)
         check_queue(queue)
+        check_namespace(namespace)
         self._source: Final = (
             client if isinstance(client, Redis | redis.Redis | RedisAddress) else RedisAddress.parse(client)
         )

@@ -12,9 +12,11 @@ from tests.producer.conftest import Finish
 from tests.support.redis_server import RedisServer
 
 from fetchq import CancelOutcome, InvalidRequest, JobStatus, Producer, SyncProducer
+from fetchq.client import enqueue
 from fetchq.contract import wire
 
 QUEUE = "arq:queue"
+LONG_AGO = datetime(1, 1, 1)
 
 pytestmark = pytest.mark.asyncio
 
@@ -42,6 +44,14 @@ async def test_many_tasks_with_one_job_id_enqueue_one_job(redis: Redis, producer
     jobs = await asyncio.gather(*(producer.enqueue_job("count", n, _job_id="one") for n in range(20)))
     assert len([job for job in jobs if job is not None]) == 1
     assert await redis.zcard(QUEUE) == 1
+
+
+async def test_equal_calls_with_one_job_id_in_the_same_ms_are_two(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enqueue, "now_in_ms", lambda: 1_700_000_000_000)
+    assert await producer.enqueue_job("count", 1, _job_id="report") is not None
+    assert await producer.enqueue_job("count", 1, _job_id="report") is None
 
 
 @pytest.mark.parametrize("defer_by", [3600, 3600.0, timedelta(hours=1)])
@@ -115,7 +125,8 @@ async def test_a_producer_of_another_queue_does_not_cancel_a_waiting_job(redis: 
     [
         ("_job_id", 7), ("_job_id", "\udc80"), ("_queue_name", ""), ("_queue_name", "q" * 300),
         ("_defer_by", -1), ("_defer_by", "5"), ("_defer_by", 367 * 86_400), ("_defer_until", 5),
-        ("_defer_until", datetime.now(UTC) + timedelta(days=400)), ("_expires", 0), ("_expires", "1h"),
+        ("_defer_until", datetime.now(UTC) + timedelta(days=400)), ("_defer_until", LONG_AGO),
+        ("_expires", 0), ("_expires", "1h"),
         ("_job_try", 0), ("_job_try", 1.5), ("_priority", "urgent"), ("_limit_key", ""), ("_limit_key", "a\n"),
         ("_timeout", 5), ("_defer", 5), ("__x", 5),
     ],
@@ -130,6 +141,13 @@ async def test_an_invalid_or_unknown_option_is_refused_by_its_name(
     assert await redis.keys("*") == []
 
 
+@pytest.mark.parametrize("function", ["", None, 5, b"count"])
+async def test_a_function_is_named_by_a_string(redis: Redis, producer: Producer, function: Any) -> None:
+    with pytest.raises(InvalidRequest, match="function: takes the name of a function"):
+        await producer.enqueue_job(function)
+    assert await redis.keys("*") == []
+
+
 async def test_two_ways_to_defer_are_one_too_many(producer: Producer) -> None:
     with pytest.raises(InvalidRequest, match="_defer_by"):
         await producer.enqueue_job("count", _defer_by=5, _defer_until=datetime.now(UTC))
@@ -141,6 +159,14 @@ async def test_a_queue_name_that_the_worker_refuses_is_refused_by_the_producer(r
         Producer(redis, queue=queue)
     with pytest.raises(InvalidRequest, match="queue: takes a name of 1 to 200"):
         SyncProducer("redis://127.0.0.1:1", queue=queue)
+
+
+@pytest.mark.parametrize("namespace", [None, 7, "a\nb", "n" * 201, "arq:", "fetchq:x"])
+async def test_a_prefix_that_makes_no_namespace_is_refused(redis: Redis, namespace: Any) -> None:
+    with pytest.raises(InvalidRequest, match="namespace: "):
+        Producer(redis, namespace=namespace)
+    with pytest.raises(InvalidRequest, match="namespace: "):
+        SyncProducer("redis://127.0.0.1:1", namespace=namespace)
 
 
 async def test_the_blocking_producer_takes_the_same_options(redis_server: RedisServer) -> None:

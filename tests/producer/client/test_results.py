@@ -338,6 +338,24 @@ async def test_a_redis_that_stays_away_ends_the_wait_with_a_clear_error(own_redi
                 await waiter
 
 
+@pytest.mark.asyncio
+async def test_a_wait_after_an_outage_does_not_report_the_outage(own_redis_server: RedisServer) -> None:
+    server = own_redis_server
+    async with Producer.from_url(server.url) as producer:
+        producer.results.waits.check_s = 0.1
+        job = await producer.enqueue(URL)
+        waiter = asyncio.create_task(job.result(timeout_s=1))
+        await _subscribed(producer.results)
+        server.stop()
+        with pytest.raises(RedisUnavailable):
+            await waiter
+        server.start()
+        again = await producer.enqueue(URL)
+        for timeout_s in (0, 0.001):
+            with pytest.raises(ResultTimeout):
+                await again.result(timeout_s=timeout_s)
+
+
 class SlowReplies(Redis):
     """A client whose pipelines have their reply, and hand it on when `gate` opens."""
 

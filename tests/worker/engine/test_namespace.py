@@ -83,6 +83,31 @@ async def test_a_coroutine_enqueues_and_reads_jobs_by_its_redis(redis: ArqRedis,
     await _assert_nothing_outside(redis)
 
 
+@pytest.mark.parametrize("namespace", ["a", "arq", "jobs"])
+async def test_a_namespace_may_begin_like_arqs_names_or_a_queue(
+    redis: ArqRedis, make_worker: MakeWorker, namespace: str
+) -> None:
+    async def first(ctx: Any) -> int:
+        client: ArqRedis = ctx["redis"]
+        now = await client.enqueue_job("second")
+        assert now is not None
+        other = await client.enqueue_job("second", _job_id="other", _queue_name="jobs-of-others")
+        assert other is not None
+        assert [job.job_id for job in await client.queued_jobs(queue_name="jobs-of-others")] == ["other"]
+        return int(await now.result(timeout=5, poll_delay=0.01))
+
+    async def second(ctx: Any) -> int:
+        return 42
+
+    async with Producer(redis, namespace=namespace) as producer:
+        job = await producer.enqueue_job("first")
+        functions = [func(first, name="first"), func(second, name="second")]
+        async with running(make_worker(functions, namespace=namespace, **WIRE)):
+            assert await job.value(timeout_s=10) == 42
+    assert await redis.zcard(f"{namespace}jobs-of-others") == 1
+    assert await redis.exists("arq:queue", "arq:job:other", "jobs-of-others") == 0
+
+
 async def test_a_job_is_aborted_within_the_namespace(redis: ArqRedis, make_worker: MakeWorker) -> None:
     started = asyncio.Event()
 

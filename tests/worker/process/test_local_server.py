@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,8 @@ async def test_it_listens_on_a_socket_in_a_private_folder_and_on_no_port(binary:
         await redis.aclose()
         assert listening_inodes(pid) == set()
         assert (config["save"], config["appendonly"], config["maxmemory-policy"]) == ("", "no", "noeviction")
-    assert not is_alive(pid)
     assert not folder.exists()
+    await wait_until_gone(pid, folder)  # killed, and a moment later gone
 
 
 @pytest.mark.asyncio
@@ -147,6 +148,14 @@ async def test_a_server_that_never_listens_is_given_up(tmp_path: Path, monkeypat
     silent.chmod(0o755)
     with pytest.raises(RedisUnavailable, match=r"has not started within 0\.2 s"):
         async with local_server(str(silent)):
+            pass
+
+
+@pytest.mark.asyncio
+async def test_without_a_folder_for_the_socket_the_sentence_names_tmpdir(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(RedisUnavailable, match="TMPDIR"):
+        async with local_server("/bin/false"):
             pass
 
 

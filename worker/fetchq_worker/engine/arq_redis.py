@@ -28,9 +28,11 @@ class KeyNames:
     def __init__(self, keys: Keys) -> None:
         self.namespace: Final = keys.namespace
         self._queue: Final = keys.queue
+        self._pending: Final = keys.pending
 
-    def in_namespace(self, name: str) -> str:
-        return name if name.startswith(self.namespace) else self.namespace + name
+    def queue(self, name: str) -> str:
+        """The key of a queue. The worker's own `queue_name` has the namespace already."""
+        return name if name == self._pending else self.namespace + name
 
     def translate(self, command: tuple[Any, ...]) -> tuple[Any, ...]:
         name, *args = command
@@ -38,8 +40,8 @@ class KeyNames:
         return (name, *map(self._translate_key, args[:count]), *args[count:])
 
     def _translate_key(self, key: Any) -> Any:
-        if isinstance(key, str) and (key.startswith(ARQ_PREFIX) or key == self._queue):
-            return self.in_namespace(key)
+        if isinstance(key, str) and (key.startswith(ARQ_PREFIX) or key == self._queue) and key != self._pending:
+            return self.namespace + key
         return key
 
 
@@ -72,7 +74,7 @@ class NamespacedArqRedis(ArqRedis):
             function,
             *args,
             _job_id=_job_id,
-            _queue_name=None if _queue_name is None else self.names.in_namespace(_queue_name),
+            _queue_name=None if _queue_name is None else self.names.queue(_queue_name),
             _defer_until=_defer_until,
             _defer_by=_defer_by,
             _expires=_expires,
@@ -81,7 +83,7 @@ class NamespacedArqRedis(ArqRedis):
         )
 
     async def queued_jobs(self, *, queue_name: str | None = None) -> list[JobDef]:
-        return await super().queued_jobs(queue_name=None if queue_name is None else self.names.in_namespace(queue_name))
+        return await super().queued_jobs(queue_name=None if queue_name is None else self.names.queue(queue_name))
 
     async def _get_job_result(self, key: bytes) -> JobResult:
         """arq passes the name of the key as Redis has it and takes the id from its end."""

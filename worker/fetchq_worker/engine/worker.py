@@ -19,7 +19,7 @@ from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.errors import REDIS_ERRORS
-from fetchq.store.keys import Keys
+from fetchq.store.keys import Keys, check_namespace
 from fetchq.store.packed_runner import ScriptRunners
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
 from fetchq_worker.engine.queue.aborts import Aborts
@@ -83,6 +83,7 @@ class Worker(arq.worker.Worker):
             raise ValueError(f"renew_s is {self.renew_s} and lease_s {lease_s}: a lease must be renewed before it ends")
         if commit_ms < 0:
             raise ValueError(f"commit_ms is {commit_ms}: it must not be negative")
+        check_namespace(namespace)
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
         super().__init__(functions, **arq_arguments)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.

@@ -123,10 +123,15 @@ async def _stop(shell: subprocess.Popen[bytes]) -> None:
 
 
 def _private_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="fetchq-"))  # mode 0700
-    if len(str(folder)) > _MAX_FOLDER_CHARS:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="fetchq-", dir="/tmp"))  # mkdtemp chooses a new name
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="fetchq-"))  # mode 0700
+        if len(str(folder)) > _MAX_FOLDER_CHARS:
+            folder.rmdir()
+            folder = Path(tempfile.mkdtemp(prefix="fetchq-", dir="/tmp"))  # mkdtemp chooses a new name
+    except OSError as problem:
+        raise RedisUnavailable(
+            f"no folder for the socket of a private server can be made ({problem}): set TMPDIR to a writable one"
+        ) from problem
     return folder
 
 
