@@ -1,7 +1,7 @@
 """arq's Redis client for a queue with a namespace.
 
-arq's key names are constants, so its own client would enqueue where no worker of the namespace looks. This one puts
-the namespace before arq's names in every command, and `arq.jobs.Job` works on it unchanged. The keys of a user's own
+arq's key names are constants, so its own client would enqueue outside the namespace. This one puts the namespace
+before arq's names in every command, and `arq.jobs.Job` works on it unchanged. The keys of a user's own
 commands stay as they are.
 """
 
@@ -19,7 +19,7 @@ from fetchq.store.keys import Keys
 
 ARQ_PREFIX: Final = "arq:"
 ALL_ARGUMENTS_ARE_KEYS: Final = frozenset({"DEL", "EXISTS", "MGET", "TOUCH", "UNLINK", "WATCH"})
-"""Of the other commands the first argument is the key."""
+"""In all other commands the first argument is the key."""
 
 
 class KeyNames:
@@ -98,7 +98,7 @@ class NamespacedPipeline(Pipeline):
 
 
 def client_of(worker: Worker, pool: ArqRedis, keys: Keys) -> ArqRedis:
-    """`pool`, or with a namespace a client on its connections that enqueues as the worker reads."""
+    """`pool` itself; with a namespace, a client on its connections that puts the namespace before arq's keys."""
     if not keys.namespace:
         return pool
     client = NamespacedArqRedis(

@@ -12,7 +12,7 @@ MAX_PAUSE_S: Final = 1.0
 
 
 class Backoff:
-    """Doubles the pause with each failure. Logs the first failure, and the success that ends it."""
+    """Doubles the pause with each failure. Logs the first failure, and the first success after it."""
 
     def __init__(self) -> None:
         self._pause_s = 0.0

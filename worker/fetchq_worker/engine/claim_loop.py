@@ -1,4 +1,4 @@
-"""The claim loop: when a worker claims, how many jobs, and how long it waits for the next reason to claim."""
+"""The claim loop: when a worker claims, how many jobs it claims, and how long it waits in between."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ClaimHost(Protocol):
     def burst_is_limited(self) -> bool: ...
 
     def claim_limit(self) -> int:
-        """The number of jobs that the worker may claim now, whatever slots are free."""
+        """The number of jobs that the worker may claim now, regardless of its free slots."""
 
     def start_run(self, lease: Lease) -> None:
         """Starts the run of a leased job in a task of its own."""
@@ -48,7 +48,7 @@ class ClaimLoop:
         max_jobs: int,
         batch_s: float,
     ) -> None:
-        """`batch_s`: how long a free slot may wait for others to be filled with."""
+        """`batch_s`: how long a free slot may stay empty so that several are filled by one claim."""
         self._host = host
         self._claimer = claimer
         self._leases = leases
@@ -60,9 +60,9 @@ class ClaimLoop:
         self._full_claim: Final = min(max(SMALLEST_FULL_CLAIM, -(-max_jobs // 2)), MAX_JOBS_A_CALL)
         self._slots_worth_a_claim: Final = max(1, min(64, max_jobs // 8))
         self.running = 0
-        """How many runs hold a slot. A job's lost run can still hold one while its new run holds another."""
+        """How many runs hold a slot. A lost run of a job can still hold one while the job's new run holds another."""
         self.claiming: asyncio.Task[Claim] | None = None
-        """A claim that is under way."""
+        """The claim in flight."""
         self.queued: int | None = None
         """The number of jobs in the queue at the last claim; None if the last iteration made no claim."""
         self.waker: Waker | None = None
@@ -101,14 +101,14 @@ class ClaimLoop:
         self.running -= 1
         self._leases.discard(lease)
         if self._waits_for_slots:
-            # Slots that become free one by one are filled together: a call for each would be most of the work.
+            # Slots that become free one by one are filled together: a claim for each would cost more than the jobs.
             if self._max_jobs - self.running >= self._slots_worth_a_claim:
                 self._wake_event.set()
             elif self._slot_timer is None:
                 self._slot_timer = self._loop.call_later(self._batch_s, self._wake_event.set)
 
     def on_commit(self, next_due_s: float | None) -> None:
-        """A commit requeued jobs, or freed slots of limit keys: the first job is due after `next_due_s`; None: none."""
+        """A commit made jobs due again, the first of them after `next_due_s`; None: no job."""
         if next_due_s is not None:
             now = self._loop.time()
             if next_due_s <= 0 or now + next_due_s < self._next_due_at:
@@ -118,7 +118,7 @@ class ClaimLoop:
             self._wake_event.set()
 
     async def wait(self, until: float) -> None:
-        """Returns when there may be something to claim, and by `until` on the loop's clock."""
+        """Returns when there may be jobs to claim, at the latest at `until` on the loop's clock."""
         now = self._loop.time()
         slots = self._count()
         if self.claiming is not None or (self._more_due and slots >= self._slots_worth_a_claim):
@@ -155,7 +155,7 @@ class ClaimLoop:
             self.waker.token_taken = False
         claiming = self.claiming or self._send_claim(runner, count)
         try:
-            # A task of its own: if the worker is stopped meanwhile, the reply is still read and its jobs are requeued.
+            # In its own task: if the worker is stopped meanwhile, the reply is still read and its jobs are requeued.
             claim = await asyncio.shield(claiming)
         except REDIS_ERRORS:
             self.claiming = None
@@ -177,7 +177,7 @@ class ClaimLoop:
         return self.claiming
 
     async def _claim_ahead(self, runner: ScriptRunner) -> None:
-        """Sends the next claim before these jobs are started, so that Redis and this process work at the same time."""
+        """Sends the next claim before the claimed jobs are started, so that Redis works meanwhile."""
         count = self._count()
         if self._more_due and count >= self._slots_worth_a_claim and not self._host.burst_is_limited:
             sent: asyncio.Future[None] = self._loop.create_future()
@@ -185,7 +185,7 @@ class ClaimLoop:
             await asyncio.wait((sent, claiming), return_when=asyncio.FIRST_COMPLETED)
 
     def _hold(self, leases: list[Lease]) -> None:
-        """Takes slots for these jobs. If the worker is stopped before their runs start, they are requeued."""
+        """Takes slots for these jobs. If the worker is stopped before their runs start, the jobs are requeued."""
         for lease in leases:
             self._leases.add(lease)
         self.running += len(leases)

@@ -1,4 +1,4 @@
-"""Workers from settings classes, as arq makes its own."""
+"""Creates workers from settings classes, as arq does."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ WORKER_ARGUMENTS: Final = frozenset(inspect.signature(Worker).parameters)
 
 
 def create_worker(settings_cls: type | Mapping[str, Any], **kwargs: Any) -> Worker:
-    """A worker whose arguments are the own attributes of `settings_cls`, a class or a mapping; `kwargs` outrank them.
+    """A worker whose arguments are the own attributes of `settings_cls`, a class or a mapping; `kwargs` win.
 
-    Attributes that are no arguments of `Worker` are ignored.
+    Attributes that are not arguments of `Worker` are ignored.
     """
     described = settings_cls if isinstance(settings_cls, Mapping) else vars(settings_cls)
     arguments = {name: value for name, value in described.items() if name in WORKER_ARGUMENTS}

@@ -22,7 +22,7 @@ OLDEST_VALKEY: Final = (7, 2)
 
 
 async def check_server(redis: Redis, *, timeout_s: float) -> None:
-    """Raises `RedisTooOld`, or `RedisEvicts` if the server deletes keys when it is full; logs what arq logs of it.
+    """Raises `RedisTooOld`, or `RedisEvicts` if the server deletes keys when it is full. Logs the same line as arq.
 
     A server that has no INFO (fakeredis), or whose ACL forbids it, is not checked.
     """
@@ -40,7 +40,7 @@ async def check_server(redis: Redis, *, timeout_s: float) -> None:
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise RedisEvicts(
-            f"Redis has maxmemory-policy {policy}, which drops jobs when memory is short: set it to noeviction"
+            f"Redis has maxmemory-policy {policy}, which deletes jobs when memory is short: set it to noeviction"
         )
 
 
@@ -57,5 +57,5 @@ def check_version(server: Mapping[str, Any]) -> None:
 
 
 def lacks_rights(problem: Exception) -> bool:
-    """Whether the ACL denied a command. Of a command within a script, only the error's text tells."""
+    """Whether the ACL denied a command. For a command within a script only the error's text shows it."""
     return isinstance(problem, NoPermissionError) or "user executing the script can't" in str(problem)

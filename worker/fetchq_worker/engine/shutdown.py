@@ -1,4 +1,4 @@
-"""Stopping: runs end or their jobs go back to the queue, and every outcome is committed."""
+"""Stopping a worker: its runs end or their jobs are requeued, and every outcome is committed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fetchq_worker.engine.queue.outcome import Action, Outcome
 logger = logging.getLogger("fetchq.engine")
 
 CANCELLED_RUN_S: Final = 10.0
-"""How long a cancelled run may take to clean up before its job is requeued without it."""
+"""How long a cancelled run may take to clean up; then its job is requeued although it has not ended."""
 LAST_COMMIT_S: Final = 5.0
-"""How long a stopping worker waits for its last claim and commit while Redis is away or hung."""
+"""How long a stopping worker waits for its last claim and commit while Redis is unavailable."""
 
 
 async def wait_grace(
     tasks: Mapping[Any, asyncio.Task[Any]], claiming: Callable[[], asyncio.Task[Claim] | None], grace_s: float
 ) -> None:
-    """Returns when all runs have ended, those of a claim under way included, or after `grace_s`."""
+    """Returns when all runs have ended, those of a claim in flight included, or after `grace_s`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + grace_s
     while (remaining_s := until - loop.time()) > 0:
@@ -45,7 +45,7 @@ async def drain(
     *,
     cancelled: bool,
 ) -> None:
-    """Waits for the runs, requeues the jobs of those that did not finish, and commits it all.
+    """Waits for the runs, requeues the jobs of those that do not end, and commits all outcomes.
 
     `cancelled`: the runs were cancelled, so the wait for them is bounded.
     """
@@ -63,7 +63,7 @@ async def drain(
 
 
 async def _requeue_unstarted(claiming: asyncio.Task[Claim] | None, committer: Committer) -> None:
-    """The jobs of a claim that was under way when the worker was stopped have no run."""
+    """Requeues the jobs of a claim that was in flight when the worker was stopped: they have no run."""
     if claiming is None:
         return
     try:
@@ -76,8 +76,8 @@ async def _requeue_unstarted(claiming: asyncio.Task[Claim] | None, committer: Co
 
 
 def _requeue_unfinished(leases: Leases, committer: Committer) -> None:
-    """A task that was cancelled before its first step leaves its lease; so does a run that does not end."""
+    """Requeues the jobs of runs that do not end, and of tasks that were cancelled before their first step."""
     for lease in tuple(leases):
-        lease.lose()  # if its run still ends, that has no outcome
+        lease.lose()  # if its run ends later, it has no outcome
         leases.discard(lease)
         committer.add(Outcome(lease, Action.REQUEUE))

@@ -1,4 +1,4 @@
-"""The worker: arq's, with its calls to Redis in batches and every job under a lease."""
+"""The worker: arq's worker with batched calls to Redis, and a lease for every job."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from .shutdown import drain, wait_grace
 logger = logging.getLogger("arq.worker")
 
 MIN_TICK_S: Final = 0.02
-"""The shortest time between two polls for what is not pushed: aborts, cron, and jobs enqueued without a wake token."""
+"""Minimum time between two polls for aborts, cron jobs, and jobs that were enqueued without a wake token."""
 MIN_CALL_TIMEOUT_S: Final = 5.0
 MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
@@ -59,8 +59,8 @@ class Worker(arq.worker.Worker):
     :param commit_ms: how long a finished job may wait for others to be committed with
     :param log_arguments: whether the log line about a job's start shows its arguments
     :param dead_letter_ttl_s: how long a job that failed for good is kept as a dead letter
-    :param dead_letter_max: how many dead letters are kept, the newest; none by default, as with arq
-    :param gate: names the limit key of each job whose payload names none; without one, such jobs have no limits
+    :param dead_letter_max: the maximum number of dead letters, beyond which the oldest are deleted; 0, the default:
+    none :param gate: names the limit key of each job whose payload has none; without a gate, such jobs have no limits
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Worker(arq.worker.Worker):
         check_namespace(namespace)
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
         super().__init__(functions, **arq_arguments)
-        # A settings class may have a hook that does under the stock arq command what the commit does here.
+        # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
         self.queue_name = self.keys.pending
@@ -96,9 +96,9 @@ class Worker(arq.worker.Worker):
             self._pool = client_of(self, self._pool, self.keys)
         self.id: Final = token_hex(6)
         self.stopping = False
-        """The grace time is over: the runs are being cancelled."""
+        """The grace time has ended, and the runs are being cancelled."""
         self.in_main = False
-        """Claiming, or waiting for something to claim."""
+        """Whether the main task claims jobs, or waits for jobs to claim."""
         dead_letters = DeadLetterWriter(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
         decoder = JobDecoder(self.job_deserializer)
         self._admission = Admission(self.keys, gate, decoder.find_job)
@@ -225,29 +225,29 @@ class Worker(arq.worker.Worker):
                     return
             except REDIS_ERRORS as problem:
                 if not connected and lacks_rights(problem):
-                    raise  # a mistake in the ACL, which waiting does not correct
+                    raise  # a mistake in the ACL, which a retry does not correct
                 await self._wake_event.wait(self._backoff.next_pause_s(problem))
                 continue
             connected = True
-            if self._claims.queued is not None:  # without free slots, nothing was asked
+            if self._claims.queued is not None:  # else there was no free slot, and no call
                 self._backoff.reset()
             await self._claims.wait(self._next_tick_at)
 
     async def _leave_main(self) -> None:
-        """The claiming is over. Runs may go on under their leases; `close` ends them."""
+        """Called when claiming has ended. Runs may continue under their leases until `close`."""
         if self._claims.waker is not None:
             await self._claims.waker.aclose()
             self._claims.waker = None
         if not self.running_count:
             await self._heartbeat.stop()
-            if not self.stopping and not self._closing:  # a burst that is over: arq's health key stays until `close`
+            if not self.stopping and not self._closing:  # the end of a burst: arq's health key stays until `close`
                 await self._heartbeat.sign_off(self.pool)
 
     async def close(self) -> None:
         """Ends the runs as `shutdown.drain` does, signs off, then closes all connections.
 
-        With Redis away or hung this takes some seconds and gives up what cannot be written; `on_shutdown` is called
-        anyway.
+        While Redis is unavailable this takes some seconds, and what cannot be written is dropped. `on_shutdown` is
+        called in any case.
         """
         if not self._handle_signals:
             self.handle_sig(signal.SIGUSR1)
@@ -278,14 +278,16 @@ class Worker(arq.worker.Worker):
         scripts = await self._open()
         now = self.loop.time()
         if len(self.leases) and now - self.leases.renewed_at > (self.renew_s + self.lease_s) / 2:
-            # The loop was blocked, or Redis away: claiming before this could take jobs that still run here.
+            # The loop was blocked or Redis unavailable: a claim before this could take jobs that still run here.
             await self.leases.renew(scripts.heartbeat)
         await self._claims.claim(scripts)
         if now >= self._next_tick_at:
             self._next_tick_at = now + self._tick_s
             if self.allow_abort_jobs and await self._aborts.apply(scripts.heartbeat, self.leases):
                 self._claims.expect_due_jobs()
-            async with asyncio.timeout(HEART_BEAT_TIMEOUT_S):  # arq's own calls: a stop would wait for them
+            async with asyncio.timeout(
+                HEART_BEAT_TIMEOUT_S
+            ):  # arq's calls have no timeout, and a stop would wait for them
                 await self.heart_beat()
 
     @property
@@ -363,7 +365,7 @@ class Worker(arq.worker.Worker):
         keep_cancelling(self.main_task, lambda: self.in_main)
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
-        """The grace time: `job_completion_wait` at most, less if every run ends before."""
+        """Waits until every run has ended, at most `job_completion_wait` s; then cancels the others."""
         await wait_grace(self.tasks, lambda: self._claims.claiming, self._job_completion_wait)
         self._begin_stop()
         logger.info(
@@ -391,7 +393,7 @@ class Worker(arq.worker.Worker):
 
 
 def _signature() -> inspect.Signature:
-    """What the constructor really takes: arq's `get_kwargs` picks a settings class's attributes by it."""
+    """The constructor's parameters and arq's, by which arq's `get_kwargs` selects attributes of a settings class."""
     own = [p for p in inspect.signature(Worker.__init__).parameters.values() if p.name != "self"]
     inherited = [p for p in inspect.signature(arq.worker.Worker).parameters.values() if p.name != "functions"]
     named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]

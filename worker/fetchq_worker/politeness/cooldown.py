@@ -16,7 +16,7 @@ from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S
 logger = logging.getLogger("fetchq.politeness")
 
 CALL_TIMEOUT_S: Final = 2.0
-"""A fetch waits for this call, and must not wait long for it."""
+"""A fetch waits for this call, so the timeout is short."""
 
 
 class Cooldowns:
@@ -41,7 +41,7 @@ class Cooldowns:
     async def start(self, key: str, for_s: float | None) -> None:
         """Starts a cooldown of `key`, `for_s` long if its server asked for a time.
 
-        If Redis does not answer, a warning is logged and the fetch goes on.
+        If Redis does not reply, a warning is logged and the fetch continues.
         """
         if not self._max_ms:
             return

@@ -1,4 +1,4 @@
-"""What a fetch reports about its host: throttled, healthy or unreachable."""
+"""Reports from fetches about their hosts: throttled, healthy or unreachable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Feedback:
     async def on_response(self, request: FetchRequest, url: str, status: int, headers: Mapping[str, str]) -> None:
         """Called with the head of each response, before its body is read. A 429 or 503 starts a cooldown.
 
-        `url` is the hop that responded: behind a redirect its host is not the one that the job counts for.
+        `url` is the hop that responded; after a redirect, its host can differ from the one under which the job is
+        counted.
         """
         if status not in THROTTLE_STATUSES:
             return
@@ -43,7 +44,7 @@ class Feedback:
     def host_outcome_of(
         self, request: FetchRequest, result: FetchResult, *, sent: bool, crawl_delay_s: float | None = None
     ) -> str:
-        """The outcome as the commit records it for the job's limit key: sign, status and crawl delay in ms.
+        """The outcome for the record of the job's limit key: sign, status and crawl delay in ms.
 
         The sign is `+` for a healthy host, `-` for one that was not reached, `=` for neither. `sent` says whether any
         of the request may have reached a server.
@@ -55,7 +56,7 @@ class Feedback:
         return f"{self._sign(request, result, sent)}{word}{delay}"
 
     def _sign(self, request: FetchRequest, result: FetchResult, sent: bool) -> str:
-        """Judges the host of the request's URL alone: a failure behind a redirect to another host is not its own."""
+        """The sign for the host of the request's URL. It ignores failures after a redirect to another host."""
         if result.from_cache:
             return "="
         if result.final_url is not None and host_of(result.final_url) != host_of(request.url):
@@ -63,6 +64,6 @@ class Feedback:
         if result.http_status is not None:
             return "=" if result.http_status in THROTTLE_STATUSES or result.http_status >= 500 else "+"
         unreached = result.status is FetchStatus.CONNECT_ERROR or (result.status is FetchStatus.TIMEOUT and not sent)
-        # A proxy's failure is not the host's, and one unreachable host must not stop all that share a limit key.
+        # A proxy's failure is not the host's. One unreachable host must not stop all hosts that share a `limit_key`.
         counts = self._circuit_breaker and request.proxy is None and request.limit_key is None
         return "-" if unreached and counts else "="

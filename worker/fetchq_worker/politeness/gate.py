@@ -1,4 +1,4 @@
-"""The gate of fetch jobs: which limits a job comes under (`fetchq_worker.engine.queue.admission.Gate`)."""
+"""The gate of fetch jobs: the limit key of each job (`fetchq_worker.engine.queue.admission.Gate`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REQUESTS: Final = (dict, FetchRequest, Mapping)
 
 
 class FetchGate:
-    """Gives the engine the limit key of a fetch. Jobs of other functions have none, but what `enqueue_job` names."""
+    """Names the limit key of a fetch to the engine. Other jobs have only the one that `enqueue_job` named, if any."""
 
     def __init__(
         self,
@@ -80,5 +80,5 @@ def _request_of(name: str, args: Sequence[Any]) -> FetchRequest | None:
     except FetchqError:
         return None
     if isinstance(args, list):
-        args[0] = request  # decoded once: `fetch_data` takes the struct
+        args[0] = request  # decoded once: `fetch_data` accepts the struct
     return request

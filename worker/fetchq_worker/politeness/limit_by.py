@@ -1,6 +1,6 @@
 """The limit key of a request that names none: its host, its registrable domain, or its address.
 
-All workers of a queue must use the same policy, and producers must know it unless it is the host, so it is stored in
+All workers of a queue must use the same policy, and producers must know whether it is by host, so it is stored in
 Redis.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fetchq.politeness")
 
 ADDRESS_TTL_S: Final = 60.0
-"""How long an address is cached: limits need not follow each change of a round robin."""
+"""How long an address is cached: limits need not follow each change of a round-robin name."""
 FAILURE_TTL_S: Final = 10.0
 RESOLVE_TIMEOUT_S: Final = 5.0
 MAX_KNOWN_HOSTS: Final = 16_384
@@ -53,7 +53,7 @@ class ByHost:
 
 
 class ByDomain:
-    """The key of a public suffix or an address is itself."""
+    """The key is the registrable domain; for a public suffix or an address, the host itself."""
 
     def key_of(self, url: str) -> str:
         return _domain_of(host_of(url))
@@ -122,7 +122,7 @@ _POLICIES: Final[dict[LimitBy, type[ByHost | ByDomain | ByAddress]]] = {
 
 
 async def agreed_policy(redis: Redis, keys: Keys, limit_by: LimitBy) -> ByHost | ByDomain | ByAddress:
-    """The policy that `limit_by` names, which is stored for all that use the queue; with `QUEUE`, the stored one."""
+    """The policy that `limit_by` names, which is then stored for the whole queue; with `QUEUE`, the stored one."""
     stored = await read_limit_by(redis, keys)
     agreed = LimitBy(stored) if stored in _POLICIES else LimitBy.HOST
     if limit_by is LimitBy.QUEUE or limit_by is agreed:

@@ -1,4 +1,4 @@
-"""The committer: batches, order while Redis is away, and shutdown."""
+"""The committer: batches, order while Redis is unavailable, and shutdown."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Aborts:
         self._offset = 0
 
     async def apply(self, runner: ScriptRunner, leases: Leases) -> bool:
-        """Cancels the runs of this worker that are aborted. True if a waiting job became due because of it."""
+        """Cancels the aborted runs of this worker. Returns whether a waiting job became due."""
         self._offset, moved, running = await self._commands.find_aborts(
             runner,
             token_prefix=self._token_prefix,

@@ -15,7 +15,7 @@ from fetchq.store.runner import ScriptRunner
 from .lease import Lease
 
 WILL_NOT_RUN: Final = "0"
-"""A deadline in the past, for an aborted job: it is admitted under no limit and ends at once."""
+"""A deadline in the past, for an aborted job: it is admitted without limits and ends at once."""
 
 
 _LIMIT_KEY_FIELD: Final = b"limit_key"
@@ -28,9 +28,9 @@ class Limit(NamedTuple):
     key: str
     """Its limit key; empty: none, it starts at once."""
     deadline_ms: str = ""
-    """Since the epoch; empty: none."""
+    """In ms since the epoch; empty: none."""
     also_respects: str = ""
-    """Another key, for which it does not count, but whose cooldown and pause hold it back too; empty: none."""
+    """Another limit key whose cooldown and pause also apply, but under which the job is not counted; empty: none."""
 
 
 UNLIMITED: Final = Limit("")
@@ -49,7 +49,7 @@ class Gate(Protocol):
         """
 
     async def wait_limit_of(self, name: str, args: Sequence[Any]) -> Limit:
-        """The same, after looking it up."""
+        """The same, after a look-up."""
 
 
 class Call(Protocol):
@@ -76,7 +76,7 @@ class Admission:
             await self._gate.open(redis, self._queue_keys)
 
     async def admit(self, runner: ScriptRunner, leases: list[Lease]) -> tuple[list[Lease], int]:
-        """The leases that are to be started, and in how many ms a parked job becomes due (-1: none earlier than known).
+        """The leases to start, and in how many ms a parked job becomes due (-1: no earlier than was known).
 
         Leases whose limit key must be looked up have `needs_limit_lookup` set.
         """

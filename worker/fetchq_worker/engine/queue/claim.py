@@ -21,12 +21,12 @@ from .lease import CancelReason, Lease
 logger = logging.getLogger("fetchq.engine")
 
 MAX_CLAIM_BYTES: Final = 16 << 20
-"""The payloads of one claim, at most; the last job may exceed it."""
+"""Maximum bytes of payloads in one claim; the last job may exceed it."""
 
 MAX_UNACKNOWLEDGED: Final = 64
 
 LANES: Final = (*("hdl",) * 12, *("dhl",) * 3, "lhd")
-"""The order in which a claim looks at the lanes, call by call: in one call of four, `high` is not the first."""
+"""The order in which each call reads the lanes: in one call of four, `high` is not the first."""
 COUNTER_DIGITS: Final = 24
 """Enough to make each lease record longer than 64 bytes: a hash with shorter values is a listpack, which Redis scans
 from the beginning for each job that is claimed or committed (redis.conf, `hash-max-listpack-value`)."""
@@ -58,17 +58,17 @@ class Claimer:
         admission: Admission | None = None,
     ) -> None:
         self._commands: Final = JobCommands(keys)
-        self._default_life_ms: Final = default_payload_ttl_ms
-        self._look_at_aborts: Final = check_aborts
+        self._default_payload_ttl_ms: Final = default_payload_ttl_ms
+        self._check_aborts: Final = check_aborts
         self._admission: Final = admission
         self._worker_id: Final = worker_id
         self._lease_ms: Final = lease_ms
         self._calls = 0
         self._offset = 0
         self._unacknowledged: tuple[str, ...] = ()
-        """Tokens of calls whose reply was lost: Redis may have carried them out."""
+        """Tokens of calls whose reply was lost: Redis may have executed them."""
         self.clock_behind_s = 0.0
-        """By how much this machine's clock is behind Redis's, less the time that the reply of the last claim took."""
+        """By how much this machine's clock is behind Redis's, less the transfer time of the last claim's reply."""
 
     async def claim(
         self,
@@ -90,8 +90,8 @@ class Claimer:
                 lease_ms=self._lease_ms,
                 count=count,
                 max_bytes=MAX_CLAIM_BYTES,
-                default_payload_ttl_ms=self._default_life_ms,
-                check_aborts=self._look_at_aborts,
+                default_payload_ttl_ms=self._default_payload_ttl_ms,
+                check_aborts=self._check_aborts,
                 offset=0 if only else self._offset,
                 lanes=LANES[self._calls % len(LANES)],
                 only=only,
@@ -111,7 +111,7 @@ class Claimer:
         return Claim(leases, reply.queued, reply.more, None if wait_ms is None else wait_ms / 1000)
 
     async def _return_claims(self, runner: ScriptRunner) -> None:
-        """Returns the jobs of claims whose reply was lost: else they would wait for the ends of their leases."""
+        """Requeues the jobs of claims whose reply was lost, which otherwise would wait until their leases end."""
         count = await self._commands.return_claims(runner, self._unacknowledged)
         self._unacknowledged = ()
         if count:

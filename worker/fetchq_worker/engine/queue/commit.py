@@ -19,7 +19,7 @@ from .outcome import ENDING, Outcome
 logger = logging.getLogger("fetchq.engine")
 
 MAX_COMMIT_BYTES: Final = 8 << 20
-"""Results and dead letters that one call writes, at most; a larger one goes alone."""
+"""Maximum bytes of results and dead letters in one call; a larger one is sent alone."""
 FULL_BATCH: Final = 256
 """A batch of this size is sent without waiting for more."""
 FIRST_BACKOFF_S: Final = 0.05
@@ -30,8 +30,8 @@ MAX_BACKOFF_S: Final = 0.5
 class Committer:
     """Collects outcomes and commits them together, at most `delay_s` after the first.
 
-    While Redis is away they wait here. The worker bounds how many: it claims nothing while `claims_wait` is true or
-    too many outcomes wait.
+    While Redis is unavailable, outcomes wait here. Their number is bounded: the worker claims nothing while
+    `claims_wait` is true or too many outcomes wait.
     """
 
     def __init__(
@@ -43,10 +43,7 @@ class Committer:
         delay_s: float,
         on_commit: Callable[[float | None], None],
     ) -> None:
-        """`on_commit` is called after each commit, with the seconds after which one of its jobs is due again.
-
-        None: no job became due earlier than was known.
-        """
+        """`on_commit` is called after each commit with the seconds until its first job is due again; None: none is."""
         self._commands: Final = JobCommands(keys)
         self._dead_letter_ttl_ms: Final = dead_letter_ttl_ms
         self._dead_letter_max: Final = dead_letter_max
@@ -60,7 +57,7 @@ class Committer:
         self.waiting_bytes = 0
         self._claims_wait_until = 0.0
         self.stalled = False
-        """The last call failed. Until one succeeds, claiming could take this worker's own finished jobs again."""
+        """The last call failed. Until one succeeds, a claim could take this worker's own finished jobs."""
 
     @property
     def backlog(self) -> int:
@@ -113,7 +110,9 @@ class Committer:
         if self._sender is not None:
             await cancel_and_wait(self._sender)
         if self._waiting:
-            logger.error("commit.dropped jobs=%d: Redis is away; they run again when their leases end", self.backlog)
+            logger.error(
+                "commit.dropped jobs=%d: Redis is unavailable; they run again when their leases end", self.backlog
+            )
             self._waiting.clear()
             self.waiting_bytes = 0
 
@@ -170,7 +169,7 @@ class Committer:
             max_dead_letters=self._dead_letter_max,
         )
         if lost:
-            # After a broken call this may be a repetition: the first call committed, so there is no lease any more.
+            # After a broken call this may be a repetition: the first call may have committed and removed the leases.
             level = logging.INFO if self.stalled else logging.WARNING
             logger.log(level, "commit.lost jobs=%d first=%r: another worker holds their leases", len(lost), lost[0])
         uncommitted = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []
@@ -202,7 +201,7 @@ class Committer:
 def _groups(batch: Sequence[Outcome]) -> Iterator[CommitGroup]:
     """The outcomes in groups that differ in id and result only, so that all else is sent once.
 
-    The host_outcomes keep the order in which the runs ended, since consecutive failures of a limit key are counted.
+    Host outcomes keep the order in which the runs ended, since consecutive failures of a limit key are counted.
     Outcomes without a host_outcome, and equal host_outcomes with no other between them, can change places.
     """
     groups: dict[tuple[Any, ...], list[bytes]] = {}

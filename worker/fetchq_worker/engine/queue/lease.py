@@ -22,13 +22,13 @@ class LeaseState(IntEnum):
     """The life of a lease in this worker."""
 
     CLAIMED = 0
-    """Held; its run has not reached the user's code."""
+    """The job is held; its run has not called the user's code yet."""
     RUNNING = 1
     """The user's code (the start hook or the coroutine) has control: cancelling the task cancels the job."""
     ENDED = 2
-    """The user's code is over, or is not called at all; the outcome is being decided and committed."""
+    """The user's code has returned, or is not called at all; the outcome is decided and committed."""
     LOST = 3
-    """Another owner holds the job, or will: this run changes nothing any more."""
+    """Another worker holds the job, or will: this run changes nothing any more."""
 
 
 class LeaseEvent(IntEnum):
@@ -37,7 +37,7 @@ class LeaseEvent(IntEnum):
     START = 0
     """The user's code is about to be called."""
     CANCEL = 1
-    """The run is to end early; a `CancelReason` says why."""
+    """The run must end early, for a `CancelReason`."""
     LOSE = 2
     """The fencing token is not the job's any more."""
     END = 3
@@ -45,7 +45,7 @@ class LeaseEvent(IntEnum):
 
 
 class CancelReason(IntEnum):
-    """Why a run is cancelled. Of several reasons the highest decides what becomes of the job."""
+    """Why a run is cancelled. Of several reasons the highest decides the outcome."""
 
     SHUTDOWN = 1
     """The worker stops: the job goes back to the queue and the try is not counted."""
@@ -69,7 +69,7 @@ lost, since its outcome may be committed already, and the commit checks the toke
 
 
 class Lease(msgspec.Struct, eq=False, gc=False):
-    """One job that this worker holds, from its claim to the hand-over of its outcome."""
+    """One job that this worker holds, from its claim until the committer has its outcome."""
 
     key: bytes
     """The job's id as Redis has it."""
@@ -93,11 +93,11 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     limit_key: str = ""
     """The key under whose limits the job runs, once that is known."""
     needs_limit_lookup: bool = False
-    """Its limit key takes time to find out: that is done in its slot."""
+    """Its limit key needs a look-up, which is done in the job's slot."""
     deadline_passed: bool = False
-    """Admitted under no limit, since its deadline has passed or it was aborted: it must not do its work."""
+    """Admitted without limits, since its deadline has passed or it was aborted: it must not do its work."""
     has_extra_keys: bool = False
-    """Redis may hold more of the job than payload and lease: a count of its tries, or keys that an earlier run left."""
+    """Redis may have more keys of the job than payload and lease: a retry key, or keys that an earlier run wrote."""
     payload_bytes: int = 0
     """The length of the payload, also after it was decoded."""
 
@@ -149,7 +149,7 @@ class Leases:
         self._commands: Final = JobCommands(keys)
         self._lease_ms: Final = lease_ms
         self.renewed_at = 0.0
-        """When the leases were last known to be good, on the loop's clock."""
+        """When all leases were last renewed, on the loop's clock."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -158,7 +158,7 @@ class Leases:
         return iter(self._held.values())
 
     def add(self, lease: Lease) -> None:
-        """Takes a new lease in. A run of the same job that this worker still has is lost: its token was replaced."""
+        """Adds a new lease. If this worker still runs the same job, that run is lost: its token was replaced."""
         if not self._held:
             self.renewed_at = asyncio.get_running_loop().time()
         old = self._held.get(lease.key)
@@ -174,7 +174,7 @@ class Leases:
         return self._held.get(key)
 
     async def renew(self, runner: ScriptRunner) -> None:
-        """Renews all leases, and cancels the runs of those that have another owner."""
+        """Renews all leases, and cancels the runs of those that another worker holds."""
         now = asyncio.get_running_loop().time()
         leases = iter(tuple(self._held.values()))
         while batch := tuple(islice(leases, MAX_JOBS_A_CALL)):
@@ -182,7 +182,7 @@ class Leases:
             lost = frozenset(await self._commands.renew(runner, held, lease_ms=self._lease_ms))
             if lost:
                 for lease in batch:
-                    # One whose run has ended meanwhile has no lease any more because it is committed.
+                    # A run that ended meanwhile may have been committed, and then has no lease: it is not lost.
                     if lease.key in lost and self._held.get(lease.key) is lease:
                         self._lose(lease)
         self.renewed_at = now

@@ -1,4 +1,4 @@
-"""Outcomes: what becomes of a job after one run."""
+"""The outcome of a run: what the commit does with the job."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ class Action(StrEnum):
     CLEAN = "clean"
     """Finished in its first try, with nothing in Redis but payload and lease: there is less to remove."""
     MISSING = "missing"
-    """Finished because its payload is gone. An existing result stays: the id of a finished job was enqueued again."""
+    """Finished because its payload is missing. An existing result stays: its id was enqueued again after it
+    finished."""
     RETRY = "retry"
     REQUEUE = "requeue"
     """Back to the queue, and the try is not counted."""
     REQUEUE_WITH_KEYS = "requeue_with_keys"
-    """The same for a job with extra keys: the lease under which it ends must know that there is more to remove."""
+    """The same for a job with extra keys, so that the next claim reports them and they are removed at its end."""
 
 
 ENDING: Final = (Action.CLEAN, Action.FINISH, Action.MISSING)
-"""The actions after which the job is over."""
+"""The actions that end the job."""
 
 
 class Outcome(msgspec.Struct, eq=False, gc=False):
-    """What became of one run."""
+    """The outcome of one run."""
 
     lease: Lease
     action: Action
     result: bytes = b""
     result_ttl_ms: int | None = 0
-    """How long the result is kept; None for ever, 0 not at all."""
+    """How long the result is stored; None: without expiry; 0: not at all."""
     defer_ms: int | None = None
-    """In how many ms a job that goes back is due; None at its original score."""
+    """In how many ms a job that is not finished is due; None: at its original score."""
     marker_ms: int | None = None
     """How long the in-progress key outlasts the job: arq's guard against a cron job that runs twice."""
     host_outcome: str = ""
@@ -49,4 +50,5 @@ class Outcome(msgspec.Struct, eq=False, gc=False):
     committed: asyncio.Future[None] | None = None
     """Set by a caller that waits for the commit; done when the outcome is in Redis."""
     size_bytes: int = 0
-    """What it adds to a commit: the result, and a dead letter with its copy of the payload. Set by the committer."""
+    """Bytes that it adds to a commit: the result, and a dead letter with its copy of the payload. Set by the
+    committer."""

@@ -19,7 +19,7 @@ from fetchq.tasks import cancel_and_wait, raise_if_cancelled
 logger = logging.getLogger("fetchq.engine")
 
 MAX_BLOCK_S: Final = 10.0
-"""The timeout of one BLPOP. Never 0, which blocks for ever on a connection that may be dead."""
+"""The timeout of one BLPOP. Never 0, which would block without end on a dead connection."""
 
 
 class WakeEvent:
@@ -55,13 +55,13 @@ def _end(waiter: asyncio.Future[None]) -> None:
 
 
 class Waker:
-    """Takes wake tokens while the worker is idle, on a connection of its own, and sets the event for each.
+    """Pops wake tokens while the worker is idle, on its own connection, and sets the event for each.
 
-    A busy worker does not listen: it would take a token that an idle worker waits for.
+    A busy worker does not listen: it would pop a token that an idle worker needs.
     """
 
     def __init__(self, redis: Redis, keys: Keys, wake_event: WakeEvent) -> None:
-        # Not one of the pool's connections: in a small pool a connection that only waits would be missed.
+        # Not a connection of the pool: in a small pool, other calls would lack it.
         make: Callable[[], AbstractConnection] = redis.connection_pool.make_connection
         self._connection = make()
         self._key: Final = keys.wake
@@ -72,7 +72,7 @@ class Waker:
         socket_timeout_s = self._connection.socket_timeout
         self._block_s: Final = MAX_BLOCK_S if socket_timeout_s is None else min(MAX_BLOCK_S, socket_timeout_s / 2)
         self.token_taken = False
-        """A token was taken and no claim has been made since."""
+        """A token was popped and no claim has been made since."""
 
     def listen(self) -> None:
         """Listens until a token comes or `stop_listening` is called."""
@@ -85,7 +85,7 @@ class Waker:
         self._idle.clear()
 
     async def pass_on(self, runner: ScriptRunner) -> None:
-        """Puts the token back for another worker: this one has no free slot for the job that it announced."""
+        """Puts the token back for another worker, since this one has no free slot."""
         self.token_taken = False
         await self._commands.pass_wake(runner)
 
@@ -102,7 +102,7 @@ class Waker:
                 await self._connection.send_command("BLPOP", self._key, self._block_s)
                 token = await self._connection.read_response()
             except REDIS_ERRORS as problem:
-                # The worker's own calls fail too and back off; when they succeed again it calls `listen`.
+                # The claim loop's calls fail too, and back off; it calls `listen` when they succeed again.
                 logger.debug("wake.failed: %s", problem)
                 self._idle.clear()
                 continue

@@ -1,4 +1,4 @@
-"""arq's own log lines, word for word: monitoring that reads a stock worker's log reads this one's."""
+"""arq's own log lines, word for word, so that monitoring of stock workers works with this one."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def run_s(job: Job) -> float:
 
 @lru_cache(maxsize=16)
 def to_datetime(ms: int) -> datetime:
-    """arq's `enqueue_time`. The jobs of a batch were enqueued in the same ms."""
+    """arq's `enqueue_time`. Cached, since the jobs of a batch were enqueued in the same ms."""
     return ms_to_datetime(ms)
 
 
 def _extra_of(problem: BaseException) -> Any:
-    """What arq lets an exception add to the log record."""
+    """The `extra` of an exception, which arq adds to the log record."""
     extra = getattr(problem, "extra", None)
     try:
         return extra() if callable(extra) else extra
-    except Exception as failure:  # noqa: BLE001 - the user's code, and only the log would have it
+    except Exception as failure:  # noqa: BLE001 - the user's code; only the log shows it
         return failure

@@ -1,6 +1,6 @@
 """The context of one run of a job, `ctx["fetchq"]`: what the engine provides, and what the run reports back.
 
-arq's own keys (`job_id`, `job_try`, `enqueue_time`, `score`, `redis`) stand beside it in `ctx`.
+arq's own keys (`job_id`, `job_try`, `enqueue_time`, `score`, `redis`) are in `ctx` too.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class RunContext(msgspec.Struct, eq=False, gc=False):
     clock_behind_s: float = 0.0
     """By how much this machine's clock is behind Redis's."""
     deadline_passed: bool = False
-    """The job's deadline has passed, or it was aborted: it runs under no limit and must not do its work."""
+    """The job's deadline has passed, or it was aborted: it runs without limits and must not do its work."""
     extra_keys: list[str] = []
     """Names under `Keys.attempts` that the run reads or writes. They are removed when the job ends."""
     result_ttl_s: float | None = None
     """How long the result is kept, 0 not at all; None: as the function or the worker says."""
     host_outcome: str = ""
-    """The outcome for the limit key's record: `+` healthy, `-` unreachable, `=` neither; then a word for people."""
+    """The outcome for the limit key's record: `+` healthy, `-` unreachable, `=` neither; then a text to display."""
     dead_letter: Any = None
     """For a coroutine that returns although its job failed for good: the failure that the dead letter records in place
     of the returned value. None: no dead letter."""

@@ -1,4 +1,4 @@
-"""Functions that count their attempts themselves, and how their jobs end after many crashes."""
+"""Functions that count their own attempts, and how their jobs end after many crashes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from arq.worker import Function
 
 @dataclass
 class CountsOwnAttempts(Function):
-    """A function that counts its own attempts, since it alone knows which of its starts was an attempt or a crash.
+    """A function that counts its own attempts: only it can tell whether a start became an attempt or a crash.
 
-    It does so when it begins. A job whose *start hook* kills its worker never gets there, so after many starts the
+    It does so when it begins. A job whose *start hook* kills its worker never reaches it, so after many starts the
     engine calls `finish_if_crashed` before any hook.
     """
 

@@ -1,7 +1,7 @@
-"""Dead letters: what is kept of a job that failed for good, so that a person can look at it and run it again.
+"""Dead letters: the record of a job that failed for good, from which it can be examined and run again.
 
 The commit that ends the job writes its dead letter too, from the payload in Redis and from what is encoded here
-(`lua/jobs/commit.lua`; docs/job-contract.md). Reading, retrying and purging are the producer's.
+(`lua/jobs/commit.lua`; docs/job-contract.md). Producers read, retry and purge them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ logger = logging.getLogger("fetchq.engine")
 
 DEFAULT_TTL_S: Final = 30 * 86_400.0
 MAX_ENCODED_BYTES: Final = 256 << 10
-"""What a coroutine may report of its failure, at most; more is replaced by a sentence."""
+"""Maximum size of a reported failure; a larger one is replaced by a sentence."""
 MAX_MESSAGE_CHARS: Final = 4000
 TRIMMED_A_CALL: Final = 1000
 
 
 class DeadLetterWriter:
-    """How long the dead letters of a queue are kept, and how many: the newest `max_count`. None at all with 0."""
+    """Encodes and trims the dead letters of a queue: kept for `ttl_s`, the newest `max_count`; 0: none at all."""
 
     def __init__(self, keys: Keys, *, ttl_s: float, max_count: int) -> None:
         """Raises `ValueError`."""
@@ -42,7 +42,7 @@ class DeadLetterWriter:
         return f"<DeadLetterWriter ttl_ms={self.ttl_ms} max_count={self.max_count}>"
 
     async def trim(self, runner: ScriptRunner) -> None:
-        """Deletes some of those that are too old or too many."""
+        """Deletes dead letters that are too old or exceed `max_count`, some at a time."""
         if self.max_count:
             await self._commands.trim(runner, ttl_ms=self.ttl_ms, max_count=self.max_count, count=TRIMMED_A_CALL)
 

@@ -1,4 +1,4 @@
-"""A leased job and how its payload is decoded."""
+"""A leased job, and the decoding of its payload."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .context import RunContext
 logger = logging.getLogger("arq.worker")
 
 MAX_TIME_MS: Final = 1 << 47
-"""Some 4000 years: datetime goes no further."""
+"""About the year 6400: later times may not fit into a datetime."""
 
 _SEQUENCE: Final = (tuple, list)
 _NUMBER: Final = (int, float)
 
 
 class Job(msgspec.Struct, eq=False, gc=False):
-    """A leased job, as far as it is decoded."""
+    """A leased job. Fields after `tries` have defaults if the payload cannot be decoded."""
 
     lease: Lease
     tries: int
@@ -35,7 +35,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
     kwargs: dict[str, Any] = {}
     enqueue_time_ms: int = 0
     limit_key: str = ""
-    """The one that `enqueue_job` was given; a fetch names its own in the request."""
+    """`_limit_key` of `enqueue_job`; for a fetch, the request has it."""
     ref: str = ""
     """Its name in arq's log lines."""
     marker_ms: int | None = None
@@ -87,7 +87,7 @@ class JobDecoder:
 
     def _decode(self, lease: Lease) -> Job:
         job = Job(lease, lease.tries, start_ms=now_ms())
-        payload, lease.payload = lease.payload, None  # it need not be in memory twice while the job runs
+        payload, lease.payload = lease.payload, None  # not kept in memory while the job runs
         if payload is None:
             logger.warning("job %s expired", lease.id)
             raise Unrunnable(job, JobExecutionFailed("job expired"), Action.MISSING)

@@ -1,4 +1,4 @@
-"""Results as they are stored: arq's format, and how long each is kept."""
+"""Encodes results in arq's format, and decides how long each is stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .job import Job, now_ms
 logger = logging.getLogger("arq.worker")
 
 MAX_RESULT_BYTES: Final = 256 << 20
-"""Redis closes the connection on values from 512 MB, with everything else that is sent on it."""
+"""Redis closes the connection for a value above 512 MB, and all other commands on it are lost."""
 MAX_TTL_MS: Final = 1 << 52
 
 _NUMBER: Final = (int, float)
@@ -27,7 +27,7 @@ class ResultEncoder:
     """Encodes the results of one worker."""
 
     def __init__(self, serializer: Serializer | None, *, queue: str, keep_s: float | None, keep_forever: bool) -> None:
-        """`keep_s` and `keep_forever` are for functions that say nothing themselves."""
+        """`keep_s` and `keep_forever` apply to functions that set neither."""
         self._serializer = serializer
         self._queue = queue
         self._keep_s = keep_s
@@ -36,7 +36,7 @@ class ResultEncoder:
     def ttl_ms(self, job: Job, function: Function | CronJob | None) -> int | None:
         """How long the result is kept: as the run reported, else as its function says, else as the worker says.
 
-        None: for ever.
+        None: without expiry.
         """
         own = job.run and job.run.result_ttl_s
         if isinstance(own, _NUMBER):
@@ -48,7 +48,7 @@ class ResultEncoder:
         return _to_ttl_ms(self._keep_s if keep_s is None else keep_s)
 
     def encode(self, job: Job, success: bool, value: Any) -> bytes:
-        """Empty if the result cannot be written at all."""
+        """The bytes to store; empty if neither the result nor an error can be encoded."""
         data = self._serialized(job, success, value)
         if isinstance(data, str):
             data = data.encode()
@@ -83,7 +83,7 @@ class ResultEncoder:
                         job.lease.id,
                     )
                 )
-            except Exception as problem:  # noqa: BLE001 - a value may raise anything; arq's way, next, logs and stores that
+            except Exception as problem:  # noqa: BLE001 - a value may raise anything; `serialize_result`, next, logs and stores that
                 logger.debug("job %s: %s", job.ref, problem)
         return serialize_result(
             job.name,

@@ -1,4 +1,4 @@
-"""Running one job: from its lease to its outcome."""
+"""Runs one job, from its lease to its outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .snooze import Snooze
 from .timeouts import Timeouts
 
 logger = logging.getLogger("arq.worker")
-"""arq's own logger, with arq's own lines."""
+"""arq's logger, for arq's log lines."""
 
 RETRY_TTL_S: Final = 88400
 
@@ -39,12 +39,12 @@ _FINISH, _CLEAN = Action.FINISH, Action.CLEAN
 
 
 class FinishedEarly(Exception):
-    """The job's function has decided its outcome before any hook was called. Never leaves this module."""
+    """The outcome was decided before any hook was called. Never leaves this module."""
 
     def __init__(self, outcome: Outcome | None) -> None:
         super().__init__(outcome)
         self.outcome = outcome
-        """None: another owner holds the job."""
+        """None: another worker holds the job."""
 
 
 class RunHost(Protocol):
@@ -106,7 +106,7 @@ class Runner:
         self._timeouts = Timeouts(loop)
 
     async def run(self, lease: Lease) -> None:
-        """A job's journey. When this returns, the committer has the outcome."""
+        """Runs a job as a sequence of steps. When this returns, the committer has the outcome."""
         host = self._host
         try:
             try:
@@ -126,7 +126,7 @@ class Runner:
             except Unrunnable as problem:
                 job = problem.job
                 outcome = self._refuse(job, problem.reason, problem.action)
-            except asyncio.CancelledError:  # before the user's code had control: no run, and no try
+            except asyncio.CancelledError:  # before the user's code was called: the try is not counted
                 if lease.state is not _LOST:
                     self._committer.add(Outcome(lease, Action.REQUEUE))
                 raise
@@ -142,7 +142,7 @@ class Runner:
             host.on_run_end(lease)
 
     def _resolve(self, job: Job) -> Function | CronJob:
-        """The function that the job names, if it is to be called at all; raises `Unrunnable`."""
+        """The function that the job names. Raises `Unrunnable` if it must not be called."""
         host, lease = self._host, job.lease
         job.ref = f"{lease.id}:{job.name}"
         if lease.cancel_reason is _ABORT:
@@ -165,12 +165,12 @@ class Runner:
         return Unrunnable(job, asyncio.CancelledError())
 
     async def _count_try(self, job: Job) -> None:
-        """A client can say that its job has had tries already (`_job_try`); the count goes on from there."""
+        """Stores the number of tries of a job that was enqueued with `_job_try`, to continue the count from it."""
         job.lease.has_extra_keys = True
         try:
             await self._host.pool.setex(self._retry_prefix + job.lease.id, RETRY_TTL_S, str(job.tries))
         except REDIS_ERRORS as problem:
-            logger.warning("job %s keeps its own count of tries: %s", job.lease.id, problem)
+            logger.warning("job %s: its number of tries was not stored: %s", job.lease.id, problem)
 
     def _context(self, job: Job) -> dict[Any, Any]:
         lease, host = job.lease, self._host
@@ -201,7 +201,7 @@ class Runner:
             raise FinishedEarly(self._finish(job, function, True, result))
 
     async def _perform(self, job: Job, function: Function | CronJob) -> Outcome | None:
-        """Calls the start hook and the coroutine, within the timeout. None: another owner holds the job."""
+        """Calls the start hook and the coroutine, within the timeout. None: another worker holds the job."""
         host, lease = self._host, job.lease
         timeout_s = host.job_timeout_s if function.timeout_s is None else function.timeout_s
         log_info = logger.isEnabledFor(logging.INFO)
@@ -238,7 +238,7 @@ class Runner:
         return self._finish(job, function, True, value)
 
     def _on_error(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome | None:
-        """What becomes of a job whose coroutine (or start hook) raised."""
+        """The outcome of a job whose coroutine or start hook raised; None: another worker holds the job."""
         host, lease = self._host, job.lease
         cancelled = isinstance(problem, asyncio.CancelledError)
         reason = lease.cancel_reason if cancelled else None
@@ -261,7 +261,7 @@ class Runner:
         if host.retry_jobs and (cancelled or isinstance(problem, RetryJob)):
             logger.info("%6.2fs ↻ %s cancelled, will be run again", run_s(job), job.ref)
             host.jobs_retried += 1
-            if reason is CancelReason.SHUTDOWN:  # the worker's doing, not the job's: no try of it, and no marker
+            if reason is CancelReason.SHUTDOWN:  # not the job's fault: the try is not counted, and there is no marker
                 return self._requeue(job, None)
             return Outcome(lease, Action.RETRY, marker_ms=job.marker_ms)
         log_failure(job, problem)
@@ -274,7 +274,7 @@ class Runner:
         return Outcome(job.lease, Action.REQUEUE_WITH_KEYS if has_extra_keys else Action.REQUEUE, defer_ms=defer_ms)
 
     def _finish(self, job: Job, function: Function | CronJob, success: bool, value: Any) -> Outcome:
-        """The job is over, and `value` is what its coroutine returned or raised."""
+        """The outcome of a finished job; `value` is what its coroutine returned or raised."""
         lease, ttl_ms = job.lease, self._results.ttl_ms(job, function)
         result = b"" if ttl_ms == 0 else self._results.encode(job, success, value)
         has_extra_keys = lease.has_extra_keys or (job.run is not None and job.run.extra_keys)
@@ -288,7 +288,7 @@ class Runner:
         )
 
     def _refuse(self, job: Job, reason: BaseException, action: Action) -> Outcome:
-        """The job is over without a run, because of `reason`."""
+        """The outcome of a job that is not run, because of `reason`."""
         self._host.jobs_failed += 1
         ttl_ms = self._results.ttl_ms(job, None)
         result = b"" if ttl_ms == 0 else self._results.encode(job, False, reason)
@@ -296,13 +296,13 @@ class Runner:
         return Outcome(job.lease, action, result=result, result_ttl_ms=ttl_ms, dead_letter=dead_letter)
 
     def _dead_letter(self, job: Job, problem: BaseException) -> bytes:
-        """A cancelled job leaves none: its end was asked for."""
+        """The dead letter of a failure; empty for a cancelled job, since its end was requested."""
         if isinstance(problem, asyncio.CancelledError):
             return b""
         return self._dead_letters.encoded_failure(job, problem)
 
     async def _call_hook(self, hook: StartupShutdown, job: Job) -> None:
-        """Calls a hook of the user's. An exception in it is logged and does not change the job's outcome."""
+        """Calls a hook of the user. Its exception is logged and does not change the outcome."""
         if not job.started or job.ctx is None:
             return
         try:

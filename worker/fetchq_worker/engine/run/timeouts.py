@@ -1,6 +1,6 @@
-"""Timeouts for many tasks at once, with one timer for each length of timeout.
+"""Timeouts for many tasks, with one timer for each length of timeout.
 
-Timeouts of one length end in the order in which they began, so that only the first of each length needs a timer.
+Timeouts of one length end in the order in which they began, so only the first of each length needs a timer.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any, Final, Protocol, Self, cast
 
 
 class Expires(Protocol):
-    """What has a timeout."""
+    """An object with a timeout."""
 
     def expire(self) -> None:
         """Called once, when the timeout ends."""
 
 
 class _Queue:
-    """The running timeouts of one length, in the order in which they end, each with the time at which it ends."""
+    """The running timeouts of one length, in the order of their ends, each with its end."""
 
     __slots__ = ("_loop", "_queues", "_timeout_s", "_timer", "running")
 
@@ -79,7 +79,7 @@ class Timeouts:
 class Timeout:
     """Cancels the task that enters it when the time is over, and raises `TimeoutError` in place of that cancellation.
 
-    A cancellation by others stays a cancellation.
+    A cancellation by another caller stays a cancellation.
     """
 
     __slots__ = ("_cancelling", "_expired", "_loop", "_queue", "_task")

@@ -1,4 +1,4 @@
-"""The heartbeat: what a worker does every few seconds while it claims or runs jobs."""
+"""The heartbeat: the periodic calls of a worker while it claims or runs jobs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .presence import Presence
 logger = logging.getLogger("fetchq.engine")
 
 RETRY_S: Final = 1.0
-"""How soon a beat that failed is repeated, at most."""
+"""Maximum pause before a failed beat is repeated."""
 
 
 class Heartbeat:
-    """Renews the leases of one worker, writes its record, and does its part of the queue's maintenance."""
+    """Renews the leases of one worker, writes its record, and scans a page for the queue's maintenance."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class Heartbeat:
     async def sign_off(self, redis: Redis, *, health_check_key: str | None = None) -> None:
         """Deletes the worker's record, and arq's health check key if it is given.
 
-        Not for the worker's main task, which may have been cancelled: before Python 3.11.3 no timeout works in a
-        cancelled task, and so no call of Redis.
+        Must not run in the worker's main task, which may have been cancelled: before Python 3.11.3 no timeout, and so
+        no Redis call, works in a cancelled task.
         """
         await self._presence.sign_off(redis, health_check_key=health_check_key)
 
@@ -82,7 +82,7 @@ class Heartbeat:
                 logger.debug("heartbeat.failed: %s", problem)
                 pause_s = min(pause_s / 4, RETRY_S)
                 if isinstance(problem, TimeoutError):
-                    # A network that drops one idle connection drops them all: the next try must not use another one.
+                    # A network that drops one idle connection drops all: the next call must not use another old one.
                     await redis.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(pause_s)
 
@@ -93,6 +93,6 @@ class Heartbeat:
         if record is None:
             return
         await self._presence.beat(runner, record)
-        if not first:  # a burst that is over in a moment leaves the maintenance to others
+        if not first:  # a short burst must not pay for maintenance
             await self._maintainer.scan_page(runner)
             await self._dead_letters.trim(runner)

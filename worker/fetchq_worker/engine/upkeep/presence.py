@@ -1,4 +1,4 @@
-"""Presence: the record in Redis by which a worker is known to be alive (`fetchq.inspect.workers` reads it)."""
+"""The record of a live worker in Redis, which `fetchq.inspect.workers` reads."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Presence:
         )
 
     async def sign_off(self, redis: Redis, *, health_check_key: str | None) -> None:
-        """Removes the record. With Redis away or hung this is skipped: all these keys have a TTL."""
+        """Removes the record; skipped while Redis is unavailable, since all these keys have a TTL."""
         try:
             async with asyncio.timeout(SIGN_OFF_TIMEOUT_S), redis.pipeline(transaction=True) as pipe:
                 pipe.zrem(self._workers, self._worker_id)
@@ -53,7 +53,7 @@ class Presence:
 
 
 def new_record(worker_id: str, queue: str) -> WorkerRecord:
-    """The part of a record that does not change while the process lives."""
+    """The fields of a record that do not change while the process runs."""
     return WorkerRecord(
         id=worker_id,
         host=socket.gethostname(),

@@ -133,8 +133,8 @@ local function persist_payload(payload_key, score, expires_at)
   return is_default_expiry(now + ttl, tonumber(score), default_ttl_ms) and '' or integer(now + ttl)
 end
 
--- Selects the jobs of a page that are free. Returns how many jobs of the page are held by others, and as parallel lists:
--- the free ids, their in-progress keys, original scores, payload expiries and, where a lease has ended, its head.
+-- Selects the jobs of a page that are free. Returns how many jobs are held by others, and as parallel lists: the free
+-- ids, their in-progress keys, original scores, payload expiries and, where a lease has ended, its head.
 local function select_free(ids, ids_scores)
   local records = redis.call('HMGET', leases, unpack(ids))
   local progress_keys = prefixed(progress_key, ids)
