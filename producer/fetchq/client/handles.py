@@ -174,8 +174,10 @@ async def _completed(
                 async with asyncio.timeout_at(until):
                     job_id, future = await done.get()
             except TimeoutError:
-                awaited.update({job_id: job_id in results.waits.unseen for job_id in awaited})
-                return
+                if done.empty():
+                    awaited.update({job_id: job_id in results.waits.unseen for job_id in awaited})
+                    return
+                job_id, future = done.get_nowait()  # it came together with the timeout
             del awaited[job_id]
             results.unwatch(job_id)
             yield job_id, future

@@ -229,6 +229,25 @@ async def test_as_completed_has_a_time_limit_and_can_be_left_early(producer: Pro
 
 
 @pytest.mark.asyncio
+async def test_a_result_that_comes_together_with_the_timeout_is_yielded(
+    producer: Producer, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await producer.enqueue(URL)
+    await finish(job.id)
+    loop = asyncio.get_running_loop()
+    complete = producer.results._complete
+
+    def complete_late(job_id: str, outcome: bytes | FetchqError) -> None:
+        while loop.time() < until:  # the loop is blocked
+            pass
+        complete(job_id, outcome)
+
+    monkeypatch.setattr(producer.results, "_complete", complete_late)
+    until = loop.time() + 0.3
+    assert [result.id async for result in producer.as_completed([job], timeout_s=0.2)] == [job.id]
+
+
+@pytest.mark.asyncio
 async def test_a_job_of_a_users_coroutine_returns_its_value_or_raises_its_error(
     producer: Producer, finish: Finish
 ) -> None:
