@@ -106,9 +106,12 @@ def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None
         if tag is None and host is None:
             return True
         try:
-            [request] = wire.deserialize(payload or b"")["a"]
+            job = wire.deserialize(payload or b"")
+            [request] = job["a"]
             tags, url = request.get("tags", ()), request.get("url", "")
         except (FetchqError, ValueError, AttributeError, KeyError, TypeError):  # not a fetch
+            return False
+        if job["f"] != wire.FETCH_FUNCTION:  # its argument may look like a request
             return False
         if tag is not None and not (isinstance(tags, list) and tag in tags):
             return False
@@ -125,10 +128,12 @@ def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, in
     if payload is not None:
         try:
             job = wire.deserialize(payload)
-            limit_key, _ = stored_limits_of(job)
-            request = wire.decode_request(job["a"][0])
-            ttl_s, limit_key = request.result_ttl_s, limit_key_of(request)
-        except (FetchqError, LookupError):  # not a fetch, or not readable: cancelled too
+            if job["f"] == wire.FETCH_FUNCTION:
+                request = wire.decode_request(job["a"][0])
+                ttl_s, limit_key = request.result_ttl_s, limit_key_of(request)
+            else:
+                limit_key, _ = stored_limits_of(job)
+        except (FetchqError, LookupError):  # not readable: cancelled too
             pass
     ended = {"t": 0, "s": False, "r": asyncio.CancelledError(), "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
     return wire.serialize({**job, **ended}), round(ttl_s * 1000), limit_key

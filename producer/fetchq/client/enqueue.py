@@ -20,6 +20,7 @@ from fetchq.contract.validation import check_limit_key, check_seconds, check_who
 from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, NotDurable, QueueFull, RedisFull
 from fetchq.store.commands import EnqueuedBatch, JobCommands, NewJob
 from fetchq.store.errors import CONNECTION_ERRORS, translated
+from fetchq.store.keys import check_queue
 from fetchq.store.runner import ScriptRunner
 from fetchq.store.session import Session
 
@@ -78,6 +79,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     def _check(self) -> None:
         if self.job_id is not None:
             check_id(self.job_id)
+        if self.queue_name is not None:
+            check_queue(self.queue_name)
         if self.defer_until is not None and not isinstance(self.defer_until, datetime):
             raise InvalidRequest("_defer_until", f"takes a datetime, not {type(self.defer_until).__name__}")
         if self.defer_until is not None and self.defer_by is not None:

@@ -81,3 +81,15 @@ async def test_an_unreadable_job_can_be_cancelled_too(producer: Producer, redis:
     await redis.zadd("arq:queue", {"junk": 1})
     assert await producer.job("junk").cancel() is CancelOutcome.CANCELLED
     assert (await producer.job("junk").result(timeout_s=5)).status is FetchStatus.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_a_users_job_with_an_argument_like_a_request_is_no_fetch(producer: Producer) -> None:
+    await producer.limits.set("key:mail", concurrency=1)
+    request = {"url": "https://example.org/", "tags": ["news"]}
+    jobs = [await producer.enqueue_job("page_title", request, _limit_key="mail") for _ in range(3)]
+    assert [counts async for counts in producer.cancel_all(tag="news")] == []
+    assert [counts async for counts in producer.cancel_all(host="example.org")] == []
+    assert await jobs[2].cancel() is CancelOutcome.CANCELLED
+    [state] = await producer.hosts()
+    assert (state.host, state.waiting, state.due) == ("key:mail", 1, 1)

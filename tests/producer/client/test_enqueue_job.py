@@ -123,7 +123,7 @@ async def test_a_producer_of_another_queue_does_not_cancel_a_waiting_job(redis: 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("_job_id", 7), ("_job_id", "\udc80"), ("_queue_name", ""), ("_queue_name", "q" * 300),
+        ("_job_id", 7), ("_job_id", "\udc80"), ("_queue_name", ""), ("_queue_name", ["q"]), ("_queue_name", "q" * 300),
         ("_defer_by", -1), ("_defer_by", "5"), ("_defer_by", 367 * 86_400), ("_defer_until", 5),
         ("_defer_until", datetime.now(UTC) + timedelta(days=400)), ("_defer_until", LONG_AGO),
         ("_expires", 0), ("_expires", "1h"),
