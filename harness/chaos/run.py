@@ -27,7 +27,7 @@ from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 
 from .faults import MET, Arena, Fault
-from .outcome import Outcome, Injection
+from .outcome import Injection, Outcome
 from .scenarios import Durability, Scenario
 
 WORKERS: Final = 3

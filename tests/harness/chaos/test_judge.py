@@ -15,7 +15,7 @@ from harness.chaos.fleet.processes import Acknowledged
 from harness.chaos.fleet.site import CountingSite, Crowd
 from harness.chaos.judge.history import History, read_append_only_file
 from harness.chaos.judge.verdict import NEVER, Verdict, judge, recovery_s
-from harness.chaos.outcome import Outcome, Injection
+from harness.chaos.outcome import Injection, Outcome
 from harness.chaos.scenarios import ALONE, EVERYSEC, MIXED, Scenario
 from harness.servers.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
 from tests.support.scripted_queue import LEASE_MS, Queue
