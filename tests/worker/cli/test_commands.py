@@ -185,5 +185,5 @@ def test_a_durability_that_fails_is_reported_with_the_state_of_the_jobs(
     wrong = fetchq.run("enqueue", url, "--durability", "disk", environ=at(redis_server))
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "fetchq: durability: takes memory, fsync or replicated, not 'disk'\n",
+        "fetchq: --durability: takes memory, fsync or replicated, not 'disk'\n",
     )

@@ -69,8 +69,8 @@ def test_limits_are_set_shown_and_cleared(at: At) -> None:
     ("arguments", "says"),
     [
         (("set", "example.org"), "name a limit: --concurrency, --rate, --burst or --min-delay"),
-        (("set", "example.org", "--rate", "fast"), "rate: takes a number a time, such as 2/s, 100/min, 5/h or none"),
-        (("set", "example.org", "--concurrency", "0"), "concurrency: 0 is not between 1 and 100000"),
+        (("set", "example.org", "--rate", "fast"), "--rate: takes a number a time, such as 2/s, 100/min, 5/h or none"),
+        (("set", "example.org", "--concurrency", "0"), "--concurrency: 0 is not between 1 and 100000"),
         (("pause", "http://example.org/"), "host: takes a host such as example.org"),
         (("show", "a b"), "host: takes a host such as example.org"),
     ],

@@ -56,6 +56,20 @@ _CANNOT_WRITE: Final = {
 }
 
 
+_ARGUMENTS: Final = frozenset({"url", "host", "job_id"})
+"""Fields that are given without a flag, by some commands at least."""
+_FLAGS: Final = {
+    "timeout_s": "timeout",
+    "headers": "header",
+    "tags": "tag",
+    "deadline": "deadline-s",
+    "min_delay_s": "min-delay",
+    "older_than_s": "older-than",
+    "newer_than_s": "newer-than",
+}
+"""Flags whose names are not those of their fields."""
+
+
 def cannot_write(where: str, problem: OSError) -> CommandFailed:
     """The failure of a command that cannot write its output."""
     if problem.errno == errno.EPIPE:
@@ -73,7 +87,17 @@ def failure_of(problem: FetchqError) -> CommandFailed:
         what = str(problem).rstrip(".")
         return CommandFailed(f"{what}; {advice}" if advice else what, ExitStatus.NO_REDIS)
     wrong_usage = isinstance(problem, InvalidRequest | InvalidRedisURL | InvalidSetting)
-    return CommandFailed(str(problem), ExitStatus.USAGE if wrong_usage else ExitStatus.FAILED)
+    return CommandFailed(_sentence(problem), ExitStatus.USAGE if wrong_usage else ExitStatus.FAILED)
+
+
+def _sentence(problem: FetchqError) -> str:
+    """The error's own sentence; that of an invalid option names the flag in place of the field."""
+    if isinstance(problem, InvalidRedisURL):
+        return f"--redis (FETCHQ_REDIS_URL): {problem}"
+    if isinstance(problem, InvalidRequest) and problem.field not in _ARGUMENTS:
+        flag = _FLAGS.get(problem.field, problem.field.replace("_", "-"))
+        return f"--{flag}: {problem.problem}"
+    return str(problem)
 
 
 def _redis_advice(problem: FetchqError) -> str:
