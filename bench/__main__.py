@@ -60,7 +60,10 @@ def main() -> int:
 
 
 def choose(option: str, text: str, known: list[str]) -> list[str]:
-    """The names in a comma-separated option; none means all. A prefix before a dash stands for its family."""
+    """The names in a comma-separated option; none means all.
+
+    The part of a name before its dash selects all such names.
+    """
     wanted = [name.strip() for name in text.split(",") if name.strip()]
     chosen = [name for name in known if not wanted or name in wanted or name.split("-")[0] in wanted]
     unknown = [name for name in wanted if name not in known and name not in {k.split("-")[0] for k in known}]
@@ -95,9 +98,9 @@ async def _run_all(names: list[str], peers: list[Peer], options: Options, out: P
 
 
 def _raise_open_files() -> None:
-    """Two thousand sleeping jobs can mean as many connections."""
+    """Raises the limit of open files: two thousand sleeping jobs can need as many connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError):  # a limit that cannot be raised will show in the measure that needs it
+    with contextlib.suppress(ValueError):  # if the limit cannot be raised, the measure that needs it fails
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

@@ -1,9 +1,9 @@
-"""`python -m bench.empty_cost [FOLDER]`: what one empty job costs, in CPU time of the worker and of Redis.
+"""`python -m bench.empty_cost [FOLDER]`: the CPU time of worker and Redis for one empty job.
 
-CPU time says something on a machine that does other things too, unlike the elapsed time beside it. On two idle cores,
-elapsed time above the dearer of the two is time in which they wait for each other. Each number is the least of the
-rounds, as what disturbs one only ever adds. With another checkout's FOLDER, that one and this one take turns, and the
-last line is the change: the median of what each pair of rounds shows.
+CPU time is meaningful on a busy machine too, unlike elapsed time. On two idle cores, elapsed time above the larger of
+the two is time in which they wait for each other. Each number is the minimum of the rounds, since disturbances only
+add. With the FOLDER of another checkout, both take turns, and the last line is the change: the median over the pairs of
+rounds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fetchq_worker.settings import Settings
 
 JOBS: Final = 20_000
 WARM_UP_JOBS: Final = 2_000
-"""Not counted: the first jobs pay for what is made once."""
+"""The first jobs are not counted: they pay for what is made once."""
 ROUNDS: Final = 9
 BATCH: Final = 1_000
 ROUND_S: Final = 120.0
@@ -48,14 +48,14 @@ WORK: Final = "--work"
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Microseconds a job: CPU time of the two processes, and what the clock on the wall says."""
+    """Microseconds for a job: CPU time of the two processes, and elapsed time."""
 
     worker_us: float
     redis_us: float
     elapsed_us: float
 
     def ratios(self, other: Cost) -> tuple[float, float, float]:
-        """To another one's, each to its own."""
+        """The ratio to another cost, for each number."""
         return (
             self.worker_us / other.worker_us,
             self.redis_us / other.redis_us,
@@ -114,7 +114,7 @@ async def _take(checkout: Path, server: RedisServer, jobs: int, folder: Path) ->
 
 
 async def _fill(server: RedisServer, count: int) -> None:
-    """As any client of the job contract can, so that it is the same for every checkout."""
+    """Enqueues by the job contract alone, so that it is the same for every checkout."""
     keys, ids = Keys(), JobIds()
     payload = encode_job(EMPTY, (), {}, 0)
     for start in range(0, count, BATCH):
@@ -124,7 +124,7 @@ async def _fill(server: RedisServer, count: int) -> None:
 
 
 def _work(port: str, jobs: int) -> dict[str, float]:
-    """The worker: as the bench's own (`adapters/fetchq_peer.py`), in a burst and with a clock."""
+    """The worker, as in `adapters/fetchq_peer.py`, in a burst and timed."""
     started = 0
     began_s = began_cpu_s = 0.0
 

@@ -1,8 +1,8 @@
-"""`python -m bench.fetch_cost`: what one fetch of 2 KB costs in CPU time, by how it is asked for.
+"""`python -m bench.fetch_cost`: the CPU time of one 2 KB fetch, by the way in which it is made.
 
-In turn: a loop of bare aiohttp, `fetch` awaited in place, and fetches that a worker takes from a queue. Each number is
-the least of several rounds, as what disturbs one only ever adds; nginx and Redis run in processes of their own and are
-not in it. A fetch through the queue takes its part of the worker's start-up too.
+In turn: a loop of bare aiohttp, `fetch` awaited in place, and fetches that a worker claims from a queue. Each number is
+the minimum of several rounds, since disturbances only add. nginx and Redis run in their own processes and are not
+counted. A fetch through the queue includes its share of the worker's start.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ ROUNDS: Final = 15
 PAGE: Final = "2k"
 
 Spend = Callable[[str], Awaitable[float]]
-"""Makes `FETCHES` fetches of a URL, and says how many seconds of CPU time they took."""
+"""Makes `FETCHES` fetches of a URL. Returns the seconds of CPU time."""
 
 
 async def spend_bare(url: str) -> float:
-    """A loop of aiohttp, with nothing around it."""
+    """A loop of aiohttp alone."""
     async with jobs.new_session() as session:
 
         async def one() -> None:
@@ -54,7 +54,7 @@ async def spend_bare(url: str) -> float:
 
 
 async def spend_in_place(url: str) -> float:
-    """`fetch` awaited: the contract, the guard and the client, without a queue."""
+    """`fetch` awaited: contract, guard and client, without a queue."""
     async with Fetcher(user_agent="fetchq-bench/1", allow_net=("127.0.0.1/32",)) as fetcher:
         context = {"fetcher": fetcher}
 
@@ -82,7 +82,7 @@ async def spend_queued(server: RedisServer, url: str) -> float:
     await server.empty()
     redis_url = f"redis://127.0.0.1:{server.port}"
     async with Producer.from_url(redis_url) as producer:
-        await producer.limits.set("*", concurrency=FETCHES)  # all of them go to one host, and none is to wait for it
+        await producer.limits.set("*", concurrency=FETCHES)  # all go to one host, whose limit must not delay them
         await producer.enqueue_many(url for _ in range(FETCHES))
     settings = Settings(redis_url=redis_url, concurrency=CONCURRENCY, allow_net=("127.0.0.1/32",))
     redis = connect(redis_url, redis_class=ArqRedis)
@@ -99,7 +99,7 @@ async def spend_queued(server: RedisServer, url: str) -> float:
 
 
 async def measure(rounds: int) -> dict[str, float]:
-    """CPU microseconds of a fetch, by the way it is asked for; the least of `rounds`, which take turns."""
+    """CPU microseconds of a fetch, by the way in which it is made; the minimum of `rounds`, which take turns."""
     least: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="fetchq-fetch-cost-") as name:
         folder = Path(name)
@@ -110,7 +110,7 @@ async def measure(rounds: int) -> dict[str, float]:
                 "fetch, awaited in place": spend_in_place,
                 "fetch, through the queue": lambda url: spend_queued(server, url),
             }
-            for way in ways.values():  # caches are filled, and what is loaded by then is out of the collector's sight
+            for way in ways.values():  # fills caches, and exempts loaded objects from garbage collection
                 await way(url)
             tune_gc()
             for _ in range(rounds):

@@ -1,15 +1,14 @@
-"""`python -m bench.frontier_sim`: the frontier's schedule under a simulated clock, with up to a million hosts.
+"""`python -m bench.frontier_sim`: the schedule of hosts under a simulated clock, with up to a million hosts.
 
-The scripts are the real ones, on a private Redis; only their clock is the simulation's. Hosts are of heavy-tailed sizes
-(most have one job, few have thousands), all under the same limit of one at a time and one a second, and a fleet with a
-fixed number of slots fetches from them, each fetch taking as long as any other. So it is known how much any schedule
-could have done by a time:
+The scripts are the real ones on a private Redis; only their clock is simulated. The sizes of hosts are heavy-tailed
+(most have one job, few have thousands), all with the same limit of one at a time and one a second. A fleet with a fixed
+number of slots fetches from them, and all fetches take equally long. So the best possible schedule is known:
 
     min(slots * time / fetch time, sum over hosts of min(its jobs, starts that its rate permits))
 
-Checked of every start: the host's limits, and that a host's jobs start in the order in which they came. Checked at
-every look: that no host with jobs left is ahead of another by more than `MOST_AHEAD` starts while slots are short. Ends
-with status 1 where that fails, or the throughput is under `LEAST_SHARE` of the best possible.
+Each start is checked against the host's limits, and that a host's jobs start in their order of arrival. Each sample
+checks that no host with remaining jobs is ahead of another by more than `MOST_AHEAD` starts while slots are short.
+Exits with status 1 if a check fails, or if the throughput is under `LEAST_SHARE` of the best possible.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ PACE: Final = 1.03
 TOLERANCE_MS: Final = 21
 HOSTS_A_SLOT: Final = 100
 TAIL: Final = 1.5
-"""The exponent of Pareto's distribution from which sizes come: the mean is 2.6 jobs."""
+"""The exponent of the Pareto distribution of sizes: the mean is 2.6 jobs."""
 BATCH: Final = 1_000
 CLAIM: Final = 500
 LEASE_MS: Final = 10_000_000
@@ -56,7 +55,7 @@ LOOKS: Final = 12
 
 
 class Fleet:
-    """All hosts and all slots, and what has become of both."""
+    """The state of all hosts and slots."""
 
     def __init__(self, sizes: list[int], slots: int) -> None:
         self.sizes = sizes
@@ -65,7 +64,7 @@ class Fleet:
         self.started_at_ms = [-(10**9)] * len(sizes)
         self.running = bytearray(len(sizes))
         self.ends: list[tuple[int, str, str]] = []
-        """Of each run: when it ends, id, token."""
+        """For each run: its end, id and token."""
         self.done = 0
         self.broken: list[str] = []
 
@@ -74,7 +73,7 @@ class Fleet:
         return sum(self.sizes)
 
     def start(self, job_id: str, token: str, now_ms: int) -> None:
-        """Notes a start, and whether it kept to the rules."""
+        """Records a start, and checks it against the rules."""
         host, number = (int(part, 16) for part in job_id.split("."))
         if self.running[host]:
             self.broken.append(f"{job_id} started while another of its host ran")
@@ -88,7 +87,7 @@ class Fleet:
         heapq.heappush(self.ends, (now_ms + FETCH_MS, job_id, token))
 
     def ended(self, now_ms: int) -> list[tuple[str, str]]:
-        """Takes the runs that are over by now."""
+        """Removes the runs that have ended by now."""
         over = []
         while self.ends and self.ends[0][0] <= now_ms:
             _, job_id, token = heapq.heappop(self.ends)
@@ -105,13 +104,13 @@ class Fleet:
         return min(self.slots * (elapsed_ms // FETCH_MS), sum(min(size, starts) for size in self.sizes))
 
     def ahead(self) -> int:
-        """By how many starts the foremost of the hosts with jobs left is ahead of the hindmost."""
+        """By how many starts the first of the hosts with remaining jobs is ahead of the last."""
         counts = {started for started, size in zip(self.started, self.sizes, strict=True) if started < size}
         return max(counts) - min(counts) if counts else 0
 
 
 class Simulation:
-    """The frontier, its scripts called as a fleet calls them."""
+    """Calls the scripts as a fleet of workers does."""
 
     def __init__(self, redis: Redis, fleet: Fleet) -> None:
         self._runner = PackedRunner(redis, timeout_s=60)
@@ -120,10 +119,10 @@ class Simulation:
         self._calls = 0
         self.now_ms = T0_MS
         self.calls_s = 0.0
-        """How long Redis took in wall time for claim, admission and commit."""
+        """Elapsed seconds of claim, admission and commit."""
 
     async def fill(self) -> None:
-        """All jobs, in an order in which large hosts delay only themselves."""
+        """Enqueues all jobs, in an order in which large hosts delay only themselves."""
         batch: list[NewJob] = []
         for job_id in _ids(self._fleet.sizes):
             batch.append(NewJob(job_id, b"payload", "", _host_of(job_id), ""))
@@ -137,7 +136,7 @@ class Simulation:
         await self._commands.enqueue(self._runner, batch, now_ms=self.now_ms)
 
     async def run_until(self, until_ms: int) -> None:
-        """Moves the clock on, from one event to the next."""
+        """Moves the clock from one event to the next."""
         fleet = self._fleet
         while self.now_ms < until_ms and fleet.done < fleet.total:
             over = fleet.ended(self.now_ms)
@@ -155,7 +154,7 @@ class Simulation:
         return answer
 
     async def _claim_all(self) -> int:
-        """Fills the free slots; returns the ms until the next turn, -1 for none."""
+        """Fills the free slots. Returns the ms until the next job is due; -1 for none."""
         fleet = self._fleet
         while (free := fleet.slots - len(fleet.ends)) > 0:
             self._calls += 1
@@ -197,7 +196,7 @@ class Simulation:
 
 
 class Look(msgspec.Struct, frozen=True):
-    """One line of what is printed."""
+    """One line of the output."""
 
     elapsed_ms: int
     done: int
@@ -216,18 +215,18 @@ def _host_of(job_id: str) -> str:
 
 
 def _ids(sizes: list[int]) -> Iterator[str]:
-    """Every host's first job, then every host's second: as if all had been found at once."""
+    """Every host's first job, then every host's second, and so on: as if all had been found at once."""
     left = list(range(len(sizes)))
     number = 0
     while left:
         for host in left:
-            yield f"{host:x}.{number:05x}"  # within one ms, they stand in the order of their names
+            yield f"{host:x}.{number:05x}"  # jobs of the same ms are sorted by id
         number += 1
         left = [host for host in left if sizes[host] > number]
 
 
 async def simulate(redis: Redis, hosts: int, slots: int, seed: int) -> bool:
-    """Prints what comes of it; returns whether all that is checked held."""
+    """Prints the results. Returns whether all checks passed."""
     draw = random.Random(seed)
     fleet = Fleet([min(int(draw.paretovariate(TAIL)), 100_000) for _ in range(hosts)], slots)
     keys = Keys()
@@ -241,7 +240,7 @@ async def simulate(redis: Redis, hosts: int, slots: int, seed: int) -> bool:
         f"{fleet.total:,} jobs of {hosts:,} hosts, the largest of {max(fleet.sizes):,}; {slots:,} slots; "
         f"enqueued in {time.monotonic() - began:.0f} s"
     )
-    # Until the slots could have done it all; what is left then are the tails of the large hosts, at their own rates.
+    # Until the slots could have finished all jobs; the rest are jobs of large hosts, at their own rates.
     horizon_ms = int(1.2 * fleet.total / slots * FETCH_MS) + INTERVAL_MS
     looks = []
     for number in range(1, LOOKS + 1):
@@ -255,7 +254,7 @@ async def simulate(redis: Redis, hosts: int, slots: int, seed: int) -> bool:
         print(broken)
     saturated = [look for look in looks if look.best == slots * (look.elapsed_ms // FETCH_MS)]
     most_ahead = max((look.ahead for look in saturated), default=0)
-    # In between, when the slots suffice for what is left, fairness has its price: the largest host did not go first.
+    # In between, when the slots suffice, fairness costs throughput, since the largest host was not served first.
     worst = min(look.done / look.best for look in (*saturated, looks[-1]))
     print(
         f"limits and order: {len(fleet.broken)} faults in {sum(fleet.started):,} starts; hosts ahead of others while "

@@ -1,9 +1,8 @@
-"""`python -m bench.guard_cost`: what the egress guard costs a fetch.
+"""`python -m bench.guard_cost`: the cost of the egress guard for a fetch.
 
-The time of each question that the guard is asked, beside the CPU time of a whole fetch of 2 KB, over a pooled
-connection and over one of its own. The difference of fetches with and without a guard is below the noise of any machine
-that does something else too, so it is not what is measured. Each number is the least of several rounds, as what
-disturbs one only ever adds.
+The time of each check of the guard, compared with the CPU time of a 2 KB fetch over a pooled and over a new connection.
+The difference between fetches with and without a guard is below the noise, so it is not measured. Each number is the
+minimum of several rounds, since disturbances only add.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ MOST_SHARE: Final = 0.05
 
 
 def measure_questions() -> tuple[float, float]:
-    """Microseconds that the guard takes of a fetch over a pooled connection, and of one to a host never seen."""
+    """Microseconds of the guard in a fetch over a pooled connection, and in one to a new host."""
     guard = Guard(allow_net=("10.0.0.0/8",))
     new_v4 = (f"8.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}" for n in itertools.count())
     new_v6 = (f"2606:4700::{n >> 16:x}:{n & 0xFFFF:x}" for n in itertools.count())
@@ -55,7 +54,7 @@ def _least_us(what: str, question: Callable[[], object]) -> float:
 
 
 async def measure_fetches() -> tuple[float, float]:
-    """Microseconds of CPU time of a fetch over a pooled connection, and of one over a connection of its own."""
+    """Microseconds of CPU time of a fetch over a pooled connection, and of one over a new connection."""
     with tempfile.TemporaryDirectory() as folder:
         async with (
             nginx_site(Path(folder)) as site,

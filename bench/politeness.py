@@ -1,7 +1,7 @@
-"""`python -m bench.politeness`: how soon all workers stop for a host that answers 429, and how soon they go on.
+"""`python -m bench.politeness`: how soon all workers stop for a host that responds 429, and when they continue.
 
-Two workers of two processes each fetch from one host as fast as its limits let them. At some moment it answers one
-request with 429 and `Retry-After: 5`, and notes when each request comes: by its clock, which no worker shares.
+Two workers of two processes each fetch from one host as fast as its limits permit. At some moment it responds to one
+request with 429 and `Retry-After: 5`, and records by its own clock when each request arrives.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _BUSY: Final = b"HTTP/1.1 429 Busy\r\nContent-Length: 0\r\nRetry-After: %d\r\n\r
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """What one 429 brought about, in seconds from the moment at which it was sent."""
+    """The effect of one 429, in seconds from the moment at which it was sent."""
 
     before: int
     """Requests in the second before it."""
     last_after_s: float
-    """When the last request came that had been started before the workers heard of it."""
+    """The last request that was started before the workers learned of it."""
     late: int
-    """Requests that came later than `STOP_WITHIN_S` and before the time was over."""
+    """Requests later than `STOP_WITHIN_S` but before the cooldown ended."""
     resumed_s: float
-    """When the first request came after the time was over, counted from its end."""
+    """The first request after the cooldown, counted from its end."""
 
 
 class Host:
-    """A server that answers at once, until it is told to refuse one request."""
+    """A server that responds at once, until it must refuse one request."""
 
     def __init__(self) -> None:
         self.came: list[float] = []
@@ -74,7 +74,7 @@ class Host:
         return int(self._server.sockets[0].getsockname()[1])
 
     def expect(self, more: int) -> None:
-        """`flows` waits for so many more requests from here."""
+        """`flows` waits for this many more requests."""
         self.flows.clear()
         self.goal = len(self.came) + more
 
@@ -101,7 +101,7 @@ class Host:
 
 
 async def measure(rounds: int, concurrency: int, jobs: int) -> list[Pause]:
-    """One pause a round, all with the same processes."""
+    """One cooldown a round, all with the same processes."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fetchq-politeness-")))
         redis: RedisServer = await stack.enter_async_context(redis_server(folder))

@@ -1,8 +1,8 @@
-"""`make profile`: where the microseconds of one fetch job go.
+"""`make profile`: the CPU time of one fetch job, by part.
 
-A worker drains a queue of 2 KB fetches while py-spy samples its stacks, those of C extensions too, and the CPU time of
-the worker and of Redis is read from the system. A sample belongs to the innermost frame whose owner is known, so a
-socket write belongs to the caller that wrote, and the event loop keeps what no owner asked for by itself.
+A worker drains a queue of 2 KB fetches while py-spy samples its stacks, C extensions included, and the CPU time of the
+worker and of Redis is read from the system. A sample belongs to the innermost frame whose owner is known: a socket
+write belongs to its caller, and the event loop has only what no owner called.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ OWNERS: Final[tuple[tuple[str, str], ...]] = (
     ("Redis client: redis-py and hiredis", r"(/redis/|redis/asyncio|hiredis)"),
     ("engine: claim, lease, commit, run", r"(fetchq_worker/engine|arq/)"),
 )
-"""Who owns a frame, by its file; the first that fits."""
+"""The owner of a frame, by its file; the first match counts."""
 
 LOOP: Final = "event loop: uvloop, reading sockets, waking"
 
 RATE_HZ: Final = 200
 FIRST_JOB_S: Final = 30.0
 MOST_JOBS_PER_S: Final = 12_000
-"""More than one process can fetch: what the queue is filled for."""
+"""More jobs than one process can finish while it is sampled."""
 
 _LOOP_FRAME: Final = ";uv_run "
-"""What stands below it in the stack only set the loop going."""
+"""Frames below this one in the stack only started the loop."""
 
 _OWNERS: Final = tuple((name, re.compile(pattern)) for name, pattern in OWNERS)
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """What the jobs took while they were sampled."""
+    """The costs of the jobs while they were sampled."""
 
     jobs: int
     elapsed_s: float
@@ -174,7 +174,7 @@ def _made(spent: Spent, machine: Machine, stacks: str) -> Profile:
 
 
 def attribute(stacks: str) -> tuple[Counter[str], Counter[str]]:
-    """Samples by owner, and by the frame in which they ended, out of py-spy's raw lines: `frame;frame;... count`."""
+    """Samples by owner and by innermost frame, from py-spy's raw lines: `frame;frame;... count`."""
     owners: Counter[str] = Counter()
     leaves: Counter[str] = Counter()
     for line in stacks.splitlines():

@@ -1,4 +1,4 @@
-"""docs/reliability.md, as far as runs write it: sections between two markers each."""
+"""The parts of docs/reliability.md that runs write: sections between two markers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "reliability.md"
 
 
 class Section(msgspec.Struct, frozen=True):
-    """What stands between `<!-- name: begin -->` and `<!-- name: end -->`. Without them, a `ValueError` says so."""
+    """The text between `<!-- name: begin -->` and `<!-- name: end -->`. Raises `ValueError` without them."""
 
     name: str
     page: Path = PAGE
@@ -28,7 +28,7 @@ class Section(msgspec.Struct, frozen=True):
         self.page.write_text(f"{before}\n{text}\n{after}", encoding="utf-8")
 
     def _split(self) -> tuple[str, str, str]:
-        """The page up to the first marker and with it, what is written, and the rest with the other marker."""
+        """The page before a section, the section, and the page after it, with the markers."""
         begin, end = f"<!-- {self.name}: begin -->", f"<!-- {self.name}: end -->"
         text = self.page.read_text(encoding="utf-8")
         if text.count(begin) != 1 or text.count(end) != 1:
@@ -38,7 +38,7 @@ class Section(msgspec.Struct, frozen=True):
 
 
 def where_and_when() -> str:
-    """The machine of a run that ends now, and the day."""
+    """The machine of a run, and the date."""
     machine = this_machine()
     said = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
     version = said.partition("v=")[2].partition(" ")[0]

@@ -1,8 +1,7 @@
-"""Jobs that take their worker with them: `fetchq worker --settings harness.poisonous_jobs:Settings`.
+"""Jobs that kill their worker: `fetchq worker --settings harness.poisonous_jobs:Settings`.
 
-One does so in a hook, before its coroutine begins; another in the hook after it.
-
-The process ends as one does whose memory is exhausted: at once, with nothing cleaned up and nothing said.
+One does so in the start hook, one in the fetch, one in the end hook. The process exits at once, without clean-up, as
+when it is out of memory.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from fetchq_worker.process.arq_settings import worker_settings
 STATUS: Final = 86
 POISON_TRIES: Final = 2
 POISONOUS_URL: Final = "http://a.test/poison"
-"""Whose fetch kills its worker, as one would whose answer brings down a decoder."""
+"""The URL whose fetch kills its worker, as a crash in a decoder would."""
 
 
 KEY_DEADLY_AT_START: Final = "deadly at its start"
@@ -37,7 +36,7 @@ async def harmless(ctx: dict[str, Any], number: int) -> int:
 
 
 async def on_startup(ctx: dict[str, Any]) -> None:
-    """Lets the fetch of `POISONOUS_URL` end the process when it is about to be sent."""
+    """Makes the fetch of `POISONOUS_URL` end the process just before it is sent."""
     send = ctx["fetcher"].send
 
     async def send_or_die(hop: Hop, *rest: Any) -> Any:

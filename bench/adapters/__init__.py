@@ -1,4 +1,5 @@
-"""One file per peer. Each runs in that peer's own environment, so it imports nothing of the harness but its neighbours.
+"""One module for each peer.
 
-A file answers to two words: `producer` serves commands on its standard input (`serve.py`), `worker` runs jobs.
+Each runs in that peer's own environment, so it imports only modules of this folder. It has two commands: `producer`
+executes commands from its standard input (`serve.py`), `worker` runs jobs.
 """

@@ -1,4 +1,4 @@
-"""arq: as it comes, and tuned."""
+"""arq: with its defaults, and tuned."""
 
 import asyncio
 from importlib.metadata import version
@@ -18,7 +18,7 @@ _settings = read_settings()
 _redis = RedisSettings(port=_settings.redis_port)
 
 TUNED_POLL_S = 0.005
-"""arq has no wake: this is what a low `poll_delay` costs Redis against what it gains."""
+"""arq has no wake-up, so it polls: a compromise between latency and load on Redis."""
 
 
 class Client(QueueClient):

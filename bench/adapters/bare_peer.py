@@ -1,4 +1,4 @@
-"""The limit: an aiohttp loop with no queue at all. Says what the client alone can do with this site on this machine."""
+"""The upper limit: an aiohttp loop without a queue, which shows what client, site and machine allow."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from . import jobs
 
 
 async def _fetch_for(url: str, concurrency: int, duration_s: float, body_bytes: int) -> dict[str, float]:
-    """`concurrency` loops fetch until the time is up, the first quarter of it not counted."""
+    """`concurrency` loops fetch until the time is over; the first quarter is not counted."""
     counted = 0
     warm = time.monotonic() + duration_s * 0.25
     end = time.monotonic() + duration_s * 1.25

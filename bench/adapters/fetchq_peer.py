@@ -1,4 +1,4 @@
-"""fetchq: the producer's own calls, and the engine with the fetch coroutine beside the jobs of the bench."""
+"""fetchq: its producer, and its engine with the fetch and the jobs of the bench."""
 
 import asyncio
 from importlib.metadata import version
@@ -35,7 +35,7 @@ class Client(QueueClient):
         await self.reset()
 
     async def reset(self) -> None:
-        """Every fetch of the bench goes to one host, and no peer knows a limit for one: ours is out of the way."""
+        """Raises fetchq's limit per host: all fetches go to one host, and the peers have no such limit."""
         await self._producer.limits.set("*", concurrency=MAX_CONCURRENCY)
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class Client(QueueClient):
         return {"status": result.http_status, "body": result.body or b""}
 
     async def _fill(self, job: str, args: list[Any], count: int) -> None:
-        """Many calls of a coroutine. The producer has a call for many fetches only; this is never what is measured."""
+        """Enqueues many jobs of a coroutine. `enqueue_many` is for fetches only; this is never what is measured."""
         from redis.asyncio import Redis
 
         ids = JobIds()
@@ -88,7 +88,7 @@ async def hold(_ctx: dict[Any, Any], path: str) -> None:
 
 
 def work() -> None:
-    # Here, since a producer's process is not to pay for the worker's imports.
+    # Imported here, so that a producer's process does not load the worker.
     from arq.connections import ArqRedis
 
     from fetchq.store.connection import connect
@@ -97,7 +97,7 @@ def work() -> None:
     from fetchq_worker.process.make_worker import make_worker
     from fetchq_worker.settings import Settings
 
-    # The site is on loopback, which the egress guard forbids unless told otherwise. It still checks every address.
+    # The site is on loopback, which the egress guard must be told to allow. It still checks every address.
     settings = Settings(
         redis_url=_settings.redis_url, concurrency=_settings.concurrency, allow_net=("127.0.0.1/32",), grace_s=1.0
     )

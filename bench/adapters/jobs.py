@@ -9,23 +9,26 @@ import aiohttp
 
 
 def new_session() -> aiohttp.ClientSession:
-    """As aiohttp advises: one session for the process. The worker's concurrency is the only limit."""
+    """One session for the process, as aiohttp advises. The worker's concurrency is the only limit."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
 async def fetch(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    """The answer as JSON can carry it, since that is some peers' wire format; the site's bodies are ASCII text."""
+    """The response as JSON, since that is the wire format of some peers; the site's bodies are ASCII text."""
     async with session.get(url) as response:
         body = await response.text()
         return {"status": response.status, "body": body}
 
 
 async def empty() -> None:
-    """Nothing: what is left is the queue's own cost."""
+    """Does nothing: only the cost of the queue remains."""
 
 
 async def stamp() -> int:
-    """When the job started. On Linux CLOCK_MONOTONIC is one clock for all processes, so the producer can subtract."""
+    """The start time of the job.
+
+    On Linux CLOCK_MONOTONIC is one clock for all processes, so the producer can subtract.
+    """
     return time.monotonic_ns()
 
 
@@ -34,7 +37,10 @@ async def nap() -> None:
 
 
 async def hold(path: str, hold_s: float) -> None:
-    """Sign `path`, one line a start, and stay: the job that is killed, and seen when it starts again."""
+    """Appends a line to `path`, then sleeps.
+
+    The job whose worker is killed: the file shows when it starts again.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, f"{time.monotonic_ns()}\n".encode())

@@ -15,7 +15,7 @@ from .settings import read_settings
 _settings = read_settings()
 
 RESULT_POLL_S = 0.005
-"""As for arq; the default of SAQ's `apply` is 0.5 s."""
+"""Poll interval as for arq; the default of SAQ's `apply` is 0.5 s."""
 
 
 class Client(QueueClient):
@@ -30,12 +30,12 @@ class Client(QueueClient):
         await self._queue.disconnect()
 
     async def enqueue(self, job: str, args: list[Any]) -> Job | None:
-        # SAQ gives a swept job up unless tries are left.
+        # SAQ drops a swept job if no tries remain.
         named = {"url": args[0]} if job == "fetch" else {"path": args[0]} if job == "hold" else {}
         return await self._queue.enqueue(job, retries=3, **named)
 
     async def result(self, handle: Job) -> Any:
-        # `refresh(until_complete=...)` misses a job that finishes between its look and its subscription.
+        # `refresh(until_complete=...)` misses a job that finishes between its check and its subscription.
         await handle.refresh()
         while not handle.completed:
             await asyncio.sleep(RESULT_POLL_S)

@@ -1,4 +1,4 @@
-"""Scrapy's side of the crawl: the same URLs, the same concurrency, the same lines; run by `scrapy runspider`."""
+"""Scrapy in the crawl: the same URLs, concurrency and output lines; run by `scrapy runspider`."""
 
 import json
 import os
@@ -13,10 +13,10 @@ _given = json.loads(os.environ["FETCHQ_BENCH_CRAWL"])
 
 
 class FetchSpider(scrapy.Spider):
-    """Every URL of the file, one item each. What would hold a polite crawl back is off, as it is in the comparison."""
+    """Fetches every URL of the file, one item each. Politeness settings are off, as in the comparison."""
 
     name = "fetch"
-    custom_settings = {  # noqa: RUF012 - Scrapy's own form
+    custom_settings = {  # noqa: RUF012 - the form that Scrapy requires
         "CONCURRENT_REQUESTS": _given["concurrency"],
         "CONCURRENT_REQUESTS_PER_DOMAIN": _given["concurrency"],
         "DOWNLOAD_DELAY": 0,

@@ -1,6 +1,6 @@
-"""The producer's side of the harness's protocol: a JSON object a line in, one a line out.
+"""The producer's side of the harness's protocol: one JSON object a line in, one out.
 
-Only the standard library, since it runs in every peer's environment. `bullmq_peer.mjs` speaks the same.
+Only the standard library, since it runs in every peer's environment. `bullmq_peer.mjs` implements the same protocol.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 GATHER = 100
-"""How many single enqueues are under way together, for the peers that have no call for many."""
+"""How many single enqueues are in flight at a time, for peers without a call for many."""
 
 
 class QueueClient(ABC):
-    """A peer's producer, behind the few calls that the measures need."""
+    """A peer's producer, with the calls that the measures need."""
 
     unfinished: ClassVar[Sequence[Sequence[str]]] = ()
-    """Redis commands whose integers add up to the number of jobs not finished yet ..."""
+    """Redis commands whose integers add up to the number of unfinished jobs ..."""
     finished: ClassVar[Sequence[Sequence[str]]] = ()
-    """... or, for a queue that cannot say that, to one that grows by one with each job that finishes."""
+    """... or, for a queue that has no such number, to one that grows by one with each finished job."""
     versions: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
@@ -33,17 +33,17 @@ class QueueClient(ABC):
 
     @abstractmethod
     async def enqueue(self, job: str, args: list[Any]) -> Any:
-        """One job, acknowledged. Returns the handle that `result` takes."""
+        """Enqueues one job. Returns the handle that `result` takes."""
 
     @abstractmethod
     async def result(self, handle: Any) -> Any:
-        """Wait for what the job returned, in the way that the peer's documents give."""
+        """Waits for the result of a job, in the way that the peer's documentation describes."""
 
-    async def reset(self) -> None:  # noqa: B027 - most need nothing
-        """After a FLUSHALL: put back what the peer needs in Redis before a job can be enqueued."""
+    async def reset(self) -> None:  # noqa: B027 - most peers need nothing
+        """Writes what the peer needs in Redis before a job can be enqueued. Called after FLUSHALL."""
 
     async def enqueue_many(self, job: str, args: list[Any], count: int) -> None:
-        """By the peer's own call for many, where there is one."""
+        """Enqueues many jobs, by the peer's own call for many if it has one."""
         for start in range(0, count, GATHER):
             await asyncio.gather(*(self.enqueue(job, args) for _ in range(min(GATHER, count - start))))
 
@@ -62,7 +62,10 @@ async def _enqueue_many(client: QueueClient, command: dict[str, Any]) -> dict[st
 
 
 async def _probe(client: QueueClient, command: dict[str, Any]) -> dict[str, Any]:
-    """One job at a time, each after a random gap as long as the longest poll, so that none falls into step with it."""
+    """One job at a time, each after a random pause.
+
+    The pause is at most the longest poll interval, so that probes do not synchronise with polls.
+    """
     pick_ups_ms: list[float] = []
     round_trips_ms: list[float] = []
     body_bytes = command.get("body_bytes")
@@ -102,7 +105,10 @@ _COMMANDS: dict[str, Callable[[QueueClient, dict[str, Any]], Awaitable[dict[str,
 
 
 async def serve(client: QueueClient) -> None:
-    """Answer commands until the input ends. A command that fails is answered with the error; the next may be served."""
+    """Executes commands until the input ends.
+
+    A command that fails is answered with its error; the next one may succeed.
+    """
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -129,7 +135,7 @@ def _answer(message: dict[str, Any]) -> None:
 
 
 def main(client: Callable[[], QueueClient], worker: Callable[[], None]) -> None:
-    """`producer` or `worker`, on uvloop as every peer here advises."""
+    """Runs `producer` or `worker`, on uvloop as every peer here advises."""
     import uvloop
 
     match sys.argv[1:]:

@@ -1,4 +1,4 @@
-"""What the harness tells an adapter, through the environment."""
+"""The settings that the harness passes to an adapter, through the environment."""
 
 import json
 import os
@@ -9,16 +9,16 @@ VARIABLE = "FETCHQ_BENCH"
 
 @dataclass(frozen=True)
 class Settings:
-    """One run's settings. The same struct goes to every peer, whatever its language."""
+    """The settings of one run, the same for every peer in any language."""
 
     redis_port: int
     concurrency: int = 100
     tuned: bool = True
-    """False: leave every option of the peer at its default, concurrency too."""
+    """False: every option of the peer has its default, concurrency too."""
     lease_s: float | None = None
-    """fetchq's lease; None leaves the default."""
+    """fetchq's lease; None: the default."""
     hold_s: float = 0.0
-    """How long the `hold` job stays after it has signed the file."""
+    """How long the `hold` job sleeps after it has written its line."""
 
     @property
     def redis_url(self) -> str:

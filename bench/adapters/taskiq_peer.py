@@ -67,7 +67,7 @@ _TASKS: dict[str, Any] = {"fetch": fetch, "empty": empty, "stamp": stamp, "nap":
 
 
 class Client(QueueClient):
-    finished = (("DBSIZE",),)  # each result is one key, and nothing else of taskiq's comes or goes
+    finished = (("DBSIZE",),)  # each result is one key, and taskiq adds and removes no others
     versions: ClassVar = {
         "taskiq": version("taskiq"),
         "taskiq-redis": version("taskiq-redis"),

@@ -1,1 +1,1 @@
-"""The frontier's promises in numbers: `python -m bench.frontier`."""
+"""Measures the guarantees of per-host limits: `python -m bench.frontier`."""

@@ -1,4 +1,4 @@
-"""`python -m bench.frontier`: the frontier's promises in numbers, each ratio within one run."""
+"""`python -m bench.frontier`: measures the guarantees of per-host limits, each ratio within one run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ MEASURES: Final[dict[str, Measure]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.frontier", description="The frontier's promises in numbers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.frontier", description="Measures the guarantees of per-host limits."
+    )
     parser.add_argument("--only", default="", help=f"measures, comma-separated: {', '.join(MEASURES)}")
     parser.add_argument("--short", action="store_true", help="smaller sizes: two minutes, and no page")
     given = parser.parse_args()
@@ -56,7 +58,7 @@ async def _run(names: Sequence[str], sizes: Sizes, *, whole: bool) -> int:
     machine, figures = this_machine(), []
     with tempfile.TemporaryDirectory(prefix="fetchq-frontier-") as name:
         for measure in names:
-            Path(name).chmod(0o755)  # as the site does with its own: nginx reads as another user
+            Path(name).chmod(0o755)  # as for the site: nginx reads as another user
             folder = Path(name, measure)
             folder.mkdir()
             logs = measure in ("rate", "cooling")

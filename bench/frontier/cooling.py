@@ -1,4 +1,4 @@
-"""A 429 with `Retry-After`, seen by one worker: when all of them stop, and when they go on."""
+"""A 429 with `Retry-After` to one worker: when all workers stop, and when they continue."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def measure(server: RedisServer, site: Site, folder: Path, _sizes: Sizes) 
         feeding = asyncio.create_task(
             enqueue_evenly(producer, requests_of(site, [HOST], round(PER_S * seconds)), PER_S)
         )
-        await asyncio.sleep(BEFORE_S)  # all workers are at it
+        await asyncio.sleep(BEFORE_S)  # all workers are fetching
         await producer.enqueue(FetchRequest(url=site.url("too-many", HOST)))
         await feeding
         one.check()

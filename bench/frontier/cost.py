@@ -1,4 +1,4 @@
-"""What the frontier costs where it has nothing to hold back: 2 KB fetches from a thousand hosts, gate on and off."""
+"""The cost of per-host limits where none is reached: 2 KB fetches from a thousand hosts, gate on and off."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .jobs import hosts, requests_of
 from .workers import bare_worker, cpu_s
 
 JOBS_A_HOST: Final = 8
-"""As many as may run at once: none has to wait in the queue of its host."""
+"""As many jobs of a host as may run at once, so that none is parked."""
 MOST_COST: Final = 0.10
 FINISH_S: Final = 120.0
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """For one job, in seconds."""
+    """Seconds for one job."""
 
     wall_s: float
     worker_s: float
@@ -69,7 +69,7 @@ async def measure(server: RedisServer, site: Site, folder: Path, sizes: Sizes) -
 
 
 async def _drain(server: RedisServer, site: Site, folder: Path, sizes: Sizes, *, gate: bool) -> Spent:
-    """Between the first tenth of the jobs and the last, so that neither start nor end is in it."""
+    """Between the first tenth of the jobs and the last, to exclude start and end."""
     await server.empty()
     count = JOBS_A_HOST * sizes.other_hosts
     async with Producer.from_url(f"redis://127.0.0.1:{server.port}") as producer:
@@ -86,7 +86,7 @@ async def _drain(server: RedisServer, site: Site, folder: Path, sizes: Sizes, *,
 
 
 async def _wait_left(server: RedisServer, worker: Child, pending: str, count: int) -> int:
-    """Until at most `count` jobs are left; how many that is."""
+    """Waits until at most `count` jobs remain. Returns how many do."""
     until = time.monotonic() + FINISH_S
     while (left := int(await server.client.zcard(pending))) > count:
         worker.check()

@@ -1,4 +1,4 @@
-"""The figures of these measures and what they are to reach, as a table."""
+"""The figures of these measures and their targets, as a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """How much each measure takes; the defaults are those of the promises."""
+    """The size of each measure; the defaults are those of the targets."""
 
     deep_jobs: int = 1_000_000
     other_jobs: int = 10_000

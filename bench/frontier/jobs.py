@@ -1,4 +1,4 @@
-"""The jobs of these measures, and what became of them, as their stored results tell."""
+"""The jobs of these measures, and their timings from the stored results."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fetchq.contract.wire import deserialize
 
 READ: Final = 1_000
 LOOKED_FOR: Final = 50
-"""Results, in one look for those that are there. Looks for all were a tenth of what Redis did for the jobs."""
+"""Results read in one call: only those that are stored. Reading all of them was a tenth of Redis's work."""
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A finished job, in seconds since the epoch."""
+    """Times of a finished job, in seconds since the epoch."""
 
     enqueued_s: float
     started_s: float
@@ -35,17 +35,17 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def hosts(count: int) -> list[str]:
-    """So many addresses on loopback, each a host to the frontier."""
+    """This many addresses on loopback, each of which is a host."""
     return [f"127.{1 + number // 60_000}.{number % 60_000 // 250}.{1 + number % 250}" for number in range(count)]
 
 
 def requests_of(site: Site, names: Sequence[str], count: int) -> list[FetchRequest]:
-    """`count` fetches, in turn from each host."""
+    """`count` fetches, from each host in turn."""
     return [FetchRequest(url=site.url("2k", names[number % len(names)])) for number in range(count)]
 
 
 async def enqueue_evenly(producer: Producer, requests: Iterable[FetchRequest], per_s: float) -> list[FetchJob]:
-    """Enqueues at an even rate, ten times a second at least."""
+    """Enqueues at a constant rate, at least ten times a second."""
     waiting = list(requests)
     jobs: list[FetchJob] = []
     began = time.monotonic()
@@ -54,14 +54,14 @@ async def enqueue_evenly(producer: Producer, requests: Iterable[FetchRequest], p
         if due > 0:
             batch, waiting = waiting[:due], waiting[due:]
             jobs += await producer.enqueue_many(batch)
-        await asyncio.sleep(0.01)  # the rate is what is measured with
+        await asyncio.sleep(0.01)  # the constant rate is part of the measure
     return jobs
 
 
 async def wait_finished(
     server: RedisServer, jobs: Sequence[FetchJob], workers: Sequence[Child], timeout_s: float
 ) -> None:
-    """Until each has a result; raises `BenchFailure` if that takes too long, or a worker ends."""
+    """Waits until each has a result. Raises `BenchFailure` if that takes too long, or a worker ends."""
     left = [job.id for job in jobs]
     until = time.monotonic() + timeout_s
     while left:
@@ -73,11 +73,11 @@ async def wait_finished(
         if answers == len(left[:LOOKED_FOR]):
             left = left[LOOKED_FOR:]
         else:
-            await asyncio.sleep(0.05)  # results of many jobs are looked for in one call, not waited for one by one
+            await asyncio.sleep(0.05)  # many results are read in one call, not awaited singly
 
 
 async def runs_of(server: RedisServer, jobs: Sequence[FetchJob]) -> list[Run]:
-    """What the results say, in the order in which the jobs ended."""
+    """The times in the results, in the order in which the jobs ended."""
     runs = []
     for start in range(0, len(jobs), READ):
         stored: list[Any] = await server.client.mget([f"arq:result:{job.id}" for job in jobs[start : start + READ]])
@@ -90,7 +90,7 @@ async def runs_of(server: RedisServer, jobs: Sequence[FetchJob]) -> list[Run]:
 
 
 def rate_of(runs: Sequence[Run]) -> float:
-    """Jobs per second between the first twentieth and the last, where start and end do not show."""
+    """Jobs per second between the first twentieth and the last, to exclude start and end."""
     first, last = len(runs) // 20, len(runs) - 1 - len(runs) // 20
     return (last - first) / (runs[last].finished_s - runs[first].finished_s)
 

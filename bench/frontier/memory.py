@@ -1,4 +1,4 @@
-"""Redis memory of a job that waits for its host, beside one in arq's own queue."""
+"""Redis memory of a job that waits for its host, compared with one in arq's own queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a million jobs for one slow host cost all others: their throughput, and how long they wait."""
+"""The effect of a million jobs for one slow host on other hosts: throughput and waiting time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ BATCH: Final = 10_000
 LEAST_SHARE: Final = 0.9
 MOST_GROWTH_S: Final = 0.05
 LOAD: Final = 0.5
-"""How much of the throughput that the others have alone arrives while their waits are measured."""
+"""The share of the others' throughput alone that arrives while their waits are measured."""
 FINISH_S: Final = 300.0
 
 
 class Place:
-    """A Redis with a worker of its own, at which the others' jobs are run."""
+    """A Redis with its own worker, on which the others' jobs run."""
 
     def __init__(
         self, server: RedisServer, producer: Producer, worker: Child, requests: Sequence[FetchRequest]
@@ -38,9 +38,9 @@ class Place:
         self._worker = worker
         self._requests = requests
         self.rates: list[float] = []
-        """Jobs per second, of each round."""
+        """Jobs per second of each round."""
         self.waits_s: list[float] = []
-        """The 99th percentile, of each round."""
+        """The 99th percentile of each round."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -56,7 +56,7 @@ class Place:
             yield place
 
     async def run(self) -> None:
-        """All at once."""
+        """Enqueues all jobs at once."""
         self.rates.append(rate_of(await self._finish(await self._producer.enqueue_many(self._requests))))
 
     async def run_evenly(self, per_s: float) -> None:
@@ -69,7 +69,7 @@ class Place:
 
 
 async def measure(server: RedisServer, site: Site, folder: Path, sizes: Sizes) -> list[Figure]:
-    """Alone and behind the million in turn, so that a machine that has other things to do as well has them for both."""
+    """Measures alone and behind the million in turn, so that other load on the machine affects both."""
     requests = requests_of(site, hosts(sizes.other_hosts), sizes.other_jobs)
     async with redis_server(folder, "redis-deep") as deep:
         async with Producer.from_url(f"redis://127.0.0.1:{deep.port}") as producer:

@@ -1,4 +1,4 @@
-"""A rate held by four processes in two workers, as the server counts it."""
+"""The rate of one host with four processes in two workers, as the server counts it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def measure(server: RedisServer, site: Site, folder: Path, sizes: Sizes) -
         ):
             await _wait_ready(server, 4)
             await producer.enqueue_many(requests_of(site, [HOST], jobs))
-            await asyncio.sleep(sizes.rate_s + 2)  # the time over which the rate is looked at
+            await asyncio.sleep(sizes.rate_s + 2)  # the period over which the rate is measured
             one.check()
             two.check()
     await server.empty()
@@ -58,7 +58,7 @@ async def _wait_ready(server: RedisServer, count: int) -> None:
 
 
 def most_in_a_second(came_s: Sequence[float]) -> int:
-    """The greatest number of these moments, in order, in any window that is a second long and open at its end."""
+    """The maximum number of these moments (in order) in any half-open window of one second."""
     most = first = 0
     for last, at_s in enumerate(came_s):
         while at_s - came_s[first] >= 1.0:

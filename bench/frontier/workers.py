@@ -1,4 +1,4 @@
-"""The workers of these measures: real processes, with the frontier as it comes, or without a gate."""
+"""The workers of these measures: real processes, with default limits or without a gate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def fetchq_worker(server: RedisServer, folder: Path, name: str, *, process
 
 @contextlib.asynccontextmanager
 async def bare_worker(server: RedisServer, folder: Path, name: str, *, gate: bool) -> AsyncIterator[Child]:
-    """One process, made in the same way with the gate and without."""
+    """One process, made in the same way with and without the gate."""
     env = {
         "FETCHQ_REDIS_URL": f"redis://127.0.0.1:{server.port}",
         "FETCHQ_ALLOW_NET": LOOPBACK,

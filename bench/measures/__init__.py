@@ -1,4 +1,4 @@
-"""What is measured, in the order in which it is taken."""
+"""The measures, in the order in which they are taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: a list of URLs to a file beside Scrapy, its memory, its start, and what an import costs."""
+"""The command line: a list of URLs to a file compared with Scrapy, memory, start-up time, and import time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POLL_S: Final = 0.02
 class Ran(msgspec.Struct, frozen=True):
     elapsed_s: float
     peak_mb: float
-    """The high-water mark of resident memory (VmHWM), to within the last look before the end."""
+    """The maximum resident memory (VmHWM), up to the last sample before the end."""
 
 
 async def _run(name: str, argv: Argv, folder: Path, env: dict[str, str], timeout_s: float) -> Ran:
@@ -63,7 +63,7 @@ def _write_urls(stage: Stage, count: int) -> Path:
 
 
 def _check_lines(out: Path, count: int) -> None:
-    """Every URL has its line, and every line a page."""
+    """Checks that every URL has a line, and every line a page."""
     lines = good = 0
     with out.open() as file:
         for line in file:
@@ -74,7 +74,7 @@ def _check_lines(out: Path, count: int) -> None:
 
 
 async def _fetchq_fetch(stage: Stage, count: int, *, redis: bool) -> Ran:
-    """All URLs are of one host: its limit is the whole concurrency, as it is for Scrapy."""
+    """All URLs have one host: its limit is the whole concurrency, as for Scrapy."""
     urls = _write_urls(stage, count)
     out = stage.folder / "fetched.jsonl"
     out.unlink(missing_ok=True)
@@ -95,7 +95,7 @@ async def _fetchq_fetch(stage: Stage, count: int, *, redis: bool) -> Ran:
 
 
 class Crawl(Measure):
-    """A file of URLs to a file of results: `fetchq fetch`, embedded and over Redis, beside Scrapy. Whole processes."""
+    """A file of URLs to a file of results: `fetchq fetch`, embedded and over Redis, and Scrapy. Whole processes."""
 
     name = "crawl"
     figures = ("crawl_embedded", "crawl_redis")
@@ -129,7 +129,7 @@ class Crawl(Measure):
 
 
 class Peak(Measure):
-    """Whether memory grows with the list: ten times the URLs in one process."""
+    """Peak memory for a list and for one of ten times the size."""
 
     name = "peak"
     figures = ("peak_10k", "peak_100k")
@@ -145,7 +145,7 @@ class Peak(Measure):
 
 
 class Startup(Measure):
-    """Fresh interpreters, the byte code already written."""
+    """New interpreters, with byte code cached."""
 
     name = "startup"
     figures = ("import_added", "help")
@@ -168,7 +168,7 @@ class Startup(Measure):
         return {"import_added": added_ms, "help": shown.elapsed_s}
 
     async def _import_ms(self, stage: Stage, module: str) -> float:
-        """As the new interpreter's own clock shows it."""
+        """Measured by the clock of the new interpreter."""
         code = f"import time; started = time.perf_counter(); import {module}; print(time.perf_counter() - started)"
         command: list[str | Path] = [python_of(FETCHQ), "-c", code]
         return float(await run("import", command, stage.folder, timeout_s=30.0, env={})) * 1e3

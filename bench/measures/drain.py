@@ -1,7 +1,7 @@
-"""How fast a worker empties a queue that was filled before it started.
+"""The rate at which a worker empties a queue that was filled before it started.
 
-The clock runs from the first finished job that Redis shows to the last, so neither the worker's start nor the enqueue
-is counted, and what is counted is finished: result written, job gone.
+The clock runs from the first finished job that Redis shows to the last, so it excludes the worker's start and the
+enqueueing. A finished job has a stored result and has left the queue.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from bench.testbed.stage import Stage
 
 POLL_S: Final = 0.005
 FIRST_JOB_S: Final = 30.0
-"""How long the first job may take to finish, the worker's start included."""
+"""How long the first job may take, including the worker's start."""
 
 
 class Drained(msgspec.Struct, frozen=True):
-    """What one drain showed, per job where it says so."""
+    """The outcome of one drain, per job where noted."""
 
     jobs: int
-    """Finished while the clock ran."""
+    """Jobs finished while the clock ran."""
     finished: int
-    """In all, those before it started too."""
+    """Jobs finished in all, also before the clock ran."""
     elapsed_s: float
     trips: float
     commands: float
@@ -44,7 +44,7 @@ class Drained(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What to run: the job's name, and the page it fetches if it does."""
+    """The job to run, and the page it fetches, if any."""
 
     name: str
     page: str = ""
@@ -69,7 +69,7 @@ async def drain(
     concurrency: int | None = None,
     window_s: float | None = None,
 ) -> Drained:
-    """Enqueue `count` jobs on an empty Redis, start the workers, and watch for at most the window."""
+    """Enqueues `count` jobs on an empty Redis, starts the workers, and measures for at most the window."""
     producer = await stage.clean_producer(peer)
     await producer.ask("enqueue_many", job=job.name, args=job.args(stage), count=count, timeout_s=120.0)
     backlog = await talk.Backlog.of(stage.server, producer.hello, count)
@@ -79,7 +79,7 @@ async def drain(
         workers = [await stack.enter_async_context(talk.worker(peer, settings, stage.folder)) for _ in range(processes)]
         drained = await watch(stage.server, backlog, workers, count, window_s or stage.options.window_s)
         for worker in workers:
-            await worker.kill()  # an orderly stop takes seconds, and nothing in this Redis is wanted any more
+            await worker.kill()  # a graceful stop takes seconds, and this Redis is not needed any more
     if job.page and (served := await stage.site.served() - served) < drained.finished:
         raise BenchFailure(f"{drained.finished} jobs finished, but the site answered only {served} requests")
     return drained
@@ -88,7 +88,7 @@ async def drain(
 async def watch(
     server: RedisServer, backlog: talk.Backlog, workers: Sequence[Child], until: int, window_s: float
 ) -> Drained:
-    """From the first job that is finished until `until` are, or the window is over."""
+    """From the first finished job until `until` are finished, or the window is over."""
     give_up = time.monotonic() + FIRST_JOB_S
     while not (first := await backlog.finished()):
         for worker in workers:

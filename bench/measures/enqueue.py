@@ -1,4 +1,4 @@
-"""Enqueues per second, one after another and many at a time, and what a queued job weighs in Redis."""
+"""Enqueues per second, singly and many at a time, and the Redis memory of a queued job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS: Final = 1.0
 
 
 class Enqueue(Measure):
-    """With no worker running. One: each awaited before the next. Many: the peer's own call for it, or gathered."""
+    """Without a worker. One: each is awaited before the next. Many: by the peer's call for many, or gathered."""
 
     name = "enqueue"
     figures = ("enqueue_one", "enqueue_many")
@@ -36,7 +36,7 @@ class Enqueue(Measure):
 
 
 class Memory(Measure):
-    """What `used_memory` grows by, for each of 10,000 queued fetches of one short URL."""
+    """The growth of `used_memory` for each of 10,000 queued fetches of one short URL."""
 
     name = "memory"
     figures = ("memory",)
@@ -53,14 +53,14 @@ class Memory(Measure):
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
         await stage.server.empty()
-        # The first job brings what is there once for all of them: scripts, streams, registries.
+        # The first job creates what all share: scripts, streams, registries.
         await self._enqueue(stage, peer, 1)
         before = await stage.server.memory_bytes()
         await self._enqueue(stage, peer, self.JOBS)
         return {"memory": (await stage.server.memory_bytes() - before) / self.JOBS}
 
     async def _enqueue(self, stage: Stage, peer: Peer, count: int) -> None:
-        """By a producer that has gone when this returns: the buffers of its connections would count as memory too."""
+        """By a producer that has ended when this returns, since the buffers of its connections would count too."""
         async with talk.producer(peer, stage.settings(peer), stage.folder, role="memory") as producer:
             await producer.ask("enqueue_many", job="fetch", args=[self.URL], count=count)
 

@@ -1,4 +1,4 @@
-"""How long a job waits: until it starts, and until its result is in the producer's hand; when idle and at half load."""
+"""Latency: until a job starts, and until the producer has its result; when idle and at half load."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .throughput import WARM_UP_JOBS
 
 PROBE_S: Final = 1.5
 SLOW_PROBE_S: Final = 4.0
-"""For a peer that polls so seldom that the time above would bring two or three probes."""
+"""Duration for a peer that polls so rarely that the time above would allow only two or three probes."""
 PROBES: Final = 400
 SETTLE_S: Final = 0.5
 """How long the load runs before the first probe."""
 
 
 class Latency(Measure):
-    """One probe at a time. At half load, another producer sends 2 KB fetches at half of what the peer can do."""
+    """One probe at a time. At half load, another producer sends 2 KB fetches at half of the peer's throughput."""
 
     name = "latency"
     figures = (

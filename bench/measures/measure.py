@@ -1,4 +1,4 @@
-"""What a measure is, and the rounds it is taken in."""
+"""A measure, and the rounds in which it is taken."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from bench.testbed.stage import Stage
 
 
 class Measure(ABC):
-    """One thing to measure for each peer. `name` is what ONLY= selects; `figures` are what it fills in."""
+    """One measure for each peer. `name` is what ONLY= selects; `figures` are what it fills in."""
 
     name: ClassVar[str]
     figures: ClassVar[tuple[str, ...]]
     most_rounds: ClassVar[int] = 99
 
     def covers(self, peer: Peer) -> bool:
-        """Whether there is anything to measure of this peer here."""
+        """Whether this measure applies to the peer."""
         return True
 
     def figures_of(self, peer: Peer) -> tuple[str, ...]:
         return self.figures
 
     async def warm_up(self, stage: Stage, peer: Peer) -> None:  # noqa: B027 - not every measure needs one
-        """Once before the first round and not counted: finds how much work a round needs."""
+        """Called once before the first round, not counted: determines the work of a round."""
 
     @abstractmethod
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
         """One sample of each figure. Raises `BenchFailure`."""
 
     async def run(self, stage: Stage, peers: Sequence[Peer], results: Results) -> None:
-        """The rounds, interleaved: every peer once, then every peer again. One that fails is left out from there on."""
+        """Takes the rounds: every peer once, then every peer again. A peer that fails is skipped from then on."""
         left = [peer for peer in peers if self.covers(peer)]
         for number in range(min(results.rounds, self.most_rounds) + 1):
             for peer in list(left):
@@ -52,7 +52,7 @@ class Measure(ABC):
                 say(self.name, number, peer, sample)
 
     def note(self, results: Results, peer: Peer, problem: str) -> None:
-        """Where the numbers would stand, stands why they do not."""
+        """Records the reason in place of the numbers."""
         for figure in self.figures_of(peer):
             results.series(figure, peer.name).problem = problem
         print(f"  {self.name}: {peer.title}: {problem}", flush=True)

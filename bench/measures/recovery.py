@@ -1,4 +1,4 @@
-"""How long until a killed worker's jobs run again. Everyone waits at once, each on a Redis of its own."""
+"""Time until a killed worker's jobs run again. All peers are measured at once, each on its own Redis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .measure import Measure, say
 
 JOBS: Final = 10
 HOLD_S: Final = 300.0
-"""How long a job holds the first worker: longer than anybody waits here."""
+"""How long a job occupies the first worker: longer than any peer's recovery is waited for."""
 START_S: Final = 30.0
 LONGEST_S: Final = 130.0
 SHORT_LEASE_S: Final = 2.0
@@ -38,7 +38,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Recovery(Measure):
-    """A worker starts ten jobs that hold; a second worker stands by; the first is killed with SIGKILL."""
+    """A worker starts ten `hold` jobs, a second worker waits, and the first is killed with SIGKILL."""
 
     name = "recovery"
     figures = ("recovery", "recovery_short")
@@ -103,7 +103,7 @@ async def _recovery_s(stage: Stage, trial: Trial) -> float:
             await _wait_starts(starts, JOBS, START_S)
             second = talk.worker(peer, Settings(**{**vars(settings), "hold_s": 0.0}), folder)
             async with second:
-                await asyncio.sleep(2.0)  # it stands by; a worker says nothing when it is up
+                await asyncio.sleep(2.0)  # the second worker waits; a worker does not report that it has started
                 first.check()
                 killed_ns = time.monotonic_ns()
                 await first.kill()

@@ -1,4 +1,4 @@
-"""Jobs per second: empty ones, fetches, sleepers; one process and two; a short queue and a long one."""
+"""Jobs per second: empty ones, fetches, sleeping ones; one process and two; a short queue and a long one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_JOBS: Final = 200_000
 
 
 class Throughput(Measure):
-    """Drains of one job. The figures of Redis's work come from the same drains."""
+    """Drains of one kind of job. The figures of Redis's work come from the same drains."""
 
     job: ClassVar[Job]
     processes: ClassVar[int] = 1
@@ -41,7 +41,7 @@ class Throughput(Measure):
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
         key = (peer.name, self.name)
-        # A tenth more than the window should need, so that a slower round than the last does not run dry.
+        # A tenth more than the window should need, so that a faster round does not empty the queue.
         count = int(min(MOST_JOBS, max(FEWEST_JOBS, stage.capacity[key] * stage.options.window_s * 1.1)))
         drained = await self._drain(stage, peer, count)
         stage.capacity[key] = drained.rate
@@ -63,7 +63,7 @@ class Empty(Throughput):
 
 
 class _Fetch(Throughput):
-    """Fetches; the bare loop is measured beside the queues."""
+    """Fetches; the bare loop is measured too."""
 
     def covers(self, peer: Peer) -> bool:
         return peer.is_queue or peer.name == BARE
@@ -112,7 +112,7 @@ class FetchByTwo(Throughput):
 
 
 class Sleeping(Measure):
-    """Jobs that only wait: what high concurrency costs. 2,000 a second is all there is."""
+    """Jobs that only sleep: the cost of high concurrency. The maximum is 2,000 a second."""
 
     name = "sleeping"
     figures = ("sleeping",)
@@ -126,12 +126,15 @@ class Sleeping(Measure):
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
         drained = await drain(stage, peer, NAP, self.JOBS, concurrency=self.CONCURRENCY, window_s=4.0)
-        # The first to finish began a second earlier, and its whole wave with it: that second and wave count.
+        # The first job to finish started a second earlier, as did all of its wave: both are counted.
         return {"sleeping": drained.finished / (drained.elapsed_s + 1.0)}
 
 
 class Depth(Measure):
-    """A long queue against a short one, over the same number of jobs. The long one is filled once, and topped up."""
+    """A long queue and a short one, with the same number of finished jobs.
+
+    The long one is filled once, then topped up.
+    """
 
     name = "depth"
     figures = ("depth_10k", "depth_1m")
@@ -142,7 +145,7 @@ class Depth(Measure):
         return peer.is_queue
 
     async def run(self, stage: Stage, peers: Sequence[Peer], results: Results) -> None:
-        """The deep queues live on Redis servers of their own, which stand idle while others are measured."""
+        """The long queues are on their own Redis servers, which are idle while others are measured."""
         async with AsyncExitStack() as stack:
             self._stack = stack
             self._deep: dict[str, tuple[RedisServer, talk.Producer]] = {}
@@ -167,7 +170,7 @@ class Depth(Measure):
         backlog = await talk.Backlog.of(server, producer.hello, stage.options.deep_jobs)
         async with talk.worker(peer, stage.settings(peer, server=server), stage.folder) as worker:
             deep = await watch(server, backlog, [worker], self.JOBS, stage.options.window_s)
-            await worker.stop()  # gives back what it holds, so that what is counted next is still
+            await worker.stop()  # requeues its jobs, so that the next count is stable
         gone = await backlog.finished()
         await producer.ask("enqueue_many", job="empty", args=[], count=gone, timeout_s=stage.options.fill_s)
         return {"depth_10k": short.rate, "depth_1m": deep.rate}

@@ -1,4 +1,4 @@
-"""The machine that a run was taken on."""
+"""The machine of a run."""
 
 from __future__ import annotations
 

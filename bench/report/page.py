@@ -1,4 +1,4 @@
-"""docs/performance.md: the blocks that a run writes, between markers. Nothing else on the page is touched."""
+"""The blocks of docs/performance.md between markers, which a run writes. The rest of the page is not changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE: Final = REPO / "docs" / "performance.md"
 
 
 def put(block: str, text: str, page: Path = PAGE) -> None:
-    """Replace what stands between `<!-- block -->` and `<!-- end of block -->`; raises `BenchFailure` without them."""
+    """Replaces the text between `<!-- block -->` and `<!-- end of block -->`. Raises `BenchFailure` without them."""
     begin, end = f"<!-- {block}: written by the bench -->", f"<!-- end of {block} -->"
     whole = page.read_text()
     before, found_begin, rest = whole.partition(begin)

@@ -1,6 +1,7 @@
-"""Bars as PNG. Runs in the environment that has matplotlib; reads what to draw from its standard input.
+"""Bar charts as PNG, in the environment that has matplotlib.
 
-The input is JSON: a list of `{file, title, panels: [{title, better, log, bars: [[name, median, low, high, ours]]}]}`.
+The standard input is a JSON list of `{file, title, panels: [{title, better, log, bars: [[name, median, low, high,
+ours]]}]}`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a run found: a series of samples for each figure and peer. Written to results.json as it is."""
+"""The results of a run: samples for each figure and peer. Written to results.json as they are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One figure: what it is called, in what unit, and which way is better."""
+    """One figure: its title, its unit, and which direction is better."""
 
     title: str
     unit: str
@@ -60,7 +60,7 @@ class Series(msgspec.Struct):
 
     samples: list[float] = []
     problem: str = ""
-    """Why there is no sample, or none any more."""
+    """Why there are no samples, or no more."""
 
     @property
     def median(self) -> float | None:
@@ -68,7 +68,7 @@ class Series(msgspec.Struct):
 
 
 class Machine(msgspec.Struct):
-    """Where it ran."""
+    """The machine."""
 
     processor: str
     cores: int
@@ -79,7 +79,7 @@ class Machine(msgspec.Struct):
 
 
 class Results(msgspec.Struct, kw_only=True):
-    """A whole run."""
+    """All results of a run."""
 
     taken_at: str
     machine: Machine

@@ -36,7 +36,7 @@ _BAR_CELLS: Final = 32
 
 
 def markdown(results: Results) -> str:
-    """The whole run: the targets, a table for each section, how each peer was run, where and with what."""
+    """The whole run: targets, a table for each section, how each peer was run, machine and versions."""
     parts = [_where(results), "### Targets\n", _targets(judge(results))]
     for title, figures in SECTIONS:
         table = _section(results, [figure for figure in figures if figure in results.figures])
@@ -63,7 +63,7 @@ def _targets(verdicts: list[Verdict]) -> str:
 
 
 def _section(results: Results, figures: list[str]) -> str:
-    """Peers down, figures across; the reasons for gaps below."""
+    """Peers as rows, figures as columns; reasons for missing figures below."""
     peers = [peer for peer in ALL if any(peer.name in results.figures[figure] for figure in figures)]
     if not peers:
         return ""
@@ -134,7 +134,7 @@ def text(results: Results) -> str:
 
 
 def _bars(figure: str, by_peer: dict[str, Series]) -> str:
-    """Longer is more, whether more is better or not: the heading says which."""
+    """A longer bar is a larger number; the heading says whether that is better."""
     known = FIGURES[figure]
     lines = [f"{_head(figure)} ({known.better} is better)\n"]
     longest = max((series.median or 0.0 for series in by_peer.values()), default=0.0)

@@ -1,4 +1,4 @@
-"""What is to be reached, each as a number out of one run's medians."""
+"""Targets, each a number from the medians of one run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What came out. `met` is None where something that it needs was not measured."""
+    """The outcome. `met` is None if a number that it needs was not measured."""
 
     title: str
     wanted: str
@@ -59,7 +59,7 @@ def _median(figure: str) -> Callable[[Results], float | None]:
 
 
 def _worst(figure: str) -> Callable[[Results], float | None]:
-    """A promise about time holds in every round, not in half of them."""
+    """A target for recovery time must hold in every round, so the worst one counts."""
 
     def value(results: Results) -> float | None:
         series = results.figures.get(figure, {}).get(FETCHQ)

@@ -1,4 +1,4 @@
-"""Writes a run down: results.json, table.md, plots.txt and the PNGs; and the page, if the run was a whole one."""
+"""Writes a run: results.json, table.md, plots.txt and the PNGs; and the page, if the run was complete."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PLOTS: Final[tuple[tuple[str, str, tuple[str, ...], bool], ...]] = (
 
 
 async def write(results: Results, out: Path, *, whole: bool, folder: Path) -> None:
-    """Into `out`; and onto the page when the run is `whole`."""
+    """Writes into `out`, and onto the page if the run is `whole`."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
     table = tables.markdown(results)
@@ -54,7 +54,7 @@ async def write(results: Results, out: Path, *, whole: bool, folder: Path) -> No
 
 
 async def _draw(results: Results, out: Path, folder: Path) -> list[tuple[str, str]]:
-    """The PNGs that there are figures for: name and title of each."""
+    """The PNGs for which there are figures: name and title of each."""
     wanted = [drawing for drawing in (_drawing(results, *plot) for plot in _PLOTS) if drawing is not None]
     await ensure("plot", folder)
     command: list[str | Path] = [python_of("plot"), "-m", "bench.report.plots", out]

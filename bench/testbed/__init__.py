@@ -1,1 +1,1 @@
-"""What a benchmark runs on: Redis, the web site, the peers with their environments and processes."""
+"""The test bed of a benchmark: Redis, the web site, and the peers with their environments and processes."""

@@ -19,11 +19,11 @@ from .processes import Child
 from .redis_server import RedisServer
 
 COMMAND_S: Final = 60.0
-"""The longest that one command may take; a measure that needs longer says so."""
+"""The timeout of one command; a measure that needs longer sets its own."""
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """What a producer says first."""
+    """The first line of a producer."""
 
     unfinished: list[list[str]]
     finished: list[list[str]]
@@ -31,7 +31,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 class Backlog:
-    """How many of the jobs that were enqueued are finished, as Redis shows it: results written, jobs removed."""
+    """How many enqueued jobs are finished, as Redis shows it: results written, jobs removed."""
 
     def __init__(self, server: RedisServer, hello: Hello, queued: int, base: int) -> None:
         self._server = server
@@ -41,7 +41,7 @@ class Backlog:
 
     @classmethod
     async def of(cls, server: RedisServer, hello: Hello, queued: int) -> Backlog:
-        """Made before any worker starts. Raises `BenchFailure` where the queue does not hold what was enqueued."""
+        """Made before any worker starts. Raises `BenchFailure` if the queue does not contain the enqueued jobs."""
         if hello.finished:
             return cls(server, hello, queued, await server.total(hello.finished))
         held = await server.total(hello.unfinished)
@@ -56,7 +56,7 @@ class Backlog:
 
 
 class Producer:
-    """A peer's producer in a process of its own."""
+    """A peer's producer in its own process."""
 
     def __init__(self, child: Child, hello: Hello) -> None:
         self._child = child
@@ -67,7 +67,7 @@ class Producer:
         return self._child.process.returncode is None
 
     async def ask(self, op: str, *, timeout_s: float = COMMAND_S, **command: Any) -> dict[str, Any]:
-        """One command, one answer. Raises `BenchFailure` with the peer's own words."""
+        """Executes one command. Raises `BenchFailure` with the peer's error."""
         process = self._child.process
         assert process.stdin is not None
         process.stdin.write(json.dumps({"op": op, **command}).encode() + b"\n")
@@ -80,7 +80,7 @@ async def _answer(child: Child, timeout_s: float) -> dict[str, Any]:
         async with asyncio.timeout(timeout_s):
             line = await child.process.stdout.readline()
     except TimeoutError:
-        await child.kill()  # whatever it answers later would be taken for the next answer
+        await child.kill()  # a late answer would be taken for the next one
         raise BenchFailure(f"no answer within {timeout_s:g} s") from None
     if not line:
         await child.process.wait()
@@ -88,7 +88,7 @@ async def _answer(child: Child, timeout_s: float) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(line)
     except ValueError:
-        await child.kill()  # what it says is not ours, so nothing after it can be trusted to be
+        await child.kill()  # not a line of the protocol, so later lines cannot be trusted either
         raise BenchFailure(f"its producer said {line[:200]!r} where an answer was due") from None
     if "error" in answer:
         raise BenchFailure(answer["error"])
@@ -97,7 +97,7 @@ async def _answer(child: Child, timeout_s: float) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def producer(peer: Peer, settings: Settings, folder: Path, role: str = "producer") -> AsyncIterator[Producer]:
-    """Started and connected."""
+    """Starts and connects it."""
     child = Child(f"{peer.name}-{role}", peer.command("producer"), folder, env=_environ(peer, settings), talks=True)
     async with child:
         hello = msgspec.convert(await _answer(child, COMMAND_S), Hello)

@@ -1,4 +1,4 @@
-"""An environment for each peer, under .bench/, so that no peer's versions bend another's.
+"""An environment for each peer, under .bench/, so that their versions do not affect each other.
 
 Python peers: a venv and the pinned `peers/<name>.txt`. BullMQ: `peers/bullmq.json`, exact versions, by npm.
 """
@@ -30,7 +30,7 @@ def python_of(name: str) -> Path:
 
 
 async def ensure(name: str, folder: Path) -> None:
-    """Make the environment `name`, unless it stands as pinned. Raises `Unavailable` with what is missing."""
+    """Makes the environment `name` unless it is up to date. Raises `Unavailable` with what is missing."""
     if name == "fetchq":
         return
     pins = next(path for path in (_PINS / f"{name}.txt", _PINS / f"{name}.json") if path.exists())
@@ -67,12 +67,12 @@ async def _npm(place: Path, pins: Path, folder: Path) -> None:
     if npm is None:
         raise Unavailable("npm is missing; install Node 20 or newer")
     shutil.copy(pins, place / "package.json")
-    # No lock file: it would write down the address of whatever registry is used here.
+    # No lock file: it would contain the address of the registry that is used here.
     command: list[str | Path] = [npm, "install", "--prefix", place, "--no-package-lock", "--no-audit", "--no-fund"]
     await run(f"npm-{place.name}", command, folder, timeout_s=INSTALL_S, env=_installer_env())
 
 
 def _installer_env() -> dict[str, str]:
-    """What pip and npm read from the environment: their own settings and the way out."""
+    """The environment variables for pip and npm: their own settings and the network's."""
     own = ("PIP_", "NPM_CONFIG_", "npm_config_", "NODE_", "SSL_CERT_", "REQUESTS_CA_")
     return {key: value for key, value in os.environ.items() if key in _NETWORK or key.startswith(own)}

@@ -1,9 +1,9 @@
-"""What went wrong in a measure. A peer's failure is that peer's result, in words; it never ends the run."""
+"""Errors of a measure. A peer's failure is its result, as a sentence; it never ends the run."""
 
 
 class BenchFailure(Exception):
-    """A measure could not be taken. The sentence stands in the table where the number would."""
+    """A measure could not be taken. The message appears in the table in place of the number."""
 
 
 class Unavailable(BenchFailure):
-    """Something that the bench needs is not on this machine. The sentence says what to install."""
+    """Something that the bench needs is not installed. The message says what to install."""

@@ -1,4 +1,4 @@
-"""The peers: what each is called, how its adapter is started, and what its documents say where we do not wait."""
+"""The peers: name, start of the adapter, and documented recovery times that are not waited for."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """The module in `bench.adapters`, or a file of Node's."""
     tuned: bool = True
     poll_s: float = 0.01
-    """How long its slowest poll is: probes come at random points of it."""
+    """The interval of its slowest poll: probes come at random points of it."""
     set_up: str
-    """How it is run, in a sentence for the page."""
+    """A sentence for the page that says how it is run."""
     recovers_s: float | None = None
-    """How long its documents give for a killed worker's jobs to run again, where that is too long to wait for."""
+    """The documented time until a killed worker's jobs run again, if it is too long to wait for."""
     recovers_why: str = ""
 
     @property
@@ -36,7 +36,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
         return self.name not in (BARE, SCRAPY)
 
     def command(self, role: str) -> list[str | Path]:
-        """How to start its `producer` or `worker`. Raises `Unavailable`."""
+        """The command that starts its `producer` or `worker`. Raises `Unavailable`."""
         if self.adapter.endswith(".mjs"):
             node = shutil.which("node")
             if node is None:

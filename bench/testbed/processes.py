@@ -1,4 +1,4 @@
-"""Child processes: each in a group of its own, its errors kept in a file, stopped within a bound."""
+"""Child processes: each in its own group, with stderr in a file, and stopped in bounded time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .failure import BenchFailure
 REPO: Final = Path(__file__).resolve().parents[2]
 
 STOP_S: Final = 3.0
-"""What a process gets between SIGTERM and SIGKILL."""
+"""The time between SIGTERM and SIGKILL."""
 
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CI")
 _LINE_BYTES: Final = 64 << 20
@@ -25,7 +25,7 @@ Argv = Sequence[str | Path]
 
 
 class Child:
-    """A process that the bench started. Leaving its context ends it, with everything it started itself."""
+    """A process that the bench started. Leaving its context ends it and all processes that it started."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         talks: bool = False,
     ) -> None:
-        """`folder` holds the file of its errors. `talks`: its standard input and output are pipes."""
+        """`folder` contains the file of its stderr. `talks`: its stdin and stdout are pipes."""
         self.name = name
         self._argv = [str(part) for part in argv]
         self._env = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
@@ -75,7 +75,7 @@ class Child:
         return self._process
 
     def check(self) -> None:
-        """Raises `BenchFailure`, with the last that it said, if the process has ended by itself."""
+        """Raises `BenchFailure` with its last output if the process has exited."""
         if self.process.returncode is not None:
             raise BenchFailure(f"{self.name} ended with status {self.process.returncode}: {self.last_words()}")
 
@@ -84,7 +84,7 @@ class Child:
         return lines[-1][:300] if lines else "it said nothing"
 
     async def communicate(self, given: bytes | None, timeout_s: float) -> str:
-        """Hand it its input, wait for its end, and give what it printed; raises `BenchFailure`."""
+        """Sends its input, waits for its end, and returns its output. Raises `BenchFailure`."""
         try:
             async with asyncio.timeout(timeout_s):
                 output, _ = await self.process.communicate(given)
@@ -95,7 +95,7 @@ class Child:
         return output.decode()
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL to the whole group where that was not enough."""
+        """Sends SIGTERM, and SIGKILL to the whole group if that is not enough."""
         if self.process.returncode is None:
             self._signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
@@ -104,20 +104,20 @@ class Child:
         await self.kill()
 
     async def kill(self) -> None:
-        """SIGKILL, at once, to it and to what it started."""
+        """Sends SIGKILL to its whole group."""
         self._signal(signal.SIGKILL)
         await self.process.wait()
 
     def _signal(self, number: int) -> None:
-        # The group may outlive its leader; when both are gone there is nothing left to signal.
+        # The group may outlive its leader; without both there is nothing to signal.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
 
 def stop_on_signals() -> None:
-    """Ctrl-C and SIGTERM cancel the current task once, so that every context on its way out is left in order.
+    """Ctrl-C and SIGTERM cancel the current task once, so that every context is closed.
 
-    A second Ctrl-C changes nothing: what is being stopped is bounded by `STOP_S`.
+    A second Ctrl-C changes nothing: all clean-up is bounded by `STOP_S`.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -135,13 +135,13 @@ def stop_on_signals() -> None:
 
 
 async def run(name: str, argv: Argv, folder: Path, *, timeout_s: float, env: Mapping[str, str]) -> str:
-    """Run to the end and give what it printed; raises `BenchFailure` for a failure or when it takes too long."""
+    """Runs to the end and returns the output. Raises `BenchFailure` on failure or timeout."""
     async with Child(name, argv, folder, env=env, talks=True) as child:
         return await child.communicate(None, timeout_s)
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, on loopback."""
+    """A free port on loopback, which another process could still take."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

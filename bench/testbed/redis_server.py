@@ -1,4 +1,4 @@
-"""A redis-server of the bench's own: a free port on loopback, a temporary folder, nothing on disk."""
+"""A redis-server of the bench: a free port on loopback, a temporary folder, no persistence."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ START_S: Final = 10.0
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What Redis has spent since it started."""
+    """Counters of Redis since its start."""
 
     trips: int
-    """Writes to clients' sockets. The replies to a pipeline or a script are one write, so this counts round trips.
-    (Reads would not: Redis reads 16 KB at a time, so a batch of results is many.)"""
+    """Writes to client sockets. The replies to a pipeline or a script are one write, so this counts round trips. (Reads
+    do not: Redis reads 16 KB at a time, so a batch of results takes many.)"""
     commands: int
-    """Commands, those inside scripts too."""
+    """Commands, including those inside scripts."""
     cpu_s: float
 
 
 class RedisServer:
-    """The server and the harness's own client of it."""
+    """The server, and the harness's client of it."""
 
     def __init__(self, port: int, client: Redis) -> None:
         self.port = port
@@ -55,14 +55,14 @@ class RedisServer:
         )
 
     async def ask(self, *command: str | int) -> Any:
-        """One command's answer."""
+        """The reply to one command."""
         pipe = self.client.pipeline(transaction=False)
         pipe.execute_command(*command)
         [answer] = await pipe.execute()
         return answer
 
     async def total(self, commands: list[list[str]]) -> int:
-        """The sum of some commands' integers, asked in one round trip."""
+        """The sum of the integers that some commands return, in one round trip."""
         pipe = self.client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
@@ -72,7 +72,7 @@ class RedisServer:
 
 @contextlib.asynccontextmanager
 async def redis_server(folder: Path, name: str = "redis") -> AsyncIterator[RedisServer]:
-    """Started, answering, and stopped at the end."""
+    """Starts it, waits until it replies, and stops it at the end."""
     binary = shutil.which("redis-server")
     if binary is None:
         raise Unavailable("redis-server is missing; install your system's package of that name")

@@ -1,4 +1,4 @@
-"""The site that everyone fetches from: nginx on loopback with two bodies of ASCII text."""
+"""The site that all peers fetch from: nginx on loopback with two bodies of ASCII text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ START_S: Final = 10.0
 
 _COUNTS: Final = re.compile(r"accepts handled requests\s+\d+ \d+ (\d+)")
 
-# One worker, no log, connections kept as long as a client wants: the site must not be what is measured.
+# One worker, no log, unlimited keep-alive: the site must not be the bottleneck.
 _CONFIG: Final = """
 daemon off;
 worker_processes 1;
@@ -56,14 +56,14 @@ http {{
 
 
 RETRY_AFTER_S: Final = 5
-"""What `/too-many` asks for with its 429."""
+"""The Retry-After of `/too-many`'s 429."""
 
 
 class Request(msgspec.Struct, frozen=True):
     """One line of the site's log."""
 
     at_s: float
-    """When it came in, in seconds since the epoch."""
+    """When it arrived, in seconds since the epoch."""
     status: int
     host: str
 
@@ -73,7 +73,7 @@ class Site(msgspec.Struct, frozen=True):
     log: Path | None = None
 
     def requests(self) -> list[Request]:
-        """All so far, in the order in which they came in; the site has to have been told to log."""
+        """All requests so far, in order of arrival; requires `logs`."""
         if self.log is None:
             raise BenchFailure("the site keeps no log")
         lines = (line.split() for line in self.log.read_text().splitlines())
@@ -116,9 +116,9 @@ async def nginx_version(folder: Path) -> str:
 async def nginx_site(
     folder: Path, *, keep_alive: bool = True, all_loopback: bool = False, logs: bool = False
 ) -> AsyncIterator[Site]:
-    """Started, answering, and stopped at the end.
+    """Starts it, waits until it responds, and stops it at the end.
 
-    `all_loopback`: at every address in 127.0.0.0/8, each of which is a host of its own. `logs`: see `Site.requests`.
+    `all_loopback`: listens on every address in 127.0.0.0/8, each of which is a host. `logs`: see `Site.requests`.
     """
     binary = _binary()
     pages = folder / "pages"

@@ -1,4 +1,4 @@
-"""What a run stands on: the folder, the Redis, the site, and each peer's producer, opened once and kept."""
+"""The common parts of a run: the folder, Redis, the site and the peers' producers, each opened once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .site import Site
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How long and how hard."""
+    """Durations and sizes of a run."""
 
     rounds: int = 5
     concurrency: int = 100
@@ -27,11 +27,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     crawl_urls: int = 10_000
     peak_urls: int = 100_000
     fill_s: float = 60.0
-    """The longest that filling a deep queue may take; a peer that would need longer is not measured there."""
+    """The maximum time to fill a long queue; a peer that would need longer is not measured there."""
 
 
 class Stage:
-    """Handed to every measure."""
+    """Passed to every measure."""
 
     def __init__(self, folder: Path, server: RedisServer, site: Site, options: Options, stack: AsyncExitStack) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class Stage:
         self.options = options
         self.versions: dict[str, dict[str, str]] = {}
         self.capacity: dict[tuple[str, str], float] = {}
-        """Jobs per second by peer and job, from the last time it was measured: what sizes the next measure."""
+        """The last measured jobs per second by peer and job, from which the next measure is sized."""
         self._stack = stack
         self._producers: dict[str, talk.Producer] = {}
 
@@ -52,7 +52,7 @@ class Stage:
         )
 
     async def producer(self, peer: Peer) -> talk.Producer:
-        """The peer's producer on the common Redis; a new one where the last has died."""
+        """The peer's producer on the common Redis; a new one if the last has exited."""
         held = self._producers.get(peer.name)
         if held is None or not held.alive:
             await ensure(peer.environment, self.folder)
@@ -62,7 +62,7 @@ class Stage:
         return held
 
     async def clean_producer(self, peer: Peer) -> talk.Producer:
-        """The same, on a Redis that has just been emptied."""
+        """The same, on an emptied Redis."""
         held = await self.producer(peer)
         await self.server.empty()
         await held.ask("reset")

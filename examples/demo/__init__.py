@@ -1,1 +1,1 @@
-"""The main job, shown: `make demo`, or `python -m examples.demo`."""
+"""The demo: `make demo`, or `python -m examples.demo`."""

@@ -33,7 +33,7 @@ _RETRY: Final = RetryPolicy(max_tries=3, base_s=0.1)
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """Fetches of one kind, and the outcome that each must have."""
+    """Fetches of one kind, and their expected outcome."""
 
     name: str
     path: str
@@ -53,7 +53,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 _CLOSED: Final = "http://127.0.0.2:1024"
-"""A host of its own: failing connections stop all fetches from their host for a while."""
+"""Its own host: failing connections stop all fetches from their host for a while."""
 
 KINDS: Final = (
     Kind("pages", "/page/{n}", 90, FetchStatus.OK),

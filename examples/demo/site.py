@@ -1,4 +1,4 @@
-"""A small web site on loopback: what a fetcher meets out there, the troubles included."""
+"""A small web site on loopback with the usual responses and failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARAGRAPH: Final = "<p>Fetching is polite or it is an attack.</p>\n"
 
 @asynccontextmanager
 async def serve() -> AsyncIterator[str]:
-    """The site's address, such as `http://127.0.0.1:40313`, as long as it is open."""
+    """The address of the site, such as `http://127.0.0.1:40313`, while it is open."""
     site = _Site()
     runner = web.AppRunner(site.app, access_log=None)
     await runner.setup()

@@ -1,7 +1,7 @@
 """`make chaos`: every fault alone, then all of them mixed, on real Redis servers and real worker processes.
 
-Ends with status 1 if a promise was broken. What happens is drawn from the seed, which is printed. Processes and
-networks keep their own time: the same seed gives the same faults in the same order, and not the same interleaving.
+Exits with status 1 if a guarantee was broken. The seed, which is printed, determines the faults and their order, but
+not their timing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .run import HOST_LIMIT, run
 from .scenarios import ALONE, MIXED, Scenario
 
 ENOUGH = 1_000_000
-"""A single fault's run ends by itself, long before."""
+"""More than enough: a run of a single fault ends before."""
 
 
 def main() -> int:
@@ -44,12 +44,12 @@ def main() -> int:
     if given.write:
         report.write(outcomes, origin=f"`{_command(given)}` on {where_and_when()}", order=names)
     broken = sum(bool(outcome.broken) for outcome in outcomes)
-    print(f"\nchaos: {broken} of {len(outcomes)} runs broke a promise, SEED={given.seed}")
+    print(f"\nchaos: {broken} of {len(outcomes)} runs broke a guarantee, SEED={given.seed}")
     return 1 if broken else 0
 
 
 def _command(given: argparse.Namespace) -> str:
-    """That does the same again."""
+    """The command that repeats this run."""
     only = f" ONLY={given.only}" if given.only else ""
     mixed = f" RUNS={given.runs} JOBS={given.jobs} FAULT_EVERY_S={given.fault_every_s:g}"
     return f"make chaos{only}{mixed} SEED={given.seed}"
@@ -59,7 +59,7 @@ async def _run_all(chosen: list[Scenario], given: argparse.Namespace) -> list[Ou
     outcomes: list[Outcome] = []
     mixed_runs = 0
     for scenario in chosen:
-        mixed = scenario.strikes is None
+        mixed = scenario.injections is None
         number = mixed_runs
         mixed_runs += mixed
         outcome = await run(

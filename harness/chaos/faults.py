@@ -1,4 +1,4 @@
-"""The faults of a chaos run. Each returns when it is over; from then on the fleet recovers by itself."""
+"""The faults of a chaos run. Each returns when it has ended; from then on the processes recover by themselves."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from redis.exceptions import RedisError
 from fetchq import FetchqError, Producer
 
 UNUSED_PORT: Final = 1
-"""Where no master answers, so that the replica keeps its data."""
+"""An address without a server: a replica of it keeps its data."""
 HARNESS_NUMBERS: Final = 1 << 40
-"""Numbers of the jobs that a fault itself enqueues begin here."""
+"""Job numbers from here on belong to jobs that a fault enqueues."""
 
 
 @dataclass
 class Arena:
-    """All that a fault can act on."""
+    """What a fault can act on: servers, workers, producers, proxy."""
 
     redis: DurableRedis
     admin: Redis
@@ -39,9 +39,9 @@ class Arena:
     lease_s: float
     cluster: SentinelCluster | None = None
     redis_restarting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by a fault while it stops, freezes or restarts the server."""
+    """Locked by a fault while it stops, freezes or restarts the server."""
     acknowledged: list[Acknowledged] = field(default_factory=list)
-    """Jobs that faults themselves enqueued."""
+    """Jobs that faults enqueued."""
 
     async def enqueue(self, function: str, for_s: float) -> None:
         number = HARNESS_NUMBERS + len(self.acknowledged)
@@ -49,7 +49,7 @@ class Arena:
         try:
             job = await self.producer.enqueue_job(function, number, for_s)
         except FetchqError:
-            return  # another fault is in its way
+            return  # another fault prevents it
         self.acknowledged.append(Acknowledged(number, job.id.encode(), function, time.time_ns() // 1_000_000, sent_ms))
 
 
@@ -65,7 +65,7 @@ async def stop_worker(arena: Arena) -> None:
 
 
 async def freeze_worker(arena: Arena) -> None:
-    """Stops a worker for longer than its lease, so that others claim its jobs before it goes on."""
+    """Stops a worker for longer than its lease, so that others claim its jobs before it continues."""
     worker = await arena.fleet.pick()
     worker.send_signal(signal.SIGSTOP)
     await asyncio.sleep(1.75 * arena.lease_s)
@@ -79,7 +79,7 @@ async def block_event_loop(arena: Arena) -> None:
 
 
 async def ignore_cancellation(arena: Arena) -> None:
-    """A coroutine outlives the lease of a worker that freezes, and then its cancelling."""
+    """A coroutine ignores its cancellation after the lease of its frozen worker has ended."""
     await arena.enqueue("ignore_cancellation", 3 * arena.lease_s)
     await freeze_worker(arena)
 
@@ -98,14 +98,14 @@ async def flush_scripts(arena: Arena) -> None:
 
 
 async def fill_redis(arena: Arena) -> None:
-    """Lowers maxmemory: nothing can be enqueued, and what is queued drains."""
+    """Lowers maxmemory, so that nothing can be enqueued while the queue drains."""
     await arena.admin.config_set("maxmemory", "1mb")
     await asyncio.sleep(2)
     await arena.admin.config_set("maxmemory", "0")
 
 
 async def stall_redis(arena: Arena) -> None:
-    """The server accepts connections and does not answer, for longer than the leases last."""
+    """The server accepts connections but sends no replies for longer than the leases."""
     async with arena.redis_restarting:
         arena.redis.freeze()
         await asyncio.sleep(1.5 * arena.lease_s)
@@ -186,4 +186,4 @@ REDIS_FAULTS: Final[tuple[Fault, ...]] = (
 )
 
 MET: Final = (RedisError, OSError, FetchqError)
-"""What a fault may raise while another one is under way."""
+"""Exceptions that a fault may raise while another one is active."""

@@ -1,4 +1,4 @@
-"""What one chaos run showed, and the promises that it broke."""
+"""The outcome of a chaos run, and the guarantees that it broke."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from harness.chaos.judge.verdict import Verdict
 from .scenarios import Scenario
 
 
-class Strike(msgspec.Struct, frozen=True):
-    """One fault that happened."""
+class Injection(msgspec.Struct, frozen=True):
+    """One injection of a fault."""
 
     fault: str
     began_ms: int
     over_ms: int
     forgets_from_ms: int | None = None
-    """The time from which Redis forgot what it had acknowledged; None: from the beginning of the strike."""
+    """The time from which acknowledged changes may be lost; None: since the injection began."""
 
 
 class Outcome(msgspec.Struct):
-    """What one run showed."""
+    """The outcome of one run."""
 
     scenario: Scenario
     seed: str
     verdict: Verdict
-    strikes: list[Strike]
+    injections: list[Injection]
     reasons: dict[str, int]
     """Why jobs were claimed again."""
     failures: list[str]
-    """Processes that ended by themselves or would not end, and a queue that did not drain."""
+    """Processes that exited by themselves or did not stop, and a queue that did not drain."""
     recoveries_s: list[float | None]
     took_s: float
     folder: Path | None
-    """Where the logs are, if a promise was broken."""
+    """The folder of the logs, if a guarantee was broken."""
 
     @property
     def broken(self) -> list[str]:
-        """The promises that this run broke, a sentence each."""
+        """The guarantees that this run broke, as sentences."""
         verdict = self.verdict
         found = [*self.failures, *verdict.wrong[:5]]
         if lost := [job for job in verdict.lost if not self._redis_may_forget(job)]:
@@ -57,8 +57,8 @@ class Outcome(msgspec.Struct):
         return found
 
     def _redis_may_forget(self, job: Acknowledged) -> bool:
-        """Whether a job may have been acknowledged while Redis could still forget it."""
+        """Whether a job may have been acknowledged while Redis could still lose it."""
         return self.scenario.may_lose and any(
-            (strike.forgets_from_ms or strike.began_ms) <= job.at_ms and job.sent_ms <= strike.over_ms
-            for strike in self.strikes
+            (injection.forgets_from_ms or injection.began_ms) <= job.at_ms and job.sent_ms <= injection.over_ms
+            for injection in self.injections
         )

@@ -1,7 +1,7 @@
 """The table of `make chaos`, on the terminal and in docs/reliability.md.
 
-On the page a run's rows take the place of those of the same name, and leave the others. Above the table stands which
-command wrote which rows, on which machine.
+On the page, the rows of a run replace those of the same name and leave the others. Above the table, the page says which
+command wrote which rows, and on which machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .outcome import Outcome
 SECTION: Final = Section("chaos")
 _ORIGIN: Final = re.compile(r"^- (.+): ([a-z_, ]+)$", re.MULTILINE)
 COLUMNS: Final = (
-    "fault", "strikes", "jobs", "finished", "queued", "LOST", "double commits", "stale commits", "runs twice",
+    "fault", "injections", "jobs", "finished", "queued", "LOST", "double commits", "stale commits", "runs twice",
     "unexplained", "most at once", "over the limit", "over past lease", "90 % again after",
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     verdict = outcome.verdict
     return (
         outcome.scenario.name,
-        str(len(outcome.strikes)),
+        str(len(outcome.injections)),
         f"{verdict.jobs:,}",
         f"{verdict.finished:,}",
         f"{verdict.queued:,}",
@@ -44,9 +44,9 @@ def row(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _recovery(outcome: Outcome) -> str:
-    """Of the strike that took longest; beside the goal that it missed. A noisy machine misses one too: no promise."""
+    """The slowest recovery of the run, with the goal if that was missed. A missed goal breaks no guarantee."""
     known = [seconds for seconds in outcome.recoveries_s if seconds is not None]
-    if not known or outcome.scenario.strikes is None:
+    if not known or outcome.scenario.injections is None:
         return "-"
     longest, goal_s = max(known), outcome.scenario.goal_s
     said = "never" if longest == NEVER else f"{longest:.1f} s"
@@ -60,9 +60,9 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def merged(old: str, new: Sequence[tuple[str, ...]], *, origin: str, order: Sequence[str]) -> str:
-    """What the page is to say: the `new` rows, which are of `origin`, and of what it says now the rows of other names.
+    """The new text of the page: the `new` rows, of `origin`, and the present rows of other names.
 
-    An old row is read by the names of its columns; what it does not say is `-`. `order` is that of the names.
+    Present rows are read by column name; a missing column becomes `-`. `order` is the order of the names.
     """
     replaced = {cells[0] for cells in new}
     kept = [cells for cells in _rows(old) if cells[0] not in replaced]
@@ -96,6 +96,6 @@ def line(outcome: Outcome) -> str:
 
 
 def write(outcomes: Sequence[Outcome], *, origin: str, order: Sequence[str], section: Section = SECTION) -> None:
-    """Writes the outcomes' rows to the page."""
+    """Writes the rows of the outcomes to the page."""
     rows = [row(outcome) for outcome in outcomes]
     section.write(merged(section.read(), rows, origin=origin, order=order))

@@ -1,4 +1,4 @@
-"""One chaos run: a fleet under load, the faults, the drain, the verdict."""
+"""One chaos run: processes under load, faults, drain, verdict."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 
 from .faults import MET, Arena, Fault
-from .outcome import Outcome, Strike
+from .outcome import Injection, Outcome
 from .scenarios import Durability, Scenario
 
 WORKERS: Final = 3
 CONCURRENCY: Final = 40
 HOST_LIMIT: Final = WORKERS * CONCURRENCY // 4
-"""Fetches of the one host at a time, by all workers: few enough for a burst after a fault to come up against."""
+"""Concurrency limit of the one host, for all workers: low enough that a burst after a fault reaches it."""
 PRODUCERS: Final = 2
 MAX_QUEUED: Final = 3000
 MAX_WAIT_S: Final = 0.2
 WARM_UP_S: Final = 3.5
-"""Throughput before the first fault is taken from the last three seconds of it."""
+"""The last three seconds before the first fault are the reference for the throughput."""
 AFTER_LAST_FAULT_S: Final = 5.0
 DRAIN_S: Final = 90.0
 START_S: Final = 30.0
 
 
 async def run(scenario: Scenario, *, seed: str, jobs: int, fault_every_s: float, lease_s: float = 2.0) -> Outcome:
-    """Runs a scenario. `jobs` are enqueued at most; a single fault's run ends a few seconds after its last strike."""
+    """Runs a scenario with at most `jobs` jobs. A single fault's run ends a few seconds after its last injection."""
     began = time.monotonic()
     rng = random.Random(f"{seed}/{scenario.name}")
     folder = Path(tempfile.mkdtemp(prefix="fetchq-chaos-"))
-    strikes: list[Strike] = []
+    injections: list[Injection] = []
     async with _arena(scenario, folder, rng, jobs=jobs, lease_s=lease_s) as (arena, site):
         await _wait_under_load(arena)
         noting = asyncio.create_task(_note_sizes(arena))
         await asyncio.sleep(WARM_UP_S)
-        await _strike(scenario, arena, strikes, fault_every_s)
+        await _inject(scenario, arena, injections, fault_every_s)
         failures = await _drain(arena)
         noting.cancel()
         await asyncio.gather(noting, return_exceptions=True)
@@ -77,10 +77,12 @@ async def run(scenario: Scenario, *, seed: str, jobs: int, fault_every_s: float,
         scenario=scenario,
         seed=seed,
         verdict=verdict,
-        strikes=strikes,
+        injections=injections,
         reasons=dict(history.reasons),
         failures=failures,
-        recoveries_s=[recovery_s(verdict.finished_at_ms, strike.began_ms, strike.over_ms) for strike in strikes],
+        recoveries_s=[
+            recovery_s(verdict.finished_at_ms, injection.began_ms, injection.over_ms) for injection in injections
+        ],
         took_s=time.monotonic() - began,
         folder=folder,
     )
@@ -165,18 +167,18 @@ async def _note_sizes(arena: Arena) -> None:
         await asyncio.sleep(0.03)
 
 
-async def _strike(scenario: Scenario, arena: Arena, strikes: list[Strike], fault_every_s: float) -> None:
-    """Strikes; two faults of a mixed run may overlap."""
+async def _inject(scenario: Scenario, arena: Arena, injections: list[Injection], fault_every_s: float) -> None:
+    """Injects faults. Those of a mixed run may overlap."""
     under_way: set[asyncio.Task[None]] = set()
     done = asyncio.create_task(arena.producers.wait())
     count = 0
-    while not done.done() and (scenario.strikes is None or count < scenario.strikes):
+    while not done.done() and (scenario.injections is None or count < scenario.injections):
         fault = arena.rng.choice(scenario.faults)
         count += 1
-        task = asyncio.create_task(_strike_once(arena, fault, strikes))
+        task = asyncio.create_task(_inject_once(arena, fault, injections))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
-        if scenario.strikes is None:
+        if scenario.injections is None:
             await asyncio.wait({done}, timeout=fault_every_s)
         else:
             await task
@@ -186,18 +188,18 @@ async def _strike(scenario: Scenario, arena: Arena, strikes: list[Strike], fault
     await done
 
 
-async def _strike_once(arena: Arena, fault: Fault, strikes: list[Strike]) -> None:
+async def _inject_once(arena: Arena, fault: Fault, injections: list[Injection]) -> None:
     began_ms = time.time_ns() // 1_000_000
     try:
         await fault(arena)
     except MET:
-        pass  # another fault is under way: this one did not come to pass, or not whole
+        pass  # another fault is active: this one was not injected, or only in part
     else:
-        strikes.append(Strike(fault.__name__, began_ms, time.time_ns() // 1_000_000, arena.redis.kept_until_ms))
+        injections.append(Injection(fault.__name__, began_ms, time.time_ns() // 1_000_000, arena.redis.kept_until_ms))
 
 
 async def _drain(arena: Arena) -> list[str]:
-    """Waits until nothing is queued. Whatever was held up must be done by now, or soon."""
+    """Waits until the queue is empty, in bounded time."""
     until = time.monotonic() + DRAIN_S
     left = -1
     while time.monotonic() < until:
@@ -207,6 +209,6 @@ async def _drain(arena: Arena) -> list[str]:
             if left == 0:
                 return []
         except MET:
-            pass  # it is coming up
+            pass  # it is starting
         await asyncio.sleep(0.1)
     return [f"{left} jobs were still queued {DRAIN_S:g} s after the last fault"]

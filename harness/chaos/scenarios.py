@@ -14,43 +14,43 @@ from .faults import Fault
 
 
 class Durability(StrEnum):
-    """How much of what Redis has acknowledged it still knows after the fault."""
+    """How many acknowledged changes Redis still has after the fault."""
 
     ALWAYS = "always"
     EVERYSEC = "everysec"
     SENTINEL = "sentinel"
-    """A replica that follows, asynchronously."""
+    """A replica with asynchronous replication."""
 
 
 GOALS_S: Final[dict[Fault, float]] = {faults.kill_worker: 5.0, faults.restart_redis: 10.0, faults.fail_over: 10.0}
-"""Within which 90 % of the throughput is to be back after a worker's death, and after Redis's return."""
+"""Goals in seconds for the return of 90 % of the throughput, after a worker's death and after an outage of Redis."""
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """One run. `faults` are drawn by lot, or, where there is but one, it is repeated."""
+    """One run. `faults` are chosen at random; a single one is repeated."""
 
     name: str
     faults: tuple[Fault, ...]
     durability: Durability = Durability.ALWAYS
-    strikes: int | None = 2
-    """How often; None for as long as the producers are at work."""
+    injections: int | None = 2
+    """The number of injections; None: until the producers have finished."""
     asked: fetchq.Durability = fetchq.Durability.MEMORY
-    """What the producers ask for before they take a job for acknowledged."""
+    """The durability that the producers require."""
 
     @property
     def rolls_back(self) -> bool:
-        """Whether Redis itself may forget what it did last."""
+        """Whether Redis may lose its latest changes."""
         return self.durability is not Durability.ALWAYS
 
     @property
     def may_lose(self) -> bool:
-        """Whether acknowledged jobs may be among that: the loss is counted, and breaks no promise of ours."""
+        """Whether acknowledged jobs may be lost with them: the loss is counted, and breaks no guarantee of fetchq."""
         return self.rolls_back and self.asked is fetchq.Durability.MEMORY
 
     @property
     def goal_s(self) -> float | None:
-        """Within which the throughput is to be back after each strike; None where nothing is said of it."""
-        return None if self.strikes is None else GOALS_S.get(self.faults[0])
+        """The goal in seconds for the return of the throughput after each injection; None: no goal."""
+        return None if self.injections is None else GOALS_S.get(self.faults[0])
 
 
 def _alone(fault: Fault) -> Scenario:
@@ -60,12 +60,12 @@ def _alone(fault: Fault) -> Scenario:
 MIXED: Final = Scenario(
     "mixed",
     (*faults.WORKER_FAULTS, *faults.NETWORK_FAULTS, *faults.REDIS_FAULTS, faults.kill_producer),
-    strikes=None,
+    injections=None,
 )
 EVERYSEC: Final = Scenario("power_cut_everysec", (faults.restart_redis,), Durability.EVERYSEC)
-FAILOVER: Final = Scenario("fail_over", (faults.fail_over,), Durability.SENTINEL, strikes=1)
+FAILOVER: Final = Scenario("fail_over", (faults.fail_over,), Durability.SENTINEL, injections=1)
 FAILOVER_REPLICATED: Final = Scenario(
-    "fail_over_replicated", (faults.fail_over,), Durability.SENTINEL, strikes=1, asked=fetchq.Durability.REPLICATED
+    "fail_over_replicated", (faults.fail_over,), Durability.SENTINEL, injections=1, asked=fetchq.Durability.REPLICATED
 )
 ALONE: Final = (
     *(_alone(fault) for fault in (*faults.WORKER_FAULTS, *faults.NETWORK_FAULTS, *faults.REDIS_FAULTS)),

@@ -1,7 +1,7 @@
-"""`make conformance`: arq's own test-suite, with arq's worker and then with another class in its place.
+"""`make conformance`: arq's own test suite, first with arq's worker, then with another class in its place.
 
-Ends with 1 when stock arq fails its own tests here, when a test fails that is not listed in exceptions.toml, or when
-one that is listed passes.
+Exits with status 1 if stock arq fails its own tests here, if a test fails that is not listed in exceptions.toml, or if
+a listed one passes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ STOCK: Final = "arq.worker:Worker"
 DEFAULT: Final = "fetchq_worker.engine:Worker"
 RUN_TIMEOUT_S: Final = 600
 REDIS_5_WARNING: Final = "ignore:Call to deprecated close:DeprecationWarning"
-"""arq and its tests call redis-py 4's `close()`. Their lock has 4.6; fetchq-worker needs 5, where that name is old."""
+"""arq and its tests call `close()` of redis-py 4. arq's lock has redis-py 4.6; fetchq-worker needs 5, where that name
+is deprecated."""
 
 AT_NOON: Final = f"XXX{time.gmtime().tm_hour - 12:+d}"
-"""A time zone (POSIX) in which it is noon: some of arq's tests have a cron job at one, and fail in that hour."""
+"""A POSIX time zone in which it is noon: some tests of arq have a cron job at one o'clock, and fail in that hour."""
 
 
 def main() -> int:

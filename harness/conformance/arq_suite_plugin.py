@@ -1,11 +1,11 @@
-"""The pytest plugin that arq's own suite is run with: a local Redis for its container, and another worker class.
+"""A pytest plugin for arq's own suite: a local Redis in place of its container, and another worker class.
 
-Loaded by name (`-p arq_suite_plugin`) inside the conformance environment, never in the project's. It changes no file
-of arq's. Environment variables steer it:
+Loaded by name (`-p arq_suite_plugin`) inside the conformance environment, never in the project's. It changes no file of
+arq. Environment variables configure it:
 
-`ARQ_SUITE_WORKER`       where the class to put in the place of `arq.worker.Worker` stands, as `package.module:Class`
-`ARQ_SUITE_REPORT`       the JSON file to write what became of each test to
-`ARQ_SUITE_REDIS_PORT`   where on loopback a Redis listens that may be flushed
+`ARQ_SUITE_WORKER`      the class in place of `arq.worker.Worker`, as `package.module:Class`
+`ARQ_SUITE_REPORT`      the JSON file for the outcome of each test
+`ARQ_SUITE_REDIS_PORT`  the port on loopback of a Redis that may be flushed
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pytest
 
 
 class LocalRedis:
-    """What arq's conftest asks of testcontainers' `RedisContainer`, for a server that is up already."""
+    """The parts of testcontainers' `RedisContainer` that arq's conftest uses, for a server that is running already."""
 
     port = 6379
 
@@ -36,7 +36,7 @@ class LocalRedis:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """The server is its starter's to stop."""
+        """Does nothing: the caller stops the server."""
 
     def get_container_host_ip(self) -> str:
         return "127.0.0.1"
@@ -58,7 +58,7 @@ def _load_worker(path: str) -> type[Any]:
 
 
 class Suite:
-    """Swaps the class before arq's tests are imported, checks that they have it, and records what they make of it."""
+    """Replaces the class before arq's tests are imported, checks that they use it, and records their outcomes."""
 
     def __init__(self, worker: type[Any], report: Path) -> None:
         self.worker = worker
@@ -88,7 +88,7 @@ class Suite:
 
 
 def _first_line(report: pytest.TestReport) -> str:
-    """The first line of why: pytest gives a skip as (path, line, reason), a failure as a traceback."""
+    """The first line of the reason: pytest gives a skip as (path, line, reason), a failure as a traceback."""
     if isinstance(report.longrepr, tuple):
         text = report.longrepr[2]
     else:
@@ -99,7 +99,7 @@ def _first_line(report: pytest.TestReport) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """The first hook there is: arq's conftest itself imports the worker and the container."""
+    """The earliest hook: arq's conftest itself imports the worker and the container."""
     _stand_in_for_testcontainers()
     worker = _load_worker(os.environ["ARQ_SUITE_WORKER"])
     early_config.pluginmanager.register(Suite(worker, Path(os.environ["ARQ_SUITE_REPORT"])), "arq-suite")

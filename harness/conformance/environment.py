@@ -1,6 +1,6 @@
-"""The environment that arq's own suite runs in: its sdist, the test versions it locked, and the worker from here.
+"""The environment for arq's own suite: its sdist, the test versions that it locked, and this worker.
 
-It stands in a folder of its own and is made again when what it is made from changes.
+It has its own folder and is made again when its inputs change.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TEST_REQUIREMENTS: Final = (
 
 
 def prepare() -> None:
-    """Makes the environment unless it is there and up to date; raises `CalledProcessError` with what pip said."""
+    """Makes the environment unless it is up to date. Raises `CalledProcessError` with pip's output."""
     stamp = FOLDER / "made-from"
     made_from = _fingerprint()
     if stamp.exists() and stamp.read_text(encoding="utf-8") == made_from:
@@ -67,7 +67,7 @@ def _fetch_sdist() -> None:
 
 
 def merged_constraints() -> str:
-    """arq's locked versions, and the project's for everything that arq's lock does not name."""
+    """arq's locked versions, and the project's for all packages that arq's lock does not name."""
     merged = {**read_pins(ROOT / "constraints.txt"), **read_pins(HERE / "constraints.txt")}
     return "".join(f"{name}=={version}\n" for name, version in sorted(merged.items()))
 

@@ -1,4 +1,4 @@
-"""What two runs of arq's suite say: one with arq's own worker, one with another class in its place."""
+"""The verdict on two runs of arq's suite: one with arq's own worker, one with another class."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import msgspec
 
 
 class Excuse(StrEnum):
-    """The only two reasons for which a test of arq's may fail under another worker."""
+    """The only two reasons for which a test of arq may fail under another worker."""
 
     UNDERSCORE = "reaches_into_underscore_methods"
     ROUND_TRIPS = "counts_arqs_own_round_trips"
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one test. `detail` is the first line of what it failed or was skipped with."""
+    """The outcome of one test. `detail` is the first line of the reason for a failure or a skip."""
 
     outcome: str
     detail: str = ""
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One run of the suite: what became of each test, and the status that pytest ended with."""
+    """One run of the suite: the outcome of each test, and pytest's exit status."""
 
     outcomes: Mapping[str, Outcome]
     exit_status: int = 0
@@ -37,7 +37,7 @@ class Run(msgspec.Struct, frozen=True):
         return ", ".join(f"{count[kind]} {kind}" for kind in ("passed", "failed", "skipped"))
 
     def failures(self) -> list[str]:
-        """A sentence for each test that failed; or one, when all passed and pytest was still not content."""
+        """A sentence for each failed test; one sentence if all passed but pytest reports an error."""
         failed = [f"{test} failed: {it.detail}" for test, it in self.outcomes.items() if it.outcome == "failed"]
         if self.exit_status and not failed:
             return [f"no test failed, but pytest ended with status {self.exit_status}"]
@@ -54,7 +54,7 @@ def read_outcomes(report: Path) -> dict[str, Outcome]:
 
 
 def read_listed(path: Path) -> dict[str, tuple[Excuse, str]]:
-    """The committed list: a table for each excuse, in it a sentence of reason for each test. Raises `ValueError`."""
+    """The committed list: a table for each reason, with a sentence for each test. Raises `ValueError`."""
     listed: dict[str, tuple[Excuse, str]] = {}
     for name, tests in tomllib.loads(path.read_text(encoding="utf-8")).items():
         excuse = Excuse(name)
@@ -68,14 +68,14 @@ def read_listed(path: Path) -> dict[str, tuple[Excuse, str]]:
 
 
 def judge_stock(stock: Run) -> list[str]:
-    """What is wrong with the run that has arq's own worker: nothing, if the other run is to mean anything."""
+    """Problems of the run with arq's own worker. With any, the other run proves nothing."""
     if not any(it.outcome == "passed" for it in stock.outcomes.values()):
         return ["stock arq: not one test passed"]
     return [f"stock arq: {failure}" for failure in stock.failures()]
 
 
 def judge_swapped(stock: Run, swapped: Run, listed: Listed) -> list[str]:
-    """What is wrong with the run that has the other class, as sentences; none when it conforms."""
+    """Problems of the run with the other class, as sentences; empty if it conforms."""
     problems = [f"{test} is listed, but arq has no such test" for test in listed if test not in stock.outcomes]
     if not any(it.outcome == "failed" for it in swapped.outcomes.values()):
         problems += swapped.failures()

@@ -22,9 +22,9 @@ SINGLE_TASKS: Final = 20
 BATCH: Final = 50
 LOAD_S: Final = 1.2
 AFTER_SYNC_S: Final = 0.4
-"""With `everysec`, the power goes in the middle between two times that the file is brought to the disk."""
+"""With `everysec`, the power is cut midway between two syncs of the file."""
 LINK_DELAY_S: Final = 0.15
-"""How far the replica is away, each way."""
+"""One-way latency to the replica."""
 
 
 class Fault(StrEnum):
@@ -45,7 +45,7 @@ class Case(msgspec.Struct, frozen=True):
     durability: Durability
     fault: Fault
     loses: bool
-    """Whether acknowledged jobs are expected to be lost."""
+    """Whether lost acknowledged jobs are expected."""
 
     def __str__(self) -> str:
         return f"{self.fault}, {self.durability} on {self.server} with appendfsync {self.appendfsync}"
@@ -72,7 +72,7 @@ CASES: Final = (
 
 
 async def pull_plug(case: Case) -> Outcome:
-    """One case: a load, the plug, and what is there afterwards."""
+    """Runs one case: load, failure, and the count of what remains."""
     async with AsyncExitStack() as stack:
         binary = waitaof_binary() if case.server is Server.VALKEY else None
         kind = PoweredRedis if case.fault is Fault.POWER else DurableRedis
@@ -94,7 +94,7 @@ async def pull_plug(case: Case) -> Outcome:
 
 
 async def _produce_until(producer: Producer, over: Any) -> list[str]:
-    """Enqueues one by one and in batches until `over` has ended; gives the ids of all that was acknowledged."""
+    """Enqueues singly and in batches until `over` has ended. Returns the ids of all acknowledged jobs."""
     acknowledged: list[str] = []
     problems: list[FetchqError] = []
     pulled = asyncio.ensure_future(over)
@@ -109,7 +109,7 @@ async def _produce_until(producer: Producer, over: Any) -> list[str]:
                 )
             except FetchqError as problem:
                 problems.append(problem)
-                await asyncio.sleep(0.01)  # the plug is out
+                await asyncio.sleep(0.01)  # the power is cut
             else:
                 acknowledged.extend(job.id for job in jobs)
 
@@ -134,7 +134,7 @@ async def _wait_then_pull(server: DurableRedis, case: Case) -> None:
 
 @asynccontextmanager
 async def _replica_of(server: DurableRedis, case: Case, binary: str | None) -> AsyncIterator[DurableRedis]:
-    """A replica that is some way off, until the master is gone: then it is a master itself."""
+    """A replica with latency until the master has ended, when it is promoted."""
     async with Proxy(server.port) as far:
         port = far.url.rpartition(":")[2]
         replica = DurableRedis(

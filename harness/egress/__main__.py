@@ -1,6 +1,6 @@
-"""`make security`: the tables of the egress guard, each row driven through the real fetch, with pass and fail.
+"""`make security`: prints the tables of the egress guard; each row is fetched for real and passes or fails.
 
-Ends with 1 when a row fails.
+Exits with status 1 if a row fails.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def main() -> int:
 
 
 def show(title: str, what: str, rows: list[tuple[str, str, str, Verdict]]) -> int:
-    """Prints a table and its sum; returns how many rows failed."""
+    """Prints a table and its totals. Returns how many rows failed."""
     print(f"\n{title}\n")
     kinds: Counter[str] = Counter()
     good: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Where the guard is tried: a client, the names it resolves, what listens inside, and a watch on every socket."""
+"""The test bed of the guard: a client, its DNS names, private servers, and a record of every socket."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fetchq import FetchResult
 from fetchq_worker.fetch import Fetcher, fetch
 
 REDIRECTOR = "127.66.66.66"
-"""The one address inside that a redirected client may connect to: it plays the public server that redirects."""
+"""The one private address that a redirected client may connect to: it stands for the public server that redirects."""
 PUBLIC = "93.184.215.14"
-"""What a name resolves to unless a test says otherwise. It is never connected to: the watch refuses that."""
+"""The address of names without an entry. It is never connected to: the record of sockets would fail the test."""
 NAME = "public.example"
 
 
 @dataclass
 class Listener:
-    """A server that counts its connections, keeps what it was sent, and answers with a redirect or a page."""
+    """A server that counts its connections, stores what it receives, and responds with a redirect or a page."""
 
     host: str
     location: str | None = None
@@ -54,7 +54,7 @@ class Listener:
                 writer.write(location + b"\r\n\r\n")
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client hung up, as it may
+            pass  # the client disconnected
         finally:
             writer.close()
 
@@ -63,25 +63,25 @@ class Listener:
 class Arena:
     dns: DnsServer
     inside: Listener
-    """On 127.0.0.1, which no client here may connect to."""
+    """Listens on 127.0.0.1, to which no client here may connect."""
     redirector: Listener
     watch: SocketWatch
     fetcher: Fetcher
     redirected: Fetcher
 
     async def fetch(self, url: str, *, fetcher: Fetcher | None = None) -> FetchResult:
-        """One attempt at a URL out of anybody's hands, as it comes in a job."""
+        """One attempt at an untrusted URL, as in a job."""
         request = {"url": url, "retry": {"max_tries": 1}, "timeout_s": 10.0}
         return await fetch({"fetcher": fetcher or self.fetcher}, request)
 
     async def fetch_redirected(self, location: str) -> FetchResult:
-        """The same URL as the Location that a public server answers with."""
+        """The same URL as the Location of a public server's redirect."""
         self.redirector.location = location
         return await self.fetch(self.redirector.url, fetcher=self.redirected)
 
     @property
     def reached(self) -> list[tuple[str, int]]:
-        """All that was connected to, the redirecting server left out."""
+        """All addresses that were connected to, except the redirecting server."""
         return [(address, port) for address, port in self.watch.connects if address != REDIRECTOR]
 
 

@@ -1,4 +1,4 @@
-"""URLs that lead inside, in every spelling that the public suites know, each with where it is from."""
+"""URLs that lead to private addresses, in every spelling of the public test suites, each with its source."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ INVALID: Final = FetchStatus.INVALID_URL
 class Bypass(NamedTuple):
     kind: str
     url: str
-    """`{port}` is where a server listens on loopback that must see nothing."""
+    """`{port}` is the port of a loopback server that must receive nothing."""
     outcome: FetchStatus
     source: str
     as_location: FetchStatus
-    """The outcome where a server of another host redirects to it: some of these are no URL of their own there."""
+    """The outcome if another server redirects to it: some of these are not URLs by themselves."""
 
 
 PATT: Final = "PayloadsAllTheThings, SSRF"
@@ -51,7 +51,7 @@ NAMES: Final = {
     "vault.internal": ("10.0.0.5",),
     "web1": ("10.0.0.5",),
 }
-"""What the names below resolve to, as far as they are looked up."""
+"""The addresses of the names below, for those that are resolved."""
 
 BYPASSES: Final = (
     *_rows(
@@ -273,7 +273,7 @@ BYPASSES: Final = (
         "HtTp://127.0.0.1:{port}/",
         "http://[0000:0000:0000:0000:0000:0000:0000:0001]:{port}/",
     ),
-    *_rows(  # relative references, which lead back to where the redirect came from
+    *_rows(  # relative references, which lead back to the redirecting server
         "parser confusion",
         TSAI,
         BLOCKED,
@@ -282,7 +282,7 @@ BYPASSES: Final = (
         "ht\ntp://127.0.0.1:{port}/",
         as_location=FetchStatus.TOO_MANY_REDIRECTS,
     ),
-    *_rows(  # a header with a zero byte is no header
+    *_rows(  # a header with a zero byte is invalid
         "parser confusion", TSAI, INVALID, "h\x00ttp://127.0.0.1:{port}/", as_location=FetchStatus.BAD_RESPONSE
     ),
     *_rows(

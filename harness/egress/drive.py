@@ -1,4 +1,4 @@
-"""A row of a table, driven through the real fetch and judged by what the sockets saw."""
+"""Fetches one row of a table for real, and decides by the sockets that were opened."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .good_urls import Good
 class Verdict(NamedTuple):
     passed: bool
     seen: str
-    """What came of it, for a person."""
+    """The outcome, to display."""
 
 
 async def drive_bypass(arena: Arena, row: Bypass, *, redirected: bool) -> Verdict:
-    """Passed: nothing inside was connected to, and the outcome is the one of the row."""
+    """Passes if no private address was connected to, and the outcome is that of the row."""
     arena.dns.names.update({name: [answers] for name, answers in NAMES.items()})
     url = row.url.replace("{port}", str(arena.inside.port))
     result = await (arena.fetch_redirected(url) if redirected else arena.fetch(url))
@@ -32,7 +32,7 @@ async def drive_bypass(arena: Arena, row: Bypass, *, redirected: bool) -> Verdic
 
 
 async def drive_good(arena: Arena, row: Good) -> Verdict:
-    """Passed: the one connection that was tried leads where the row says."""
+    """Passes if the only connection went to the address of the row."""
     result = await arena.fetch(row.url)
     reached = arena.reached
     return Verdict(reached == [(row.address, row.port)], _told(result, reached))

@@ -1,4 +1,4 @@
-"""URLs of the public internet that look like something else, and where each must connect to."""
+"""URLs of public hosts that look private, and the address that each must connect to."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`make fuzz`: every target under atheris (coverage-guided, libFuzzer), each for some seconds, and what came of it.
+"""`make fuzz`: runs every target under atheris (coverage-guided, libFuzzer) for some seconds, and reports.
 
-The environment stands in `.fuzz/`, made once; there the corpora grow from one run to the next, and findings are kept.
+The environment is made once, in `.fuzz/`; corpora grow there from run to run, and findings are stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REQUIREMENTS: Final = Path(__file__).with_name("requirements.txt")
 CONSTRAINTS: Final = ROOT / "constraints.txt"
 MAX_INPUT_BYTES: Final = 4096
 ONE_INPUT_S: Final = 10
-"""An input that takes longer is a finding."""
+"""An input that takes longer counts as a finding."""
 RSS_LIMIT_MB: Final = 1024
 
 
@@ -48,7 +48,7 @@ def prepare() -> None:
 
 
 def fuzz(target: str, seconds: int) -> tuple[int, bool]:
-    """Runs one target; returns how many runs there were and whether there was a finding."""
+    """Runs one target. Returns the number of runs, and whether there was a finding."""
     corpus, found = FOLDER / "corpus" / target, FOLDER / "found"
     for folder in (corpus, found):
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def fuzz(target: str, seconds: int) -> tuple[int, bool]:
 
 
 def names() -> list[str]:
-    """Asked of the environment there, since this one need have nothing."""
+    """Read from that environment, since this one may lack the packages."""
     code = "from harness.fuzz.targets import TARGETS; print(*TARGETS)"
     return subprocess.run([PYTHON, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
 

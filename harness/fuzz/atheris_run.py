@@ -1,4 +1,4 @@
-"""One target under atheris, where that is installed. Arguments: the target, the folder of its corpus, libFuzzer's."""
+"""Runs one target under atheris. Arguments: the target, the folder of its corpus, libFuzzer's options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ with atheris.instrument_imports(include=["fetchq", "fetchq_worker", "harness.fuz
 def main() -> None:
     name, folder, *options = sys.argv[1:]
     for number, seed in enumerate(seeds_of(name)):
-        with open(f"{folder}/seed-{number}", "wb") as file:  # noqa: PTH123 - pathlib, imported here, would go uninstrumented
+        with open(f"{folder}/seed-{number}", "wb") as file:  # noqa: PTH123 - importing pathlib here would leave it uninstrumented
             file.write(seed)
     atheris.Setup([sys.argv[0], *options, folder], TARGETS[name])
     atheris.Fuzz()

@@ -1,4 +1,4 @@
-"""What fuzzing starts from: a well-formed input or a few for each target, small, and each finding of the past."""
+"""Initial inputs of fuzzing: small well-formed ones for each target, and past findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fetchq_worker.fetch.cache.freshness import StoredResponse
 from fetchq_worker.fetch.cache.http_cache import _Entry
 
 FOUND: Final = Path(__file__).parent / "found"
-"""Inputs that were a finding once: `<target>-<what>`."""
+"""Past findings: `<target>-<what>`."""
 
 
 def _frozen(prefix: str) -> list[bytes]:

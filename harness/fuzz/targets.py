@@ -1,7 +1,7 @@
-"""Everything that reads bytes from outside, each as a function of any bytes that raises only where there is a fault.
+"""Every decoder of outside bytes, as a function of any bytes that raises only for a fault.
 
-A target allows what its decoder says that it raises, checks what it promises beyond, and lets all else through.
-hypothesis runs them in seconds (`test_targets.py`), atheris for as long as one likes (`make fuzz`).
+A target accepts the documented errors of its decoder, checks its other guarantees, and lets all other exceptions
+through. hypothesis runs the targets for seconds (`test_targets.py`), atheris for any time (`make fuzz`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def job(data: bytes) -> None:
 
 
 def request(data: bytes) -> None:
-    """A request in a job: what is taken survives a trip over the wire."""
+    """A request in a job: an accepted one is equal after encoding and decoding."""
     try:
         value = msgspec.msgpack.decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
@@ -99,7 +99,7 @@ def request_of(value: Any) -> None:
 
 
 def options(data: bytes) -> None:
-    """The options of a request, out of a command line too: `field=value` a line."""
+    """The options of a request from a command line: `field=value` a line."""
     given: dict[str, Any] = {"url": URL}
     for line in data.decode("utf-8", "surrogateescape").split("\n"):
         name, _, value = line.partition("=")
@@ -117,7 +117,7 @@ def options(data: bytes) -> None:
 
 
 def result(data: bytes) -> None:
-    """What stands under `arq:result:`, as a producer and the command line read it."""
+    """A result under `arq:result:`, as a producer and the command line read it."""
     try:
         stored = wire.decode_stored(data)
     except WireError as problem:
@@ -139,20 +139,20 @@ def result(data: bytes) -> None:
 
 
 def attempts(data: bytes) -> None:
-    """What stands under `fetchq:attempts:`."""
+    """A value of `fetchq:attempts:`."""
     kept = decode_history(data)
     assert kept.made <= len(kept.attempts)
 
 
 def worker_record(data: bytes) -> None:
-    """What stands under `fetchq:worker:`."""
+    """A value of `fetchq:worker:`."""
     known = workers.decode_record(data)
     if known is not None:
         printable(known.host)
 
 
 def cache_entry(data: bytes) -> None:
-    """What stands under `fetchq:cache:`, and the headers in it."""
+    """A value of `fetchq:cache:`, and its headers."""
     found = http_cache._decoded(data)
     if not isinstance(found, http_cache._Entry):
         return
@@ -168,7 +168,7 @@ def cache_entry(data: bytes) -> None:
 
 
 def settings(data: bytes) -> None:
-    """The environment: `NAME=value` a line."""
+    """Environment variables: `NAME=value` a line."""
     environ = {}
     for line in data.decode("utf-8", "surrogateescape").split("\n"):
         name, _, value = line.partition("=")
@@ -180,7 +180,7 @@ def settings(data: bytes) -> None:
 
 
 def redis_url(data: bytes) -> None:
-    """An address of Redis; no password shows in what is said of it."""
+    """An address of Redis; its password must not appear in messages."""
     text = data.decode("utf-8", "replace")
     try:
         address = RedisAddress.parse(text)
@@ -206,7 +206,7 @@ def credentials_file(data: bytes) -> None:
 
 
 def url_lines(data: bytes) -> None:
-    """A file of URLs: the same lines however it is cut into chunks; each becomes a request or says why not."""
+    """A file of URLs: any split into chunks gives the same lines; each becomes a request or a reason."""
     whole = LineSplitter()
     lines = whole.feed(data[1:]) + whole.finish()
     size = data[0] % 7 + 1 if data else 1
@@ -218,7 +218,7 @@ def url_lines(data: bytes) -> None:
 
 
 def result_file(data: bytes) -> None:
-    """The --out of an earlier run: refused and unchanged, or truncated to its last whole line."""
+    """The --out file of an earlier run: refused unchanged, or cut after its last complete line."""
     path = _scratch()
     path.write_bytes(data)
     with ResultFile(path, resume=True) as file:
@@ -250,7 +250,7 @@ def text_body(data: bytes) -> None:
 
 
 def encoded_body(data: bytes) -> None:
-    """A body with its Content-Encoding, which is the first line: bounded, whatever it is."""
+    """A body with its Content-Encoding as the first line: the output is bounded."""
     header, _, body = data.partition(b"\n")
     with contextlib.suppress(BrokenCoding, CodingTooLarge):
         decoder = ContentDecoder(codings_of([header.decode("latin-1")]), MAX_DECODED)
@@ -295,7 +295,7 @@ TARGETS: Final[dict[str, Target]] = {
 
 
 def _scratch() -> Path:
-    """A file of this process's own, in memory where the system has such a place, that only its owner may read."""
+    """A temporary file, in memory if possible, that only its owner may read."""
     folder = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
     path = folder / f"fetchq-fuzz-{os.getpid()}"
     if not path.exists():

@@ -1,6 +1,6 @@
-"""`make conformance-http`: tables of what a fetch must make of httpbin, of broken servers and of bad TLS.
+"""`make conformance-http`: expected outcomes of fetches from httpbin, broken servers and bad TLS.
 
-Each row is printed with pass or fail; ends with 1 when one fails.
+Prints each row with pass or fail. Exits with status 1 if one fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOOPBACK = ("127.0.0.0/8", "::1/128")
 _ONCE = RetryPolicy(max_tries=1)
 
 Row = tuple[str, bool, str]
-"""What was tried, whether it came out as it must, and what came out."""
+"""What was fetched, whether the outcome is the expected one, and the outcome."""
 
 
 async def _httpbin() -> AsyncIterator[Row]:
@@ -32,7 +32,7 @@ async def _httpbin() -> AsyncIterator[Row]:
                 result = await fetch({"fetcher": fetcher}, httpbin.request_of(origin, path, options))
                 try:
                     passed = bool(check(result))
-                except (AttributeError, KeyError, TypeError):  # the answer has another shape than the row expects
+                except (AttributeError, KeyError, TypeError):  # the response has another structure than the row expects
                     passed = False
                 name = f"{options.get('method', 'GET')} {path}"
                 yield name, passed, f"{result.status} {result.http_status or ''}"

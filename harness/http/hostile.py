@@ -1,6 +1,6 @@
-"""`make hostile`: ten thousand broken answers in a row, after which memory, descriptors and tasks are where they were.
+"""`make hostile`: ten thousand broken responses, after which memory, descriptors and tasks must not have grown.
 
-The answers are those of `broken_answers`, and random damage to good ones, drawn by a seed.
+The responses are those of `broken_responses`, and valid ones damaged at random, by a seed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AT_ONCE: Final = 32
 WARM_UP: Final = 3000
 MAX_RSS_GROWTH_BYTES: Final = 8 << 20
 MAX_DESCRIPTOR_GROWTH: Final = 4 * AT_ONCE
-"""Both ends of the pooled connections, of which there are sometimes more and sometimes fewer."""
+"""Tolerance for both ends of pooled connections, whose number varies."""
 
 _ONCE: Final = RetryPolicy(max_tries=1)
 _BOMB: Final = answer(gzip.compress(bytes(4 << 20)), headers={"Content-Encoding": "gzip"})
@@ -38,7 +38,7 @@ _CASES: Final = [(case.handler(), case.method) for cases in TABLES.values() for 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process holds."""
+    """The resources that a process holds."""
 
     rss_bytes: int
     descriptors: int
@@ -56,7 +56,7 @@ class Footprint:
 
 
 def _damaged(draw: random.Random) -> Handler:
-    """A good answer with some bytes changed, cut off or put in; or bytes that never were one."""
+    """A valid response with some bytes changed, cut off or added; or random bytes."""
     data = bytearray(draw.choice((answer(b"x" * 500), answer(zlib.compress(b"x" * 900)), _BOMB)))
     match draw.randrange(4):
         case 0:
@@ -92,7 +92,7 @@ async def _visit_all(site: Site, fetcher: Fetcher, draw: random.Random, number: 
                 url=url, method=method, read_timeout_s=0.1, timeout_s=1, max_bytes=1 << 20, retry=_ONCE
             )
             outcomes[(await fetch({"fetcher": fetcher}, request)).status] += 1
-            site.visits.clear()  # else what the server remembers is what grows
+            site.visits.clear()  # else the server's own records grow
 
     await asyncio.gather(*(visit(lane) for lane in range(AT_ONCE)))
     return outcomes

@@ -1,4 +1,4 @@
-"""httpbin (Kenneth Reitz's, as pytest-httpbin ships it) in a process of its own, and what a fetch of it must give."""
+"""httpbin (Kenneth Reitz's, as shipped by pytest-httpbin) in its own process, and the expected outcomes of fetches."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ ROWS: Final[list[tuple[str, dict[str, Any], Check]]] = [
 
 
 def install() -> None:
-    """Puts pytest-httpbin into a folder of its own: it needs an old greenlet, which is not built for every Python."""
+    """Installs pytest-httpbin into its own folder: it needs an old greenlet, which is not built for every Python."""
     if (SITE / "pytest_httpbin").is_dir():
         return
     print("Installing httpbin ...", flush=True)
@@ -102,7 +102,7 @@ def install() -> None:
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """The origin at which httpbin answers."""
+    """The origin of httpbin."""
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _SERVE],
         env={"PYTHONPATH": str(SITE), "PATH": ""},

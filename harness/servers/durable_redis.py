@@ -1,4 +1,4 @@
-"""A real Redis that writes every change to an append-only file, and that can lose its power."""
+"""A real Redis with an append-only file, on which a power cut can be simulated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
 EVERYSEC_WINDOW_S: Final = 1.0
-"""What `appendfsync everysec` may lose when the power fails. redis.io/docs, "Redis persistence"."""
+"""How much `appendfsync everysec` may lose in a power cut (redis.io/docs, "Redis persistence")."""
 
 
 class DurableRedis(RedisServer):
@@ -24,7 +24,7 @@ class DurableRedis(RedisServer):
         self.port = free_port()
         self._sizes: deque[tuple[float, Path, int]] = deque()
         self.kept_until_ms: int | None = None
-        """The time up to which the last `cut_power` left the file whole; None if it took nothing away."""
+        """The time up to which the last `cut_power` kept the file; None: it removed nothing."""
         super().__init__(
             *("--appendonly", "yes", "--appendfsync", appendfsync, "--auto-aof-rewrite-percentage", "0"),
             *("--enable-debug-command", "yes", "--bind", "127.0.0.1", "--port", str(self.port), *options),
@@ -51,7 +51,7 @@ class DurableRedis(RedisServer):
         os.kill(self.pid, signal.SIGCONT)
 
     def note_size(self) -> None:
-        """Remembers the length of the file, for `cut_power`. Called many times a second."""
+        """Records the length of the file for `cut_power`. Called many times a second."""
         now = time.time()
         path = max(self.history_folder.glob("*.incr.aof"), key=lambda file: file.stat().st_mtime)
         self._sizes.append((now, path, path.stat().st_size))
@@ -59,9 +59,9 @@ class DurableRedis(RedisServer):
             self._sizes.popleft()
 
     def cut_power(self) -> None:
-        """Kills the server and removes from the file what the operating system need not have written yet.
+        """Kills the server, and removes from its file what the operating system may not have written yet.
 
-        With `everysec` that is the last second. A killed process alone loses nothing: the kernel has its writes.
+        With `everysec` that is the last second. A killed process alone loses nothing, since the kernel has its writes.
         """
         self.stop()
         self.kept_until_ms = None

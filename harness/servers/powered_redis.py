@@ -1,8 +1,8 @@
-"""A real Redis whose power can be cut: what it wrote and had not brought to the disk is gone.
+"""A real Redis with a power switch: after a cut, writes that were not synced to the disk are lost.
 
-A process that is killed loses nothing of what it wrote, since the kernel has it. So the server runs under strace, which
-notes each write to the append-only file and each fdatasync in the order in which they happened; when the power is cut,
-the file is cut to what the last fdatasync that had returned is known to have covered.
+A killed process loses nothing that it wrote, since the kernel has it. So the server runs under strace, which records
+the order of writes to the append-only file and of fdatasync calls. When the power is cut, the file is cut to what the
+last completed fdatasync covers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SYNC_ENDED: Final = re.compile(r"^(\d+) +<\.\.\. f(?:data)?sync resumed>\) += 0
 
 
 class PoweredRedis(DurableRedis):
-    """`cut_power` may be called once in its life."""
+    """`cut_power` may be called once."""
 
     def __init__(self, appendfsync: str, *options: str, binary: str | None = None) -> None:
         self._strace = needed_binary("strace")
@@ -56,7 +56,7 @@ class PoweredRedis(DurableRedis):
             return
         try:
             os.kill(self._server_pid(), signal.SIGKILL)
-        except OSError:  # it did not come up, or has ended
+        except OSError:  # it did not start, or has ended
             self._process.terminate()
         self._process.wait()
         self._process = None
@@ -78,12 +78,12 @@ class PoweredRedis(DurableRedis):
         self._traced = False
 
     def count_syncs(self) -> int:
-        """How often the append-only file has been brought to the disk."""
+        """The number of syncs of the append-only file."""
         return sum(1 for line in self._trace.read_text().splitlines() if _SYNC.match(line) or _SYNC_ENDED.match(line))
 
 
 def durable_bytes(trace: str) -> int:
-    """How many bytes of the append-only file were on the disk, by a trace of its life."""
+    """The number of bytes of the append-only file that were synced, from the trace."""
     written = durable = 0
     syncing: dict[str, int] = {}
     writing: set[str] = set()

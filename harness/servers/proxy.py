@@ -1,4 +1,4 @@
-"""A TCP proxy between the workers and Redis that does to their connections what networks do."""
+"""A TCP proxy between the workers and Redis that injects network faults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CHUNK_BYTES: Final = 64 << 10
 
 
 class Proxy:
-    """Passes bytes on in both directions, bounded, until told otherwise."""
+    """Forwards bytes in both directions, with bounded buffers, until a fault is injected."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -23,7 +23,7 @@ class Proxy:
         self._gates: set[asyncio.Event] = set()
         self._half = 0
         self.delay_s = 0.0
-        """How long each chunk is held back."""
+        """The delay of each chunk."""
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -41,22 +41,22 @@ class Proxy:
         await asyncio.gather(*self._handlers)
 
     def cut(self) -> int:
-        """Breaks every connection at once; says how many there were."""
+        """Breaks every connection. Returns how many there were."""
         count = len(self._links)
         for link in tuple(self._links):
             link.transport.abort()
         return count
 
     def cut_in_the_middle(self, replies: int) -> None:
-        """Passes on half of each of the next `replies` replies, and breaks its connection there."""
+        """Forwards half of each of the next `replies` replies, and breaks its connection there."""
         self._half = replies
 
     def hold(self) -> None:
-        """Passes nothing on any more, and says nothing of it: a network that drops packets."""
+        """Drops all bytes without an error, as a network that drops packets."""
         self._open.clear()
 
     def hold_established(self) -> None:
-        """The same for the connections that are there now: new ones go through, as after a router forgot the old."""
+        """The same for existing connections only, as after a router lost its connection table."""
         for gate in self._gates:
             gate.clear()
 

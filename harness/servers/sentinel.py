@@ -1,4 +1,4 @@
-"""A master, its replica, and a sentinel that watches both."""
+"""A Redis master, its replica, and a Sentinel that monitors both."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .durable_redis import DurableRedis
 
 NAME: Final = "chaos"
 DOWN_AFTER_MS: Final = 60_000
-"""Longer than a busy machine holds a master up. A Sentinel that fails over by itself leaves two masters for the ten
-seconds until it demotes the old one, and every write to that one is lost. `fail_over` does not wait for it."""
+"""Longer than a busy machine delays a master. A Sentinel that fails over by itself leaves two masters for the ten
+seconds until it demotes the old one, which loses every write to that one. `fail_over` does not wait for it."""
 CATCH_UP_MS: Final = 15_000
 
 
 class SentinelCluster:
-    """`url` is what clients are given. `master` is the server that is the master now."""
+    """`url` is the address for clients. `master` is the present master."""
 
     def __init__(self) -> None:
         self.master = DurableRedis("always")
@@ -46,7 +46,7 @@ class SentinelCluster:
         self.url = f"redis+sentinel://127.0.0.1:{self.port}/{NAME}"
 
     async def wait_replicating(self) -> None:
-        """Returns when the replica has all, the sentinel knows it, and its append-only file begins there."""
+        """Returns when the replica is in sync, the Sentinel knows it, and its append-only file has begun."""
         async with asyncio.timeout(20), Redis.from_url(self.replica.url) as replica, self._sentinel() as sentinel:
             while True:
                 try:
@@ -56,19 +56,19 @@ class SentinelCluster:
                     if link.get("master_link_status") == "up" and known and not rewriting:
                         return
                 except RedisError:
-                    pass  # not up yet
+                    pass  # not started yet
                 await asyncio.sleep(0.05)
 
     async def fail_over(self) -> None:
-        """Kills the master, has the sentinel promote the replica, and restarts the old master as its replica.
+        """Kills the master, makes the Sentinel promote the replica, and restarts the old master as its replica.
 
-        The replica has all that the master had when this was called, so what Redis loses is what it acknowledged during
-        this call. The old master does not come back as a master: until the sentinel demotes it, it would take writes
-        of clients that asked for the master before the switch and connect after it.
+        The replica is in sync when this is called, so Redis loses only what it acknowledges during this call. The old
+        master does not return as a master: until the Sentinel demoted it, it would accept writes of clients that looked
+        up the master before the switch.
         """
         old, new = self.master, self.replica
         async with Redis.from_url(old.url, socket_timeout=20) as master:
-            await master.set("fence", "1")  # WAIT is for the writes of its own connection
+            await master.set("fence", "1")  # WAIT covers only the writes of its own connection
             await master.delete("fence")
             if await master.wait(1, CATCH_UP_MS) < 1:
                 raise TimeoutError(f"the replica did not catch up within {CATCH_UP_MS} ms")

@@ -1,4 +1,4 @@
-"""`make soak`: runs a load, prints what it showed, and ends with status 1 if something was left or grew."""
+"""`make soak`: runs a load, prints the outcome, and exits with status 1 if a key remains or memory grew."""
 
 from __future__ import annotations
 

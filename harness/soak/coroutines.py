@@ -1,4 +1,4 @@
-"""What the workers of a soak run beside their fetches: `fetchq worker --settings harness.soak.coroutines:Settings`."""
+"""The coroutines of a soak run, beside the fetch: `fetchq worker --settings harness.soak.coroutines:Settings`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EMPTY: Final = "empty"
 
 
 async def empty(_ctx: dict[str, Any]) -> None:
-    """Nothing: what remains of it is what the queue itself keeps."""
+    """Does nothing, so that only the queue's own data remains."""
 
 
 Settings: Final = worker_settings(

@@ -1,4 +1,4 @@
-"""The keys that a soak leaves behind."""
+"""Keys that remain after a soak run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SCAN: Final = 1000
 
 
 async def wait_for_leftovers(redis: Redis, *, result_ttl_s: float) -> Counter[str]:
-    """What no time to live takes away: waits for what has one, and counts the rest by the prefix of its name.
+    """Waits for keys that expire, and counts the others by prefix.
 
-    A key whose time is longer than `LEFT_MAX_S` counts as left, and so does a result whose time is not within its own.
+    A key with a TTL above `LEFT_MAX_S` counts as left over, and so does a result with a TTL above its own limit.
     """
     until = time.monotonic() + LEFT_MAX_S
     prefix = Keys().result.encode()

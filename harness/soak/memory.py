@@ -1,4 +1,4 @@
-"""What each process of a soak holds in memory, and the CPU time it has spent. Read from /proc and Redis's INFO."""
+"""Memory and CPU time of each process of a soak run, from /proc and Redis's INFO."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DRIVER: Final = "producer and site"
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """What each process holds, in bytes."""
+    """The memory of each process, in bytes."""
 
     workers: tuple[int, ...]
     redis: int
     driver: int
 
     def growth_to(self, later: Memory) -> dict[str, float]:
-        """By which share each one has grown."""
+        """The relative growth of each process."""
         names = [*(f"worker {number}" for number in range(len(self.workers))), "Redis", DRIVER]
         pairs = zip((*self.workers, self.redis, self.driver), (*later.workers, later.redis, later.driver), strict=True)
         return {name: after / before - 1 for name, (before, after) in zip(names, pairs, strict=True)}

@@ -1,4 +1,4 @@
-"""What a soak puts on the queue, and what it showed."""
+"""The load of a soak run, and its outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_GROWTH: Final = 0.10
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What a soak puts on the queue."""
+    """The load of a soak run."""
 
     jobs: int
     """After the warm-up."""
@@ -28,19 +28,19 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct):
-    """How far a soak has come."""
+    """The progress of a soak run."""
 
     enqueued: int = 0
     fetches: int = 0
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How fast the jobs after the warm-up went, from the first that was enqueued to an empty queue."""
+    """The throughput after the warm-up, from the first enqueued job to an empty queue."""
 
     jobs: int
     took_s: float
     cpu_s: dict[str, float]
-    """What each process spent meanwhile."""
+    """The CPU time of each process meanwhile."""
 
     @property
     def jobs_s(self) -> float:
@@ -48,7 +48,7 @@ class Pace(msgspec.Struct, frozen=True):
 
     @property
     def us_a_job(self) -> str:
-        """The workers' CPU time together: each one has run a part of the jobs."""
+        """The CPU time of all workers together."""
         spent_s: dict[str, float] = {}
         for name, spent in self.cpu_s.items():
             who = "workers together" if name.startswith("worker ") else name
@@ -57,25 +57,25 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What one soak showed."""
+    """The outcome of one soak run."""
 
     enqueued: int
     finished: int
-    """Without a failure, by the workers' own counts: a job that ran again counts again."""
+    """Jobs that ended without a failure, by the workers' own counts; a job that ran twice counts twice."""
     fetches: int
     fetched: int
     warm: Memory
     end: Memory
     peak: Memory
     leftovers: Counter[str]
-    """Keys that are left, by their prefix."""
+    """Remaining keys by prefix."""
     failures: list[str]
     took_s: float
     pace: Pace
 
     @property
     def broken(self) -> list[str]:
-        """What is not as it should be, a sentence each."""
+        """Problems, a sentence each."""
         found = list(self.failures)
         if self.finished < self.enqueued:
             found.append(f"{self.enqueued} jobs were enqueued, and {self.finished} were finished")

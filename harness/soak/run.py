@@ -1,19 +1,21 @@
-"""The run of `make soak`: a day's worth of jobs, after which no key is left and no process has grown.
+"""The run of `make soak`: afterwards no key may remain and no process may have grown.
 
-A real `redis-server`, `fetchq worker` processes, and one producer that keeps the queue at a bounded depth: empty jobs,
-and a share of fetches from a site on loopback, all with results that live a few seconds. The run fails if
+A real `redis-server`, `fetchq worker` processes, and one producer that bounds the length of the queue: empty jobs and
+some fetches from a site on loopback, with results that live a few seconds. The run fails if
 
-- a key is left once the queue is drained, the workers have ended and the results' time is over; those with a time to
-  live are waited for, up to `LEFT_MAX_S`, and a result may stay as long as its own says it does;
-- the workers finished fewer jobs, by their own counts at their ends, than were enqueued (a lease that ended lets them
-  finish more), the site was asked more or less often than there were fetches, or a worker ended by itself;
-- memory grew by more than 10 % (`MAX_GROWTH`): each process's resident set, and Redis's `used_memory` without what it
-  holds of clients and scripts, whose number does not follow that of jobs (2 MB are little beside it), both taken *at
-  rest*, that is `rest_s` after the last result was gone, after the warm-up and again at the end. Under load both
-  follow the throughput of the moment, so those samples (`SAMPLE_S`) are printed as a peak, and not judged.
+- a key remains after the queue is drained, the workers have ended and the results have expired. Keys with a TTL are
+waited for, up to `LEFT_MAX_S`; a result may stay for its own TTL;
 
-The warm-up is a tenth of the jobs. Linux only: memory and CPU time are read from /proc. The producer and the site, one
-process, keep nothing of a job: their memory is judged as well.
+- the workers, by their own counts, finished fewer jobs than were enqueued (more is possible after a lease ended), the
+site got more or fewer requests than there were fetches, or a worker exited by itself;
+
+- memory grew by more than 10 % (`MAX_GROWTH`): the resident set of each process, and Redis's `used_memory` without
+clients and scripts. Both are measured *at rest*, `rest_s` after the last result expired, once after the warm-up (a
+tenth of the jobs) and once at the end. Under load memory follows the throughput, so those samples (`SAMPLE_S`) are
+printed as a peak only.
+
+Linux only: memory and CPU time are read from /proc. Producer and site share one process, which stores nothing of a job,
+so its memory is checked too.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ _COUNT: Final = re.compile(r"worker\.stopped .*\bcomplete=(\d+)")
 
 
 async def soak(load: Load) -> Outcome:
-    """Runs a load to its end. Raises `TimeoutError` if the queue does not drain."""
+    """Runs a load until the queue is drained. Raises `TimeoutError` if it does not drain."""
     began = time.monotonic()
     progress = Progress()
     async with _test_bed(load) as bed:
@@ -122,7 +124,7 @@ async def _test_bed(load: Load) -> AsyncIterator[_TestBed]:
 
 
 async def _run_load(bed: _TestBed, load: Load, progress: Progress) -> tuple[Memory, Memory, Memory, Pace]:
-    """Returns the memory after the warm-up, at the end and at its peak, and the pace after the warm-up."""
+    """Returns the memory after the warm-up, at the end and at its peak, and the throughput after the warm-up."""
     redis, fleet = bed.redis, bed.fleet
     await _produce(bed.producer, bed.site, load, load.warm_up, progress)
     warm = await _memory_at_rest(redis, fleet, load)
@@ -158,9 +160,10 @@ async def _print_progress(progress: Progress, load: Load) -> None:
 
 
 async def _produce(producer: Producer, site: CountingSite, load: Load, jobs: int, progress: Progress) -> None:
-    """Enqueues fetches, spread evenly among empty jobs, in batches. The producer waits while the queue is full.
+    """Enqueues fetches, spread evenly among empty jobs, in batches.
 
-    One call a job would be most of this process's work; `make bench` measures that.
+    The producer waits while the queue is full. One call for each job would take most of this process's time; `make
+    bench` measures that.
     """
     made = 0
     for first in range(0, jobs, BATCH):
@@ -175,7 +178,7 @@ async def _produce(producer: Producer, site: CountingSite, load: Load, jobs: int
 
 
 async def _enqueue_empty(producer: Producer, count: int) -> None:
-    """`enqueue_job` for many: the same payload, script, limits and waiting."""
+    """`enqueue_job` for many jobs: the same payload, script, limits and back-pressure."""
     payload = wire.encode_job(EMPTY, (), {}, time.time_ns() // 1_000_000)
     writer = producer._writer
     reply = await writer.put([NewJob(writer.new_id(), payload, "", "", "") for _ in range(count)])
@@ -194,7 +197,7 @@ async def _memory_at_rest(redis: Redis, fleet: Fleet, load: Load) -> Memory:
     await _wait_results_gone(redis, load.result_ttl_s)
     await asyncio.sleep(load.rest_s)
     rest = await read_memory(redis, fleet)
-    for _ in range(AT_REST_SAMPLES):  # buffers of the moment are not growth
+    for _ in range(AT_REST_SAMPLES):  # temporary buffers are not growth
         await asyncio.sleep(REST_POLL_S)
         rest = rest.lowest(await read_memory(redis, fleet))
     return rest
@@ -214,6 +217,6 @@ async def _sample(redis: Redis, fleet: Fleet, into: list[Memory]) -> None:
 
 
 def finished_by_workers(folder: Path) -> int:
-    """Sums the counts that workers log when they stop. A worker that logs none counts as zero."""
+    """Sums the counts that workers log when they stop; a worker without a log line counts as zero."""
     logs = (log.read_text(encoding="utf-8", errors="replace") for log in folder.glob("worker-*.log"))
     return sum(int(count) for text in logs for count in _COUNT.findall(text))

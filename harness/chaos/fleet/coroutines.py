@@ -1,7 +1,7 @@
-"""What the workers of a chaos run do: `fetchq worker --settings harness.chaos.fleet.coroutines:Settings`.
+"""The coroutines of a chaos run: `fetchq worker --settings harness.chaos.fleet.coroutines:Settings`.
 
-Each run of a coroutine writes a line, its token and its job, to a file of its process before anything else; that is one
-write to a file opened for appending, so that it outlives a SIGKILL. A result names the token of its run.
+Each run first appends a line with its token and its job to a file of its process, in one write, so that the line
+survives a SIGKILL. A result contains the token of its run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from fetchq_worker.process.arq_settings import worker_settings
 RUNS_FOLDER_ENV: Final = "FETCHQ_CHAOS_RUNS"
 PATIENT: Final = 1_000_000
 BLOCKED_TRIES: Final = 3
-"""A job that blocks for longer than the lease is taken for dead each time: it ends when its tries are used up."""
+"""Tries of a job that blocks for longer than the lease: each looks like a crash, so the job ends when they are used
+up."""
 
 
 async def open_runs(ctx: dict[str, Any]) -> None:
@@ -34,14 +35,14 @@ def _note_run(ctx: dict[str, Any]) -> str:
 
 
 async def mark(ctx: dict[str, Any], number: int, wait_s: float) -> list[str | int]:
-    """A job that waits, as one does for an answer."""
+    """A job that waits, as for a response."""
     token = _note_run(ctx)
     await asyncio.sleep(wait_s)
     return [token, number]
 
 
 async def block(ctx: dict[str, Any], number: int, block_s: float) -> list[str | int]:
-    """A job that holds up its worker's event loop, renewals and all."""
+    """A job that blocks the event loop of its worker, lease renewals included."""
     token = _note_run(ctx)
     time.sleep(block_s)  # noqa: ASYNC251 - that it blocks is the fault
     return [token, number]

@@ -1,4 +1,4 @@
-"""The processes of a chaos run: workers as an operator runs them, and producers. What dies is started again."""
+"""The processes of a chaos run: workers and producers. A process that dies is replaced."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .producing import Plan
 REPOSITORY: Final = Path(__file__).parents[3]
 GRACE_S: Final = 3
 NUMBERS_EACH: Final = 1 << 32
-"""How far apart the numbers of two producers begin."""
+"""Difference between the first job numbers of two producers."""
 NUMBERS_IN_DOUBT: Final = 1 << 20
 STOP_S: Final = 60.0
-"""How long a worker may take to end when it is told to: its grace, a stubborn job's, and its last commit."""
+"""How long a worker may take to stop: its grace time, a coroutine that ignores cancellation, and its last commit."""
 
 
 class Fleet:
-    """A number of `fetchq worker` processes. One that is killed is replaced at once, as a supervisor does."""
+    """Several `fetchq worker` processes. A killed one is replaced at once, as by a supervisor."""
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class Fleet:
         self._env = {**os.environ, RUNS_FOLDER_ENV: str(folder), "PYTHONUNBUFFERED": "1"}
         self._workers: list[Process] = []
         self._logs: dict[int, Path] = {}
-        """By the process's id."""
+        """By process id."""
         self._ending: set[asyncio.Task[None]] = set()
         self.failures: list[str] = []
-        """Workers that ended by themselves, with a wrong status, or not within `STOP_S` of a signal."""
+        """Workers that exited by themselves, with a wrong status, or later than `STOP_S` after a signal."""
 
     async def start(self) -> None:
         for _ in range(self._size):
@@ -72,16 +72,16 @@ class Fleet:
 
     @property
     def pids(self) -> list[int]:
-        """Of the workers that run, in the order of their starts."""
+        """The running workers, in the order of their starts."""
         return [worker.pid for worker in self._workers]
 
     async def pick(self) -> Process:
-        """Returns a worker at random."""
+        """A random worker."""
         await self._note_deaths()
         return self._rng.choice(self._workers)
 
     async def replace(self, worker: Process, number: signal.Signals) -> None:
-        """Ends a worker by a signal, and starts another."""
+        """Ends a worker by a signal, and starts another one."""
         self._workers.remove(worker)
         worker.send_signal(number)
         task = asyncio.create_task(self._wait_end(worker, 0 if number == signal.SIGTERM else -number))
@@ -101,14 +101,14 @@ class Fleet:
             self.failures.append(f"worker {worker.pid} ended with status {status}, not {expected}")
 
     def _ended_at_its_start(self, worker: Process, status: int) -> bool:
-        """Whether a worker met a signal before its handlers were installed, or no Redis before it ran a job."""
+        """Whether a worker got a signal before its handlers were installed, or found no Redis before its first job."""
         log = self._logs[worker.pid].read_text(errors="replace")
         if status == -signal.SIGTERM:
             return "worker.started" not in log
         return status == ExitStatus.NO_REDIS and ("worker.stopped" not in log or " complete=0 " in log)
 
     async def _note_deaths(self) -> None:
-        """A worker that could not start since Redis was away is started again."""
+        """Starts workers again that could not start while Redis was unavailable."""
         for worker in tuple(self._workers):
             if worker.returncode is not None:
                 self._workers.remove(worker)
@@ -133,7 +133,10 @@ class Fleet:
 
 
 class Producers:
-    """So many producer processes, each with a range of numbers of its own; a killed one's successor goes on in it."""
+    """Several producer processes, each with its own range of job numbers.
+
+    The replacement of a killed one continues its range.
+    """
 
     def __init__(self, plan: Plan, folder: Path, *, size: int, rng: random.Random) -> None:
         self._plan = plan
@@ -156,7 +159,7 @@ class Producers:
         self._processes[number] = plan, process
 
     async def kill_one(self) -> None:
-        """SIGKILL for one that is at work, and another that goes on with what it had not done."""
+        """Kills a running producer, and starts one that enqueues the remaining jobs."""
         at_work = [n for n, (_, process) in self._processes.items() if process.returncode is None]
         if not at_work:
             return
@@ -171,7 +174,7 @@ class Producers:
             await self._start_one(number, msgspec.structs.replace(plan, first=first, count=plan.count - len(written)))
 
     async def wait(self) -> None:
-        """Returns when all have done what they were to do."""
+        """Returns when all producers have finished."""
         while running := [process for _, process in self._processes.values() if process.returncode is None]:
             await asyncio.gather(*(process.wait() for process in running))
 
@@ -187,15 +190,15 @@ class Producers:
 
 
 class Acknowledged(msgspec.Struct, frozen=True, gc=False):
-    """A job that `enqueue` has returned."""
+    """An acknowledged job: its `enqueue` has returned."""
 
     number: int
     id: bytes
     kind: str
     at_ms: int = 0
-    """When it was written down."""
+    """When the acknowledgement was logged."""
     sent_ms: int = 0
-    """When its enqueueing began."""
+    """When `enqueue` was called."""
 
 
 def read_acknowledged(path: Path) -> list[Acknowledged]:

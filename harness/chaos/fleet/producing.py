@@ -1,7 +1,7 @@
-"""A producer process of a chaos run: enqueues jobs and writes down each one that was acknowledged.
+"""A producer process of a chaos run: enqueues jobs and logs each acknowledged one.
 
-A line `number id kind time` is written when `enqueue` has returned, never before, in one write to a file opened for
-appending. A producer that is killed leaves every job that it was told of; a failed enqueue is tried again as a new job.
+A line `number id kind time` is written after `enqueue` has returned, in one write to a file opened for appending. So
+the log of a killed producer has every acknowledged job. A failed enqueue is repeated as a new job.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ PAUSE_S: Final = 0.05
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What one producer process is to do."""
+    """The task of one producer process."""
 
     redis_url: str
     site_url: str
     acknowledged: str
-    """The file to write to."""
+    """The path of the log."""
     first: int
-    """Its first number. A job whose enqueueing failed uses its number up."""
+    """The number of its first job. A failed enqueue uses up a number."""
     count: int
-    """How many jobs are to be acknowledged, or some more."""
+    """The number of jobs to be acknowledged; it may enqueue a few more."""
     seed: int
     max_wait_s: float
-    """A `mark` job waits for up to so long."""
+    """Maximum wait of a `mark` job."""
     max_queued: int
-    """No more is enqueued while so many jobs are pending or running."""
+    """Nothing is enqueued while this many jobs are pending or running."""
     durability: Durability = Durability.MEMORY
 
 
 class Producing:
-    """Follows a plan until it is carried out or the process is told to stop."""
+    """Enqueues the jobs of a plan until it is complete or the process is stopped."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -67,7 +67,7 @@ class Producing:
                         await self._enqueue(producer, calls, fetches)
                         continue
                 except (FetchqError, OSError):
-                    pass  # what was not acknowledged may be lost: the loop goes on with new jobs
+                    pass  # unacknowledged jobs may be lost; the loop continues with new ones
                 except Exception as problem:
                     if "redis" not in type(problem).__module__:
                         raise

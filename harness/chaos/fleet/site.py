@@ -1,4 +1,4 @@
-"""The site that a chaos run fetches from: it counts each request and answers with a number that no other answer has."""
+"""The site of a chaos run: it counts requests, and each response contains a unique number."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ HOST: Final = "127.0.0.1"
 
 
 class Crowd(msgspec.Struct, frozen=True, gc=False):
-    """What was open when a request came that was one too many."""
+    """The open requests at the time of a request beyond the limit."""
 
     at_ms: int
     numbers: tuple[int, ...]
-    """One for each open request, the new one's last."""
+    """One for each open request, the new one last."""
 
 
 class CountingSite:
-    """`/<number>` waits a moment and answers `{"number": ..., "run": ...}`.
+    """`/<number>` responds `{"number": ..., "run": ...}` after a short delay.
 
-    A request is open until its answer is made or its client has gone. `limit` is how many of them may be at a time.
+    A request is open until its response is sent or its client has disconnected. `limit` is the maximum number of open
+    requests.
     """
 
     def __init__(self, *, wait_s: float, limit: int) -> None:
@@ -32,12 +33,12 @@ class CountingSite:
         self.limit: Final = limit
         self._open: dict[int, int] = {}
         self.most_open = 0
-        """The most that were open at a time."""
+        """The maximum number of open requests."""
         self.crowds: list[Crowd] = []
-        """In the order of time."""
+        """In chronological order."""
         self._runs = 0
         self.requests: Counter[int] = Counter()
-        """How many requests came for each number."""
+        """The number of requests for each job number."""
         self.url = ""
         self._runner: web.AppRunner | None = None
 

@@ -1,8 +1,8 @@
-"""What happened, in the order in which it happened: read from Redis's own append-only file.
+"""The claims and commits of a run, read from Redis's append-only file.
 
-The file holds every change that Redis made, scripts' included, so that no observer has to be awake for it: each claim
-(a lease record with a token that was not there before), each commit (a result that is written) and who held the lease
-then. After a restart or a power cut it holds exactly what Redis came up with.
+The file contains every change that Redis made, by scripts too, so no observer has to run: each claim (a lease record
+with a new token), each commit (a result that is written), and the holder of the lease at that moment. After a restart
+or a power cut it contains exactly what Redis loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ READ_BYTES: Final = 1 << 20
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
-    """A result that was written."""
+    """A commit: a result was written."""
 
     holder: bytes | None
     """The token in the job's lease at that moment."""
@@ -30,12 +30,12 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
 
 
 class Hold(msgspec.Struct, gc=False):
-    """For how long a claim gave its job to a run, in ms since the epoch by Redis's clock."""
+    """The lease of a claim, in ms since the epoch by Redis's clock."""
 
     first_end_ms: int
-    """The end of the lease as it was claimed."""
+    """The end of the lease when it was claimed."""
     end_ms: int
-    """Its end after the last renewal, or when the run was finished, whichever was first."""
+    """The end after the last renewal, or when the run was committed, whichever is earlier."""
 
 
 class History:
@@ -47,12 +47,12 @@ class History:
         self._holders: dict[bytes, bytes] = {}
         self._results: set[bytes] = set()
         self.claims: dict[bytes, list[bytes]] = {}
-        """Tokens, in order."""
+        """Tokens, in the order of the claims."""
         self.holds: dict[bytes, list[Hold]] = {}
-        """One for each claim."""
+        """One lease for each claim."""
         self.commits: dict[bytes, list[Commit]] = {}
         self.double_commits: list[bytes] = []
-        """Ids of jobs whose result was written while another was there."""
+        """Ids of jobs whose result was written while another result existed."""
         self.reasons: Counter[str] = Counter()
         """Why jobs were claimed again."""
 
@@ -98,7 +98,7 @@ class History:
 
 
 def _finished_at_ms(value: bytes) -> int | None:
-    """When the run of a result was finished; None for what is no result."""
+    """When the run of a result was finished; None for data that is not a result."""
     try:
         at_ms = msgspec.msgpack.decode(value)["ft"]
     except (msgspec.MsgspecError, LookupError, TypeError):
@@ -107,7 +107,7 @@ def _finished_at_ms(value: bytes) -> int | None:
 
 
 def read_append_only_file(folder: Path) -> Iterator[list[bytes]]:
-    """The commands in a Redis 7 folder of append-only files, those of a transaction that was cut off left away."""
+    """The commands in a Redis 7 folder of append-only files, without a transaction that was cut off."""
     reader = hiredis.Reader()
     transaction: list[list[bytes]] | None = None
     for path in _increments(folder):

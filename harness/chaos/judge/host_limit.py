@@ -1,8 +1,8 @@
-"""Whether a host had more runs at a time than its limit allows, and whose fault each one beyond it was.
+"""Counts requests beyond a host's limit, and which of them are explained by leases that had ended.
 
-The limit counts runs that hold their leases. A worker that froze, or was cut off from Redis, cannot know that a lease
-has ended and that another run has its place: what it still had open then, or begins before it hears of it, is counted
-apart. The site says what was open; Redis's append-only file says for how long each claim held.
+The limit counts runs that hold their leases. A worker that was frozen, or cut off from Redis, cannot know that a lease
+has ended and that another run has its slot: its requests are counted separately. The site reports open requests;
+Redis's append-only file shows how long each claim held.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .history import History, Hold
 def judge_crowds(
     site: CountingSite, acknowledged: Sequence[Acknowledged], history: History, *, lease_ms: int, rolled_back: bool
 ) -> tuple[int, int]:
-    """How many requests came over the limit, and how many more are explained by leases that had ended.
+    """Returns the requests over the limit, and those beyond it that are explained by ended leases.
 
-    `rolled_back`: Redis lost its latest changes on the way, so that it may have forgotten a run.
+    `rolled_back`: Redis lost its latest changes, so claims may be missing from the history.
     """
     if not site.crowds:
         return 0, 0
@@ -40,14 +40,17 @@ def judge_crowds(
 
 
 def _is_past(holds: Sequence[Hold], at_ms: int, *, lease_ms: int, rolled_back: bool) -> bool:
-    """Whether no run of the job held its lease, and one had. What never had a lease is excused by nothing."""
+    """Whether no run of the job held its lease, although one did before.
+
+    A job that never had a lease does not count.
+    """
     if any(hold.first_end_ms - lease_ms <= at_ms <= hold.end_ms for hold in holds):
         return False
     return rolled_back or any(hold.end_ms < at_ms for hold in holds)
 
 
 def _holds_by_number(acknowledged: Sequence[Acknowledged], history: History) -> Mapping[int, Sequence[Hold]]:
-    """Includes jobs that ran although their enqueueing was never acknowledged: their results say what they fetched."""
+    """Includes jobs whose enqueue was never acknowledged: their results show what they fetched."""
     numbers = {job.id: job.number for job in acknowledged if job.kind == "fetch"}
     for job_id, commits in history.commits.items():
         if job_id not in numbers and (number := _fetched_number(commits[-1].value)) is not None:

@@ -1,4 +1,4 @@
-"""The judgement over a run: what became of each acknowledged job, and whether a promise was broken."""
+"""The verdict on a run: the outcome of each acknowledged job, and counts of what must not happen."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ NEVER: Final = float("inf")
 
 
 class Verdict(msgspec.Struct):
-    """Counts over the acknowledged jobs of one run, unless said otherwise."""
+    """Counts of the acknowledged jobs of one run, unless noted otherwise."""
 
     jobs: int = 0
     finished: int = 0
-    """With a result that can be read and is this job's."""
+    """Jobs with a readable result of their own."""
     failed: Counter[str] = msgspec.field(default_factory=Counter)
-    """Those of the finished whose result is a failure, by what it says."""
+    """Finished jobs whose result is a failure, by its error."""
     queued: int = 0
     lost: list[Acknowledged] = msgspec.field(default_factory=list)
-    """Neither result nor place in the queue with a payload."""
+    """Jobs with neither a result nor a queue entry with a payload."""
     wrong: list[str] = msgspec.field(default_factory=list)
-    """A result that cannot be read, or is another job's."""
+    """Results that cannot be read, or belong to another job."""
     double_commits: int = 0
     stale_commits: int = 0
     """Results of runs that did not hold the lease when they were written."""
     runs: int = 0
-    """Of all jobs, acknowledged or not; so are the next."""
+    """Of all jobs, acknowledged or not; the next fields too."""
     duplicate_runs: int = 0
     """Runs beyond each job's first."""
     unexplained_runs: int = 0
-    """Duplicate runs without a claim of their own."""
+    """Duplicate runs without their own claim."""
     over_limit: int = 0
-    """Requests that came while as many runs of the host as its limit allows held their leases and were open."""
+    """Requests beyond the host's limit while all open fetches held their leases."""
     over_past_lease: int = 0
-    """Requests beyond the limit that are explained: a worker still had runs, or began them, whose leases had ended."""
+    """Requests beyond the limit that are explained by runs whose leases had ended."""
     most_open: int = 0
-    """The most requests that the host had open at a time."""
+    """The maximum number of open requests of the host."""
     left_behind: int = 0
-    """Keys of finished jobs that nothing would ever remove."""
+    """Keys of finished jobs that would never be removed."""
     finished_at_ms: list[int] = msgspec.field(default_factory=list)
 
 
@@ -68,9 +68,9 @@ async def judge(
     lease_s: float,
     rolled_back: bool,
 ) -> Verdict:
-    """`runs` are (token, id) of the coroutines that note their own; `site` noted those of the fetches.
+    """`runs` are the (token, id) logged by the coroutines; `site` recorded those of the fetches.
 
-    `rolled_back`: Redis lost its latest changes on the way, so that a run's claim need not be in the history.
+    `rolled_back`: Redis lost its latest changes, so a run's claim may be missing from the history.
     """
     verdict = Verdict(jobs=len(acknowledged), double_commits=len(history.double_commits))
     keys = Keys()
@@ -148,7 +148,7 @@ def _judge_commits(history: History, verdict: Verdict) -> None:
 
 
 def _token_in(value: bytes) -> bytes | None:
-    """The token of the run whose result this is, where the coroutine says it."""
+    """The token of the run that a result contains, if its coroutine returns it."""
     try:
         result = msgspec.msgpack.decode(value)["r"]
     except (msgspec.MsgspecError, LookupError, TypeError):
@@ -173,7 +173,7 @@ def _judge_runs(history: History, runs: Sequence[tuple[bytes, bytes]], verdict: 
 
 
 async def _count_left_behind(redis: Redis, keys: Keys) -> int:
-    """Counts what belongs to no job that is still queued: payloads, tries, attempts and leases."""
+    """Counts keys of jobs that are not queued: payloads, tries, attempts and leases."""
     queued = {job_id async for job_id, _ in redis.zscan_iter(keys.pending, count=BATCH)}
     prefixes = [prefix.encode() for prefix in (keys.job, keys.retry, keys.attempts)]
     count = 0
@@ -184,7 +184,7 @@ async def _count_left_behind(redis: Redis, keys: Keys) -> int:
 
 
 def read_runs(folder: Path) -> list[tuple[bytes, bytes]]:
-    """The runs that the coroutines noted, of every worker."""
+    """The runs that the coroutines of all workers logged."""
     runs: list[tuple[bytes, bytes]] = []
     for path in folder.glob("*.runs"):
         for line in path.read_bytes().splitlines():
@@ -194,7 +194,7 @@ def read_runs(folder: Path) -> list[tuple[bytes, bytes]]:
 
 
 def recovery_s(finished_at_ms: Sequence[int], began_ms: int, over_ms: int) -> float | None:
-    """How long after a fault was over the throughput of a whole second was back to 90 % of the 3 s before it.
+    """Seconds from the end of a fault until the throughput of a whole second reached 90 % of the 3 s before it.
 
     `NEVER`: not within the run. None: there was no load before the fault to compare with.
     """

@@ -166,7 +166,7 @@ class DurableCalls:
         return await execute(*command)
 
     def _refusal(self, durability: str, why: str) -> DurabilityRefused:
-        return DurabilityRefused(f"Redis at {address_of(self._redis)} cannot promise durability={durability!r}: {why}")
+        return DurabilityRefused(f"Redis at {address_of(self._redis)} cannot provide durability={durability!r}: {why}")
 
     def _not_durable_reason(self, ack: Any) -> str:
         if isinstance(ack, RedisError):

@@ -19,5 +19,5 @@ async def test_no_acknowledged_job_is_lost_or_finished_twice_under_faults(scenar
     seed = os.environ.get("SEED") or secrets.token_hex(4)
     outcome = await run(scenario, seed=seed, jobs=12_000 if scenario is MIXED else 5_000, fault_every_s=1.0)
     assert outcome.broken == [], f"make chaos ONLY={scenario.name} SEED={seed}; logs in {outcome.folder}"
-    assert outcome.strikes
+    assert outcome.injections
     assert outcome.verdict.finished > 1_000

@@ -15,7 +15,7 @@ from harness.chaos.fleet.processes import Acknowledged
 from harness.chaos.fleet.site import CountingSite, Crowd
 from harness.chaos.judge.history import History, read_append_only_file
 from harness.chaos.judge.verdict import NEVER, Verdict, judge, recovery_s
-from harness.chaos.outcome import Outcome, Strike
+from harness.chaos.outcome import Injection, Outcome
 from harness.chaos.scenarios import ALONE, EVERYSEC, MIXED, Scenario
 from harness.servers.durable_redis import EVERYSEC_WINDOW_S, DurableRedis
 from tests.support.scripted_queue import LEASE_MS, Queue
@@ -212,8 +212,8 @@ async def test_history_ends_where_a_power_cut_ended_it() -> None:
 async def test_a_loss_is_allowed_only_where_redis_may_forget_and_had_acknowledged_the_job_in_its_window() -> None:
     def broken(scenario: Scenario, *, sent_ms: int, at_ms: int, forgets_from_ms: int | None = None) -> list[str]:
         verdict = Verdict(jobs=1, lost=[Acknowledged(0, b"job0", "mark", at_ms, sent_ms)])
-        strike = Strike("restart_redis", 100_000, 101_000, forgets_from_ms)
-        return Outcome(scenario, "seed", verdict, [strike], {}, [], [], 1.0, None).broken
+        injection = Injection("restart_redis", 100_000, 101_000, forgets_from_ms)
+        return Outcome(scenario, "seed", verdict, [injection], {}, [], [], 1.0, None).broken
 
     assert broken(EVERYSEC, sent_ms=98_400, at_ms=98_500, forgets_from_ms=98_450) == []
     assert broken(EVERYSEC, sent_ms=100_900, at_ms=109_000) == []

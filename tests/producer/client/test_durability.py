@@ -267,7 +267,7 @@ async def test_fsync_is_refused_with_the_reason_and_nothing_is_written(options: 
     server = RedisServer(*options)
     try:
         async with Producer.from_url(server.url, durability="fsync") as producer, connect(server.url) as admin:
-            with pytest.raises(DurabilityRefused, match=rf"cannot promise durability='fsync'.*{why}"):
+            with pytest.raises(DurabilityRefused, match=rf"cannot provide durability='fsync'.*{why}"):
                 await producer.enqueue(URL)
             assert await admin.dbsize() == 0
     finally:
@@ -376,7 +376,7 @@ async def test_a_reliable_waitaof_is_used(request: pytest.FixtureRequest) -> Non
 async def test_an_embedded_redis_refuses_durability(durability: Durability) -> None:
     redis: Redis = EmbeddedRedis().client()
     async with Producer(redis, durability=durability) as producer:
-        with pytest.raises(DurabilityRefused, match=f"cannot promise durability='{durability}'"):
+        with pytest.raises(DurabilityRefused, match=f"cannot provide durability='{durability}'"):
             await producer.enqueue(URL)
         assert await redis.dbsize() == 0
     await redis.aclose()

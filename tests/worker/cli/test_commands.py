@@ -176,7 +176,7 @@ def test_a_durability_that_fails_is_reported_with_the_state_of_the_jobs(
     url = "http://127.0.0.1/"
     refused = fetchq.run("enqueue", url, "--durability", "fsync", environ=at(redis_server))
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert "cannot promise durability='fsync'" in refused.stderr
+    assert "cannot provide durability='fsync'" in refused.stderr
     doubtful = fetchq.run(
         "enqueue", url, "--durability", "replicated", "--durable-timeout-s", "0.2", environ=at(redis_server)
     )
