@@ -33,59 +33,59 @@ test-slow: setup ## run the tests that take many seconds each: faults, memory, s
 check: lint types ## lint, types, and the tests that need no server
 	@FETCHQ_TEST_NO_SERVERS=1 $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal
 
-property: setup ## run the state machines of the scripts for longer than make test does: EXAMPLES=500
+property: setup ## run the state machines of the scripts longer than make test does: EXAMPLES=500
 	@EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) tests/producer/store -k machine
 
-test-redis-latest: ## run the producer's tests on the newest redis-py, in an environment of its own
+test-redis-latest: ## run the producer's tests on the newest redis-py, in a separate environment
 	@test -x .redis-latest/bin/python || $(PYTHON) -m venv .redis-latest
 	@grep -v '^redis==' constraints.txt >.redis-latest/constraints.txt
 	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .redis-latest/constraints.txt --group dev --editable producer --editable worker
-	@# arq asks for redis-py 5; only the worker uses arq, and the producer's tests are to run on what `pip install fetchq` brings.
+	@# arq asks for redis-py 5; only the worker uses arq, and the producer's tests must run on what `pip install fetchq` installs.
 	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps redis
 	@.redis-latest/bin/python -c 'import redis; print("redis-py", redis.__version__)'
 	@.redis-latest/bin/python -m pytest -q -n $(or $(WORKERS),2) --dist=worksteal tests/producer
 
-chaos: setup ## kill, cut and stall all there is, and look for lost jobs: RUNS=10 JOBS=100000 FAULT_EVERY_S=2 SEED=... ONLY=...
+chaos: setup ## inject faults into workers, network and Redis, and check that no job is lost: RUNS=10 JOBS=100000 FAULT_EVERY_S=2 SEED=... ONLY=...
 	@$(BIN)/python -m harness.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULT_EVERY_S),--fault-every-s $(FAULT_EVERY_S)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write)
 
 chaos-ci: setup ## the short form of chaos that CI runs, with power cuts, failovers and poisonous jobs: SEED=...
 	@$(BIN)/python -m pytest -q -m slow tests/harness
 
-durability: setup ## what each durability survives: process killed, power cut, failover. WRITE=1
+durability: setup ## check what each durability survives: process killed, power cut, failover. WRITE=1
 	@$(BIN)/python -m harness.durability $(if $(WRITE),--write)
 
-soak: setup ## a day's worth of jobs in a row; fails if a key is left or memory grew: JOBS=10000000 WRITE=1
+soak: setup ## ten million jobs; fails if a key remains or memory grew: JOBS=10000000 WRITE=1
 	@$(BIN)/python -m harness.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
-conformance: setup ## run arq's own test-suite with fetchq's engine in its worker's place
+conformance: setup ## run arq's own test suite with fetchq's worker
 	@$(BIN)/python -m harness.conformance $(if $(WORKER),--worker $(WORKER))
 
-conformance-http: setup ## fetch from httpbin, broken servers and bad TLS, and print what came of each
+conformance-http: setup ## fetch from httpbin, broken servers and bad TLS, and print the outcomes
 	@$(BIN)/python -m harness.http
 
-hostile: setup ## ten thousand broken answers; fails if memory, descriptors or tasks grew
+hostile: setup ## ten thousand broken responses; fails if memory, descriptors or tasks grew
 	@$(BIN)/python -m harness.http.hostile
 
-fuzz: ## every decoder under atheris, in an environment of its own: SECONDS=60 each, ONLY=job,result narrows it
+fuzz: ## every decoder under atheris, in a separate environment: SECONDS=60 each, ONLY=job,result narrows it
 	@$(PYTHON) -m harness.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
 
-bench: setup ## fetchq beside its peers: ONLY=empty,fetch_2k PEERS=fetchq,arq ROUNDS=3 narrow it
+bench: setup ## measure fetchq and its peers: ONLY=empty,fetch_2k PEERS=fetchq,arq ROUNDS=3 narrow it
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-frontier: setup ## the frontier's promises in numbers: ONLY=others,rate,cost,cooling,memory narrows it
+frontier: setup ## measure the guarantees of per-host limits: ONLY=others,rate,cost,cooling,memory narrows it
 	@$(BIN)/python -m bench.frontier $(if $(ONLY),--only $(ONLY))
 
-frontier-sim: setup ## the frontier's schedule under a simulated clock: HOSTS=1000000 for a million
+frontier-sim: setup ## the schedule of hosts under a simulated clock: HOSTS=1000000 for a million
 	@$(BIN)/python -m bench.frontier_sim $(if $(HOSTS),--hosts $(HOSTS))
 
-profile: setup ## where the microseconds of one fetch job go
+profile: setup ## the CPU time of one fetch job, by part
 	@$(BIN)/python -m bench.profile
 
-security: setup ## try every known way past the egress guard, and print what came of each
+security: setup ## try every known way past the egress guard, and print the outcomes
 	@$(BIN)/python -m harness.egress
 
-docs: setup ## build docs/ as a site in site/; a link that leads nowhere fails
+docs: setup ## build docs/ as a site in site/; a broken link fails
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
 	@$(BIN)/mkdocs build --quiet --clean
 

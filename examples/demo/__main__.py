@@ -70,7 +70,7 @@ KINDS: Final = (
 )
 
 
-class Tally:
+class KindResults:
     """The results of one kind."""
 
     def __init__(self) -> None:
@@ -93,17 +93,17 @@ async def demo() -> ExitStatus:
     settings = Settings(concurrency=50, allow_net=("127.0.0.1/32", "127.0.0.2/32"))
     async with serve() as site, in_process(settings, embedded=True) as here:
         started_s = time.monotonic()
-        tallies = await _fetch_all(here.producer, site)
+        results_by_kind = await _fetch_all(here.producer, site)
         elapsed_s = time.monotonic() - started_s
     console = Console()
-    console.print(_table(tallies))
+    console.print(_table(results_by_kind))
     console.print("What failed, and why:")
     for kind in KINDS:
-        if tallies[kind.name].why:
-            console.print(f"  {kind.name}: {tallies[kind.name].why}", markup=False, highlight=False)
+        if results_by_kind[kind.name].why:
+            console.print(f"  {kind.name}: {results_by_kind[kind.name].why}", markup=False, highlight=False)
     count = sum(kind.count for kind in KINDS)
-    console.print(f"{count} fetches in {elapsed_s:.1f} s, by one worker, over a Redis server of its own.")
-    unexpected = [kind.name for kind in KINDS if tallies[kind.name].outcomes != {kind.ends: kind.count}]
+    console.print(f"{count} fetches in {elapsed_s:.1f} s, by one worker, on a private Redis server.")
+    unexpected = [kind.name for kind in KINDS if results_by_kind[kind.name].outcomes != {kind.ends: kind.count}]
     if unexpected:
         console.print(f"Unexpected outcomes: {', '.join(unexpected)}.")
         return ExitStatus.FAILED
@@ -113,9 +113,9 @@ async def demo() -> ExitStatus:
     return ExitStatus.OK
 
 
-async def _fetch_all(producer: Producer, site: str) -> dict[str, Tally]:
+async def _fetch_all(producer: Producer, site: str) -> dict[str, KindResults]:
     requests = [(kind.name, request) for kind in KINDS for request in kind.requests(site)]
-    tallies = {kind.name: Tally() for kind in KINDS}
+    results_by_kind = {kind.name: KindResults() for kind in KINDS}
     summary = Summary()
     progress = make_progress(stdout_is_results=False)
 
@@ -130,15 +130,15 @@ async def _fetch_all(producer: Producer, site: str) -> dict[str, Tally]:
         kind_of = {job.id: name for job, (name, _) in zip(jobs, requests, strict=True)}
         async for result in producer.as_completed(jobs, timeout_s=50):
             summary.add(result)
-            tallies[kind_of[result.id]].add(result)
+            results_by_kind[kind_of[result.id]].add(result)
         progress.show(summary, len(requests))
     finally:
         showing.cancel()
         progress.close()
-    return tallies
+    return results_by_kind
 
 
-def _table(tallies: dict[str, Tally]) -> Table:
+def _table(results_by_kind: dict[str, KindResults]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("what was fetched", no_wrap=True)
     table.add_column("jobs", justify="right", no_wrap=True)
@@ -146,16 +146,17 @@ def _table(tallies: dict[str, Tally]) -> Table:
     for name in ("tries", "p50", "p95"):
         table.add_column(name, justify="right", no_wrap=True)
     for kind in KINDS:
-        tally = tallies[kind.name]
+        kind_results = results_by_kind[kind.name]
         table.add_row(
             kind.name,
             str(kind.count),
             "\n".join(
-                f"{status}" if count == kind.count else f"{count} {status}" for status, count in tally.outcomes.items()
+                f"{status}" if count == kind.count else f"{count} {status}"
+                for status, count in kind_results.outcomes.items()
             ),
-            str(tally.tries),
-            duration_text(tally.latencies.quantile(0.5)),
-            duration_text(tally.latencies.quantile(0.95)),
+            str(kind_results.tries),
+            duration_text(kind_results.latencies.quantile(0.5)),
+            duration_text(kind_results.latencies.quantile(0.95)),
         )
     return table
 

@@ -76,7 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     allow_port: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=65_535)], ...],
-        Meta(description="Ports to fetch from besides 80, 443 and those above 1023 without a protocol of their own."),
+        Meta(description="Additional ports; 80, 443 and ports above 1023 of no other protocol are always allowed."),
     ] = ()
     credentials_file: Annotated[
         str, Meta(description="A TOML file of the credentials and proxies that requests can name.")
@@ -111,7 +111,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = FIRST_COOLDOWN_S
     max_cooldown_s: Annotated[
         float,
-        Meta(ge=0, le=7 * 86_400, description="Longest cooldown of a host in seconds, whatever its Retry-After says."),
+        Meta(
+            ge=0, le=7 * 86_400, description="Longest cooldown of a host in seconds, even if its Retry-After is longer."
+        ),
     ] = MAX_COOLDOWN_S
     circuit_breaker: Annotated[
         bool, Meta(description="Whether fetches from a host stop for a while when connections to it fail.")

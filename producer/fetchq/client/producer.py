@@ -85,7 +85,7 @@ class Producer:
         namespace: str = "",
         **options: Unpack[WriteOptions],
     ) -> Self:
-        """Uses a client of its own, closed with the producer. Nothing is sent yet. Raises `InvalidRedisURL`."""
+        """Uses its own client, closed with the producer. Nothing is sent yet. Raises `InvalidRedisURL`."""
         producer = cls(connect(url), queue=queue, namespace=namespace, **options)
         producer._owns_redis = True
         return producer

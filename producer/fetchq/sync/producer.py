@@ -52,7 +52,7 @@ class SyncProducer:
         namespace: str = "",
         **options: Unpack[WriteOptions],
     ) -> None:
-        """Takes an address, or a client of redis-py, async or not, whose settings it uses for connections of its own.
+        """Takes an address, or a client of redis-py, async or not, whose settings it uses for its own connections.
 
         Raises `InvalidRedisURL`, and `InvalidRequest` as `Producer` does. Nothing is sent yet.
         """

@@ -30,7 +30,7 @@ class ClaimHost(Protocol):
         """The number of jobs that the worker may claim now, regardless of its free slots."""
 
     def start_run(self, lease: Lease) -> None:
-        """Starts the run of a leased job in a task of its own."""
+        """Starts the run of a leased job in its own task."""
 
 
 class ClaimLoop:

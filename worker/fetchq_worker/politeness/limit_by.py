@@ -133,7 +133,7 @@ async def agreed_policy(redis: Redis, keys: Keys, limit_by: LimitBy) -> ByHost |
 
 
 def lowest(addresses: Sequence[str]) -> str | None:
-    """The lowest of several addresses, whatever their order: IPv4 before IPv6, in the form that a URL has."""
+    """The lowest of several addresses, in any order: IPv4 before IPv6, in the form that a URL has."""
     known = [ip_address(address.partition("%")[0]) for address in addresses]
     first = min(known, key=lambda ip: (ip.version, int(ip)), default=None)
     if first is None:

@@ -38,7 +38,7 @@ Hook = Callable[[dict[str, Any]], Awaitable[Any]]
 FETCH_TIMEOUT_S: Final = 320
 """Longer than any attempt may take (`fetchq.request.MAX_TIMEOUT_S`), which ends itself."""
 FETCH_MAX_TRIES: Final = 2**31
-"""No limit by arq: the fetch counts its attempts, and the crashes of its workers, itself."""
+"""No limit by arq: the fetch counts its own attempts and the crashes of its workers."""
 
 _ARQ_OPTIONS: Final = frozenset(inspect.signature(Worker).parameters)
 

@@ -1,6 +1,6 @@
-"""A Redis inside the process: fakeredis, Lua included. For tests, and where no server is to be had.
+"""A Redis inside the process: fakeredis, with Lua.
 
-Only clients made from the same `EmbeddedRedis` see each other.
+For tests, and where no server is available. Only clients of the same `EmbeddedRedis` share data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class EmbeddedRedis:
         self._server = FakeServer(server_type="redis", version=(7, 0))
 
     def client(self) -> ArqRedis:
-        """A client with a connection pool of its own, which `aclose()` closes."""
+        """A client with its own connection pool, which `aclose()` closes."""
         pool = ConnectionPool(connection_class=FakeAsyncRedisConnection, server=self._server, version=(7, 0))
         client = ArqRedis(pool_or_conn=pool)
         client.auto_close_connection_pool = True

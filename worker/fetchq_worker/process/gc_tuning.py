@@ -12,7 +12,7 @@ collection, since the bodies of fetches are not container objects and are freed 
 
 
 def tune_gc() -> None:
-    """Exempts what is loaded so far from collection. Called after the start-up and before the first job."""
+    """Exempts all present objects from collection. Called after the start and before the first job."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 100)

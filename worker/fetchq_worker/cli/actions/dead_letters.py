@@ -29,7 +29,7 @@ _CHOOSE_ONE: Final = "give job ids, or filters such as --status TIMEOUT, or --al
 _encoder: Final = msgspec.json.Encoder()
 
 
-class _Tally:
+class _Totals:
     """The progress of a command over many dead letters."""
 
     def __init__(self) -> None:
@@ -101,42 +101,42 @@ async def purge(job_ids: Sequence[str], wanted: Mapping[str, str], everything: b
 
 
 async def _retry_all(which: DeadFilter, settings: Settings) -> ExitStatus:
-    tally = _Tally()
-    progress = _Paced(tally)
+    totals = _Totals()
+    progress = _Paced(totals)
     try:
         async with reached_producer(settings) as producer:
             progress.total = None if which else await producer.dead_letters.count()
             async for counts in producer.dead_letters.retry_all(**which):
-                tally.counts.update(counts)
-                tally.failed = tally.done - tally.counts[RetryOutcome.RETRIED]
+                totals.counts.update(counts)
+                totals.failed = totals.done - totals.counts[RetryOutcome.RETRIED]
                 progress.show()
     finally:
         progress.close()
-        sys.stdout.write(f"{tally.counts[RetryOutcome.RETRIED]} retried{_rest(tally.counts)}\n")
-    return ExitStatus.FAILED if tally.counts[RetryOutcome.INCOMPLETE] else ExitStatus.OK
+        sys.stdout.write(f"{totals.counts[RetryOutcome.RETRIED]} retried{_rest(totals.counts)}\n")
+    return ExitStatus.FAILED if totals.counts[RetryOutcome.INCOMPLETE] else ExitStatus.OK
 
 
 async def _purge_all(which: DeadFilter, settings: Settings) -> ExitStatus:
-    tally = _Tally()
-    progress = _Paced(tally)
+    totals = _Totals()
+    progress = _Paced(totals)
     try:
         async with reached_producer(settings) as producer:
             progress.total = None if which else await producer.dead_letters.count()
             async for count in producer.dead_letters.purge_all(**which):
-                tally.counts[RetryOutcome.NOT_FOUND] += count  # their state after the purge
+                totals.counts[RetryOutcome.NOT_FOUND] += count  # their state after the purge
                 progress.show()
     finally:
         progress.close()
-        sys.stdout.write(f"{tally.done} purged\n")
+        sys.stdout.write(f"{totals.done} purged\n")
     return ExitStatus.OK
 
 
 class _Paced:
     """Progress, drawn at most once in its interval."""
 
-    def __init__(self, tally: _Tally) -> None:
+    def __init__(self, totals: _Totals) -> None:
         self.total: int | None = None
-        self._tally = tally
+        self._totals = totals
         self._progress = make_progress(stdout_is_results=False)
         self._next_s = 0.0
 
@@ -144,7 +144,7 @@ class _Paced:
         now_s = time.monotonic()
         if now_s >= self._next_s:
             self._next_s = now_s + self._progress.interval_s
-            self._progress.show(self._tally, self.total)
+            self._progress.show(self._totals, self.total)
 
     def close(self) -> None:
         self._progress.close()

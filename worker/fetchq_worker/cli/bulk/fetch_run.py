@@ -108,7 +108,7 @@ class FetchRun:
                 self._producer.results.unwatch(job_id)
 
     async def cancel_rest(self) -> None:
-        """Cancels the jobs in flight on a shared Redis; gives up after a few seconds."""
+        """Cancels the jobs in flight on a shared Redis, for at most a few seconds."""
         left = list(self._in_flight)
         with contextlib.suppress(FetchqError, TimeoutError):  # other workers fetch the rest
             async with asyncio.timeout(_CANCEL_TIMEOUT_S):

@@ -79,7 +79,7 @@ def clear(host: Host, *, where: Where) -> None:
 @app.command()
 @queue_options
 def pause(host: Host, *, where: Where) -> None:
-    """Start no more jobs of HOST. Running jobs go on; the others wait."""
+    """Start no more jobs of HOST. Running jobs continue; the others wait."""
     from fetchq_worker.cli.actions.limits import pause_host as command
 
     start(command, host, **where)

@@ -110,7 +110,7 @@ AllowPort = Annotated[
         "--allow-port",
         envvar="FETCHQ_ALLOW_PORT",
         metavar="N",
-        help="A port to fetch from besides 80, 443 and those above 1023 without a protocol of their own; "
+        help="An additional port; 80, 443 and ports above 1023 of no other protocol are always allowed; "
         "can be repeated.",
     ),
 ]

@@ -30,7 +30,7 @@ def status(
 @app.command()
 @queue_options
 def pause(*, where: Where) -> None:
-    """Start no more jobs of the queue. Running jobs go on; jobs can still be enqueued."""
+    """Start no more jobs of the queue. Running jobs continue; jobs can still be enqueued."""
     from fetchq_worker.cli.actions.queue import pause_queue as command
 
     start(command, **where)

@@ -1,4 +1,4 @@
-"""Where every command passes from its options to its action, and from light modules to heavy ones."""
+"""Starts the action of every command: imports heavy modules only then."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def start(command: Any, *arguments: Any, fast_loop: bool = False, **flags: Any) 
 
 
 class LoadedOnUse(ModuleType):
-    """Stands in `sys.modules` for a module until one of its attributes is read, which loads it.
+    """A placeholder in `sys.modules` for a module that is loaded when one of its attributes is read.
 
-    importlib's `LazyLoader` cannot do this: the `import` statement reads `__spec__`, on which it loads the module.
+    importlib's `LazyLoader` does not work here: the `import` statement reads `__spec__`, which loads the module.
     """
 
     def __getattr__(self, name: str) -> Any:

@@ -76,7 +76,7 @@ def worker(
             "--max-cooldown-s",
             envvar="FETCHQ_MAX_COOLDOWN_S",
             metavar="S",
-            help="Longest cooldown of a host, whatever its Retry-After says.",
+            help="Longest cooldown of a host, even if its Retry-After is longer.",
         ),
     ] = 86_400.0,
     circuit_breaker: Annotated[

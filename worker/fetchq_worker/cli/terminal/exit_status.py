@@ -101,7 +101,7 @@ def _sentence(problem: FetchqError) -> str:
 
 
 def _redis_advice(problem: FetchqError) -> str:
-    """What the operator can do; empty where the error itself names it."""
+    """What the operator can do; empty if the error says it."""
     if isinstance(problem, RedisFull):
         return "let workers drain it, or give it more memory"
     if isinstance(problem, DurabilityRefused):

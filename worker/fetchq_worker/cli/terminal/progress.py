@@ -22,10 +22,10 @@ class Counts(Protocol):
 
 class Progress(Protocol):
     interval_s: float
-    """How often `show` is to be called."""
+    """The interval at which to call `show`."""
 
     def show(self, summary: Counts, total: int | None) -> None:
-        """Shows the counts; `total` is how many there are at most, None where that is unknown."""
+        """Shows the counts; `total` is the maximum count, None if unknown."""
 
     def close(self) -> None: ...
 

@@ -46,7 +46,7 @@ def run_with_settings(
     loop_factory: LoopFactory | None = None,
     **flags: Any,
 ) -> ExitStatus:
-    """Runs `command(*arguments, settings)`; the settings come from the environment, outranked by `flags`."""
+    """Runs `command(*arguments, settings)`. Flags take precedence over the settings of the environment."""
 
     async def with_settings() -> ExitStatus:
         for name in LISTS:
@@ -59,7 +59,7 @@ def run_with_settings(
 
 
 def print_error(sentence: str) -> None:
-    """Prints one line on stderr, which is for all that is not a result."""
+    """Prints one line on stderr, since stdout is for results."""
     sys.stderr.write(f"fetchq: {printable(sentence)}\n")
     sys.stderr.flush()
 

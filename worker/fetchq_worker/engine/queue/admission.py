@@ -118,7 +118,7 @@ class Admission:
     async def wait_admitted(self, runner: ScriptRunner, lease: Lease) -> bool:
         """Looks up the limit key of a job with `needs_limit_lookup`.
 
-        True: it may go on; false: it is parked already.
+        Returns whether it may start; if not, it is parked already.
         """
         lease.needs_limit_lookup = False
         call = self._decode(lease)

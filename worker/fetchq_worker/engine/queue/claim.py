@@ -45,7 +45,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 
 class Claimer:
-    """Claims jobs for one worker, each call under a fencing token of its own."""
+    """Claims jobs for one worker, each call under a new fencing token."""
 
     def __init__(
         self,

@@ -77,7 +77,7 @@ class RunHost(Protocol):
     def clock_behind_s(self) -> float: ...
 
     async def wait_admitted(self, lease: Lease) -> bool:
-        """Whether a job whose limit key had to be looked up may go on. If not, it is parked already."""
+        """Admits a job whose limit key needs a look-up. Returns whether it may start; if not, it is parked already."""
 
     def on_run_end(self, lease: Lease) -> None:
         """The run is over, and its slot free."""

@@ -10,7 +10,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 MAX_COOKIES: Final = 50
-"""Of one attempt. RFC 6265, section 6.1, names it as the minimum for one domain."""
+"""Maximum number of cookies of one attempt: RFC 6265, section 6.1, names it as the minimum for one domain."""
 MAX_COOKIE_CHARS: Final = 4096
 
 

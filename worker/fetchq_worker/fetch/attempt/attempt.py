@@ -38,7 +38,7 @@ class AttemptState:
         self.hop = hop
         self.redirects: list[Redirect] = []
         self.head: Response | CachedHead | None = None
-        """Of the response to `hop`."""
+        """The headers of the response to `hop`."""
         self.body = b""
 
 
@@ -96,10 +96,10 @@ def parse(request: FetchRequest) -> Hop:
 
 
 def follow(state: AttemptState, head: Response | CachedHead, max_redirects: int) -> Hop | None:
-    """The hop that a redirect asks for; None: the response is final.
+    """The next hop of a redirect; None: the response is final.
 
     A redirect without a Location is final, and so is any redirect if `max_redirects` is 0. Raises `TooManyRedirects`,
-    `ResponseMalformed`, and `InvalidRequest` for a Location that is no http or https URL.
+    `ResponseMalformed`, and `InvalidRequest` for a Location that is not an http or https URL.
     """
     if head.status not in REDIRECT_STATUSES or max_redirects == 0:
         return None

@@ -1,4 +1,4 @@
-"""All that the fetches of a process share: the HTTP client, the guard, robots.txt, the cache and the credentials."""
+"""What the fetches of a process share: HTTP client, guard, robots.txt, cache and credentials."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DEFAULT_KEYS: Final = Keys()
 class Fetcher:
     """Made inside a running event loop, closed by `aclose` or `async with`.
 
-    `send` is the seam behind which another HTTP client can stand.
+    `send` is the only use of the HTTP client, so that another client can replace it.
     """
 
     def __init__(
@@ -61,7 +61,10 @@ class Fetcher:
 
     @classmethod
     def from_settings(cls, settings: Settings, *, redis: Any = None, keys: Keys = _DEFAULT_KEYS) -> Self:
-        """As `settings` say; with `redis`, the HTTP cache and robots.txt are shared there. Raises `InvalidSetting`."""
+        """A fetcher with these settings; with `redis`, the HTTP cache and robots.txt are shared there.
+
+        Raises `InvalidSetting`.
+        """
         return cls(
             user_agent=settings.user_agent,
             allow_net=settings.allow_net,

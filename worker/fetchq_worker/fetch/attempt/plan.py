@@ -1,4 +1,4 @@
-"""What a request asks for beyond a plain fetch: robots.txt, the cache, a credential, cookies, a proxy, TLS options."""
+"""The options of a request beyond a plain fetch: robots.txt, cache, credential, cookies, proxy, TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from .fetcher import Fetcher
 
 
 def plan_of(fetcher: Fetcher, request: FetchRequest) -> Plan | None:
-    """None for a plain request, which costs nothing. Raises `RequestRefused` for what the worker does not allow."""
+    """None for a plain request, which has no such option.
+
+    Raises `RequestRefused` for what the worker does not allow.
+    """
     if (
         request.credential is None
         and request.proxy is None
@@ -48,7 +51,7 @@ class Plan:
         """As `Fetcher.send`; also raises `RequestRefused`."""
         request, fetcher = self._request, self._fetcher
         if self._credential is not None and origin_of(hop.url) != self._origin:
-            self._credential = None  # for good: a second redirect must not bring it back
+            self._credential = None  # for the rest of the attempt: a second redirect must not restore it
             self._route = _route(fetcher, request, None)
             self._cache = _cache(fetcher, request, self._route)
         if request.robots:

@@ -167,7 +167,7 @@ class HttpCache:
 
 
 def _is_cacheable(hop: Hop, requested: Mapping[str, str]) -> bool:
-    """A request with conditions or a range of its own is not cached."""
+    """A request with its own conditions or range is not cached."""
     if hop.method not in CACHED_METHODS or "no-store" in requested:
         return False
     return not any(name.lower() in CONDITIONAL_HEADERS or name.lower() == "range" for name, _ in hop.headers)

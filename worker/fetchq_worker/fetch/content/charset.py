@@ -109,7 +109,7 @@ def _labelled(found: re.Match[bytes] | None) -> str | None:
 
 
 def _known(label: bytes) -> str | None:
-    """The encoding of a label. A page whose label was read as ASCII is not in UTF-16, whatever the label says."""
+    """The encoding of a label. A page whose label was read as ASCII is not UTF-16, even if the label names it."""
     name = encoding_of(label.decode("latin-1"))
     if name in ("utf-16le", "utf-16be"):
         return "utf-8"

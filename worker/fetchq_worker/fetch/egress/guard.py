@@ -126,7 +126,7 @@ class Guard:
         return self._rule_of_ip(ip.ipv4_mapped or ip)
 
     def _rule_of_ip(self, ip: IPAddress) -> str | None:
-        """The rule against one address, whatever it embeds; None: it is allowed."""
+        """The rule that forbids one address, embedded addresses ignored; None: it is allowed."""
         if ip in METADATA_ADDRESSES and ip not in self._open_metadata:
             return "cloud metadata services"
         for network in self._networks:

@@ -28,7 +28,7 @@ ACCEPT_ENCODING: Final = "gzip, deflate, br, zstd"
 
 
 class Send(Protocol):
-    """Sends one hop. An attempt needs nothing else of an HTTP client, so that another one can take this one's place."""
+    """The only part of an HTTP client that an attempt uses, so that another client can replace this one."""
 
     async def __call__(
         self, hop: Hop, connect_timeout_s: float, read_timeout_s: float, route: Route | None = None
@@ -124,7 +124,7 @@ class HttpClient:
         return Target(self._connector_to_proxies() if behind_proxy else self._connector, origin, route)
 
     def _connector_to_proxies(self) -> Connector:
-        """Connects to proxies alone. The operator's settings name them, so the guard does not check them."""
+        """Connects to proxies only. The operator's settings name them, so the guard does not check them."""
         if self._proxy_connector is None:
             self._proxy_connector = Connector(aiohttp.AsyncResolver(), _open_unguarded, self._tls_contexts.context())
         return self._proxy_connector

@@ -98,7 +98,7 @@ class Connector(aiohttp.TCPConnector):
         """Puts a connection into the pool if `keep` is set and it is reusable; closes it otherwise."""
         transport = protocol.transport
         if transport is not None and transport.get_write_buffer_size():
-            protocol.abort()  # `close` would wait until the server has read what was written, maybe for ever
+            protocol.abort()  # `close` would wait until the server has read what was written, perhaps without end
         if keep and protocol.transport is not None and len(self._conns) < MAX_IDLE_HOSTS and protocol.park():
             self._release(key, protocol)
         else:

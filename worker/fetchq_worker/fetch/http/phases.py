@@ -106,4 +106,4 @@ class Phases:
 
 
 current_phases: Final[ContextVar[Phases]] = ContextVar("fetchq_phases")
-"""Those of the attempt that runs in this context, inherited by the tasks that it starts."""
+"""The phases of the attempt in this context, inherited by the tasks that it starts."""

@@ -134,7 +134,7 @@ class ConnectionProtocol(ResponseHandler):
         if cause and exc.__cause__ is None:
             exc.__cause__ = cause[0]
         super().set_exception(exc, *cause)
-        # The parser drops the body in which it found the error, and its reader would wait for ever.
+        # The parser drops the body in which it found the error, and its reader would wait without end.
         if isinstance(exc, HttpProcessingError):
             too_large = is_head_too_large(cause[0] if cause else exc)
             self._break_body(HeadTooLarge() if too_large else ClientPayloadError("malformed"))

@@ -15,5 +15,5 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str = ""
     """Differs between routes along which a server may respond differently. Part of the keys of caches."""
     tls: ssl.SSLContext | None = None
-    """In place of the client's own."""
+    """Replaces the client's own context."""
     proxy: Proxy | None = None

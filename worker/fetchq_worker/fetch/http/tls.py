@@ -36,7 +36,7 @@ class TLSContexts:
         return f"<TLSContexts ca_file={self._ca_file!r} certificates={sorted(self._certificates)}>"
 
     def context(self, certificate: str | None = None, *, verify: bool = True) -> ssl.SSLContext:
-        """The context that presents the client certificate of that name, and verifies servers unless told not to."""
+        """The context with the client certificate of that name, verifying servers if `verify` is set."""
         known = self._made.get((certificate, verify))
         if known is None:
             known = self._made[certificate, verify] = self._make(certificate, verify)

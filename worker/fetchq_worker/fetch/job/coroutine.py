@@ -1,4 +1,4 @@
-"""The fetch coroutine: `fetch_data` as a job, and `fetch` awaited in place."""
+"""The fetch as a coroutine: `fetch_data` as a job, and `fetch` awaited in place."""
 
 from __future__ import annotations
 
@@ -39,12 +39,11 @@ _NO_HISTORY: Final = AttemptHistory()
 async def fetch_data(
     ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any] | None = None, *more: object, **named: object
 ) -> FetchResult:
-    """The job. One run is one attempt, and the result contains all of them.
+    """The fetch as a job: one run is one attempt, and the result contains all of them.
 
-    It takes one argument; other arguments end as INVALID_JOB, as does a request that breaks the contract.
-
-    Raises `arq.Retry` if another attempt follows, and `Snooze` if the job goes back uncounted: to a worker that reads
-    its wire version, or until Redis answers. Without a job in `ctx` it is `fetch`.
+    It takes one argument; other arguments end as INVALID_JOB, as does a request that breaks the contract. Raises
+    `arq.Retry` if another attempt follows, and `Snooze` if the job goes back to the queue uncounted: for a worker that
+    reads its wire version, or until Redis replies. Without a job in `ctx` it does what `fetch` does.
     """
     if "job_id" not in ctx and request is not None and not (more or named):
         return await fetch(ctx, request)
@@ -62,7 +61,7 @@ async def fetch_data(
     except HistoryUnavailable as problem:
         raise snooze(ctx, REDIS_DEFER_S, str(problem)) from problem
     except asyncio.CancelledError:
-        run_context(ctx).uncounted = True  # the worker stops: no crash, and no try
+        run_context(ctx).uncounted = True  # the worker stops: this is not a crash, and the try is not counted
         raise
 
 
@@ -139,8 +138,8 @@ async def _start_or_end(
 async def _history_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptHistory:
     """The history of the job's earlier runs.
 
-    A first try has none, and is spared the look-up. That does not hold for a request that must not be repeated: a run
-    that a stopping worker cut off is not counted as a try, and may have sent it.
+    A first try has none, so it is not read, except for a request that must not be repeated: a run that a stopping
+    worker cut off is not counted as a try, and may have sent the request.
     """
     job_try: int = ctx["job_try"]
     if job_try == 1 and may_repeat(request):
@@ -152,7 +151,7 @@ async def _history_of(ctx: dict[str, Any], request: FetchRequest) -> AttemptHist
 async def _run_once(
     ctx: dict[str, Any], fetcher: Fetcher, request: FetchRequest, history: AttemptHistory
 ) -> FetchResult:
-    """The job's one attempt; raises `Retry` if another is to follow."""
+    """Makes the attempt of this run. Raises `Retry` if another one follows."""
     job_id: str = ctx["job_id"]
     run = run_context(ctx)
     if history.queued_s is None:

@@ -1,4 +1,4 @@
-"""Runs that left no attempt behind, since their worker crashed or was stopped."""
+"""Runs without a recorded attempt, since their worker crashed or was stopped."""
 
 from __future__ import annotations
 

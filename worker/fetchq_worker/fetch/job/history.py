@@ -23,7 +23,7 @@ class HistoryUnavailable(SendingAborted):
 
 
 class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The attempts so far, those of lost workers included, and whether a request may have been sent since."""
+    """The attempts so far, including WORKER_LOST ones, and whether a request may have been sent since."""
 
     attempts: tuple[Attempt, ...] = ()
     sending: bool = False
@@ -33,7 +33,7 @@ class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     @property
     def made(self) -> int:
-        """The number of attempts that ended by themselves. Lost workers are counted apart."""
+        """The number of attempts that ended normally. Lost workers are counted separately."""
         return sum(attempt.status is not FetchStatus.WORKER_LOST for attempt in self.attempts)
 
 
@@ -51,7 +51,7 @@ async def load_history(redis: Any, key: str) -> AttemptHistory:
 
 
 def decode_history(data: bytes) -> AttemptHistory:
-    """Decodes any bytes. Unreadable ones say nothing about attempts, and a request may have been sent."""
+    """Decodes any bytes. Unreadable ones count as no attempts, but a request may have been sent."""
     try:
         return _decoder.decode(data)
     except msgspec.ValidationError:

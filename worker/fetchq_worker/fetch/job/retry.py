@@ -1,4 +1,4 @@
-"""Whether a failed attempt is followed by another, and after which delay. Pure: no clock, no randomness of its own."""
+"""Whether a failed attempt is followed by another, and after which delay. Pure: no clock and no random source."""
 
 from __future__ import annotations
 

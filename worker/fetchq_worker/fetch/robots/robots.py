@@ -44,7 +44,7 @@ _READ_TIMEOUT_S: Final = 10.0
 
 MAX_CACHED_ORIGINS: Final = 8192
 MAX_CACHED_CHARS: Final = 4 << 20
-"""Of all rules in this process."""
+"""Maximum size of all rules in this process."""
 _THREAD_CHARS: Final = 16 << 10
 """Longer files are parsed and matched in a thread: a hostile one takes up to a second."""
 
@@ -198,7 +198,7 @@ class Robots:
 
 
 def _name(url: str, route: Route | None) -> str:
-    """The key of an origin in the caches; along another route it may have another robots.txt."""
+    """The key of an origin in the caches. Along another route it may have another robots.txt."""
     origin = origin_of(url)
     return origin if route is None or not route.name else f"{origin} {route.name}"
 

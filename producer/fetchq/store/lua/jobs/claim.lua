@@ -41,7 +41,7 @@
 local PAGE = 128 -- payloads read at a time, so that few are read beyond the limit in bytes
 local MAX_PAGES = 40
 local MAX_ENDED = 500
-local MIN_SAME_SCORE = 16 -- jobs with one score: for fewer, a command of their own does not pay
+local MIN_SAME_SCORE = 16 -- jobs with one score: for fewer, the additional command does not pay
 local MAX_TRIES = 2 ^ 31
 local MIN_DUE_HOSTS = 100
 local FIRST_ID = 14
