@@ -194,8 +194,8 @@ class Execution:
             value = await function(ctx, *args, **kwargs)
         except Exception as problem:  # noqa: BLE001 - any exception is the result of the job
             self._prepared.calls.append(msgspec.structs.replace(call, error=problem))
-            if type(problem).__name__ == "Retry" and hasattr(problem, "defer_score"):  # arq.worker.Retry
-                return Outcome("retry", problem.defer_score)
+            if action := _action_to_repeat(problem):
+                return Outcome(action, getattr(problem, "defer_score", None) or None)
             return self._outcome(job, stored, problem, success=False, dead=True)
         self._prepared.calls.append(msgspec.structs.replace(call, value=value))
         return self._outcome(job, stored, value)
@@ -231,6 +231,14 @@ class Execution:
             outcome = {"f": stored["f"], "t": job.tries, "st": now_ms, "ft": now_ms, "s": success, "r": value}
             dead_letter = wire.serialize(outcome)
         return Outcome(action, round(ttl_s * 1000), result if ttl_s else b"", dead_letter)
+
+
+def _action_to_repeat(problem: Exception) -> str:
+    """The action for an exception that puts its job back; empty for any other. By name, since a service has no arq."""
+    kinds = {kind.__name__ for kind in type(problem).__mro__ if kind.__module__.startswith(("arq.", "fetchq_worker."))}
+    if "Snooze" in kinds:
+        return "requeue"
+    return "retry" if kinds & {"Retry", "RetryJob"} else ""
 
 
 def _may_retry(request: FetchRequest, result: FetchResult) -> bool:

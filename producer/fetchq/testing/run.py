@@ -140,7 +140,7 @@ class QueueRun:
         await self._commands.commit(
             self._runner, [group], dead_letter_ttl_ms=30 * DAY_MS, max_dead_letters=MAX_DEAD_LETTERS
         )
-        self.finished += ended.action != "retry"
+        self.finished += ended.action not in ("retry", "requeue")
 
 
 def _limit_key(job: DecodedJob) -> str:

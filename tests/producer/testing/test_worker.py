@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from arq import Retry
-from arq.worker import func
+from arq.worker import RetryJob, func
 
 from fetchq import (
     CancelOutcome,
@@ -24,6 +24,7 @@ from fetchq import (
     RetryPolicy,
 )
 from fetchq.testing import CannedResponse, TestRedis, TestWorker, UnexpectedJob
+from fetchq_worker import Snooze
 
 URL = "https://api.example/users"
 
@@ -330,6 +331,32 @@ async def test_a_function_can_ask_for_a_retry(worker: TestWorker, producer: Prod
     worker.advance(61)
     assert await worker.run() == 1
     assert await job.value(timeout_s=0) == 3
+
+
+class SoonAgain(Retry):
+    """A user's own."""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("again", "last_try"), [(Snooze(60), 1), (SoonAgain(60), 2), (RetryJob(), 2)])
+async def test_a_function_is_repeated_as_by_a_real_worker(
+    worker: TestWorker, producer: Producer, again: Exception, last_try: int
+) -> None:
+    raised: list[Exception] = []
+
+    async def later(ctx: dict[str, Any]) -> int:
+        if not raised:
+            raised.append(again)
+            raise again
+        return int(ctx["job_try"])
+
+    worker.add_function(later, name="later")
+    job = await producer.enqueue_job("later")
+    ended = await worker.run()
+    assert ended == isinstance(again, RetryJob), "the others are due in a minute"
+    worker.advance(61)
+    assert ended + await worker.run() == 1
+    assert await job.value(timeout_s=0) == last_try
 
 
 @pytest.mark.asyncio
