@@ -11,7 +11,7 @@ import trustme
 import uvloop
 from tests.support.web.bad_tls import BAD_TLS, HOST, OLD_VERSIONS, good, old_server, trust
 from tests.support.web.broken_responses import TABLES
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -47,7 +47,7 @@ async def _broken_answers() -> AsyncIterator[Row]:
                 url = site.serve("/", case.handler())
                 request = FetchRequest(url=url, method=case.method, read_timeout_s=0.3, timeout_s=5, retry=_ONCE)
                 result = await fetch({"fetcher": fetcher}, request)
-                await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/good", answer()), retry=_ONCE))
+                await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/good", http_response()), retry=_ONCE))
             reused = site.connections == 1
             await site.stop()
             passed = (result.status, result.body, reused) == (case.status, case.body, case.reusable)
@@ -60,7 +60,7 @@ async def _bad_tls() -> AsyncIterator[Row]:
         for name, make in {"good": good, **BAD_TLS}.items():
             site = Site(tls=make(authority), host=HOST)
             await site.start()
-            result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", answer()), retry=_ONCE))
+            result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", http_response()), retry=_ONCE))
             await site.stop()
             yield name, result.status == ("OK" if make is good else "TLS_ERROR"), result.error or str(result.status)
         for name, version in OLD_VERSIONS.items():

@@ -20,7 +20,7 @@ from typing import Final
 
 import uvloop
 from tests.support.web.broken_responses import TABLES
-from tests.support.web.site import Handler, Site, Visit, answer
+from tests.support.web.site import Handler, Site, Visit, http_response
 
 from fetchq import FetchRequest, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -32,7 +32,7 @@ MAX_DESCRIPTOR_GROWTH: Final = 4 * AT_ONCE
 """Tolerance for both ends of pooled connections, whose number varies."""
 
 _ONCE: Final = RetryPolicy(max_tries=1)
-_BOMB: Final = answer(gzip.compress(bytes(4 << 20)), headers={"Content-Encoding": "gzip"})
+_BOMB: Final = http_response(gzip.compress(bytes(4 << 20)), headers={"Content-Encoding": "gzip"})
 _CASES: Final = [(case.handler(), case.method) for cases in TABLES.values() for case in cases]
 
 
@@ -57,7 +57,7 @@ class Footprint:
 
 def _damaged(draw: random.Random) -> Handler:
     """A valid response with some bytes changed, cut off or added; or random bytes."""
-    data = bytearray(draw.choice((answer(b"x" * 500), answer(zlib.compress(b"x" * 900)), _BOMB)))
+    data = bytearray(draw.choice((http_response(b"x" * 500), http_response(zlib.compress(b"x" * 900)), _BOMB)))
     match draw.randrange(4):
         case 0:
             for _ in range(draw.randrange(1, 20)):
@@ -118,7 +118,7 @@ async def _run(number: int, seed: int) -> int:
         took_s = time.monotonic() - began
         await _settled(site)
         after = Footprint.now()
-        good = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/good", answer(b"good"))))
+        good = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/good", http_response(b"good"))))
     await site.stop()
     print(f"{number} hostile answers in {took_s:.1f} s, seed {seed}: ", end="")
     print(", ".join(f"{count} {status}" for status, count in outcomes.most_common()))

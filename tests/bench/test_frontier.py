@@ -17,7 +17,7 @@ def test_a_sliding_second_is_open_at_its_end(came_s: list[float], most: int) -> 
     assert most_in_a_second(came_s) == most
 
 
-def test_each_host_is_an_address_of_its_own() -> None:
+def test_each_host_has_its_own_address() -> None:
     assert len(set(hosts(100_000))) == 100_000
 
 

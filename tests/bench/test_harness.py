@@ -65,7 +65,7 @@ async def test_a_child_that_ended_by_itself_is_reported_with_its_last_words(tmp_
 
 
 @pytest.mark.asyncio
-async def test_a_command_that_takes_too_long_is_ended_and_said_so(tmp_path: Path) -> None:
+async def test_a_command_that_takes_too_long_is_ended_and_reported(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"]
     with pytest.raises(BenchFailure, match=r"sleeper took longer than 0\.5 s"):
         await run("sleeper", command, tmp_path, timeout_s=0.5, env={})

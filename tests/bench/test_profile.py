@@ -24,7 +24,7 @@ def test_the_innermost_known_owner_counts() -> None:
     assert "contract" in _owner_of("attempt (fetchq_worker/fetch/attempt.py:2)", "encode (fetchq/contract/wire.py:3)")
 
 
-def test_what_only_set_the_loop_going_owns_nothing_of_what_runs_in_it() -> None:
+def test_frames_below_the_event_loop_own_no_samples() -> None:
     assert _owner_of("uv__read (stream.c:1)", "read (libc.so.6)") == LOOP
 
 
@@ -32,7 +32,7 @@ def test_a_collection_has_no_other_owner() -> None:
     assert "garbage" in _owner_of("attempt (fetchq_worker/fetch/attempt.py:2)", "gc_collect_main (libpython3.11.so)")
 
 
-def test_threads_that_run_no_loop_are_left_out() -> None:
+def test_threads_without_an_event_loop_are_ignored() -> None:
     owners, leaves = attribute("clone (libc.so.6);0x7f00 (libc.so.6) 500\n")
     assert not owners
     assert not leaves

@@ -38,7 +38,7 @@ def test_a_target_is_judged_by_the_ratio_of_the_medians() -> None:
     assert verdicts["2 KB fetches against streaq"].met is None
 
 
-def test_a_promise_about_a_crash_is_judged_by_the_worst_round() -> None:
+def test_the_recovery_target_is_checked_in_the_worst_round() -> None:
     results = _results()
     _add(results, "recovery", "fetchq", 13.0, 13.0, 21.0)
     assert [v.met for v in judge(results) if v.title.startswith("a killed worker's jobs")] == [False]
@@ -60,7 +60,7 @@ def test_a_peer_that_failed_has_the_reason_where_its_number_would_be() -> None:
     assert "its producer ended" in text
 
 
-def test_a_block_of_the_page_is_replaced_and_the_rest_is_left(tmp_path: Path) -> None:
+def test_a_block_of_the_page_is_replaced_and_the_rest_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text("before\n<!-- figures: written by the bench -->\nold\n<!-- end of figures -->\nafter\n")
     page.put("figures", "new", path)

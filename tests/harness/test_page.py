@@ -31,12 +31,12 @@ def test_the_rows_of_a_run_replace_those_of_the_same_names_and_leave_the_others(
     )
 
 
-def test_a_command_none_of_whose_rows_is_left_is_not_named() -> None:
+def test_a_command_without_remaining_rows_is_not_named() -> None:
     first = merged("", [_row("mixed", "20")], origin="one", order=ORDER)
     assert "one" not in merged(first, [_row("mixed", "30")], origin="two", order=ORDER)
 
 
-def test_a_row_from_before_a_column_was_added_says_nothing_in_it() -> None:
+def test_a_row_older_than_a_column_has_a_dash_in_it() -> None:
     old = "| fault | jobs | LOST |\n|---|---:|---:|\n| kill_worker | 5 | 0 |"
     text = merged(old, [_row("mixed", "20")], origin="one", order=ORDER)
     cells = dict(zip(COLUMNS, [cell.strip() for cell in text.splitlines()[-2].strip("|").split("|")], strict=True))
@@ -59,7 +59,7 @@ def test_the_page_has_the_sections_that_runs_write(name: str) -> None:
     Section(name).read()
 
 
-def test_every_row_of_the_page_can_be_kept_beside_new_ones() -> None:
+def test_all_present_rows_of_the_page_can_be_read() -> None:
     rows = [line.split("|")[1].strip() for line in SECTION.read().splitlines() if line[:1] == "|"][2:]
     text = merged(SECTION.read(), [_row("new", "1")], origin="one", order=["new"])
     kept = [line.split("|")[1].strip() for line in text.splitlines() if line[:1] == "|"][2:]

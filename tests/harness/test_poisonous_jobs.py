@@ -48,7 +48,7 @@ async def _run_workers(server: RedisServer) -> int:
     raise AssertionError("the queue does not go on")
 
 
-async def test_a_job_that_kills_its_worker_ends_among_the_dead_letters_and_the_queue_goes_on(
+async def test_a_job_that_kills_its_worker_becomes_a_dead_letter_and_the_queue_continues(
     redis_server: RedisServer,
 ) -> None:
     async with Producer.from_url(redis_server.url) as producer:
@@ -75,7 +75,7 @@ async def test_a_job_that_kills_its_worker_ends_among_the_dead_letters_and_the_q
 
 
 @pytest.mark.parametrize("key", [KEY_DEADLY_AT_START, KEY_DEADLY_AT_END], ids=["start", "end"])
-async def test_a_fetch_whose_hook_kills_its_worker_ends_among_the_dead_letters_and_the_queue_goes_on(
+async def test_a_fetch_whose_hook_kills_its_worker_becomes_a_dead_letter_and_the_queue_continues(
     redis_server: RedisServer, key: str
 ) -> None:
     """It never comes to count its crashes itself, or does so in vain."""

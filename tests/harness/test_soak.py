@@ -32,7 +32,7 @@ async def test_a_process_that_grows_by_more_than_a_soak_allows_is_named() -> Non
 
 
 @pytest.mark.slow
-async def test_empty_jobs_that_are_gone_without_a_trace_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lost_empty_jobs_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lose(_producer: object, _count: int) -> None:
         pass
 
@@ -46,7 +46,7 @@ async def test_the_cpu_time_of_a_job_is_that_of_all_workers() -> None:
     assert pace.us_a_job == "workers together 28 µs, Redis 33 µs"
 
 
-async def test_keys_without_an_end_are_left_and_so_are_results_that_outlive_their_time(
+async def test_keys_without_a_ttl_and_results_past_their_ttl_count_as_left_over(
     redis_server: RedisServer,
 ) -> None:
     async with connect(redis_server.url) as redis:

@@ -20,17 +20,17 @@ MODULES = read_modules()
         ("fetchq_worker.fetch", ("fetchq_worker.engine.worker", "typer", "rich")),
     ],
 )
-def test_a_room_does_not_import_what_it_must_work_without(room: str, foreign: tuple[str, ...]) -> None:
+def test_a_package_does_not_import_what_it_must_work_without(room: str, foreign: tuple[str, ...]) -> None:
     assert _foreign(room, *foreign) == []
 
 
-def test_only_the_testing_room_imports_what_tests_alone_need() -> None:
+def test_only_the_testing_package_imports_test_dependencies() -> None:
     found = _foreign("fetchq", "fakeredis", "pytest", "pytest_asyncio")
     assert found
     assert [line for line in found if not line.startswith("fetchq.testing.")] == []
 
 
-def test_the_contract_imports_nothing_of_ours_but_the_errors() -> None:
+def test_the_contract_imports_only_the_errors_of_fetchq() -> None:
     contract = {name: path for name, path in MODULES.items() if name.startswith("fetchq.contract")}
     graph = read_imports(MODULES)
     imported = {target for module in contract for target in graph[module]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 from tests.support.running import wait_until
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchStatus, Producer, RetryOutcome, RetryPolicy
 
@@ -14,11 +14,13 @@ from .conftest import Working
 pytestmark = pytest.mark.asyncio
 
 
-async def test_a_dead_fetch_is_kept_retried_under_its_id_and_waited_for_again(
+async def test_a_dead_fetch_is_retried_under_its_id_and_its_new_result_is_awaited(
     redis: Redis, producer: Producer, working: Working, site: Site
 ) -> None:
     policy = RetryPolicy(max_tries=2, base_s=0.0)
-    url = site.serve("/", answer(b"busy", status=503), answer(b"busy", status=503), answer(b"hello"))
+    url = site.serve(
+        "/", http_response(b"busy", status=503), http_response(b"busy", status=503), http_response(b"hello")
+    )
     async with working():
         job = await producer.enqueue(FetchRequest(url=url, retry=policy))
         assert (await job.result(timeout_s=20)).http_status == 503
@@ -34,20 +36,20 @@ async def test_a_dead_fetch_is_kept_retried_under_its_id_and_waited_for_again(
     assert await producer.dead_letters.count() == 0
 
 
-async def test_a_dead_fetch_that_keeps_no_result_is_kept_all_the_same(
+async def test_a_dead_fetch_without_a_stored_result_leaves_a_dead_letter(
     producer: Producer, working: Working, site: Site
 ) -> None:
-    url = site.serve("/", answer(b"busy", status=503))
+    url = site.serve("/", http_response(b"busy", status=503))
     async with working():
         job = await producer.enqueue(url, retry=RetryPolicy(max_tries=1), result_ttl_s=0)
         await wait_until(lambda: _is_dead(producer))
     assert (await producer.dead_letters.get(job.id)).result.http_status == 503
 
 
-async def test_a_letter_that_dies_again_is_one_letter_with_its_new_end(
+async def test_a_job_that_fails_again_has_one_dead_letter_with_the_new_time(
     producer: Producer, working: Working, site: Site
 ) -> None:
-    url = site.serve("/", answer(b"busy", status=503), answer(b"slow down", status=429))
+    url = site.serve("/", http_response(b"busy", status=503), http_response(b"slow down", status=429))
     async with working():
         job = await producer.enqueue(url, retry=RetryPolicy(max_tries=1))
         await job.result(timeout_s=20)

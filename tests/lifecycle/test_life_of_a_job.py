@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from arq.connections import ArqRedis
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import CancelOutcome, FetchStatus, JobNotFound, JobStatus, KeyConflict, Producer, RetryPolicy
 from fetchq.client.handles import FetchJob
@@ -25,7 +25,7 @@ async def test_a_job_is_queued_then_in_progress_then_complete(producer: Producer
     async def slowly(visit: Visit) -> None:
         asked.set()
         await may_answer.wait()
-        await visit.send(answer(b"[42]", headers={"Content-Type": "application/json"}))
+        await visit.send(http_response(b"[42]", headers={"Content-Type": "application/json"}))
 
     job = await producer.enqueue(site.serve("/slow", slowly))
     assert await job.status() is JobStatus.QUEUED
@@ -48,10 +48,10 @@ async def test_a_deferred_job_runs_when_its_time_has_come(producer: Producer, wo
     assert asyncio.get_running_loop().time() - began >= 0.5
 
 
-async def test_a_failed_attempt_is_followed_by_another_and_the_result_tells_of_both(
+async def test_a_failed_attempt_is_followed_by_another_and_the_result_has_both(
     producer: Producer, working: Working, site: Site
 ) -> None:
-    url = site.serve("/flaky", answer(status=503), answer(b"well"))
+    url = site.serve("/flaky", http_response(status=503), http_response(b"well"))
     async with working():
         result = await (await producer.enqueue(url, retry=QUICK)).result(timeout_s=10)
     assert result.status is FetchStatus.OK
@@ -59,7 +59,7 @@ async def test_a_failed_attempt_is_followed_by_another_and_the_result_tells_of_b
 
 
 async def test_retry_after_is_waited_for_without_a_slot(producer: Producer, working: Working, site: Site) -> None:
-    url = site.serve("/busy", answer(status=503, headers={"Retry-After": "1"}), answer(b"well"))
+    url = site.serve("/busy", http_response(status=503, headers={"Retry-After": "1"}), http_response(b"well"))
     async with working() as worker:
         job = await producer.enqueue(url, retry=QUICK)
         async with asyncio.timeout(10):
@@ -70,7 +70,7 @@ async def test_retry_after_is_waited_for_without_a_slot(producer: Producer, work
 
 
 async def test_a_fetch_that_fails_for_good_is_a_result(producer: Producer, working: Working, site: Site) -> None:
-    url = site.serve("/broken", answer(status=500))
+    url = site.serve("/broken", http_response(status=500))
     async with working():
         result = await (await producer.enqueue(url, retry=RetryPolicy(max_tries=2, base_s=0.0))).result(timeout_s=10)
     assert (result.status, result.http_status, len(result.attempts)) == (FetchStatus.HTTP_ERROR, 500, 2)
@@ -108,7 +108,7 @@ async def test_a_job_past_its_deadline_is_not_run(producer: Producer, working: W
     assert site.visits == []
 
 
-async def test_a_result_is_gone_after_its_time_to_live(
+async def test_a_result_expires_after_its_ttl(
     producer: Producer, working: Working, site: Site, redis: ArqRedis
 ) -> None:
     async with working():
@@ -151,10 +151,8 @@ async def test_a_job_of_no_worker_and_a_job_of_rubbish_end_as_invalid(
             assert result.status is FetchStatus.INVALID_JOB, result.error
 
 
-async def test_nothing_is_left_behind_but_results(
-    producer: Producer, working: Working, site: Site, redis: ArqRedis
-) -> None:
-    urls = [site.serve(f"/{n}", answer(status=503), answer(b"well")) for n in range(5)]
+async def test_only_results_remain(producer: Producer, working: Working, site: Site, redis: ArqRedis) -> None:
+    urls = [site.serve(f"/{n}", http_response(status=503), http_response(b"well")) for n in range(5)]
     async with working():
         jobs = [await producer.enqueue(url, retry=QUICK) for url in urls]
         assert all([result.ok async for result in producer.as_completed(jobs, timeout_s=10)])

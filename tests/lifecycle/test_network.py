@@ -62,7 +62,7 @@ async def _is_done(job: Any) -> bool:
 
 
 @pytest.mark.asyncio
-async def test_a_worker_whose_redis_goes_away_while_it_starts_says_so_and_ends_as_without_redis() -> None:
+async def test_a_worker_whose_redis_fails_during_its_start_reports_it_and_exits_as_without_redis() -> None:
     async def answer_pings_alone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         commands = hiredis.Reader()
         while data := await reader.read(4096):

@@ -90,7 +90,7 @@ async def test_a_limit_set_later_holds_for_jobs_already_queued(redis: ArqRedis, 
         assert work.most == 1
 
 
-async def test_a_retried_job_comes_under_its_limit_key_again(redis: ArqRedis, new_client: NewClient) -> None:
+async def test_a_retried_job_counts_under_its_limit_key_again(redis: ArqRedis, new_client: NewClient) -> None:
     starts: list[int] = []
 
     async def send(ctx: dict[Any, Any]) -> str:

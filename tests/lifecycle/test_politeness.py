@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support.running import wait_until
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchStatus, Producer, RetryPolicy
 from fetchq.store.keys import Keys
@@ -42,7 +42,7 @@ class Busy:
     def __init__(self, status: int = 429, **headers: str) -> None:
         self.came: list[float] = []
         self.refused_at: float | None = None
-        self._refusal = answer(
+        self._refusal = http_response(
             status=status, headers={name.replace("_", "-"): value for name, value in headers.items()}
         )
         self._turn = asyncio.Event()
@@ -57,7 +57,7 @@ class Busy:
             await visit.send(self._refusal)
             self.refused_at = time.monotonic()
         else:
-            await visit.send(answer(b"well"))
+            await visit.send(http_response(b"well"))
 
 
 async def test_a_429_that_one_worker_sees_stops_all_for_as_long_as_it_asks(
@@ -65,7 +65,7 @@ async def test_a_429_that_one_worker_sees_stops_all_for_as_long_as_it_asks(
 ) -> None:
     busy = Busy(Retry_After="2")
     url = site.serve("/busy", busy)
-    other = site.serve("/", answer(b"well"))
+    other = site.serve("/", http_response(b"well"))
     async with working(), working():
         jobs = await producer.enqueue_many([f"{url}?{n}" for n in range(600)])
         await wait_until(lambda: len(busy.came) > 100)
@@ -85,7 +85,7 @@ async def test_a_429_that_one_worker_sees_stops_all_for_as_long_as_it_asks(
 async def test_a_time_that_has_passed_is_waited_for_a_second_and_no_more(
     producer: Producer, working: Working, site: Site, redis: Any, asked: str
 ) -> None:
-    url = site.serve("/busy", answer(status=503, headers={"Retry-After": asked}), answer(b"well"))
+    url = site.serve("/busy", http_response(status=503, headers={"Retry-After": asked}), http_response(b"well"))
     began = time.monotonic()
     async with working(cooldown_s=500):
         result = await (await producer.enqueue(url, retry=RetryPolicy(base_s=0.0))).result(timeout_s=10)
@@ -97,7 +97,7 @@ async def test_a_time_that_has_passed_is_waited_for_a_second_and_no_more(
 async def test_what_cannot_be_read_is_as_if_nothing_was_asked(
     producer: Producer, working: Working, site: Site, redis: Any, asked: str
 ) -> None:
-    url = site.serve("/busy", answer(status=429, headers={"Retry-After": asked}))
+    url = site.serve("/busy", http_response(status=429, headers={"Retry-After": asked}))
     async with working(cooldown_s=500):
         await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         record = await record_of(redis, "127.0.0.1")
@@ -108,7 +108,7 @@ async def test_what_cannot_be_read_is_as_if_nothing_was_asked(
 async def test_no_server_is_obeyed_for_longer_than_the_worker_allows(
     producer: Producer, working: Working, site: Site, redis: Any
 ) -> None:
-    url = site.serve("/busy", answer(status=429, headers={"Retry-After": "999999999999999999"}))
+    url = site.serve("/busy", http_response(status=429, headers={"Retry-After": "999999999999999999"}))
     async with working(max_cooldown_s=100):
         await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         record = await record_of(redis, "127.0.0.1")
@@ -116,34 +116,34 @@ async def test_no_server_is_obeyed_for_longer_than_the_worker_allows(
     assert 80 < record["cools_until"] / 1000 - time.time() <= 101
 
 
-async def test_with_no_cooling_at_all_a_429_is_an_answer_like_any_other(
+async def test_without_cooldowns_a_429_is_a_response_like_any_other(
     producer: Producer, working: Working, site: Site, redis: Any
 ) -> None:
-    url = site.serve("/busy", answer(status=429, headers={"Retry-After": "60"}))
+    url = site.serve("/busy", http_response(status=429, headers={"Retry-After": "60"}))
     async with working(max_cooldown_s=0):
         await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         assert await cooling(redis) == []
 
 
-async def test_behind_a_redirect_it_is_the_host_that_answered_which_cools_off(
+async def test_after_a_redirect_the_host_that_responded_gets_the_cooldown(
     producer: Producer, working: Working, site: Site, redis: Any
 ) -> None:
-    site.serve("/busy", answer(status=429, headers={"Retry-After": "60"}))
-    url = site.serve("/", answer(status=302, headers={"Location": site.url("/busy", "localhost")}))
+    site.serve("/busy", http_response(status=429, headers={"Retry-After": "60"}))
+    url = site.serve("/", http_response(status=302, headers={"Location": site.url("/busy", "localhost")}))
     async with working():
         result = await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         assert result.http_status == 429
         assert await cooling(redis) == ["localhost"]
-        site.serve("/well", answer())
+        site.serve("/well", http_response())
         assert (await (await producer.enqueue(site.url("/well"))).result(timeout_s=10)).ok
         waiting = await producer.enqueue(site.url("/well", "localhost"))
         assert await redis.zrange(f"{KEYS.waiting}localhost", 0, -1) == [waiting.id.encode()]
 
 
-async def test_a_host_to_which_connections_fail_is_left_alone_and_found_well_again(
+async def test_a_host_with_failing_connections_gets_a_cooldown_and_recovers(
     producer: Producer, working: Working, site: Site, redis: Any
 ) -> None:
-    url, port = site.serve("/", answer(b"well")), site.port
+    url, port = site.serve("/", http_response(b"well")), site.port
     await site.stop()
     async with working():
         jobs = [await producer.enqueue(f"{url}?{n}", retry=ONCE) for n in range(30)]
@@ -175,10 +175,10 @@ async def _end_cooling(redis: Any, key: str) -> None:
     await redis.zadd(KEYS.due_hosts, {key: 1})
 
 
-async def test_a_host_with_a_bad_day_of_its_own_is_not_left_alone(
+async def test_a_host_with_server_errors_gets_no_cooldown(
     producer: Producer, working: Working, site: Site, redis: Any
 ) -> None:
-    url = site.serve("/", answer(status=500))
+    url = site.serve("/", http_response(status=500))
     missing = site.url("/nothing")
     async with working():
         jobs = [await producer.enqueue(f"{target}?{n}", retry=ONCE) for n in range(10) for target in (url, missing)]
@@ -206,10 +206,10 @@ async def test_the_crawl_delay_of_a_host_paces_its_jobs(
 
     async def note(visit: Visit) -> None:
         came.append(time.monotonic())
-        await visit.send(answer(b"well"))
+        await visit.send(http_response(b"well"))
 
     url = site.serve("/", note)
-    site.serve("/robots.txt", answer(b"User-agent: *\nCrawl-delay: 0.3\n"))
+    site.serve("/robots.txt", http_response(b"User-agent: *\nCrawl-delay: 0.3\n"))
     async with working():
         assert (await (await producer.enqueue(url, robots=True)).result(timeout_s=10)).ok
         await wait_until(lambda: _has(redis, "delay", 300))
@@ -228,7 +228,7 @@ async def test_the_wait_in_a_hosts_own_queue_is_time_queued(
 ) -> None:
     async def slowly(visit: Visit) -> None:
         await asyncio.sleep(0.3)
-        await visit.send(answer(b"well"))
+        await visit.send(http_response(b"well"))
 
     url = site.serve("/", slowly)
     await redis.hset(KEYS.limits, "127.0.0.1", "c=1")
@@ -242,11 +242,11 @@ async def test_the_wait_in_a_hosts_own_queue_is_time_queued(
 
 
 @pytest.mark.parametrize("lane", ["default", "low"])
-async def test_a_constant_flow_of_high_jobs_lets_the_others_go_on(
+async def test_a_constant_flow_of_high_jobs_does_not_starve_the_others(
     producer: Producer, working: Working, site: Site, lane: str
 ) -> None:
     """Each high job that ends brings another: there are always more than there are slots."""
-    url = site.serve("/", answer(b"well"))
+    url = site.serve("/", http_response(b"well"))
     flows = True
 
     async def flow() -> None:
@@ -272,7 +272,7 @@ async def test_one_tenants_many_jobs_do_not_hold_up_anothers(
     async def note(visit: Visit) -> None:
         order.append(visit.target)
         await asyncio.sleep(0.01)
-        await visit.send(answer(b"well"))
+        await visit.send(http_response(b"well"))
 
     site.serve("/big", note)
     site.serve("/small", note)

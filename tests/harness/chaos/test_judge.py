@@ -177,7 +177,7 @@ async def test_a_run_without_a_claim_is_allowed_only_where_redis_may_forget(serv
     assert (forgotten.over_limit, forgotten.over_past_lease) == (0, 1)
 
 
-async def test_the_site_notes_who_is_there_when_one_more_comes_than_may() -> None:
+async def test_the_site_records_the_open_requests_when_the_limit_is_exceeded() -> None:
     async with CountingSite(wait_s=0.2, limit=2) as site, aiohttp.ClientSession() as client:
 
         async def visit(number: int) -> None:
@@ -243,7 +243,7 @@ async def test_recovery_is_the_first_second_with_nine_tenths_of_the_throughput_b
         ("mixed", [1.0, NEVER], "-"),
     ],
 )
-async def test_a_row_tells_a_recovery_that_never_came_and_a_goal_that_was_missed(
+async def test_a_row_shows_a_missing_recovery_and_a_missed_goal(
     name: str, recoveries_s: list[float | None], cell: str
 ) -> None:
     scenario = next(scenario for scenario in (*ALONE, MIXED) if scenario.name == name)

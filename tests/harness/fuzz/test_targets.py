@@ -32,7 +32,7 @@ def mutated(draw: st.DrawFn, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_any_bytes_are_taken_or_refused_as_the_decoder_says(name: str) -> None:
+def test_any_bytes_are_decoded_or_refused_with_a_documented_error(name: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.binary(max_size=300) | mutated(name))
     def run(data: bytes) -> None:

@@ -76,7 +76,7 @@ async def test_a_batch_is_enqueued_in_order_as_far_as_it_fits(redis: Redis) -> N
 
 
 @pytest.mark.asyncio
-async def test_an_existing_job_takes_no_capacity(redis: Redis) -> None:
+async def test_an_existing_job_needs_no_capacity(redis: Redis) -> None:
     async with Producer(redis, max_queued=2) as producer:
         jobs = [await producer.enqueue(URL, key=key) for key in "ab"]
         assert await producer.enqueue_many([FetchRequest(url=URL, key=key) for key in "bab"]) == [
@@ -185,7 +185,7 @@ async def test_closing_ends_every_wait(redis: Redis) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_redis_that_goes_away_ends_every_wait(own_redis_server: RedisServer) -> None:
+async def test_an_outage_of_redis_ends_every_wait(own_redis_server: RedisServer) -> None:
     async with Producer.from_url(own_redis_server.url, max_queued=1, when_full="wait") as producer:
         await producer.enqueue(URL)
         waiting = [asyncio.create_task(producer.enqueue(URL)) for _ in range(3)]

@@ -67,7 +67,7 @@ async def test_a_whole_queue_is_cancelled_and_running_jobs_are_asked(producer: P
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_job_that_keeps_no_result_leaves_nothing(producer: Producer, redis: Redis) -> None:
+async def test_a_cancelled_job_without_a_stored_result_leaves_no_key(producer: Producer, redis: Redis) -> None:
     job = await producer.enqueue(URL, delay_s=3600, result_ttl_s=0)
     assert await job.cancel() is CancelOutcome.CANCELLED
     assert await redis.keys("*") == []

@@ -62,12 +62,12 @@ def die(queue: Queue, producer: Producer) -> Die:
         attempt = Attempt(started_at=datetime.now(UTC), status=status, error="too slow")
         url = request.url if isinstance(request, FetchRequest) else request
         result = FetchResult(id=job_id, url=url, status=status, attempts=(attempt,), error="too slow")
-        said: dict[str, Any] = {"f": "fetch_data", "t": 1, "s": True, "r": result}
+        fields: dict[str, Any] = {"f": "fetch_data", "t": 1, "s": True, "r": result}
         if raised is not None:
-            said |= {"s": False, "r": raised, "f": "work"}
+            fields |= {"s": False, "r": raised, "f": "work"}
         claim = await queue.claim(1000, token="w.1")
         assert job_id in claim.ids
-        assert await queue.finish_with_dead_letter(job_id, fields=said) == ([], [], b"")
+        assert await queue.finish_with_dead_letter(job_id, fields=fields) == ([], [], b"")
         return job_id
 
     return die
@@ -243,7 +243,9 @@ async def test_a_truncated_payload_cannot_be_retried(producer: Producer, die: Di
     assert await producer.dead_letters.count() == 1
 
 
-async def test_an_unreadable_dead_letter_says_so_and_can_be_purged(producer: Producer, queue: Queue, die: Die) -> None:
+async def test_an_unreadable_dead_letter_reports_it_and_can_be_purged(
+    producer: Producer, queue: Queue, die: Die
+) -> None:
     good = await die()
     await queue.redis.zadd(producer.keys.dead, {"bad": queue.now_ms - 1, "gone": 1, "list": 2})
     await queue.redis.set(producer.keys.dead_letter + "bad", b"\x94 rubbish")
@@ -352,7 +354,7 @@ async def test_ids_are_checked(producer: Producer) -> None:
             await call([7])  # type: ignore[list-item]
 
 
-async def test_a_dead_letter_of_another_coroutine_holds_what_that_left(producer: Producer, queue: Queue) -> None:
+async def test_a_dead_letter_of_another_coroutine_holds_its_error(producer: Producer, queue: Queue) -> None:
     for job_id, value in {"text": "gave up", "map": {"rows": 3}}.items():
         await queue.add(job_id)
         await queue.claim()
@@ -367,11 +369,11 @@ async def test_the_documented_bytes_are_what_the_commit_writes_and_the_producer_
 ) -> None:
     page = Path(__file__).parents[3].joinpath("docs", "job-contract.md").read_text(encoding="utf-8")
     data = bytes.fromhex(page.split("```hex dead-letter\n", 1)[1].split("```", 1)[0])
-    payload, _, _, said = msgspec.msgpack.decode(data)
-    said["r"] = msgspec.convert(said["r"], FetchResult)
+    payload, _, _, fields = msgspec.msgpack.decode(data)
+    fields["r"] = msgspec.convert(fields["r"], FetchResult)
     await _put(producer, "a", payload)
     await queue.claim()
-    await queue.finish_with_dead_letter("a", fields=said)
+    await queue.finish_with_dead_letter("a", fields=fields)
     assert await queue.redis.get(producer.keys.dead_letter + "a") == data
     dead = await producer.dead_letters.get("a")
     assert (dead.status, dead.error, dead.tries) == (

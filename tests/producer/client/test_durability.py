@@ -342,9 +342,9 @@ def test_which_servers_have_a_waitaof_that_waits_for_the_disk(server: dict[str, 
     assert waitaof_waits(server) is waits
 
 
-def _as_redis_8(said: bytes) -> bytes:
+def _as_redis_8(reply: bytes) -> bytes:
     """Valkey's INFO as that of a Redis whose WAITAOF can be believed; no reply changes its length."""
-    return re.sub(rb"redis_version:\d", b"redis_version:8", said).replace(b"valkey_version", b"other__version")
+    return re.sub(rb"redis_version:\d", b"redis_version:8", reply).replace(b"valkey_version", b"other__version")
 
 
 @pytest.mark.asyncio

@@ -169,7 +169,7 @@ async def test_a_prefix_that_makes_no_namespace_is_refused(redis: Redis, namespa
         SyncProducer("redis://127.0.0.1:1", namespace=namespace)
 
 
-async def test_the_blocking_producer_takes_the_same_options(redis_server: RedisServer) -> None:
+async def test_the_blocking_producer_accepts_the_same_options(redis_server: RedisServer) -> None:
     def use() -> None:
         with SyncProducer(redis_server.url) as producer:
             job = producer.enqueue_job("count", _job_id="a", _queue_name="other", _defer_by=3600)

@@ -196,9 +196,7 @@ async def test_jobs_of_a_host_can_be_narrowed_by_a_tag(producer: Producer) -> No
 
 
 @pytest.mark.asyncio
-async def test_ids_left_in_a_hosts_queue_without_a_job_do_not_hold_up_its_cancelling(
-    producer: Producer, redis: Redis
-) -> None:
+async def test_stale_ids_in_a_hosts_queue_do_not_block_cancelling(producer: Producer, redis: Redis) -> None:
     await producer.limits.pause("example.org")
     job = await producer.enqueue("http://example.org/")
     await redis.zadd(producer.keys.waiting + "example.org", {f"ghost{number:04}": 0 for number in range(1500)})

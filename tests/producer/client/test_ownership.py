@@ -71,7 +71,7 @@ def test_a_producer_that_was_only_made_elsewhere_is_free(redis_server: RedisServ
 
 
 @pytest.mark.asyncio
-async def test_a_second_thread_is_refused_while_the_first_goes_on(redis_server: RedisServer) -> None:
+async def test_a_second_thread_is_refused_while_the_first_continues(redis_server: RedisServer) -> None:
     async with Producer.from_url(redis_server.url) as producer, asyncio.timeout(30):
         await producer.enqueue(URL)
         refusals: list[str] = []

@@ -75,7 +75,7 @@ async def test_enqueue_many_keeps_the_order_over_several_batches(producer: Produ
 
 
 @pytest.mark.asyncio
-async def test_enqueue_many_takes_an_async_iterable_and_requests_and_nothing(producer: Producer) -> None:
+async def test_enqueue_many_accepts_an_async_iterable_requests_and_an_empty_list(producer: Producer) -> None:
     async def requests() -> AsyncIterator[FetchRequest]:
         for i in range(3):
             yield FetchRequest(url=f"http://h/{i}")
@@ -257,7 +257,7 @@ async def test_a_job_that_could_not_run_in_time_is_refused_when_it_is_enqueued(
 
 
 @pytest.mark.asyncio
-async def test_a_job_that_can_run_in_time_is_taken(producer: Producer) -> None:
+async def test_a_job_that_can_run_before_its_deadline_is_enqueued(producer: Producer) -> None:
     now = datetime.now(UTC)
     await producer.enqueue(URL, deadline=now + timedelta(seconds=60), delay_s=30)
     await producer.enqueue(URL, deadline=now + timedelta(days=3650), not_before=now + timedelta(days=365))
@@ -283,7 +283,7 @@ async def test_a_closed_producer_refuses_and_opens_no_connection_again(redis_ser
 
 
 @pytest.mark.asyncio
-async def test_the_same_key_gives_the_same_job_until_its_result_has_gone(
+async def test_the_same_key_gives_the_same_job_until_its_result_has_expired(
     producer: Producer, redis: Redis, finish: Finish
 ) -> None:
     first = await producer.enqueue(URL, key="k")

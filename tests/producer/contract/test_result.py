@@ -54,7 +54,7 @@ def test_every_outcome_is_a_success_or_has_an_exception(status: FetchStatus) -> 
     assert str(status) in str(raised.value)
 
 
-def test_each_failure_has_an_exception_of_its_own() -> None:
+def test_each_failure_has_its_own_exception() -> None:
     assert len(set(FETCH_ERRORS.values())) == len(FETCH_ERRORS) == len(FetchStatus) - 2
     assert all(issubclass(error, FetchError) for error in FETCH_ERRORS.values())
     assert {status for status in FetchStatus if status.retryable} < set(FETCH_ERRORS)

@@ -80,7 +80,7 @@ def test_an_origin_is_scheme_host_and_port() -> None:
         (".", False),
     ],
 )
-def test_an_address_is_told_from_a_name(host: str, address: bool) -> None:
+def test_an_address_is_distinguished_from_a_name(host: str, address: bool) -> None:
     assert is_address(host) == address
 
 

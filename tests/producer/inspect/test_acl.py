@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError
 from tests.support.redis_server import RedisServer
 from tests.support.redis_users import PASSWORD, create_users, refusals, sent_commands, user_url
 from tests.support.running import running, wait_until
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 from tests.worker.cli.conftest import Fetchq
 
 from fetchq import (
@@ -94,9 +94,9 @@ async def worker_at_work(url: str, ran: list[str]) -> AsyncIterator[Worker]:
 
 
 async def _fetch(producer: Producer, site: Site) -> None:
-    page = site.serve("/page", answer(b"well", headers={"Cache-Control": "max-age=60"}))
-    site.serve("/robots.txt", answer(b"User-agent: *\nDisallow: /no"))
-    flaky = site.serve("/flaky", answer(status=503), answer(b"well"))
+    page = site.serve("/page", http_response(b"well", headers={"Cache-Control": "max-age=60"}))
+    site.serve("/robots.txt", http_response(b"User-agent: *\nDisallow: /no"))
+    flaky = site.serve("/flaky", http_response(status=503), http_response(b"well"))
     await producer.ping()
     quick = RetryPolicy(max_tries=2, base_s=0.0)
     jobs = await producer.enqueue_many([page, flaky, site.url("/missing")])
@@ -340,7 +340,7 @@ def test_applying_a_rule_again_removes_old_rights_and_keeps_the_password(
             user.keys()
 
 
-def test_redis_cli_takes_the_printed_commands(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_redis_cli_accepts_the_printed_commands(redis_server: RedisServer, tmp_path: Path) -> None:
     command = Fetchq(tmp_path)
     try:
         both = command.run("acl").stdout

@@ -36,7 +36,7 @@ def lua(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Files], None]]:
     scripts._assemble.cache_clear()
 
 
-def test_an_include_stands_before_the_file_that_names_it(lua: Callable[[Files], None]) -> None:
+def test_an_include_is_inserted_before_the_file_that_names_it(lua: Callable[[Files], None]) -> None:
     lua({"jobs/a": "--#include x\nreturn x\n", "include/x": "local x = 1\n"})
     assert script_source("jobs/a") == "local x = 1\nreturn x\n"
 
@@ -123,7 +123,7 @@ def test_a_folder_of_scripts_or_includes_has_at_most_twelve_files() -> None:
 
 
 @pytest.mark.parametrize("file", INCLUDES, ids=lambda file: file.name)
-def test_every_include_says_what_it_is_for_and_can_be_read_in_one_go(file: Path) -> None:
+def test_every_include_has_a_header_and_is_short(file: Path) -> None:
     lines = file.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("-- ")
     assert len(lines) <= 130

@@ -23,9 +23,7 @@ def path_of(server: RedisServer) -> str:
 
 @pytest.mark.parametrize("decode", [False, True])
 @pytest.mark.parametrize("kind", [redis.Redis, Redis])
-def test_a_client_of_either_kind_gives_its_settings_and_is_left_alone(
-    redis_server: RedisServer, kind: Any, decode: bool
-) -> None:
+def test_the_settings_of_a_client_of_either_kind_are_copied(redis_server: RedisServer, kind: Any, decode: bool) -> None:
     client = kind(unix_socket_path=path_of(redis_server), db=1, decode_responses=decode, socket_timeout=5)
     with SyncProducer(client) as producer:
         job = producer.enqueue(URL)
@@ -37,7 +35,7 @@ def test_a_client_of_either_kind_gives_its_settings_and_is_left_alone(
         client.close()
 
 
-def test_addresses_and_urls_are_taken_too(redis_server: RedisServer) -> None:
+def test_addresses_and_urls_are_accepted_too(redis_server: RedisServer) -> None:
     for source in (redis_server.url, RedisAddress.parse(redis_server.url)):
         with SyncProducer(source) as producer:
             producer.ping()

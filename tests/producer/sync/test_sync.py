@@ -90,7 +90,7 @@ def test_any_thread_may_call_it(producer: SyncProducer) -> None:
     assert len(set(jobs)) == 8
 
 
-def test_a_child_after_a_fork_has_a_producer_of_its_own(producer: SyncProducer) -> None:
+def test_a_child_after_a_fork_has_its_own_producer(producer: SyncProducer) -> None:
     before = producer.enqueue(URL)
     child = os.fork()
     if child == 0:  # pragma: no cover - another process
@@ -106,7 +106,7 @@ def test_an_invalid_address_and_an_unreachable_redis_are_clear_errors() -> None:
         producer.enqueue(URL)
 
 
-def test_a_closed_producer_says_so_and_leaves_no_thread(url: str) -> None:
+def test_a_closed_producer_raises_and_leaves_no_thread(url: str) -> None:
     producer = SyncProducer.from_url(url)
     producer.enqueue(URL)
     producer.close()

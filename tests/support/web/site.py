@@ -44,7 +44,7 @@ class Visit:
         self.writer.transport.abort()
 
 
-def answer(
+def http_response(
     body: bytes = b"", *, status: int = 200, headers: dict[str, str] | None = None, length: bool = True
 ) -> bytes:
     """The bytes of a well-formed response."""
@@ -101,7 +101,7 @@ class Site:
         return self.url(path)
 
     def serve_json(self, path: str, value: object) -> str:
-        return self.serve(path, answer(json.dumps(value).encode(), headers={"Content-Type": "application/json"}))
+        return self.serve(path, http_response(json.dumps(value).encode(), headers={"Content-Type": "application/json"}))
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._converse(reader, writer))
@@ -118,7 +118,7 @@ class Site:
                 path = visit.target.partition("?")[0]
                 handler = self._handlers.get(path)
                 if handler is None:
-                    await visit.send(answer(b"nothing here", status=404))
+                    await visit.send(http_response(b"nothing here", status=404))
                 else:
                     await handler(visit)
                 if visit.half_closed:

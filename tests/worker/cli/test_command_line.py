@@ -56,7 +56,7 @@ def test_a_redis_with_an_eviction_policy_is_exit_status_3(fetchq: Fetchq, comman
     assert "set it to noeviction" in done.stderr
 
 
-def test_a_full_redis_is_exit_status_3_and_says_what_to_do(fetchq: Fetchq) -> None:
+def test_a_full_redis_is_exit_status_3_with_advice(fetchq: Fetchq) -> None:
     server = RedisServer("--maxmemory", "500kb")
     try:
         done = fetchq.run("enqueue", "http://127.0.0.1/", "--redis", server.url)

@@ -61,7 +61,7 @@ def test_jobs_are_cancelled_by_their_tag_or_all_at_once(fetchq: Fetchq, redis_se
 
 
 @pytest.mark.parametrize("arguments", [(), ("anid", "--all"), ("--tag", "a", "--all")])
-def test_cancel_takes_ids_or_filters_or_all_but_not_two_of_them(
+def test_cancel_accepts_ids_or_filters_or_all_but_only_one_of_these(
     fetchq: Fetchq, redis_server: RedisServer, arguments: tuple[str, ...]
 ) -> None:
     done = fetchq.run("cancel", *arguments, environ=at(redis_server))

@@ -28,7 +28,7 @@ START_UP_S = 10.0
         ("fetch", "http://127.0.0.1/"),
     ],
 )
-def test_a_command_reports_soon_that_redis_does_not_answer(
+def test_a_command_reports_soon_that_redis_does_not_reply(
     fetchq: Fetchq, own_redis_server: RedisServer, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_client, "ANSWER_S", 0.5)

@@ -11,7 +11,7 @@ from fetchq_worker.cli.bulk.dedupe import UrlSet
 from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
 
 
-def test_a_url_is_taken_once_however_it_is_written() -> None:
+def test_a_url_is_fetched_once_in_any_spelling() -> None:
     requests = RequestSource(FetchLimits())
     wanted = requests.parse(
         ["http://Example.org", "http://example.org/", "http://example.org:80/./", "http://example.org/b"]
@@ -20,7 +20,7 @@ def test_a_url_is_taken_once_however_it_is_written() -> None:
     assert (requests.count, requests.duplicates) == (2, 2)
 
 
-def test_a_url_with_a_result_is_left_out_and_counted_separately() -> None:
+def test_a_url_with_a_result_is_skipped_and_counted_separately() -> None:
     requests = RequestSource(FetchLimits())
     requests.skip("http://EXAMPLE.org/a")
     requests.skip("no url at all")

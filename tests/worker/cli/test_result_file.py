@@ -61,14 +61,14 @@ def test_a_body_that_is_not_small_text_goes_to_a_file_named_by_its_hash(body: by
     assert list((tmp_path / "bodies").iterdir()) == [path]
 
 
-def test_without_a_folder_such_a_body_is_left_out_but_not_its_size_and_hash() -> None:
+def test_without_a_folder_such_a_body_is_omitted_but_not_its_size_and_hash() -> None:
     decoded = json.loads(encode_line("u", result(b"\x00\x01", "image/png")))
     assert "text" not in decoded
     assert "body_file" not in decoded
     assert (decoded["body_size"], decoded["body_sha256"]) == (2, hashlib.sha256(b"\x00\x01").hexdigest())
 
 
-def test_a_body_file_that_a_kill_left_short_is_written_again(tmp_path: Path) -> None:
+def test_a_truncated_body_file_is_written_again(tmp_path: Path) -> None:
     body = b"\x00" * 100
     (tmp_path / hashlib.sha256(body).hexdigest()).write_bytes(body[:50])
     BodyFolder(tmp_path).write(result(body))
@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_sentence() -> None:
     assert caught.value.status is ExitStatus.FAILED
 
 
-def test_a_file_that_can_grow_no_further_keeps_whole_lines_only(tmp_path: Path) -> None:
+def test_a_file_on_a_full_disk_has_whole_lines_only(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     one = line("http://a/")
     script = f"""

@@ -27,7 +27,7 @@ async def read_all(name: str) -> list[str]:
     return [line async for batch in read_lines(name) for line in batch]
 
 
-def test_blank_lines_and_comments_are_left_out() -> None:
+def test_blank_lines_and_comments_are_skipped() -> None:
     assert split(b"\n  \n# a comment\n   # another\nhttp://a/\n\t\nhttp://b/#fragment\n") == [
         "http://a/",
         "http://b/#fragment",

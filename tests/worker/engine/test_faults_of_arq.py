@@ -194,7 +194,9 @@ async def test_the_abort_set_is_cleaned(redis: ArqRedis, make_worker: MakeWorker
     assert await redis.zrange(abort_jobs_ss, 0, -1) == [b"fresh"]
 
 
-async def test_a_job_of_an_unknown_function_can_be_kept_for_ever(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_the_result_of_an_unknown_function_can_be_stored_without_expiry(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
     async def work(ctx: Any) -> None: ...
 
     job = await redis.enqueue_job("unknown")
@@ -275,7 +277,7 @@ async def test_a_cron_job_of_a_stopped_worker_runs_again_at_once(redis: ArqRedis
         await ran.wait()
 
 
-async def test_a_payload_that_is_gone_is_recorded_as_expired(
+async def test_a_missing_payload_is_recorded_as_expired(
     redis: ArqRedis, make_worker: MakeWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(ctx: Any) -> str:

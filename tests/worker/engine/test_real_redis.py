@@ -170,7 +170,7 @@ async def test_a_worker_claims_nothing_while_its_commits_wait(durable_server: Re
     assert await durable.zcard("arq:queue") == 0
 
 
-async def test_a_worker_that_is_stopped_while_redis_is_away_ends_in_bounded_time(
+async def test_a_worker_that_is_stopped_during_an_outage_ends_in_bounded_time(
     durable_server: RedisServer, durable: ArqRedis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fetchq_worker.engine.shutdown.LAST_COMMIT_S", 0.3)

@@ -50,7 +50,7 @@ async def test_two_thousand_jobs_run_exactly_once_on_three_workers(redis: ArqRed
     assert len(await redis.keys("arq:result:*")) == 2000
 
 
-async def test_a_worker_whose_loop_was_blocked_past_its_lease_keeps_a_job_that_is_still_its_own(
+async def test_a_worker_whose_loop_was_blocked_past_its_lease_keeps_a_job_that_no_other_claimed(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     tries: list[int] = []
@@ -167,7 +167,7 @@ async def test_run_check_raises_for_failed_jobs(redis: ArqRedis, make_worker: Ma
         await make_worker([func(work, name="work")], burst=True).run_check()
 
 
-async def test_a_job_without_a_kept_result_leaves_no_key(redis: ArqRedis, make_worker: MakeWorker) -> None:
+async def test_a_job_without_a_stored_result_leaves_no_key(redis: ArqRedis, make_worker: MakeWorker) -> None:
     async def work(ctx: Any) -> str:
         return "done"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.support.running import running, wait_until
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import Producer
 from fetchq.store.keys import Keys
@@ -145,7 +145,7 @@ async def test_two_hosts_with_one_key_share_its_concurrency(
         most = max(most, now)
         await asyncio.sleep(0.01)
         now -= 1
-        await visit.send(answer(b"well"))
+        await visit.send(http_response(b"well"))
 
     site.serve("/", count)
     await redis.hset(KEYS.limits, "*", "c=1")

@@ -15,7 +15,7 @@ import pytest_asyncio
 from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.worker import Worker, func, get_kwargs
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 import fetchq_worker
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
@@ -85,7 +85,7 @@ async def test_a_producers_fetch_is_run_and_its_result_pushed(
 async def test_the_results_time_to_live_is_the_requests_own(
     site: Site, redis: ArqRedis, producer: Producer, kind: type[Worker]
 ) -> None:
-    url = site.serve("/", answer())
+    url = site.serve("/", http_response())
     kept = await producer.enqueue(url, result_ttl_s=77)
     dropped = await producer.enqueue(url, result_ttl_s=0)
 
@@ -99,7 +99,7 @@ async def test_the_results_time_to_live_is_the_requests_own(
 async def test_a_finished_job_is_published_on_its_producers_channel(
     site: Site, redis: ArqRedis, producer: Producer, embedded: EmbeddedRedis, kind: type[Worker]
 ) -> None:
-    job = await producer.enqueue(site.serve("/", answer()))
+    job = await producer.enqueue(site.serve("/", http_response()))
     listener = embedded.client()
     async with listener.pubsub() as channel:
         await channel.subscribe(f"fetchq:done:{job.id[:PUSH_PREFIX_LEN]}")
@@ -125,7 +125,7 @@ async def _two(channel: Any) -> AsyncIterator[Any]:
 async def test_a_retried_job_is_tried_again_and_leaves_no_key_but_its_result(
     site: Site, redis: ArqRedis, producer: Producer, kind: type[Worker]
 ) -> None:
-    url = site.serve("/", answer(status=503), answer(status=503), answer(b"at last"))
+    url = site.serve("/", http_response(status=503), http_response(status=503), http_response(b"at last"))
     job = await producer.enqueue(url, retry=RetryPolicy(base_s=0.02, cap_s=0.02))
 
     worker = await _run(redis, worker_settings(settings=SETTINGS), kind)
@@ -158,7 +158,7 @@ async def test_a_stopping_worker_requeues_the_job_uncounted(site: Site, redis: A
         arrived.set()
         await asyncio.Event().wait()
 
-    job = await producer.enqueue(site.serve("/", never, answer(b"hello")))
+    job = await producer.enqueue(site.serve("/", never, http_response(b"hello")))
     stopping = asyncio.create_task(_run(redis, worker_settings(settings=SETTINGS)))
     await arrived.wait()
     stopping.cancel()
@@ -181,7 +181,7 @@ async def test_the_users_coroutine_fetches_with_the_shared_client(
         stored: str = await upload(page.body, name=page.final_url)
         return stored
 
-    url = site.serve("/", answer(b"a page"))
+    url = site.serve("/", http_response(b"a page"))
     job = await redis.enqueue_job("archive", url)
     assert job is not None
 
@@ -242,7 +242,7 @@ async def test_after_the_engines_commit_the_hook_does_nothing() -> None:
 
 
 @pytest.mark.asyncio
-async def test_redis_going_away_at_the_end_of_a_job_does_not_kill_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_at_the_end_of_a_job_does_not_end_the_worker(caplog: pytest.LogCaptureFixture) -> None:
     redis = AsyncMock(exists=AsyncMock(side_effect=OSError("gone")))
     hook = worker_settings(settings=SETTINGS).__dict__["after_job_end"]
 

@@ -141,7 +141,7 @@ async def test_a_server_that_does_not_start_is_one_sentence_with_its_reason(tmp_
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_never_listens_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_never_listens_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "START_TIMEOUT_S", 0.2)
     silent = tmp_path / "redis-server"
     silent.write_text("#!/bin/sh\nexec sleep 60\n")
@@ -159,7 +159,7 @@ async def test_without_a_folder_for_the_socket_the_sentence_names_tmpdir(monkeyp
             pass
 
 
-def test_a_server_on_the_path_comes_first_and_one_that_is_too_old_does_not_count(
+def test_a_server_on_the_path_is_preferred_unless_it_is_too_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

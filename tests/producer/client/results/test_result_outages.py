@@ -40,7 +40,7 @@ async def test_waiters_survive_a_broken_connection_and_a_short_outage(own_redis_
 
 
 @pytest.mark.asyncio
-async def test_a_redis_that_stays_away_ends_the_wait_with_a_clear_error(own_redis_server: RedisServer) -> None:
+async def test_a_long_outage_of_redis_ends_the_wait_with_a_clear_error(own_redis_server: RedisServer) -> None:
     server = own_redis_server
     async with Producer.from_url(server.url) as producer:
         producer.results.waits.outage_s = 0.3

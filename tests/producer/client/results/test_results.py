@@ -59,7 +59,7 @@ async def test_a_lost_push_is_found_by_the_slow_check(redis: Redis, producer: Pr
 
 
 @pytest.mark.asyncio
-async def test_a_result_that_takes_too_long_is_a_timeout_and_leaves_the_job(producer: Producer) -> None:
+async def test_a_wait_that_takes_too_long_times_out_and_does_not_change_the_job(producer: Producer) -> None:
     job = await producer.enqueue(URL)
     with pytest.raises(ResultTimeout, match=job.id):
         await job.result(timeout_s=0.05)
@@ -123,7 +123,7 @@ async def test_a_redis_that_was_never_reached_fails_a_wait_at_once(timeout_s: fl
 
 
 @pytest.mark.asyncio
-async def test_a_wait_that_ends_while_redis_is_away_says_so(own_redis_server: RedisServer) -> None:
+async def test_a_wait_that_ends_during_an_outage_reports_the_outage(own_redis_server: RedisServer) -> None:
     async with Producer.from_url(own_redis_server.url) as producer:
         jobs = await producer.enqueue_many([URL] * 2)
         waiter = asyncio.create_task(jobs[0].result(timeout_s=30))
@@ -216,7 +216,7 @@ async def test_as_completed_yields_the_others_first_and_then_raises_for_a_missin
 
 
 @pytest.mark.asyncio
-async def test_as_completed_has_a_time_limit_and_can_be_left_early(producer: Producer, finish: Finish) -> None:
+async def test_as_completed_has_a_time_limit_and_can_be_stopped_early(producer: Producer, finish: Finish) -> None:
     jobs = await producer.enqueue_many([URL] * 2)
     await finish(jobs[0].id)
     with pytest.raises(ResultTimeout, match="1 of 2 jobs"):
@@ -229,7 +229,7 @@ async def test_as_completed_has_a_time_limit_and_can_be_left_early(producer: Pro
 
 
 @pytest.mark.asyncio
-async def test_a_result_that_comes_together_with_the_timeout_is_yielded(
+async def test_a_result_that_arrives_at_the_timeout_is_yielded(
     producer: Producer, finish: Finish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await producer.enqueue(URL)
@@ -352,12 +352,12 @@ async def test_a_push_during_a_check_is_not_lost(
     await finish(first.id)
     await waiter
 
-    heard = asyncio.Event()
+    received = asyncio.Event()
     handle = results._on_message
 
     def handle_and_report(message: dict[str, Any]) -> None:
         handle(message)
-        heard.set()
+        received.set()
 
     monkeypatch.setattr(results, "_on_message", handle_and_report)
     slow.gate.clear()
@@ -365,7 +365,7 @@ async def test_a_push_during_a_check_is_not_lost(
     waiter = asyncio.create_task(results.wait(second.id))
     await slow.replied.wait()
     await finish(second.id)
-    await heard.wait()
+    await received.wait()
     slow.gate.set()
     async with asyncio.timeout(CHECK_S / 4):
         await waiter

@@ -86,7 +86,7 @@ def test_without_ids_for_a_whole_check_s_the_connection_is_closed() -> None:
     assert waits.next_step(5.0) == Sleep(5.0 + CHECK_S)
 
 
-def test_channels_without_ids_are_left_when_they_are_many() -> None:
+def test_channels_without_ids_are_unsubscribed_when_there_are_many() -> None:
     ids = [f"{letter * 8}1" for letter in "abcdef"]
     waits = waits_for(*ids)
     for job_id in ids[1:]:
@@ -118,6 +118,6 @@ def test_an_outage_is_waited_out_if_redis_was_there_before() -> None:
     assert phase_of(waits) is WaitPhase.WAITING
 
 
-def test_a_redis_that_was_never_there_fails_the_waits_at_once() -> None:
+def test_a_redis_that_was_never_reached_fails_the_waits_at_once() -> None:
     waits = waits_for(ONE, confirmed=False)
     assert waits.on_failed(0.1, reached=False)

@@ -150,7 +150,7 @@ async def test_a_chunk_that_another_client_deletes_or_overwrites_loses_no_job(qu
 
 
 @pytest.mark.asyncio
-async def test_a_queue_with_nothing_but_its_index_left_delays_no_job(queue: Queue) -> None:
+async def test_a_queue_of_which_only_the_index_remains_delays_no_job(queue: Queue) -> None:
     ids = set(await _fill(queue, 450, lanes=""))
     index = f"{queue.keys.waiting}#{KEY}".encode()
     parts = [name for name in await queue.redis.keys(queue.keys.waiting + "*") if name != index]

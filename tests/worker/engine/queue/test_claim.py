@@ -9,7 +9,7 @@ from tests.support.scripted_queue import DAY_MS, LEASE_MS, T0, Queue
 
 
 @pytest.mark.asyncio
-async def test_a_claim_takes_the_jobs_that_have_been_due_longest_and_no_more_than_it_asks_for(queue: Queue) -> None:
+async def test_a_claim_gets_the_jobs_that_have_been_due_longest_up_to_its_count(queue: Queue) -> None:
     await queue.add(*"abcde")
     claim = await queue.claim(3)
     assert claim.ids == ["a", "b", "c"]
@@ -65,7 +65,7 @@ async def test_starts_without_an_outcome_are_counted_one_by_one(queue: Queue) ->
 
 
 @pytest.mark.asyncio
-async def test_a_run_that_goes_on_after_its_leases_end_is_one_try(queue: Queue) -> None:
+async def test_a_run_that_continues_after_its_leases_end_is_one_try(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
     await queue.expire_in_progress("a")
@@ -146,7 +146,7 @@ async def test_a_claim_that_leaves_due_jobs_behind_wakes_one_more_worker(queue: 
 
 
 @pytest.mark.asyncio
-async def test_wake_tokens_for_jobs_that_are_taken_are_removed(queue: Queue) -> None:
+async def test_wake_tokens_are_removed_when_all_jobs_are_claimed(queue: Queue) -> None:
     await queue.add("a")
     await queue.redis.rpush(queue.keys.wake, *["1"] * 8)
     await queue.claim()
@@ -209,7 +209,7 @@ async def test_a_claim_returns_a_bounded_number_of_bytes(queue: Queue) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_claim_with_ids_takes_only_those_jobs(queue: Queue) -> None:
+async def test_a_claim_with_ids_claims_only_those_jobs(queue: Queue) -> None:
     await queue.add(*"abc")
     await queue.add("later", due_ms=T0 + 1)
     assert (await queue.claim(only=["c", "later", "unknown", "b"])).ids == ["c", "b"]

@@ -24,7 +24,7 @@ async def test_a_finished_job_leaves_its_result_and_nothing_else(queue: Queue) -
 
 
 @pytest.mark.asyncio
-async def test_a_result_can_be_kept_for_ever_or_not_at_all(queue: Queue) -> None:
+async def test_a_result_can_be_stored_without_expiry_or_not_at_all(queue: Queue) -> None:
     await queue.add("ever", "never")
     await queue.claim()
     await queue.commit(("ever", "w.1", "finish", "", "", "x"), ("never", "w.1", "finish", 0, "", ""))
@@ -121,7 +121,7 @@ async def test_a_first_try_that_outlived_its_lease_leaves_no_retry_key(queue: Qu
 
 
 @pytest.mark.asyncio
-async def test_a_renewal_does_not_create_a_job_that_is_gone(queue: Queue) -> None:
+async def test_a_renewal_does_not_create_a_missing_job(queue: Queue) -> None:
     await queue.add("a")
     await queue.claim()
     await queue.redis.zrem(queue.keys.pending, "a")
@@ -197,10 +197,10 @@ async def test_finished_ids_are_pushed_in_one_message_for_each_prefix(queue: Que
     await queue.claim()
     async with queue.redis.pubsub() as pubsub:
         await pubsub.psubscribe(queue.keys.done + "*")
-        heard = asyncio.create_task(_messages(pubsub, 3))
+        received = asyncio.create_task(_messages(pubsub, 3))
         await asyncio.sleep(0)
         await queue.commit(*[(job_id, "w.1", "finish", 1000, "", "x") for job_id in ids])
-        assert sorted(await heard) == [
+        assert sorted(await received) == [
             (f"{queue.keys.done}{'a' * PUSH_PREFIX_LEN}", "aaaaaaaa1\naaaaaaaa2"),
             (f"{queue.keys.done}{'b' * PUSH_PREFIX_LEN}", "bbbbbbbb1"),
             (f"{queue.keys.done}short", "short"),
@@ -242,7 +242,7 @@ async def test_an_abort_makes_a_waiting_job_due(queue: Queue) -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_abort_of_a_job_that_is_gone_is_removed_after_a_minute(queue: Queue) -> None:
+async def test_an_abort_of_a_missing_job_is_removed_after_a_minute(queue: Queue) -> None:
     await queue.redis.set(queue.keys.job + "of another queue", b"x")
     asked = {"of another queue": T0 - 100_000, "gone": T0 - 61_000, "fresh": T0 - 59_000}
     await queue.redis.zadd(queue.keys.abort, asked)
@@ -264,13 +264,13 @@ async def test_aborts_are_read_in_pages(queue: Queue) -> None:
 
 
 async def _messages(pubsub: Any, count: int) -> list[tuple[str, str]]:
-    heard: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
     async for message in pubsub.listen():
         if message["type"] == "pmessage":
-            heard.append((message["channel"].decode(), message["data"].decode()))
-            if len(heard) == count:
+            received.append((message["channel"].decode(), message["data"].decode()))
+            if len(received) == count:
                 break
-    return heard
+    return received
 
 
 async def _everything(queue: Queue) -> list[Any]:

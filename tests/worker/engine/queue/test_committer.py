@@ -93,7 +93,7 @@ async def test_commits_are_bounded_by_number_and_by_bytes(committer: Committer, 
     assert committer.waiting_bytes == 0
 
 
-async def test_outcomes_wait_in_order_while_redis_is_away(committer: Committer, link: Link) -> None:
+async def test_outcomes_wait_in_order_while_redis_is_unavailable(committer: Committer, link: Link) -> None:
     link.broken = True
     for number in range(3):
         committer.add(Outcome(lease(number), Action.FINISH), now=True)

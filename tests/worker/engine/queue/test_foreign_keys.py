@@ -77,7 +77,7 @@ async def test_tries_are_counted_although_the_retry_key_held_another_type(queue:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", ["pending", "leases", "lease_ends", "abort", "wake"])
-async def test_a_claim_that_fails_on_a_key_of_the_queue_takes_no_job(queue: Queue, name: str) -> None:
+async def test_a_claim_that_fails_on_a_key_of_the_queue_claims_no_job(queue: Queue, name: str) -> None:
     """Jobs claimed by a failing call would run only when their leases end, with a try counted each time."""
     await queue.add("a", "b")
     key = getattr(queue.keys, name)

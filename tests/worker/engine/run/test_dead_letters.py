@@ -26,7 +26,7 @@ async def nothing(ctx: dict[str, Any]) -> None:
     """A job id that is not in the queue."""
 
 
-async def letter_of(redis: Any, job_id: str) -> list[Any]:
+async def read_dead_letter(redis: Any, job_id: str) -> list[Any]:
     """Payload, type of its key, its size, and the worker's part."""
     letter: list[Any] = msgspec.msgpack.decode(await redis.get(KEYS.dead_letter + job_id))
     return letter
@@ -43,19 +43,19 @@ async def test_a_dead_letter_is_written_with_the_result_and_holds_the_payload(qu
     await queue.claim()
     assert await queue.finish_with_dead_letter("a") == ([], [], b"")
     assert sorted(await queue.redis.keys("*")) == [b"arq:result:a", b"fetchq:dead-letter:a", b"fetchq:dead:arq:queue"]
-    said = {"f": "work", "t": 1, "s": False, "r": {"type": "ValueError", "message": "no"}}
-    assert await letter_of(queue.redis, "a") == [payload, "string", 256, said]
+    reported = {"f": "work", "t": 1, "s": False, "r": {"type": "ValueError", "message": "no"}}
+    assert await read_dead_letter(queue.redis, "a") == [payload, "string", 256, reported]
     assert await queue.redis.zscore(KEYS.dead, "a") == T0
     assert DAY_MS - 60_000 < await queue.redis.pttl(KEYS.dead_letter + "a") <= DAY_MS
 
 
-async def test_a_payload_of_another_type_is_kept_as_its_dump(queue: Queue) -> None:
+async def test_a_payload_of_another_type_is_stored_as_its_dump(queue: Queue) -> None:
     await queue.add("a")
     await queue.redis.delete(KEYS.job + "a")
     await queue.redis.rpush(KEYS.job + "a", "one", "two")
     await queue.claim()
     await queue.commit(("a", "w.1", "missing", 1000, "", "x", "", b"\x80"))
-    dump, kind, size, _ = await letter_of(queue.redis, "a")
+    dump, kind, size, _ = await read_dead_letter(queue.redis, "a")
     assert (kind, size) == ("list", len(dump))
     assert await queue.redis.exists(KEYS.job + "a") == 0
     await queue.redis.restore("again", 0, dump)
@@ -67,7 +67,7 @@ async def test_a_payload_that_is_too_long_is_cut(queue: Queue) -> None:
     await queue.redis.set(KEYS.job + "a", b"x" * (5 << 20))
     await queue.claim()
     await queue.finish_with_dead_letter("a")
-    payload, kind, size, _ = await letter_of(queue.redis, "a")
+    payload, kind, size, _ = await read_dead_letter(queue.redis, "a")
     assert (payload, kind, size) == (b"x" * 65_536, "string", 5 << 20)
 
 
@@ -80,7 +80,7 @@ async def test_a_job_without_a_payload_leaves_a_dead_letter_unless_it_was_finish
         *[(job_id, "w.1", "missing", 1000, "", "x", "", b"\x80") for job_id in ("gone", "finished before")]
     )
     assert await dead_ids(queue.redis) == ["gone"]
-    assert (await letter_of(queue.redis, "gone"))[:3] == [b"", "none", 0]
+    assert (await read_dead_letter(queue.redis, "gone"))[:3] == [b"", "none", 0]
 
 
 async def test_a_run_that_lost_its_token_leaves_no_dead_letter(queue: Queue) -> None:
@@ -163,16 +163,16 @@ async def test_a_coroutine_that_raises_and_a_job_that_cannot_be_run_leave_dead_l
     worker = make_worker(functions, dead_letter_max=10, burst=True)
     await worker.main()
     assert sorted(await dead_ids(redis)) == ["no job", "raised", "unknown", "used up"]
-    said = {job_id: (await letter_of(redis, job_id))[3] for job_id in await dead_ids(redis)}
-    assert {job_id: (one["f"], one["t"], one["r"]["type"]) for job_id, one in said.items()} == {
+    reported = {job_id: (await read_dead_letter(redis, job_id))[3] for job_id in await dead_ids(redis)}
+    assert {job_id: (one["f"], one["t"], one["r"]["type"]) for job_id, one in reported.items()} == {
         "raised": ("fail", 1, "ValueError"),
         "unknown": ("nobody", 1, "JobExecutionFailed"),
         "used up": ("never", 3, "JobExecutionFailed"),
         "no job": ("<unknown>", 1, "DeserializationError"),
     }
-    assert said["used up"]["r"]["message"] == "max 2 retries exceeded"
-    assert len(said["raised"]["r"]["message"]) == MAX_MESSAGE_CHARS
-    assert (await letter_of(redis, "no job"))[0] == b"\xc1 rubbish"
+    assert reported["used up"]["r"]["message"] == "max 2 retries exceeded"
+    assert len(reported["raised"]["r"]["message"]) == MAX_MESSAGE_CHARS
+    assert (await read_dead_letter(redis, "no job"))[0] == b"\xc1 rubbish"
 
 
 async def test_a_coroutine_that_returns_can_report_a_dead_letter(make_worker: MakeWorker, redis: ArqRedis) -> None:
@@ -186,9 +186,9 @@ async def test_a_coroutine_that_returns_can_report_a_dead_letter(make_worker: Ma
         await redis.enqueue_job("give_up", what, _job_id=what)
     await make_worker([func(give_up, name="give_up")], dead_letter_max=10, burst=True).main()
     assert sorted(await dead_ids(redis)) == ["huge", "no form", "word"]
-    said = {job_id: (await letter_of(redis, job_id))[3] for job_id in await dead_ids(redis)}
-    assert (said["word"]["s"], said["word"]["r"]) == (True, "kept")
-    assert {said[what]["r"]["type"] for what in ("huge", "no form")} == {"DeadLetterCut"}
+    reported = {job_id: (await read_dead_letter(redis, job_id))[3] for job_id in await dead_ids(redis)}
+    assert (reported["word"]["s"], reported["word"]["r"]) == (True, "kept")
+    assert {reported[what]["r"]["type"] for what in ("huge", "no form")} == {"DeadLetterCut"}
 
 
 async def test_a_retried_or_aborted_job_leaves_no_dead_letter(make_worker: MakeWorker, redis: ArqRedis) -> None:

@@ -11,7 +11,7 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq.store.connection import connect
@@ -87,7 +87,7 @@ async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
 async def test_a_credential_is_sent_to_its_origin(
     site: Site, tmp_path: Path, name: str, header: str, value: str
 ) -> None:
-    url = site.serve("/", answer(b"hello"))
+    url = site.serve("/", http_response(b"hello"))
     async with _fetcher(_file(tmp_path, site.url())) as fetcher:
         result = await _fetch(fetcher, url, credential=name, headers={"X-Api-Key": "mine"})
 
@@ -114,10 +114,10 @@ async def test_a_credential_for_another_origin_is_not_sent(site: Site, tmp_path:
 
 @pytest.mark.asyncio
 async def test_a_credential_is_dropped_for_good_at_the_first_other_origin(site: Site, tmp_path: Path) -> None:
-    url = site.serve("/", answer(status=302, headers={"Location": "/same"}))
-    site.serve("/same", answer(status=302, headers={"Location": site.url("/across", host="localhost")}))
-    site.serve("/across", answer(status=302, headers={"Location": site.url("/back")}))
-    site.serve("/back", answer(b"hello"))
+    url = site.serve("/", http_response(status=302, headers={"Location": "/same"}))
+    site.serve("/same", http_response(status=302, headers={"Location": site.url("/across", host="localhost")}))
+    site.serve("/across", http_response(status=302, headers={"Location": site.url("/back")}))
+    site.serve("/back", http_response(b"hello"))
     async with _fetcher(_file(tmp_path, site.url(), site.url(host="localhost"))) as fetcher:
         result = await _fetch(fetcher, url, credential="api-key")
 
@@ -136,8 +136,8 @@ async def test_no_secret_is_in_redis_a_result_a_log_or_a_repr(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     path = _file(tmp_path, site.url())
-    site.serve("/", answer(status=302, headers={"Location": "/there"}))
-    site.serve("/there", answer(b"hello", headers={"ETag": '"a"'}), answer(status=500))
+    site.serve("/", http_response(status=302, headers={"Location": "/there"}))
+    site.serve("/there", http_response(b"hello", headers={"ETag": '"a"'}), http_response(status=500))
     site.serve("/broken", b"nonsense\r\n\r\n")
     settings = Settings(
         redis_url=redis_server.url,

@@ -25,7 +25,7 @@ import pytest_asyncio
 import redis
 import trustme
 from tests.support.redis_server import RedisServer
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchqError, FetchRequest, FetchResult, FetchStatus, InvalidRequest, Producer, RetryPolicy
 from fetchq.store.address import RedisAddress
@@ -185,19 +185,19 @@ def requests_of(site: Site, secure: Site) -> list[FetchRequest]:
 
     authorization, cookie = ("Authorization", f"Bearer {SENT['authorization']}"), ("Cookie", f"s={SENT['cookie']}")
     headers = (authorization, cookie)
-    ok = site.serve("/ok", answer(b"well", headers={"Set-Cookie": f"a={SET_COOKIE}"}))
+    ok = site.serve("/ok", http_response(b"well", headers={"Set-Cookie": f"a={SET_COOKIE}"}))
     moved = {"Location": "/ok", "Set-Cookie": f"sid={SET_COOKIE}"}
     userinfo = {"Location": f"http://me:{USERINFO}@127.0.0.1:{site.port}/ok"}
     urls = [
         ok,
-        site.serve("/moved", answer(status=302, headers=moved)),
-        site.serve("/userinfo", answer(status=302, headers=userinfo)),
+        site.serve("/moved", http_response(status=302, headers=moved)),
+        site.serve("/userinfo", http_response(status=302, headers=userinfo)),
         site.serve("/broken", b"nonsense\r\n\r\n"),
-        site.serve("/failing", answer(status=500)),
+        site.serve("/failing", http_response(status=500)),
         site.serve("/hang", hang),
-        site.serve("/big", answer(b"x" * 5000)),
-        site.serve("/loop", answer(status=302, headers={"Location": "/loop"})),
-        site.serve("/bomb", answer(b"no gzip", headers={"Content-Encoding": "gzip"})),
+        site.serve("/big", http_response(b"x" * 5000)),
+        site.serve("/loop", http_response(status=302, headers={"Location": "/loop"})),
+        site.serve("/bomb", http_response(b"no gzip", headers={"Content-Encoding": "gzip"})),
         secure.url(),
         "http://127.0.0.1:9998/",
         "http://10.0.0.1/",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchStatus
 from fetchq_worker.fetch import Fetcher, fetch
@@ -11,7 +11,7 @@ from fetchq_worker.fetch import Fetcher, fetch
 pytestmark = pytest.mark.asyncio
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
-NOT_MODIFIED = answer(status=304, headers={"ETag": '"b"'}, length=False)
+NOT_MODIFIED = http_response(status=304, headers={"ETag": '"b"'}, length=False)
 
 
 async def test_a_current_copy_is_not_modified_and_has_no_body(site: Site, fetcher: Fetcher) -> None:
@@ -25,7 +25,7 @@ async def test_a_current_copy_is_not_modified_and_has_no_body(site: Site, fetche
 
 
 async def test_a_changed_copy_is_fetched(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(b"new", headers={"ETag": '"c"'}))
+    url = site.serve("/", http_response(b"new", headers={"ETag": '"c"'}))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, etag='"a"'))
 
@@ -40,7 +40,7 @@ async def test_an_unsolicited_304_is_an_http_error(site: Site, fetcher: Fetcher)
 
 
 async def test_validators_are_sent_with_redirects(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(status=301, headers={"Location": "/there"}))
+    url = site.serve("/", http_response(status=301, headers={"Location": "/there"}))
     site.serve("/there", NOT_MODIFIED)
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, etag='"a"'))

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -81,7 +81,7 @@ async def test_an_attempt_cancelled_while_connecting_leaves_no_socket(fetcher: F
 
 async def test_a_body_over_the_limit_closes_its_connection(site: Site, fetcher: Fetcher) -> None:
     async def endless(visit: Visit) -> None:
-        await visit.send(answer(length=False))
+        await visit.send(http_response(length=False))
         while not visit.writer.is_closing():
             await visit.send(b"x" * 10_000)
 
@@ -93,7 +93,7 @@ async def test_a_body_over_the_limit_closes_its_connection(site: Site, fetcher: 
 
 async def test_closing_the_client_closes_every_connection(site: Site) -> None:
     async with Fetcher(user_agent="x", allow_net=("127.0.0.0/8",)) as fetcher:
-        url = site.serve("/", answer())
+        url = site.serve("/", http_response())
         await asyncio.gather(*(fetch({"fetcher": fetcher}, FetchRequest(url=url)) for _ in range(10)))
         assert site.open_connections > 0
 
@@ -103,7 +103,7 @@ async def test_closing_the_client_closes_every_connection(site: Site) -> None:
 async def test_idle_connections_to_many_hosts_are_bounded(site: Site, fetcher: Fetcher) -> None:
     hosts = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(MAX_IDLE_HOSTS + 40)]
     everywhere = Site()
-    everywhere.serve("/", answer())
+    everywhere.serve("/", http_response())
     server = await asyncio.start_server(everywhere._connected, "0.0.0.0", 0)
     port = server.sockets[0].getsockname()[1]
     try:
@@ -120,7 +120,7 @@ async def test_idle_connections_to_many_hosts_are_bounded(site: Site, fetcher: F
 
 async def test_two_hundred_hostile_responses_leak_nothing(site: Site, fetcher: Fetcher) -> None:
     rng = random.Random(7)
-    good = answer(b"x" * 300, headers={"Content-Encoding": "identity", "Content-Type": "text/plain"})
+    good = http_response(b"x" * 300, headers={"Content-Encoding": "identity", "Content-Type": "text/plain"})
     urls = [site.serve(f"/{n}", _hostile(rng, good)) for n in range(200)]
     for url in urls[:20]:
         await fetch({"fetcher": fetcher}, FetchRequest(url=url, timeout_s=1, retry=ONCE))

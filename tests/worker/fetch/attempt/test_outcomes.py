@@ -7,7 +7,7 @@ import socket
 from hashlib import sha256
 
 import pytest
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -19,7 +19,9 @@ ONCE = RetryPolicy(max_tries=1)
 
 async def test_a_good_response_is_ok_and_the_result_is_complete(site: Site, fetcher: Fetcher) -> None:
     page = "<p>größer</p>".encode("latin-1")
-    url = site.serve("/page", answer(page, headers={"Content-Type": 'text/HTML; charset="ISO-8859-1"', "X-Two": "a"}))
+    url = site.serve(
+        "/page", http_response(page, headers={"Content-Type": 'text/HTML; charset="ISO-8859-1"', "X-Two": "a"})
+    )
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
 
@@ -39,7 +41,7 @@ async def test_a_good_response_is_ok_and_the_result_is_complete(site: Site, fetc
 
 
 async def test_a_name_is_resolved_and_the_look_up_is_timed(site: Site, fetcher: Fetcher) -> None:
-    site.serve("/", answer(b"hello"))
+    site.serve("/", http_response(b"hello"))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.url("/", host="localhost")))
 
@@ -49,7 +51,7 @@ async def test_a_name_is_resolved_and_the_look_up_is_timed(site: Site, fetcher: 
 
 
 async def test_a_second_fetch_from_the_same_host_reuses_the_connection(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(b"hello"))
+    url = site.serve("/", http_response(b"hello"))
 
     results = [await fetch({"fetcher": fetcher}, FetchRequest(url=url)) for _ in range(3)]
 
@@ -59,8 +61,8 @@ async def test_a_second_fetch_from_the_same_host_reuses_the_connection(site: Sit
 
 
 async def test_the_request_is_sent_unchanged(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/in?x=1&y=%20", answer())
-    site.serve("/in", answer())
+    url = site.serve("/in?x=1&y=%20", http_response())
+    site.serve("/in", http_response())
 
     await fetch(
         {"fetcher": fetcher},
@@ -79,13 +81,13 @@ async def test_the_request_is_sent_unchanged(site: Site, fetcher: Fetcher) -> No
 
 
 async def test_the_workers_user_agent_is_sent_unless_the_request_has_its_own(site: Site, fetcher: Fetcher) -> None:
-    await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", answer())))
+    await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", http_response())))
 
     assert site.visits[0].header("User-Agent") == "fetchq-tests/1"
 
 
 async def test_no_cookie_of_one_fetch_goes_into_another(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(headers={"Set-Cookie": "session=1"}))
+    url = site.serve("/", http_response(headers={"Set-Cookie": "session=1"}))
 
     first = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
     await fetch({"fetcher": fetcher}, FetchRequest(url=url))
@@ -100,7 +102,7 @@ async def test_no_proxy_of_the_environment_is_used(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1/")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1/")
 
-    result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", answer())))
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", http_response())))
 
     assert result.status is FetchStatus.OK
 
@@ -108,7 +110,7 @@ async def test_no_proxy_of_the_environment_is_used(
 @pytest.mark.parametrize("code", [400, 404, 500, 599, 300, 304, 799])
 async def test_an_error_response_is_an_http_error_with_its_body(site: Site, fetcher: Fetcher, code: int) -> None:
     body = b"" if code == 304 else b"no such page"
-    url = site.serve("/", answer(body, status=code))
+    url = site.serve("/", http_response(body, status=code))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=ONCE))
 
@@ -118,7 +120,7 @@ async def test_an_error_response_is_an_http_error_with_its_body(site: Site, fetc
 
 
 async def test_a_304_to_a_conditional_request_is_not_modified(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(status=304, headers={"ETag": '"1"'}, length=False))
+    url = site.serve("/", http_response(status=304, headers={"ETag": '"1"'}, length=False))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, headers=(("If-None-Match", '"1"'),)))
 
@@ -128,7 +130,7 @@ async def test_a_304_to_a_conditional_request_is_not_modified(site: Site, fetche
 
 
 async def test_a_loopback_address_is_blocked_unless_it_is_allowed(site: Site) -> None:
-    urls = [site.serve("/", answer()), site.url("/", host="localhost"), site.url("/", host="[::ffff:127.0.0.1]")]
+    urls = [site.serve("/", http_response()), site.url("/", host="localhost"), site.url("/", host="[::ffff:127.0.0.1]")]
 
     async with Fetcher(user_agent="x") as guarded:
         results = [await fetch({"fetcher": guarded}, FetchRequest(url=url)) for url in urls]
@@ -139,7 +141,7 @@ async def test_a_loopback_address_is_blocked_unless_it_is_allowed(site: Site) ->
 
 
 async def test_a_redirect_to_a_forbidden_address_is_blocked(site: Site) -> None:
-    url = site.serve("/", answer(status=302, headers={"Location": "http://169.254.169.254/latest/meta-data/"}))
+    url = site.serve("/", http_response(status=302, headers={"Location": "http://169.254.169.254/latest/meta-data/"}))
 
     async with Fetcher(user_agent="x", allow_net=("127.0.0.1/32",)) as guarded:
         result = await fetch({"fetcher": guarded}, FetchRequest(url=url))
@@ -178,13 +180,13 @@ async def test_a_connection_closed_before_the_response_is_a_connect_error(site: 
 
 async def test_a_body_over_the_limit_is_too_large_with_or_without_content_length(site: Site, fetcher: Fetcher) -> None:
     async def endless(visit: Visit) -> None:
-        await visit.send(answer(length=False))
+        await visit.send(http_response(length=False))
         while not visit.writer.is_closing():
             await visit.send(b"x" * 10_000)
 
-    said = site.serve("/said", answer(b"x" * 1001))
+    said = site.serve("/said", http_response(b"x" * 1001))
     unsaid = site.serve("/unsaid", endless)
-    exact = site.serve("/exact", answer(b"x" * 1000))
+    exact = site.serve("/exact", http_response(b"x" * 1000))
 
     results = [
         await fetch({"fetcher": fetcher}, FetchRequest(url=url, max_bytes=1000)) for url in (said, unsaid, exact)
@@ -195,8 +197,8 @@ async def test_a_body_over_the_limit_is_too_large_with_or_without_content_length
 
 
 async def test_a_too_large_body_that_has_arrived_leaves_the_connection_reusable(site: Site, fetcher: Fetcher) -> None:
-    large = site.serve("/large", answer(b"x" * 250_000))
-    small = site.serve("/small", answer(b"small"))
+    large = site.serve("/large", http_response(b"x" * 250_000))
+    small = site.serve("/small", http_response(b"small"))
 
     for _ in range(3):
         first = await fetch({"fetcher": fetcher}, FetchRequest(url=large, max_bytes=1000))
@@ -205,8 +207,8 @@ async def test_a_too_large_body_that_has_arrived_leaves_the_connection_reusable(
 
 
 async def test_endless_headers_are_too_large(site: Site, fetcher: Fetcher) -> None:
-    long = site.serve("/long", answer(headers={"X-Long": "x" * 40_000}))
-    many = site.serve("/many", answer(headers={f"X-{n}": "x" for n in range(1000)}))
+    long = site.serve("/long", http_response(headers={"X-Long": "x" * 40_000}))
+    many = site.serve("/many", http_response(headers={f"X-{n}": "x" for n in range(1000)}))
 
     results = [await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=ONCE)) for url in (long, many)]
 
@@ -222,7 +224,7 @@ MALFORMED = {
     "length is no number": b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nab",
     "zero byte in header": b"HTTP/1.1 200 OK\r\nX-A: a\0b\r\nContent-Length: 0\r\n\r\n",
     "status is no number": b"HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n",
-    "unknown encoding": answer(b"abc", headers={"Content-Encoding": "rot13"}),
+    "unknown encoding": http_response(b"abc", headers={"Content-Encoding": "rot13"}),
     "switching protocols": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     "two redirects at once": b"HTTP/1.1 302 Found\r\nLocation: /a\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n",
 }
@@ -253,7 +255,7 @@ async def test_a_connection_lost_in_the_body_is_a_bad_response(site: Site, fetch
 
 TOLERABLE = {
     "until the connection ends": b"HTTP/1.0 200 OK\r\n\r\nbody",
-    "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + answer(b"body"),
+    "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + http_response(b"body"),
     "chunks with extensions": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nbody\r\n0\r\n\r\n",
     "chunks with trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX-A: b\r\n\r\n",
 }
@@ -293,7 +295,7 @@ async def test_a_head_response_has_no_body_whatever_its_headers_say(site: Site, 
 async def test_a_passed_deadline_is_expired_and_nothing_is_sent(site: Site, fetcher: Fetcher) -> None:
     from datetime import UTC, datetime, timedelta
 
-    url = site.serve("/", answer())
+    url = site.serve("/", http_response())
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, deadline=datetime.now(UTC) - timedelta(seconds=1)))
 
@@ -326,7 +328,7 @@ async def test_a_bug_is_an_internal_error_and_is_logged(
 
     monkeypatch.setattr(fetcher.guard, "check_url", broken_guard)
 
-    result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", answer())))
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", http_response())))
 
     assert result.status is FetchStatus.INTERNAL_ERROR
     assert "fetch.crashed" in caplog.text

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq.store.connection import connect
@@ -191,7 +191,9 @@ async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
 
 @pytest.mark.asyncio
 async def test_a_response_that_one_worker_stored_serves_another(site: Site, workers: list[Fetcher]) -> None:
-    url = site.serve("/", answer(b"[1]", headers={"Cache-Control": "max-age=60", "Content-Type": "application/json"}))
+    url = site.serve(
+        "/", http_response(b"[1]", headers={"Cache-Control": "max-age=60", "Content-Type": "application/json"})
+    )
 
     first, second = [await _fetch(worker, f"{url}#part") for worker in workers]
 
@@ -208,7 +210,7 @@ async def test_a_response_that_one_worker_stored_serves_another(site: Site, work
 
 @pytest.mark.asyncio
 async def test_without_cache_nothing_is_stored_or_used(site: Site, workers: list[Fetcher]) -> None:
-    url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60"}))
+    url = site.serve("/", http_response(b"1", headers={"Cache-Control": "max-age=60"}))
     plain = FetchRequest(url=url)
     await fetch({"fetcher": workers[0]}, plain)
     assert not (await _fetch(workers[0], url)).from_cache
@@ -221,8 +223,8 @@ async def test_a_stale_response_is_revalidated_and_reused(site: Site, workers: l
     old = {"Cache-Control": "max-age=0", "ETag": '"a"', "Last-Modified": formatdate(NOW, usegmt=True)}
     url = site.serve(
         "/",
-        answer(b"old", headers=old),
-        answer(status=304, headers={"ETag": '"a"', "Cache-Control": "max-age=60"}, length=False),
+        http_response(b"old", headers=old),
+        http_response(status=304, headers={"ETag": '"a"', "Cache-Control": "max-age=60"}, length=False),
     )
 
     results = [await _fetch(workers[0], url) for _ in range(3)]
@@ -240,8 +242,8 @@ async def test_a_stale_response_is_revalidated_and_reused(site: Site, workers: l
 async def test_a_new_response_replaces_a_stale_one(site: Site, workers: list[Fetcher]) -> None:
     url = site.serve(
         "/",
-        answer(b"old", headers={"Cache-Control": "max-age=0", "ETag": '"a"'}),
-        answer(b"new", headers={"Cache-Control": "max-age=60"}),
+        http_response(b"old", headers={"Cache-Control": "max-age=0", "ETag": '"a"'}),
+        http_response(b"new", headers={"Cache-Control": "max-age=60"}),
     )
     assert [(await _fetch(workers[0], url)).body for _ in range(3)] == [b"old", b"new", b"new"]
     assert len(site.visits) == 2
@@ -253,9 +255,9 @@ async def test_a_304_for_another_etag_is_a_bad_response_and_evicts_the_stored_on
 ) -> None:
     url = site.serve(
         "/",
-        answer(b"old", headers={"Cache-Control": "max-age=0", "ETag": '"a"'}),
-        answer(status=304, headers={"ETag": '"b"'}, length=False),
-        answer(b"new"),
+        http_response(b"old", headers={"Cache-Control": "max-age=0", "ETag": '"a"'}),
+        http_response(status=304, headers={"ETag": '"b"'}, length=False),
+        http_response(b"new"),
     )
     statuses = [(await _fetch(workers[0], url)).status for _ in range(3)]
     assert statuses == [FetchStatus.OK, FetchStatus.BAD_RESPONSE, FetchStatus.OK]
@@ -265,7 +267,7 @@ async def test_a_304_for_another_etag_is_a_bad_response_and_evicts_the_stored_on
 @pytest.mark.asyncio
 async def test_responses_that_vary_are_stored_apart(site: Site, workers: list[Fetcher]) -> None:
     vary = {"Cache-Control": "max-age=60", "Vary": "Accept-Language, User-Agent"}
-    url = site.serve("/", answer(b"de", headers=vary), answer(b"en", headers=vary))
+    url = site.serve("/", http_response(b"de", headers=vary), http_response(b"en", headers=vary))
 
     async def ask(language: str) -> tuple[bytes, bool]:
         result = await _fetch(workers[0], url, headers={"accept-language": language})
@@ -280,11 +282,13 @@ async def test_responses_that_vary_are_stored_apart(site: Site, workers: list[Fe
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("failing", [answer(status=503), b"nonsense\r\n\r\n"], ids=["answers 503", "speaks no HTTP"])
+@pytest.mark.parametrize(
+    "failing", [http_response(status=503), b"nonsense\r\n\r\n"], ids=["answers 503", "speaks no HTTP"]
+)
 async def test_a_stale_response_is_used_after_a_server_error(
     site: Site, workers: list[Fetcher], failing: bytes
 ) -> None:
-    url = site.serve("/", answer(b"old", headers={"Cache-Control": "max-age=0, stale-if-error=60"}), failing)
+    url = site.serve("/", http_response(b"old", headers={"Cache-Control": "max-age=0, stale-if-error=60"}), failing)
     await _fetch(workers[0], url)
     result = await _fetch(workers[1], url)
     assert (result.status, result.body, result.from_cache) == (FetchStatus.OK, b"old", True)
@@ -296,7 +300,7 @@ async def test_a_stale_response_is_used_for_an_unreachable_server_but_not_for_a_
 ) -> None:
     site = Site()
     await site.start()
-    url = site.serve("/", answer(b"old", headers={"Cache-Control": "max-age=60, stale-if-error=60"}))
+    url = site.serve("/", http_response(b"old", headers={"Cache-Control": "max-age=60, stale-if-error=60"}))
     redis = embedded.client()
     async with _worker(redis) as fetcher:
         await _fetch(fetcher, url)
@@ -311,7 +315,7 @@ async def test_a_stale_response_is_used_for_an_unreachable_server_but_not_for_a_
 async def test_a_response_fetched_with_a_credential_is_not_served_to_others(
     site: Site, embedded: EmbeddedRedis
 ) -> None:
-    url = site.serve("/", answer(b"mine", headers={"Cache-Control": "max-age=60"}))
+    url = site.serve("/", http_response(b"mine", headers={"Cache-Control": "max-age=60"}))
     key = Header(name="X-Key", value=Secret("s"), origins=(site.url(),))
     redis = embedded.client()
     async with _worker(redis, credentials=Credentials(credentials={"key": key})) as fetcher:
@@ -325,7 +329,7 @@ async def test_a_response_fetched_with_a_credential_is_not_served_to_others(
 async def test_requests_with_their_own_conditions_or_ranges_bypass_the_cache(
     site: Site, workers: list[Fetcher]
 ) -> None:
-    url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60", "ETag": '"a"'}))
+    url = site.serve("/", http_response(b"1", headers={"Cache-Control": "max-age=60", "ETag": '"a"'}))
     for _ in range(2):
         for headers in ({"Range": "bytes=0-1"}, {"If-None-Match": '"b"'}, {"Cache-Control": "no-store"}):
             assert not (await _fetch(workers[0], url, headers=headers)).from_cache
@@ -334,23 +338,23 @@ async def test_requests_with_their_own_conditions_or_ranges_bypass_the_cache(
 
 @pytest.mark.asyncio
 async def test_max_bytes_applies_to_stored_responses(site: Site, workers: list[Fetcher]) -> None:
-    url = site.serve("/", answer(b"x" * 1000, headers={"Cache-Control": "max-age=60"}))
+    url = site.serve("/", http_response(b"x" * 1000, headers={"Cache-Control": "max-age=60"}))
     await _fetch(workers[0], url)
     assert (await _fetch(workers[0], url, max_bytes=10)).status is FetchStatus.TOO_LARGE
-    big = site.serve("/big", answer(b"x" * (MAX_STORED_BYTES + 1), headers={"Cache-Control": "max-age=60"}))
+    big = site.serve("/big", http_response(b"x" * (MAX_STORED_BYTES + 1), headers={"Cache-Control": "max-age=60"}))
     assert [(await _fetch(workers[0], big)).from_cache for _ in range(2)] == [False, False]
 
 
 @pytest.mark.asyncio
 async def test_without_redis_a_fetch_is_made_each_time(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60"}))
+    url = site.serve("/", http_response(b"1", headers={"Cache-Control": "max-age=60"}))
     results = [await _fetch(fetcher, url) for _ in range(2)]
     assert [(result.status, result.from_cache) for result in results] == [(FetchStatus.OK, False)] * 2
 
 
 @pytest.mark.asyncio
 async def test_without_redis_the_cache_fails_and_the_fetch_succeeds(site: Site, own_redis_server: RedisServer) -> None:
-    url = site.serve("/", answer(b"1", headers={"Cache-Control": "max-age=60"}))
+    url = site.serve("/", http_response(b"1", headers={"Cache-Control": "max-age=60"}))
     redis: Redis = connect(own_redis_server.url)
     async with _worker(redis) as fetcher:
         assert not (await _fetch(fetcher, url)).from_cache

@@ -7,7 +7,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest
 from fetchq_worker.fetch import Fetcher, fetch
@@ -40,7 +40,7 @@ CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 5
 async def test_the_charset_is_detected_as_browsers_do(
     site: Site, fetcher: Fetcher, content_type: str, body: bytes, text: str
 ) -> None:
-    url = site.serve("/", answer(body, headers={"Content-Type": content_type}))
+    url = site.serve("/", http_response(body, headers={"Content-Type": content_type}))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
 

@@ -14,7 +14,7 @@ import brotli
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -54,7 +54,7 @@ Coding = tuple[str, Callable[[bytes], bytes]]
 @pytest.mark.asyncio
 async def test_an_encoded_body_is_decoded(site: Site, fetcher: Fetcher, coding: Coding) -> None:
     name, encode = coding
-    url = site.serve("/", answer(encode(PAGE), headers={"Content-Encoding": name}))
+    url = site.serve("/", http_response(encode(PAGE), headers={"Content-Encoding": name}))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
 
@@ -66,7 +66,7 @@ async def test_a_body_truncated_inside_its_coding_is_a_bad_response(
     site: Site, fetcher: Fetcher, coding: Coding
 ) -> None:
     name, encode = coding
-    url = site.serve("/", answer(encode(os.urandom(5000))[:-20], headers={"Content-Encoding": name}))
+    url = site.serve("/", http_response(encode(os.urandom(5000))[:-20], headers={"Content-Encoding": name}))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=RetryPolicy(max_tries=1)))
 
@@ -78,8 +78,8 @@ async def test_a_body_truncated_inside_its_coding_is_a_bad_response(
 async def test_a_bomb_is_too_large_and_costs_little(site: Site, fetcher: Fetcher, coding: Coding) -> None:
     name, encode = coding
     bomb = encode(bytes(200_000_000))
-    url = site.serve("/", answer(bomb, headers={"Content-Encoding": name}))
-    await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/warm", answer())))
+    url = site.serve("/", http_response(bomb, headers={"Content-Encoding": name}))
+    await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/warm", http_response())))
 
     tracemalloc.start()
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, max_bytes=1_000_000))
@@ -93,7 +93,7 @@ async def test_a_bomb_is_too_large_and_costs_little(site: Site, fetcher: Fetcher
 @pytest.mark.asyncio
 async def test_stacked_codings_are_decoded_last_first(site: Site, fetcher: Fetcher) -> None:
     body = zstd.compress(brotli.compress(gzip.compress(PAGE)))
-    url = site.serve("/", answer(body, headers={"Content-Encoding": "gzip, identity, br,zstd"}))
+    url = site.serve("/", http_response(body, headers={"Content-Encoding": "gzip, identity, br,zstd"}))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
 
@@ -102,7 +102,7 @@ async def test_stacked_codings_are_decoded_last_first(site: Site, fetcher: Fetch
 
 @pytest.mark.asyncio
 async def test_an_empty_body_needs_no_decoding(site: Site, fetcher: Fetcher, coding: Coding) -> None:
-    url = site.serve("/", answer(headers={"Content-Encoding": coding[0]}))
+    url = site.serve("/", http_response(headers={"Content-Encoding": coding[0]}))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
 

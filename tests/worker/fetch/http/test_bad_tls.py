@@ -7,7 +7,7 @@ import ssl
 import pytest
 import trustme
 from tests.support.web.bad_tls import BAD_TLS, HOST, OLD_VERSIONS, ServerContext, good, old_server, trust
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -19,7 +19,7 @@ async def test_an_untrusted_server_receives_nothing(make: ServerContext) -> None
     authority = trustme.CA()
     site = Site(tls=make(authority), host=HOST)
     await site.start()
-    url = site.serve("/", answer(b"secret"))
+    url = site.serve("/", http_response(b"secret"))
 
     async with Fetcher(user_agent="x", allow_net=("127.0.0.0/8", "::1/128"), tls=trust(authority)) as fetcher:
         result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=RetryPolicy(max_tries=1)))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from tests.support.web.broken_responses import TABLES, Broken
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -25,7 +25,7 @@ async def test_a_broken_response_has_its_outcome_and_closes_its_connection(
     site: Site, fetcher: Fetcher, case: Broken
 ) -> None:
     url = site.serve("/broken", case.handler())
-    good = site.serve("/good", answer(b"good"))
+    good = site.serve("/good", http_response(b"good"))
     request = FetchRequest(url=url, method=case.method, read_timeout_s=0.3, timeout_s=5, retry=ONCE)
 
     began = time.monotonic()
@@ -41,15 +41,15 @@ async def test_a_broken_response_has_its_outcome_and_closes_its_connection(
 
 async def test_an_unsolicited_response_is_not_used_for_the_next_request(site: Site, fetcher: Fetcher) -> None:
     async def twice(visit: Visit) -> None:
-        await visit.send(answer(b"first"))
+        await visit.send(http_response(b"first"))
         await asyncio.sleep(0.05)  # the client has returned the connection to its pool
-        await visit.send(answer(b"poison"))
+        await visit.send(http_response(b"poison"))
 
     first = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", twice)))
     async with asyncio.timeout(5):
         while site.open_connections:
             await asyncio.sleep(0.01)
-    second = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/other", answer(b"second"))))
+    second = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/other", http_response(b"second"))))
 
     assert (first.body, second.body) == (b"first", b"second")
     assert site.connections == 2
@@ -100,8 +100,8 @@ async def test_an_endless_drip_ends_by_the_timeout_of_the_attempt(site: Site, fe
 
 async def test_a_few_interim_responses_are_skipped_and_a_flood_is_refused(site: Site, fetcher: Fetcher) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    some = site.serve("/some", hint * MAX_INTERIM_RESPONSES + answer(b"body"))
-    flood = site.serve("/flood", hint * (MAX_INTERIM_RESPONSES + 1) + answer(b"body"))
+    some = site.serve("/some", hint * MAX_INTERIM_RESPONSES + http_response(b"body"))
+    flood = site.serve("/flood", hint * (MAX_INTERIM_RESPONSES + 1) + http_response(b"body"))
 
     results = [await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=ONCE)) for url in (some, flood)]
 
@@ -114,7 +114,7 @@ async def test_a_response_before_the_request_body_was_sent_counts(site: Site, fe
 
     def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
-        writer.write(answer(b"too much", status=413, headers={"Connection": "close"}))
+        writer.write(http_response(b"too much", status=413, headers={"Connection": "close"}))
         writer.write_eof()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
@@ -129,7 +129,7 @@ async def test_a_response_before_the_request_body_was_sent_counts(site: Site, fe
 
 
 async def test_an_obsolete_fold_becomes_a_space(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(b"", headers={"X-A": "one\r\n\ttwo"}))
+    url = site.serve("/", http_response(b"", headers={"X-A": "one\r\n\ttwo"}))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
 
@@ -137,7 +137,7 @@ async def test_an_obsolete_fold_becomes_a_space(site: Site, fetcher: Fetcher) ->
 
 
 async def test_a_location_cannot_split_the_next_request(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(status=302, headers={"Location": "/x%0d%0aX-Evil:%20y?\tz"}))
+    url = site.serve("/", http_response(status=302, headers={"Location": "/x%0d%0aX-Evil:%20y?\tz"}))
 
     await fetch({"fetcher": fetcher}, FetchRequest(url=url))
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 import trustme
 from tests.support.web.forward_proxy import ForwardProxy
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -44,8 +44,8 @@ async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
 
 
 async def test_only_a_fetch_that_names_a_proxy_uses_it(site: Site, proxy: ForwardProxy) -> None:
-    url = site.serve("/in?x=1", answer(b"hello"))
-    site.serve("/in", answer(b"hello"))
+    url = site.serve("/in?x=1", http_response(b"hello"))
+    site.serve("/in", http_response(b"hello"))
     async with _fetcher(proxy.url) as fetcher:
         results = [await _fetch(fetcher, url, robots=True) for _ in range(2)]
         await fetch({"fetcher": fetcher}, FetchRequest(url=url))
@@ -57,8 +57,8 @@ async def test_only_a_fetch_that_names_a_proxy_uses_it(site: Site, proxy: Forwar
 
 
 async def test_redirects_go_through_the_proxy(site: Site, proxy: ForwardProxy) -> None:
-    url = site.serve("/", answer(status=302, headers={"Location": "/there"}))
-    site.serve("/there", answer(b"there"))
+    url = site.serve("/", http_response(status=302, headers={"Location": "/there"}))
+    site.serve("/there", http_response(b"there"))
     async with _fetcher(proxy.url) as fetcher:
         assert (await _fetch(fetcher, url)).body == b"there"
     assert [target for _, target in proxy.requests] == [url, site.url("/there")]
@@ -75,7 +75,7 @@ async def test_https_goes_through_a_tunnel(tmp_path: Path, proxy_tls: bool) -> N
         proxy.tls = context
     await secure.start()
     await proxy.start()
-    url = secure.serve("/", answer(b"hello"))
+    url = secure.serve("/", http_response(b"hello"))
     async with _fetcher(proxy.url, ca_file=str(tmp_path / "ca.pem")) as fetcher:
         results = [await _fetch(fetcher, url) for _ in range(2)]
     await proxy.stop()
@@ -100,14 +100,14 @@ async def test_a_forbidden_target_is_not_requested_from_the_proxy(proxy: Forward
 async def test_a_redirect_to_a_forbidden_target_is_not_requested_from_the_proxy(
     site: Site, proxy: ForwardProxy
 ) -> None:
-    url = site.serve("/", answer(status=302, headers={"Location": "http://10.0.0.1/"}))
+    url = site.serve("/", http_response(status=302, headers={"Location": "http://10.0.0.1/"}))
     async with _fetcher(proxy.url) as fetcher:
         assert (await _fetch(fetcher, url)).status is FetchStatus.BLOCKED
     assert proxy.requests == [("GET", url)]
 
 
 async def test_a_name_that_only_the_proxy_can_resolve_is_fetched(site: Site, proxy: ForwardProxy) -> None:
-    site.serve("/", answer(b"hello"))
+    site.serve("/", http_response(b"hello"))
     async with _fetcher(proxy.url) as fetcher:
         result = await _fetch(fetcher, site.url("/", host="only-outside.invalid"), connect_timeout_s=1.0)
     assert result.body == b"hello"

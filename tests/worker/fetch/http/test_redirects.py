@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchStatus, InvalidRequest, Redirect
 from fetchq_worker.fetch import Fetcher, fetch
@@ -11,14 +11,14 @@ from fetchq_worker.fetch.http.redirect import Hop, next_hop
 
 
 def _to(location: str, status: int = 302) -> bytes:
-    return answer(b"moved", status=status, headers={"Location": location})
+    return http_response(b"moved", status=status, headers={"Location": location})
 
 
 @pytest.mark.asyncio
 async def test_redirects_are_followed_and_listed(site: Site, fetcher: Fetcher) -> None:
     first = site.serve("/1", _to("/2", 301))
     second = site.serve("/2", _to("3?x", 307))
-    third = site.serve("/3", answer(b"there"))
+    third = site.serve("/3", http_response(b"there"))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=first))
 
@@ -44,7 +44,7 @@ async def test_a_redirect_that_is_not_followed_is_a_final_response(
     site: Site, fetcher: Fetcher, max_redirects: int
 ) -> None:
     location = {"Location": "/elsewhere"} if max_redirects == 0 else {}
-    url = site.serve("/", answer(b"moved", status=301, headers=location))
+    url = site.serve("/", http_response(b"moved", status=301, headers=location))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, max_redirects=max_redirects))
 
@@ -72,8 +72,8 @@ async def test_a_location_with_any_bytes_is_resolved_as_browsers_do(site: Site, 
 
 @pytest.mark.asyncio
 async def test_a_large_redirect_page_is_not_read(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(b"x" * 2_000_000, status=302, headers={"Location": "/there"}))
-    site.serve("/there", answer(b"there"))
+    url = site.serve("/", http_response(b"x" * 2_000_000, status=302, headers={"Location": "/there"}))
+    site.serve("/there", http_response(b"there"))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, max_bytes=1000, read_timeout_s=2.0))
 
@@ -100,7 +100,7 @@ async def test_the_method_after_a_redirect_follows_the_rules(
     site: Site, fetcher: Fetcher, status: int, method: str, then: str
 ) -> None:
     url = site.serve("/", _to("/there", status) if method != "HEAD" else _head(status))
-    site.serve("/there", answer() if method != "HEAD" else b"HTTP/1.1 200 OK\r\n\r\n")
+    site.serve("/there", http_response() if method != "HEAD" else b"HTTP/1.1 200 OK\r\n\r\n")
     body = None if method == "HEAD" else b"payload"
     headers = (("Content-Type", "text/plain"), ("X-Kept", "1"))
 
@@ -125,7 +125,7 @@ async def test_credentials_stay_with_their_origin(site: Site, fetcher: Fetcher) 
     same = site.serve("/same", _to("/there"))
     across = site.serve("/across", _to(site.url("/back", host="localhost")))
     site.serve("/back", _to(site.url("/there")))
-    site.serve("/there", answer())
+    site.serve("/there", http_response())
 
     await fetch({"fetcher": fetcher}, FetchRequest(url=same, headers=secrets))
     await fetch({"fetcher": fetcher}, FetchRequest(url=across, headers=secrets))
@@ -145,7 +145,7 @@ async def test_credentials_stay_with_their_origin(site: Site, fetcher: Fetcher) 
 async def test_a_fragment_is_inherited_and_not_sent(site: Site, fetcher: Fetcher) -> None:
     url = site.serve("/1", _to("/2"))
     site.serve("/2", _to("/3#own"))
-    site.serve("/3", answer())
+    site.serve("/3", http_response())
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=f"{url}#part"))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -84,7 +84,7 @@ async def test_a_slow_drip_ends_by_the_timeout_of_the_attempt(site: Site, fetche
 async def test_the_timeout_of_the_attempt_includes_redirects(site: Site, fetcher: Fetcher) -> None:
     async def slowly_on(visit: Visit) -> None:
         await asyncio.sleep(0.1)
-        await visit.send(answer(status=302, headers={"Location": "/"}))
+        await visit.send(http_response(status=302, headers={"Location": "/"}))
 
     request = FetchRequest(url=site.serve("/", slowly_on), timeout_s=0.35, max_redirects=100, retry=ONCE)
     result = await fetch({"fetcher": fetcher}, request)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 import trustme
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -47,7 +47,7 @@ async def secure(authority: trustme.CA) -> AsyncIterator[Site]:
 async def test_a_server_with_a_good_certificate_is_fetched_and_the_handshake_is_timed(
     secure: Site, trusting: Fetcher
 ) -> None:
-    url = secure.serve("/", answer(b"secret"))
+    url = secure.serve("/", http_response(b"secret"))
 
     result = await fetch({"fetcher": trusting}, FetchRequest(url=url))
 
@@ -58,7 +58,7 @@ async def test_a_server_with_a_good_certificate_is_fetched_and_the_handshake_is_
 
 
 async def test_an_unknown_authority_is_a_tls_error(secure: Site, fetcher: Fetcher) -> None:
-    result = await fetch({"fetcher": fetcher}, FetchRequest(url=secure.serve("/", answer()), retry=ONCE))
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=secure.serve("/", http_response()), retry=ONCE))
 
     assert result.status is FetchStatus.TLS_ERROR
     assert result.error is not None
@@ -67,7 +67,7 @@ async def test_an_unknown_authority_is_a_tls_error(secure: Site, fetcher: Fetche
 
 
 async def test_a_certificate_for_another_name_is_a_tls_error(secure: Site, trusting: Fetcher) -> None:
-    secure.serve("/", answer())
+    secure.serve("/", http_response())
 
     result = await fetch({"fetcher": trusting}, FetchRequest(url=secure.url("/", host="127.0.0.1"), retry=ONCE))
 
@@ -95,7 +95,7 @@ async def test_a_non_idempotent_request_that_failed_in_the_handshake_is_retryabl
     policy = RetryPolicy(max_tries=2, on=(FetchStatus.TLS_ERROR,))
 
     result = await fetch(
-        {"fetcher": fetcher}, FetchRequest(url=secure.serve("/", answer()), method="POST", retry=policy)
+        {"fetcher": fetcher}, FetchRequest(url=secure.serve("/", http_response()), method="POST", retry=policy)
     )
 
     assert [attempt.status for attempt in result.attempts] == [FetchStatus.TLS_ERROR] * 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import trustme
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -38,7 +38,7 @@ def _server_context(authority: trustme.CA, host: str = "localhost") -> ssl.SSLCo
 async def secure(authority: trustme.CA) -> AsyncIterator[Site]:
     site = Site(tls=_server_context(authority), host="localhost")
     await site.start()
-    site.serve("/", answer(b"hello"))
+    site.serve("/", http_response(b"hello"))
     yield site
     await site.stop()
 
@@ -51,7 +51,7 @@ async def mutual(authority: trustme.CA) -> AsyncIterator[Site]:
     authority.configure_trust(context)
     site = Site(tls=context, host="localhost")
     await site.start()
-    site.serve("/", answer(b"hello"))
+    site.serve("/", http_response(b"hello"))
     yield site
     await site.stop()
 
@@ -120,7 +120,7 @@ async def test_a_client_certificate_is_not_presented_across_origins(
     tmp_path: Path, authority: trustme.CA, secure: Site, mutual: Site
 ) -> None:
     path = _client_credentials(tmp_path, authority, secure.url())
-    secure.serve("/", answer(status=302, headers={"Location": mutual.url("/")}))
+    secure.serve("/", http_response(status=302, headers={"Location": mutual.url("/")}))
     async with Fetcher.from_settings(_settings(tmp_path, credentials_file=str(path))) as fetcher:
         result = await _fetch(fetcher, secure.url("/"), credential="partner")
     assert result.status in (FetchStatus.TLS_ERROR, FetchStatus.CONNECT_ERROR)

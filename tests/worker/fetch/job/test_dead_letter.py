@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect, RetryPolicy
 from fetchq_worker.engine.run.context import run_context
@@ -81,15 +81,15 @@ async def _dead_letter(ctx: dict[str, Any], request: FetchRequest | dict[str, An
 @pytest.mark.asyncio
 async def test_a_job_that_failed_for_good_leaves_a_dead_letter(site: Site, fetcher: Fetcher) -> None:
     run = {"fetcher": fetcher, "job_id": "a", "job_try": 1, "score": 0}
-    busy = FetchRequest(url=site.serve("/busy", answer(b"busy", status=503)), retry=ONCE)
+    busy = FetchRequest(url=site.serve("/busy", http_response(b"busy", status=503)), retry=ONCE)
     letter = await _dead_letter({**run}, busy)
     assert letter is not None
     assert (letter.http_status, len(letter.attempts), letter.body) == (503, 1, b"")
-    missing = FetchRequest(url=site.serve("/missing", answer(b"no", status=404)))
+    missing = FetchRequest(url=site.serve("/missing", http_response(b"no", status=404)))
     assert await _dead_letter({**run}, missing) is None
     assert await _dead_letter({**run, "dead_letters": DeadLetterKind.ALL}, missing) is not None
     assert await _dead_letter({**run, "dead_letters": DeadLetterKind.NONE}, busy) is None
-    assert await _dead_letter({**run}, FetchRequest(url=site.serve("/", answer(b"hello")))) is None
+    assert await _dead_letter({**run}, FetchRequest(url=site.serve("/", http_response(b"hello")))) is None
 
 
 @pytest.mark.asyncio
@@ -103,6 +103,6 @@ async def test_an_invalid_request_leaves_a_dead_letter(fetcher: Fetcher) -> None
 @pytest.mark.asyncio
 async def test_a_fetch_inside_a_users_coroutine_leaves_no_dead_letter(site: Site, fetcher: Fetcher) -> None:
     ctx: dict[str, Any] = {"fetcher": fetcher, "job_id": "a", "job_try": 1}
-    result = await fetch(ctx, FetchRequest(url=site.serve("/busy", answer(b"busy", status=503)), retry=ONCE))
+    result = await fetch(ctx, FetchRequest(url=site.serve("/busy", http_response(b"busy", status=503)), retry=ONCE))
     assert result.http_status == 503
     assert "fetchq" not in ctx

@@ -14,7 +14,7 @@ import pytest_asyncio
 from arq.connections import ArqRedis
 from arq.worker import Retry
 from redis.exceptions import ConnectionError as RedisConnectionError
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker import fetch_data
@@ -63,7 +63,7 @@ def _failed(times: int) -> tuple[Attempt, ...]:
 
 async def test_a_successful_first_run_makes_no_call_to_redis(site: Site, run: Run) -> None:
     run["redis"] = AsyncMock()  # records any call
-    request = FetchRequest(url=site.serve("/", answer(b"hello")), result_ttl_s=77)
+    request = FetchRequest(url=site.serve("/", http_response(b"hello")), result_ttl_s=77)
 
     result = await fetch_data(run, request)
 
@@ -75,13 +75,13 @@ async def test_a_successful_first_run_makes_no_call_to_redis(site: Site, run: Ru
 
 
 async def test_the_request_may_be_the_decoded_map(site: Site, run: Run) -> None:
-    result = await fetch_data(run, {"url": site.serve("/", answer(b"hello")), "timeout_s": 5})
+    result = await fetch_data(run, {"url": site.serve("/", http_response(b"hello")), "timeout_s": 5})
 
     assert result.body == b"hello"
 
 
 async def test_a_failed_attempt_is_recorded_and_the_job_retried(site: Site, run: Run, redis: ArqRedis) -> None:
-    url = site.serve("/", answer(status=503, headers={"Retry-After": "9"}), answer(b"at last"))
+    url = site.serve("/", http_response(status=503, headers={"Retry-After": "9"}), http_response(b"at last"))
 
     with pytest.raises(Retry) as retry:
         await fetch_data(run, FetchRequest(url=url))
@@ -101,7 +101,7 @@ async def test_a_failed_attempt_is_recorded_and_the_job_retried(site: Site, run:
 
 async def test_the_last_try_ends_the_job_with_all_attempts(site: Site, run: Run, redis: ArqRedis) -> None:
     await _save(redis, AttemptHistory(attempts=_failed(2)))
-    url = site.serve("/", answer(status=503))
+    url = site.serve("/", http_response(status=503))
 
     result = await fetch_data({**run, "job_try": 3}, FetchRequest(url=url))
 
@@ -109,7 +109,7 @@ async def test_the_last_try_ends_the_job_with_all_attempts(site: Site, run: Run,
 
 
 async def test_crashes_and_attempts_are_counted_separately(site: Site, run: Run, redis: ArqRedis) -> None:
-    url = site.serve("/", answer(b"hello"))
+    url = site.serve("/", http_response(b"hello"))
     await _save(redis, AttemptHistory(attempts=_failed(2)))
 
     after_four = await fetch_data({**run, "job_try": 7}, FetchRequest(url=url))
@@ -125,7 +125,7 @@ async def test_crashes_and_attempts_are_counted_separately(site: Site, run: Run,
 
 
 async def test_a_crash_is_not_counted_as_a_try_and_stays_in_the_history(site: Site, run: Run, redis: ArqRedis) -> None:
-    request = FetchRequest(url=site.serve("/", answer(status=503)), retry=RetryPolicy(max_tries=2, base_s=0))
+    request = FetchRequest(url=site.serve("/", http_response(status=503)), retry=RetryPolicy(max_tries=2, base_s=0))
 
     with pytest.raises(Retry):
         await fetch_data({**run, "job_try": 2}, request)
@@ -135,7 +135,7 @@ async def test_a_crash_is_not_counted_as_a_try_and_stays_in_the_history(site: Si
 
 
 async def test_a_client_that_claims_a_billion_tries_gets_a_small_result(site: Site, run: Run) -> None:
-    result = await fetch_data({**run, "job_try": 1_000_000_000}, FetchRequest(url=site.serve("/", answer())))
+    result = await fetch_data({**run, "job_try": 1_000_000_000}, FetchRequest(url=site.serve("/", http_response())))
 
     assert (result.status, len(result.attempts)) == (FetchStatus.WORKER_LOST, 5)
 
@@ -143,7 +143,7 @@ async def test_a_client_that_claims_a_billion_tries_gets_a_small_result(site: Si
 async def test_a_job_whose_deadline_has_passed_is_not_run(site: Site, run: Run) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
 
-    result = await fetch_data(run, FetchRequest(url=site.serve("/", answer()), deadline=past))
+    result = await fetch_data(run, FetchRequest(url=site.serve("/", http_response()), deadline=past))
 
     assert (result.status, result.attempts) == (FetchStatus.EXPIRED, ())
     assert site.visits == []
@@ -153,7 +153,7 @@ async def test_a_retry_after_the_deadline_ends_with_the_last_outcome(site: Site,
     await _save(redis, AttemptHistory(attempts=_failed(1)))
     past = datetime.now(UTC) - timedelta(seconds=1)
 
-    result = await fetch_data({**run, "job_try": 2}, FetchRequest(url=site.serve("/", answer()), deadline=past))
+    result = await fetch_data({**run, "job_try": 2}, FetchRequest(url=site.serve("/", http_response()), deadline=past))
 
     assert (result.status, result.http_status, result.error) == (FetchStatus.HTTP_ERROR, 503, "busy")
     assert site.visits == []
@@ -178,7 +178,7 @@ async def test_a_non_idempotent_request_is_marked_before_it_is_sent(site: Site, 
 
     async def look(visit: Visit) -> None:
         marks.append(await _record(redis))
-        await visit.send(answer())
+        await visit.send(http_response())
 
     await fetch_data(run, FetchRequest(url=site.serve("/", look), method="POST", body=b"x"))
 
@@ -216,7 +216,7 @@ async def test_a_repeatable_request_is_sent_again_with_the_same_idempotency_key(
         arrived.set()
         await asyncio.Event().wait()
 
-    request = FetchRequest(url=site.serve("/", never, answer()), method="POST", retry_non_idempotent=True)
+    request = FetchRequest(url=site.serve("/", never, http_response()), method="POST", retry_non_idempotent=True)
     lost = asyncio.create_task(fetch_data(run, request))
     await arrived.wait()
     lost.cancel()
@@ -242,7 +242,7 @@ async def test_a_non_idempotent_request_that_was_not_sent_is_retried_and_leaves_
 
 
 async def test_a_non_idempotent_request_with_an_error_response_is_not_retried(site: Site, run: Run) -> None:
-    result = await fetch_data(run, FetchRequest(url=site.serve("/", answer(status=503)), method="POST"))
+    result = await fetch_data(run, FetchRequest(url=site.serve("/", http_response(status=503)), method="POST"))
 
     assert result.http_status == 503
 
@@ -253,7 +253,7 @@ async def test_without_redis_a_job_that_needs_its_history_is_snoozed_and_nothing
 ) -> None:
     away = AsyncMock(side_effect=RedisConnectionError("connection refused"))
     run["redis"] = AsyncMock(get=away, set=away)
-    url = site.serve("/", answer(status=503))
+    url = site.serve("/", http_response(status=503))
 
     with pytest.raises(Snooze):
         await fetch_data(run, FetchRequest(url=url, method=method))
@@ -264,7 +264,7 @@ async def test_without_redis_a_job_that_needs_its_history_is_snoozed_and_nothing
 
 
 async def test_an_unused_connection_is_returned_to_the_pool(site: Site, run: Run) -> None:
-    url = site.serve("/", answer(b"hello"))
+    url = site.serve("/", http_response(b"hello"))
     going = AsyncMock(get=AsyncMock(return_value=None), set=AsyncMock(side_effect=RedisConnectionError))
     away = {**run, "redis": going}
 
@@ -278,7 +278,7 @@ async def test_an_unused_connection_is_returned_to_the_pool(site: Site, run: Run
 
 async def test_an_unreadable_history_stops_only_non_idempotent_requests(site: Site, run: Run, redis: ArqRedis) -> None:
     await redis.set(KEY, b"\x80\x04not msgpack of ours")
-    url = site.serve("/", answer())
+    url = site.serve("/", http_response())
 
     safe = await fetch_data({**run, "job_try": 2}, FetchRequest(url=url))
     unsafe = await fetch_data({**run, "job_try": 2}, FetchRequest(url=url, method="POST"))
@@ -292,13 +292,13 @@ async def test_the_keys_of_the_workers_namespace_are_used(site: Site, run: Run, 
     run["keys"] = Keys(namespace="{a}:")
 
     with pytest.raises(Retry):
-        await fetch_data(run, FetchRequest(url=site.serve("/", answer(status=503))))
+        await fetch_data(run, FetchRequest(url=site.serve("/", http_response(status=503))))
 
     assert await redis.keys("*") == [b"{a}:fetchq:attempts:job1"]
 
 
 async def test_without_retries_the_first_outcome_is_the_result(site: Site, run: Run) -> None:
-    request = FetchRequest(url=site.serve("/", answer(status=503)), retry=RetryPolicy(max_tries=1))
+    request = FetchRequest(url=site.serve("/", http_response(status=503)), retry=RetryPolicy(max_tries=1))
 
     result: FetchResult = await fetch_data(run, request)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from arq.worker import func
 from tests.support.running import running
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchStatus, Producer
 from fetchq.contract.wire import deserialize, serialize
@@ -47,7 +47,7 @@ async def test_a_post_leaves_no_history(embedded: EmbeddedRedis, fetcher: Fetche
 
     async def look(visit: Visit) -> None:
         seen.append(await redis.keys("fetchq:attempts:*"))
-        await visit.send(answer(b"hello"))
+        await visit.send(http_response(b"hello"))
 
     url = site.serve("/", look)
     async with Producer(redis) as producer, running(_worker(embedded, fetcher)), asyncio.timeout(20):
@@ -78,7 +78,7 @@ async def test_a_history_whose_write_was_cut_off_is_removed_with_its_job(
     monkeypatch.setattr(coroutine, "save_history", save)
     monkeypatch.setattr(coroutine, "REDIS_DEFER_S", 0.01)
     redis = embedded.client()
-    url = site.serve("/", answer(status=503), answer(b"hello"))
+    url = site.serve("/", http_response(status=503), http_response(b"hello"))
     async with Producer(redis) as producer, asyncio.timeout(20):
         fetch = await producer.enqueue(FetchRequest(url=url))
         async with running(_worker(embedded, fetcher)):

@@ -15,7 +15,7 @@ import pytest
 from arq.connections import ArqRedis
 from tests.support.redis_server import RedisServer
 from tests.support.running import running, wait_until
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq.contract.wire import deserialize, serialize
@@ -50,7 +50,7 @@ class Stalling:
 
     def __init__(self, site: Site) -> None:
         self.arrived = asyncio.Event()
-        self.url = site.serve("/", self._stall, answer(b"hello"))
+        self.url = site.serve("/", self._stall, http_response(b"hello"))
 
     async def _stall(self, visit: Visit) -> None:
         self.arrived.set()
@@ -151,7 +151,7 @@ async def test_failed_attempts_are_not_counted_as_crashes(new_client: NewClient,
         started.append(ctx["job_try"])
 
     failures = MAX_CRASHES + 2
-    url = site.serve("/", *[answer(status=503)] * failures, answer(b"at last"))
+    url = site.serve("/", *[http_response(status=503)] * failures, http_response(b"at last"))
     retry = RetryPolicy(max_tries=failures + 1, base_s=0.001, cap_s=0.001)
     redis = new_client()
     worker = _worker(new_client(), fetcher, on_job_start=on_job_start)

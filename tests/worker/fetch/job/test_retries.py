@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -97,8 +97,8 @@ async def test_a_flaky_page_is_fetched_and_the_result_lists_every_attempt(site: 
     async def hang_up(visit: Visit) -> None:
         visit.writer.close()
 
-    closing = answer(status=503, headers={"Connection": "close"})
-    url = site.serve("/", closing, hang_up, answer(b"at last"))
+    closing = http_response(status=503, headers={"Connection": "close"})
+    url = site.serve("/", closing, hang_up, http_response(b"at last"))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="PUT", body=b"x"))
 
@@ -116,7 +116,7 @@ async def test_a_pooled_connection_that_the_server_closed_costs_no_try(site: Sit
     async def hang_up(visit: Visit) -> None:
         visit.writer.close()
 
-    url = site.serve("/", answer(b"first"), hang_up, answer(b"again"))
+    url = site.serve("/", http_response(b"first"), hang_up, http_response(b"again"))
 
     await fetch({"fetcher": fetcher}, FetchRequest(url=url))
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
@@ -126,7 +126,7 @@ async def test_a_pooled_connection_that_the_server_closed_costs_no_try(site: Sit
 
 @pytest.mark.asyncio
 async def test_fetch_in_place_waits_for_retry_after(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(status=429, headers={"Retry-After": "1"}), answer(b"now"))
+    url = site.serve("/", http_response(status=429, headers={"Retry-After": "1"}), http_response(b"now"))
 
     began = time.monotonic()
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
@@ -137,7 +137,7 @@ async def test_fetch_in_place_waits_for_retry_after(site: Site, fetcher: Fetcher
 
 @pytest.mark.asyncio
 async def test_when_all_tries_fail_the_last_outcome_is_the_result(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(b"busy", status=503))
+    url = site.serve("/", http_response(b"busy", status=503))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=RetryPolicy(max_tries=4)))
 
@@ -147,7 +147,7 @@ async def test_when_all_tries_fail_the_last_outcome_is_the_result(site: Site, fe
 
 @pytest.mark.asyncio
 async def test_a_non_idempotent_request_is_sent_once_whatever_the_response(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(status=503))
+    url = site.serve("/", http_response(status=503))
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="POST", body=b"x"))
 
@@ -157,7 +157,7 @@ async def test_a_non_idempotent_request_is_sent_once_whatever_the_response(site:
 
 @pytest.mark.asyncio
 async def test_a_repeatable_non_idempotent_request_has_an_idempotency_key(site: Site, fetcher: Fetcher) -> None:
-    url = site.serve("/", answer(status=503), answer())
+    url = site.serve("/", http_response(status=503), http_response())
 
     await fetch({"fetcher": fetcher}, FetchRequest(url=url, method="POST", body=b"x", retry_non_idempotent=True))
     await fetch(

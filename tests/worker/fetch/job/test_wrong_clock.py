@@ -13,7 +13,7 @@ from arq.connections import ArqRedis
 from arq.worker import Retry, func
 from tests.support.redis_server import RedisServer
 from tests.support.running import running
-from tests.support.web.site import Site, answer
+from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchStatus, Producer, RetryPolicy
 from fetchq.contract.wire import deserialize, serialize
@@ -63,13 +63,15 @@ async def test_deadlines_are_compared_with_the_clock_of_redis(
     wrong_by: timedelta, redis_server: RedisServer, fetcher: Fetcher, site: Site
 ) -> None:
     in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
-    retried = site.serve("/retried", answer(status=503), answer(b"hello"))
+    retried = site.serve("/retried", http_response(status=503), http_response(b"hello"))
     retry = RetryPolicy(base_s=0.01, cap_s=0.01)
     async with Producer.from_url(redis_server.url) as producer:
         await producer.pause()
         in_time = await producer.enqueue(FetchRequest(url=retried, deadline=in_a_minute, retry=retry))
         soon = datetime.now(UTC) + timedelta(seconds=SOON_S)
-        deadline_passed = await producer.enqueue(FetchRequest(url=site.serve("/late", answer(b"")), deadline=soon))
+        deadline_passed = await producer.enqueue(
+            FetchRequest(url=site.serve("/late", http_response(b"")), deadline=soon)
+        )
         await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.1)
         async with running(_worker(redis_server, fetcher)):
             await producer.resume()
@@ -88,7 +90,7 @@ async def test_a_job_admitted_without_limit_after_its_deadline_is_not_fetched(
     async with Producer.from_url(redis_server.url) as producer:
         await producer.pause()
         soon = datetime.now(UTC) + timedelta(seconds=SOON_S)
-        deadline_passed = await producer.enqueue(FetchRequest(url=site.serve("/", answer(b"")), deadline=soon))
+        deadline_passed = await producer.enqueue(FetchRequest(url=site.serve("/", http_response(b"")), deadline=soon))
         await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.1)
         async with running(_worker(redis_server, fetcher)):
             await producer.resume()
@@ -102,7 +104,7 @@ async def test_a_fetch_with_a_deadline_makes_no_time_call_to_redis(
     asked = AsyncMock()  # records any call
     monkeypatch.setattr(ArqRedis, "time", asked)
     in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
-    request = FetchRequest(url=site.serve("/", answer(b"hello")), deadline=in_a_minute)
+    request = FetchRequest(url=site.serve("/", http_response(b"hello")), deadline=in_a_minute)
     async with Producer.from_url(redis_server.url) as producer, running(_worker(redis_server, fetcher)):
         assert (await (await producer.enqueue(request)).result(timeout_s=20)).status is FetchStatus.OK
     assert asked.mock_calls == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.support.web.site import Site, Visit, answer
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq.store.keys import Keys
@@ -29,7 +29,7 @@ async def _fetch(fetcher: Fetcher, url: str, **options: Any) -> FetchResult:
 
 
 def _robots(site: Site, text: str, **options: Any) -> None:
-    site.serve("/robots.txt", answer(text.encode(), **options))
+    site.serve("/robots.txt", http_response(text.encode(), **options))
 
 
 def _targets(site: Site) -> list[str]:
@@ -51,8 +51,8 @@ async def shared(embedded: EmbeddedRedis) -> AsyncIterator[list[Fetcher]]:
 @pytest.mark.asyncio
 async def test_a_url_that_robots_txt_disallows_is_denied_and_not_requested(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\nDisallow: /private\n")
-    site.serve("/public", answer(b"hello"))
-    site.serve("/private", answer(b"secret"))
+    site.serve("/public", http_response(b"hello"))
+    site.serve("/private", http_response(b"secret"))
 
     assert (await _fetch(fetcher, site.url("/public"))).body == b"hello"
     denied = await _fetch(fetcher, site.url("/private/a"))
@@ -66,7 +66,7 @@ async def test_a_url_that_robots_txt_disallows_is_denied_and_not_requested(site:
 @pytest.mark.asyncio
 async def test_without_the_option_robots_txt_is_not_requested(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\nDisallow: /\n")
-    url = site.serve("/", answer(b"hello"))
+    url = site.serve("/", http_response(b"hello"))
 
     assert (await fetch({"fetcher": fetcher}, FetchRequest(url=url))).status is FetchStatus.OK
     assert _targets(site) == ["/"]
@@ -75,7 +75,7 @@ async def test_without_the_option_robots_txt_is_not_requested(site: Site, fetche
 @pytest.mark.asyncio
 async def test_each_hop_of_a_redirect_is_checked(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\nDisallow: /closed\n")
-    url = site.serve("/open", answer(status=302, headers={"Location": "/closed"}))
+    url = site.serve("/open", http_response(status=302, headers={"Location": "/closed"}))
 
     result = await _fetch(fetcher, url)
 
@@ -88,7 +88,7 @@ async def test_a_redirect_to_another_origin_uses_its_robots_txt(site: Site, fetc
     other = Site()
     await other.start()
     _robots(other, "User-agent: *\nDisallow: /\n")
-    url = site.serve("/", answer(status=302, headers={"Location": other.url("/there")}))
+    url = site.serve("/", http_response(status=302, headers={"Location": other.url("/there")}))
 
     result = await _fetch(fetcher, url)
 
@@ -101,14 +101,14 @@ async def test_a_redirect_to_another_origin_uses_its_robots_txt(site: Site, fetc
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 429])
 async def test_a_missing_robots_txt_allows_all(site: Site, fetcher: Fetcher, status: int) -> None:
     _robots(site, "User-agent: *\nDisallow: /\n", status=status)
-    assert (await _fetch(fetcher, site.serve("/", answer(b"hello")))).status is FetchStatus.OK
+    assert (await _fetch(fetcher, site.serve("/", http_response(b"hello")))).status is FetchStatus.OK
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("status", [500, 503, 599])
 async def test_a_server_error_denies_all_for_a_time(site: Site, fetcher: Fetcher, status: int) -> None:
     _robots(site, "", status=status)
-    url = site.serve("/", answer(b"hello"))
+    url = site.serve("/", http_response(b"hello"))
 
     results = [await _fetch(fetcher, url) for _ in range(2)]
 
@@ -129,7 +129,7 @@ async def test_an_unreadable_robots_txt_denies_all(site: Site, fetcher: Fetcher,
         visit.writer.close()
 
     site.serve("/robots.txt", break_off)
-    site.serve("/", answer(b"hello"))
+    site.serve("/", http_response(b"hello"))
 
     result = await _fetch(fetcher, site.url("/"))
 
@@ -150,12 +150,12 @@ async def test_an_unreachable_origin_is_reported_as_such(fetcher: Fetcher) -> No
 async def test_five_redirects_of_robots_txt_are_followed_and_a_sixth_allows_all(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "", status=301, headers={"Location": "/r1"})
     for n in range(1, 5):
-        site.serve(f"/r{n}", answer(status=302, headers={"Location": f"/r{n + 1}"}))
-    site.serve("/r5", answer(b"User-agent: *\nDisallow: /\n"))
-    url = site.serve("/", answer(b"hello"))
+        site.serve(f"/r{n}", http_response(status=302, headers={"Location": f"/r{n + 1}"}))
+    site.serve("/r5", http_response(b"User-agent: *\nDisallow: /\n"))
+    url = site.serve("/", http_response(b"hello"))
     assert (await _fetch(fetcher, url)).status is FetchStatus.ROBOTS_DENIED
 
-    site.serve("/r5", answer(status=302, headers={"Location": "/r6"}))
+    site.serve("/r5", http_response(status=302, headers={"Location": "/r6"}))
     async with Fetcher(user_agent="fetchq-tests/1", allow_net=LOOPBACK) as another:
         assert (await _fetch(another, url)).status is FetchStatus.OK
     assert "/r6" not in _targets(site)
@@ -167,7 +167,7 @@ async def test_a_robots_txt_that_redirects_to_a_forbidden_address_denies_and_rev
     site: Site, fetcher: Fetcher, location: str
 ) -> None:
     _robots(site, "", status=302, headers={"Location": location})
-    result = await _fetch(fetcher, site.serve("/", answer(b"hello")))
+    result = await _fetch(fetcher, site.serve("/", http_response(b"hello")))
     assert result.status is FetchStatus.ROBOTS_DENIED
     assert "10.0.0.1" not in (result.error or "")
 
@@ -178,10 +178,10 @@ async def test_concurrent_look_ups_make_one_request(site: Site, fetcher: Fetcher
 
     async def slowly(visit: Visit) -> None:
         await gate.wait()
-        await visit.send(answer(b"User-agent: *\nDisallow: /private\n"))
+        await visit.send(http_response(b"User-agent: *\nDisallow: /private\n"))
 
     site.serve("/robots.txt", slowly)
-    site.serve("/", answer(b"hello"))
+    site.serve("/", http_response(b"hello"))
     fetches = [asyncio.create_task(_fetch(fetcher, site.url("/"))) for _ in range(50)]
     while "/robots.txt" not in _targets(site):
         await asyncio.sleep(0)
@@ -213,7 +213,7 @@ async def test_a_slow_robots_txt_counts_towards_the_timeout_of_the_attempt(site:
 @pytest.mark.asyncio
 async def test_robots_txt_is_shared_with_other_workers(site: Site, shared: list[Fetcher]) -> None:
     _robots(site, "User-agent: *\nDisallow: /private\nCrawl-delay: 7\n")
-    site.serve("/", answer(b"hello"))
+    site.serve("/", http_response(b"hello"))
 
     for fetcher in shared:
         assert (await _fetch(fetcher, site.url("/"))).status is FetchStatus.OK
@@ -238,7 +238,7 @@ async def test_robots_txt_in_redis_expires(site: Site, shared: list[Fetcher], em
 @pytest.mark.asyncio
 async def test_the_crawl_delay_is_in_the_ctx(site: Site, fetcher: Fetcher, embedded: EmbeddedRedis) -> None:
     _robots(site, "User-agent: fetchq-tests\nCrawl-delay: 2.5\n\nUser-agent: *\nDisallow: /\n")
-    url = site.serve("/", answer(b"hello"))
+    url = site.serve("/", http_response(b"hello"))
     redis = embedded.client()
     ctx: dict[str, Any] = {"fetcher": fetcher, "redis": redis, "job_id": "j", "job_try": 1}
 
@@ -253,8 +253,8 @@ async def test_the_crawl_delay_is_in_the_ctx(site: Site, fetcher: Fetcher, embed
 async def test_only_the_first_500_kib_count_decoded_or_not(site: Site, fetcher: Fetcher) -> None:
     filler = "# filler\n" * (MAX_ROBOTS_BYTES // 9 + 1)
     text = f"User-agent: *\nDisallow: /early\n{filler}Disallow: /late\n{filler * 20}".encode()
-    site.serve("/robots.txt", answer(gzip.compress(text), headers={"Content-Encoding": "gzip"}))
-    site.serve("/late", answer(b"hello"))
+    site.serve("/robots.txt", http_response(gzip.compress(text), headers={"Content-Encoding": "gzip"}))
+    site.serve("/late", http_response(b"hello"))
 
     assert (await _fetch(fetcher, site.url("/early"))).status is FetchStatus.ROBOTS_DENIED
     assert (await _fetch(fetcher, site.url("/late"))).status is FetchStatus.OK
@@ -358,7 +358,7 @@ def test_a_hostile_file_costs_bounded_time(text: str) -> None:
 @pytest.mark.asyncio
 async def test_a_hostile_file_does_not_block_the_event_loop(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\n" + "".join(f"Disallow: *{n}*b$\n" for n in range(20_000)))
-    url = site.serve("/" + "a" * 8_000, answer(b"hello"))
+    url = site.serve("/" + "a" * 8_000, http_response(b"hello"))
     longest_s = 0.0
     checking = asyncio.create_task(_fetch(fetcher, url))
     while not checking.done():
