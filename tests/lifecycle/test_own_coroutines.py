@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,9 +55,13 @@ def worker_of(client: ArqRedis, function: Callable[..., Any], **options: Any) ->
         functions=[func(function, name=function.__name__)],
         redis_pool=client,
         handle_signals=False,
-        job_serializer=wire.serialize,
-        job_deserializer=wire.deserialize,
-        **{"poll_delay": 0.05, "max_jobs": 10, **options},
+        **{
+            "job_serializer": wire.serialize,
+            "job_deserializer": wire.deserialize,
+            "poll_delay": 0.05,
+            "max_jobs": 10,
+            **options,
+        },
     )
 
 
@@ -78,14 +83,17 @@ async def test_no_more_jobs_of_a_limit_key_run_at_a_time_than_it_allows(
         assert await producer.hosts() == []
 
 
-async def test_a_limit_set_later_holds_for_jobs_already_queued(redis: ArqRedis, new_client: NewClient) -> None:
+@pytest.mark.parametrize("deserializer", [wire.deserialize, partial(wire.deserialize)], ids=["ours", "own"])
+async def test_a_limit_set_later_holds_for_jobs_already_queued(
+    redis: ArqRedis, new_client: NewClient, deserializer: Callable[[bytes], dict[str, Any]]
+) -> None:
     """They were enqueued as ready: the worker reads their limit key from the payload."""
     work = Work()
     async with Producer(redis) as producer:
         jobs = [await producer.enqueue_job("send", n, _limit_key="mail") for n in range(6)]
         await producer.limits.set("key:mail", concurrency=1)
         work.gate.set()
-        async with running(worker_of(new_client(), work.function())):
+        async with running(worker_of(new_client(), work.function(), job_deserializer=deserializer)):
             await asyncio.gather(*(job.value(timeout_s=SOON_S) for job in jobs))
         assert work.most == 1
 

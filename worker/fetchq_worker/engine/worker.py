@@ -168,7 +168,7 @@ class Worker(arq.worker.Worker):
             default_payload_ttl_ms=self.expires_extra_ms,
             record=self._new_record,
         )
-        self._record = new_record(self.id, self.queue_name)
+        self._record = new_record(self.id, self.keys.queue)
 
     # Life
 
