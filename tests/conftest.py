@@ -1,4 +1,4 @@
-"""What every test may ask for: an embedded Redis, and a real one that the session starts and stops."""
+"""Fixtures for all tests: an embedded Redis, and a real one that the session starts and stops."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _session_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server(_session_redis: RedisServer) -> RedisServer:
-    """A real Redis 7, empty. Shared, so do not stop it: `own_redis_server` is for that."""
+    """A real, empty Redis 7. It is shared and must not be stopped: use `own_redis_server` for that."""
     _session_redis.flush()
     return _session_redis
 
 
 @pytest.fixture
 def own_redis_server() -> Iterator[RedisServer]:
-    """A real Redis of the test's own, to be stopped and started at will."""
+    """A real Redis for this test alone, which may be stopped and started."""
     server = RedisServer()
     yield server
     server.remove()

@@ -1,4 +1,4 @@
-"""What a room must work without, though its layer would allow the import (the layers: test_structure.py)."""
+"""What a package must work without, although its layer would allow the import (layers: test_structure.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's own examples, pasted: only the addresses are those of the test."""
+"""The README's examples, run as they are; only the addresses are those of the test."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Site(BaseHTTPRequestHandler):
         self.do_GET()
 
     def log_message(self, *_: object) -> None:
-        """Nothing: pytest has its own output."""
+        """Does nothing: pytest has its own output."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def site() -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, site: str, redis_server: RedisServer) -> Path:
-    """A folder with the examples in files, named for what they are."""
+    """A folder with the examples in files, under the names that they use."""
     for name, text in zip(("app", "many", "sync", "test_feeds", "my_jobs"), EXAMPLES, strict=True):
         here = text.replace("redis://localhost:6379", redis_server.url).replace("https://example.org/", site)
         (tmp_path / f"{name}.py").write_text(here, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The structure that ARCHITECTURE.md promises: no circles, imports downwards only, small rooms, plain words.
+"""The structure that ARCHITECTURE.md describes: no circles, imports downwards only, small folders, plain words.
 
-Each list of exceptions holds what breaks a rule, with its reason. An entry that is no longer needed fails its test.
+Each list of exceptions contains what breaks a rule, with its reason. An entry that is not needed fails its test.
 """
 
 from __future__ import annotations

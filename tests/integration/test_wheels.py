@@ -25,7 +25,7 @@ from fetchq import __version__
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_LIMIT_MS = 50
 STRANGERS = {"aiohttp", "arq", "fakeredis", "fetchq_worker", "rich", "typer", "uvloop"}
-"""What the worker is made of, and a service that only enqueues must not pay for."""
+"""Dependencies of the worker, which a service that only enqueues must not need."""
 
 ENQUEUE_AND_READ = """
 import asyncio, sys
@@ -62,7 +62,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def lone_python(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that holds the producer's wheel and what it asks for, and no more."""
+    """The Python of an environment that contains only the producer's wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder)
     python = folder / "bin" / "python"
@@ -81,12 +81,12 @@ class _Answer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its parent's name for it
-        """Its parent writes to stderr, which is pytest's here."""
+        """Its parent class writes to stderr, which is pytest's here."""
 
 
 @pytest.fixture
 def answer_url() -> Iterator[str]:
-    """A URL on loopback whose answer is `[42]`, as JSON."""
+    """A URL on loopback whose response is `[42]`, as JSON."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Answer) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

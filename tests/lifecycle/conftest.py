@@ -1,4 +1,4 @@
-"""All the parts together: a producer, the engine with the fetch, a site on loopback, and Redis of both kinds."""
+"""End-to-end fixtures: a producer, the engine with the fetch, a site on loopback, and Redis of both kinds."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 def working(new_client: NewClient) -> Working:
-    """A worker at work, as `fetchq worker` makes it, for as long as the block lasts."""
+    """Runs a worker, as `fetchq worker` makes it, inside the block."""
 
     @asynccontextmanager
     async def working(**given: Any) -> AsyncIterator[Worker]:

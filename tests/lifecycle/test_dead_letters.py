@@ -1,4 +1,4 @@
-"""From a fetch that fails for good, through its letter, to its second life: with every part a real one."""
+"""A fetch that fails for good, its dead letter, and its retry, end to end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of a job (docs/job-lifecycle.md), from enqueue to the end of its result, with every part a real one."""
+"""The life of a job (docs/job-lifecycle.md), from enqueue to the expiry of its result, end to end."""
 
 from __future__ import annotations
 

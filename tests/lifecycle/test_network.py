@@ -23,7 +23,7 @@ from fetchq_worker.engine import Worker
 
 @pytest.mark.asyncio
 async def test_leases_outlive_connections_that_the_network_has_forgotten() -> None:
-    """With calls that wait for as long as the lease lasts, another worker took the job, and it ran twice."""
+    """If calls waited as long as the lease, another worker would claim the job, and it would run twice."""
     runs: Counter[str] = Counter()
     started, release = asyncio.Event(), asyncio.Event()
 

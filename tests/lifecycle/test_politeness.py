@@ -1,4 +1,4 @@
-"""What hosts answer decides when they are fetched from again, by all workers."""
+"""The effect of hosts' responses on later fetches, for all workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIELDS = ("running", "standing", "waiting", "tat", "cools_until", "strikes", "fa
 
 
 async def record_of(redis: Any, key: str) -> dict[str, Any]:
-    """What the frontier knows of a limit key; nothing if it has no record."""
+    """The record of a limit key; nothing if it has none."""
     text = await redis.hget(KEYS.hosts, key)
     if text is None:
         return {}
@@ -37,7 +37,10 @@ async def cooling(redis: Any) -> list[str]:
 
 
 class Busy:
-    """A path that answers, and from `turn` on refuses once, with the given headers; it notes when each came."""
+    """A path that responds, and refuses request number `turn` with the given headers.
+
+    It records when each request arrives.
+    """
 
     def __init__(self, status: int = 429, **headers: str) -> None:
         self.came: list[float] = []
@@ -52,7 +55,7 @@ class Busy:
 
     async def __call__(self, visit: Visit) -> None:
         self.came.append(time.monotonic())
-        await asyncio.sleep(0.005)  # as long as the answer takes
+        await asyncio.sleep(0.005)  # the duration of the response
         if self._turn.is_set() and self.refused_at is None:
             await visit.send(self._refusal)
             self.refused_at = time.monotonic()
@@ -168,7 +171,7 @@ async def test_a_host_with_failing_connections_gets_a_cooldown_and_recovers(
 
 
 async def _end_cooling(redis: Any, key: str) -> None:
-    """As if the time had come."""
+    """Moves the times in the records to the past."""
     fields = (await redis.hget(KEYS.hosts, key)).decode().split(" ", len(FIELDS))
     fields[FIELDS.index("cools_until")] = "1"
     await redis.hset(KEYS.hosts, key, " ".join(fields))
@@ -245,7 +248,7 @@ async def test_the_wait_in_a_hosts_own_queue_is_time_queued(
 async def test_a_constant_flow_of_high_jobs_does_not_starve_the_others(
     producer: Producer, working: Working, site: Site, lane: str
 ) -> None:
-    """Each high job that ends brings another: there are always more than there are slots."""
+    """Each finished high job enqueues another: there are always more than there are slots."""
     url = site.serve("/", http_response(b"well"))
     flows = True
 

@@ -1,4 +1,4 @@
-"""A Dockerfile read and run without Docker, as far as that goes: its steps, in order, in a folder of their own."""
+"""Reads a Dockerfile and runs its steps without Docker, as far as possible, in a folder."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def read_stages(path: Path) -> list[list[Step]]:
 
 
 def last(stage: list[Step], instruction: str) -> Step:
-    """The step that holds, where an instruction may stand more than once."""
+    """The effective step, if an instruction occurs more than once."""
     return [step for step in stage if step.instruction == instruction][-1]
 
 
 class Context:
-    """What the builder is sent: the folder without what .dockerignore takes out. The last rule that matches decides."""
+    """The build context: the folder without what .dockerignore excludes. The last matching rule decides."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -58,7 +58,7 @@ class Context:
         self._rules = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
     def sends(self, relative: PurePosixPath) -> bool:
-        """Whether this file is sent; a rule about a folder holds for all that is in it."""
+        """Whether this file is in the build context; a rule about a folder applies to all that is in it."""
         sent = True
         for rule in self._rules:
             pattern = rule.removeprefix("!")
@@ -67,7 +67,7 @@ class Context:
         return sent
 
     def copy(self, source: str, target: Path) -> int:
-        """Copies a file or a folder as COPY does; how many files that were."""
+        """Copies a file or a folder as COPY does. Returns the number of files."""
         start = self._folder / source
         files = [start] if start.is_file() else [path for path in start.rglob("*") if path.is_file()]
         sent = [path for path in files if self.sends(PurePosixPath(path.relative_to(self._folder)))]
@@ -87,11 +87,11 @@ def _matches(path: PurePosixPath, pattern: str) -> bool:
 
 
 class Build:
-    """Carries out the steps of all stages, in one folder `root` that stands for the root of the image's file system.
+    """Runs the steps of all stages, in one folder `root` in place of the root of the image's file system.
 
-    Paths of the image in `rebased` become paths below the root; every other absolute path is refused. Python comes from
-    here, not from the FROM image. That one folder serves all stages means that a COPY between stages must not move
-    anything, which a virtual environment could not bear anyway.
+    Paths of the image in `rebased` become paths below the root; every other absolute path is refused. Python is the one
+    that runs the tests, not that of the FROM image. All stages share the folder, so a COPY between stages must not move
+    anything (a virtual environment cannot be moved anyway).
     """
 
     def __init__(self, context: Context, root: Path, rebased: tuple[str, ...]) -> None:
@@ -103,7 +103,7 @@ class Build:
         self.env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(root)}
 
     def run(self, step: Step) -> None:
-        """Carries out one step; raises `AssertionError` with what it said when it fails."""
+        """Runs one step. Raises `AssertionError` with its output if it fails."""
         match step.instruction:
             case "WORKDIR":
                 self._workdir = self._inside(step.rest)
@@ -123,7 +123,7 @@ class Build:
         self.done.append(step.instruction)
 
     def shell(self, line: str) -> str:
-        """What a shell line of the image prints; raises `AssertionError` when it ends with anything but 0."""
+        """The output of a shell line of the image. Raises `AssertionError` if its exit status is not 0."""
         ended = subprocess.run(
             ["/bin/sh", "-c", self.rebase(line)],
             cwd=self._workdir,

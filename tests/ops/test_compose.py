@@ -1,4 +1,4 @@
-"""docker-compose.yml: what it names exists, and what it promises is in it."""
+"""docker-compose.yml: the files that it names exist, and it has what the documentation says."""
 
 from __future__ import annotations
 

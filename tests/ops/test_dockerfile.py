@@ -1,4 +1,4 @@
-"""The Dockerfile: what it names exists, and its steps do what they say."""
+"""The Dockerfile: the files that it names exist, and its steps work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis of both kinds, and a stand-in for the far end of the contract: `finish` writes what a worker would."""
+"""Redis of both kinds, and `finish`, which writes what a worker would write."""
 
 from __future__ import annotations
 

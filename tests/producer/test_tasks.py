@@ -1,4 +1,4 @@
-"""Tasks are ended for certain."""
+"""Reliable cancellation of tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""constraints.txt, and what an environment holds, by names as PEP 503 compares them."""
+"""Reads constraints.txt and the packages of an environment, with names compared as in PEP 503."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIST_INSTALLED: Final = (
 
 
 def read_pins(path: Path) -> dict[str, str]:
-    """The pinned version of each distribution; a line that is no pin is a `ValueError`."""
+    """The pinned version of each distribution. Raises `ValueError` for a line without a pin."""
     pins: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line or line.startswith("#"):

@@ -1,4 +1,4 @@
-"""The whole state of limit keys in Redis, and what must always be true of it."""
+"""The whole state of limit keys in Redis, and its invariants."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FrontierState:
     chunks: dict[str, int] = field(default_factory=dict)
     """The number of chunks of each queue that has several."""
     jobs_were_lost: bool = False
-    """A host queue was found deleted, and all parked jobs are to be requeued."""
+    """A host queue was deleted, and all parked jobs must be requeued."""
 
     @classmethod
     async def read(cls, redis: Any, keys: Keys) -> Self:
@@ -95,7 +95,7 @@ class FrontierState:
         return Limits(concurrency, interval_ms, burst, tolerance_ms + 1, found.get("p") == 1)
 
     def check_counters(self, now_ms: int) -> None:
-        """Fails unless the records count running and waiting jobs right, and every index agrees with them."""
+        """Fails unless the records count running and waiting jobs correctly, and every index agrees with them."""
         assert not self.jobs_were_lost, "a host queue was taken for deleted"
         counted = Counter(key for key in self.running.values() if not key.startswith("#"))
         for key in self.records.keys() | self.waiting.keys() | counted.keys() | self.backlog.keys():
@@ -114,7 +114,7 @@ class FrontierState:
             assert is_due or key.startswith("#"), f"{key} is in due_hosts and has no record"
 
     def check_waiting_keys_become_due(self) -> None:
-        """Fails where jobs wait for a key that is not in `due_hosts` and has no run whose end would release them."""
+        """Fails if jobs wait for a key that is not in `due_hosts` and has no run whose end would release them."""
         for key, ids in self.waiting.items():
             record, limits = self.record(key), self.limits_of(key)
             if limits.paused or not any(self.pending.get(job_id, 0) >= PARKED for job_id in ids):
@@ -127,9 +127,9 @@ class FrontierState:
             assert not is_parked or is_found, f"{job_id} is parked, and in no queue"
 
     def check_free_slots_are_used(self, now_ms: int, reserved: Collection[str] = ()) -> None:
-        """Fails where a job waits though its key has a free slot, after everything that may be claimed was.
+        """Fails if a job waits although its key has a free slot, after all claimable jobs were claimed.
 
-        `reserved`: keys with a job that is claimed and not admitted yet. A slot is kept for it, for a short time.
+        `reserved`: keys with a job that is claimed and not admitted yet, for which a slot is reserved for a short time.
         """
         for key, ids in self.waiting.items():
             record, limits = self.record(key), self.limits_of(key)
@@ -151,7 +151,7 @@ def _parsed(text: bytes) -> HostRecord:
 
 
 def _joined(sets: dict[str, dict[str, float]]) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """Joins the chunks of each queue and counts them. Fails where a chunk holds what it must not."""
+    """Joins the chunks of each queue and counts them. Fails for a chunk with wrong content."""
     queues = {name: dict(one) for name, one in sets.items() if not name.startswith("#")}
     indexes = {name[1:]: sorted(one.values()) for name, one in sets.items() if name[0] == "#" and " " not in name}
     chunks = {key: [queues[key], *(sets[f"#{start:.0f} {key}"] for start in starts)] for key, starts in indexes.items()}

@@ -30,12 +30,12 @@ def read_modules() -> dict[str, Path]:
 
 
 def read_imports(modules: Mapping[str, Path]) -> Graph:
-    """Returns the modules of ours that each module imports."""
+    """Returns the modules of this repository that each module imports."""
     return {name: frozenset(_imports(name, path, modules)) - {name} for name, path in modules.items()}
 
 
 def folder_graph(imports: Graph, modules: Mapping[str, Path]) -> Graph:
-    """Returns the folders that each folder's modules import. A package's `__init__.py` re-exports: it is left out."""
+    """Returns the folders that each folder's modules import. A package's `__init__.py` re-exports, so it is ignored."""
     graph: dict[str, set[str]] = {}
     for module, targets in imports.items():
         if modules[module].name != "__init__.py":

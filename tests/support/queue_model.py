@@ -1,4 +1,4 @@
-"""A model of a queue in plain Python: what each script has to return and to change."""
+"""A model of a queue in plain Python: what each script must return and change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Model:
         self.jobs[job_id] = ModelJob(job_id, self.now_ms + delay_ms)
 
     def claim(self, token: str, count: int) -> list[tuple[str, int, int]]:
-        """(id, score, try) of each job that a claim takes, in order."""
+        """(id, score, try) of each job that a claim returns, in order."""
         self._end_leases()
         taken: list[tuple[str, int, int]] = []
         due = [job for job in self.waiting if job.score_ms <= self.now_ms]

@@ -59,7 +59,7 @@ class RedisServer:
         self.start()
 
     def start(self, *more_options: str) -> None:
-        """Starts it with what it was made with, and with `more_options` until it is started again."""
+        """Starts it with its options, and with `more_options` until the next start."""
         command = [
             *self._launcher(),
             self._binary,
@@ -80,7 +80,7 @@ class RedisServer:
             time.sleep(0.01)
 
     def _launcher(self) -> list[str]:
-        """What the server is started by."""
+        """The command that starts the server."""
         return []
 
     def _answers(self) -> bool:

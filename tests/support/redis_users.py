@@ -1,4 +1,4 @@
-"""Redis users with the rights that `fetchq acl` prints, and a record of what each of them sends."""
+"""Redis users with the permissions that `fetchq acl` prints, and a record of the commands that each sends."""
 
 from __future__ import annotations
 

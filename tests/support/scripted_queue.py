@@ -65,9 +65,9 @@ class Queue:
         self.max_dead_letters = 1000
         self._extra_keys: dict[tuple[str, str], bool] = {}
         self.next_due_ms = -1
-        """When a parked job may be claimed, as the last admission said."""
+        """`next_due_ms` of the last admission."""
         self.deadline_passed: list[str] = []
-        """The jobs that the last admission let start since their deadline has passed."""
+        """The jobs that the last admission admitted although their deadline has passed."""
 
     async def add(self, *job_ids: str, due_ms: int | None = None, ttl_ms: int | None = None) -> None:
         """Enqueues jobs as a stock client does; without `due_ms` all are due, one each millisecond."""
@@ -119,11 +119,14 @@ class Queue:
         return Claim(reply.queued, reply.more, -1 if reply.wait_ms is None else reply.wait_ms, reply.offset, jobs)
 
     def has_extra_keys(self, job_id: str, token: str) -> bool:
-        """Whether that claim reported that Redis may hold more of the job than payload and lease."""
+        """Whether that claim reported that Redis may hold more keys of the job than payload and lease."""
         return self._extra_keys[job_id, token]
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
-        """Each outcome: id, token, action, time, marker, result, note, dead letter. The last ones may be left out."""
+        """Each outcome: id, token, action, time, marker, result, host outcome, dead letter.
+
+        The last ones may be omitted.
+        """
         lost, refused, refusal, _ = await self.commit_whole(*outcomes)
         return lost, refused, refusal
 
@@ -173,7 +176,7 @@ class Queue:
         return [job_id.decode() for job_id in reply.refused]
 
     async def finish(self, job_id: str, token: str = "w.1", result: str = "done") -> tuple[Any, ...]:
-        """As a worker does whose run left no extra keys."""
+        """Commits as a worker does whose run left no extra keys."""
         action = "finish" if self._extra_keys.get((job_id, token), True) else "clean"
         return await self.commit((job_id, token, action, 3_600_000, "", result))
 

@@ -1,6 +1,7 @@
-"""What the frozen files of a wire version hold. `python -m tests.support.wire_cases` writes a version's folder once.
+"""The contents of the frozen files of a wire version.
 
-Files of a released version never change; a later version adds a folder.
+`python -m tests.support.wire_cases` writes a version's folder once. Files of a released version never change; a later
+version adds a folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A rolling upgrade: this version and a next one, made by adding a field to this one, share a queue.
 
-The field is added to a copy of the sources as docs/upgrades.md says; the copy runs in processes of its own.
+The field is added to a copy of the sources as docs/upgrades.md says; the copy runs in separate processes.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ PATIENCE_S = 20
 
 
 async def _drain(redis: Redis, count: int) -> None:
-    """Takes the first `count` jobs away, as if they were finished."""
+    """Removes the first `count` jobs, as if they were finished."""
     for job_id, _ in await redis.zpopmin("arq:queue", count):
         await redis.delete(b"arq:job:" + job_id)
 
@@ -158,9 +158,7 @@ async def test_a_cancelled_wait_ends_and_reports_what_was_enqueued(redis: Redis)
     async with Producer(redis, max_queued=10, when_full="wait", full_timeout_s=None) as producer:
         waiting = asyncio.create_task(producer.enqueue_many([URL] * 12))
         async with asyncio.timeout(PATIENCE_S):
-            while (
-                not producer._writer.capacity.line.waiting
-            ):  # ten in the queue may be more than the producer has heard of
+            while not producer._writer.capacity.line.waiting:  # the producer may not know yet that ten are in the queue
                 await asyncio.sleep(0.01)
         assert await redis.zcard("arq:queue") == 10
         waiting.cancel()
@@ -234,7 +232,7 @@ async def test_a_thousand_waits_share_one_check_and_are_admitted_in_order(
 async def test_the_line_is_in_order_of_arrival_and_capacity_is_reserved_once(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refusals of calls that were under way together come in any order, over as many connections."""
+    """Refusals of concurrent calls arrive in any order, since each has its own connection."""
     capacity = Capacity(Session(redis, Keys()), WritePolicy(max_queued=2, when_full=WhenFull.WAIT))
     checks: asyncio.Queue[int | None] = asyncio.Queue()
     check = capacity._check
@@ -298,7 +296,7 @@ async def test_a_later_caller_waits_while_all_capacity_is_reserved(redis: Redis)
 
 @pytest.mark.asyncio
 async def test_a_job_whose_durability_is_awaited_is_counted_once(own_redis_server: RedisServer) -> None:
-    """It is on the queue, and counted there, as soon as the script has replied: no replica ever says that it has it."""
+    """A job counts as on the queue as soon as the script has replied, although no replica ever confirms it."""
     options = {"durability": "replicated", "durable_timeout_s": 2.5, "max_queued": 2, "when_full": "wait"}
     async with (
         connect(own_redis_server.url) as admin,
@@ -346,7 +344,7 @@ async def test_a_producer_faster_than_redis_reads_no_further_ahead_than_two_batc
 
 @pytest.mark.asyncio
 async def test_memory_stays_flat_however_much_is_enqueued_through_a_slow_network() -> None:
-    """Bodies of 30 KiB: 90 MB in all, of which two batches of 4 MiB may be in hand, in several copies."""
+    """Bodies of 30 KiB: 90 MB in all, of which two batches of 4 MiB may be in memory, in several copies."""
     server = DurableRedis("no")
     body = bytes(30_000)
     try:

@@ -1,4 +1,4 @@
-"""Who waits for capacity and who is admitted: decided without a loop and without Redis."""
+"""Which callers wait for capacity and which are admitted, decided without an event loop and without Redis."""
 
 from __future__ import annotations
 

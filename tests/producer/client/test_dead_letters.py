@@ -1,4 +1,4 @@
-"""The dead letters of a queue, as a producer looks at them, retries and purges them."""
+"""Listing, retrying and purging dead letters with a producer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def queue(redis: Redis) -> Queue:
 
 @pytest.fixture
 def die(queue: Queue, producer: Producer) -> Die:
-    """Enqueues a fetch and lets it die at the queue's clock; or a job that is there, which then says it `raised`."""
+    """Enqueues a fetch, or uses an existing job that `raised`, and ends it with a dead letter at the queue's time."""
 
     async def die(
         request: FetchRequest | str = "http://a.test/",
@@ -180,7 +180,7 @@ async def test_a_newer_dead_letter_of_the_same_id_is_not_retried(producer: Produ
 
 
 async def test_a_retried_job_has_no_deadline_and_no_earlier_tries(producer: Producer, queue: Queue, die: Die) -> None:
-    """With the deadline, which has passed by then, it would expire and be gone without a dead letter."""
+    """With its deadline, which has passed by then, it would expire without a dead letter."""
     soon = datetime.now(UTC) + timedelta(seconds=60)
     job_id = await die(FetchRequest(url="http://a.test/", deadline=soon, timeout_s=7, retry=RetryPolicy(max_tries=2)))
     job = wire.deserialize((await producer.dead_letters.get(job_id)).payload)
@@ -392,7 +392,7 @@ async def _put(producer: Producer, job_id: str, payload: bytes) -> str:
 
 async def _store_many(producer: Producer, queue: Queue, count: int, *, spread_ms: int = 1, host: str = "") -> list[str]:
     ids: list[str] = []
-    queue.max_dead_letters = 10_000  # hosts of their own, lest they wait for each other when they are retried
+    queue.max_dead_letters = 10_000  # one host each, so that they do not wait for each other when they are retried
     seconds, micros = await queue.redis.time()
     start_ms = seconds * 1000 + micros // 1000 - 60_000
     for start in range(0, count, 500):

@@ -1,4 +1,4 @@
-"""An enqueue is acknowledged when it is as durable as was asked for, and says so where it is not."""
+"""An enqueue is acknowledged when it is as durable as requested, and raises otherwise."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def always() -> Iterator[RedisServer]:
 
 @pytest.fixture(params=["redis", "valkey"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[RedisServer, RedisServer]]:
-    """Two servers. Of those from Redis 7.2 on, WAIT speaks of a connection's last *write*, if there was any."""
+    """Two kinds of servers: from Redis 7.2 on, WAIT concerns the last *write* of a connection, if there was any."""
     binary = waitaof_binary() if request.param == "valkey" else None
     master, replica = RedisServer(binary=binary), RedisServer(binary=binary)
     yield master, replica
@@ -73,7 +73,7 @@ async def replicating(pair: tuple[RedisServer, RedisServer]) -> AsyncIterator[tu
 
 @contextlib.asynccontextmanager
 async def _tcp_port(server: RedisServer, change: Callable[[bytes], bytes] = bytes) -> AsyncIterator[int]:
-    """A TCP port of loopback that leads to the server's unix socket; `change` is done to what the server says."""
+    """A TCP port of loopback that leads to the server's unix socket; `change` is applied to the server's replies."""
     passing: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -174,7 +174,7 @@ async def test_jobs_of_earlier_batches_are_not_reported_as_unconfirmed(
 async def test_an_existing_key_is_acknowledged_only_once_it_is_durable(
     replicating: tuple[RedisServer, RedisServer],
 ) -> None:
-    """Its job was written by another connection, so a bare WAIT would speak of nothing."""
+    """Its job was written by another connection, which a bare WAIT would not cover."""
     master, replica = replicating
     async with Producer.from_url(master.url) as first:
         with replica.hung():
@@ -343,13 +343,16 @@ def test_which_servers_have_a_waitaof_that_waits_for_the_disk(server: dict[str, 
 
 
 def _as_redis_8(reply: bytes) -> bytes:
-    """Valkey's INFO as that of a Redis whose WAITAOF can be believed; no reply changes its length."""
+    """Valkey's INFO as that of a Redis whose WAITAOF is trusted; no reply changes its length."""
     return re.sub(rb"redis_version:\d", b"redis_version:8", reply).replace(b"valkey_version", b"other__version")
 
 
 @pytest.mark.asyncio
 async def test_a_reliable_waitaof_is_used(request: pytest.FixtureRequest) -> None:
-    """Of a Valkey that says it is a Redis 8. With `appendfsync no` even its WAITAOF waits, for what is never done."""
+    """The reply of a Valkey that claims to be Redis 8.
+
+    With `appendfsync no` its WAITAOF waits for a sync that never comes.
+    """
     server = RedisServer(*ALWAYS, binary=waitaof_binary())
     request.addfinalizer(server.remove)
     async with connect(server.url) as admin, _tcp_port(server, _as_redis_8) as port:

@@ -66,7 +66,7 @@ async def test_a_deferred_job_is_due_later(redis: Redis, producer: Producer, def
 
 
 async def test_a_job_with_expires_has_a_payload_that_expires(redis: Redis, producer: Producer) -> None:
-    """As arq's: not started or retried later than that. In milliseconds from now, whenever the job is due."""
+    """As in arq: not started or retried later than this, in ms from now, whenever the job is due."""
     job = await producer.enqueue_job("count", _expires=timedelta(seconds=60), _defer_by=30)
     assert 50_000 < await redis.pttl(f"arq:job:{job.id}") <= 60_000
     urgent = await producer.enqueue_job("count", _expires=60, _priority="high", _limit_key="a")

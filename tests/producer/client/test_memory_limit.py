@@ -29,7 +29,7 @@ PATIENCE_S = 20
 
 
 async def _drain(redis: Redis, count: int) -> None:
-    """Takes the first `count` jobs away, as if they were finished."""
+    """Removes the first `count` jobs, as if they were finished."""
     for job_id, _ in await redis.zpopmin("arq:queue", count):
         await redis.delete(b"arq:job:" + job_id)
 
@@ -41,7 +41,7 @@ async def _calls(redis: Redis, command: str) -> int:
 
 @pytest.fixture
 def small_redis() -> Iterator[RedisServer]:
-    """With 8 MiB, some of which are the server's own."""
+    """A server with 8 MiB, some of which it uses itself."""
     server = RedisServer("--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
     yield server
     server.remove()
@@ -56,7 +56,7 @@ async def _fill(redis: Redis, share: float) -> None:
 
 @pytest_asyncio.fixture
 async def filled(small_redis: RedisServer) -> AsyncIterator[Redis]:
-    """A client of it, when it is nine tenths full."""
+    """A client of that server when it is nine tenths full."""
     async with connect(small_redis.url) as redis:
         await _fill(redis, 0.9)
         yield redis

@@ -36,7 +36,7 @@ CALLS: dict[str, Callable[[Producer], Awaitable[Any]]] = {
 
 
 def refusal_of(producer: Producer, name: str = "enqueue") -> str:
-    """What a call in an event loop of its own raises."""
+    """The error of a call in another event loop."""
 
     async def call() -> None:
         await CALLS[name](producer)

@@ -165,7 +165,7 @@ async def test_a_cancelled_enqueue_many_leaves_no_task(producer: Producer) -> No
 
 
 class SlowScripts(Redis):
-    """A client that reports when a script has been answered, and returns the reply when `gate` opens."""
+    """A client that reports when a script has replied, and returns the reply when `gate` opens."""
 
     def __init__(self, redis: Redis) -> None:
         super().__init__(connection_pool=redis.connection_pool)
@@ -432,7 +432,7 @@ async def test_a_key_of_the_wrong_type_leaves_no_partial_job(redis: Redis, produ
 async def test_a_result_of_the_wrong_type_leaves_no_job_of_its_batch_without_its_place(
     redis: Redis, producer: Producer
 ) -> None:
-    """It would be taken for enqueued by a producer with the same key, and never run."""
+    """A producer with the same key would count it as enqueued, although it never runs."""
     bad = id_for_key("bad", producer.keys.queue)
     await redis.sadd(producer.keys.result + bad, "not a result")  # type: ignore[misc]  # redis-py 5 types it as either
     with pytest.raises(KeyConflict) as refusal:

@@ -1,4 +1,4 @@
-"""One rule for each part of a URL, whichever room asks."""
+"""One rule for each part of a URL, for all of fetchq."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rights that `fetchq acl` prints: all that a producer, a worker and an operator need, and no more."""
+"""The permissions that `fetchq acl` prints: all that a producer, a worker and an operator need, and no more."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ from fetchq_worker.settings import Settings
 NAMED_DANGEROUS = {"info"}
 """Commands of Redis's category `dangerous` that a rule may hold; the module says why."""
 SENT_ELSEWHERE = {"eval", "unlink"}
-"""EVAL is sent where the server does not know a script, which another user may have taught it; UNLINK by
-`fetchq fetch --redis`, in the next test."""
+"""EVAL is sent if the server does not have a script, which another user may have loaded; UNLINK by `fetchq fetch
+--redis`, in the next test."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The registry of scripts says what the Lua files do."""
+"""The registry of scripts matches the Lua files."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_a_script_needs_no_more_rights_than_the_registry_gives_it(redis_se
 
 
 async def _prepare(queue: Queue) -> None:
-    """Jobs of one host with a single slot: claimed, admitted, parked and dead; and one that is to be aborted."""
+    """Jobs of one host with a single slot: claimed, admitted, parked and dead, and one to be aborted."""
     await queue.set_limits(HOST, "set", "c=1")
     await queue.enqueue(("dead", "", "", ""))
     await queue.claim(token="w.0")

@@ -1,4 +1,4 @@
-"""Scores: Python and the scripts agree."""
+"""Scores: Python and the scripts decode them alike."""
 
 from __future__ import annotations
 

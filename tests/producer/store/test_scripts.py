@@ -1,4 +1,4 @@
-"""How the Lua scripts are assembled from their includes, and how an error names its file and line."""
+"""The Lua scripts: assembly from includes, and errors that name file and line."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_an_error_of_the_server_is_mapped_to_file_and_line(
 
 @pytest.mark.parametrize("name", script_names())
 def test_every_script_has_a_header_and_no_line_that_would_be_dropped_wrongly(name: str) -> None:
-    """Lines that begin with `--` are dropped, so a script has no long comment or string that could hold one."""
+    """Lines that begin with `--` are dropped, so no script may have such a line in a long comment or string."""
     source = script_source(name)
     assert "[[" not in source
     assert "--#include" not in source

@@ -1,6 +1,6 @@
-"""The scripts against a model of the queue, step by step, on an embedded Redis and on a real one.
+"""The scripts and a model of the queue, step by step, on an embedded Redis and on a real one.
 
-Time is the test's: the scripts are given it, and what Redis itself would let expire meanwhile is removed by hand.
+The test sets the time of the scripts; keys that Redis would expire meanwhile are removed explicitly.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.model = Model(T0)
         self.runs: list[tuple[str, str]] = []
-        """(id, token) of every run that a worker may still take for its own, ended leases included."""
+        """(id, token) of every run that a worker may still consider its own, ended leases included."""
         self.unacknowledged: list[str] = []
         self.calls = 0
 
@@ -138,7 +138,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), twice=st.booleans())
     def finish(self, data: st.DataObject, twice: bool) -> None:
-        """A worker commits, perhaps long after its lease. The reply can be lost, and it commits again."""
+        """A worker commits, possibly long after its lease. The reply can be lost, and it commits again."""
         job_id, token = data.draw(st.sampled_from(self.runs))
         self.runs.remove((job_id, token))
         accepted = self.model.finish(job_id, token, f"of {token}")
@@ -150,7 +150,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), counted=st.booleans(), defer_ms=st.sampled_from([None, 0, 300, LEASE_MS]))
     def requeue(self, data: st.DataObject, counted: bool, defer_ms: int | None) -> None:
-        """A retry, or a release."""
+        """A retry, or a requeue."""
         job_id, token = data.draw(st.sampled_from(self.runs))
         self.runs.remove((job_id, token))
         accepted = self.model.requeue(job_id, token, counted=counted, defer_ms=defer_ms)

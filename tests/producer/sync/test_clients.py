@@ -1,4 +1,4 @@
-"""Where a `SyncProducer` connects: to an address, or as a client of redis-py does."""
+"""The connections of a `SyncProducer`: by address, or with the settings of a redis-py client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples of docs/testing.md, run by pytest in a process of its own, warnings as errors."""
+"""The examples of docs/testing.md, run by pytest in a separate process, with warnings as errors."""
 
 from __future__ import annotations
 

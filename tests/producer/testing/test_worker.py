@@ -1,4 +1,4 @@
-"""`fetchq.testing.TestWorker`: what is queued runs, with canned responses, as a real worker would run it."""
+"""`fetchq.testing.TestWorker` runs queued jobs as a real worker would, with canned responses."""
 
 from __future__ import annotations
 
@@ -334,7 +334,7 @@ async def test_a_function_can_ask_for_a_retry(worker: TestWorker, producer: Prod
 
 
 class SoonAgain(Retry):
-    """A user's own."""
+    """An exception of a user's own."""
 
 
 @pytest.mark.asyncio

@@ -1,4 +1,4 @@
-"""A DNS server on loopback whose answers each test sets, different for each look-up if needed."""
+"""A DNS server on loopback whose answers each test sets, possibly different for each query."""
 
 from __future__ import annotations
 

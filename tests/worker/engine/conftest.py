@@ -78,7 +78,7 @@ class MakeWorker(Protocol):
 
 @pytest_asyncio.fixture
 async def make_worker(new_client: NewClient) -> AsyncIterator[MakeWorker]:
-    """Makes workers on that Redis, each with a client of its own. They are closed at the end of the test."""
+    """Makes workers on that Redis, each with its own client. They are closed at the end of the test."""
     workers: list[Worker] = []
 
     def make(functions: list[Any], **options: Any) -> Worker:

@@ -71,7 +71,7 @@ async def test_throughput_is_not_bound_to_the_poll(redis: ArqRedis, make_worker:
 
 
 async def test_a_dead_workers_job_runs_again_when_its_lease_ends(redis: ArqRedis, make_worker: MakeWorker) -> None:
-    """arq: 310 seconds later. (`test_crash.py` kills a process; here a worker vanishes from one moment to the next.)"""
+    """arq: 310 seconds later. (`test_process.py` kills a process; here a worker disappears without a signal.)"""
     tries: list[int] = []
     hangs, runs_again = asyncio.Event(), asyncio.Event()
 
@@ -116,7 +116,7 @@ async def test_a_worker_survives_a_restart_of_redis(own_redis_server: RedisServe
             own_redis_server.start()
             await enqueue(f"after-{outage}")
             while await ran.get() != f"after-{outage}":
-                pass  # one that ran before may come again: this Redis forgets everything when it stops
+                pass  # a job that ran before may run again: this Redis loses all data when it stops
 
 
 async def test_running_jobs_do_not_block_the_jobs_behind_them_for_other_workers(

@@ -1,4 +1,4 @@
-"""Garbage in the keys under a running worker: it goes on, no job is lost, and each bad job is recorded once."""
+"""Garbage in the keys of a running worker: it continues, no job is lost, and each bad job is recorded once."""
 
 from __future__ import annotations
 

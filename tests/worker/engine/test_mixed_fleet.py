@@ -1,4 +1,4 @@
-"""Stock arq workers and this engine's on one queue, and stock producers beside fetchq's."""
+"""Stock arq workers and this engine's on one queue, with stock producers and fetchq's."""
 
 from __future__ import annotations
 

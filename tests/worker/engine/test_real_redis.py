@@ -102,7 +102,7 @@ async def test_a_claim_after_an_outage_waits_for_the_commits_of_other_workers(
     durable_server: RedisServer, durable: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All leases have ended, and one worker's commits arrive before the other's."""
-    monkeypatch.setattr(commit, "MAX_BACKOFF_S", 2.0)  # a busy machine is not to be taken for a claim that came in time
+    monkeypatch.setattr(commit, "MAX_BACKOFF_S", 2.0)  # a busy machine must not look like a claim that came in time
     runs: Counter[str] = Counter()
     may_end, may_commit, turned = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -305,7 +305,7 @@ async def test_a_redis_whose_acl_forbids_info_is_accepted(redis_server: RedisSer
 async def test_broken_connections_lose_no_job_and_cost_no_try(
     redis_server: RedisServer, real_redis: ArqRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a lost reply the call may have been carried out: commits are sent again, claims are returned."""
+    """After a lost reply the call may have been executed: commits are sent again, claims are returned."""
     runs: Counter[str] = Counter()
 
     async def work(ctx: Any) -> int:

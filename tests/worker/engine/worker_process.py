@@ -1,5 +1,8 @@
-"""A worker in a process of its own, for tests that kill or signal it. Arguments: the address of Redis, the lease in s,
-the grace in s. Each job says on stdout that it started; `work(for_s)` lasts that long."""
+"""A worker in a separate process, for tests that kill or signal it.
+
+Arguments: the address of Redis, the lease in s, the grace in s. Each job reports its start on stdout; `work(for_s)`
+lasts that long.
+"""
 
 from __future__ import annotations
 

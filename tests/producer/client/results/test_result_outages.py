@@ -1,4 +1,4 @@
-"""Waiting for results while Redis is away."""
+"""Waiting for results during an outage of Redis."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_waiters_survive_a_broken_connection_and_a_short_outage(own_redis_
         await commit_all(fresh, producer, [job.id])
         try:
             assert (await waiter).id == job.id
-        except JobNotFound:  # a look may fall between the restart and the putting back
+        except JobNotFound:  # a check may come between the restart and the restored job
             assert (await job.result(timeout_s=20)).id == job.id
         await fresh.aclose()
     await admin.aclose()

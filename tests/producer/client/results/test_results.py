@@ -1,4 +1,4 @@
-"""Waiting for results: pushed, shared, bounded, and found even where the push was lost."""
+"""Waiting for results: pushed, shared, bounded, and complete even if a push is lost."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ async def test_closing_ends_a_wait_at_every_step(redis_server: RedisServer) -> N
         producer = Producer.from_url(redis_server.url)
         job = await producer.enqueue(URL)
         waiter = asyncio.create_task(job.result())
-        for _ in range(ticks):  # of the event loop: through the connecting, the subscribing, the first look
+        for _ in range(ticks):  # of the event loop: connecting, subscribing, the first check
             await asyncio.sleep(0)
         async with asyncio.timeout(10):
             await producer.aclose()
@@ -318,7 +318,7 @@ async def test_ten_thousand_waiters_share_one_connection(redis_server: RedisServ
 
 
 class SlowReplies(Redis):
-    """A client whose pipelines have their reply, and hand it on when `gate` opens."""
+    """A client whose pipelines return their replies when `gate` opens."""
 
     def __init__(self, redis: Redis) -> None:
         super().__init__(connection_pool=redis.connection_pool)
@@ -373,7 +373,7 @@ async def test_a_push_during_a_check_is_not_lost(
 
 
 async def wait_subscribed(results: ResultWaiter) -> None:
-    """Returns when the waiters' channel is confirmed and everyone has been looked at once."""
+    """Returns when the channel is confirmed and every id has been checked once."""
     async with asyncio.timeout(10):
         while not results.waits.confirmed or results.waits.unchecked:
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What a wait for results does next: decided without a loop and without Redis."""
+"""The next step of a wait for results, decided without an event loop and without Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def phase_of(waits: WaitList) -> WaitPhase:
 
 
 def waits_for(*ids: str, confirmed: bool = True) -> WaitList:
-    """At time 0, with the subscriptions sent and, unless told otherwise, confirmed and checked."""
+    """A wait list at time 0, with subscriptions sent and, by default, confirmed and checked."""
     waits = WaitList("done:", CHECK_S, OUTAGE_S)
     for job_id in ids:
         waits.add(job_id, 0.0)

@@ -24,7 +24,7 @@ URLS = [f"http://example.org/{number}" for number in range(12)]
 
 
 class Fetches:
-    """Takes the place of the fetch and fetches nothing: each call waits until the gate is open."""
+    """Replaces the fetch: each call waits until the gate is open."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -78,7 +78,7 @@ async def test_a_queue_that_is_resumed_starts_at_once(redis: ArqRedis, make_work
         await fetches.wait_started(1)
         await producer.pause()
         jobs = await producer.enqueue_many(URLS[1:])
-        await wait_until(lambda: _no_tokens(producer), SOON_S)  # the worker has taken them, and may not claim
+        await wait_until(lambda: _no_tokens(producer), SOON_S)  # the worker has popped the tokens, and may not claim
         assert len(fetches.started) == 1
         await producer.resume()
         await asyncio.gather(*(job.value(SOON_S) for job in jobs))

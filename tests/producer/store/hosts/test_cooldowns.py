@@ -108,7 +108,7 @@ async def test_a_crawl_delay_is_reported_by_a_note_and_is_bounded(queue: Queue) 
 
 @pytest.mark.asyncio
 async def test_the_jobs_of_an_unreachable_host_end_at_a_slow_pace(queue: Queue) -> None:
-    """Not one by one for ever: after enough failures several start at a time."""
+    """After enough failures several jobs start at a time, not one by one."""
     count = 200
     await enqueue(queue, *ids_of(count))
     minutes, ended, turn = 0, 0, 0

@@ -1,7 +1,7 @@
-"""The scripts under random sequences of what producers, workers and operators do, embedded and on a real Redis.
+"""The scripts under random operations of producers, workers and operators, embedded and on a real Redis.
 
-Time is the test's, as in `test_state_machine.py`. The model knows which runs hold a slot; what the records
-in Redis count is compared with that, and no job that could start may wait.
+The test sets the time, as in `test_state_machine.py`. The model knows which runs hold a slot, which is compared with
+the records in Redis, and no job that could start may wait.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Job:
     key: str
     deadline_ms: int | None = None
     known: bool = True
-    """The producer sent the key; the key of a stock client's job is found by its claimer."""
+    """The producer sent the limit key; that of a stock client's job is determined by the worker that claims it."""
 
 
 @dataclass
@@ -59,10 +59,10 @@ class Run:
     key: str
     lease_end_ms: int
     acknowledged: bool = True
-    """Its worker knows of it, and may still renew or commit it."""
+    """Its worker still has it, and may renew or commit it."""
     crashed: bool = False
     bypasses: bool = False
-    """It started under no limit, since it will not be run: its deadline has passed, or it is aborted."""
+    """It was admitted without limits, since it will not do its work: its deadline has passed, or it is aborted."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class FrontierMachine(RuleBasedStateMachine):
         """Jobs that are neither finished nor cancelled."""
         self.ended: set[str] = set()
         self.runs: dict[str, Run] = {}
-        """By token and id: every run that a worker may still take for its own."""
+        """Every run that a worker may still consider its own, by token and id."""
         self.limits: dict[str, str] = {}
         self.starts: dict[str, Starts] = defaultdict(Starts)
         self.aborted: set[str] = set()
@@ -195,7 +195,7 @@ class FrontierMachine(RuleBasedStateMachine):
 
     @rule(count=st.sampled_from([1, 5]), admits=st.booleans())
     def claim_without_a_reply(self, count: int, admits: bool) -> None:
-        """The reply of the claim is lost, or that of the admission."""
+        """The reply of the claim, or that of the admission, is lost."""
         token, ids = self._claim(count)
         if admits:
             self._admit(token, ids, acknowledged=False)
@@ -261,7 +261,7 @@ class FrontierMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._acknowledged())
     @rule(data=st.data(), note=st.sampled_from(["+OK", "+OK", "", "=TIMEOUT", "-CONNECT_ERROR"]))
     def finish(self, data: st.DataObject, note: str) -> None:
-        """Perhaps long after the lease, as long as no other worker has claimed the job."""
+        """Possibly long after the lease, as long as no other worker has claimed the job."""
         run = self._draw_run(data)
         lost, refused, _ = self.wait(self.queue.commit((run.id, run.token, "finish", 1000, "", "done", note)))
         assert (lost, refused) == ([], [])

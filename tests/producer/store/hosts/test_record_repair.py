@@ -1,4 +1,4 @@
-"""The records of limit keys stay right after crashes, stock workers and other clients that delete keys."""
+"""The records of limit keys are repaired after crashes, stock workers and clients that delete keys."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ async def test_renewal_moves_the_leases_end_and_keeps_the_original_score(queue: 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("renewed", [False, True])
 async def test_a_first_try_that_outlived_its_lease_leaves_no_retry_key(queue: Queue, renewed: bool) -> None:
-    """A claim that sees an ended lease writes the retry key, which the run does not know of."""
+    """A claim that processes an ended lease writes the retry key; the run does not know this."""
     await queue.add("a", "b")
     await queue.claim()
     queue.now_ms += LEASE_MS
@@ -161,7 +161,7 @@ async def test_extra_keys_are_remembered_however_often_the_job_is_requeued(queue
 
 
 async def _parked(queue: Queue, job_id: str, token: str) -> None:
-    """Its limit key has no room for the job, which comes back as that key cools off no more."""
+    """Its limit key has no free slot for the requeued job, and its cooldown has ended."""
     await queue.start_cooldown("example.org", 1000)
     assert await queue.admit((job_id, token, "example.org")) == [job_id]
     queue.now_ms += 1000

@@ -169,7 +169,7 @@ async def test_a_job_that_is_stopped_before_its_coroutine_starts_has_no_try_coun
     worker = make_worker([func(work, name="work")])
     reached, never = asyncio.Event(), asyncio.Event()
 
-    async def wait_for_ever(*_: object) -> None:  # as a Redis does that has gone away
+    async def wait_for_ever(*_: object) -> None:  # as a Redis that does not reply
         reached.set()
         await never.wait()
 

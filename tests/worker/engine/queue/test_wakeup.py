@@ -82,7 +82,7 @@ async def test_a_wake_token_that_a_full_worker_took_is_passed_on(redis: ArqRedis
         await redis.enqueue_job("work")
         await redis.rpush(worker.keys.wake, b"1")  # type: ignore[misc]
         await wait_until(lambda: worker.running_count == 1)
-        waker.token_taken = True  # one more token, taken by the BLPOP that was still under way
+        waker.token_taken = True  # one more token, popped by the BLPOP that was still in progress
         await redis.enqueue_job("work")
         worker._wake_event.set()
         await wait_until(lambda: _length_is(redis, worker.keys.wake, 1))

@@ -91,7 +91,7 @@ async def test_a_run_that_lost_its_token_leaves_no_dead_letter(queue: Queue) -> 
 
 
 async def test_a_job_that_succeeds_removes_an_older_dead_letter_under_its_id(queue: Queue) -> None:
-    """Under an idempotency key an id can fail, be enqueued again and succeed: then it must not be retried."""
+    """A job with an idempotency key can fail, be enqueued again and succeed: then it must not be retried."""
     for _ in range(2):
         await queue.add("a", "other")
         await queue.claim(token=f"w.{queue.now_ms}")

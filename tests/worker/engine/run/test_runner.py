@@ -135,7 +135,7 @@ async def test_an_abort_during_the_crash_check_keeps_the_job_from_running(
     redis: ArqRedis, make_worker: MakeWorker
 ) -> None:
     judging, judged = asyncio.Event(), asyncio.Event()
-    hooks = AsyncMock()  # somebody else's coroutines
+    hooks = AsyncMock()  # a user's coroutines
 
     async def work(ctx: Any) -> None:
         raise AssertionError("it ran")
