@@ -94,7 +94,7 @@ class RedisServer:
 
     @contextmanager
     def hung(self) -> Iterator[None]:
-        """Meanwhile it takes connections and commands, and answers none: a host that swaps, a disk that is stuck."""
+        """Freezes the server inside the block: it accepts connections and does not reply, as a host that swaps."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
