@@ -1,4 +1,4 @@
-"""The frontier's numbers: what counts them, and the simulator on an embedded Redis."""
+"""`make frontier`: its counters, and the simulator on an embedded Redis."""
 
 from __future__ import annotations
 

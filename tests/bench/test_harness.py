@@ -44,7 +44,7 @@ async def test_leaving_a_child_ends_it_and_its_children_even_if_they_ignore_sigt
         assert _runs(grandchild)
     assert child.process.returncode == -9
     async with asyncio.timeout(10):
-        while _runs(grandchild):  # its new parent reaps it when it likes
+        while _runs(grandchild):  # its new parent reaps it at any later time
             await asyncio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""Who a sampled stack belongs to."""
+"""The owner of a sampled stack."""
 
 from __future__ import annotations
 

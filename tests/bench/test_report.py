@@ -1,4 +1,4 @@
-"""What a run says of itself: medians, targets, gaps, and the page's blocks."""
+"""The report of a run: medians, targets, gaps, and the blocks of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make conformance` calls conforming."""
+"""The verdict of `make conformance`."""
 
 from __future__ import annotations
 

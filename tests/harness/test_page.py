@@ -1,4 +1,4 @@
-"""What runs write to docs/reliability.md, and what they leave of it."""
+"""The parts of docs/reliability.md that runs write, and those that they do not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job that kills its worker each time ends as WORKER_LOST, among the dead letters, and the queue goes on."""
+"""A job that kills its worker each time ends as WORKER_LOST with a dead letter, and the queue continues."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ LEASE_S = 0.5
 
 
 async def _run_worker(server: RedisServer) -> int:
-    """The exit status of a worker that runs until the queue is empty, or a job kills it. One job at a time: those that
-    die with others' poison would lose a try, too."""
+    """The exit status of a worker that runs until the queue is empty, or a job kills it.
+
+    One job at a time: other jobs that die with it would also lose a try.
+    """
     command = [sys.executable, "-c", "from fetchq_worker.cli import main; main()", "worker", "--burst"]
     command += ["--settings", "harness.poisonous_jobs:Settings", "--redis", server.url]
     command += ["--lease-s", str(LEASE_S), "--concurrency", "1"]
@@ -39,7 +41,7 @@ async def _run_worker(server: RedisServer) -> int:
 
 
 async def _run_workers(server: RedisServer) -> int:
-    """Starts a worker again and again, as a supervisor does, until one comes through; how many died on the way."""
+    """Restarts a worker, as a supervisor does, until one empties the queue. Returns how many died before."""
     for deaths in range(20):
         status = await _run_worker(server)
         if status == 0:
@@ -63,22 +65,25 @@ async def test_a_job_that_kills_its_worker_becomes_a_dead_letter_and_the_queue_c
             await poison.value(timeout_s=0)
         assert (await fetch.result(timeout_s=0)).status is FetchStatus.WORKER_LOST
 
-        letters = {letter.id: letter async for letter in producer.dead_letters.list(status=FetchStatus.WORKER_LOST)}
-        assert letters.keys() == {poison.id, fetch.id}
-        assert (letters[poison.id].function, letters[poison.id].tries) == ("poison", POISON_TRIES + 1)
-        assert letters[fetch.id].tags == ("bad",)
-        assert [attempt.status for attempt in letters[fetch.id].result.attempts] == ["WORKER_LOST"] * MAX_CRASHES
+        dead_letters = {
+            dead_letter.id: dead_letter
+            async for dead_letter in producer.dead_letters.list(status=FetchStatus.WORKER_LOST)
+        }
+        assert dead_letters.keys() == {poison.id, fetch.id}
+        assert (dead_letters[poison.id].function, dead_letters[poison.id].tries) == ("poison", POISON_TRIES + 1)
+        assert dead_letters[fetch.id].tags == ("bad",)
+        assert [attempt.status for attempt in dead_letters[fetch.id].result.attempts] == ["WORKER_LOST"] * MAX_CRASHES
 
         assert await producer.dead_letters.retry_many([poison.id]) == [RetryOutcome.RETRIED]
         assert await _run_workers(redis_server) == POISON_TRIES
-        assert {letter.id async for letter in producer.dead_letters.list()} == {poison.id, fetch.id}
+        assert {dead_letter.id async for dead_letter in producer.dead_letters.list()} == {poison.id, fetch.id}
 
 
 @pytest.mark.parametrize("key", [KEY_DEADLY_AT_START, KEY_DEADLY_AT_END], ids=["start", "end"])
 async def test_a_fetch_whose_hook_kills_its_worker_becomes_a_dead_letter_and_the_queue_continues(
     redis_server: RedisServer, key: str
 ) -> None:
-    """It never comes to count its crashes itself, or does so in vain."""
+    """The fetch cannot count its crashes: a hook kills the worker before it begins or commits."""
     async with Producer.from_url(redis_server.url) as producer:
         fetch = await producer.enqueue(FetchRequest(url="http://127.0.0.1/", key=key))
         harmless = await producer.enqueue_job("harmless", 1)
@@ -88,6 +93,6 @@ async def test_a_fetch_whose_hook_kills_its_worker_becomes_a_dead_letter_and_the
         assert await harmless.value(timeout_s=0) == 1
         result = await fetch.result(timeout_s=0)
         assert result.status is FetchStatus.WORKER_LOST
-        letter = await producer.dead_letters.get(fetch.id)
-        assert letter is not None
-        assert [attempt.status for attempt in letter.result.attempts] == ["WORKER_LOST"] * MAX_CRASHES
+        dead_letter = await producer.dead_letters.get(fetch.id)
+        assert dead_letter is not None
+        assert [attempt.status for attempt in dead_letter.result.attempts] == ["WORKER_LOST"] * MAX_CRASHES

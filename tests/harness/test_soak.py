@@ -1,4 +1,4 @@
-"""`make soak` in short, and that it finds what it looks for."""
+"""A short `make soak`, and that it detects what it checks for."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ pytestmark = pytest.mark.asyncio
 @pytest.mark.slow
 async def test_two_thousand_jobs_leave_no_key_behind() -> None:
     soaked = await soak(Load(jobs=1000, warm_up=1000, fetch_share=0.1, result_ttl_s=1.0, rest_s=0))
-    # Of a Redis of a megabyte and a half, a connection's buffers are a tenth: growth is for `make soak` to judge.
+    # The buffers of one connection are a tenth of such a small Redis, so growth is not checked here.
     assert [problem for problem in soaked.broken if "the memory of" not in problem] == []
     assert soaked.fetched == soaked.fetches == 200
-    assert soaked.finished >= soaked.enqueued == 2000  # more, where a lease ended
+    assert soaked.finished >= soaked.enqueued == 2000  # more, if a lease ended
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ class Check(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """Nothing to do before this time, unless something happens."""
+    """Wait until this time, or until an event wakes the waiter."""
 
     until: float
 

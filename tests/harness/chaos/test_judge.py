@@ -1,4 +1,4 @@
-"""The checker finds what it is there to find: each fault of the queue, made by hand on a real Redis, is counted."""
+"""The judge detects each fault of the queue, made by hand on a real Redis."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def verdict_on(
     crowds: Sequence[Crowd] = (),
     rolled_back: bool = False,
 ) -> Verdict:
-    """`crowds` came up against a limit of one."""
+    """`crowds` exceeded a limit of one."""
     history = History(Keys()).read(read_append_only_file(server.history_folder))
     acknowledged = [Acknowledged(number, b"job%d" % number, "mark") for number in range(jobs)]
     site = CountingSite(wait_s=0, limit=1)

@@ -1,6 +1,6 @@
 """Unexpected arguments of scripts: ids of any text, results of any bytes, texts in place of numbers.
 
-With all of them a job is finished once, with its result, and no other job is changed.
+With each of them a job is finished once, with its result, and no other job is changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every decoder under bytes that hypothesis makes: in seconds here, by `make fuzz` for as long as one likes."""
+"""Every decoder with bytes that hypothesis makes, for seconds; `make fuzz` runs them for any time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _no_scratch_left() -> Iterator[None]:
 
 @st.composite
 def mutated(draw: st.DrawFn, name: str) -> bytes:
-    """A seed with a few of its pieces replaced, taken away, doubled, or put behind each other."""
+    """A seed with some of its parts replaced, removed, doubled or swapped."""
     data = draw(st.sampled_from(seeds_of(name)))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))

@@ -163,15 +163,15 @@ async def _fail(producer: Producer) -> str:
 
 
 async def _operate(operator: Producer, producer: Producer, admin: redis.Redis, dead: str, settings: Settings) -> None:
-    letters = operator.dead_letters
-    assert await letters.count() == 2
-    assert (await letters.get(dead)).id == dead
-    assert dead in [letter.id async for letter in letters.list()]
-    assert dead in [letter.id async for letter in letters.list(newest_first=True)]
-    assert await letters.retry_many([dead]) == ["retried"]
+    dead_letters = operator.dead_letters
+    assert await dead_letters.count() == 2
+    assert (await dead_letters.get(dead)).id == dead
+    assert dead in [dead_letter.id async for dead_letter in dead_letters.list()]
+    assert dead in [dead_letter.id async for dead_letter in dead_letters.list(newest_first=True)]
+    assert await dead_letters.retry_many([dead]) == ["retried"]
     await wait_until(lambda: admin.zscore("fetchq:dead:arq:queue", dead) is not None)
-    assert await letters.purge_many([dead]) == [True]
-    assert sum([count async for count in letters.purge_all()]) == 1
+    assert await dead_letters.purge_many([dead]) == [True]
+    assert sum([count async for count in dead_letters.purge_all()]) == 1
     await operator.limits.pause("example.org")
     await producer.enqueue("http://example.org/")
     assert [state.host for state in await operator.hosts()] == ["example.org"]

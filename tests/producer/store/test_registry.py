@@ -48,8 +48,8 @@ async def _read(queue: Queue) -> Any:
 
 
 async def _retry(queue: Queue) -> Any:
-    [letter] = await _read(queue)
-    job = RetryJob(b"dead", letter.ended_ms, b"payload", HOST, "")
+    [dead_letter] = await _read(queue)
+    job = RetryJob(b"dead", dead_letter.ended_ms, b"payload", HOST, "")
     return await DeadLetterCommands(queue.keys).retry(queue.runner, [job], now_ms=queue.now_ms)
 
 

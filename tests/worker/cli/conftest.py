@@ -1,4 +1,4 @@
-"""A web site on loopback, and the command: in the test's process, or in one of its own."""
+"""A web site on loopback, and the command: in the test's process, or in a separate one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.redis_server import RedisServer
 from fetchq_worker.cli import main
 
 PATIENCE_S = 60.0
-"""How long anything here may take on a busy machine before it counts as hung."""
+"""Maximum duration of any step on a busy machine before it counts as hung."""
 NO_REDIS = "unix:///nowhere/redis.sock"
 
 
@@ -34,7 +34,7 @@ def at(server: RedisServer) -> dict[str, str]:
 
 
 class Site(ThreadingHTTPServer):
-    """Answers `/page/...`, `/json`, `/bin`, `/big/...` (100 KB), and `/gate/...`, which waits until the gate is open.
+    """Serves `/page/...`, `/json`, `/bin`, `/big/...` (100 KB), and `/gate/...`, which waits until the gate is open.
 
     Its robots.txt forbids `/page/private`.
     """
@@ -52,7 +52,7 @@ class Site(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is what some of the tests are about."""
+        """Clients that disconnect are expected here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the tests ask `hits`."""
+        """Logs nothing: the tests read `hits`."""
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def site() -> Iterator[Site]:
 
 
 class Fetchq:
-    """Runs `fetchq` in a folder of its own, allowed to fetch from loopback."""
+    """Runs `fetchq` in its own folder, allowed to fetch from loopback."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -109,7 +109,7 @@ class Fetchq:
     def run(
         self, *arguments: str | Path, stdin: str = "", environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Runs the command in this process, to its end, on file descriptors of its own; it shows no traceback."""
+        """Runs the command in this process, to its end, on its own file descriptors. It must show no traceback."""
         words = [str(word) for word in arguments]
         with ExitStack() as stack:
             files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
@@ -128,7 +128,7 @@ class Fetchq:
     def run_process(
         self, *arguments: str | Path, stdin: str = "", environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """The same in a process of its own."""
+        """The same in a separate process."""
         process = self.start(*arguments, environ=environ)
         out, err = process.communicate(stdin, timeout=PATIENCE_S)
         assert "Traceback" not in err, err
@@ -137,7 +137,7 @@ class Fetchq:
     def start(
         self, *arguments: str | Path, environ: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
     ) -> subprocess.Popen[str]:
-        """A process of its own, which runs on."""
+        """A separate process that keeps running."""
         process = subprocess.Popen(
             [sys.executable, "-c", "from fetchq_worker.cli import main; main()", *map(str, arguments)],
             text=True,
@@ -165,13 +165,13 @@ class Fetchq:
 def as_a_process(
     arguments: list[str], folder: Path, environ: Mapping[str, str], files: Sequence[IO[bytes]]
 ) -> Iterator[None]:
-    """Gives this process what a new one has of its own: arguments, folder, environment, descriptors 0 to 2, logs."""
+    """Gives this process the state of a new one: arguments, folder, environment, descriptors 0 to 2, logs."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(sys, "argv", ["fetchq", *arguments])
         patch.setattr(sys, "path", sys.path.copy())
         patch.chdir(folder)
-        patch.setattr("fetchq_worker.cli.actions.worker.tune_gc", lambda: None)  # this process lives on
+        patch.setattr("fetchq_worker.cli.actions.worker.tune_gc", lambda: None)  # this process continues
         stack.callback(forget_modules, set(sys.modules))
         stack.enter_context(environment(environ))
         stack.enter_context(fresh_logs())
@@ -187,7 +187,7 @@ def as_a_process(
 
 
 def forget_modules(before: set[str]) -> None:
-    """Drops what was imported from the folder of a test, so that the next test imports its own."""
+    """Forgets modules that were imported from the folder of a test."""
     folder = str(Path.cwd())
     for name in sys.modules.keys() - before:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
@@ -196,7 +196,7 @@ def forget_modules(before: set[str]) -> None:
 
 @contextmanager
 def environment(content: Mapping[str, str]) -> Iterator[None]:
-    """`content` in place of the environment."""
+    """Replaces the environment by `content`."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(content)
@@ -209,7 +209,7 @@ def environment(content: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def fresh_logs() -> Iterator[None]:
-    """No handlers at the root, as in a new process; and the levels as they were, afterwards."""
+    """Removes the root logger's handlers, as in a new process, and restores all levels afterwards."""
     loggers = [
         logging.root,
         *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)),

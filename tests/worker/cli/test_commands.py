@@ -142,7 +142,7 @@ def test_a_body_can_be_json_as_it_is_typed_or_the_fields_of_a_form(fetchq: Fetch
 
 
 KINDS = {"--json": ("json", '{"a": 1}'), "--form": ("x-www-form-urlencoded", "a=b+c")}
-"""How a body that is given by name looks when it is given whole."""
+"""The request with this body as bytes."""
 
 
 def test_a_deadline_that_is_past_is_wrong_usage(fetchq: Fetchq) -> None:

@@ -107,9 +107,9 @@ def test_settings_limit_the_number_and_lifetime_of_dead_letters(fetchq: Fetchq, 
     fetchq.run("worker", "--burst", "--dead-letter-max", "2", "--dead-letter-ttl-s", "100", environ=environ)
     with client(redis_server) as direct:
         assert direct.zcard(KEYS.dead) == 2
-        letters = direct.keys(KEYS.dead_letter + "*")
-        assert len(letters) == 2
-        assert all(0 < direct.ttl(key) <= 100 for key in letters)
+        dead_letters = direct.keys(KEYS.dead_letter + "*")
+        assert len(dead_letters) == 2
+        assert all(0 < direct.ttl(key) <= 100 for key in dead_letters)
 
 
 def test_many_are_retried_or_purged_by_filters_or_all_at_once(fetchq: Fetchq, redis_server: RedisServer) -> None:
@@ -224,7 +224,9 @@ def test_the_synchronous_producer_has_the_same_methods(redis_server: RedisServer
     ids = store_dead_letters(redis_server, 4)
     with SyncProducer.from_url(redis_server.url) as producer:
         assert producer.dead_letters.count() == 4
-        assert [letter.id for letter in producer.dead_letters.list(newest_first=True, status="TIMEOUT")] == ids[::-1]
+        assert [
+            dead_letter.id for dead_letter in producer.dead_letters.list(newest_first=True, status="TIMEOUT")
+        ] == ids[::-1]
         assert producer.dead_letters.get(ids[0]).url == "http://a.test/"
         assert producer.dead_letters.retry_many(ids[:1]) == ["retried"]
         assert producer.dead_letters.purge_many(ids[:2]) == [False, True]

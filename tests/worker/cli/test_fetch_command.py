@@ -1,4 +1,4 @@
-"""`fetchq fetch`, run as people run it."""
+"""`fetchq fetch`, with a private and with a shared Redis."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_killed_run_is_continued_by_resume(fetchq: Fetchq, site: Site) -> None
     assert f"{len(done_before)} done by an earlier run" in done.stderr
     assert Counter(line["url"] for line in read_lines(out)) == Counter(urls)
     assert not any(site.hits[url.removeprefix(site.url)] for url in done_before)
-    assert fetchq.run(*arguments, "--resume").returncode == 0  # nothing is left to do
+    assert fetchq.run(*arguments, "--resume").returncode == 0  # nothing remains to be done
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -214,7 +214,7 @@ def test_a_resumed_run_fails_while_the_file_contains_earlier_failures(fetchq: Fe
 def test_the_password_of_redis_is_not_printed_in_how_to_continue(
     fetchq: Fetchq, site: Site, form: str, redis_server: RedisServer
 ) -> None:
-    # Redis's default user has no password, and takes any.
+    # Redis's default user has no password, and accepts any.
     address = redis_server.url.replace("unix://", "unix://default:s3cret@")
     process = fetchq.start("fetch", f"{site.url}/gate/1", "--out", "out.jsonl", *form.format(address).split())
     wait_until(lambda: site.hits["/gate/1"], "the fetch")
@@ -305,7 +305,7 @@ def test_without_a_server_on_the_path_the_one_in_the_wheel_is_used(
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     done = fetchq.run("fetch", f"{site.url}/page/1", environ={"PATH": str(folder)})
     assert done.returncode == 0
-    folder.rmdir()  # which takes an empty one only
+    folder.rmdir()  # which accepts only an empty one
     assert json.loads(done.stdout)["status"] == "OK"
 
 

@@ -1,4 +1,4 @@
-"""A Redis that takes commands and answers none: every command reports it soon, and ends."""
+"""A Redis that accepts commands and does not reply: every command reports it soon, and ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fetchq_worker.cli.terminal import redis_client
 from .conftest import PATIENCE_S, Fetchq, Site, read_lines, wait_until
 
 START_UP_S = 10.0
-"""What a command may take on a busy machine, beside what it waits."""
+"""The time of a command on a busy machine, without its timeouts."""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 
 
 class At:
-    """The command, at one Redis."""
+    """The command on one Redis."""
 
     def __init__(self, fetchq: Fetchq, server: RedisServer) -> None:
         self.fetchq = fetchq
@@ -26,7 +26,7 @@ class At:
         return self.fetchq.run(*arguments, environ=self.environ)
 
     def say(self, *arguments: str) -> str:
-        """What it prints, all being well."""
+        """The output of a successful command."""
         done = self.run(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout

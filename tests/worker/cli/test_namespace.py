@@ -1,4 +1,4 @@
-"""`--namespace` and `FETCHQ_NAMESPACE`: every key begins with it, whatever the command."""
+"""`--namespace` and `FETCHQ_NAMESPACE`: with every command, every key begins with it."""
 
 from __future__ import annotations
 

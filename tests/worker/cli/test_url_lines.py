@@ -1,4 +1,4 @@
-"""Lists of URLs as people have them."""
+"""Lists of URLs in many formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stock `arq` worker with our settings class: users' own coroutines beside the fetch, and what arq does not do."""
+"""The stock `arq` worker with fetchq's settings class: users' coroutines and the fetch, and what arq does not do."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ async def redis(embedded: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Asy
 
 @pytest.fixture(params=[Worker, engine.Worker], ids=["stock", "engine"])
 def kind(request: pytest.FixtureRequest) -> type[Worker]:
-    """The class of the worker, where both are to do the same."""
+    """The class of the worker, for tests that apply to both."""
     worker_class: type[Worker] = request.param
     return worker_class
 
 
 async def _run(redis: ArqRedis, settings_class: type, kind: type[Worker] = Worker) -> Worker:
-    """A worker that runs what is queued, and stops."""
+    """Runs a worker until the queue is empty."""
     options = {"redis_pool": redis, "burst": True, "poll_delay": 0.01, "handle_signals": False}
     worker = kind(**{**get_kwargs(settings_class), **options})  # type: ignore[arg-type]  # arq types them as NameError
     try:
@@ -133,7 +133,7 @@ async def test_a_retried_job_is_tried_again_and_leaves_no_key_but_its_result(
     result = await job.result(timeout_s=5)
     assert [attempt.http_status for attempt in result.attempts] == [503, 503, 200]
     assert worker.jobs_retried == 2
-    # Neither of these workers has a gate: what the producer noted of the host is left for those that have one.
+    # Neither of these workers has a gate: the record of the host that the producer wrote stays for workers with one.
     left = [key for key in await redis.keys("*") if b"wake" not in key and b"fetchq:hosts" not in key]
     assert left == [f"arq:result:{job.id}".encode()]
 
@@ -329,7 +329,7 @@ async def _world(ctx: dict[str, Any]) -> str:
 async def test_jobs_enqueued_by_cron_and_by_coroutines_follow_the_contract(
     embedded: EmbeddedRedis,
 ) -> None:
-    """arq's client pickles unless it is told otherwise, and a pickle is refused."""
+    """arq's client pickles by default, and a pickle is refused."""
     pool = embedded.client()
     described = worker_settings([func(_world, name="world")], settings=SETTINGS, redis_pool=None)
     options = {"burst": True, "poll_delay": 0.01, "handle_signals": False}

@@ -1,4 +1,4 @@
-"""The private server: real, reached by its socket alone, and gone with the process that started it."""
+"""The private server: real, reachable by its socket only, and stopped with the process that started it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes under one: real children, small programs that say what happens to them."""
+"""Several processes under one supervisor: real children, small programs that report what happens to them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _supervisor(program: str, folder: Path, processes: int = 2) -> Supervisor:
 
 
 async def _wait_for(folder: Path, count: int, pattern: str = "[0-9]*") -> set[int]:
-    """The pids of those that have said so, once there are so many."""
+    """The pids of the children that have reported, once there are `count` of them."""
     async with asyncio.timeout(20):
         while len(found := {int(path.stem) for path in folder.glob(pattern)}) < count:
             await asyncio.sleep(0.01)

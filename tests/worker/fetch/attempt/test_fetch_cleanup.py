@@ -1,4 +1,4 @@
-"""However a fetch ends, its connection is pooled or closed, and no task or socket is leaked."""
+"""After every kind of end, a fetch's connection is pooled or closed, and no task or socket leaks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _open_files() -> int:
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    """Waits until the other side has noticed."""
+    """Waits until the server has noticed the end of the connection."""
     async with asyncio.timeout(5):
         while not holds():
             await asyncio.sleep(0.005)
@@ -177,7 +177,7 @@ def _hostile(rng: random.Random, good: bytes) -> Callable[[Visit], Awaitable[Non
 async def test_a_request_that_the_server_does_not_read_leaves_no_connection(
     monkeypatch: pytest.MonkeyPatch, cancelled: bool, size: int
 ) -> None:
-    """Closing waits until the buffered data is sent, here for ever."""
+    """Closing waits until the buffered data is sent, here without end."""
 
     open_socket = HttpClient._open_socket
 

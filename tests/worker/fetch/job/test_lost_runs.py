@@ -58,7 +58,7 @@ class Stalling:
 
 
 def _worker(redis: ArqRedis, fetcher: Fetcher, **hooks: Any) -> Worker:
-    """A worker on a client of its own, which it closes."""
+    """A worker with its own client, which it closes."""
     return Worker(
         [fetch_function()],
         redis_pool=redis,

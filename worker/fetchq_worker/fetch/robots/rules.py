@@ -1,8 +1,8 @@
 """The rules of a robots.txt for one crawler (RFC 9309). Pure: text in, a verdict on a URL out.
 
-All groups but the one that applies are removed before protego parses the file. That is the rule of RFC 9309 (section
-2.2.1: the product token matches as a whole), and it limits the cost of a hostile file: protego copies each rule of a
-group to each agent of the group, which for half a megabyte of agents and rules makes hundreds of millions.
+All groups but the one that applies are removed before protego parses the file. This follows RFC 9309 (section 2.2.1:
+the product token matches as a whole), and limits the cost of a hostile file: protego copies each rule of a group to
+each agent of the group, which makes hundreds of millions of copies for half a megabyte of agents and rules.
 """
 
 from __future__ import annotations

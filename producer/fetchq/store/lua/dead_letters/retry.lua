@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  pending: sorted set of job ids by score
 -- KEYS[2]  dead: sorted set of the ids of dead letters by the ms of their end
--- KEYS[3]  wake: list of tokens (wake.lua)      KEYS[4..9]  those of keys.lua
+-- KEYS[3]  wake: list of tokens (wake.lua)      KEYS[4..9]  see keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, result, retry and attempts keys      ARGV[6]  prefix of the dead letters
 -- ARGV[7]  prefix of the queues of limit keys

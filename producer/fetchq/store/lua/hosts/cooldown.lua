@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Starts a cooldown of a limit key: its server asked for a pause, and none of its jobs start until that is over.
 --
--- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens      KEYS[3..8]  those of keys.lua
+-- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens      KEYS[3..8]  see keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock      ARGV[2]  prefix of the queues of limit keys
 -- ARGV[3]  limit key      ARGV[4]  ms that its server asked for; '' none
 -- ARGV[5]  ms without ARGV[4]: doubled with each further cooldown until a success

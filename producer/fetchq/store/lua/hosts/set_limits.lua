@@ -1,6 +1,6 @@
 -- Changes the limits of a limit key, a wildcard or '*', and makes waiting jobs ready that the new limits permit.
 --
--- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens      KEYS[3..8]  those of keys.lua
+-- KEYS[1]  pending: sorted set of job ids      KEYS[2]  wake: list of tokens      KEYS[3..8]  see keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock      ARGV[2]  prefix of the queues of limit keys
 -- ARGV[3]  name of the entry to change (limits.lua); '' changes none
 -- ARGV[4]  'set' adds the words of ARGV[5], such as 'c=2 r=500000', to those that are set; 'resume' ends a pause, also

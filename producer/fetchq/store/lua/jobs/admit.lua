@@ -3,7 +3,7 @@
 -- queue: its lease ends, and the try is not counted.
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
--- KEYS[3]  lease index: sorted set             KEYS[4]  wake: list of tokens      KEYS[5..10]  those of keys.lua
+-- KEYS[3]  lease index: sorted set             KEYS[4]  wake: list of tokens      KEYS[5..10]  see keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, retry and in-progress keys, and of the queues of limit keys
 -- ARGV[6...]  five a job: id, token, limit key, deadline in ms ('' none; a job whose deadline has passed starts without
@@ -52,7 +52,7 @@ host_record.load(also_respected)
 
 local refused, parked, expired, garbage, started = {}, {}, {}, {}, {}
 
--- Whether the cooldown or the pause of a limit key permits no start.
+-- Whether a cooldown or a pause of the limit key forbids starts.
 local function is_closed(key)
   return host_record.by_key[key].cooldown_until > clock.now_ms or limits.of(key).p == 1
 end

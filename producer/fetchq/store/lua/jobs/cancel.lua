@@ -1,7 +1,7 @@
 -- Cancels a batch of jobs: a waiting job ends in this call, a running one is marked for its worker.
 --
 -- KEYS[1]  pending: sorted set of job ids       KEYS[2]  abort: sorted set that workers check (arq's own)
--- KEYS[3]  leases: hash of id -> lease record   KEYS[4..9]  those of keys.lua
+-- KEYS[3]  leases: hash of id -> lease record   KEYS[4..9]  see keys.lua
 -- KEYS[10]  wake: list of tokens
 -- ARGV[1..5]  prefixes of the payload, result, in-progress, retry and attempts keys
 -- ARGV[6]  prefix of the push channels     ARGV[7]  number of an id's leading characters that name its channel

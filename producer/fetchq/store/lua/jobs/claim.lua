@@ -4,7 +4,7 @@
 -- KEYS[1]  pending: sorted set of job ids by score      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set (lease_index.lua)
 -- KEYS[4]  abort: sorted set of the ids of jobs to be cancelled      KEYS[5]  wake: list of wake tokens
--- KEYS[6]  paused: exists while the queue is paused      KEYS[7..12]  those of keys.lua
+-- KEYS[6]  paused: exists while the queue is paused      KEYS[7..12]  see keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2]  the fencing token of all jobs that this call claims; each call has its own
 -- ARGV[3]  duration of the lease in ms

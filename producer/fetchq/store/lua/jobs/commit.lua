@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set             KEYS[4]  abort: sorted set of ids      KEYS[5]  wake: list of tokens
--- KEYS[6..11]  those of keys.lua
+-- KEYS[6..11]  see keys.lua
 -- KEYS[12]  dead: sorted set of the ids of dead letters by the ms of their end
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..6]  prefixes of the payload, retry, in-progress, result and attempts keys

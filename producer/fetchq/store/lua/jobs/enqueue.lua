@@ -1,7 +1,7 @@
 -- Puts a batch of jobs on the queue: each whose id is new, as far as there is capacity. Wakes idle workers.
 --
 -- KEYS[1]  pending: sorted set of job ids by score
--- KEYS[2]  wake: list of tokens (wake.lua)      KEYS[3..8]  those of keys.lua
+-- KEYS[2]  wake: list of tokens (wake.lua)      KEYS[3..8]  see keys.lua
 -- ARGV[1]  prefix of the payload keys      ARGV[2]  prefix of the result keys
 -- ARGV[3]  now in ms, for tests; '' for Redis's own clock      ARGV[4]  prefix of the queues of limit keys
 -- ARGV[5]  maximum number of jobs of the queue, running jobs included; '' for no limit

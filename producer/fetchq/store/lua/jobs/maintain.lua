@@ -4,7 +4,7 @@
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
 -- KEYS[3]  lease index: sorted set             KEYS[4]  cursor: string, where the last call ended and when
--- KEYS[5..10]  those of keys.lua
+-- KEYS[5..10]  see keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2]  minimum time between two pages in ms, whichever worker scans them
 -- ARGV[3]  number of jobs of a page           ARGV[4]  prefix of the payload keys

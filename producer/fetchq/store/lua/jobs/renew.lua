@@ -2,7 +2,7 @@
 -- Renews the leases of all jobs that one worker runs.
 --
 -- KEYS[1]  pending: sorted set of job ids      KEYS[2]  leases: hash of id -> lease record (lease_record.lua)
--- KEYS[3]  lease index: sorted set             KEYS[4..9]  those of keys.lua
+-- KEYS[3]  lease index: sorted set             KEYS[4..9]  see keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2]  duration of the lease from now, in ms      ARGV[3]  prefix of the in-progress keys
 -- ARGV[4..5]  prefixes of the queues of limit keys and of the retry keys      ARGV[6...]  two a job: id, token
