@@ -8,7 +8,7 @@ FetchqError
 │   └── RedisFull (also QueueFull)   ... because its memory is full
 ├── QueueFull                        the queue accepts no more jobs; `enqueued` holds those that it accepted
 ├── NotDurable                       the jobs are on the queue, but their durability was not confirmed
-├── DurabilityRefused                this Redis cannot provide the durability asked for; nothing was enqueued
+├── DurabilityRefused                this Redis cannot provide the requested durability; nothing was enqueued
 ├── RedisEvicts                      the Redis eviction policy can delete jobs
 ├── RedisTooOld                      the server is older than Redis 7.0 or Valkey 7.2
 ├── KeyConflict                      the idempotency key belongs to a different request
@@ -87,7 +87,7 @@ class NotDurable(FetchqError):
 
 
 class DurabilityRefused(FetchqError):
-    """This Redis cannot provide the durability asked for; the message says why. Nothing was enqueued."""
+    """This Redis cannot provide the requested durability; the message says why. Nothing was enqueued."""
 
 
 class RedisEvicts(FetchqError):

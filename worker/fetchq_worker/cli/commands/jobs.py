@@ -122,9 +122,7 @@ def enqueue(
     ] = "refuse",
     full_timeout_s: Annotated[
         float,
-        typer.Option(
-            "--full-timeout-s", metavar="S", help="Longest wait for space in a full queue, counted anew for each batch."
-        ),
+        typer.Option("--full-timeout-s", metavar="S", help="Longest wait for space in a full queue, for each batch."),
     ] = 60.0,
     max_memory: Annotated[
         float,
