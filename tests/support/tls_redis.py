@@ -36,12 +36,13 @@ class TLSRedis:
     """The server, on a port of loopback."""
 
     def __init__(self, papers: Papers) -> None:
+        binary = needed_binary("redis-server")  # before the folder: it skips the test where there is no server
         self._folder = tempfile.TemporaryDirectory(prefix="fetchq-tls-")
         self.port = free_port()
         options = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "yes", "--save", ""]
         options += ["--tls-ca-cert-file", str(papers.authority), "--tls-cert-file", str(papers.server_certificate)]
         options += ["--tls-key-file", str(papers.server_key), "--dir", self._folder.name, "--loglevel", "warning"]
-        self._process = subprocess.Popen([needed_binary("redis-server"), *options], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
         self._wait_ready(papers)
 
     def url(self, papers: Papers, *, host: str = HOST, **changed: Path | None) -> str:
