@@ -36,7 +36,7 @@ class FetchqError(Exception):
     """The base class of all exceptions that fetchq raises on purpose."""
 
     enqueued: tuple[Any, ...] = ()
-    """Of an error raised by an enqueue: handles of the jobs that are on the queue all the same."""
+    """Handles of the jobs that are on the queue in spite of the error, if an enqueue raised it."""
 
 
 class InvalidRequest(FetchqError, ValueError):

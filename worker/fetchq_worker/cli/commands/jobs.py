@@ -92,7 +92,7 @@ def enqueue(
     ] = 3600.0,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="A name to cancel it by; can be repeated."),
+        typer.Option("--tag", metavar="TAG", help="A tag by which jobs can be found and cancelled; can be repeated."),
     ] = None,
     durability: Annotated[
         str,
