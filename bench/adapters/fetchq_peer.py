@@ -97,7 +97,7 @@ def work() -> None:
     from fetchq_worker.process.make_worker import make_worker
     from fetchq_worker.settings import Settings
 
-    # The site is on loopback, which the egress guard must be told to allow. It still checks every address.
+    # The site is on loopback, which the egress guard must allow. It still checks every address.
     settings = Settings(
         redis_url=_settings.redis_url, concurrency=_settings.concurrency, allow_net=("127.0.0.1/32",), grace_s=1.0
     )

@@ -50,7 +50,7 @@ class Outcome(msgspec.Struct):
             (verdict.stale_commits, "results were written by runs that did not hold the lease"),
             (verdict.unexplained_runs, "runs have no claim of their own"),
             (verdict.over_limit, "runs were over the host's limit"),
-            (0 if self.scenario.rolls_back else verdict.left_behind, "keys were left behind"),
+            (0 if self.scenario.rolls_back else verdict.leftover_keys, "keys were left over"),
         ):
             if count:
                 found.append(f"{count} {what}")

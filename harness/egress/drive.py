@@ -28,16 +28,16 @@ async def drive_bypass(arena: Arena, row: Bypass, *, redirected: bool) -> Verdic
         and not arena.inside.connections
         and result.status is (row.as_location if redirected else row.outcome)
     )
-    return Verdict(passed, _told(result, reached))
+    return Verdict(passed, _describe(result, reached))
 
 
 async def drive_good(arena: Arena, row: Good) -> Verdict:
     """Passes if the only connection went to the address of the row."""
     result = await arena.fetch(row.url)
     reached = arena.reached
-    return Verdict(reached == [(row.address, row.port)], _told(result, reached))
+    return Verdict(reached == [(row.address, row.port)], _describe(result, reached))
 
 
-def _told(result: FetchResult, reached: list[tuple[str, int]]) -> str:
-    told = f"{result.status}: {result.error}"
-    return f"{told}; connected to {reached}" if reached else told
+def _describe(result: FetchResult, reached: list[tuple[str, int]]) -> str:
+    text = f"{result.status}: {result.error}"
+    return f"{text}; connected to {reached}" if reached else text

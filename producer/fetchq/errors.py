@@ -8,7 +8,7 @@ FetchqError
 │   └── RedisFull (also QueueFull)   ... because its memory is full
 ├── QueueFull                        the queue accepts no more jobs; `enqueued` holds those that it accepted
 ├── NotDurable                       the jobs are on the queue, but their durability was not confirmed
-├── DurabilityRefused                this Redis cannot provide the durability asked for; nothing was enqueued
+├── DurabilityRefused                this Redis cannot provide the requested durability; nothing was enqueued
 ├── RedisEvicts                      the Redis eviction policy can delete jobs
 ├── RedisTooOld                      the server is older than Redis 7.0 or Valkey 7.2
 ├── KeyConflict                      the idempotency key belongs to a different request
@@ -36,7 +36,7 @@ class FetchqError(Exception):
     """The base class of all exceptions that fetchq raises on purpose."""
 
     enqueued: tuple[Any, ...] = ()
-    """Of an error raised by an enqueue: handles of the jobs that are on the queue all the same."""
+    """Handles of the jobs that are on the queue in spite of the error, if an enqueue raised it."""
 
 
 class InvalidRequest(FetchqError, ValueError):
@@ -87,7 +87,7 @@ class NotDurable(FetchqError):
 
 
 class DurabilityRefused(FetchqError):
-    """This Redis cannot provide the durability asked for; the message says why. Nothing was enqueued."""
+    """This Redis cannot provide the requested durability; the message says why. Nothing was enqueued."""
 
 
 class RedisEvicts(FetchqError):

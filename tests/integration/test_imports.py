@@ -13,15 +13,15 @@ MODULES = read_modules()
 
 
 @pytest.mark.parametrize(
-    ("room", "foreign"),
+    ("package", "foreign"),
     [
         ("fetchq", ("fetchq_worker", "arq", "aiohttp", "typer", "rich", "uvloop")),
         ("fetchq_worker.engine", ("aiohttp", "ada_url", "typer", "rich")),
         ("fetchq_worker.fetch", ("fetchq_worker.engine.worker", "typer", "rich")),
     ],
 )
-def test_a_package_does_not_import_what_it_must_work_without(room: str, foreign: tuple[str, ...]) -> None:
-    assert _foreign(room, *foreign) == []
+def test_a_package_does_not_import_what_it_must_work_without(package: str, foreign: tuple[str, ...]) -> None:
+    assert _foreign(package, *foreign) == []
 
 
 def test_only_the_testing_package_imports_test_dependencies() -> None:
@@ -42,11 +42,11 @@ def test_the_check_finds_a_foreign_import() -> None:
     assert _foreign("fetchq_worker.fetch", "aiohttp")
 
 
-def _foreign(room: str, *foreign: str) -> list[str]:
+def _foreign(package: str, *foreign: str) -> list[str]:
     return [
         f"{module} imports {name}"
         for module, path in MODULES.items()
-        if module == room or module.startswith(f"{room}.")
+        if module == package or module.startswith(f"{package}.")
         for name in _imported_names(path)
         if any(name == prefix or name.startswith(f"{prefix}.") for prefix in foreign)
     ]

@@ -157,9 +157,11 @@ def test_no_module_has_more_than_450_lines() -> None:
     assert_none(found)
 
 
-def test_names_and_docstrings_use_the_words_of_the_field() -> None:
+def test_names_docstrings_scripts_and_pages_use_the_words_of_the_field() -> None:
     texts = {module: _words(_tree(path)) for module, path in _modules().items() if path != Path(__file__)}
     texts |= {path.name: _split(path.read_text()) for path in (ROOT / "producer").rglob("*.lua")}
+    pages = [*ROOT.glob("[!C]*.md"), *(ROOT / "docs").rglob("*.md")]  # without the changelog, which has old names
+    texts |= {page.name: _split(page.read_text()) for page in pages}
     found = {f"{name}: {word}" for name, words in texts.items() for word in words if PRIVATE_WORDS.fullmatch(word)}
     assert_none(found)
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio
 
 KEYS = Keys()
 ONCE = RetryPolicy(max_tries=1)
-FIELDS = ("running", "standing", "waiting", "tat", "cools_until", "strikes", "fails", "delay", "turn")
+FIELDS = ("running", "ready", "waiting", "tat", "cooldown_until", "throttles", "failures", "delay", "due_at")
 
 
 async def record_of(redis: Any, key: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ async def record_of(redis: Any, key: str) -> dict[str, Any]:
     return {**dict(zip(FIELDS, map(int, numbers), strict=True)), "last": last}
 
 
-async def cooling(redis: Any) -> list[str]:
+async def in_cooldown(redis: Any) -> list[str]:
     return [key.decode() for key in await redis.zrange(KEYS.cooldowns, 0, -1)]
 
 
@@ -104,8 +104,8 @@ async def test_what_cannot_be_read_is_as_if_nothing_was_asked(
     async with working(cooldown_s=500):
         await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         record = await record_of(redis, "127.0.0.1")
-    assert 390 < record["cools_until"] / 1000 - time.time() < 610
-    assert record["strikes"] == 1
+    assert 390 < record["cooldown_until"] / 1000 - time.time() < 610
+    assert record["throttles"] == 1
 
 
 async def test_no_server_is_obeyed_for_longer_than_the_worker_allows(
@@ -116,7 +116,7 @@ async def test_no_server_is_obeyed_for_longer_than_the_worker_allows(
         await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         record = await record_of(redis, "127.0.0.1")
         assert record["last"] == "HTTP_ERROR 429"
-    assert 80 < record["cools_until"] / 1000 - time.time() <= 101
+    assert 80 < record["cooldown_until"] / 1000 - time.time() <= 101
 
 
 async def test_without_cooldowns_a_429_is_a_response_like_any_other(
@@ -125,7 +125,7 @@ async def test_without_cooldowns_a_429_is_a_response_like_any_other(
     url = site.serve("/busy", http_response(status=429, headers={"Retry-After": "60"}))
     async with working(max_cooldown_s=0):
         await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
-        assert await cooling(redis) == []
+        assert await in_cooldown(redis) == []
 
 
 async def test_after_a_redirect_the_host_that_responded_gets_the_cooldown(
@@ -136,7 +136,7 @@ async def test_after_a_redirect_the_host_that_responded_gets_the_cooldown(
     async with working():
         result = await (await producer.enqueue(url, retry=ONCE)).result(timeout_s=10)
         assert result.http_status == 429
-        assert await cooling(redis) == ["localhost"]
+        assert await in_cooldown(redis) == ["localhost"]
         site.serve("/well", http_response())
         assert (await (await producer.enqueue(site.url("/well"))).result(timeout_s=10)).ok
         waiting = await producer.enqueue(site.url("/well", "localhost"))
@@ -151,29 +151,29 @@ async def test_a_host_with_failing_connections_gets_a_cooldown_and_recovers(
     async with working():
         jobs = [await producer.enqueue(f"{url}?{n}", retry=ONCE) for n in range(30)]
 
-        async def settled() -> bool:
+        async def is_idle() -> bool:
             record = await record_of(redis, "127.0.0.1")
-            return record.get("running") == 0 and record["cools_until"] > time.time() * 1000
+            return record.get("running") == 0 and record["cooldown_until"] > time.time() * 1000
 
-        await wait_until(settled)
+        await wait_until(is_idle)
         record = await record_of(redis, "127.0.0.1")
-        assert 5 <= record["fails"] <= 16
+        assert 5 <= record["failures"] <= 16
         assert record["waiting"] >= 30 - 16
-        assert 7 < record["cools_until"] / 1000 - time.time() < 13
+        assert 7 < record["cooldown_until"] / 1000 - time.time() < 13
         assert record["last"] == "CONNECT_ERROR"
         await site.start(port)
         await _end_cooling(redis, "127.0.0.1")
         results = [result async for result in producer.as_completed(jobs, timeout_s=10)]
     statuses = {result.status for result in results}
     assert statuses == {FetchStatus.CONNECT_ERROR, FetchStatus.OK}
-    assert sum(not result.ok for result in results) == record["fails"]
+    assert sum(not result.ok for result in results) == record["failures"]
     assert await record_of(redis, "127.0.0.1") == {}, "one success, and nothing is held against it"
 
 
 async def _end_cooling(redis: Any, key: str) -> None:
     """Moves the times in the records to the past."""
     fields = (await redis.hget(KEYS.hosts, key)).decode().split(" ", len(FIELDS))
-    fields[FIELDS.index("cools_until")] = "1"
+    fields[FIELDS.index("cooldown_until")] = "1"
     await redis.hset(KEYS.hosts, key, " ".join(fields))
     await redis.zadd(KEYS.due_hosts, {key: 1})
 
@@ -187,7 +187,7 @@ async def test_a_host_with_server_errors_gets_no_cooldown(
         jobs = [await producer.enqueue(f"{target}?{n}", retry=ONCE) for n in range(10) for target in (url, missing)]
         results = [result async for result in producer.as_completed(jobs, timeout_s=10)]
         assert {result.http_status for result in results} == {500, 404}
-        assert await cooling(redis) == []
+        assert await in_cooldown(redis) == []
 
 
 async def test_without_the_breaker_all_jobs_of_a_dead_host_end(

@@ -80,8 +80,8 @@ class FrontierState:
         names = [key, *("*." + ".".join(labels[place:]) for place in range(1, len(labels))), "*"]
         found: dict[str, int] = {}
         for name in names:
-            for letter, number in re.findall(r"(\w)=(\d+)", self.limits.get(name, "")):
-                found.setdefault(letter, int(number))
+            for code, number in re.findall(r"(\w)=(\d+)", self.limits.get(name, "")):
+                found.setdefault(code, int(number))
         rate_ms, delay_ms = found.get("r", 0) / 1000, max(found.get("d", 0), self.record(key).crawl_delay_ms)
         burst = max(1, found.get("b", 1))
         if delay_ms >= rate_ms:

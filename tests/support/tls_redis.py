@@ -19,7 +19,7 @@ HOST: Final = "localhost"
 
 
 class Papers:
-    """PEM files in a folder: what a client needs, and what is wrong in one way each."""
+    """PEM files in a folder: those that a client needs, and others that are each wrong in one way."""
 
     def __init__(self, folder: Path) -> None:
         authority, stranger = trustme.CA(), trustme.CA()

@@ -53,7 +53,7 @@ class Verdict(msgspec.Struct):
     """Requests beyond the limit that are explained by runs whose leases had ended."""
     most_open: int = 0
     """The maximum number of open requests of the host."""
-    left_behind: int = 0
+    leftover_keys: int = 0
     """Keys of finished jobs that would never be removed."""
     finished_at_ms: list[int] = msgspec.field(default_factory=list)
 
@@ -89,7 +89,7 @@ async def judge(
     verdict.over_limit, verdict.over_past_lease = judge_crowds(
         site, acknowledged, history, lease_ms=round(lease_s * 1000), rolled_back=rolled_back
     )
-    verdict.left_behind = await _count_left_behind(redis, keys)
+    verdict.leftover_keys = await _count_leftover_keys(redis, keys)
     return verdict
 
 
@@ -172,7 +172,7 @@ def _judge_runs(history: History, runs: Sequence[tuple[bytes, bytes]], verdict: 
         verdict.unexplained_runs += len(tokens) - len(distinct) + len(unknown)
 
 
-async def _count_left_behind(redis: Redis, keys: Keys) -> int:
+async def _count_leftover_keys(redis: Redis, keys: Keys) -> int:
     """Counts keys of jobs that are not queued: payloads, tries, attempts and leases."""
     queued = {job_id async for job_id, _ in redis.zscan_iter(keys.pending, count=BATCH)}
     prefixes = [prefix.encode() for prefix in (keys.job, keys.retry, keys.attempts)]

@@ -37,7 +37,7 @@ class CancelOutcome(StrEnum):
     CANCELLED = "cancelled"
     """It was waiting, and is finished now."""
     REQUESTED = "requested"
-    """It is running; its worker was asked to stop it."""
+    """It is running; its worker will cancel it."""
     FINISHED = "finished"
     """It already has a result."""
     NOT_FOUND = "not_found"

@@ -41,10 +41,10 @@ async def read_top_hosts(session: Session, top: int) -> HostsReply:
             pipe.zrevrange(keys.backlog, 0, top - 1)
             pipe.zrevrange(keys.cooldowns, 0, top - 1)
             pipe.hscan(keys.running, 0, count=_RUNNING_READ)
-            (seconds, micros), deepest, cooling, (_, held) = await pipe.execute()
+            (seconds, micros), deepest, in_cooldown, (_, held) = await pipe.execute()
         # With a `#` in front, the lease has ended and the run is not counted.
         running = Counter(key for key in held.values() if not key.startswith(b"#"))
-        names = list(dict.fromkeys([*deepest, *cooling, *(key for key, _ in running.most_common(top))]))
+        names = list(dict.fromkeys([*deepest, *in_cooldown, *(key for key, _ in running.most_common(top))]))
         found = await redis.hmget(keys.hosts, names) if names else []
     records = {name: record and HostRecord.parse(record) for name, record in zip(names, found, strict=True)}
     return HostsReply(seconds * 1000 + micros / 1000, records)

@@ -84,7 +84,12 @@ async def test_a_run_without_a_fault_breaks_nothing(server: DurableRedis, queue:
     await finish(queue, 1, "w.1")
     verdict = await verdict_on(server, 3, ("w.1", "job0"), ("w.1", "job1"))
     assert (verdict.jobs, verdict.finished, verdict.queued, verdict.lost) == (3, 2, 1, [])
-    assert (verdict.double_commits, verdict.stale_commits, verdict.duplicate_runs, verdict.left_behind) == (0, 0, 0, 0)
+    assert (verdict.double_commits, verdict.stale_commits, verdict.duplicate_runs, verdict.leftover_keys) == (
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 async def test_a_job_without_place_or_payload_or_result_is_lost(server: DurableRedis, queue: Queue) -> None:
@@ -93,7 +98,7 @@ async def test_a_job_without_place_or_payload_or_result_is_lost(server: DurableR
     await queue.redis.delete("arq:job:job1")
     verdict = await verdict_on(server, 3)
     assert [job.id for job in verdict.lost] == [b"job0", b"job1"]
-    assert verdict.left_behind == 1
+    assert verdict.leftover_keys == 1
 
 
 async def test_a_result_over_another_is_a_double_commit(server: DurableRedis, queue: Queue) -> None:

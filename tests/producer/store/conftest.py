@@ -1,4 +1,4 @@
-"""The fixtures of the engine's tests, for those of the scripts."""
+"""The fixtures of the engine's tests, for the tests of scripts."""
 
 from tests.worker.engine.conftest import embedded_redis, make_worker, new_client, queue, real_redis, redis, small_chunks
 

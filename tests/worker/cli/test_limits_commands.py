@@ -90,7 +90,7 @@ def test_jobs_of_a_paused_host_wait_until_it_is_resumed(at: At, site: Site) -> N
     [host] = state["hosts"]
     assert (host["host"], host["waiting"], host["paused"]) == (HOST, 3, True)
     table = at.say("status", "--hosts").splitlines()[-2:]
-    assert table[0].split() == ["host", "waiting", "due", "running", "next", "turn", "last", "outcome"]
+    assert table[0].split() == ["host", "waiting", "due", "running", "next", "start", "last", "outcome"]
     assert table[1].split() == [HOST, "3", "0", "0", "paused"]
     at.say("limits", "resume", HOST)
     at.say("worker", "--burst")

@@ -1,4 +1,4 @@
-"""Each URL once, and garbage as a result."""
+"""Lines to requests: each URL once, and a result for each invalid line."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ async def test_jobs_of_a_producer_run_and_every_key_is_in_the_namespace(
 
 async def test_a_coroutine_enqueues_and_reads_jobs_by_its_redis(redis: ArqRedis, make_worker: MakeWorker) -> None:
     seen: list[Any] = []
-    told = asyncio.Event()
+    received = asyncio.Event()
 
     async def first(ctx: Any) -> str:
         client: ArqRedis = ctx["redis"]
@@ -67,7 +67,7 @@ async def test_a_coroutine_enqueues_and_reads_jobs_by_its_redis(redis: ArqRedis,
         seen.append(list(info.args))
         seen.append({result.function for result in await client.all_job_results()})
         await client.set("a-users-own-key", "arq:job:as-a-value")
-        told.set()
+        received.set()
         return "done"
 
     async def second(ctx: Any, number: int) -> int:
@@ -76,7 +76,7 @@ async def test_a_coroutine_enqueues_and_reads_jobs_by_its_redis(redis: ArqRedis,
     worker = make_worker([func(first, name="first"), func(second, name="second")], namespace=NAMESPACE, **WIRE)
     assert await worker.pool.enqueue_job("first", _job_id="first") is not None
     async with running(worker), asyncio.timeout(10):
-        await told.wait()
+        await received.wait()
     assert seen == [JobStatus.deferred, {"first", "later"}, ["other"], 42, [21], {"second"}]
     assert await redis.get("a-users-own-key") == b"arq:job:as-a-value"
     await redis.delete("a-users-own-key")

@@ -12,7 +12,7 @@ WORKER_ARGUMENTS: Final = frozenset(inspect.signature(Worker).parameters)
 
 
 def create_worker(settings_cls: type | Mapping[str, Any], **kwargs: Any) -> Worker:
-    """A worker whose arguments are the own attributes of `settings_cls`, a class or a mapping; `kwargs` win.
+    """A worker with the own attributes of `settings_cls` (a class or a mapping) as arguments. `kwargs` take precedence.
 
     Attributes that are not arguments of `Worker` are ignored.
     """

@@ -168,12 +168,12 @@ async def test_a_refused_connection_is_a_connect_error(fetcher: Fetcher) -> None
     assert result.error == "the connection failed: connection refused"
 
 
-async def _hang_up(visit: Visit) -> None:
+async def _disconnect(visit: Visit) -> None:
     visit.writer.close()
 
 
 async def test_a_connection_closed_before_the_response_is_a_connect_error(site: Site, fetcher: Fetcher) -> None:
-    result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", _hang_up), retry=ONCE))
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", _disconnect), retry=ONCE))
 
     assert result.status is FetchStatus.CONNECT_ERROR
 

@@ -376,9 +376,9 @@ async def test_the_shared_cache_is_bounded_in_bytes_and_counts_exactly(redis_ser
     held = list(await redis.keys(f"{Keys().cache}*"))
     sizes = {key: await redis.strlen(key) for key in held}
     assert sum(sizes.values()) <= 10_000
-    told = await redis.hgetall(Keys().shared_cache_sizes)
-    assert int(told.pop(b"")) == sum(sizes.values())
-    assert {key: int(size) for key, size in told.items()} == sizes
+    recorded = await redis.hgetall(Keys().shared_cache_sizes)
+    assert int(recorded.pop(b"")) == sum(sizes.values())
+    assert {key: int(size) for key, size in recorded.items()} == sizes
     assert set(held) == set(await redis.zrange(Keys().shared_cache, 0, -1))
     await redis.aclose()
 

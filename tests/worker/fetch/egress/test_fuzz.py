@@ -152,7 +152,7 @@ ANSWERS = st.lists(
 )
 
 
-class Capacity:
+class FuzzArena:
     """One arena for many examples."""
 
     def __init__(self, runner: asyncio.Runner, arena: Arena) -> None:
@@ -176,20 +176,20 @@ class Capacity:
 
 
 @contextmanager
-def _room() -> Iterator[Capacity]:
+def _fuzz_arena() -> Iterator[FuzzArena]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         making = make_arena()
         arena = runner.run(making.__aenter__())
         try:
-            yield Capacity(runner, arena)
+            yield FuzzArena(runner, arena)
         finally:
             runner.run(making.__aexit__(None, None, None))
 
 
 @pytest.fixture(scope="module")
-def room() -> Iterator[Capacity]:
-    with _room() as room:
-        yield room
+def fuzz_arena() -> Iterator[FuzzArena]:
+    with _fuzz_arena() as fuzz_arena:
+        yield fuzz_arena
 
 
 # No deadline: the test is about where a fetch connects to, not about its speed.
@@ -204,8 +204,10 @@ _fuzz = settings(
 @given(url=URLS, answers=ANSWERS)
 @example(url="http://127.0.0.1:{inside}/", answers=[()])
 @example(url="http://{name}:{inside}/", answers=[("127.0.0.1",)])
-def test_no_generated_url_opens_a_forbidden_socket(room: Capacity, url: str, answers: list[tuple[str, ...]]) -> None:
-    room.try_url(url, answers, redirected=False)
+def test_no_generated_url_opens_a_forbidden_socket(
+    fuzz_arena: FuzzArena, url: str, answers: list[tuple[str, ...]]
+) -> None:
+    fuzz_arena.try_url(url, answers, redirected=False)
 
 
 @_fuzz
@@ -213,21 +215,21 @@ def test_no_generated_url_opens_a_forbidden_socket(room: Capacity, url: str, ans
 @example(url="http://127.0.0.1:{inside}/", answers=[()])
 @example(url="http://{name}:{inside}/", answers=[("127.0.0.1",)])
 def test_no_generated_location_opens_a_forbidden_socket(
-    room: Capacity, url: str, answers: list[tuple[str, ...]]
+    fuzz_arena: FuzzArena, url: str, answers: list[tuple[str, ...]]
 ) -> None:
-    room.try_url(url, answers, redirected=True)
+    fuzz_arena.try_url(url, answers, redirected=True)
 
 
 def test_the_generated_urls_cover_all_outcomes() -> None:
     """The fuzz tests more than the parser: many of its URLs are blocked, and some reach a public address."""
     outcomes: dict[FetchStatus, int] = {}
 
-    with _room() as room:
+    with _fuzz_arena() as fuzz_arena:
 
         @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=True)
         @given(url=URLS, answers=ANSWERS)
         def tally(url: str, answers: list[tuple[str, ...]]) -> None:
-            status = room.try_url(url, answers, redirected=False)
+            status = fuzz_arena.try_url(url, answers, redirected=False)
             outcomes[status] = outcomes.get(status, 0) + 1
 
         tally()
@@ -235,4 +237,4 @@ def test_the_generated_urls_cover_all_outcomes() -> None:
     assert outcomes[FetchStatus.BLOCKED] > EXAMPLES / 10, outcomes
     assert outcomes[FetchStatus.INVALID_URL] > EXAMPLES / 20, outcomes
     assert outcomes[FetchStatus.CONNECT_ERROR] > EXAMPLES / 50, outcomes
-    assert REDIRECTOR not in {address for address, _ in room.arena.watch.connects}
+    assert REDIRECTOR not in {address for address, _ in fuzz_arena.arena.watch.connects}

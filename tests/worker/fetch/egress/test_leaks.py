@@ -14,16 +14,16 @@ from fetchq import FetchResult, FetchStatus, Timing
 pytestmark = pytest.mark.asyncio
 
 
-def _told(result: FetchResult) -> Any:
+def _fields(result: FetchResult) -> Any:
     """All fields of a result but its times and the requested URL."""
-    told = msgspec.to_builtins(result)
+    fields = msgspec.to_builtins(result)
     for field in ("url", "fetched_at"):
-        del told[field]
-    assert told["timing"].keys() <= {"total_s"}, "no phase of a connection is told, as there was none"
-    told.pop("timing")
-    for attempt in told["attempts"]:
+        del fields[field]
+    assert fields["timing"].keys() <= {"total_s"}, "there is no phase of a connection, since there was none"
+    fields.pop("timing")
+    for attempt in fields["attempts"]:
         del attempt["started_at"], attempt["duration_s"]
-    return told
+    return fields
 
 
 def _closed_port() -> int:
@@ -40,7 +40,7 @@ async def test_an_open_and_a_closed_port_inside_look_the_same(arena: Arena, host
     opened, closed = [await arena.fetch(f"http://{host}:{port}/") for port in (arena.inside.port, _closed_port())]
 
     assert opened.status is FetchStatus.BLOCKED
-    assert _told(opened) == _told(closed)
+    assert _fields(opened) == _fields(closed)
     assert arena.inside.connections == 0
 
 
@@ -49,7 +49,7 @@ async def test_a_redirect_to_an_open_and_to_a_closed_port_inside_looks_the_same(
         await arena.fetch_redirected(f"http://127.0.0.1:{port}/") for port in (arena.inside.port, _closed_port())
     ]
 
-    opened, closed = [_told(msgspec.structs.replace(result, timing=Timing())) for result in results]
+    opened, closed = [_fields(msgspec.structs.replace(result, timing=Timing())) for result in results]
     assert opened.pop("final_url") != closed.pop("final_url")  # the Location that the public server sent
     assert opened == closed
 
@@ -61,8 +61,8 @@ async def test_no_address_of_a_name_is_revealed(arena: Arena) -> None:
         results.append(await arena.fetch(f"http://h{len(results)}.example/"))
         assert address not in str(msgspec.to_builtins(results[-1]))
 
-    told = [_told(result) for result in results]
-    assert told == [told[0]] * 4
+    fields = [_fields(result) for result in results]
+    assert fields == [fields[0]] * 4
     assert results[0].error == "the egress policy forbids private addresses"
 
 

@@ -38,7 +38,7 @@ class ListLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes as UTF-8 text where they are that, else as base64; cut at `MAX_EXCERPT_BYTES`."""
+    """Bytes as text if they are UTF-8, else as base64; cut at `MAX_EXCERPT_BYTES`."""
 
     size: int
     text: str | UnsetType = UNSET

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fetchq import HostState
 from fetchq_worker.cli.terminal.text import printable
 
-_HEAD = ("host", "waiting", "due", "running", "next turn", "last outcome")
+_HEAD = ("host", "waiting", "due", "running", "next start", "last outcome")
 
 
 def host_lines(states: Sequence[HostState]) -> Iterator[str]:

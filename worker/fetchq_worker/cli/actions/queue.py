@@ -26,7 +26,7 @@ class _Status(QueueState, frozen=True, kw_only=True):
     redis: str
     """The address, without the password."""
     hosts: tuple[HostState, ...] | msgspec.UnsetType = msgspec.UNSET
-    """The busiest hosts and those in a cooldown, where they were asked for."""
+    """The busiest hosts and those in a cooldown; absent unless requested."""
 
 
 async def _read_status(settings: Settings, top_hosts: int = 0) -> _Status:

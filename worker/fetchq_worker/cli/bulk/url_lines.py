@@ -45,7 +45,7 @@ class LineSplitter:
         return _texts(parts)
 
     def finish(self) -> list[str]:
-        """The last line, where no line end follows it."""
+        """The last line, if the data does not end with a line end."""
         rest = self._rest.removeprefix(codecs.BOM_UTF8) if self._at_start else self._rest
         self._rest = b""
         return _texts([rest])

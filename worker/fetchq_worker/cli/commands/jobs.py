@@ -92,7 +92,7 @@ def enqueue(
     ] = 3600.0,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="A name to cancel it by; can be repeated."),
+        typer.Option("--tag", metavar="TAG", help="A tag by which jobs can be found and cancelled; can be repeated."),
     ] = None,
     durability: Annotated[
         str,
@@ -122,9 +122,7 @@ def enqueue(
     ] = "refuse",
     full_timeout_s: Annotated[
         float,
-        typer.Option(
-            "--full-timeout-s", metavar="S", help="Longest wait for space in a full queue, counted anew for each batch."
-        ),
+        typer.Option("--full-timeout-s", metavar="S", help="Longest wait for space in a full queue, for each batch."),
     ] = 60.0,
     max_memory: Annotated[
         float,

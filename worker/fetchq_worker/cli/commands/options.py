@@ -23,7 +23,7 @@ OwnRedis = Annotated[
         "--redis",
         envvar="FETCHQ_REDIS_URL",
         metavar="URL",
-        help="Redis for the run, where workers elsewhere may help.",
+        help="Redis for the run; other workers on it take part.",
         show_default="a private one for this run",
     ),
 ]

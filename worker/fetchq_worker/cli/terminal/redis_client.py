@@ -16,13 +16,13 @@ from fetchq.store.errors import address_of, translated
 from fetchq_worker.settings import Settings
 
 ANSWER_S: Final = 5.0
-"""Longest wait for Redis's first answer."""
+"""Longest wait for Redis's first reply."""
 REPLY_S: Final = 10.0
 """Longest wait for each later one, which may carry megabytes."""
 
 
 async def wait_for_answer(redis: Redis, timeout_s: float | None = None) -> None:
-    """Waits for the answer to a PING; raises `RedisUnavailable` or `RedisRefused`."""
+    """Waits for the reply to a PING; raises `RedisUnavailable` or `RedisRefused`."""
     timeout_s = ANSWER_S if timeout_s is None else min(timeout_s, ANSWER_S)
     with translated(redis):
         try:
@@ -36,7 +36,7 @@ async def wait_for_answer(redis: Redis, timeout_s: float | None = None) -> None:
 async def reached_producer(
     settings: Settings, *, answer_s: float | None = None, **options: Unpack[WriteOptions]
 ) -> AsyncIterator[Producer]:
-    """A producer on a Redis that has answered; raises `RedisUnavailable` or `RedisRefused`."""
+    """A producer on a Redis that has replied; raises `RedisUnavailable` or `RedisRefused`."""
     redis: Redis = connect(settings.redis_url, socket_timeout_s=REPLY_S)
     try:
         await wait_for_answer(redis, answer_s)

@@ -52,7 +52,7 @@ class CancelReason(IntEnum):
     TIMEOUT = 2
     """The run takes longer than its function may: the job fails."""
     ABORT = 3
-    """A client asked for it: the job ends as cancelled."""
+    """A client requested it: the job ends as cancelled."""
 
 
 _CLAIMED, _RUNNING, _ENDED, _LOST = LeaseState

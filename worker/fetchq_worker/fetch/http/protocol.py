@@ -126,7 +126,10 @@ class ConnectionProtocol(ResponseHandler):
                 self._refuse(ResponseMalformed(f"more than {MAX_INTERIM_RESPONSES} interim responses"))
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """As aiohttp's, but not if nothing is paused: its own calls the parser at each read of a body."""
+        """As aiohttp's method, but only if reading is paused.
+
+        aiohttp's calls the parser at each read of a body.
+        """
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 

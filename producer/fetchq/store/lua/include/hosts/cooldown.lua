@@ -1,4 +1,4 @@
--- Cools down a limit key: none of its jobs start for a while.
+-- Starts cooldowns: until its cooldown ends, no job of a limit key starts.
 
 --#include hosts/hosts
 
