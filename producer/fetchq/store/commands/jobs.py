@@ -55,7 +55,7 @@ class CancelJob(NamedTuple):
 
 
 class ReportedJob(NamedTuple):
-    """A claimed job that has been started before, or is to be aborted."""
+    """A claimed job that was started before, or whose abort was requested."""
 
     place: int
     """In the lists of the reply, from 0."""
