@@ -26,6 +26,7 @@ from fetchq import (
     RedisRefused,
     RedisUnavailable,
 )
+from fetchq.client import batch
 from fetchq.contract import wire
 from fetchq.contract.job_ids import id_for_key
 from fetchq.store.connection import connect
@@ -182,10 +183,14 @@ class SlowScripts(Redis):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("steps", [0, 1, 2, 5, 20])
-async def test_a_cancelled_enqueue_many_reports_the_jobs_of_the_batch_under_way(redis: Redis, steps: int) -> None:
+async def test_a_cancelled_enqueue_many_reports_the_jobs_of_the_batch_under_way(
+    redis: Redis, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "CANCEL_GRACE_S", 60)
     slow = SlowScripts(redis)
     async with Producer(slow) as producer:
-        work = asyncio.create_task(producer.enqueue_many([URL] * 10))
+        jobs: list[FetchJob] = []
+        work = asyncio.create_task(producer.enqueue_many([URL] * 10, enqueued=jobs))
         async with asyncio.timeout(10):
             await slow.replied.wait()
         work.cancel()
@@ -195,11 +200,47 @@ async def test_a_cancelled_enqueue_many_reports_the_jobs_of_the_batch_under_way(
         with pytest.raises(asyncio.CancelledError) as cancelled:
             await work
         assert len(cancelled.value.enqueued) == await redis.zcard("arq:queue") == 10  # type: ignore[attr-defined]
+        assert cancelled.value.enqueued == tuple(jobs)  # type: ignore[attr-defined]
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @pytest.mark.asyncio
-async def test_a_second_cancellation_ends_the_wait_for_the_batch_under_way(redis: Redis) -> None:
+async def test_a_reply_that_comes_as_the_wait_after_a_cancellation_ends_is_read(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "CANCEL_GRACE_S", 0)
+    slow = SlowScripts(redis)
+    async with Producer(slow) as producer:
+        work = asyncio.create_task(producer.enqueue_many([URL] * 10))
+        async with asyncio.timeout(10):
+            await slow.replied.wait()
+        work.cancel()
+        slow.gate.set()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await work
+        assert len(cancelled.value.enqueued) == 10  # type: ignore[attr-defined]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("steps", range(0, 15, 2))
+async def test_a_list_given_to_enqueue_many_has_the_jobs_where_the_exception_is_lost(redis: Redis, steps: int) -> None:
+    async with Producer(redis) as producer:
+        jobs: list[FetchJob] = []
+        work = asyncio.create_task(producer.enqueue_many([URL] * 10, enqueued=jobs))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        assert {job.id.encode() for job in jobs} == set(await redis.zrange("arq:queue", 0, -1))
+        again = await producer.enqueue_many([URL], enqueued=jobs)
+        assert jobs[-1:] == again
+
+
+@pytest.mark.asyncio
+async def test_a_second_cancellation_ends_the_wait_for_the_batch_under_way(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "CANCEL_GRACE_S", 3600)
     slow = SlowScripts(redis)
     async with Producer(slow) as producer:
         work = asyncio.create_task(producer.enqueue_many([URL] * 10))
@@ -208,7 +249,7 @@ async def test_a_second_cancellation_ends_the_wait_for_the_batch_under_way(redis
         for _ in range(2):
             work.cancel()
             await asyncio.sleep(0)
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(60):
             with pytest.raises(asyncio.CancelledError):
                 await work
         assert asyncio.all_tasks() == {asyncio.current_task()}
