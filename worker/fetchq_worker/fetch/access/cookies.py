@@ -6,8 +6,9 @@ from typing import Final
 
 import aiohttp
 from aiohttp._cookie_helpers import parse_set_cookie_headers
-from multidict import CIMultiDictProxy
 from yarl import URL
+
+from fetchq_worker.fetch.transport.headers import Headers
 
 MAX_COOKIES: Final = 50
 """Maximum number of cookies of one attempt: RFC 6265, section 6.1, names it as the minimum for one domain."""
@@ -22,9 +23,9 @@ class Cookies:
     def __init__(self) -> None:
         self._jar = aiohttp.CookieJar(unsafe=True)  # unsafe: also accepts cookies of IP addresses
 
-    def update(self, url: str, headers: CIMultiDictProxy[str]) -> None:
+    def update(self, url: str, headers: Headers) -> None:
         """Stores the cookies that the response to a serialised URL sets."""
-        fields = headers.getall("Set-Cookie", ())
+        fields = headers.getall("Set-Cookie")
         if not fields:
             return
         origin = URL(url, encoded=True).with_fragment(None)

@@ -103,7 +103,7 @@ def follow(state: AttemptState, head: Response | CachedHead, max_redirects: int)
     """
     if head.status not in REDIRECT_STATUSES or max_redirects == 0:
         return None
-    locations = head.headers.getall("Location", ())
+    locations = head.headers.getall("Location")
     if not locations:
         return None
     if any(location != locations[0] for location in locations):
@@ -179,7 +179,7 @@ def _result(
         final_url=state.hop.url,
         status=status,
         http_status=head.status,
-        headers=tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.raw_headers]),
+        headers=tuple(head.headers.items()),
         body=state.body,
         body_size=len(state.body),
         body_sha256=sha256(state.body).hexdigest(),

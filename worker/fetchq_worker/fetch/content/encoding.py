@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 import brotli
@@ -216,7 +216,7 @@ class ContentDecoder:
             step.check_ended()
 
 
-def codings_of(headers: list[str]) -> tuple[str, ...]:
+def codings_of(headers: Sequence[str]) -> tuple[str, ...]:
     """The codings in the Content-Encoding fields, in order, in lower case, without `identity`."""
     if not headers:
         return ()

@@ -53,7 +53,7 @@ def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
 
 def _resolve(base: str, location: str) -> str:
     try:
-        joined = ada_url.join_url(base, as_text(location))
+        joined = ada_url.join_url(base, _escaped(location))
     except (ValueError, UnicodeError) as problem:
         raise InvalidRequest("Location", "does not resolve to a URL") from problem
     url = normalise_url(joined)
@@ -63,15 +63,11 @@ def _resolve(base: str, location: str) -> str:
     return url
 
 
-def as_text(value: str) -> str:
-    """A header's value as aiohttp decodes it (UTF-8 with surrogates); if it is not UTF-8, decoded as Latin-1."""
-    if value.isascii():
-        return value
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogateescape").decode("latin-1")
-    return value
+def _escaped(location: str) -> str:
+    """A Location with each byte from 0x80 on percent-encoded as it is, whatever the page's encoding."""
+    if location.isascii():
+        return location
+    return "".join(char if char.isascii() else f"%{ord(char):02X}" for char in location)
 
 
 def _without(headers: tuple[tuple[str, str], ...], names: frozenset[str]) -> tuple[tuple[str, str], ...]:

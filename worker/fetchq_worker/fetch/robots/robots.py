@@ -231,7 +231,7 @@ async def _parsed(rules: str) -> RobotsRules:
 
 async def _read(response: Response) -> bytes:
     """The first `MAX_ROBOTS_BYTES` of the decoded body; the rest is not read."""
-    codings = codings_of(response.headers.getall("Content-Encoding", []))
+    codings = codings_of(response.headers.getall("Content-Encoding"))
     decoder = ContentDecoder(codings, MAX_ROBOTS_BYTES) if codings else None
     body = bytearray()
     while chunk := await response.content.readany():
