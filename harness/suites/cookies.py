@@ -64,16 +64,15 @@ async def run(cases: list[Case]) -> dict[str, str | None]:
     dns.default = ("127.0.0.1",)
     await dns.start()
     await site.start()
-    options = {"cookies": True, "retry": RetryPolicy(max_tries=1)}
+    once = RetryPolicy(max_tries=1)
     async with Fetcher(
         user_agent="fetchq-cookies/1", allow_net=("127.0.0.0/8",), nameservers=(dns.address,)
     ) as fetcher:
         for case in cases:
             site.visits.clear()
             site.serve("/cookie-parser", redirect(case, site.port))
-            result = await fetch(
-                {"fetcher": fetcher}, FetchRequest.of(site.url(f"/cookie-parser?{case.name}"), **options)
-            )
+            request = FetchRequest(url=site.url(f"/cookie-parser?{case.name}"), cookies=True, retry=once)
+            result = await fetch({"fetcher": fetcher}, request)
             redirected = len(site.visits) == 2
             sent[case.name] = site.visits[1].header("Cookie") if redirected else f"{result.status}: {result.error}"
     await site.stop()
