@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from fetchq import FetchStatus, InvalidRequest
-from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge
+from fetchq_worker.fetch.content.errors import BrokenCoding, CodingTooLarge
 from fetchq_worker.fetch.egress.guard import EgressForbidden
 
 from .errors import BodyTooLarge, HeadTooLarge, RequestRefused, ResponseMalformed, TooManyRedirects, is_head_too_large
