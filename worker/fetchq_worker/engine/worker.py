@@ -19,7 +19,7 @@ from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.errors import REDIS_ERRORS
-from fetchq.store.keys import Keys, check_namespace
+from fetchq.store.keys import Keys, check_namespace, check_queue
 from fetchq.store.packed_runner import ScriptRunners
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
 from fetchq_worker.engine.queue.aborts import Aborts
@@ -86,6 +86,7 @@ class Worker(arq.worker.Worker):
         check_namespace(namespace)
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
         super().__init__(functions, **arq_arguments)
+        check_queue(self.queue_name)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)

@@ -82,7 +82,7 @@ def _which_timeout(problem: Exception) -> str:
 def _resolving(problem: aiohttp.ClientConnectorDNSError) -> Failure:
     if isinstance(problem.os_error, EgressForbidden):
         return FetchStatus.BLOCKED, str(problem.os_error)
-    return FetchStatus.DNS_ERROR, "the name does not resolve"
+    return FetchStatus.DNS_ERROR, str(problem.os_error)
 
 
 def _connecting(problem: aiohttp.ClientConnectorError) -> Failure:
