@@ -42,7 +42,7 @@ def failure_of(problem: Exception, *, responded: bool) -> Failure | None:  # noq
         case HeadTooLarge():
             return _HEAD_TOO_LARGE
         case TooManyRedirects():
-            return FetchStatus.TOO_MANY_REDIRECTS, "there are more redirects than max_redirects"
+            return FetchStatus.TOO_MANY_REDIRECTS, str(problem)
         case BrokenCoding() | ResponseMalformed():
             return FetchStatus.BAD_RESPONSE, str(problem)
         case aiohttp.ServerTimeoutError() | TimeoutError():
