@@ -93,7 +93,6 @@ class Worker(arq.worker.Worker):
         self.start_wait_s: Final = start_wait_s
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
         super().__init__(functions, **arq_arguments)
-        check_queue(self.queue_name)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
@@ -122,6 +121,7 @@ class Worker(arq.worker.Worker):
         self._backoff = Backoff()
 
     def _build_queue(self, dead_letters: DeadLetterWriter, *, commit_s: float) -> None:
+        check_queue(self.keys.queue)
         keys, lease_ms = self.keys, max(1, round(self.lease_s * 1000))
         self.leases = Leases(keys, lease_ms=lease_ms)
         self.committer = Committer(
