@@ -118,7 +118,6 @@ class Worker(arq.worker.Worker):
         self._closing = False
         self._next_tick_at = 0.0
         self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)
-        self._backoff = Backoff()
 
     def _build_queue(self, dead_letters: DeadLetterWriter, *, commit_s: float) -> None:
         check_queue(self.keys.queue)
@@ -131,6 +130,7 @@ class Worker(arq.worker.Worker):
             delay_s=commit_s,
             on_commit=self._on_commit,
         )
+        self._backoff = Backoff()
         self._claimer = Claimer(
             keys,
             worker_id=self.id,
