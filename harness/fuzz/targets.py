@@ -236,9 +236,8 @@ def result_file(data: bytes) -> None:
 
 def robots(data: bytes) -> None:
     """A robots.txt."""
-    text = data.decode("utf-8", "replace")
-    token = product_token(text)
-    rules = RobotsRules(rules_for(token, text))
+    token = product_token(data.decode("latin-1"))
+    rules = RobotsRules(rules_for(token, data))
     rules.allow(URL)
     assert rules.crawl_delay_s is None or rules.crawl_delay_s >= 0
 
