@@ -87,6 +87,7 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
             pass  # how the worker's own signal handler ends its run
         finally:
             await worker.close()
+            worker.stop.end_process()
             if worker.started:
                 _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
     finally:

@@ -18,9 +18,9 @@ def start(command: Any, *arguments: Any, fast_loop: bool = False, **flags: Any) 
     from fetchq_worker.cli.terminal.run import run_with_settings
 
     if fast_loop and sys.platform != "win32":
-        import uvloop
+        from fetchq_worker.process.event_loop import WorkerLoop
 
-        flags["loop_factory"] = uvloop.new_event_loop
+        flags["loop_factory"] = WorkerLoop
     raise typer.Exit(run_with_settings(command, *arguments, **flags))
 
 
