@@ -161,7 +161,8 @@ async def _run_once(
         None if may_repeat(request) else partial(_mark_sending, ctx, history),
         None if feedback is None else partial(feedback.on_response, request),
     )
-    result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=history.queued_s)
+    repeats = bool(history.attempts)
+    result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=history.queued_s, repeats=repeats)
     crawl_delay_s = None
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
@@ -181,7 +182,8 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
     history = _NO_HISTORY
     while True:
         phases = Phases()
-        result = _with_history(await run_attempt(fetcher, request, phases), history)
+        result = await run_attempt(fetcher, request, phases, repeats=bool(history.attempts))
+        result = _with_history(result, history)
         delay_s = None if result.ok else _delay_after(fetcher, request, result, phases, datetime.now(UTC))
         if delay_s is None:
             return finish(ctx, result)
