@@ -22,7 +22,7 @@ MAX_MODULE_LINES: Final = 450
 
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     # What a service installs.
-    ("fetchq.errors", "fetchq.tasks"),
+    ("fetchq.errors", "fetchq.tasks", "fetchq.units"),
     ("fetchq.contract",),
     ("fetchq.store",),
     ("fetchq.client",),
