@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from typing import Final
 
@@ -76,7 +77,7 @@ def parse_interval_s(rate: str) -> float:
 
 
 def _descends(values: list[float]) -> bool:
-    return all(first > second for first, second in zip(values, values[1:], strict=False))
+    return all(first > second for first, second in itertools.pairwise(values))
 
 
 def duration_text(duration_s: float) -> str:

@@ -17,6 +17,8 @@ from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_namespace, check_queue
 from fetchq.units import duration_text, parse_bytes, parse_duration_s, size_text
 
 ENV_PREFIX: Final = "FETCHQ_"
+SUPERVISED_ENV: Final = "FETCHQ_SUPERVISED"
+"""Set in the environment of a supervisor's children: their stdin is the supervisor's pipe."""
 FIRST_COOLDOWN_S: Final = 60.0
 """Cooldown of a host after a 429 or 503 without a usable Retry-After."""
 MAX_COOLDOWN_S: Final = 86_400.0
@@ -25,8 +27,6 @@ LISTS: Final = ("allow_net", "allow_port")
 _FLAGS: Final = ("verbose", "allow_unverified_tls", "circuit_breaker")
 _TRUTH: Final = {"yes": True, "on": True, "no": False, "off": False}
 """Beside true, false, 1 and 0."""
-_INTERNAL_VARIABLES: Final = frozenset({"FETCHQ_SUPERVISED"})
-"""What a supervisor tells its children."""
 
 
 class InvalidSetting(FetchqError, ValueError):
@@ -81,11 +81,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     namespace: Annotated[str, Meta(max_length=200, description="Prefix of every key name, such as a hash tag.")] = ""
     concurrency: Annotated[int, Meta(ge=1, le=100_000, description="Fetches that run at a time in one process.")] = 100
     grace_s: Annotated[
-        float, Meta(ge=0, le=3600, description="Seconds that running jobs have to finish when a worker stops.")
+        float, Meta(ge=0, le=3600, description="Time that running jobs have to finish when a worker stops.")
     ] = 20.0
     lease_s: Annotated[
         float,
-        Meta(ge=0.5, le=3600, description="Seconds without a heartbeat after which other workers run a worker's jobs."),
+        Meta(ge=0.5, le=3600, description="Time without a heartbeat after which other workers run a worker's jobs."),
     ] = 15.0
     verbose: Annotated[bool, Meta(description="Whether the start, outcome and end of each job is logged.")] = False
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
@@ -110,13 +110,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     allow_unverified_tls: Annotated[bool, Meta(description="Whether a request may have verify_tls=False.")] = False
     cache_max_bytes: Annotated[
         int,
-        Meta(ge=0, le=1 << 40, description="Largest total size of the cache that workers share in Redis, in bytes."),
+        Meta(ge=0, le=1 << 40, description="Largest total size of the cache that workers share in Redis."),
     ] = 64 << 20
     dead_letters: Annotated[
         DeadLetterKind, Meta(description="Failed jobs that become dead letters: none, retryable or all.")
     ] = DeadLetterKind.RETRYABLE
     dead_letter_ttl_s: Annotated[
-        float, Meta(ge=1, le=10 * 366 * 86_400, description="Seconds that a dead letter is kept.")
+        float, Meta(ge=1, le=10 * 366 * 86_400, description="Time that a dead letter is kept.")
     ] = 30 * 86_400.0
     dead_letter_max: Annotated[
         int, Meta(ge=0, le=100_000_000, description="Dead letters that a queue keeps; the oldest are deleted.")
@@ -128,15 +128,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = LimitBy.QUEUE
     cooldown_s: Annotated[
         float,
-        Meta(
-            ge=0, le=86_400, description="First cooldown of a host in seconds, after a 429 or 503 without Retry-After."
-        ),
+        Meta(ge=0, le=86_400, description="First cooldown of a host, after a 429 or 503 without Retry-After."),
     ] = FIRST_COOLDOWN_S
     max_cooldown_s: Annotated[
         float,
-        Meta(
-            ge=0, le=7 * 86_400, description="Longest cooldown of a host in seconds, even if its Retry-After is longer."
-        ),
+        Meta(ge=0, le=7 * 86_400, description="Longest cooldown of a host, even if its Retry-After is longer."),
     ] = MAX_COOLDOWN_S
     circuit_breaker: Annotated[
         bool, Meta(description="Whether fetches from a host stop for a while when connections to it fail.")
@@ -214,7 +210,7 @@ def given_by(environ: Mapping[str, str], names: Collection[str] | None = None) -
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     """The variables with fetchq's prefix that fetchq does not have, each with the most similar one that it has."""
-    known = {variable_of(name) for name in Settings.__struct_fields__} | _INTERNAL_VARIABLES
+    known = {variable_of(name) for name in Settings.__struct_fields__} | {SUPERVISED_ENV}
     unknown = [name for name in environ if name.startswith(ENV_PREFIX) and name not in known]
     if not unknown:
         return {}
@@ -237,10 +233,10 @@ def split_list(text: str) -> list[str]:
 def _value_of(name: str, value: Any) -> Any:
     """The value of a flag or a variable with its unit applied; raises `msgspec.ValidationError`."""
     try:
+        if name in LISTS:
+            return [part for text in ([value] if isinstance(value, str) else value) for part in split_list(str(text))]
         if isinstance(value, str):
             value.encode()  # bytes of the environment that are not UTF-8 are lone surrogates
-            if name in LISTS:
-                return split_list(value)
             if name.endswith("_s"):
                 return parse_duration_s(value)
             if name.endswith("_bytes"):
@@ -256,7 +252,7 @@ def _value_of(name: str, value: Any) -> Any:
 
 def _as_written(problem: str, given: Mapping[str, Given]) -> InvalidSetting:
     """The sentence for msgspec's, which ends in `- at `$.concurrency``."""
-    what, _, where = problem.partition(" - at `$.")
+    _what, _, where = problem.partition(" - at `$.")
     name = where.rstrip("`").split("[")[0]
     if not name:
         return InvalidSetting(problem)
@@ -284,6 +280,6 @@ def _takes(name: str) -> str:
             return f"a size from {size_text(low or 0)} to {size_text(high or 0)}"
         case msgspec.inspect.IntType(ge=low, le=high):
             return f"a whole number from {low} to {high}"
-        case msgspec.inspect.StrType(max_length=most_chars):
-            return f"1 to {most_chars} characters"
+        case msgspec.inspect.StrType(min_length=least_chars, max_length=most_chars):
+            return f"{least_chars or 0} to {most_chars} characters"
     raise AssertionError(f"the setting {name} has a type that no sentence describes")
