@@ -36,6 +36,7 @@ from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
 from fetchq_worker.engine.upkeep.presence import new_record
 
 from .arq_redis import client_of
+from .arq_worker import ArqWorker
 from .backoff import Backoff
 from .claim_loop import ClaimLoop
 from .preflight import check_server, lacks_rights
@@ -50,7 +51,7 @@ MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
 
 
-class Worker(arq.worker.Worker):
+class Worker(ArqWorker):
     """Runs the jobs of one queue. It takes the arguments of `arq.worker.Worker`, and:
 
     :param lease_s: seconds without a renewal after which another worker runs a job again
@@ -303,7 +304,8 @@ class Worker(arq.worker.Worker):
         return self.queue_read_limit
 
     def start_run(self, lease: Lease) -> None:
-        task = self.loop.create_task(self._runner.run(lease))
+        run = self.run_by_arqs_methods if self.runs_by_arqs_methods() else self._runner.run
+        task = self.loop.create_task(run(lease))
         lease.task = task
         self.tasks[lease.id] = task
 
