@@ -53,7 +53,8 @@ from fetchq_worker.fetch.cache.freshness import (
 )
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
-from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge, ContentDecoder, codings_of
+from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
+from fetchq_worker.fetch.content.errors import BrokenCoding, CodingTooLarge
 from fetchq_worker.fetch.http.redirect import Hop, next_hop
 from fetchq_worker.fetch.job.history import decode_history
 from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for

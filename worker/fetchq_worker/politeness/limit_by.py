@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
@@ -20,8 +20,9 @@ from fetchq.store.hosts import read_limit_by, store_limit_by
 from fetchq.store.keys import Keys
 from fetchq_worker.settings import LimitBy
 
+from .public_suffixes import registrable_domain
+
 if TYPE_CHECKING:
-    from publicsuffixlist import PublicSuffixList
     from redis.asyncio import Redis
 
 logger = logging.getLogger("fetchq.politeness")
@@ -139,13 +140,6 @@ def lowest(addresses: Sequence[str]) -> str | None:
     return str(first) if first.version == 4 else f"[{first}]"
 
 
-@cache
-def _suffixes() -> PublicSuffixList:
-    from publicsuffixlist import PublicSuffixList  # noqa: PLC0415 - parses 300 KB; only `LimitBy.DOMAIN` needs it
-
-    return PublicSuffixList()
-
-
 @lru_cache(maxsize=65_536)
 def _domain_of(host: str) -> str:
-    return host if is_address(host) else _suffixes().privatesuffix(host) or host
+    return host if is_address(host) else registrable_domain(host) or host

@@ -24,7 +24,7 @@ from fetchq_worker.fetch.http.client import Send
 from fetchq_worker.fetch.http.errors import RequestRefused
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
-from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop
+from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
 from fetchq_worker.fetch.http.response import Response
 from fetchq_worker.fetch.http.route import Route
 
@@ -167,7 +167,7 @@ class Robots:
                     response = await self._send(hop, _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, route)
                     responded = True
                     try:
-                        location = response.headers.get("Location")
+                        location = location_of(response.headers)
                         if response.status not in REDIRECT_STATUSES or location is None:
                             return await self._classify(response)
                         hop = next_hop(hop, response.status, location)
