@@ -18,6 +18,7 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
+from fetchq.store.connection import use_own_connections
 from fetchq.store.errors import REDIS_ERRORS
 from fetchq.store.keys import Keys, check_namespace, check_queue
 from fetchq.store.packed_runner import ScriptRunners
@@ -207,6 +208,7 @@ class Worker(ArqWorker):
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.expires_extra_ms,
             )
+            await use_own_connections(pool)
             self._pool = client_of(self, pool, self.keys)
         if self._scripts is None:
             self._scripts = ScriptRunners.on(
