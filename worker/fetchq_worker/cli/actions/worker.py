@@ -17,10 +17,9 @@ from redis.exceptions import RedisError
 from fetchq import FetchStatus
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
-from fetchq.store.errors import address_of, translated
+from fetchq.store.errors import translated
 from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
-from fetchq_worker.cli.terminal.redis_client import wait_for_answer
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
@@ -36,6 +35,7 @@ _OPTION_OF: Final = {
     "concurrency": "max_jobs",
     "grace_s": "job_completion_wait",
     "lease_s": "lease_s",
+    "start_wait_s": "start_wait_s",
     "dead_letter_ttl_s": "dead_letter_ttl_s",
 }
 """Settings by the name of the worker's argument."""
@@ -66,7 +66,7 @@ async def _work(
     """Returns after SIGTERM or SIGINT, or in a burst when the queue is empty.
 
     `flags` are the settings given on the command line: they outrank those of `described`.
-    Raises `RedisUnavailable` at the start; a worker that runs waits for a lost Redis.
+    Raises `RedisUnavailable` if Redis cannot be reached within `start_wait_s`; a worker that runs waits for it longer.
     """
     stop_with_supervisor()
     address = RedisAddress.parse(settings.redis_url)
@@ -82,15 +82,7 @@ async def _work(
     redis = connect(address, redis_class=ArqRedis) if given else await described.open_redis(otherwise=address)
     try:
         worker = described.make_worker(redis, **options)
-        await wait_for_answer(worker.pool)
         tune_gc()
-        _log.info(
-            "worker.started id=%s queue=%s concurrency=%d redis=%s",
-            worker.id,
-            worker.queue_name,
-            worker.max_jobs,
-            address_of(worker.pool),
-        )
         await _run(worker)
     finally:
         if redis is not None:
@@ -109,7 +101,8 @@ async def _run(worker: Worker) -> None:
         pass  # how the worker's own signal handler ends its run
     finally:
         await worker.close()
-        _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
+        if worker.started:
+            _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
 
 
 def _options(flags: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def _result(
             error=error,
             fetched_at=datetime.now(UTC),
         )
-    media_type, charset = content_type_of(head.headers.get("Content-Type"))
+    media_type, charset = content_type_of(head.headers.getall("Content-Type"))
     return FetchResult(
         id=job_id,
         url=request.url,
