@@ -146,4 +146,4 @@ def _table(results_by_kind: dict[str, KindResults]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(demo()))
+    sys.exit(run(demo))

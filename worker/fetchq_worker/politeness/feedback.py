@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from fetchq import FetchRequest, FetchResult, FetchStatus
 from fetchq.contract.urls import host_of
@@ -19,6 +19,12 @@ MIN_COOLDOWN_S: Final = 1.0
 """For a `Retry-After` of 0, or one with a date in the past."""
 
 
+class Headers(Protocol):
+    """The header fields of a response."""
+
+    def items(self) -> Iterable[tuple[str, str]]: ...
+
+
 class Feedback:
     """The reports of one worker's jobs. Fetches that are awaited outside a job report nothing."""
 
@@ -28,7 +34,7 @@ class Feedback:
         self._policy = policy
         self._circuit_breaker = circuit_breaker
 
-    async def on_response(self, request: FetchRequest, url: str, status: int, headers: Mapping[str, str]) -> None:
+    async def on_response(self, request: FetchRequest, url: str, status: int, headers: Headers) -> None:
         """Called with the head of each response, before its body is read. A 429 or 503 starts a cooldown.
 
         `url` is the hop that responded; after a redirect, its host can differ from the one under which the job is

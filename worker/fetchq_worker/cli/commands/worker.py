@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from . import options
 from .option_types import Choice, given_settings, option, setting
@@ -56,21 +57,27 @@ _worker_settings = group(
         "Time without a heartbeat after which other workers run this worker's jobs.",
         default="15s",
     ),
+    setting(
+        "start_wait_s",
+        "TIME",
+        "Longest wait at start for a Redis that cannot be reached or is not ready.",
+        default="20s",
+    ),
     setting("processes", "N", "Worker processes, each with this concurrency; one that dies is replaced.", default="1"),
 )
 
 
 @click.command(context_settings=options.CONTEXT)
 @options.concurrency
-@option("--burst", is_flag=True, help="Stop when the queue is empty.")
+@option("--burst/--no-burst", default=False, help="Stop when the queue is empty.")
 @options.fetch_settings
 @_worker_settings
 @option(
     "--settings",
     "settings_class",
-    metavar="MODULE:CLASS",
+    metavar="MODULE.CLASS",
     show_default="the fetch alone",
-    help="A class made by fetchq_worker.worker_settings(), with your own functions.",
+    help="Your own functions: settings as the arq command takes them, or by fetchq_worker.worker_settings().",
 )
 @setting("verbose", None, "Log the start, the outcome and the end of each job.", default=None, short=("-v",))
 @option("--check", is_flag=True, help="Run no worker: exit with 0 if one on this host is alive, else with 1.")
@@ -83,5 +90,8 @@ def worker(burst: bool, settings_class: str | None, check: bool) -> None:
         start(check_worker, uses=_WHERE)
     from fetchq_worker.cli.actions.worker import work as command
 
-    on_command_line = {name: value for name, (value, _) in given_settings(click.get_current_context()).items()}
+    context = click.get_current_context()
+    on_command_line = {name: value for name, (value, _) in given_settings(context).items()}
+    if context.get_parameter_source("burst") is ParameterSource.COMMANDLINE:
+        on_command_line["burst"] = burst
     start(command, settings_class, burst, on_command_line, fast_loop=True)

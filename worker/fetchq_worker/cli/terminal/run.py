@@ -18,11 +18,18 @@ from .streams import fail_to_write, flush_stdout, leave_stdout, print_error
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def run(command: Coroutine[Any, Any, ExitStatus], loop_factory: LoopFactory | None = None) -> int:
-    """Runs `command`, prints the sentence of its failure, and returns the exit status."""
+def run(command: Callable[[], Coroutine[Any, Any, ExitStatus]], loop_factory: LoopFactory | None = None) -> int:
+    """Runs what `command` returns, prints the sentence of its failure, and returns the exit status.
+
+    `command` itself is called before the event loop runs, with that loop as the thread's.
+    """
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            status = runner.run(command)
+            asyncio.set_event_loop(runner.get_loop())
+            try:
+                status = runner.run(command())
+            finally:
+                asyncio.set_event_loop(None)
         flush_stdout()
     except FetchqError as problem:
         failure = failure_of(problem)
@@ -49,10 +56,10 @@ def run_with_settings(
 ) -> int:
     """Runs `command(*arguments, settings)`."""
 
-    async def with_settings() -> ExitStatus:
-        return await command(*arguments, Settings.of(given))
+    def with_settings() -> Coroutine[Any, Any, ExitStatus]:
+        return command(*arguments, Settings.of(given))
 
-    return run(with_settings(), loop_factory)
+    return run(with_settings, loop_factory)
 
 
 def warn_of_unknown_variables() -> None:

@@ -8,7 +8,6 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from fetchq import FetchStatus
 from fetchq.contract.request import CONDITIONAL_HEADERS
@@ -17,6 +16,7 @@ from fetchq_worker.fetch.http.errors import ResponseMalformed
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.redirect import Hop
 from fetchq_worker.fetch.http.response import Response
+from fetchq_worker.fetch.transport.headers import Headers as ResponseHeaders
 
 from .freshness import (
     CACHED_METHODS,
@@ -65,16 +65,16 @@ _decoder: Final[msgspec.msgpack.Decoder[_Variants | _Entry]] = msgspec.msgpack.D
 class CachedHead:
     """A stored response in place of one from the server."""
 
-    __slots__ = ("body", "headers", "raw_headers", "status")
+    __slots__ = ("body", "headers", "status")
 
     def __init__(self, stored: StoredResponse, now_s: float) -> None:
         age = str(int(age_s(stored, now_s)))
         pairs = [pair for pair in stored.headers if pair[0].lower() != "age"] + [("Age", age)]
         self.status = stored.status
         self.body = stored.body
-        self.raw_headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
-        decoded = [(n.decode("latin-1"), v.decode("utf-8", "surrogateescape")) for n, v in self.raw_headers]
-        self.headers = CIMultiDictProxy(CIMultiDict(decoded))
+        self.headers = ResponseHeaders(
+            tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
+        )
 
     def release(self) -> None:
         """Does nothing: there is no connection."""
@@ -186,7 +186,7 @@ def _with_validators(hop: Hop, stored: StoredResponse) -> Hop:
 
 
 def _headers_of(head: Response) -> Headers:
-    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.raw_headers)
+    return tuple(head.headers.items())
 
 
 def _decoded(value: bytes | None) -> _Variants | _Entry | None:

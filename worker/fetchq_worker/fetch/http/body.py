@@ -15,7 +15,7 @@ _YIELD_BYTES = 1 << 20
 
 async def read_body(response: Response, max_bytes: int) -> bytes:
     """The decoded body; raises `BodyTooLarge` as soon as it exceeds `max_bytes`, whatever the headers say."""
-    codings = codings_of(response.headers.getall("Content-Encoding", []))
+    codings = codings_of(response.headers.getall("Content-Encoding"))
     if codings:
         return await _read_encoded(response, codings, max_bytes)
     length = response.content_length

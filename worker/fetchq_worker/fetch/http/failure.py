@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from fetchq import FetchStatus, InvalidRequest
-from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge
+from fetchq_worker.fetch.content.errors import BrokenCoding, CodingTooLarge
 from fetchq_worker.fetch.egress.guard import EgressForbidden
 
 from .errors import BodyTooLarge, HeadTooLarge, RequestRefused, ResponseMalformed, TooManyRedirects, is_head_too_large
@@ -42,7 +42,7 @@ def failure_of(problem: Exception, *, responded: bool) -> Failure | None:  # noq
         case HeadTooLarge():
             return _HEAD_TOO_LARGE
         case TooManyRedirects():
-            return FetchStatus.TOO_MANY_REDIRECTS, "there are more redirects than max_redirects"
+            return FetchStatus.TOO_MANY_REDIRECTS, str(problem)
         case BrokenCoding() | ResponseMalformed():
             return FetchStatus.BAD_RESPONSE, str(problem)
         case aiohttp.ServerTimeoutError() | TimeoutError():
@@ -82,7 +82,7 @@ def _which_timeout(problem: Exception) -> str:
 def _resolving(problem: aiohttp.ClientConnectorDNSError) -> Failure:
     if isinstance(problem.os_error, EgressForbidden):
         return FetchStatus.BLOCKED, str(problem.os_error)
-    return FetchStatus.DNS_ERROR, "the name does not resolve"
+    return FetchStatus.DNS_ERROR, str(problem.os_error)
 
 
 def _connecting(problem: aiohttp.ClientConnectorError) -> Failure:

@@ -7,18 +7,19 @@ that runs in their context.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from time import monotonic
 from typing import Final
 
 from fetchq import Timing
 from fetchq.contract.urls import is_address
+from fetchq_worker.fetch.transport.headers import Headers
 
 BeforeSend = Callable[[], Awaitable[None]]
 """Awaited once, after the first connection is made and before the first byte of the request is written."""
 
-OnResponse = Callable[[str, int, Mapping[str, str]], Awaitable[None]]
+OnResponse = Callable[[str, int, Headers], Awaitable[None]]
 """Awaited with URL, status and headers of each response, before its body is read."""
 
 

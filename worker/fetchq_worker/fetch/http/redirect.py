@@ -9,10 +9,15 @@ import msgspec
 
 from fetchq import InvalidRequest
 from fetchq.contract.urls import normalise_url, origin_of
+from fetchq_worker.fetch.transport.headers import Headers
+
+from .errors import ResponseMalformed
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 """The fetch standard's "redirect status"; 300, 304, 305 and 306 are not followed."""
 
+_C0_OR_SPACE: Final = "".join(map(chr, range(0x21)))
+"""What the URL standard strips from both ends of a URL."""
 _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 _BODY_HEADERS: Final = frozenset(
     {
@@ -39,6 +44,21 @@ class Hop(msgspec.Struct, frozen=True, gc=False):
     body: bytes | None = None
 
 
+def location_of(headers: Headers) -> str | None:
+    """The Location to follow; None if there is none. A blank one is none, and equal ones are one, as browsers see it.
+
+    Raises `ResponseMalformed` for several that differ.
+    """
+    found: str | None = None
+    for location in headers.getall("Location"):
+        if not location.strip(_C0_OR_SPACE) or location == found:
+            continue
+        if found is not None:
+            raise ResponseMalformed("the response has several different Location fields")
+        found = location
+    return found
+
+
 def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
     """The request that a redirect asks for; raises `InvalidRequest` if it leads to anything but http or https."""
     url = _resolve(hop.url, location)
@@ -53,7 +73,7 @@ def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
 
 def _resolve(base: str, location: str) -> str:
     try:
-        joined = ada_url.join_url(base, as_text(location))
+        joined = ada_url.join_url(base, _escaped(location))
     except (ValueError, UnicodeError) as problem:
         raise InvalidRequest("Location", "does not resolve to a URL") from problem
     url = normalise_url(joined)
@@ -63,15 +83,11 @@ def _resolve(base: str, location: str) -> str:
     return url
 
 
-def as_text(value: str) -> str:
-    """A header's value as aiohttp decodes it (UTF-8 with surrogates); if it is not UTF-8, decoded as Latin-1."""
-    if value.isascii():
-        return value
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogateescape").decode("latin-1")
-    return value
+def _escaped(location: str) -> str:
+    """A Location with each byte from 0x80 on percent-encoded as it is, whatever the page's encoding."""
+    if location.isascii():
+        return location
+    return "".join(char if char.isascii() else f"%{ord(char):02X}" for char in location)
 
 
 def _without(headers: tuple[tuple[str, str], ...], names: frozenset[str]) -> tuple[tuple[str, str], ...]:

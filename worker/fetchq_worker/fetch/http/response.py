@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiohttp import StreamReader
 from aiohttp.http_parser import RawResponseMessage
-from multidict import CIMultiDictProxy
+
+from fetchq_worker.fetch.transport.headers import Headers
 
 from .connector import Target
 from .protocol import ConnectionProtocol
@@ -13,7 +14,7 @@ from .protocol import ConnectionProtocol
 class Response:
     """The head, the stream of the encoded body, and the connection, which `release` returns to the pool."""
 
-    __slots__ = ("_protocol", "_target", "content", "headers", "method", "raw_headers", "status")
+    __slots__ = ("_protocol", "_target", "content", "headers", "method", "status")
 
     def __init__(
         self,
@@ -25,8 +26,7 @@ class Response:
     ) -> None:
         self.method = method
         self.status: int = head.code
-        self.headers: CIMultiDictProxy[str] = head.headers
-        self.raw_headers: tuple[tuple[bytes, bytes], ...] = head.raw_headers
+        self.headers = Headers(head.raw_headers)
         self.content = content
         self._target = target
         self._protocol: ConnectionProtocol | None = protocol
