@@ -13,11 +13,12 @@ from fetchq_worker.fetch.cache.http_cache import CachedHead
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
 from fetchq_worker.fetch.http.body import read_body
-from fetchq_worker.fetch.http.errors import ResponseMalformed, SendingAborted, TooManyRedirects
+from fetchq_worker.fetch.http.errors import SendingAborted, TooManyRedirects
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop
-from fetchq_worker.fetch.http.response import Response
+from fetchq_worker.fetch.transport.errors import ResponseMalformed
+from fetchq_worker.fetch.transport.response import Response
 
 from .fetcher import Fetcher
 from .plan import plan_of
