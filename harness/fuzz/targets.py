@@ -28,7 +28,7 @@ from fetchq import (
     WireError,
 )
 from fetchq.contract import wire
-from fetchq.contract.charset import decode_text
+from fetchq.contract.text.charset import decode_text
 from fetchq.contract.urls import origin_of
 from fetchq.inspect import workers
 from fetchq.store.address import RedisAddress
@@ -53,7 +53,8 @@ from fetchq_worker.fetch.cache.freshness import (
 )
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
-from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge, ContentDecoder, codings_of
+from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
+from fetchq_worker.fetch.content.errors import BrokenCoding, CodingTooLarge
 from fetchq_worker.fetch.http.redirect import Hop, next_hop
 from fetchq_worker.fetch.job.history import decode_history
 from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for
@@ -235,9 +236,8 @@ def result_file(data: bytes) -> None:
 
 def robots(data: bytes) -> None:
     """A robots.txt."""
-    text = data.decode("utf-8", "replace")
-    token = product_token(text)
-    rules = RobotsRules(rules_for(token, text))
+    token = product_token(data.decode("latin-1"))
+    rules = RobotsRules(rules_for(token, data))
     rules.allow(URL)
     assert rules.crawl_delay_s is None or rules.crawl_delay_s >= 0
 
@@ -245,7 +245,7 @@ def robots(data: bytes) -> None:
 def text_body(data: bytes) -> None:
     """A body of text with its Content-Type, which is the first line."""
     header, _, body = data.partition(b"\n")
-    media_type, charset = content_type_of(header.decode("latin-1"))
+    media_type, charset = content_type_of((header.decode("latin-1"),))
     decode_text(body, charset_of(media_type, charset, body))
 
 

@@ -64,6 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         Meta(ge=0.5, le=3600, description="Seconds without a heartbeat after which other workers run a worker's jobs."),
     ] = 15.0
+    start_wait_s: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="Seconds that a starting worker waits for a Redis that is not available."),
+    ] = 20.0
     verbose: Annotated[bool, Meta(description="Whether the start, outcome and end of each job is logged.")] = False
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from fetchq.contract.placement import check_schedule
@@ -20,6 +20,8 @@ CANCEL_GRACE_S: Final = 1.0
 """A cancelled `enqueue_many` waits this long for the reply to what it has sent, to report what was enqueued."""
 _STEPS_TO_SEND: Final = 12
 """Steps of the event loop in which redis-py takes a connection and writes a command to it."""
+_STEPS_TO_READ: Final = 12
+"""Steps in which it reads a reply that has arrived."""
 
 JobT = TypeVar("JobT")
 
@@ -77,12 +79,12 @@ async def abatches(
 class BatchPipeline:
     """Enqueues batches in order, one at a time, while the caller makes the next."""
 
-    def __init__(self, writer: QueueWriter) -> None:
+    def __init__(self, writer: QueueWriter, on_enqueued: Callable[[list[str]], None]) -> None:
+        """`on_enqueued` is called with the ids of each batch, as soon as its jobs are known to be on the queue."""
         self._writer = writer
+        self._on_enqueued = on_enqueued
         self._ticket = writer.capacity.new_ticket()
         self._in_flight: asyncio.Task[Enqueued] | None = None
-        self.ids: list[str] = []
-        """Ids of the jobs known to be on the queue, in order."""
 
     async def push(self, batch: Sequence[FetchRequest]) -> None:
         """Waits until the batch in flight is enqueued, then sends this one. Raises the error of the former."""
@@ -100,7 +102,7 @@ class BatchPipeline:
         self._collect(task)
 
     async def stop(self, problem: BaseException) -> None:
-        """Ends the pipeline after `problem`: waits for the batch in flight and adds its jobs to `ids`.
+        """Ends the pipeline after `problem`: waits for the batch in flight and reports its jobs.
 
         After a cancellation it waits at most `CANCEL_GRACE_S`, and not at all for a batch that waits for capacity.
         """
@@ -115,6 +117,9 @@ class BatchPipeline:
                     asyncio.CancelledError
                 ):  # a second cancellation: `problem` is raised in any case
                     await asyncio.wait([task], timeout=CANCEL_GRACE_S)
+                    for _ in range(_STEPS_TO_READ):  # the reply may have come while this process got no CPU time
+                        if not task.done():
+                            await asyncio.sleep(0)
         finally:
             await cancel_and_wait(task)
         try:
@@ -127,7 +132,7 @@ class BatchPipeline:
     def _collect(self, task: asyncio.Task[Enqueued]) -> None:
         self._in_flight = None
         ids, problem = task.result()
-        self.ids += ids
+        self._on_enqueued(ids)
         if problem is not None:
             raise problem
 

@@ -165,22 +165,24 @@ async def _completed(
     """
     done: asyncio.Queue[tuple[str, asyncio.Future[bytes]]] = asyncio.Queue()
     until = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+    futures: dict[str, asyncio.Future[bytes]] = {}
     try:
         for job_id in awaited:
-            future = results.watch(job_id)
+            future = futures[job_id] = results.watch(job_id)
             future.add_done_callback(lambda future, job_id=job_id: done.put_nowait((job_id, future)))  # type: ignore[misc]
-        while awaited:
+        timed_out = False
+        while awaited and not timed_out:
             try:
                 async with asyncio.timeout_at(until):
-                    job_id, future = await done.get()
+                    completed = [await done.get()]
             except TimeoutError:
-                if done.empty():
-                    awaited.update({job_id: job_id in results.waits.unseen for job_id in awaited})
-                    return
-                job_id, future = done.get_nowait()  # it came together with the timeout
-            del awaited[job_id]
-            results.unwatch(job_id)
-            yield job_id, future
+                timed_out = True
+                completed = [(job_id, futures[job_id]) for job_id in awaited if futures[job_id].done()]
+                awaited.update({job_id: job_id in results.waits.unseen for job_id in awaited})
+            for job_id, future in completed:
+                del awaited[job_id]
+                results.unwatch(job_id)
+                yield job_id, future
     finally:
         for job_id in awaited:
             results.unwatch(job_id)

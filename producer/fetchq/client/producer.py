@@ -135,7 +135,10 @@ class Producer:
         return FetchJob(self, ids[0])
 
     async def enqueue_many(
-        self, requests: Iterable[str | FetchRequest] | AsyncIterable[str | FetchRequest]
+        self,
+        requests: Iterable[str | FetchRequest] | AsyncIterable[str | FetchRequest],
+        *,
+        enqueued: list[FetchJob] | None = None,
     ) -> list[FetchJob]:
         """Enqueues many fetches, a thousand a round trip, and returns their jobs in the same order.
 
@@ -143,9 +146,15 @@ class Producer:
         whatever its class, then holds the jobs that are on the queue: the call first waits for the batch in flight
         (after a cancellation for at most a second). A batch that exceeds the capacity is enqueued in part. At most two
         batches of the iterable are read ahead.
+
+        Each job is also appended to a list given as `enqueued`, as soon as it is on the queue. Give one where the call
+        can be cancelled and its exception is lost: `asyncio.gather(return_exceptions=True)` and a second `await` of a
+        task make a new `CancelledError`, and a task group does not show those of its tasks.
         """
         self._session.check()
-        pipeline = BatchPipeline(self._writer)
+        jobs = [] if enqueued is None else enqueued
+        first = len(jobs)
+        pipeline = BatchPipeline(self._writer, lambda ids: jobs.extend(FetchJob(self, job_id) for job_id in ids))
         try:
             async with aclosing(abatches(requests)) as full:
                 async for batch in full:
@@ -153,9 +162,9 @@ class Producer:
             await pipeline.finish()
         except BaseException as problem:
             await pipeline.stop(problem)
-            attach_enqueued(problem, [FetchJob(self, job_id) for job_id in pipeline.ids])
+            attach_enqueued(problem, jobs[first:])
             raise
-        return [FetchJob(self, job_id) for job_id in pipeline.ids]
+        return jobs[first:]
 
     @overload
     async def enqueue_job(

@@ -243,6 +243,8 @@ class ResultWaiter:
                 async with asyncio.timeout(timeout_s):
                     return await asyncio.shield(future)
             except TimeoutError:
+                if future.done():  # the reply came together with the timeout
+                    return future.result()
                 sentence = f"job {job_id} had no result after {timeout_s:g} s"
                 [found] = await self.check_late([job_id], sentence) if job_id in self.waits.unseen else [None]
             finally:

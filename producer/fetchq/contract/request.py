@@ -166,7 +166,7 @@ class FetchRequest(
     credential: str | None = None
     """The name of a secret in the worker's configuration, which lists its origins; any other origin ends as BLOCKED."""
     cookies: bool = False
-    """Whether cookies set by a redirect are sent with the following requests of the attempt (RFC 6265)."""
+    """Whether cookies set by a redirect are sent with the following requests of the attempt (RFC 6265bis)."""
     proxy: str | None = None
     """The name of a proxy in the worker's configuration."""
     verify_tls: bool = True

@@ -7,7 +7,7 @@ the `job_serializer` and `job_deserializer` for stock arq clients and workers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -81,6 +81,9 @@ _result_decoder: Final = msgspec.msgpack.Decoder(FetchResult)
 
 _KNOWN_OUTCOMES: Final = frozenset(FetchStatus)
 _SHOWN_CHARS: Final = 40
+MAX_MESSAGE_CHARS: Final = 65_536
+_GROUP_PARTS: Final = 10
+_GROUP_DEPTH: Final = 3
 
 
 def serialize(value: dict[str, Any]) -> bytes:
@@ -222,11 +225,39 @@ def _with_known_outcome(value: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def as_failure(problem: BaseException) -> dict[str, str]:
-    """An exception as a result stores it: its type, its message and the message of its cause."""
-    message = str(problem)
+    """An exception as a result stores it: its type, its message and the message of its cause.
+
+    Never raises, whatever the exception's class does. A message has at most `MAX_MESSAGE_CHARS`; what UTF-8 cannot
+    encode in it is escaped, such as a lone surrogate as `\\ud800`.
+    """
+    message = _message_of(problem)
     if problem.__cause__ is not None:
-        message = f"{message}: {problem.__cause__}" if message else str(problem.__cause__)
-    return {"type": type(problem).__name__, "message": message}
+        cause = _message_of(problem.__cause__)
+        message = f"{message}: {cause}" if message else cause
+    return {"type": _told(lambda: type(problem).__name__), "message": message}
+
+
+def _message_of(problem: BaseException, depth: int = 0) -> str:
+    """The message; that of a group names the exceptions in it, too."""
+    message = _told(lambda: str(problem))
+    if isinstance(problem, BaseExceptionGroup) and depth < _GROUP_DEPTH:
+        parts = (f"{type(part).__name__}: {_message_of(part, depth + 1)}" for part in problem.exceptions[:_GROUP_PARTS])
+        message = _encodable(f"{message}: {'; '.join(parts)}")
+    return message
+
+
+def _told(tell: Callable[[], str]) -> str:
+    """What the code of an exception's class says."""
+    try:
+        return _encodable(tell())
+    except BaseException as problem:  # noqa: BLE001 - the class is the user's: its failure must not cost the report
+        return f"<unreadable: {type(problem).__name__}>"
+
+
+def _encodable(text: str) -> str:
+    if len(text) > MAX_MESSAGE_CHARS:
+        text = f"{text[: MAX_MESSAGE_CHARS - 3]}..."
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def as_exception(value: object) -> JobFailed | asyncio.CancelledError:

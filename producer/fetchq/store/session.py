@@ -50,12 +50,12 @@ class Session:
         if self.closed:
             raise FetchqError("the producer is closed")
         if self._loop is None:
-            self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+            loop = asyncio.get_running_loop()
+            if _has_connection_of_another_loop(self.redis, loop):
+                raise _foreign("the Redis client")
+            self._loop, self._pid = loop, os.getpid()
         elif self.is_foreign:
-            raise FetchqError(
-                "the producer belongs to another event loop, thread or process, and nothing was sent:"
-                " make one Producer for each event loop, or use SyncProducer, which any thread and fork may share"
-            )
+            raise _foreign("the producer")
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -64,6 +64,24 @@ class Session:
         with translated(self.redis):
             yield
         self.reached = True
+
+
+def _foreign(what: str) -> FetchqError:
+    return FetchqError(
+        f"{what} belongs to another event loop, thread or process, and nothing was sent:"
+        " make one Producer for each event loop, or use SyncProducer, which any thread and fork may share"
+    )
+
+
+def _has_connection_of_another_loop(client: Any, loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the pool of a client that was given to a producer is in use in an event loop other than `loop`.
+
+    Reads attributes of redis-py (5 to 8) that are not public; a connection without them counts as one of `loop`.
+    """
+    pool = client.connection_pool
+    connections = (*getattr(pool, "_available_connections", ()), *getattr(pool, "_in_use_connections", ()))
+    loops = (getattr(getattr(one, "_reader", None), "_loop", None) for one in connections)
+    return any(other is not None and other is not loop for other in loops)
 
 
 _KINDS: Final[dict[type, type[AbstractConnection]]] = {

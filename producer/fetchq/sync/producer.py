@@ -112,10 +112,14 @@ class SyncProducer:
         with self._handles(partial(SyncFetchJob, self)):
             return SyncFetchJob(self, thread.call(producer.enqueue(request, **options)).id)
 
-    def enqueue_many(self, requests: Iterable[str | FetchRequest]) -> list[SyncFetchJob]:
+    def enqueue_many(
+        self, requests: Iterable[str | FetchRequest], *, enqueued: list[SyncFetchJob] | None = None
+    ) -> list[SyncFetchJob]:
         """As `Producer.enqueue_many`. The iterable is read in the caller's thread."""
         thread, producer = self._mirrored()
-        pipeline = BatchPipeline(producer._writer)
+        jobs = [] if enqueued is None else enqueued
+        first = len(jobs)
+        pipeline = BatchPipeline(producer._writer, lambda ids: jobs.extend(SyncFetchJob(self, one) for one in ids))
         try:
             for batch in batches(requests):
                 thread.call(pipeline.push(batch))
@@ -123,9 +127,9 @@ class SyncProducer:
         except BaseException as problem:
             with contextlib.suppress(FetchqError):  # the producer was closed
                 thread.call(pipeline.stop(problem))
-            attach_enqueued(problem, [SyncFetchJob(self, job_id) for job_id in pipeline.ids])
+            attach_enqueued(problem, jobs[first:])
             raise
-        return [SyncFetchJob(self, job_id) for job_id in pipeline.ids]
+        return jobs[first:]
 
     @overload
     def enqueue_job(

@@ -93,3 +93,17 @@ async def test_a_users_job_with_an_argument_like_a_request_is_no_fetch(producer:
     assert await jobs[2].cancel() is CancelOutcome.CANCELLED
     [state] = await producer.hosts()
     assert (state.host, state.waiting, state.due) == ("key:mail", 1, 1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_producer_of_another_queue_does_not_cancel_a_job(
+    producer: Producer, redis: Redis, running: bool
+) -> None:
+    job = await producer.enqueue(URL)
+    if running:
+        await redis.set(f"arq:in-progress:{job.id}", b"1", px=60_000)
+    before = await redis.keys("*")
+    assert await Producer(redis, queue="other").job(job.id).cancel() is CancelOutcome.NOT_FOUND
+    assert sorted(await redis.keys("*")) == sorted(before)
+    assert await redis.zscore("arq:queue", job.id)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer
 
 from fetchq import FetchqError, Producer
@@ -46,10 +47,14 @@ def refusal_of(producer: Producer, name: str = "enqueue") -> str:
     return str(refusal.value)
 
 
+async def keys_with(client: Redis) -> list[bytes]:
+    keys: list[bytes] = await client.keys("*")
+    return keys
+
+
 async def keys_in(server: RedisServer) -> list[bytes]:
     async with connect(server.url) as admin:
-        keys: list[bytes] = await admin.keys("*")
-        return keys
+        return await keys_with(admin)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -117,3 +122,14 @@ def test_closing_in_another_event_loop_only_ends_its_use(redis_server: RedisServ
         with pytest.raises(FetchqError, match="closed"):
             own.run(producer.ping())
         own.run(producer.aclose())
+
+
+def test_a_client_that_is_connected_in_another_event_loop_is_refused_before_anything_is_sent(
+    redis_server: RedisServer,
+) -> None:
+    client: Redis = connect(redis_server.url)
+    with asyncio.Runner() as own:
+        own.run(keys_with(client))
+        assert "the Redis client belongs to another event loop" in refusal_of(Producer(client))
+        assert own.run(keys_in(redis_server)) == []
+        own.run(client.aclose())

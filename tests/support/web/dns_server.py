@@ -25,6 +25,11 @@ class DnsServer(asyncio.DatagramProtocol):
         self.default: tuple[str, ...] | None = None
         """The addresses of every other name; None: they do not exist."""
         self.silent = False
+        self.delay_s = 0.0
+        """How long each answer is held back."""
+        self.ttl_s = 0
+        self.failure: dns.rcode.Rcode | None = None
+        """The response code of every answer, in place of an answer."""
         self.queries: list[tuple[str, str]] = []
         self.address = ""
         self._asked: Counter[tuple[str, str]] = Counter()
@@ -41,8 +46,16 @@ class DnsServer(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         assert self._transport is not None
-        if not self.silent:
-            self._transport.sendto(self.answer(data), addr)
+        answer = self.answer(data)
+        if self.delay_s:
+            asyncio.get_running_loop().call_later(self.delay_s, self._send, answer, addr)
+        elif not self.silent:
+            self._transport.sendto(answer, addr)
+
+    def _send(self, answer: bytes, addr: tuple[str, int]) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.sendto(answer, addr)
 
     def answer(self, data: bytes) -> bytes:
         query = dns.message.from_wire(data)
@@ -52,17 +65,20 @@ class DnsServer(asyncio.DatagramProtocol):
         self.queries.append((name, kind))
         reply = dns.message.make_response(query)
         reply.flags |= dns.flags.AA | dns.flags.RA
+        if self.failure is not None:
+            reply.set_rcode(self.failure)
+            return reply.to_wire()
         target = question.name
         addresses = self._next_of(name, kind)
         while addresses is not None and addresses and addresses[0].startswith("-> "):
             alias = addresses[0].removeprefix("-> ")
-            reply.answer.append(dns.rrset.from_text(target, 0, "IN", "CNAME", f"{alias}."))
+            reply.answer.append(dns.rrset.from_text(target, self.ttl_s, "IN", "CNAME", f"{alias}."))
             target, addresses = reply.answer[-1][0].target, self._next_of(alias, kind)
         if addresses is None:
             reply.set_rcode(dns.rcode.NXDOMAIN)
         elif fitting := [address for address in addresses if ip_address(address).version == _FAMILY.get(kind)]:
-            reply.answer.append(dns.rrset.from_text_list(target, 0, "IN", kind, fitting))
-        return reply.to_wire()
+            reply.answer.append(dns.rrset.from_text_list(target, self.ttl_s, "IN", kind, fitting))
+        return reply.to_wire(max_size=65_535)
 
     def _next_of(self, name: str, kind: str) -> tuple[str, ...] | None:
         answers = self.names.get(name)

@@ -14,7 +14,7 @@ from arq.connections import ArqRedis
 from arq.constants import abort_jobs_ss
 from arq.cron import cron
 from arq.jobs import Job, JobStatus
-from arq.worker import JobExecutionFailed
+from arq.worker import JobExecutionFailed, RetryJob
 from tests.support.redis_server import RedisServer
 from tests.support.running import running, wait_until
 from tests.support.scripted_queue import Queue
@@ -173,7 +173,7 @@ async def test_a_job_that_runs_past_a_day_in_the_queue_is_not_lost_as_expired(
     async def work(ctx: Any) -> str:
         if ctx["job_try"] == 1:
             await asyncio.sleep(0.4)
-            raise asyncio.CancelledError
+            raise RetryJob
         return "done"
 
     job = await redis.enqueue_job("work")

@@ -19,7 +19,7 @@ from arq.worker import FailedJobs
 from tests.support.running import running, wait_until
 from tests.support.scripted_queue import Queue
 
-from fetchq import Producer
+from fetchq import InvalidRequest, Producer
 from fetchq.contract.wire import deserialize, serialize
 from fetchq.inspect.workers import live_workers
 from fetchq.store.keys import Keys
@@ -297,3 +297,13 @@ async def test_the_jobs_of_a_claim_that_is_under_way_at_sigterm_have_the_grace_t
         go.set()
         assert await job.result(timeout=10, poll_delay=0.02) == "done"
     assert runs == [1]
+
+
+@pytest.mark.parametrize("name", ["", "q" * 201, "a\nb"])
+async def test_a_queue_name_that_a_producer_refuses_is_refused_by_a_worker(redis: ArqRedis, name: str) -> None:
+    async def work(ctx: Any) -> None:
+        """Does nothing."""
+
+    for make in (lambda: Producer(redis, queue=name), lambda: Worker([work], redis_pool=redis, queue_name=name)):
+        with pytest.raises(InvalidRequest, match="queue: takes a name of 1 to 200 printable characters"):
+            make()

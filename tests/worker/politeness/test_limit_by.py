@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -59,12 +58,12 @@ class _Names:
         self.names = {name.replace("_", "."): addresses for name, addresses in names.items()}
         self.asked: list[str] = []
 
-    async def resolve(self, host: str, port: int, family: socket.AddressFamily) -> Sequence[Mapping[str, Any]]:
+    async def addresses(self, host: str, timeout_s: float) -> Sequence[str]:
         self.asked.append(host)
         await asyncio.sleep(0)
         if host not in self.names:
             raise OSError("no such name")
-        return [{"host": address} for address in self.names[host]]
+        return self.names[host]
 
 
 @pytest.mark.asyncio

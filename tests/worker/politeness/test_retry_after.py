@@ -1,4 +1,4 @@
-"""The `Retry-After` header and HTTP dates."""
+"""The `Retry-After` header."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fetchq_worker.politeness.retry_after import http_date, retry_after_s
+from fetchq_worker.politeness.retry_after import retry_after_s
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -19,7 +19,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         ("Fri, 02 Jan 2026 03:05:05 GMT", 60),
         ("Friday, 02-Jan-26 03:05:05 GMT", 60),
         ("Fri Jan  2 03:05:05 2026", 60),
-        ("Fri, 02 Jan 2026 03:05:05 -0000", 60),
+        ("Fri, 02 Jan 2026 03:05:05 -0000", None),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
         ("-1", None),
         ("soon", None),
@@ -47,21 +47,3 @@ def test_a_date_is_compared_with_the_servers_own_clock(date: str, seconds: float
     headers = (("Date", date), ("Retry-After", "Fri, 02 Jan 2026 03:05:05 GMT"))
 
     assert retry_after_s(headers, NOW) == seconds
-
-
-@pytest.mark.parametrize(
-    ("value", "year"),
-    [
-        ("Sunday, 06-Nov-94 08:49:37 GMT", 1994),
-        ("Sunday, 06-Nov-26 08:49:37 GMT", 2026),
-        ("Sunday, 06-Nov-75 08:49:37 GMT", 2075),
-        ("Sunday, 06-Nov-77 08:49:37 GMT", 1977),
-        ("Sun, 06 Nov 1994 08:49:37 GMT", 1994),
-        ("Sun Nov  6 08:49:37 1994", 1994),
-    ],
-)
-def test_a_two_digit_year_is_never_more_than_50_years_ahead(value: str, year: int) -> None:
-    date = http_date(value, NOW)
-
-    assert date is not None
-    assert (date.year, date.month, date.day, date.hour) == (year, 11, 6, 8)

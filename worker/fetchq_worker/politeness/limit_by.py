@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fetchq.contract.urls import host_of, is_address
 from fetchq.store.hosts import read_limit_by, store_limit_by
 from fetchq.store.keys import Keys
 from fetchq_worker.settings import LimitBy
 
+from .public_suffixes import registrable_domain
+
 if TYPE_CHECKING:
-    from publicsuffixlist import PublicSuffixList
     from redis.asyncio import Redis
 
 logger = logging.getLogger("fetchq.politeness")
@@ -63,8 +63,8 @@ class ByDomain:
 
 
 class Resolver(Protocol):
-    async def resolve(self, host: str, port: int, family: socket.AddressFamily) -> Sequence[Mapping[str, Any]]:
-        """Addresses under `host`; raises `OSError`."""
+    async def addresses(self, host: str, timeout_s: float) -> Sequence[str]:
+        """The addresses of a name; raises `OSError`, a `TimeoutError` after `timeout_s`."""
 
 
 class ByAddress:
@@ -102,9 +102,8 @@ class ByAddress:
         key, ttl_s = host, FAILURE_TTL_S
         try:
             if self._resolver is not None:
-                async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-                    answers = await self._resolver.resolve(host, 0, socket.AF_UNSPEC)
-                key, ttl_s = lowest([answer["host"] for answer in answers]) or host, ADDRESS_TTL_S
+                key = lowest(await self._resolver.addresses(host, RESOLVE_TIMEOUT_S)) or host
+                ttl_s = ADDRESS_TTL_S
         except OSError as problem:  # includes TimeoutError and EgressForbidden
             logger.debug("limit_key.unresolved host=%s error=%s", host, problem)
         self._known[host] = key, monotonic() + ttl_s
@@ -141,13 +140,6 @@ def lowest(addresses: Sequence[str]) -> str | None:
     return str(first) if first.version == 4 else f"[{first}]"
 
 
-@cache
-def _suffixes() -> PublicSuffixList:
-    from publicsuffixlist import PublicSuffixList  # noqa: PLC0415 - parses 300 KB; only `LimitBy.DOMAIN` needs it
-
-    return PublicSuffixList()
-
-
 @lru_cache(maxsize=65_536)
 def _domain_of(host: str) -> str:
-    return host if is_address(host) else _suffixes().privatesuffix(host) or host
+    return host if is_address(host) else registrable_domain(host) or host

@@ -68,7 +68,8 @@ def worker_settings(
         "namespace": settings.namespace if namespace is None else namespace,
         "max_jobs": settings.concurrency,
         "job_completion_wait": math.ceil(settings.grace_s),
-        "lease_s": settings.lease_s,  # the engine's own; stock arq ignores it
+        "lease_s": settings.lease_s,  # the engine's own, as are the next three; stock arq ignores them
+        "start_wait_s": settings.start_wait_s,
         "dead_letter_ttl_s": settings.dead_letter_ttl_s,
         "dead_letter_max": settings.max_dead_letters,
         "gate": gate,

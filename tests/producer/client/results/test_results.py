@@ -421,3 +421,21 @@ async def test_closing_ends_a_listener_that_lost_its_first_cancellation(redis: R
     with pytest.raises(FetchqError, match="closed"):
         await waiter
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("call", ["result", "as_completed"])
+async def test_a_reply_that_comes_together_with_the_timeout_counts(
+    producer: Producer, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read_slowly(job_ids: list[str]) -> list[JobNotFound]:
+        time.sleep(0.1)  # noqa: ASYNC251 - the timeout becomes due while the loop is blocked
+        return [JobNotFound(job_id) for job_id in job_ids]
+
+    await producer.ping()
+    monkeypatch.setattr(producer.results, "_read", read_slowly)
+    with pytest.raises(JobNotFound):
+        if call == "result":
+            await producer.job("unknown").result(timeout_s=0.09)
+        else:
+            await anext(producer.as_completed([producer.job("unknown")], timeout_s=0.09))

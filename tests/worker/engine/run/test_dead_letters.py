@@ -167,7 +167,7 @@ async def test_a_coroutine_that_raises_and_a_job_that_cannot_be_run_leave_dead_l
     assert {job_id: (one["f"], one["t"], one["r"]["type"]) for job_id, one in reported.items()} == {
         "raised": ("fail", 1, "ValueError"),
         "unknown": ("nobody", 1, "JobExecutionFailed"),
-        "used up": ("never", 3, "JobExecutionFailed"),
+        "used up": ("never", 2, "JobExecutionFailed"),
         "no job": ("<unknown>", 1, "DeserializationError"),
     }
     assert reported["used up"]["r"]["message"] == "max 2 retries exceeded"

@@ -154,7 +154,7 @@ async def test_two_hundred_hostile_responses_leak_nothing(site: Site, fetcher: F
     await _until(lambda: site.open_connections == 0)
     gc.collect()
     assert len(asyncio.all_tasks()) <= tasks
-    assert _open_files() <= files + 1
+    await _until(lambda: _open_files() <= files + 1)
 
 
 def _hostile(rng: random.Random, good: bytes) -> Callable[[Visit], Awaitable[None]]:

@@ -22,7 +22,6 @@ from fetchq.store.connection import connect
 from fetchq.store.errors import translated
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
-from fetchq_worker.cli.terminal.redis_client import wait_for_answer
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
@@ -38,6 +37,7 @@ _OPTION_OF: Final = {
     "concurrency": "max_jobs",
     "grace_s": "job_completion_wait",
     "lease_s": "lease_s",
+    "start_wait_s": "start_wait_s",
     "dead_letter_ttl_s": "dead_letter_ttl_s",
 }
 """Settings by the name of the worker's argument."""
@@ -57,7 +57,7 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
     """Returns after SIGTERM or SIGINT, or with `burst` when the queue is empty.
 
     `flags` are the settings given on the command line: they outrank those of the class that `settings_name` names.
-    Raises `RedisUnavailable` at the start; a worker that runs waits for a lost Redis.
+    Raises `RedisUnavailable` if Redis cannot be reached within `start_wait_s`; a worker that runs waits for it longer.
     """
     options: dict[str, Any] = {"burst": burst}
     if settings_name is None:
@@ -76,16 +76,8 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
         options["job_completion_wait"] = math.ceil(options["job_completion_wait"])
     redis = connect(address, redis_class=ArqRedis)
     try:
-        await wait_for_answer(redis)
         worker = make_worker(settings_class, redis, **options)
         tune_gc()
-        _log.info(
-            "worker.started id=%s queue=%s concurrency=%d redis=%s",
-            worker.id,
-            worker.queue_name,
-            worker.max_jobs,
-            address,
-        )
         try:
             await worker.async_run()
         except RedisError:  # raised only before the worker starts claiming
@@ -95,7 +87,8 @@ async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any]
             pass  # how the worker's own signal handler ends its run
         finally:
             await worker.close()
-            _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
+            if worker.started:
+                _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
     finally:
         await redis.aclose()
     return ExitStatus.OK

@@ -108,6 +108,15 @@ def worker(
             help="Seconds without a heartbeat after which other workers run this worker's jobs.",
         ),
     ] = 15.0,
+    start_wait_s: Annotated[
+        float,
+        typer.Option(
+            "--start-wait-s",
+            envvar="FETCHQ_START_WAIT_S",
+            metavar="S",
+            help="Seconds to wait at start for a Redis that cannot be reached or is not ready.",
+        ),
+    ] = 20.0,
     processes: Annotated[
         int,
         typer.Option(
@@ -170,6 +179,7 @@ def worker(
         dead_letter_max=dead_letter_max,
         grace_s=grace_s,
         lease_s=lease_s,
+        start_wait_s=start_wait_s,
         processes=processes,
         verbose=verbose,
     )

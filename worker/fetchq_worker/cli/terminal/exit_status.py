@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
-from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ResponseError
-
 from fetchq import (
     DurabilityRefused,
     FetchqError,
@@ -20,6 +18,7 @@ from fetchq import (
     RedisUnavailable,
 )
 from fetchq.errors import RedisEvicts, RedisTooOld
+from fetchq.store.errors import REDIS_ERRORS, RedisFault, fault_of
 from fetchq_worker.settings import InvalidSetting
 
 
@@ -70,6 +69,17 @@ _FLAGS: Final = {
 """Flags whose names are not those of their fields."""
 
 
+_ADVICE: Final = {
+    RedisFault.LOGIN: "give its user name and password with --redis or FETCHQ_REDIS_URL, as in"
+    " redis://user:password@host",
+    RedisFault.RIGHTS: "",
+    RedisFault.FULL: "let workers drain it, or give it more memory",  # an error of a command, or of a script
+    RedisFault.NOT_READY: "try again when it is",
+    RedisFault.REFUSED: "check whether --redis or FETCHQ_REDIS_URL names the right server",
+}
+"""What the operator can do about a fault; empty if the error says it."""
+
+
 def cannot_write(where: str, problem: OSError) -> CommandFailed:
     """The failure of a command that cannot write its output."""
     if problem.errno == errno.EPIPE:
@@ -107,14 +117,10 @@ def _redis_advice(problem: FetchqError) -> str:
     if isinstance(problem, DurabilityRefused):
         return ""
     causes = tuple(_causes(problem))
-    if any(isinstance(cause, AuthenticationError) for cause in causes):
-        return "give its user name and password with --redis or FETCHQ_REDIS_URL, as in redis://user:password@host"
-    if any(isinstance(cause, NoPermissionError) for cause in causes):
-        return "give its user the rights printed by `fetchq acl`"
-    if any(isinstance(cause, OutOfMemoryError) for cause in causes):  # of a command, or of a script
-        return "let workers drain it, or give it more memory"
-    if any(isinstance(cause, ResponseError) for cause in causes):
-        return "check whether --redis or FETCHQ_REDIS_URL names the right server"
+    faults = {fault_of(cause) for cause in causes if isinstance(cause, REDIS_ERRORS)}
+    for fault, advice in _ADVICE.items():
+        if fault in faults:
+            return advice
     if isinstance(problem, RedisUnavailable):
         return "start Redis, or give its address with --redis or FETCHQ_REDIS_URL"
     return ""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from arq.utils import args_to_string, ms_to_datetime
+from arq.utils import args_to_string, ms_to_datetime, truncate
+
+from fetchq.contract.wire import as_failure
 
 from .job import Job, now_ms
+from .raised import told, trace_of
 
 logger = logging.getLogger("arq.worker")
 
@@ -18,15 +22,23 @@ def log_start(job: Job, *, with_arguments: bool) -> None:
     extra = f" try={job.tries}" if job.tries > 1 else ""
     if job.start_ms - job.lease.score > 1200:
         extra += f" delayed={(job.start_ms - job.lease.score) / 1000:0.2f}s"
-    arguments = args_to_string(job.args, job.kwargs) if with_arguments else "..."
+    arguments = _shown(lambda: args_to_string(job.args, job.kwargs)) if with_arguments else "..."
     logger.info("%6.2fs → %s(%s)%s", age_s(job), job.ref, arguments, extra)
 
 
 def log_failure(job: Job, problem: BaseException) -> None:
-    what, extra = type(problem).__name__, _extra_of(problem)
-    logger.error(
-        "%6.2fs ! %s failed, %s: %s", run_s(job), job.ref, what, problem, exc_info=problem, extra={"extra": extra}
-    )
+    extra = {"extra": _extra_of(problem)}
+    trace = trace_of(problem)
+    if trace is None:
+        logger.error(
+            "%6.2fs ! %s failed, %s", run_s(job), job.ref, _type_and_message(problem), exc_info=problem, extra=extra
+        )
+    else:
+        logger.error("%6.2fs ! %s failed, %s\n%s", run_s(job), job.ref, _type_and_message(problem), trace, extra=extra)
+
+
+def shown_result(value: Any) -> str:
+    return _shown(lambda: truncate(repr(value)))
 
 
 def age_s(job: Job) -> float:
@@ -47,8 +59,21 @@ def to_datetime(ms: int) -> datetime:
 
 def _extra_of(problem: BaseException) -> Any:
     """The `extra` of an exception, which arq adds to the log record."""
-    extra = getattr(problem, "extra", None)
     try:
+        extra = getattr(problem, "extra", None)
         return extra() if callable(extra) else extra
-    except Exception as failure:  # noqa: BLE001 - the user's code; only the log shows it
+    except BaseException as failure:  # noqa: BLE001 - the user's code; only the log shows it
         return failure
+
+
+def _type_and_message(problem: BaseException) -> str:
+    failure = as_failure(problem)
+    return f"{failure['type']}: {failure['message']}"
+
+
+def _shown(show: Callable[[], str]) -> str:
+    """The `repr` of the user's objects, which may raise anything."""
+    try:
+        return show()
+    except BaseException as failure:  # noqa: BLE001 - a log line must not cost the job
+        return f"<repr failed: {told(failure)}>"

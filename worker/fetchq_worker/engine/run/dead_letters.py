@@ -71,9 +71,9 @@ def _encoded(job: Job, success: bool, value: Any) -> bytes:
 
 
 def _bounded(problem: BaseException) -> dict[str, str]:
-    """The failure as in a result, its message cut: a message may hold megabytes of anything."""
+    """The failure as in a result, its message cut."""
     failure = as_failure(problem)
     message = failure["message"]
     if len(message) > MAX_MESSAGE_CHARS:
         message = f"{message[: MAX_MESSAGE_CHARS - 3]}..."
-    return {"type": failure["type"], "message": message.encode("utf-8", "replace").decode()}
+    return {"type": failure["type"], "message": message}

@@ -102,6 +102,9 @@ class JobDecoder:
             except DeserializationError as problem:
                 logger.exception("deserializing job %s failed", lease.id)
                 raise Unrunnable(job, problem) from problem
+            except BaseException as problem:  # the deserializer is the user's, and arq passes on what is no Exception
+                logger.exception("deserializing job %s failed", lease.id)
+                raise Unrunnable(job, DeserializationError("unable to deserialize job")) from problem
             if b"limit_key" in payload and (stored := decode_plain_job(payload)) is not None:
                 job.limit_key = stored.limit_key  # which a deserializer of the user's does not report
         job.tries = max(job.tries, own_try)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import pickle
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 from arq.cron import CronJob
-from arq.jobs import Serializer, serialize_result
+from arq.jobs import Serializer
 from arq.worker import Function
 
 from fetchq.contract.wire import FinishedJob, encode_finished, serialize
 
 from .job import Job, now_ms
+from .raised import readable, told
 
 logger = logging.getLogger("arq.worker")
 
@@ -21,6 +25,10 @@ MAX_RESULT_BYTES: Final = 256 << 20
 MAX_TTL_MS: Final = 1 << 52
 
 _NUMBER: Final = (int, float)
+
+
+class _TooLarge(Exception):
+    """The encoded result is larger than `MAX_RESULT_BYTES`."""
 
 
 class ResultEncoder:
@@ -48,58 +56,59 @@ class ResultEncoder:
         return _to_ttl_ms(self._keep_s if keep_s is None else keep_s)
 
     def encode(self, job: Job, success: bool, value: Any) -> bytes:
-        """The bytes to store; empty if neither the result nor an error can be encoded."""
-        data = self._serialized(job, success, value)
-        if isinstance(data, str):
-            data = data.encode()
-        elif not isinstance(data, bytes):
-            if data is not None:
-                logger.critical("the serializer gave %s for the result of %s, not bytes", type(data).__name__, job.ref)
-            return b""
-        if len(data) > MAX_RESULT_BYTES:
-            problem = f"unable to store a result of {len(data)} bytes"
-            logger.error("%s of %s, %d is the most", problem, job.ref, MAX_RESULT_BYTES)
-            job.args, job.kwargs = (), {}
-            return self.encode(job, False, problem)
-        return data
+        """The bytes to store; empty if neither the result nor an error can be encoded.
 
-    def _serialized(self, job: Job, success: bool, value: Any) -> object:
-        """The serializer's output for the result, or for the error that it raised; None if it fails at both."""
-        ended_ms = now_ms()
-        if self._serializer is serialize:
-            try:
-                return encode_finished(
-                    FinishedJob(
-                        job.tries,
-                        job.name,
-                        job.args,
-                        job.kwargs,
-                        job.enqueue_time_ms,
-                        success,
-                        value,
-                        job.start_ms,
-                        ended_ms,
-                        self._queue,
-                        job.lease.id,
-                    )
-                )
-            except Exception as problem:  # noqa: BLE001 - a value may raise anything; `serialize_result`, next, logs and stores that
-                logger.debug("job %s: %s", job.ref, problem)
-        return serialize_result(
+        A value that cannot be encoded becomes a failure that says so, as with arq. The type and the message of an
+        exception always arrive.
+        """
+        if not success and self._serializer is not serialize:
+            value = readable(value, pickled=self._serializer is None)
+        try:
+            return self._encoded(job, success, value)
+        except BaseException as problem:  # value and serializer are the user's
+            logger.warning("error serializing result of %s", job.ref or job.lease.id, exc_info=True)
+            reason = str(problem) if isinstance(problem, _TooLarge) else "unable to serialize result"
+        job_args = job.args, job.kwargs
+        told_value = told(value) if isinstance(value, BaseException) else reason
+        for args, ok, result in (
+            (((), {}), success, value),  # the job may have put anything into its arguments
+            (job_args, False, told_value),
+            (((), {}), False, told_value),
+        ):
+            job.args, job.kwargs = args
+            with suppress(BaseException):
+                return self._encoded(job, ok, result)
+        logger.critical("error serializing result of %s even after replacing result", job.ref or job.lease.id)
+        return b""
+
+    def _encoded(self, job: Job, success: bool, value: Any) -> bytes:
+        """Raises what the serializer raises, and `_TooLarge`."""
+        finished = FinishedJob(
+            job.tries,
             job.name,
             job.args,
             job.kwargs,
-            job.tries,
             job.enqueue_time_ms,
             success,
             value,
             job.start_ms,
-            ended_ms,
-            job.ref or job.lease.id,
+            now_ms(),
             self._queue,
             job.lease.id,
-            serializer=self._serializer,
         )
+        data: Any
+        if self._serializer is serialize:
+            data = encode_finished(finished)
+        else:
+            data = (self._serializer or pickle.dumps)(msgspec.structs.asdict(finished))
+        if isinstance(data, str):
+            data = data.encode()
+        elif not isinstance(data, bytes):
+            logger.critical("the serializer gave %s for the result of %s, not bytes", type(data).__name__, job.ref)
+            return b""
+        if len(data) > MAX_RESULT_BYTES:
+            raise _TooLarge(f"unable to store a result of {len(data)} bytes, {MAX_RESULT_BYTES} is the most")
+        return bytes(data)
 
 
 @lru_cache(maxsize=64)

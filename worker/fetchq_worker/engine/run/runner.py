@@ -9,7 +9,6 @@ from typing import Any, Final, Protocol
 import arq.worker
 from arq.cron import CronJob
 from arq.typing import StartupShutdown
-from arq.utils import truncate
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 from redis.asyncio import Redis
 
@@ -19,11 +18,12 @@ from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseEvent, LeaseState
 from fetchq_worker.engine.queue.outcome import Action, Outcome
 
-from .arq_compat import age_s, log_failure, log_start, run_s, to_datetime
+from .arq_compat import age_s, log_failure, log_start, run_s, shown_result, to_datetime
 from .context import KEY, RunContext
 from .crash_policy import CountsOwnAttempts
 from .dead_letters import DeadLetterWriter
 from .job import Job, JobDecoder, Unrunnable, now_ms
+from .raised import is_the_jobs, own_cancellation, tries_exceeded
 from .result import ResultEncoder
 from .snooze import Snooze
 from .timeouts import Timeouts
@@ -59,6 +59,7 @@ class RunHost(Protocol):
     max_tries: int
     retry_jobs: bool
     log_results: bool
+    in_main: bool
 
     @property
     def log_arguments(self) -> bool: ...
@@ -126,7 +127,8 @@ class Runner:
             except Unrunnable as problem:
                 job = problem.job
                 outcome = self._refuse(job, problem.reason, problem.action)
-            except asyncio.CancelledError:  # before the user's code was called: the try is not counted
+            except (asyncio.CancelledError, KeyboardInterrupt):
+                # Before the user's code was called, or by Ctrl-C in its midst: the try is not counted.
                 if lease.state is not _LOST:
                     self._committer.add(Outcome(lease, Action.REQUEUE))
                 raise
@@ -157,7 +159,7 @@ class Runner:
         max_tries = host.max_tries if function.max_tries is None else function.max_tries
         if job.tries > max_tries:
             logger.warning("%6.2fs ! %s max retries %d exceeded", age_s(job), job.ref, max_tries)
-            raise Unrunnable(job, JobExecutionFailed(f"max {max_tries} retries exceeded"))
+            raise Unrunnable(job, tries_exceeded(max_tries, is_lost=job.lease.tries > 1))
         return function
 
     def _aborted(self, job: Job) -> Unrunnable:
@@ -205,7 +207,6 @@ class Runner:
         host, lease = self._host, job.lease
         timeout_s = host.job_timeout_s if function.timeout_s is None else function.timeout_s
         log_info = logger.isEnabledFor(logging.INFO)
-        shown = ""
         ctx = job.ctx = self._context(job)
         if lease.state is _LOST:
             return None
@@ -226,13 +227,14 @@ class Runner:
             finally:
                 if timeout_s is not None:
                     self._timeouts.stop(lease, timeout_s)
-            if log_info and value is not None and host.log_results:
-                shown = truncate(repr(value))
-        except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001 - the user's code may raise anything
+        except BaseException as problem:  # the user's code may raise anything: it ends its own run, and no more
+            if not is_the_jobs(problem, lease.task):
+                raise
             lease.apply(_END)
             return self._on_error(job, function, problem)
         lease.apply(_END)
         if log_info:
+            shown = shown_result(value) if value is not None and host.log_results else ""
             logger.info("%6.2fs ← %s ● %s", run_s(job), job.ref, shown)
         host.jobs_complete += 1
         return self._finish(job, function, True, value)
@@ -240,33 +242,55 @@ class Runner:
     def _on_error(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome | None:
         """The outcome of a job whose coroutine or start hook raised; None: another worker holds the job."""
         host, lease = self._host, job.lease
-        cancelled = isinstance(problem, asyncio.CancelledError)
-        reason = lease.cancel_reason if cancelled else None
         if lease.state is _LOST:
             return None
+        if isinstance(problem, asyncio.CancelledError):
+            return self._on_cancellation(job, function, problem)
         if isinstance(problem, Snooze):
             logger.info("%6.2fs ↻ %s snoozed for %0.2fs", run_s(job), job.ref, (problem.defer_score or 0) / 1000)
             host.jobs_retried += 1
             return self._requeue(job, problem.defer_score or None)
         if host.retry_jobs and isinstance(problem, Retry):
             logger.info("%6.2fs ↻ %s retrying job in %0.2fs", run_s(job), job.ref, (problem.defer_score or 0) / 1000)
-            host.jobs_retried += 1
-            return Outcome(lease, Action.RETRY, defer_ms=problem.defer_score or None, marker_ms=job.marker_ms)
+            return self._retry(job, function, problem, problem.defer_score or None)
+        if host.retry_jobs and isinstance(problem, RetryJob):
+            logger.info("%6.2fs ↻ %s cancelled, will be run again", run_s(job), job.ref)
+            return self._retry(job, function, problem, None)
+        return self._fail(job, function, problem)
+
+    def _on_cancellation(
+        self, job: Job, function: Function | CronJob, problem: asyncio.CancelledError
+    ) -> Outcome | None:
+        host, reason = self._host, job.lease.cancel_reason
         if reason is CancelReason.ABORT:
             logger.info("%6.2fs ⊘ %s aborted", run_s(job), job.ref)
             host.jobs_failed += 1
             return self._finish(job, function, False, problem)
         if reason is CancelReason.TIMEOUT:
-            problem, cancelled = TimeoutError(), False
-        if host.retry_jobs and (cancelled or isinstance(problem, RetryJob)):
-            logger.info("%6.2fs ↻ %s cancelled, will be run again", run_s(job), job.ref)
-            host.jobs_retried += 1
-            if reason is CancelReason.SHUTDOWN:  # not the job's fault: the try is not counted, and there is no marker
-                return self._requeue(job, None)
-            return Outcome(lease, Action.RETRY, marker_ms=job.marker_ms)
+            return self._fail(job, function, TimeoutError())
+        if reason is None and host.in_main:  # else the program that the worker is a part of ends
+            return self._fail(job, function, own_cancellation(problem))
+        if not host.retry_jobs:
+            return self._fail(job, function, problem)
+        logger.info("%6.2fs ↻ %s cancelled, will be run again", run_s(job), job.ref)
+        host.jobs_retried += 1
+        return self._requeue(job, None)  # not the job's fault: the try is not counted, and there is no marker
+
+    def _fail(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome:
         log_failure(job, problem)
-        host.jobs_failed += 1
+        self._host.jobs_failed += 1
         return self._finish(job, function, False, problem)
+
+    def _retry(self, job: Job, function: Function | CronJob, problem: BaseException, defer_ms: int | None) -> Outcome:
+        """The job runs again, and this try is counted. After its last try it fails at once, and tells why."""
+        host = self._host
+        host.jobs_retried += 1
+        max_tries = host.max_tries if function.max_tries is None else function.max_tries
+        if job.tries < max_tries:
+            return Outcome(job.lease, Action.RETRY, defer_ms=defer_ms, marker_ms=job.marker_ms)
+        logger.warning("%6.2fs ! %s max retries %d exceeded", age_s(job), job.ref, max_tries)
+        host.jobs_failed += 1
+        return self._finish(job, function, False, tries_exceeded(max_tries, problem))
 
     def _requeue(self, job: Job, defer_ms: int | None) -> Outcome:
         """The job goes back to the queue, and the try is not counted."""
@@ -307,7 +331,9 @@ class Runner:
             return
         try:
             await hook(job.ctx)
-        except (Exception, asyncio.CancelledError):
+        except BaseException as problem:
+            if not is_the_jobs(problem, job.lease.task):
+                raise
             logger.exception("hook %s of job %s failed", getattr(hook, "__qualname__", hook), job.lease.id)
 
     async def _wait_committed(self, outcome: Outcome) -> None:

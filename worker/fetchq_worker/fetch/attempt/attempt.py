@@ -16,8 +16,7 @@ from fetchq_worker.fetch.http.body import read_body
 from fetchq_worker.fetch.http.errors import SendingAborted, TooManyRedirects
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
-from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop
-from fetchq_worker.fetch.transport.errors import ResponseMalformed
+from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
 from fetchq_worker.fetch.transport.response import Response
 
 from .fetcher import Fetcher
@@ -32,12 +31,14 @@ Outcome = tuple[FetchStatus, str | None]
 class AttemptState:
     """The progress of an attempt, from which its result is made however it ends."""
 
-    __slots__ = ("body", "head", "hop", "redirects", "started_at")
+    __slots__ = ("body", "cookies_set", "head", "hop", "redirects", "started_at")
 
     def __init__(self, hop: Hop) -> None:
         self.started_at = datetime.now(UTC)
         self.hop = hop
         self.redirects: list[Redirect] = []
+        self.cookies_set = False
+        """Whether one of the redirects has a Set-Cookie field."""
         self.head: Response | CachedHead | None = None
         """The headers of the response to `hop`."""
         self.body = b""
@@ -64,7 +65,7 @@ async def run_attempt(
                 try:
                     if phases.on_response is not None and not isinstance(state.head, CachedHead):
                         await phases.on_response(state.hop.url, state.head.status, state.head.headers)
-                    following = follow(state, state.head, request.max_redirects)
+                    following = follow(state, state.head, request)
                     if following is None:
                         state.body = await (
                             read_body(cast("Response", state.head), request.max_bytes)
@@ -96,22 +97,21 @@ def parse(request: FetchRequest) -> Hop:
     return Hop(request.url, request.method, headers, request.body)
 
 
-def follow(state: AttemptState, head: Response | CachedHead, max_redirects: int) -> Hop | None:
+def follow(state: AttemptState, head: Response | CachedHead, request: FetchRequest) -> Hop | None:
     """The next hop of a redirect; None: the response is final.
 
     A redirect without a Location is final, and so is any redirect if `max_redirects` is 0. Raises `TooManyRedirects`,
     `ResponseMalformed`, and `InvalidRequest` for a Location that is not an http or https URL.
     """
-    if head.status not in REDIRECT_STATUSES or max_redirects == 0:
+    if head.status not in REDIRECT_STATUSES or request.max_redirects == 0:
         return None
-    locations = head.headers.getall("Location")
-    if not locations:
+    location = location_of(head.headers)
+    if location is None:
         return None
-    if any(location != locations[0] for location in locations):
-        raise ResponseMalformed("the response has several different Location fields")
-    if len(state.redirects) >= max_redirects:
-        raise TooManyRedirects
-    return next_hop(state.hop, head.status, locations[0])
+    state.cookies_set = state.cookies_set or "Set-Cookie" in head.headers
+    if len(state.redirects) >= request.max_redirects:
+        raise TooManyRedirects(cookies_ignored=state.cookies_set and not request.cookies)
+    return next_hop(state.hop, head.status, location)
 
 
 def classify(request: FetchRequest, head: Response | CachedHead) -> Outcome:
@@ -173,7 +173,7 @@ def _result(
             error=error,
             fetched_at=datetime.now(UTC),
         )
-    media_type, charset = content_type_of(head.headers.get("Content-Type"))
+    media_type, charset = content_type_of(head.headers.getall("Content-Type"))
     return FetchResult(
         id=job_id,
         url=request.url,

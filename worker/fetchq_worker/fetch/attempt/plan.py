@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 
 from fetchq import FetchRequest, FetchStatus
@@ -75,7 +77,7 @@ class Plan:
         request = self._request
         response = await self._fetcher.send(hop, request.connect_timeout_s, request.read_timeout_s, self._route)
         if self._cookies is not None:
-            self._cookies.update(hop.url, response.headers)
+            self._cookies.update(hop.url, response.headers.getall("Set-Cookie"), time.time())
         return response
 
     def _with_secrets(self, hop: Hop) -> Hop:
@@ -84,7 +86,7 @@ class Plan:
         pair = None if self._credential is None else self._credential.header()
         if pair is not None:
             headers = (*(held for held in headers if held[0].lower() != pair[0].lower()), pair)
-        cookie = None if self._cookies is None else self._cookies.header(hop.url)
+        cookie = None if self._cookies is None else self._cookies.header(hop.url, time.time())
         if cookie is not None:
             own = [value for name, value in headers if name.lower() == "cookie"]
             headers = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
@@ -14,24 +13,15 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-STEP_BYTES: Final = 1 << 16
-"""Approximate maximum of what one step yields; br rounds it up to its own blocks."""
+from .errors import BrokenCoding, CodingTooLarge
+from .inflate import INFLATE_ERRORS, STEP_BYTES, Deflate, Gzip, one_more
+
 MAX_CODINGS: Final = 5
 """Codings of one body. curl has the same limit."""
-MAX_MEMBERS: Final = 1 << 14
-"""Of a gzip or zstd body: even an empty member costs time, and 64 MiB in blocks of 4 KiB need no more."""
 _MAX_ZSTD_WINDOW_LOG: Final = 23
 """8 MiB: RFC 9659, section 3."""
 
-_DECODE_ERRORS: Final = (zlib.error, brotli.error, zstd.ZstdError)
-
-
-class BrokenCoding(ValueError):
-    """The body does not have the coding that its headers name."""
-
-
-class CodingTooLarge(ValueError):
-    """The output of a decoding step exceeds the limit."""
+_DECODE_ERRORS: Final = (*INFLATE_ERRORS, brotli.error, zstd.ZstdError)
 
 
 class _Step(Protocol):
@@ -41,72 +31,6 @@ class _Step(Protocol):
 
     def check_ended(self) -> None:
         """Raises `BrokenCoding` if the data is truncated."""
-
-
-class _Gzip:
-    """RFC 1952: a sequence of members. Trailing bytes that are not a member are ignored, as browsers do."""
-
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        self._members = 0
-        self._between = b""
-        """Bytes after a member that are too short to tell whether another one begins."""
-        self._ended = False
-
-    def decode(self, data: bytes) -> Iterator[bytes]:
-        while data and not self._ended:
-            if self._member.eof:
-                data, self._between = self._between + data, b""
-                if data == b"\x1f":
-                    self._between = data
-                    return
-                if not data.startswith(b"\x1f\x8b"):
-                    self._ended = True
-                    return
-                self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
-                self._members = _one_more(self._members)
-            else:
-                self._members = self._members or 1
-            yield from _inflate(self._member, data)
-            data = self._member.unused_data
-
-    def check_ended(self) -> None:
-        if self._members and not self._member.eof:
-            raise BrokenCoding("the gzip body is truncated")
-
-
-class _Deflate:
-    """The zlib format (RFC 1950), or the raw one (RFC 1951) that some servers send under the same name."""
-
-    def __init__(self) -> None:
-        self._stream: zlib._Decompress | None = None
-        self._head = b""
-
-    def decode(self, data: bytes) -> Iterator[bytes]:
-        if self._stream is None:
-            self._head += data
-            if len(self._head) < 2:
-                return
-            data, self._head = self._head, b""
-            zlib_format = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
-            self._stream = zlib.decompressobj(zlib.MAX_WBITS if zlib_format else -zlib.MAX_WBITS)
-        if not self._stream.eof:
-            yield from _inflate(self._stream, data)
-
-    def check_ended(self) -> None:
-        if self._head or (self._stream is not None and not self._stream.eof):
-            raise BrokenCoding("the deflate body is truncated")
-
-
-def _inflate(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """The output for `data`, in steps. A full step may leave output inside zlib even if all input is consumed."""
-    while True:
-        piece = stream.decompress(data, STEP_BYTES)
-        if piece:
-            yield piece
-        data = stream.unconsumed_tail
-        if stream.eof or (not data and len(piece) < STEP_BYTES):
-            return
 
 
 class _Brotli:
@@ -145,7 +69,7 @@ class _Zstd:
         while data:
             if self._frame.eof:
                 self._frame = self._next_frame()
-                self._frames = _one_more(self._frames)
+                self._frames = one_more(self._frames)
             else:
                 self._frames = self._frames or 1
             piece = self._frame.decompress(data, STEP_BYTES)
@@ -162,16 +86,10 @@ class _Zstd:
             raise BrokenCoding("the zstd body is truncated")
 
 
-def _one_more(members: int) -> int:
-    if members >= MAX_MEMBERS:
-        raise BrokenCoding(f"the body has more than {MAX_MEMBERS} members")
-    return members + 1
-
-
 _STEPS: Final[dict[str, Callable[[], _Step]]] = {
-    "gzip": _Gzip,
-    "x-gzip": _Gzip,
-    "deflate": _Deflate,
+    "gzip": Gzip,
+    "x-gzip": Gzip,
+    "deflate": Deflate,
     "br": _Brotli,
     "zstd": _Zstd,
 }
@@ -181,12 +99,9 @@ class ContentDecoder:
     """Decodes the codings of one body, the last applied first."""
 
     def __init__(self, codings: tuple[str, ...], max_bytes: int) -> None:
-        """`codings` in the order of the Content-Encoding header; raises `BrokenCoding` for an unknown one."""
+        """`codings` as `codings_of` returns them; raises `BrokenCoding` for more than `MAX_CODINGS`."""
         if len(codings) > MAX_CODINGS:
             raise BrokenCoding(f"the body has {len(codings)} codings, {MAX_CODINGS} is the limit")
-        unknown = next((coding for coding in codings if coding not in _STEPS), None)
-        if unknown is not None:
-            raise BrokenCoding(f"the body has an unknown coding, {unknown[:40]!r}")
         self._steps = [_STEPS[coding]() for coding in reversed(codings)]
         # The data between two steps is normally smaller than the output; the slack is for incompressible data.
         # Without this limit a nested bomb could run for hours without yielding a byte.
@@ -216,9 +131,13 @@ class ContentDecoder:
             step.check_ended()
 
 
-def codings_of(headers: Sequence[str]) -> tuple[str, ...]:
-    """The codings in the Content-Encoding fields, in order, in lower case, without `identity`."""
-    if not headers:
+def codings_of(fields: Sequence[str]) -> tuple[str, ...]:
+    """The codings to decode, in the order of the Content-Encoding fields, in lower case, without `identity`.
+
+    None if any of them is unknown: the body is then used as it is (fetch standard, "handle content codings").
+    """
+    if not fields:
         return ()
-    named = (coding.strip().lower() for field in headers for coding in field.split(","))
-    return tuple(coding for coding in named if coding and coding != "identity")
+    named = [coding.strip(" \t").lower() for field in fields for coding in field.split(",")]
+    codings = tuple([coding for coding in named if coding and coding != "identity"])
+    return codings if all(coding in _STEPS for coding in codings) else ()

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from fetchq.contract.request import IDEMPOTENT_METHODS
 from fetchq_worker.fetch.egress.guard import Guard
+from fetchq_worker.fetch.egress.lookup import Lookups, NameServersSilent
 from fetchq_worker.fetch.egress.resolver import GuardedResolver
 from fetchq_worker.fetch.transport.connection import Connection
 from fetchq_worker.fetch.transport.connector import Address, Connector
@@ -55,6 +56,7 @@ class HttpClient:
         self._guard = guard
         self._tls_contexts = tls_contexts
         self.resolver = GuardedResolver(guard, nameservers)
+        self._proxy_lookups = Lookups()
         self.default_headers: Final = {"user-agent": user_agent, "accept": "*/*", "accept-encoding": ACCEPT_ENCODING}
         """Sent with every request that does not set them."""
         self._default_lines = {name: f"{name.title()}: {value}" for name, value in self.default_headers.items()}
@@ -71,6 +73,7 @@ class HttpClient:
     async def aclose(self) -> None:
         self.pool.close()
         await self.resolver.close()
+        await self._proxy_lookups.aclose()
 
     async def send(
         self, hop: Hop, connect_timeout_s: float, read_timeout_s: float, route: Route | None = None
@@ -123,9 +126,9 @@ class HttpClient:
     async def _open(self, target: Target, timeout_s: float, phases: Phases) -> Connection:
         if target.proxy is None:
             open_socket = partial(self._open_socket, phases)
-            return await self._connector.open(target, self._resolve, open_socket, timeout_s, phases)
+            return await self._connector.open(target, self.resolver.addresses, open_socket, timeout_s, phases)
         open_socket = partial(_open_unguarded, phases)
-        return await self._connector.open(target, _resolve_unguarded, open_socket, timeout_s, phases)
+        return await self._connector.open(target, self._proxy_addresses, open_socket, timeout_s, phases)
 
     def _make_target(self, origin: str, route: Route | None) -> Target:
         if route is None:
@@ -141,9 +144,12 @@ class HttpClient:
         phases.resolved()
         return socket.socket(family, kind, protocol)
 
-    async def _resolve(self, host: str, port: int) -> list[str]:
-        answers = await self.resolver.resolve(host, port, socket.AF_UNSPEC)
-        return [answer["host"] for answer in answers]
+    async def _proxy_addresses(self, host: str, timeout_s: float) -> tuple[str, ...]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._proxy_lookups.resolve(host)
+        except TimeoutError as problem:
+            raise NameServersSilent from problem
 
 
 def _open_unguarded(phases: Phases, address: Address) -> socket.socket:
@@ -151,9 +157,3 @@ def _open_unguarded(phases: Phases, address: Address) -> socket.socket:
     family, kind, protocol, _, _ = address
     phases.resolved()
     return socket.socket(family, kind, protocol)
-
-
-async def _resolve_unguarded(host: str, port: int) -> list[str]:
-    """The addresses of a proxy, by the system's resolver."""
-    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(where[0]) for *_, where in answers]

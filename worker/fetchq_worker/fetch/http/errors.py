@@ -12,6 +12,10 @@ class BodyTooLarge(Exception):
 class TooManyRedirects(Exception):
     """The response redirects once more than `max_redirects`."""
 
+    def __init__(self, *, cookies_ignored: bool) -> None:
+        hint = "; they set cookies, which cookies=True (--cookies) would send back" if cookies_ignored else ""
+        super().__init__(f"there are more redirects than max_redirects{hint}")
+
 
 class RequestRefused(Exception):
     """The worker does not send this request. The message is the error of the result."""

@@ -10,7 +10,7 @@ import os
 import ssl
 
 from fetchq import FetchStatus, InvalidRequest
-from fetchq_worker.fetch.content.encoding import BrokenCoding, CodingTooLarge
+from fetchq_worker.fetch.content.errors import BrokenCoding, CodingTooLarge
 from fetchq_worker.fetch.egress.guard import EgressForbidden
 from fetchq_worker.fetch.transport.errors import (
     BodyBroken,
@@ -20,7 +20,7 @@ from fetchq_worker.fetch.transport.errors import (
     HandshakeFailed,
     HeadTooLarge,
     InvalidTarget,
-    NameUnresolved,
+    NoAddress,
     ProxyRefused,
     ReadTimedOut,
     ResponseMalformed,
@@ -49,17 +49,17 @@ def failure_of(problem: Exception, *, responded: bool) -> Failure | None:  # noq
         case HeadTooLarge():
             return FetchStatus.TOO_LARGE, "the headers of the response are larger than the limit"
         case TooManyRedirects():
-            return FetchStatus.TOO_MANY_REDIRECTS, "there are more redirects than max_redirects"
+            return FetchStatus.TOO_MANY_REDIRECTS, str(problem)
         case BrokenCoding() | ResponseMalformed():
             return FetchStatus.BAD_RESPONSE, str(problem)
         case ConnectTimedOut():
-            return FetchStatus.TIMEOUT, "no connection within connect_timeout_s"
+            return FetchStatus.TIMEOUT, str(problem)
         case ReadTimedOut():
             return FetchStatus.TIMEOUT, "no data was received for read_timeout_s"
         case TimeoutError():
             return FetchStatus.TIMEOUT, "the attempt took longer than timeout_s"
-        case NameUnresolved():
-            return FetchStatus.DNS_ERROR, "the name does not resolve"
+        case NoAddress():
+            return FetchStatus.DNS_ERROR, str(problem)
         case HandshakeFailed() | ssl.SSLError():
             return FetchStatus.TLS_ERROR, _tls(problem)
         case ConnectFailed():

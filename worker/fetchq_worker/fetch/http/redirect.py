@@ -9,10 +9,14 @@ import msgspec
 
 from fetchq import InvalidRequest
 from fetchq.contract.urls import normalise_url, origin_of
+from fetchq_worker.fetch.transport.errors import ResponseMalformed
+from fetchq_worker.fetch.transport.headers import Headers
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 """The fetch standard's "redirect status"; 300, 304, 305 and 306 are not followed."""
 
+_C0_OR_SPACE: Final = "".join(map(chr, range(0x21)))
+"""What the URL standard strips from both ends of a URL."""
 _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 _BODY_HEADERS: Final = frozenset(
     {
@@ -37,6 +41,21 @@ class Hop(msgspec.Struct, frozen=True, gc=False):
     method: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
+
+
+def location_of(headers: Headers) -> str | None:
+    """The Location to follow; None if there is none. A blank one is none, and equal ones are one, as browsers see it.
+
+    Raises `ResponseMalformed` for several that differ.
+    """
+    found: str | None = None
+    for location in headers.getall("Location"):
+        if not location.strip(_C0_OR_SPACE) or location == found:
+            continue
+        if found is not None:
+            raise ResponseMalformed("the response has several different Location fields")
+        found = location
+    return found
 
 
 def next_hop(hop: Hop, http_status: int, location: str) -> Hop:

@@ -23,7 +23,7 @@ from fetchq_worker.fetch.http.client import Send
 from fetchq_worker.fetch.http.errors import RequestRefused
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
-from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, next_hop
+from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
 from fetchq_worker.fetch.http.route import Route
 from fetchq_worker.fetch.transport.errors import NoConnection
 from fetchq_worker.fetch.transport.response import Response
@@ -167,7 +167,7 @@ class Robots:
                     response = await self._send(hop, _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, route)
                     responded = True
                     try:
-                        location = response.headers.get("Location")
+                        location = location_of(response.headers)
                         if response.status not in REDIRECT_STATUSES or location is None:
                             return await self._classify(response)
                         hop = next_hop(hop, response.status, location)
@@ -189,8 +189,8 @@ class Robots:
         """By status code (RFC 9309, section 2.3.1)."""
         status = response.status
         if 200 <= status < 300:
-            text = (await _read(response)).decode("utf-8", "replace")
-            rules = rules_for(self._token, text) if len(text) <= _THREAD_CHARS else await _reduced(self._token, text)
+            data = await _read(response)
+            rules = rules_for(self._token, data) if len(data) <= _THREAD_CHARS else await _reduced(self._token, data)
             return RobotsFile(until_s=time.time() + RULES_TTL_S, rules=rules)
         if status >= 500:
             return _denied(f"the server responded {status}")
@@ -221,8 +221,8 @@ def _decoded(value: bytes | None) -> RobotsFile | None:
         return None
 
 
-async def _reduced(token: str, text: str) -> str:
-    return await asyncio.to_thread(rules_for, token, text)
+async def _reduced(token: str, data: bytes) -> str:
+    return await asyncio.to_thread(rules_for, token, data)
 
 
 async def _parsed(rules: str) -> RobotsRules:
@@ -230,7 +230,7 @@ async def _parsed(rules: str) -> RobotsRules:
 
 
 async def _read(response: Response) -> bytes:
-    """The first `MAX_ROBOTS_BYTES` of the decoded body; the rest is not read."""
+    """The first `MAX_ROBOTS_BYTES` of the decoded body, without a line that is cut there; the rest is not read."""
     codings = codings_of(response.headers.getall("Content-Encoding"))
     decoder = ContentDecoder(codings, MAX_ROBOTS_BYTES) if codings else None
     body = bytearray()
@@ -238,5 +238,6 @@ async def _read(response: Response) -> bytes:
         for piece in (chunk,) if decoder is None else decoder.decode(chunk):
             body += piece
             if len(body) >= MAX_ROBOTS_BYTES:
-                return bytes(body[:MAX_ROBOTS_BYTES])
+                whole = max(body.rfind(end, 0, MAX_ROBOTS_BYTES) for end in (b"\n", b"\r"))
+                return bytes(body[: whole + 1])  # "Disallow: /" of "Disallow: /private" would deny the whole site
     return bytes(body)

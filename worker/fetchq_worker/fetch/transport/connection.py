@@ -115,8 +115,8 @@ class Connection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes | None, read_timeout_s: float, method: str) -> asyncio.Future[Response]:
         """Sends a request. The future has the response when its head has arrived.
 
-        It raises `ConnectionBroken`, `ReadTimedOut`, `ResponseMalformed` and `HeadTooLarge`. Whoever stops waiting for
-        it calls `give_up`.
+        It raises `ConnectionBroken`, `ReadTimedOut`, `ResponseMalformed` and `HeadTooLarge`. A caller that no longer
+        waits for it calls `give_up`.
         """
         waiter = self.loop.create_future()
         transport = self._transport

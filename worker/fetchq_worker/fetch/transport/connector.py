@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import aiohappyeyeballs
@@ -19,22 +19,26 @@ from .errors import (
     ConnectionBroken,
     ConnectTimedOut,
     HandshakeFailed,
-    NameUnresolved,
+    NoAddress,
     ProxyRefused,
     ResponseMalformed,
 )
 from .pool import Pool
-from .target import Target
+from .target import Proxying, Target
 
 _NEXT_ADDRESS_AFTER_S: Final = 0.25
 """When the next address is tried beside the one before (RFC 8305, section 5)."""
+
+_LONGER_THAN_ANY_S: Final = 86_400.0
+"""The read timeout of CONNECT: the timeout for the whole connection is shorter."""
 
 Address = tuple[int, int, int, str, tuple[Any, ...]]
 """Family, kind, protocol, name, and the socket's address, as `socket.getaddrinfo` returns them."""
 OpenSocket = Callable[[Address], socket.socket]
 """Makes the socket for an address, or forbids it with an OSError. No connection can be opened without it."""
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""The addresses of a host; an OSError if there are none, or none that may be connected to."""
+Resolve = Callable[[str, float], Awaitable[Sequence[str]]]
+"""The addresses of a name, within a timeout in seconds: a TimeoutError after it, an OSError if there are none, and
+`EgressForbidden` if one of them is."""
 
 
 class Stamps(Protocol):
@@ -58,10 +62,15 @@ class Connector:
         Raises `NoConnection`, and what what the proxy's response to CONNECT raises, and `EgressForbidden`.
         """
         self._check_open()
+        ends_at = self._loop.time() + timeout_s
+        peer = target if target.proxy is None else target.proxy
+        addresses = [peer.host] if is_address(peer.host) else await _resolved(peer.host, resolve, timeout_s)
         self._pool.make_room()
         try:
-            async with asyncio.timeout(timeout_s):
-                connection = await self._connect(target, resolve, open_socket, timeout_s, stamps)
+            async with asyncio.timeout_at(ends_at):
+                connection = await self._connect(peer, addresses, open_socket, stamps)
+                if target.is_tunnelled:
+                    await self._tunnel(connection, target, stamps)
         except TimeoutError as problem:
             raise ConnectTimedOut from problem
         if self._pool.is_closed:
@@ -75,10 +84,9 @@ class Connector:
             raise ConnectionBroken("the client is closed")
 
     async def _connect(
-        self, target: Target, resolve: Resolve, open_socket: OpenSocket, timeout_s: float, stamps: Stamps
+        self, peer: Target | Proxying, addresses: Sequence[str], open_socket: OpenSocket, stamps: Stamps
     ) -> Connection:
-        peer = target if target.proxy is None else target.proxy
-        connected = await _connected_socket(peer.host, peer.port, resolve, open_socket)
+        connected = await _connected_socket(addresses, peer.port, open_socket)
         if peer.tls is not None:
             stamps.tls_began()
         try:
@@ -91,29 +99,17 @@ class Connector:
         except BaseException as problem:
             connected.close()
             raise _as_no_connection(problem) from problem
-        if target.is_tunnelled:
-            try:
-                await self._open_tunnel(connection, target, timeout_s)
-                stamps.tls_began()
-                await self._begin_tls(connection, target)
-            except BaseException:
-                connection.abort()
-                raise
         return connection
 
-    async def _open_tunnel(self, connection: Connection, target: Target, timeout_s: float) -> None:
-        """Asks the proxy for a connection to the target (RFC 9110, section 9.3.6)."""
-        where = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
-        lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
-        if target.proxy is not None and target.proxy.login is not None:
-            lines.append(f"Proxy-Authorization: {target.proxy.login}")
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        # The timeout of `open` ends first.
-        response = await connection.send(head, None, 2 * timeout_s, "CONNECT")
-        if response.status // 100 != 2:
-            raise ProxyRefused(response.status)
-        if not connection.is_usable():
-            raise ResponseMalformed("the proxy sent more than a response to CONNECT")
+    async def _tunnel(self, connection: Connection, target: Target, stamps: Stamps) -> None:
+        """Makes the proxy connect to the target, and begins TLS with the target."""
+        try:
+            await _open_tunnel(connection, target)
+            stamps.tls_began()
+            await self._begin_tls(connection, target)
+        except BaseException:
+            connection.abort()
+            raise
 
     async def _begin_tls(self, connection: Connection, target: Target) -> None:
         assert target.tls is not None
@@ -128,9 +124,22 @@ class Connector:
         connection.on_secured(secured)
 
 
-async def _connected_socket(host: str, port: int, resolve: Resolve, open_socket: OpenSocket) -> socket.socket:
-    """A socket that is connected to the first address of the host that accepts."""
-    addresses = [host] if is_address(host) else await _resolved(host, port, resolve)
+async def _open_tunnel(connection: Connection, target: Target) -> None:
+    """Asks a proxy for a connection to the target (RFC 9110, section 9.3.6)."""
+    where = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
+    lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
+    if target.proxy is not None and target.proxy.login is not None:
+        lines.append(f"Proxy-Authorization: {target.proxy.login}")
+    head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    response = await connection.send(head, None, _LONGER_THAN_ANY_S, "CONNECT")
+    if response.status // 100 != 2:
+        raise ProxyRefused(response.status)
+    if not connection.is_usable():
+        raise ResponseMalformed("the proxy sent more than a response to CONNECT")
+
+
+async def _connected_socket(addresses: Sequence[str], port: int, open_socket: OpenSocket) -> socket.socket:
+    """A socket that is connected to the first address that accepts."""
     forbidden: list[EgressForbidden] = []
 
     def open_checked(address: Address) -> socket.socket:
@@ -154,15 +163,17 @@ async def _connected_socket(host: str, port: int, resolve: Resolve, open_socket:
         raise ConnectFailed from problem
 
 
-async def _resolved(host: str, port: int, resolve: Resolve) -> list[str]:
+async def _resolved(host: str, resolve: Resolve, timeout_s: float) -> Sequence[str]:
     try:
-        addresses = await resolve(host, port)
+        addresses = await resolve(host, timeout_s)
     except EgressForbidden:
         raise
+    except TimeoutError as problem:
+        raise ConnectTimedOut(str(problem)) from problem
     except OSError as problem:
-        raise NameUnresolved from problem
+        raise NoAddress(str(problem)) from problem
     if not addresses:
-        raise NameUnresolved
+        raise NoAddress("the name does not resolve: it has no address")
     return addresses
 
 

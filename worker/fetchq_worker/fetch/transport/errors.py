@@ -2,7 +2,7 @@
 
 InvalidTarget
 NoConnection
-    NameUnresolved, ConnectFailed, ConnectTimedOut, HandshakeFailed, ProxyRefused
+    NoAddress, ConnectFailed, ConnectTimedOut, HandshakeFailed, ProxyRefused
 ConnectionBroken
 ReadTimedOut
 ResponseMalformed
@@ -21,8 +21,8 @@ class NoConnection(Exception):
     """No connection was made, so nothing was sent. The cause is the library's or the system's exception."""
 
 
-class NameUnresolved(NoConnection):
-    """The name has no address that is known here."""
+class NoAddress(NoConnection):
+    """The name does not resolve. The message is a sentence that says why."""
 
 
 class ConnectFailed(NoConnection):
@@ -30,7 +30,10 @@ class ConnectFailed(NoConnection):
 
 
 class ConnectTimedOut(NoConnection):
-    """There was no connection within the timeout."""
+    """There was no connection within the timeout. The message is a sentence that says so."""
+
+    def __init__(self, message: str = "no connection within connect_timeout_s") -> None:
+        super().__init__(message)
 
 
 class HandshakeFailed(NoConnection):

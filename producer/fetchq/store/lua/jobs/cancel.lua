@@ -47,10 +47,12 @@ end
 local function cancel(id, result, ttl_ms, key)
   if redis.call('EXISTS', result_key .. id) == 1 then
     return FINISHED
+  elseif not redis.call('ZSCORE', pending, id) then  -- the other keys of a job do not name its queue
+    return NOT_FOUND
   elseif redis.call('EXISTS', progress_key .. id) == 1 then
     redis.call('ZADD', abort, clock.now_ms, id)
     return RUNNING
-  elseif redis.call('EXISTS', job_key .. id) == 0 or not redis.call('ZSCORE', pending, id) then
+  elseif redis.call('EXISTS', job_key .. id) == 0 then
     return NOT_FOUND
   end
   if tonumber(ttl_ms) > 0 then
