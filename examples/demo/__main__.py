@@ -162,4 +162,4 @@ def _table(results_by_kind: dict[str, KindResults]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(run(demo()))
+    sys.exit(run(demo))

@@ -29,7 +29,7 @@ app = typer.Typer(rich_markup_mode=None)
 def worker(
     context: typer.Context,
     concurrency: Concurrency = 100,
-    burst: Annotated[bool, typer.Option("--burst", help="Stop when the queue is empty.")] = False,
+    burst: Annotated[bool, typer.Option("--burst/--no-burst", help="Stop when the queue is empty.")] = False,
     allow_net: AllowNet = None,
     allow_port: AllowPort = None,
     user_agent: UserAgent = None,
@@ -130,8 +130,8 @@ def worker(
         str | None,
         typer.Option(
             "--settings",
-            metavar="MODULE:CLASS",
-            help="A class made by fetchq_worker.worker_settings(), with your own functions.",
+            metavar="MODULE.CLASS",
+            help="Your own functions: settings as the arq command takes them, or by fetchq_worker.worker_settings().",
             show_default="the fetch alone",
         ),
     ] = None,

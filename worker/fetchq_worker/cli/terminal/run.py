@@ -19,11 +19,18 @@ from .text import printable
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def run(command: Coroutine[Any, Any, ExitStatus], loop_factory: LoopFactory | None = None) -> ExitStatus:
-    """Runs `command`, prints the sentence of its failure, and returns the exit status."""
+def run(command: Callable[[], Coroutine[Any, Any, ExitStatus]], loop_factory: LoopFactory | None = None) -> ExitStatus:
+    """Runs what `command` returns, prints the sentence of its failure, and returns the exit status.
+
+    `command` itself is called before the event loop runs, with that loop as the thread's.
+    """
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            status = runner.run(command)
+            asyncio.set_event_loop(runner.get_loop())
+            try:
+                status = runner.run(command())
+            finally:
+                asyncio.set_event_loop(None)
         sys.stdout.flush()
     except FetchqError as problem:
         failure = failure_of(problem)
@@ -48,14 +55,14 @@ def run_with_settings(
 ) -> ExitStatus:
     """Runs `command(*arguments, settings)`. Flags take precedence over the settings of the environment."""
 
-    async def with_settings() -> ExitStatus:
+    def with_settings() -> Coroutine[Any, Any, ExitStatus]:
         for name in LISTS:
             texts = flags.pop(name, None)
             if texts:
                 flags[name] = [value for text in texts for value in split_list(text)]
-        return await command(*arguments, Settings.from_env(**flags))
+        return command(*arguments, Settings.from_env(**flags))
 
-    return run(with_settings(), loop_factory)
+    return run(with_settings, loop_factory)
 
 
 def print_error(sentence: str) -> None:
