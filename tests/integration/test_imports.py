@@ -39,7 +39,7 @@ def test_the_contract_imports_only_the_errors_of_fetchq() -> None:
 
 def test_the_check_finds_a_foreign_import() -> None:
     assert _foreign("fetchq_worker", "fetchq")
-    assert _foreign("fetchq_worker.fetch", "aiohttp")
+    assert _foreign("fetchq_worker.fetch", "aiodns")
 
 
 def _foreign(package: str, *foreign: str) -> list[str]:

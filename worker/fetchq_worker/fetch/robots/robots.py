@@ -11,7 +11,6 @@ import time
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-import aiohttp
 import msgspec
 
 from fetchq import FetchStatus
@@ -25,8 +24,9 @@ from fetchq_worker.fetch.http.errors import RequestRefused
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
-from fetchq_worker.fetch.http.response import Response
 from fetchq_worker.fetch.http.route import Route
+from fetchq_worker.fetch.transport.errors import NoConnection
+from fetchq_worker.fetch.transport.response import Response
 
 from .rules import MAX_ROBOTS_BYTES, RobotsRules, rules_for
 
@@ -95,7 +95,7 @@ class Robots:
     async def check(self, url: str, route: Route | None = None) -> None:
         """Raises `RequestRefused` (ROBOTS_DENIED) unless a serialised URL may be fetched.
 
-        Raises aiohttp's error if no connection to the origin can be made: the URL could not be fetched either.
+        Raises `NoConnection` if no connection to the origin can be made: the URL could not be fetched either.
         """
         known = await self._look_up(url, route)
         if known.denied is not None:
@@ -174,7 +174,7 @@ class Robots:
                     finally:
                         response.release()
                 return _allowed()
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        except NoConnection:
             if hop is first:
                 raise
             return _denied("CONNECT_ERROR behind a redirect")
@@ -234,7 +234,7 @@ async def _read(response: Response) -> bytes:
     codings = codings_of(response.headers.getall("Content-Encoding"))
     decoder = ContentDecoder(codings, MAX_ROBOTS_BYTES) if codings else None
     body = bytearray()
-    while chunk := await response.content.readany():
+    while chunk := await response.readany():
         for piece in (chunk,) if decoder is None else decoder.decode(chunk):
             body += piece
             if len(body) >= MAX_ROBOTS_BYTES:
