@@ -163,7 +163,7 @@ class Fetchq:
 
     def _environ(self, more: Mapping[str, str] | None) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
-        return {**clean, "FETCHQ_ALLOW_NET": "127.0.0.1/32", "FETCHQ_START_WAIT_S": "0", **(more or {})}
+        return {**clean, "FETCHQ_ALLOW_NET": "127.0.0.1/32", "FETCHQ_START_WAIT": "0", **(more or {})}
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
+from fetchq.store.connection import use_own_connections
 from fetchq.store.errors import REDIS_ERRORS, RedisFault, address_of, fault_of
 from fetchq.store.keys import Keys, check_namespace, check_queue
 from fetchq.store.packed_runner import ScriptRunners
@@ -36,6 +37,7 @@ from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
 from fetchq_worker.engine.upkeep.presence import new_record
 
 from .arq_redis import client_of
+from .arq_worker import ArqWorker
 from .backoff import Backoff
 from .claim_loop import ClaimLoop
 from .preflight import wait_ready
@@ -51,7 +53,7 @@ MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
 
 
-class Worker(arq.worker.Worker):
+class Worker(ArqWorker):
     """Runs the jobs of one queue. It takes the arguments of `arq.worker.Worker`, and:
 
     :param lease_s: seconds without a renewal after which another worker runs a job again
@@ -221,6 +223,7 @@ class Worker(arq.worker.Worker):
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.expires_extra_ms,
             )
+            await use_own_connections(pool)
             self._pool = client_of(self, pool, self.keys)
         if self._scripts is None:
             self._scripts = ScriptRunners.on(
@@ -326,7 +329,8 @@ class Worker(arq.worker.Worker):
         return self.queue_read_limit
 
     def start_run(self, lease: Lease) -> None:
-        task = self.loop.create_task(self._runner.run(lease))
+        run = self.run_by_arqs_methods if self.runs_by_arqs_methods() else self._runner.run
+        task = self.loop.create_task(run(lease))
         lease.task = task
         self.tasks[lease.id] = task
 

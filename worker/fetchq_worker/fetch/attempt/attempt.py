@@ -17,7 +17,7 @@ from fetchq_worker.fetch.http.errors import SendingAborted, TooManyRedirects
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
-from fetchq_worker.fetch.http.response import Response
+from fetchq_worker.fetch.transport.response import Response
 
 from .fetcher import Fetcher
 from .plan import plan_of

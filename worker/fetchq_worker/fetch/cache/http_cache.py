@@ -12,11 +12,11 @@ import msgspec
 from fetchq import FetchStatus
 from fetchq.contract.request import CONDITIONAL_HEADERS
 from fetchq.contract.wire import UNREADABLE
-from fetchq_worker.fetch.http.errors import ResponseMalformed
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.redirect import Hop
-from fetchq_worker.fetch.http.response import Response
+from fetchq_worker.fetch.transport.errors import ResponseMalformed
 from fetchq_worker.fetch.transport.headers import Headers as ResponseHeaders
+from fetchq_worker.fetch.transport.response import Response
 
 from .freshness import (
     CACHED_METHODS,
@@ -72,9 +72,7 @@ class CachedHead:
         pairs = [pair for pair in stored.headers if pair[0].lower() != "age"] + [("Age", age)]
         self.status = stored.status
         self.body = stored.body
-        self.headers = ResponseHeaders(
-            tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
-        )
+        self.headers = ResponseHeaders.of(pairs)
 
     def release(self) -> None:
         """Does nothing: there is no connection."""

@@ -1,22 +1,12 @@
-"""Exceptions of a fetch that no library raises. `failure.failure_of` turns them into outcomes."""
+"""Exceptions of a fetch, beside those of `fetch.transport.errors`. `failure.failure_of` turns them into outcomes."""
 
 from __future__ import annotations
-
-from aiohttp.http_exceptions import LineTooLong
 
 from fetchq import FetchqError, FetchStatus
 
 
 class BodyTooLarge(Exception):
     """The decoded body is larger than `max_bytes`."""
-
-
-class HeadTooLarge(Exception):
-    """The header or trailer fields of a response are larger than the limit."""
-
-
-class ResponseMalformed(Exception):
-    """A response that violates HTTP. The message is the error of the result."""
 
 
 class TooManyRedirects(Exception):
@@ -51,8 +41,3 @@ class RobotsUnavailable(RequestRefused):
 
 class SendingAborted(FetchqError):
     """Raised by `Phases.before_send`: nothing is sent, and the attempt ends without an outcome."""
-
-
-def is_head_too_large(problem: BaseException) -> bool:
-    """Whether aiohttp's parser stopped at the number or the length of header fields."""
-    return isinstance(problem, LineTooLong) or "Too many headers" in str(problem)

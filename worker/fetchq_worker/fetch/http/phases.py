@@ -1,8 +1,6 @@
 """The phases of one attempt: how long each took, and whether anything was sent.
 
-aiohttp's TraceConfig is not used: it does not separate the TLS handshake from the rest of connecting, and its signals
-cost a sixth of the client's throughput. Instead the connector, the socket factory and the TLS objects stamp the attempt
-that runs in their context.
+The client, its connector and the socket factory stamp them.
 """
 
 from __future__ import annotations
@@ -78,7 +76,7 @@ class Phases:
                 self.dns_s = (self.dns_s or 0.0) + self._socket_at - self._hop_began
 
     def tls_began(self) -> None:
-        """The handshake makes a step. Only the first step of a hop counts."""
+        """The handshake is about to begin. Only the first one of a hop counts."""
         if not self._tls_at:
             self._tls_at = monotonic()
 

@@ -14,8 +14,8 @@ from fetchq_worker.fetch.http.client import Send
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
-from fetchq_worker.fetch.http.response import Response
 from fetchq_worker.fetch.http.route import Route
+from fetchq_worker.fetch.transport.response import Response
 from fetchq_worker.politeness.retry_after import retry_after_s
 
 from .record import Failed, RobotsFailure
@@ -75,7 +75,7 @@ async def _read(response: Response) -> bytes:
     codings = codings_of(response.headers.getall("Content-Encoding"))
     decoder = ContentDecoder(codings, MAX_ROBOTS_BYTES) if codings else None
     body = bytearray()
-    while chunk := await response.content.readany():
+    while chunk := await response.readany():
         for piece in (chunk,) if decoder is None else decoder.decode(chunk):
             body += piece
             if len(body) >= MAX_ROBOTS_BYTES:
