@@ -27,13 +27,13 @@ _JOBS: Final = _frozen("job-")
 _REQUESTS: Final = [msgspec.msgpack.encode(wire.deserialize(data)["a"][0]) for data in _JOBS]
 _CACHED: Final = Entry(
     200,
-    (
-        (b"Cache-Control", b'max-age=60, stale-if-error="5"'),
-        (b"Date", b"Tue, 14 Nov 2023 22:13:20 GMT"),
-        (b"Vary", b"Accept"),
-        (b"Retry-After", b"5"),
-        (b"ETag", b'"x"'),
-    ),
+    [
+        ("Cache-Control", 'max-age=60, stale-if-error="5"'),
+        ("Date", "Tue, 14 Nov 2023 22:13:20 GMT"),
+        ("Vary", "Accept"),
+        ("Retry-After", "5"),
+        ("ETag", '"x"'),
+    ],
     b"body",
     1e9,
     1e9,

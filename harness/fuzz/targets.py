@@ -28,7 +28,7 @@ from fetchq import (
     WireError,
 )
 from fetchq.contract import wire
-from fetchq.contract.charset import decode_text
+from fetchq.contract.text.charset import decode_text
 from fetchq.contract.urls import origin_of
 from fetchq.inspect import workers
 from fetchq.store.address import RedisAddress
@@ -240,7 +240,7 @@ def robots(data: bytes) -> None:
 def text_body(data: bytes) -> None:
     """A body of text with its Content-Type, which is the first line."""
     header, _, body = data.partition(b"\n")
-    media_type, charset = content_type_of(header.decode("latin-1"))
+    media_type, charset = content_type_of((header.decode("latin-1"),))
     decode_text(body, charset_of(media_type, charset, body))
 
 

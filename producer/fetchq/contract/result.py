@@ -9,8 +9,9 @@ import msgspec
 
 from fetchq.errors import FetchqError
 
-from .charset import decode_text
 from .status import FetchStatus
+from .text.charset import decode_text
+from .text.json_text import parse_json
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,8 +99,8 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """
         if self._is_json:
             try:
-                return self._parsed()
-            except (msgspec.DecodeError, RecursionError):
+                return parse_json(self.body, self.charset)
+            except (ValueError, RecursionError):
                 return self.text
         return self.text if self.is_text else self.body
 
@@ -108,8 +109,8 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """Why a JSON body did not parse, as a sentence for people; None if it did, or is not JSON."""
         if self._is_json:
             try:
-                self._parsed()
-            except msgspec.DecodeError as problem:
+                parse_json(self.body, self.charset)
+            except ValueError as problem:
                 return f"the body is not JSON: {problem}"
             except RecursionError:
                 return "the body is not JSON that can be read: it is nested too deep"
@@ -120,9 +121,6 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """MIME sniffing standard, "JSON MIME type". An empty body is never JSON."""
         media_type = self.media_type or ""
         return bool(self.body) and (media_type in ("application/json", "text/json") or media_type.endswith("+json"))
-
-    def _parsed(self) -> Any:
-        return msgspec.json.decode(self.text)
 
     @property
     def is_text(self) -> bool:

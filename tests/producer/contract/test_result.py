@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -90,6 +91,44 @@ def test_json_that_does_not_parse_is_text_and_data_error_says_why(body: bytes, d
         assert result.data_error is None
     else:
         assert (result.data_error or "").startswith(error)
+
+
+BIG = 10**400
+
+
+@pytest.mark.parametrize(
+    ("body", "charset", "data"),
+    [
+        (rb'"\ud83d"', None, "\ud83d"),
+        (rb'["\ude00 \ud83d\ude00"]', None, ["\ude00 \U0001f600"]),
+        (b'{"a": 1e400, "b": -1e400}', None, {"a": math.inf, "b": -math.inf}),
+        (b"[1.7976931348623159e308]", None, [math.inf]),
+        (b"1e-400", None, 0.0),
+        (str(BIG).encode(), None, BIG),
+        (b'{"a": 1, "a": 2}', None, {"a": 2}),
+        (b'\xef\xbb\xbf{"a": "\xc3\xa9"}', None, {"a": "\xe9"}),
+        ('"\xe9"'.encode("utf-16"), None, "\xe9"),
+        ('{"a": "\xe9"}'.encode("utf-16-le"), None, {"a": "\xe9"}),
+        ('"\xe9"'.encode("utf-32"), None, "\xe9"),
+        (b'"caf\xc3\xa9"', "iso-8859-1", "caf\xe9"),
+        (b'"caf\xe9"', "iso-8859-1", "caf\xe9"),
+        (b'"caf\xe9"', None, "caf\ufffd"),
+        (b'"\xed\xa0\x80"', None, "\ufffd\ufffd\ufffd"),
+    ],
+)
+def test_all_legal_json_is_parsed(body: bytes, charset: str | None, data: object) -> None:
+    result = _result(body, "application/json", charset)
+
+    assert result.data == data
+    assert result.data_error is None
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "[1,]", "01", '"\x01"', "{'a': 1}", "1 2"])
+def test_what_is_not_json_is_text(text: str) -> None:
+    result = _result(text.encode(), "application/json")
+
+    assert result.data == text
+    assert (result.data_error or "").startswith("the body is not JSON")
 
 
 @pytest.mark.parametrize("charset", ["idna", "punycode", "unicode_escape", "utf-7", "rot13", "zip", "x" * 100_000])

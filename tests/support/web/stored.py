@@ -13,7 +13,7 @@ NOW: Final = 1_700_000_000.0
 
 
 def headers(*pairs: tuple[str, str]) -> Headers:
-    return Headers(tuple([(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]))
+    return Headers.of(pairs)
 
 
 def stored(status: int = 200, /, *pairs: tuple[str, str], **named: str) -> StoredResponse:

@@ -58,5 +58,4 @@ def test_fields_of_the_connection_and_those_that_directives_list_are_not_stored(
         ("x-b", "2"),
         ("X-C", "caf\xe9"),
     )
-    kept = [name for name, _ in storable_fields(fields)]
-    assert kept == [b"Cache-Control", b"X-C"]
+    assert list(storable_fields(fields)) == ["Cache-Control", "X-C"]

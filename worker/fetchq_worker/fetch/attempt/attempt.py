@@ -17,7 +17,7 @@ from fetchq_worker.fetch.http.errors import SendingAborted, TooManyRedirects
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
-from fetchq_worker.fetch.http.response import Response
+from fetchq_worker.fetch.transport.response import Response
 
 from .fetcher import Fetcher
 from .plan import plan_of
@@ -156,15 +156,15 @@ def _bug(problem: Exception, request: FetchRequest, job_id: str) -> Outcome:
 def _result(
     request: FetchRequest, state: AttemptState, phases: Phases, outcome: Outcome, *, job_id: str, queued_s: float | None
 ) -> FetchResult:
-    status, error = outcome
-    total_s = phases.elapsed_s()
     head = state.head
+    unavailable = phases.robots_unavailable
+    if unavailable is not None:  # also if the time of the attempt ended while it waited for robots.txt
+        outcome = unavailable.status, str(unavailable)
+    status, error = outcome
+    http_status = head.status if head is not None else None if unavailable is None else unavailable.http_status
+    total_s = phases.elapsed_s()
     attempt = Attempt(
-        started_at=state.started_at,
-        status=status,
-        http_status=None if head is None else head.status,
-        duration_s=total_s,
-        error=error,
+        started_at=state.started_at, status=status, http_status=http_status, duration_s=total_s, error=error
     )
     redirects = tuple(state.redirects)
     timing = phases.timing(queued_s, total_s)
@@ -174,13 +174,14 @@ def _result(
             url=request.url,
             final_url=state.hop.url if redirects else None,
             status=status,
+            http_status=http_status,
             redirects=redirects,
             attempts=(attempt,),
             timing=timing,
             error=error,
             fetched_at=datetime.now(UTC),
         )
-    media_type, charset = content_type_of(head.headers.get("Content-Type"))
+    media_type, charset = content_type_of(head.headers.getall("Content-Type"))
     return FetchResult(
         id=job_id,
         url=request.url,

@@ -17,8 +17,8 @@ from fetchq_worker.fetch.cache.shared_cache import SharedCache
 from fetchq_worker.fetch.http.body import read_body
 from fetchq_worker.fetch.http.errors import BodyTooLarge, RequestRefused
 from fetchq_worker.fetch.http.redirect import Hop
-from fetchq_worker.fetch.http.response import Response
 from fetchq_worker.fetch.http.route import Route
+from fetchq_worker.fetch.transport.response import Response
 
 from .fetcher import Fetcher
 

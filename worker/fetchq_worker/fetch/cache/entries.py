@@ -11,7 +11,7 @@ import msgspec
 
 from fetchq.contract.wire import UNREADABLE
 from fetchq_worker.fetch.http.redirect import Hop
-from fetchq_worker.fetch.transport.headers import Headers, Pairs
+from fetchq_worker.fetch.transport.headers import Headers
 
 from .shared_cache import SharedCache
 from .stored_response import StoredResponse
@@ -31,13 +31,13 @@ class Variants(msgspec.Struct, frozen=True, tag=True):
 
 class Entry(msgspec.Struct, frozen=True, tag=True):
     status: Annotated[int, msgspec.Meta(ge=100, le=999)]
-    fields: Pairs
+    fields: list[tuple[str, str]]
     body: bytes
     requested_at_s: _Time
     received_at_s: _Time
 
     def response(self) -> StoredResponse:
-        return StoredResponse(self.status, Headers(self.fields), self.body, self.requested_at_s, self.received_at_s)
+        return StoredResponse(self.status, Headers.of(self.fields), self.body, self.requested_at_s, self.received_at_s)
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -61,7 +61,7 @@ class Entries:
         return found.response() if isinstance(found, Entry) else None
 
     async def put(self, hop: Hop, stored: StoredResponse, ttl_s: float) -> None:
-        entry = Entry(stored.status, stored.headers.raw, stored.body, stored.requested_at_s, stored.received_at_s)
+        entry = Entry(stored.status, stored.headers.items(), stored.body, stored.requested_at_s, stored.received_at_s)
         key, names = self._key(hop.url, hop.method), stored.vary
         if names:
             variants = await self._read(key)

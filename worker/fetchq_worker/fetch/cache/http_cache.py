@@ -11,13 +11,13 @@ import msgspec
 from fetchq import FetchStatus
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.redirect import Hop
-from fetchq_worker.fetch.http.response import Response
 from fetchq_worker.fetch.transport.headers import Headers
+from fetchq_worker.fetch.transport.response import Response
 
 from .directives import Directives, directives_of
 from .entries import Entries
 from .freshness import age_s, is_usable, is_usable_after_error, keep_s
-from .stored_response import StoredResponse, lower_name, storable_fields
+from .stored_response import StoredResponse, storable_fields
 from .storing import CACHED_METHODS, may_store
 from .validation import differs, freshened, is_not_modified, validates, validators_of
 
@@ -119,12 +119,12 @@ class HttpCache:
         if pending is None or pending.head is not head:
             return
         hop, received_s = pending.hop, pending.received_s
-        fields = Headers(storable_fields(head.headers))
+        fields = storable_fields(head.headers)
         stored = StoredResponse(head.status, fields, body, pending.requested_s, received_s)
         held = self._response_to_get
         if hop.method == "HEAD" and head.status == 200 and held is not None and differs(held, head.headers):
             await self._entries.remove([hop.url], ["GET"])
-        if len(body) <= MAX_STORED_BYTES and self._may_store(hop, stored):
+        if len(body) <= MAX_STORED_BYTES and not head.maybe_cut and self._may_store(hop, stored):
             await self._entries.put(hop, stored, keep_s(stored, received_s))
         elif pending.replaces and head.status not in _SERVER_ERRORS:
             await self._entries.remove([hop.url], [hop.method])
@@ -161,9 +161,8 @@ class HttpCache:
 
 
 def _head_of(hop: Hop, stored: StoredResponse, now_s: float) -> CachedHead:
-    age = str(int(age_s(stored, now_s))).encode()
-    fields = tuple([pair for pair in stored.headers.raw if lower_name(pair) != "age"])
-    headers = Headers((*fields, (b"Age", age)))
+    fields = [pair for pair in stored.headers.items() if pair[0].lower() != "age"]
+    headers = Headers.of([*fields, ("Age", str(int(age_s(stored, now_s))))])
     if 200 <= stored.status < 300 and is_not_modified(hop, stored):
         return CachedHead(304, headers)
     return CachedHead(stored.status, headers, b"" if hop.method == "HEAD" else stored.body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from fetchq_worker.fetch.transport.headers import Headers, Pairs
+from fetchq_worker.fetch.transport.headers import Headers
 from fetchq_worker.http_date import http_date
 
 from .directives import Directives, directives_of, listed_fields
@@ -62,14 +62,9 @@ class StoredResponse:
         return tuple(sorted(names - {""}))
 
 
-def storable_fields(headers: Headers) -> Pairs:
+def storable_fields(headers: Headers) -> Headers:
     """All fields but those of the connection, and those that `no-cache` or `private` lists."""
     given = directives_of(headers.getall("Cache-Control"))
     named = {name.strip().lower() for value in headers.getall("Connection") for name in value.split(",")}
     dropped = _NOT_STORED | named | listed_fields(given, "no-cache") | listed_fields(given, "private")
-    return tuple([pair for pair in headers.raw if lower_name(pair) not in dropped])
-
-
-def lower_name(pair: tuple[bytes, bytes]) -> str:
-    """The name of a field, to compare."""
-    return pair[0].decode("latin-1").lower()
+    return Headers.of([pair for pair in headers.items() if pair[0].lower() not in dropped])

@@ -10,7 +10,7 @@ from fetchq_worker.fetch.http.redirect import Hop
 from fetchq_worker.fetch.transport.headers import Headers
 from fetchq_worker.http_date import http_date
 
-from .stored_response import StoredResponse, lower_name, storable_fields
+from .stored_response import StoredResponse, storable_fields
 
 _DESCRIBES_BODY: Final = frozenset({"content-encoding", "content-length", "content-range", "content-type"})
 """Fields that a 304 does not update (RFC 9111, section 3.2)."""
@@ -38,10 +38,10 @@ def differs(stored: StoredResponse, headers: Headers) -> bool:
 
 def freshened(stored: StoredResponse, headers: Headers, requested_at_s: float, received_at_s: float) -> StoredResponse:
     """The stored response, updated by a 304 (RFC 9111, section 3.2)."""
-    updates = [pair for pair in storable_fields(headers) if lower_name(pair) not in _DESCRIBES_BODY]
-    replaced = {lower_name(pair) for pair in updates} | {"age"}
-    kept = [pair for pair in stored.headers.raw if lower_name(pair) not in replaced]
-    updated = Headers(storable_fields(Headers((*kept, *updates))))
+    updates = [pair for pair in storable_fields(headers).items() if pair[0].lower() not in _DESCRIBES_BODY]
+    replaced = {name.lower() for name, _ in updates} | {"age"}
+    kept = [pair for pair in stored.headers.items() if pair[0].lower() not in replaced]
+    updated = storable_fields(Headers.of([*kept, *updates]))
     return StoredResponse(stored.status, updated, stored.body, requested_at_s, received_at_s)
 
 

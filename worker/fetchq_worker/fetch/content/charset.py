@@ -12,7 +12,7 @@ from typing import Final
 
 from chardetng_py import EncodingDetector
 
-from fetchq.contract.charset import MARKS, encoding_of
+from fetchq.contract.text.charset import MARKS, encoding_of
 
 UTF8_CHECK_BYTES: Final = 64 << 10
 DETECT_BYTES: Final = 8 << 10

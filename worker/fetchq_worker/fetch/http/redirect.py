@@ -9,9 +9,8 @@ import msgspec
 
 from fetchq import InvalidRequest
 from fetchq.contract.urls import normalise_url, origin_of
+from fetchq_worker.fetch.transport.errors import ResponseMalformed
 from fetchq_worker.fetch.transport.headers import Headers
-
-from .errors import ResponseMalformed
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 """The fetch standard's "redirect status"; 300, 304, 305 and 306 are not followed."""
