@@ -149,15 +149,15 @@ def _bug(problem: Exception, request: FetchRequest, job_id: str) -> Outcome:
 def _result(
     request: FetchRequest, state: AttemptState, phases: Phases, outcome: Outcome, *, job_id: str, queued_s: float | None
 ) -> FetchResult:
-    status, error = outcome
-    total_s = phases.elapsed_s()
     head = state.head
+    unavailable = phases.robots_unavailable
+    if unavailable is not None:  # also if the time of the attempt ended while it waited for robots.txt
+        outcome = unavailable.status, str(unavailable)
+    status, error = outcome
+    http_status = head.status if head is not None else None if unavailable is None else unavailable.http_status
+    total_s = phases.elapsed_s()
     attempt = Attempt(
-        started_at=state.started_at,
-        status=status,
-        http_status=None if head is None else head.status,
-        duration_s=total_s,
-        error=error,
+        started_at=state.started_at, status=status, http_status=http_status, duration_s=total_s, error=error
     )
     redirects = tuple(state.redirects)
     timing = phases.timing(queued_s, total_s)
@@ -167,6 +167,7 @@ def _result(
             url=request.url,
             final_url=state.hop.url if redirects else None,
             status=status,
+            http_status=http_status,
             redirects=redirects,
             attempts=(attempt,),
             timing=timing,
