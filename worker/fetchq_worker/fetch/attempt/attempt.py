@@ -194,6 +194,7 @@ def _result(
         body_sha256=sha256(state.body).hexdigest(),
         media_type=media_type,
         charset=charset_of(media_type, charset, state.body),
+        maybe_cut=isinstance(head, Response) and head.maybe_cut,
         from_cache=isinstance(head, CachedHead),
         redirects=redirects,
         attempts=(attempt,),
