@@ -3,7 +3,7 @@
 FetchqError
 ├── InvalidRequest (ValueError)      an argument breaks the contract; nothing was sent to Redis
 ├── InvalidRedisURL (ValueError)     the Redis address cannot be parsed
-├── RedisUnavailable (ConnectionError)  Redis cannot be reached, or the connection broke
+├── RedisUnavailable (ConnectionError)  Redis cannot be reached or is not ready, or the connection broke
 ├── RedisRefused                     Redis replied with an error: no permission, a key of another type
 │   └── RedisFull (also QueueFull)   ... because its memory is full
 ├── QueueFull                        the queue accepts no more jobs; `enqueued` holds those that it accepted
@@ -56,7 +56,10 @@ class InvalidRedisURL(FetchqError, ValueError):
 
 
 class RedisUnavailable(FetchqError, ConnectionError):
-    """Redis cannot be reached, or the connection broke. Commands without a reply may have been executed."""
+    """Redis cannot be reached, the connection broke, or Redis is not ready: it loads its data, fails over or is busy.
+
+    The same call can succeed later. Commands without a reply may have been executed.
+    """
 
 
 class RedisRefused(FetchqError):

@@ -10,6 +10,7 @@ from secrets import token_urlsafe
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from redis.exceptions import ReadOnlyError
 
 from fetchq.contract import wire
 from fetchq.contract.job_ids import JobIds, check_id, id_for_key
@@ -233,7 +234,8 @@ class QueueWriter:
             async with self._slots:
                 try:
                     return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
-                except CONNECTION_ERRORS:  # a pooled connection may have been closed; the ids make a second call safe
+                # A pooled connection may have been closed, or lead to a former master. The ids make a second call safe.
+                except (*CONNECTION_ERRORS, ReadOnlyError):
                     if session.closed:  # closed meanwhile: a new connection would stay open
                         raise
                     return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)

@@ -11,8 +11,7 @@ from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from .runner import Argument, LoadedScripts, ScriptRunner
-from .scripts import locate_error
+from .runner import Argument, LoadedScripts, ScriptRunner, after_error
 
 
 class PackedRunner:
@@ -42,7 +41,7 @@ class PackedRunner:
                 except NoScriptError:
                     return await self._exchange(_packed("EVAL", source, len(keys), *keys, *args), on_sent)
         except ResponseError as error:
-            locate_error(script, error)
+            await after_error(self._redis, script, error)
             raise
 
     async def _exchange(self, command: bytes, on_sent: Callable[[], None] | None) -> Any:

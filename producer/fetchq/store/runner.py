@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from .scripts import locate_error, script_source
 
@@ -65,10 +65,21 @@ def takes_flags(redis: Redis) -> bool:
     return not any(base.__module__.startswith("fakeredis.") for base in bases)
 
 
+async def after_error(redis: Redis, script: str, error: ResponseError) -> None:
+    """Adds the place in the script to an error. After READONLY, closes the idle connections.
+
+    They lead to a server that has become a replica, though its name may lead to the new master by now.
+    """
+    if isinstance(error, ReadOnlyError):
+        await redis.connection_pool.disconnect(inuse_connections=False)
+    locate_error(script, error)
+
+
 class ClientRunner:
     """Runs scripts on a redis-py client."""
 
     def __init__(self, redis: Redis) -> None:
+        self._redis: Final = redis
         self._execute: Final[Callable[..., Awaitable[Any]]] = redis.execute_command
         self._scripts: Final = LoadedScripts(redis)
 
@@ -87,7 +98,7 @@ class ClientRunner:
             except NoScriptError:
                 reply = await self._execute("EVAL", source, len(keys), *keys, *args)
         except ResponseError as error:
-            locate_error(script, error)
+            await after_error(self._redis, script, error)
             raise
         if on_sent is not None:
             on_sent()

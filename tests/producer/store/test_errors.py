@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import trustme
+from redis import exceptions as redis_py
+from redis._parsers.base import BaseParser
 from redis.asyncio import Redis
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, waitaof_binary
 
-from fetchq import Producer, RedisRefused, RedisUnavailable
+from fetchq import FetchqError, Producer, RedisRefused, RedisUnavailable
 from fetchq.store.connection import connect
+from fetchq.store.errors import RedisFault, fault_of, translation
 
 URL = "https://example.org/"
 
@@ -67,6 +70,55 @@ async def test_a_user_without_the_permission_is_refused(own_redis_server: RedisS
     async with Producer.from_url(f"unix://reader:pw@{own_redis_server.socket}") as producer:
         with pytest.raises(RedisRefused, match="permission"):
             await producer.enqueue(URL)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("server", ["redis 7.0", "valkey 9"])
+@pytest.mark.parametrize(("rule", "keys"), [("-zadd", "*"), ("+@all", "arq:*")])
+async def test_a_right_that_is_missing_within_a_script_is_reported_as_such(server: str, rule: str, keys: str) -> None:
+    redis_server = RedisServer(binary=waitaof_binary() if server == "valkey 9" else None)
+    try:
+        async with connect(redis_server.url) as admin:
+            await admin.acl_setuser("p", enabled=True, passwords=["+pw"], keys=[keys], commands=["+@all", rule])
+        async with Producer.from_url(f"unix://p:pw@{redis_server.socket}") as producer:
+            with pytest.raises(RedisRefused, match=r"refused: .*the rights that `fetchq acl` prints$"):
+                await producer.enqueue(URL)
+    finally:
+        redis_server.remove()
+
+
+@pytest.mark.parametrize(
+    ("line", "fault", "error"),
+    [
+        ("LOADING Redis is loading the dataset in memory", RedisFault.NOT_READY, RedisUnavailable),
+        ("BUSY Redis is busy running a script.", RedisFault.NOT_READY, RedisUnavailable),
+        ("MASTERDOWN Link with MASTER is down", RedisFault.NOT_READY, RedisUnavailable),
+        ("READONLY You can't write against a read only replica.", RedisFault.NOT_READY, RedisUnavailable),
+        ("CLUSTERDOWN Hash slot not served", RedisFault.NOT_READY, RedisUnavailable),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", RedisFault.NOT_READY, RedisUnavailable),
+        ("NOREPLICAS Not enough good replicas to write.", RedisFault.NOT_READY, RedisUnavailable),
+        ("MISCONF Errors writing to the AOF file: No space left on device", RedisFault.NOT_READY, RedisUnavailable),
+        ("ERR max number of clients reached", RedisFault.LOST, RedisUnavailable),
+        ("ERR max number of clients + cluster connections reached", RedisFault.LOST, RedisUnavailable),
+        ("NOAUTH Authentication required.", RedisFault.LOGIN, RedisRefused),
+        ("WRONGPASS invalid username-password pair or user is disabled.", RedisFault.LOGIN, RedisRefused),
+        ("NOPERM this user has no permissions to run the 'get' command", RedisFault.RIGHTS, RedisRefused),
+        ("ERR ACL failure in script: No permissions to access a key script: on ...", RedisFault.RIGHTS, RedisRefused),
+        ("ERR The user executing the script can't publish to the channel", RedisFault.RIGHTS, RedisRefused),
+        ("OOM command not allowed when used memory > 'maxmemory'.", RedisFault.FULL, RedisRefused),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", RedisFault.REFUSED, RedisRefused),
+        ("BUSYGROUP Consumer Group name already exists", RedisFault.REFUSED, RedisRefused),
+        ("ERR unknown command 'FOO', with args beginning with: ", RedisFault.REFUSED, RedisRefused),
+        ("MOVED 3999 127.0.0.1:6381", RedisFault.REFUSED, RedisRefused),
+    ],
+)  # fmt: skip
+def test_an_error_reply_is_classed_by_its_code(line: str, fault: RedisFault, error: type[FetchqError]) -> None:
+    problem = BaseParser.parse_error(line)  # type: ignore[no-untyped-call]  # redis-py 5 leaves it untyped
+    assert fault_of(problem) is fault
+    assert isinstance(translation(Redis(), problem), error)
+    refused_handshake = redis_py.ConnectionError("Error while connecting")
+    refused_handshake.__cause__ = problem
+    assert fault_of(refused_handshake) is fault
 
 
 @pytest.mark.asyncio

@@ -9,6 +9,7 @@ import pytest
 from tests.support.redis_server import RedisServer
 
 from fetchq_worker.cli.terminal import redis_client
+from fetchq_worker.engine import preflight
 
 from .conftest import PATIENCE_S, Fetchq, Site, read_lines, wait_until
 
@@ -21,7 +22,6 @@ START_UP_S = 10.0
     [
         ("status",),
         ("worker", "--check"),
-        ("worker",),
         ("enqueue", "http://127.0.0.1/"),
         ("cancel", "some-id"),
         ("result", "some-id"),
@@ -39,6 +39,17 @@ def test_a_command_reports_soon_that_redis_does_not_reply(
     assert done.returncode == 3
     assert "has not answered within 0.5 s" in done.stderr
     assert 0.5 <= took_s < 0.5 + START_UP_S
+
+
+def test_a_worker_reports_that_redis_does_not_reply(
+    fetchq: Fetchq, own_redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "ANSWER_S", 0.5)
+    with own_redis_server.hung():
+        done = fetchq.run("worker", "--start-wait", "0.9", "--redis", own_redis_server.url)
+    assert done.returncode == 3
+    assert "redis.waiting try=1" in done.stderr
+    assert "cannot be reached: no reply within 0.5 s; start Redis" in done.stderr.splitlines()[-1]
 
 
 def test_the_timeout_of_result_is_for_redis_too(fetchq: Fetchq, own_redis_server: RedisServer) -> None:

@@ -18,7 +18,8 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
-from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.connection import use_own_connections
+from fetchq.store.errors import REDIS_ERRORS, RedisFault, address_of, fault_of
 from fetchq.store.keys import Keys, check_namespace, check_queue
 from fetchq.store.packed_runner import ScriptRunners
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
@@ -36,12 +37,14 @@ from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
 from fetchq_worker.engine.upkeep.presence import new_record
 
 from .arq_redis import client_of
+from .arq_worker import ArqWorker
 from .backoff import Backoff
 from .claim_loop import ClaimLoop
-from .preflight import check_server, lacks_rights
+from .preflight import wait_ready
 from .shutdown import drain, wait_grace
 
 logger = logging.getLogger("arq.worker")
+engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """Minimum time between two polls for aborts, cron jobs, and jobs that were enqueued without a wake token."""
@@ -50,18 +53,22 @@ MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
 
 
-class Worker(arq.worker.Worker):
+class Worker(ArqWorker):
     """Runs the jobs of one queue. It takes the arguments of `arq.worker.Worker`, and:
 
     :param lease_s: seconds without a renewal after which another worker runs a job again
     :param renew_s: how often leases are renewed; a third of `lease_s` by default
     :param namespace: a prefix for every key name, such as a hash tag
+    :param start_wait_s: how long a worker that starts waits for a Redis that cannot be reached or is not ready
     :param commit_ms: how long a finished job may wait for others to be committed with
     :param log_arguments: whether the log line about a job's start shows its arguments
     :param dead_letter_ttl_s: how long a job that failed for good is kept as a dead letter
     :param dead_letter_max: the maximum number of dead letters, beyond which the oldest are deleted; 0, the default:
     none :param gate: names the limit key of each job whose payload has none; without a gate, such jobs have no limits
     """
+
+    started = False
+    """Redis was ready, and `on_startup` has returned."""
 
     def __init__(
         self,
@@ -70,6 +77,7 @@ class Worker(arq.worker.Worker):
         lease_s: float = 15.0,
         renew_s: float | None = None,
         namespace: str = "",
+        start_wait_s: float = 20.0,
         commit_ms: float = 2.0,
         log_arguments: bool = True,
         dead_letter_ttl_s: float = DEFAULT_TTL_S,
@@ -84,9 +92,9 @@ class Worker(arq.worker.Worker):
         if commit_ms < 0:
             raise ValueError(f"commit_ms is {commit_ms}: it must not be negative")
         check_namespace(namespace)
+        self.start_wait_s: Final = start_wait_s
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
         super().__init__(functions, **arq_arguments)
-        check_queue(self.queue_name)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
@@ -112,9 +120,9 @@ class Worker(arq.worker.Worker):
         self._closing = False
         self._next_tick_at = 0.0
         self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)
-        self._backoff = Backoff()
 
     def _build_queue(self, dead_letters: DeadLetterWriter, *, commit_s: float) -> None:
+        check_queue(self.keys.queue)
         keys, lease_ms = self.keys, max(1, round(self.lease_s * 1000))
         self.leases = Leases(keys, lease_ms=lease_ms)
         self.committer = Committer(
@@ -124,6 +132,7 @@ class Worker(arq.worker.Worker):
             delay_s=commit_s,
             on_commit=self._on_commit,
         )
+        self._backoff = Backoff()
         self._claimer = Claimer(
             keys,
             worker_id=self.id,
@@ -177,19 +186,27 @@ class Worker(arq.worker.Worker):
         """Connects, then claims and runs jobs until it is stopped or, in a burst, until the queue is empty."""
         scripts = await self._open()
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await check_server(self.pool, timeout_s=self._call_timeout_s)
+        give_up_at = self.loop.time() + self.start_wait_s
+        await wait_ready(self.pool, wait_s=self.start_wait_s)
         self.ctx["redis"] = self.pool
         self.ctx.setdefault("keys", self.keys)
         await self._admission.open(self.pool)
         if self.on_startup:
             await self.on_startup(self.ctx)
-        self.in_main = True
+        self.in_main = self.started = True
+        engine_logger.info(
+            "worker.started id=%s queue=%s concurrency=%d redis=%s",
+            self.id,
+            self.queue_name,
+            self.max_jobs,
+            address_of(self.pool),
+        )
         self._left_main.clear()
         self._next_tick_at = 0.0
         self._claims.waker = Waker(self.pool, self.keys, self._wake_event)
         self._heartbeat.start(self.pool, scripts.heartbeat)
         try:
-            await self._claim_and_run()
+            await self._claim_and_run(give_up_at)
         finally:
             self.in_main = False
             try:
@@ -206,6 +223,7 @@ class Worker(arq.worker.Worker):
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.expires_extra_ms,
             )
+            await use_own_connections(pool)
             self._pool = client_of(self, pool, self.keys)
         if self._scripts is None:
             self._scripts = ScriptRunners.on(
@@ -216,7 +234,8 @@ class Worker(arq.worker.Worker):
             self.committer.use(self._scripts.jobs)
         return self._scripts
 
-    async def _claim_and_run(self) -> None:
+    async def _claim_and_run(self, give_up_at: float) -> None:
+        """After `give_up_at`, by the loop's clock, an outage is waited out only if Redis was available before."""
         connected = False
         while not (self.stopping or self._closing):
             raise_if_cancelled()
@@ -225,14 +244,21 @@ class Worker(arq.worker.Worker):
                 if self.burst and await self._burst_is_over():
                     return
             except REDIS_ERRORS as problem:
-                if not connected and lacks_rights(problem):
-                    raise  # a mistake in the ACL, which a retry does not correct
+                if not connected and self._is_final(problem, give_up_at):
+                    raise
                 await self._wake_event.wait(self._backoff.next_pause_s(problem))
                 continue
             connected = True
             if self._claims.queued is not None:  # else there was no free slot, and no call
                 self._backoff.reset()
             await self._claims.wait(self._next_tick_at)
+
+    def _is_final(self, problem: Exception, give_up_at: float) -> bool:
+        """Whether a worker that has claimed nothing yet ends: by an error of its address or ACL, or an outage."""
+        fault = fault_of(problem)
+        return fault in (RedisFault.LOGIN, RedisFault.RIGHTS, RedisFault.TLS) or (
+            fault.passes and self.loop.time() >= give_up_at
+        )
 
     async def _leave_main(self) -> None:
         """Called when claiming has ended. Runs may continue under their leases until `close`."""
@@ -303,7 +329,8 @@ class Worker(arq.worker.Worker):
         return self.queue_read_limit
 
     def start_run(self, lease: Lease) -> None:
-        task = self.loop.create_task(self._runner.run(lease))
+        run = self.run_by_arqs_methods if self.runs_by_arqs_methods() else self._runner.run
+        task = self.loop.create_task(run(lease))
         lease.task = task
         self.tasks[lease.id] = task
 

@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from redis.exceptions import ResponseError
+
 from fetchq.store.commands import CommitGroup, JobCommands
-from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
 from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner
 from fetchq.tasks import cancel_and_wait
@@ -132,7 +134,7 @@ class Committer:
                 try:
                     uncommitted, problem = await self._commit(runner, batch)
                 except REDIS_ERRORS as error:
-                    problem = str(error) or type(error).__name__
+                    problem = reason_of(error)
                 finally:
                     self._put_back(uncommitted)
                 self._log_stall(problem)
@@ -174,7 +176,8 @@ class Committer:
             logger.log(level, "commit.lost jobs=%d first=%r: another worker holds their leases", len(lost), lost[0])
         uncommitted = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []
         self._complete(batch, uncommitted, None if due_ms < 0 else due_ms)
-        return uncommitted, refusal.decode("utf-8", "replace")
+        why = refusal.decode("utf-8", "replace")
+        return uncommitted, reason_of(ResponseError(why)) if why else ""
 
     def _complete(self, batch: list[Outcome], uncommitted: list[Outcome], next_due_ms: int | None) -> None:
         for outcome in batch:
@@ -191,7 +194,7 @@ class Committer:
     def _log_stall(self, problem: str) -> None:
         """Logs once when commits begin to fail, and once when they succeed again."""
         if problem and not self.stalled:
-            logger.warning("commit.delayed jobs=%d: %s", self.backlog, problem)
+            logger.warning("commit.delayed jobs=%d error=%s", self.backlog, problem)
         elif self.stalled and not problem:
             logger.warning("commit.resumed")
             self._claims_wait_until = asyncio.get_running_loop().time() + MAX_BACKOFF_S

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
 from fetchq.store.commands import WorkerCommands
-from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS, fault_of, reason_of
 from fetchq.store.keys import Keys
 from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait, raise_if_cancelled
@@ -71,6 +71,7 @@ class Waker:
         self._task: asyncio.Task[None] | None = None
         socket_timeout_s = self._connection.socket_timeout
         self._block_s: Final = MAX_BLOCK_S if socket_timeout_s is None else min(MAX_BLOCK_S, socket_timeout_s / 2)
+        self._refused = False
         self.token_taken = False
         """A token was popped and no claim has been made since."""
 
@@ -103,7 +104,10 @@ class Waker:
                 token = await self._connection.read_response()
             except REDIS_ERRORS as problem:
                 # The claim loop's calls fail too, and back off; it calls `listen` when they succeed again.
-                logger.debug("wake.failed: %s", problem)
+                # Rights can be missing for BLPOP alone: then jobs start with the next poll.
+                level = logging.DEBUG if fault_of(problem).passes or self._refused else logging.ERROR
+                self._refused = self._refused or level == logging.ERROR
+                logger.log(level, "wake.failed error=%s", reason_of(problem))
                 self._idle.clear()
                 continue
             if token is not None:

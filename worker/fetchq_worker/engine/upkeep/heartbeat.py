@@ -10,7 +10,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from fetchq.inspect.workers import WorkerRecord
-from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS, fault_of, reason_of
 from fetchq.store.keys import Keys
 from fetchq.store.runner import ScriptRunner
 from fetchq.tasks import cancel_and_wait
@@ -72,14 +72,17 @@ class Heartbeat:
         await self._presence.sign_off(redis, health_check_key=health_check_key)
 
     async def _run(self, redis: Redis, runner: ScriptRunner) -> None:
-        first = True
+        first, refused = True, False
         while True:
             pause_s = self._every_s
             try:
                 await self._beat(runner, first=first)
-                first = False
+                first = refused = False
             except REDIS_ERRORS as problem:
-                logger.debug("heartbeat.failed: %s", problem)
+                # The claim loop logs an outage. Rights can be missing for the scripts of the heartbeat alone.
+                level = logging.DEBUG if fault_of(problem).passes or refused else logging.ERROR
+                refused = refused or level == logging.ERROR
+                logger.log(level, "heartbeat.failed error=%s", reason_of(problem))
                 pause_s = min(pause_s / 4, RETRY_S)
                 if isinstance(problem, TimeoutError):
                     # A network that drops one idle connection drops all: the next call must not use another old one.

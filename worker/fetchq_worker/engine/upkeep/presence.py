@@ -49,7 +49,7 @@ class Presence:
                 pipe.delete(self._record, *([health_check_key] if health_check_key else []))
                 await pipe.execute()
         except REDIS_ERRORS as problem:
-            logger.debug("presence.not_removed: %s", problem)
+            logger.debug("presence.not_removed error=%s", problem)
 
 
 def new_record(worker_id: str, queue: str) -> WorkerRecord:
