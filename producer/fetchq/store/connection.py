@@ -6,7 +6,7 @@ from asyncio import StreamWriter
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import Connection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     Sentinel,
@@ -82,6 +82,15 @@ class _MasterTLS(_RedisPyFixes, SentinelManagedSSLConnection):
     pass
 
 
+_OWN: Final[dict[type[AbstractConnection], type[Any]]] = {
+    Connection: _TCP,
+    SSLConnection: _TLS,
+    UnixDomainSocketConnection: _Unix,
+    SentinelManagedConnection: _MasterTCP,
+    SentinelManagedSSLConnection: _MasterTLS,
+}
+
+
 class _MasterPool(SentinelConnectionPool):
     """Also closes the connections to the sentinels, which redis-py leaves to the garbage collector."""
 
@@ -153,6 +162,21 @@ def connect_again(client: Redis) -> Redis:
     again: Redis = Redis(connection_pool=ConnectionPool(connection_class=kind, **settings))
     again.auto_close_connection_pool = True
     return again
+
+
+async def use_own_connections(redis: Redis) -> None:
+    """Gives a client that redis-py or arq has made the connections of `connect`. What it has set stays."""
+    pool = redis.connection_pool
+    own = _OWN.get(pool.connection_class)
+    if own is None:
+        return
+    defaults = {"socket_timeout": SOCKET_TIMEOUT_S, "health_check_interval": HEALTH_CHECK_S}
+    if own is not _Unix:
+        defaults["socket_keepalive"] = True
+    for name, value in defaults.items():
+        pool.connection_kwargs[name] = pool.connection_kwargs.get(name) or value
+    pool.connection_class = own
+    await pool.disconnect(inuse_connections=False)
 
 
 def _connect_by_sentinel(

@@ -46,7 +46,7 @@ def test_fetches_that_exceed_the_grace_time_are_requeued_uncounted_and_the_worke
     environ = at(redis_server)
     fetchq.run("limits", "set", "*", "--concurrency", str(count), environ=environ)
     ids = fetchq.run("enqueue", *(f"{site.url}/gate/{n}" for n in range(count)), environ=environ).stdout.split()
-    options = ("--concurrency", str(count), "--grace-s", str(grace_s))
+    options = ("--concurrency", str(count), "--grace", str(grace_s))
     worker = fetchq.start("worker", *options, stderr=subprocess.DEVNULL, environ=environ)
     wait_until(lambda: len(site.hits) == count, "a hundred fetches at a time")
     told_at = time.monotonic()
@@ -146,10 +146,10 @@ def test_a_worker_runs_the_users_functions(fetchq: Fetchq, redis_server: RedisSe
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("my_settings", "--settings takes module:Class"),
+        ("my_settings", "--settings takes module.Class or module:Class, not 'my_settings'"),
         ("nowhere.settings:Mine", "there is no module 'nowhere.settings' here"),
         ("my_settings:Yours", "my_settings has no 'Yours'"),
-        ("my_settings:NOT_A_CLASS", "is not a class made by worker_settings()"),
+        ("my_settings.NOT_A_CLASS", "my_settings.NOT_A_CLASS is 1; it must be a class, an object or a dict"),
     ],
 )
 def test_an_invalid_settings_class_is_wrong_usage(fetchq: Fetchq, name: str, sentence: str) -> None:

@@ -100,8 +100,10 @@ def test_a_worker_runs_in_one_loop_after_another_and_the_jobs_of_an_ended_loop_r
         running = asyncio.create_task(worker.async_run())
         async with asyncio.timeout(SOON_S):
             await wait_until(lambda: len(work.runs) == 2 and worker.jobs_complete == 1)
+            await worker.committer.flush()
         running.cancel()
         await asyncio.wait([running])
+        await worker._heartbeat.stop()
         await worker.pool.aclose(close_connection_pool=True)  # else their sockets are closed by the garbage collector
 
     async def again() -> None:

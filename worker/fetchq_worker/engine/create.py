@@ -1,27 +1,38 @@
-"""Creates workers from settings classes, as arq does."""
+"""Creates workers from settings classes, as arq does and by arq's own function.
+
+Tools such as Sentry's replace `arq.worker.create_worker` to wrap the functions and cron jobs of every worker.
+"""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from typing import Any, Final
+from threading import Lock
+from typing import Any, Final, cast
+
+import arq.worker
 
 from .worker import Worker
 
-WORKER_ARGUMENTS: Final = frozenset(inspect.signature(Worker).parameters)
+_arq_makes_ours: Final = Lock()
 
 
-def create_worker(settings_cls: type | Mapping[str, Any], **kwargs: Any) -> Worker:
-    """A worker with the own attributes of `settings_cls` (a class or a mapping) as arguments. `kwargs` take precedence.
+def create_worker(settings_cls: object, **kwargs: Any) -> Worker:
+    """A worker with the own attributes of `settings_cls` as arguments. `kwargs` take precedence.
 
-    Attributes that are not arguments of `Worker` are ignored.
+    `settings_cls` is a class, a mapping, or an object with attributes. Those that are not arguments of `Worker` are
+    ignored, and so are inherited ones, as arq does.
     """
-    described = settings_cls if isinstance(settings_cls, Mapping) else vars(settings_cls)
-    arguments = {name: value for name, value in described.items() if name in WORKER_ARGUMENTS}
-    return Worker(**{**arguments, **kwargs})
+    settings = dict(settings_cls) if isinstance(settings_cls, Mapping) else settings_cls
+    with _arq_makes_ours:
+        stock = arq.worker.Worker
+        arq.worker.Worker = Worker  # type: ignore[misc]  # the class whose arguments arq reads, and which it calls
+        try:
+            return cast("Worker", arq.worker.create_worker(cast("Any", settings), **kwargs))
+        finally:
+            arq.worker.Worker = stock  # type: ignore[misc]
 
 
-def run_worker(settings_cls: type | Mapping[str, Any], **kwargs: Any) -> Worker:
+def run_worker(settings_cls: object, **kwargs: Any) -> Worker:
     """Creates a worker and runs it until it is stopped by a signal or, in a burst, until the queue is empty."""
     worker = create_worker(settings_cls, **kwargs)
     worker.run()

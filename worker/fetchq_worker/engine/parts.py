@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from arq.jobs import Serializer
@@ -62,7 +61,6 @@ class Parts:
         decoder: JobDecoder,
         dead_letters: DeadLetterWriter,
         commit_s: float,
-        on_commit: Callable[[float | None], None],
     ) -> None:
         self.loop: Final = host.loop
         keys, lease_ms = host.keys, max(1, round(host.lease_s * 1000))
@@ -72,7 +70,7 @@ class Parts:
             dead_letter_ttl_ms=dead_letters.ttl_ms,
             dead_letter_max=dead_letters.max_count,
             delay_s=commit_s,
-            on_commit=on_commit,
+            on_commit=self._on_commit,
         )
         self.backoff: Final = Backoff()
         self.claimer: Final = Claimer(
@@ -98,15 +96,22 @@ class Parts:
         self.runner: Final = Runner(
             host, keys=keys, decoder=decoder, results=results, dead_letters=dead_letters, committer=self.committer
         )
-        self.heartbeat: Final = Heartbeat(
-            keys,
-            self.leases,
-            dead_letters,
-            worker_id=host.id,
-            every_s=host.renew_s,
-            default_payload_ttl_ms=host.expires_extra_ms,
-            record=host.new_record,
-        )
+        self.heartbeat: Final = _heartbeat(host, self.leases, dead_letters)
+
+    def _on_commit(self, next_due_s: float | None) -> None:
+        self.claims.on_commit(next_due_s)
+
+
+def _heartbeat(host: PartsHost, leases: Leases, dead_letters: DeadLetterWriter) -> Heartbeat:
+    return Heartbeat(
+        host.keys,
+        leases,
+        dead_letters,
+        worker_id=host.id,
+        every_s=host.renew_s,
+        default_payload_ttl_ms=host.expires_extra_ms,
+        record=host.new_record,
+    )
 
 
 def _result_encoder(host: PartsHost) -> ResultEncoder:

@@ -19,6 +19,7 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
+from fetchq.store.connection import use_own_connections
 from fetchq.store.errors import REDIS_ERRORS, address_of
 from fetchq.store.keys import Keys, check_namespace, check_queue
 from fetchq.store.packed_runner import ScriptRunners
@@ -32,6 +33,7 @@ from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.upkeep.presence import new_record
 
 from .arq_redis import client_of
+from .arq_worker import ArqWorker
 from .event_loop import run_to_end
 from .parts import Parts
 from .preflight import is_final, wait_ready
@@ -48,7 +50,7 @@ MIN_HEARTBEAT_TIMEOUT_S: Final = 0.5
 HEART_BEAT_TIMEOUT_S: Final = 5.0
 
 
-class Worker(arq.worker.Worker):
+class Worker(ArqWorker):
     """Runs the jobs of one queue. It takes the arguments of `arq.worker.Worker`, and:
 
     :param lease_s: seconds without a renewal after which another worker runs a job again
@@ -125,7 +127,6 @@ class Worker(arq.worker.Worker):
             decoder=self._decoder,
             dead_letters=self._dead_letters,
             commit_s=self._commit_s,
-            on_commit=self._on_commit,
         )
         self.leases, self.committer = self._parts.leases, self._parts.committer
         self._claimer, self._claims, self._runner = self._parts.claimer, self._parts.claims, self._parts.runner
@@ -230,6 +231,7 @@ class Worker(arq.worker.Worker):
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.expires_extra_ms,
             )
+            await use_own_connections(pool)
             self._pool = client_of(self, pool, self.keys)
         if self._scripts is None:
             self._scripts = ScriptRunners.on(
@@ -330,7 +332,8 @@ class Worker(arq.worker.Worker):
         return self.queue_read_limit
 
     def start_run(self, lease: Lease) -> None:
-        task = self.loop.create_task(self._runner.run(lease))
+        run = self.run_by_arqs_methods if self.runs_by_arqs_methods() else self._runner.run
+        task = self.loop.create_task(run(lease))
         lease.task = task
         self.tasks[lease.id] = task
 
@@ -360,9 +363,6 @@ class Worker(arq.worker.Worker):
             del self.tasks[lease.id]
         if not self.in_main and not self._claims.running:
             self._heartbeat.stop_soon()
-
-    def _on_commit(self, next_due_s: float | None) -> None:
-        self._claims.on_commit(next_due_s)
 
     def new_record(self) -> WorkerRecord | None:
         if not self.in_main:

@@ -21,6 +21,7 @@ from fetchq.store.address import RedisAddress
 from fetchq.store.connection import CONNECT_TIMEOUT_S
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
+from fetchq_worker.engine.run.snooze import tell_sentry
 from fetchq_worker.fetch.attempt.fetcher import Fetcher
 from fetchq_worker.fetch.job.coroutine import fetch_data, finish_if_crashed
 from fetchq_worker.fetch.job.crashes import MAX_CRASHES
@@ -95,8 +96,10 @@ def fetch_function() -> Function:
     return CountsOwnAttempts(**vars(known), unchecked_starts=MAX_CRASHES, finish_if_crashed=finish_if_crashed)
 
 
-class _DiscreetRedisSettings(RedisSettings):
-    """arq's settings with a `repr` that hides the password."""
+class SettingsOfAddress(RedisSettings):
+    """arq's settings made from an address, with a `repr` that hides the password."""
+
+    address: RedisAddress
 
     def __repr__(self) -> str:
         return f"RedisSettings({self.unix_socket_path or f'{self.host}:{self.port}'})"
@@ -107,7 +110,7 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
     if address.sentinel_username is not None or address.sentinel_password is not None:
         raise InvalidSetting("--redis (FETCHQ_REDIS_URL): the arq command cannot log in to a sentinel")
     host, port = address.hosts[0]
-    return _DiscreetRedisSettings(
+    settings = SettingsOfAddress(
         host=list(address.hosts) if address.master is not None else host,
         port=port,
         unix_socket_path=address.unix_path,
@@ -123,10 +126,13 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
         sentinel=address.master is not None,
         sentinel_master=address.master or "",
     )
+    settings.address = address
+    return settings
 
 
 def _hooks(settings: Settings, gate: FetchGate, keys: Keys, theirs: dict[str, Any]) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
+        tell_sentry()
         if "keys" not in ctx:  # the engine sets it, stock arq does not
             if keys.namespace:
                 raise InvalidSetting(

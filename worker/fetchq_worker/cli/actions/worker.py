@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from fetchq import FetchStatus
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.errors import translated
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
-from fetchq_worker.process.make_worker import make_worker
-from fetchq_worker.process.supervisor import SUPERVISED_ENV, Supervisor, stop_with_supervisor
-from fetchq_worker.settings import ENV_PREFIX, Settings
+from fetchq_worker.process.settings_object import SettingsObject
+from fetchq_worker.process.supervisor import Supervisor, stop_with_supervisor
+from fetchq_worker.settings import SUPERVISED_ENV, Settings, variable_of
 
 _log = logging.getLogger("fetchq.worker")
 
@@ -43,56 +41,79 @@ _OPTION_OF: Final = {
 """Settings by the name of the worker's argument."""
 
 
-async def work(settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings) -> ExitStatus:
+def work(
+    settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings
+) -> Coroutine[Any, Any, ExitStatus]:
     """Runs one worker in this process, or several in child processes; see `_work`."""
     configure_logs("INFO", each_job=settings.verbose)
-    if settings.processes == 1 or SUPERVISED_ENV in os.environ:
-        stop_with_supervisor()
-        return await _work(settings_name, burst, flags, settings)
+    if settings.processes > 1 and SUPERVISED_ENV not in os.environ:
+        return _supervise(settings)
+    described: SettingsObject | None = None
+    if settings_name is not None:
+        _into_environment(flags)
+        described = SettingsObject.load(settings_name)
+    return _work(described, burst, flags, settings)
+
+
+async def _supervise(settings: Settings) -> ExitStatus:
     status = await Supervisor(sys.orig_argv, settings.processes, grace_s=settings.grace_s).run()
     return ExitStatus(status) if status in set(ExitStatus) else ExitStatus.FAILED
 
 
-async def _work(settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings) -> ExitStatus:
-    """Returns after SIGTERM or SIGINT, or with `burst` when the queue is empty.
+async def _work(
+    described: SettingsObject | None, burst: bool, flags: Mapping[str, Any], settings: Settings
+) -> ExitStatus:
+    """Returns after SIGTERM or SIGINT, or in a burst when the queue is empty.
 
-    `flags` are the settings given on the command line: they outrank those of the class that `settings_name` names.
+    `flags` are the settings given on the command line: they outrank those of `described`.
     Raises `RedisUnavailable` if Redis cannot be reached within `start_wait_s`; a worker that runs waits for it longer.
     """
-    options: dict[str, Any] = {"burst": burst}
-    if settings_name is None:
-        settings_class = worker_settings(
-            settings=settings, redis_pool=None
-        )  # no redis_settings: arq cannot express all addresses
-        address = RedisAddress.parse(settings.redis_url)
+    stop_with_supervisor()
+    address = RedisAddress.parse(settings.redis_url)
+    # A settings object for another framework may have handle_signals=False; here nothing else would stop the worker.
+    options: dict[str, Any] = {"handle_signals": True}
+    if described is None:
+        options["burst"] = burst
+        # No redis_settings: arq cannot express all addresses.
+        described = SettingsObject("the settings", worker_settings(settings=settings, redis_pool=None))
     else:
-        _into_environment(flags)
-        settings_class = load_settings_class(settings_name)
-        address = _address_of(settings_class, settings, given="redis_url" in flags)
-        options |= {_OPTION_OF[name]: getattr(settings, name) for name in flags if name in _OPTION_OF}
-        if "dead_letters" in flags or "dead_letter_max" in flags:
-            options["dead_letter_max"] = settings.max_dead_letters
+        options |= _options(flags, settings) | ({"burst": burst} if "burst" in flags else {})
+    given = "redis_url" in flags
+    redis = connect(address, redis_class=ArqRedis) if given else await described.open_redis(otherwise=address)
+    try:
+        worker = described.make_worker(redis, **options)
+        tune_gc()
+        await _run(worker)
+    finally:
+        if redis is not None:
+            await redis.aclose()
+    return ExitStatus.OK
+
+
+async def _run(worker: Worker) -> None:
+    redis = worker.pool
+    try:
+        await worker.async_run()
+    except RedisError:  # raised only before the worker starts claiming
+        with translated(redis):
+            raise
+    except asyncio.CancelledError:
+        pass  # how the worker's own signal handler ends its run
+    finally:
+        await worker.close()
+        worker.stop.end_process()
+        if worker.started:
+            _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
+
+
+def _options(flags: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The worker's arguments that flags give."""
+    options = {_OPTION_OF[name]: getattr(settings, name) for name in flags if name in _OPTION_OF}
+    if "dead_letters" in flags or "dead_letter_max" in flags:
+        options["dead_letter_max"] = settings.max_dead_letters
     if "job_completion_wait" in options:
         options["job_completion_wait"] = math.ceil(options["job_completion_wait"])
-    redis = connect(address, redis_class=ArqRedis)
-    try:
-        worker = make_worker(settings_class, redis, **options)
-        tune_gc()
-        try:
-            await worker.async_run()
-        except RedisError:  # raised only before the worker starts claiming
-            with translated(redis):
-                raise
-        except asyncio.CancelledError:
-            pass  # how the worker's own signal handler ends its run
-        finally:
-            await worker.close()
-            worker.stop.end_process()
-            if worker.started:
-                _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
-    finally:
-        await redis.aclose()
-    return ExitStatus.OK
+    return options
 
 
 def _counts(worker: Worker) -> str:
@@ -101,49 +122,8 @@ def _counts(worker: Worker) -> str:
     return " ".join([counts, *(f"{status}={count}" for status, count in outcomes.most_common())])
 
 
-def load_settings_class(name: str) -> type:
-    """The class that `module:Class` names; the working directory is searched first. Raises `CommandFailed`."""
-    module_name, _, class_name = name.partition(":")
-    if not module_name or not class_name:
-        raise CommandFailed(f"--settings takes module:Class, not {name!r}", ExitStatus.USAGE)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except ModuleNotFoundError as problem:
-        if not f"{module_name}.".startswith(f"{problem.name}."):
-            raise  # the module exists; one that it imports does not
-        raise CommandFailed(f"--settings: there is no module {module_name!r} here", ExitStatus.USAGE) from problem
-    except AttributeError as problem:
-        raise CommandFailed(f"--settings: {module_name} has no {class_name!r}", ExitStatus.USAGE) from problem
-    if not isinstance(found, type) or not ("functions" in vars(found) or "cron_jobs" in vars(found)):
-        raise CommandFailed(f"--settings: {name} is not a class made by worker_settings()", ExitStatus.USAGE)
-    return found
-
-
 def _into_environment(flags: Mapping[str, Any]) -> None:
     """Copies the flags to `FETCHQ_*`, which the class reads when its module is imported."""
     for name in flags.keys() & set(Settings.__struct_fields__):
         value = flags[name]
-        os.environ[ENV_PREFIX + name.upper()] = " ".join(value) if isinstance(value, list) else str(value)
-
-
-def _address_of(settings_class: type, settings: Settings, *, given: bool) -> RedisAddress:
-    """The address of Redis: the command line's if `given`, else that of the class."""
-    theirs = vars(settings_class).get("redis_settings")
-    if given or not isinstance(theirs, RedisSettings):
-        return RedisAddress.parse(settings.redis_url)
-    hosts = theirs.host if isinstance(theirs.host, list) else [(theirs.host, theirs.port)]
-    return RedisAddress(
-        hosts=tuple(hosts),
-        db=theirs.database,
-        username=theirs.username,
-        password=theirs.password,
-        tls=theirs.ssl,
-        unix_path=theirs.unix_socket_path,
-        master=theirs.sentinel_master if theirs.sentinel else None,
-        ssl_ca_certs=theirs.ssl_ca_certs,
-        ssl_certfile=theirs.ssl_certfile,
-        ssl_keyfile=theirs.ssl_keyfile,
-    )
+        os.environ[variable_of(name)] = " ".join(value) if isinstance(value, tuple) else str(value)

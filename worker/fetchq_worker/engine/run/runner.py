@@ -85,6 +85,12 @@ class RunHost(Protocol):
         """The run is over, and its slot free."""
 
 
+class Finish(Protocol):
+    """Takes an outcome in place of the committer. `refused`: the job could not be run."""
+
+    async def __call__(self, outcome: Outcome, *, refused: bool) -> None: ...
+
+
 class Runner:
     """Runs the jobs of one worker."""
 
@@ -106,42 +112,56 @@ class Runner:
         self._committer = committer
         self._timeouts = Timeouts(host.loop)
 
-    async def run(self, lease: Lease) -> None:
-        """Runs a job as a sequence of steps. When this returns, the committer has the outcome."""
+    async def run(self, lease: Lease, finish: Finish | None = None) -> None:
+        """Runs a job as a sequence of steps. When this returns, the committer, or `finish`, has the outcome."""
         host = self._host
+        refused = False
         try:
             try:
                 job = self._decoder.job_of(lease)
                 if lease.needs_limit_lookup and not await host.wait_admitted(lease):
                     return
                 function = self._resolve(job)
-                if job.tries != lease.tries:
-                    await self._count_try(job)
-                if job.tries > 1 and isinstance(function, CountsOwnAttempts):
-                    await self._check_crashes(job, function)
+                if job.tries > 1:
+                    await self._check_tries(job, function)
                 outcome = await self._perform(job, function)
                 if host.on_job_end is not None:
                     await self._call_hook(host.on_job_end, job)
             except FinishedEarly as early:
                 outcome = early.outcome
             except Unrunnable as problem:
-                job = problem.job
+                job, refused = problem.job, True
                 outcome = self._refuse(job, problem.reason, problem.action)
             except (asyncio.CancelledError, KeyboardInterrupt):
                 # Before the user's code was called, or by Ctrl-C in its midst: the try is not counted.
-                if lease.state is not _LOST:
-                    self._committer.add(Outcome(lease, Action.REQUEUE))
+                self.requeue(lease)
                 raise
             if outcome is not None:
                 if lease.limit_key and job.run is not None:
                     outcome.host_outcome = job.run.host_outcome
-                self._committer.add(outcome, now=host.running_count <= 1)
+                if finish is None:
+                    self._committer.add(outcome, now=host.running_count <= 1)
+                else:
+                    await finish(outcome, refused=refused)
                 if host.after_job_end is not None:
                     await self._wait_committed(outcome)
                     await self._call_hook(host.after_job_end, job)
         finally:
             lease.job = None  # lease and job refer to each other, and neither is tracked by the garbage collector
             host.on_run_end(lease)
+
+    def requeue(self, lease: Lease) -> None:
+        """Gives back the job of a run that ended before the user's code was called."""
+        if lease.state is not _LOST:
+            self._committer.add(Outcome(lease, Action.REQUEUE))
+
+    def refuse(self, lease: Lease, reason: BaseException) -> Outcome:
+        """The outcome of a job that cannot be run, because of `reason`."""
+        try:
+            job = self._decoder.job_of(lease)
+        except Unrunnable as problem:
+            job = problem.job
+        return self._refuse(job, reason, Action.FINISH)
 
     def _resolve(self, job: Job) -> Function | CronJob:
         """The function that the job names. Raises `Unrunnable` if it must not be called."""
@@ -188,8 +208,14 @@ class Runner:
         ctx[KEY] = job.run
         return ctx
 
-    async def _check_crashes(self, job: Job, function: CountsOwnAttempts) -> None:
+    async def _check_tries(self, job: Job, function: Function | CronJob) -> None:
         """Raises `FinishedEarly` for a job that was started too often to be started again."""
+        if job.tries != job.lease.tries:
+            await self._count_try(job)
+        if isinstance(function, CountsOwnAttempts):
+            await self._check_crashes(job, function)
+
+    async def _check_crashes(self, job: Job, function: CountsOwnAttempts) -> None:
         if job.tries <= function.unchecked_starts:
             return
         ctx = job.ctx = self._context(job)

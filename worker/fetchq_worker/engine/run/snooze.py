@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from arq.worker import Retry
 
 
@@ -16,3 +18,11 @@ class Snooze(Retry):
 
     def __repr__(self) -> str:
         return f"<Snooze defer {(self.defer_score or 0) / 1000:0.2f}s>"
+
+
+def tell_sentry() -> None:
+    """Adds `Snooze` to what Sentry's ArqIntegration takes for control flow, as `Retry`: it compares exact types."""
+    sentry = sys.modules.get("sentry_sdk.integrations.arq")
+    known = getattr(sentry, "ARQ_CONTROL_FLOW_EXCEPTIONS", None)
+    if isinstance(known, tuple) and Snooze not in known:
+        sentry.ARQ_CONTROL_FLOW_EXCEPTIONS = (*known, Snooze)  # type: ignore[union-attr]
