@@ -65,6 +65,15 @@ def test_robots_txt_is_obeyed_unless_no_robots_is_given(fetchq: Fetchq, site: Si
     assert site.hits["/robots.txt"] == 1
 
 
+def test_a_robots_txt_that_cannot_be_had_for_a_moment_denies_no_url(fetchq: Fetchq, site: Site) -> None:
+    site.busy = 1
+    done = fetchq.run("fetch", "--from", "-", stdin="\n".join(f"{site.url}/page/{n}" for n in range(30)))
+    assert done.returncode == 0
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert Counter((line["status"], len(line["attempts"])) for line in lines) == {("OK", 1): 30}
+    assert site.hits["/robots.txt"] == 2
+
+
 def test_a_list_with_every_kind_of_line(fetchq: Fetchq, site: Site) -> None:
     page = f"{site.url}/page"
     content = "\r\n".join(

@@ -25,5 +25,19 @@ class RequestRefused(Exception):
         self.status = status
 
 
+class RobotsUnavailable(RequestRefused):
+    """A URL is not requested as long as its origin's robots.txt cannot be had (RFC 9309, section 2.3.1.4)."""
+
+    def __init__(
+        self, status: FetchStatus, error: str, http_status: int | None, *, lasts_s: float, again_in_s: float
+    ) -> None:
+        """`status`, `error` and `http_status` are the last failure, which began `lasts_s` ago."""
+        super().__init__(status, f"robots.txt cannot be had: {error}")
+        self.http_status = http_status
+        self.lasts_s = lasts_s
+        self.again_in_s = again_in_s
+        """When robots.txt is requested again."""
+
+
 class SendingAborted(FetchqError):
     """Raised by `Phases.before_send`: nothing is sent, and the attempt ends without an outcome."""

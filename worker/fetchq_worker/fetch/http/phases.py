@@ -14,6 +14,8 @@ from fetchq import Timing
 from fetchq.contract.urls import is_address
 from fetchq_worker.fetch.transport.headers import Headers
 
+from .errors import RobotsUnavailable
+
 BeforeSend = Callable[[], Awaitable[None]]
 """Awaited once, after the first connection is made and before the first byte of the request is written."""
 
@@ -37,6 +39,7 @@ class Phases:
         "first_byte_s",
         "on_response",
         "reused",
+        "robots_unavailable",
         "sent",
         "tls_s",
     )
@@ -55,6 +58,8 @@ class Phases:
         """Whether the current connection served a request before."""
         self.sent = False
         """Whether a byte of the request may have been sent: a server may have acted on it."""
+        self.robots_unavailable: RobotsUnavailable | None = None
+        """Why the attempt ended, if it was for a robots.txt that could not be had."""
 
     def connecting(self, host: str) -> None:
         """A pooled or new connection to `host` is requested."""

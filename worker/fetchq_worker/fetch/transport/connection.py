@@ -410,5 +410,5 @@ class Connection(asyncio.Protocol):
         tls = self.transport.get_extra_info("ssl_object")
         try:
             return not tls.read(1)
-        except ssl.SSLError:
-            return False
+        except ssl.SSLError as problem:
+            return isinstance(problem, ssl.SSLZeroReturnError)
