@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis as RedisClient
 from tests.support.redis_server import RedisServer
-
-from .conftest import PATIENCE_S, Fetchq, Site, at, read_lines
+from tests.worker.cli.conftest import PATIENCE_S, Fetchq, Site, at, read_lines
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 

@@ -10,6 +10,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
+from tests.worker.cli.conftest import Fetchq, Site
 
 from fetchq_worker.cli.terminal.progress import (
     BarProgress,
@@ -19,8 +20,6 @@ from fetchq_worker.cli.terminal.progress import (
     make_progress,
     progress_text,
 )
-
-from .conftest import Fetchq, Site
 
 
 class Done(NamedTuple):

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from tests.support.redis_server import RedisServer
+from tests.worker.cli.conftest import Fetchq, at, read_lines
 
 from fetchq_worker.cli.bulk.url_hint import hint_for
-
-from .conftest import Fetchq, at, read_lines
 
 
 @pytest.mark.parametrize(
