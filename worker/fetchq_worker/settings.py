@@ -15,6 +15,8 @@ from fetchq import FetchqError, InvalidRedisURL, InvalidRequest, __version__
 from fetchq.store.address import DEFAULT_URL, RedisAddress
 from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_namespace, check_queue
 
+from .health_address import parse_address
+
 ENV_PREFIX: Final = "FETCHQ_"
 FIRST_COOLDOWN_S: Final = 60.0
 """Cooldown of a host after a 429 or 503 without a usable Retry-After."""
@@ -68,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         Meta(ge=0, le=86_400, description="Seconds that a starting worker waits for a Redis that is not available."),
     ] = 20.0
+    http: Annotated[
+        str, Meta(description="HOST:PORT or the path of a unix socket that answers /livez and /readyz; none if empty.")
+    ] = ""
     verbose: Annotated[bool, Meta(description="Whether the start, outcome and end of each job is logged.")] = False
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
@@ -129,6 +134,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 check(getattr(self, name))
             except InvalidRequest as problem:
                 raise InvalidSetting(f"{_shown(name)} {problem.problem}") from None
+        try:
+            if self.http:
+                parse_address(self.http)
+        except ValueError as problem:
+            raise InvalidSetting(f"{_shown('http')} {problem}") from None
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
             raise InvalidSetting(f"{_shown('user_agent')} takes printable ASCII characters")
         for cidr in self.allow_net:

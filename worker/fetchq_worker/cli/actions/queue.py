@@ -1,8 +1,7 @@
-"""`fetchq status`, `pause`, `resume` and `worker --check`."""
+"""`fetchq status`, `pause` and `resume`."""
 
 from __future__ import annotations
 
-import socket
 import sys
 
 import msgspec
@@ -12,7 +11,7 @@ from fetchq import HostState, Producer
 from fetchq.inspect.queue import QueueState, read_queue_state
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from fetchq_worker.cli.terminal.redis_client import ANSWER_S, reached_producer, wait_for_answer
 from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
@@ -81,15 +80,3 @@ async def resume_queue(settings: Settings) -> ExitStatus:
     async with reached_producer(settings) as producer:
         await producer.resume()
     return ExitStatus.OK
-
-
-async def check_worker(settings: Settings) -> ExitStatus:
-    """Whether a worker on this host is alive: the health check of a container."""
-    here = socket.gethostname()
-    for one in (await _read_status(settings)).workers:
-        if one.host == here:
-            sys.stdout.write(f"worker {one.id} is alive: {one.running} of {one.concurrency} slots in use\n")
-            return ExitStatus.OK
-    raise CommandFailed(
-        f"no worker of {here} on queue {settings.queue} has sent a heartbeat recently", ExitStatus.FAILED
-    )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
+
+from fetchq_worker.health_address import HealthAddress, parse_address
+from fetchq_worker.health_check import DEFAULT_TIMEOUT_S
+from fetchq_worker.health_check import check as check_workers
 
 from .options import (
     AllowNet,
@@ -141,18 +146,33 @@ def worker(
             "--verbose", "-v", envvar="FETCHQ_VERBOSE", help="Log the start, the outcome and the end of each job."
         ),
     ] = False,
+    http: Annotated[
+        str,
+        typer.Option(
+            "--http",
+            envvar="FETCHQ_HTTP",
+            metavar="ADDRESS",
+            help="HOST:PORT or the path of a unix socket to answer /livez and /readyz at.",
+            show_default="none",
+        ),
+    ] = "",
     check: Annotated[
         bool,
-        typer.Option("--check", help="Run no worker: exit with 0 if one on this host is alive, else with 1."),
+        typer.Option(
+            "--check",
+            help="Run no worker: exit with 0 if those on this machine, or the one at --http, are alive, else with 1.",
+        ),
     ] = False,
+    check_timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", help="Seconds that --check waits for the answers.")
+    ] = DEFAULT_TIMEOUT_S,
     *,
     where: Where,
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
     if check:
-        from fetchq_worker.cli.actions.queue import check_worker
-
-        start(check_worker, **where)
+        queue = where["queue"] if "queue" in _on_command_line(context) or os.environ.get("FETCHQ_QUEUE") else ""
+        raise typer.Exit(check_workers(queue, where["namespace"], _address(http), check_timeout))
     from fetchq_worker.cli.actions.worker import work as command
 
     start(
@@ -181,8 +201,16 @@ def worker(
         lease_s=lease_s,
         start_wait_s=start_wait_s,
         processes=processes,
+        http=http,
         verbose=verbose,
     )
+
+
+def _address(http: str) -> HealthAddress | None:
+    try:
+        return parse_address(http) if http else None
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--http") from None
 
 
 def _on_command_line(context: typer.Context) -> dict[str, Any]:
