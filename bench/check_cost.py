@@ -36,9 +36,7 @@ def measure(runs: int = RUNS) -> list[CheckCost]:
     """Runs a worker and checks it `runs` times. Raises `RuntimeError` if a check fails."""
     with tempfile.TemporaryDirectory(prefix="fetchq-") as folder:
         environ = {**os.environ, "FETCHQ_RUNTIME_DIR": folder, "FETCHQ_REDIS_URL": f"unix://{folder}/none"}
-        worker = subprocess.Popen(
-            [*_FETCHQ, "worker", "--start-wait-s", "3600"], env=environ, stderr=subprocess.DEVNULL
-        )
+        worker = subprocess.Popen([*_FETCHQ, "worker", "--start-wait", "3600"], env=environ, stderr=subprocess.DEVNULL)
         try:
             _wait_for_socket(Path(folder))
             return [_measure_once(environ) for _ in range(runs)]

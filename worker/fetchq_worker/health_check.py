@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fetchq_worker.health_address import (
@@ -51,26 +51,28 @@ def run_if_check(arguments: Sequence[str]) -> int | None:
             return None
         given[name] = value
     try:
-        timeout_s = float(given.get("--timeout", DEFAULT_TIMEOUT_S))
-        http = given.get("--http", os.environ.get("FETCHQ_HTTP", ""))
-        address = parse_address(http) if http else None
+        timeout_s = float(given.pop("--timeout", DEFAULT_TIMEOUT_S))
+        return check({flag.removeprefix("--"): value for flag, value in given.items()}, timeout_s)
     except ValueError:
         return None
-    environ = os.environ
-    queue = given.get("--queue", environ.get("FETCHQ_QUEUE", ""))
-    return check(queue, given.get("--namespace", environ.get("FETCHQ_NAMESPACE", "")), address, timeout_s)
 
 
-def check(queue: str, namespace: str, address: HealthAddress | None, timeout_s: float) -> int:
-    """Asks `address`, or without one the workers of this user on this machine: those of `queue`, or all.
+def check(flags: Mapping[str, str], timeout_s: float) -> int:
+    """Asks the address `http`, or without one the workers of this user on this machine: those of `queue`, or all.
+
+    These, and `namespace`, are flags or `FETCHQ_` variables. Raises `ValueError` if `http` is not an address.
 
     Prints a line for each that is alive and returns 0; prints one sentence on stderr and returns 1 as soon as one does
     not answer, says that it is not well, or has been killed without being replaced, and if there is none.
     """
     until = time.monotonic() + timeout_s
+    http, queue, namespace = (
+        flags.get(name) or os.environ.get(f"FETCHQ_{name.upper()}", "") for name in ("http", "queue", "namespace")
+    )
+    one = parse_address(http).to_ask() if http else None
     try:
-        for address_to_ask in [address.to_ask()] if address else _addresses(tag_of(queue, namespace) if queue else ""):
-            sys.stdout.write(f"{_printable(_ask(address_to_ask, until))}\n")
+        for address in [one] if one else _addresses(tag_of(queue, namespace) if queue else ""):
+            sys.stdout.write(f"{_printable(_ask(address, until))}\n")
     except Unhealthy as problem:
         sys.stderr.write(f"fetchq: {_printable(str(problem))}\n")
         return 1

@@ -277,7 +277,8 @@ def overrides_not_called(kind: type[ArqWorker]) -> Iterator[tuple[str, str, str]
             continue
         for name in NOT_CALLED.keys() & vars(each).keys():
             yield name, f"{each.__module__}.{each.__qualname__}", NOT_CALLED[name]
+    stock = vars(ArqWorker.__base__)  # not arq.worker.Worker, which `create_worker` replaces for a moment
     for name in NOT_CALLED.keys() | ours:
-        method = vars(arq.worker.Worker).get(name)
+        method = stock.get(name)
         if callable(method) and not (name.startswith(("__", "_arq_")) or _is_of_arq(method)):
             yield name, "arq.worker.Worker", NOT_CALLED.get(name, _OWN)

@@ -20,7 +20,7 @@ from tests.worker.cli.conftest import NO_REDIS, PATIENCE_S, Fetchq, Site, at, wa
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a worker listens on a unix socket")
 
-AWAY: Mapping[str, str] = {"FETCHQ_REDIS_URL": NO_REDIS, "FETCHQ_START_WAIT_S": "3600"}
+AWAY: Mapping[str, str] = {"FETCHQ_REDIS_URL": NO_REDIS, "FETCHQ_START_WAIT": "3600"}
 """The environment of a worker that waits for Redis."""
 CHECK = ("worker", "--check", "--timeout", "20")
 
@@ -149,7 +149,7 @@ def test_a_worker_is_ready_while_redis_answers_and_until_it_stops(
     fetchq: Fetchq, site: Site, own_redis_server: RedisServer
 ) -> None:
     port = free_port()
-    environ = {**at(own_redis_server), "FETCHQ_HTTP": f"127.0.0.1:{port}", "FETCHQ_LEASE_S": "0.5"}
+    environ = {**at(own_redis_server), "FETCHQ_HTTP": f"127.0.0.1:{port}", "FETCHQ_LEASE": "0.5"}
     fetchq.run("enqueue", f"{site.url}/gate/1", environ=environ)
     worker = start_worker(fetchq, environ=environ)
     wait_until(lambda: get(port, "/readyz")[0] == 200, "its readiness")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -11,12 +12,15 @@ from fetchq import HostState, Producer
 from fetchq.inspect.queue import QueueState, read_queue_state
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
-from fetchq_worker.cli.terminal.exit_status import ExitStatus
+from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.redis_client import ANSWER_S, reached_producer, wait_for_answer
 from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 from .host_table import host_lines
+
+DEFAULT_TOP: Final = 10
+"""Hosts of each kind that `--hosts` shows."""
 
 
 class _Status(QueueState, frozen=True, kw_only=True):
@@ -45,9 +49,11 @@ async def _read_status(settings: Settings, top_hosts: int = 0) -> _Status:
     return _Status(redis=str(address), hosts=hosts, **msgspec.structs.asdict(state))
 
 
-async def show_queue_state(as_json: bool, top_hosts: int, settings: Settings) -> ExitStatus:
-    """`top_hosts`: how many of the busiest hosts are shown; 0 shows none."""
-    state = await _read_status(settings, top_hosts)
+async def show_queue_state(as_json: bool, hosts: bool, top: int | None, settings: Settings) -> ExitStatus:
+    """`top`: how many of the busiest hosts are shown, with `hosts`."""
+    if top is not None and not hosts:
+        raise CommandFailed("--top needs --hosts", ExitStatus.USAGE)
+    state = await _read_status(settings, (top or DEFAULT_TOP) if hosts else 0)
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(state) + b"\n")
         return ExitStatus.OK
@@ -65,7 +71,7 @@ async def show_queue_state(as_json: bool, top_hosts: int, settings: Settings) ->
             f"  {one.id} on {printable(one.host)} (pid {one.pid}, fetchq {printable(one.version)}): "
             f"{one.running} of {one.concurrency} slots in use, last heartbeat {max(0.0, silent_s):.1f} s ago\n"
         )
-    if state.hosts:
+    if state.hosts is not msgspec.UNSET:
         sys.stdout.write("\n" + "".join(f"{line}\n" for line in host_lines(state.hosts)))
     return ExitStatus.OK
 
