@@ -1,8 +1,7 @@
 """`python -m harness.suites.cookies CHECKOUT`: the cookie cases of abarth/http-state, through real fetches on loopback.
 
 Each case is a response that sets cookies and redirects; the Cookie field of the next request must be the expected one.
-Prints how many are, and each difference with its reason, then the same of the dates. Exits with status 1 if a difference
-has no reason.
+Prints how many are, and each difference with its reason, then the dates. Exits with status 1 if one has no reason.
 """
 
 from __future__ import annotations
