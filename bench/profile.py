@@ -35,8 +35,8 @@ from .testbed import adapter_process as talk
 
 OWNERS: Final[tuple[tuple[str, str], ...]] = (
     ("garbage collection, of all parts", r"^gc_collect"),
+    ("client: HTTP and its connections", r"(fetchq_worker/fetch/(http|transport)|aiohappyeyeballs|aiodns|pycares)"),
     ("client: the fetch coroutine and its guard", r"fetchq_worker/(fetch|politeness|process)"),
-    ("client: aiohttp and its dependencies", r"(aiohttp|yarl|multidict|aiohappyeyeballs|frozenlist|propcache|_http_)"),
     ("decode and encode: the contract, msgspec, ada", r"(fetchq/contract|msgspec|ada_url)"),
     ("Redis client: redis-py and hiredis", r"(/redis/|redis/asyncio|hiredis)"),
     ("engine: claim, lease, commit, run", r"(fetchq_worker/engine|arq/)"),

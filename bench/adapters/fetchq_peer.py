@@ -26,9 +26,7 @@ RESULT_S = 30.0
 
 class Client(QueueClient):
     unfinished = (("ZCARD", "arq:queue"),)
-    versions: ClassVar = {
-        name: version(name) for name in ("fetchq", "fetchq-worker", "aiohttp", "uvloop", "msgspec", "hiredis")
-    }
+    versions: ClassVar = {name: version(name) for name in ("fetchq", "fetchq-worker", "uvloop", "msgspec", "hiredis")}
 
     async def open(self) -> None:
         self._producer = Producer.from_url(_settings.redis_url)

@@ -25,7 +25,7 @@ async def fetchq_worker(server: RedisServer, folder: Path, name: str, *, process
         "--redis",
         f"redis://127.0.0.1:{server.port}",
     ]
-    command += ["--allow-net", LOOPBACK, "--grace-s", "0.5", "--processes", str(processes)]
+    command += ["--allow-net", LOOPBACK, "--grace", "0.5", "--processes", str(processes)]
     async with Child(name, [*command, "--concurrency", str(CONCURRENCY)], folder) as child:
         yield child
 
@@ -36,7 +36,7 @@ async def bare_worker(server: RedisServer, folder: Path, name: str, *, gate: boo
     env = {
         "FETCHQ_REDIS_URL": f"redis://127.0.0.1:{server.port}",
         "FETCHQ_ALLOW_NET": LOOPBACK,
-        "FETCHQ_GRACE_S": "0.5",
+        "FETCHQ_GRACE": "0.5",
     }
     env |= {"FETCHQ_CONCURRENCY": str(CONCURRENCY)}
     command: list[str | Path] = [sys.executable, "-m", "bench.frontier.workers", "gate" if gate else "no-gate"]

@@ -12,9 +12,6 @@ from collections import Counter
 from typing import Final
 
 import msgspec
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
 from fetchq_worker.cli.bulk.in_process import in_process
@@ -23,7 +20,7 @@ from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.cli.terminal.progress import make_progress
 from fetchq_worker.cli.terminal.run import run
-from fetchq_worker.cli.terminal.text import duration_text, printable
+from fetchq_worker.cli.terminal.text import duration_text, printable, table_lines
 from fetchq_worker.settings import Settings
 
 from .site import SLOW_S, serve
@@ -95,21 +92,18 @@ async def demo() -> ExitStatus:
         started_s = time.monotonic()
         results_by_kind = await _fetch_all(here.producer, site)
         elapsed_s = time.monotonic() - started_s
-    console = Console()
-    console.print(_table(results_by_kind))
-    console.print("What failed, and why:")
+    print(*_table(results_by_kind), "", sep="\n")
+    print("What failed, and why:")
     for kind in KINDS:
         if results_by_kind[kind.name].why:
-            console.print(f"  {kind.name}: {results_by_kind[kind.name].why}", markup=False, highlight=False)
+            print(f"  {kind.name}: {results_by_kind[kind.name].why}")
     count = sum(kind.count for kind in KINDS)
-    console.print(f"{count} fetches in {elapsed_s:.1f} s, by one worker, on a private Redis server.")
+    print(f"{count} fetches in {elapsed_s:.1f} s, by one worker, on a private Redis server.")
     unexpected = [kind.name for kind in KINDS if results_by_kind[kind.name].outcomes != {kind.ends: kind.count}]
     if unexpected:
-        console.print(f"Unexpected outcomes: {', '.join(unexpected)}.")
+        print(f"Unexpected outcomes: {', '.join(unexpected)}.")
         return ExitStatus.FAILED
-    console.print(
-        "All outcomes are as expected, failures included. Next: fetchq fetch --help, and README.md.", soft_wrap=True
-    )
+    print("All outcomes are as expected, failures included. Next: fetchq fetch --help, and README.md.")
     return ExitStatus.OK
 
 
@@ -138,27 +132,17 @@ async def _fetch_all(producer: Producer, site: str) -> dict[str, KindResults]:
     return results_by_kind
 
 
-def _table(results_by_kind: dict[str, KindResults]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("what was fetched", no_wrap=True)
-    table.add_column("jobs", justify="right", no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
-    for name in ("tries", "p50", "p95"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _table(results_by_kind: dict[str, KindResults]) -> list[str]:
+    rows: list[tuple[str, ...]] = [("what was fetched", "jobs", "outcome", "tries", "p50", "p95")]
     for kind in KINDS:
         kind_results = results_by_kind[kind.name]
-        table.add_row(
-            kind.name,
-            str(kind.count),
-            "\n".join(
-                f"{status}" if count == kind.count else f"{count} {status}"
-                for status, count in kind_results.outcomes.items()
-            ),
-            str(kind_results.tries),
-            duration_text(kind_results.latencies.quantile(0.5)),
-            duration_text(kind_results.latencies.quantile(0.95)),
-        )
-    return table
+        outcomes = [
+            f"{status}" if count == kind.count else f"{count} {status}"
+            for status, count in kind_results.outcomes.items()
+        ]
+        quantiles = [duration_text(kind_results.latencies.quantile(share)) for share in (0.5, 0.95)]
+        rows.append((kind.name, str(kind.count), ", ".join(outcomes), str(kind_results.tries), *quantiles))
+    return table_lines(rows, right=(1, 3, 4, 5))
 
 
 if __name__ == "__main__":

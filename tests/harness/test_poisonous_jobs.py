@@ -27,7 +27,7 @@ async def _run_worker(server: RedisServer) -> int:
     """
     command = [sys.executable, "-c", "from fetchq_worker.cli import main; main()", "worker", "--burst"]
     command += ["--settings", "harness.poisonous_jobs:Settings", "--redis", server.url]
-    command += ["--lease-s", str(LEASE_S), "--concurrency", "1"]
+    command += ["--lease", str(LEASE_S), "--concurrency", "1"]
     process = await asyncio.create_subprocess_exec(
         *command, cwd=PROJECT, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, env=dict(os.environ)
     )

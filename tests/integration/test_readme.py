@@ -22,7 +22,8 @@ import pytest
 from tests.support.redis_server import RedisServer
 
 from fetchq import Producer
-from fetchq_worker.settings import Settings
+from fetchq.units import duration_text, size_text
+from fetchq_worker.settings import Settings, variable_of
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -94,11 +95,14 @@ def test_there_are_five_examples_and_each_compiles() -> None:
 
 def test_the_table_of_settings_is_that_of_the_struct() -> None:
     rows = re.findall(r"^\| `--[\w-]+` \| `FETCHQ_(\w+)` \| (.*?) \| (.*) \|$", README, re.MULTILINE)
-    assert [name.lower() for name, _, _ in rows] == list(Settings.__struct_fields__)
+    assert [f"FETCHQ_{name}" for name, _, _ in rows] == [variable_of(name) for name in Settings.__struct_fields__]
     for (name, default, meaning), field in zip(rows, msgspec.structs.fields(Settings), strict=True):
         assert meaning == field.type.__metadata__[0].description, name
-        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
-            assert default == f"`{field.default}`", name
+        if isinstance(field.default, float):
+            assert default == f"`{duration_text(field.default)}`", name
+        elif isinstance(field.default, int) and not isinstance(field.default, bool):
+            text = size_text(field.default) if name.endswith("_BYTES") else str(field.default)
+            assert default == f"`{text}`", name
 
 
 @pytest.mark.parametrize(("name", "says"), [("many", r"OK http.*\nOK http"), ("sync", r"OK <html><title> An example")])

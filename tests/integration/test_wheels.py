@@ -24,7 +24,7 @@ from fetchq import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 IMPORT_LIMIT_MS = 50
-STRANGERS = {"aiohttp", "arq", "fakeredis", "fetchq_worker", "rich", "typer", "uvloop"}
+STRANGERS = {"aiohttp", "arq", "fakeredis", "click", "fetchq_worker", "uvloop"}
 """Dependencies of the worker, which a service that only enqueues must not need."""
 
 ENQUEUE_AND_READ = """

@@ -11,7 +11,7 @@ import pytest
 from tests.support.running import wait_until
 from tests.support.web.site import Site, Visit, http_response
 
-from fetchq import FetchStatus, Producer, RetryPolicy
+from fetchq import FetchRequest, FetchStatus, Producer, RetryPolicy
 from fetchq.store.keys import Keys
 
 from .conftest import Working
@@ -285,3 +285,19 @@ async def test_one_tenants_many_jobs_do_not_hold_up_anothers(
     async with working():
         assert len([1 async for _ in producer.as_completed([*big, *small], timeout_s=20)]) == 65
     assert max(place for place, target in enumerate(order) if target == "/small") < 20
+
+
+async def test_a_passing_failure_of_robots_txt_costs_its_hosts_jobs_no_try(
+    producer: Producer, working: Working, site: Site, redis: Any
+) -> None:
+    busy = http_response(status=503, headers={"Retry-After": "1"})
+    site.serve("/robots.txt", busy, http_response(status=429), http_response(status=404))
+    site.serve("/", http_response(b"well"))
+    async with working(), working():
+        jobs = await producer.enqueue_many([FetchRequest(url=site.url(f"/?{n}"), robots=True) for n in range(30)])
+        done = [result async for result in producer.as_completed(jobs, timeout_s=30)]
+    assert [result.status for result in done] == [FetchStatus.OK] * 30
+    assert {len(result.attempts) for result in done} == {1}
+    asked = [visit.target for visit in site.visits].count("/robots.txt")
+    assert 3 <= asked <= 6, "each of the two workers may ask before it knows the other's answer"
+    assert await redis.keys(f"{KEYS.attempts}*") == await redis.keys(f"{KEYS.retry}*") == []

@@ -47,7 +47,7 @@ class Fleet:
         self._command = (
             *(str(Path(sys.executable).with_name("fetchq")), "worker", "--redis", redis_url),
             *("--settings", settings, "--concurrency", str(concurrency)),
-            *("--lease-s", str(lease_s), "--grace-s", str(GRACE_S), "--allow-net", "127.0.0.0/8"),
+            *("--lease", str(lease_s), "--grace", str(GRACE_S), "--allow-net", "127.0.0.0/8"),
         )
         self._env = {**os.environ, RUNS_FOLDER_ENV: str(folder), "PYTHONUNBUFFERED": "1"}
         self._workers: list[Process] = []

@@ -16,6 +16,7 @@ from fetchq.store.commands import HostCommands, LimitsReply
 from fetchq.store.hosts import keys_with_backlog, read_all_limits, read_limits
 from fetchq.store.records import LimitsEntry
 from fetchq.store.session import Session
+from fetchq.units import RATE_EXAMPLES, parse_interval_s
 
 EVERY_HOST: Final = "*"
 """The name of the limits of every host that has no narrower ones."""
@@ -34,7 +35,6 @@ _MAX_NAMES: Final = 12
 
 _UNITS_US: Final = {"s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "d": 86_400 * 10**6}
 _MAX_INTERVAL_US: Final = 31 * _UNITS_US["d"]
-_RATE: Final = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?) ?/ ?([a-z]{1,3})")
 _NOTHING: Final = LimitsEntry()
 
 
@@ -193,20 +193,17 @@ def _entry_of(concurrency: int | None, rate: str | None, burst: int | None, min_
 
 def _interval_us(rate: str) -> int:
     """Microseconds between two starts; 0 for no limit."""
-    wrong = InvalidRequest(
-        "rate", f"takes a number per unit of time, such as 2/s, 100/min, 5/h, or none, not {str(rate)[:80]!r}"
-    )
     if not isinstance(rate, str):
-        raise wrong
+        raise InvalidRequest("rate", f"takes {RATE_EXAMPLES}, or none, not {type(rate).__name__}")
     if rate.strip().lower() == NO_RATE:
         return 0
-    match = _RATE.fullmatch(rate.strip().lower())
-    if match is None or (unit_us := _UNITS_US.get("min" if match[2] == "m" else match[2])) is None:
-        raise wrong
-    number = float(match[1])
-    if number <= 0 or not 1 <= (interval_us := unit_us / number) <= _MAX_INTERVAL_US:
+    try:
+        interval_us = parse_interval_s(rate) * 10**6
+    except ValueError as problem:
+        raise InvalidRequest("rate", str(problem).replace(RATE_EXAMPLES, f"{RATE_EXAMPLES}, or none")) from None
+    if not 1 <= interval_us <= _MAX_INTERVAL_US:
         raise InvalidRequest("rate", f"{rate.strip()} is not between once in 31 days and a million a second")
-    return -int(-interval_us // 1)  # rounded up: never faster than the rate
+    return -int(-round(interval_us, 6) // 1)  # rounded up: never faster than the rate
 
 
 def _rate(interval_us: int) -> str:

@@ -68,6 +68,8 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Of `body`, in bytes."""
     body_sha256: str | None = None
     """Of `body`, in hexadecimal; None without a response."""
+    maybe_cut: bool = False
+    """Whether the body may lack its end: it lasted until the connection ended, which TLS did not confirm."""
     media_type: str | None = None
     """From Content-Type, lower case, without parameters."""
     charset: str | None = None

@@ -175,7 +175,7 @@ async def _operate(operator: Producer, producer: Producer, admin: redis.Redis, d
     await operator.limits.pause("example.org")
     await producer.enqueue("http://example.org/")
     assert [state.host for state in await operator.hosts()] == ["example.org"]
-    assert await show_queue_state(True, 10, settings) == 0
+    assert await show_queue_state(True, True, 10, settings) == 0
     await operator.limits.set("*", concurrency=3, rate="5/s")
     assert (await operator.limits.effective("example.org")).paused
     assert list(await operator.limits.list()) == ["*", "example.org"]
@@ -211,7 +211,7 @@ async def test_producer_worker_and_operator_need_all_of_their_rights_and_no_more
             await _run_coroutines(producer, admin, ran)
             await wait_until(lambda: bool(admin.exists("fetchq:workers:arq:queue")))
             assert await check_worker(settings) == 0
-            assert await show_queue_state(True, 5, settings) == 0
+            assert await show_queue_state(True, True, 5, settings) == 0
             admin.script_flush()
             assert (await (await producer.enqueue(site.url("/page"))).result(timeout_s=20)).ok
             await asyncio.to_thread(_use_blocking_producer, producer_url, site.url("/page"))

@@ -36,7 +36,7 @@ def at(server: RedisServer) -> dict[str, str]:
 class Site(ThreadingHTTPServer):
     """Serves `/page/...`, `/json`, `/bin`, `/big/...` (100 KB), and `/gate/...`, which waits until the gate is open.
 
-    Its robots.txt forbids `/page/private`.
+    Its robots.txt forbids `/page/private`; the first `busy` requests of it get a 503 with `Retry-After: 1`.
     """
 
     daemon_threads = True
@@ -46,6 +46,7 @@ class Site(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.hits: Counter[str] = Counter()
         self.gate = threading.Event()
+        self.busy = 0
 
     @property
     def url(self) -> str:
@@ -77,7 +78,11 @@ class _Handler(BaseHTTPRequestHandler):
             "big": (200, "application/octet-stream", b"\x00" * 100_000),
         }
         status, media_type, body = answers.get(kind, (404, "text/plain", b"not here"))
+        if is_busy := kind == "robots.txt" and self.server.hits[self.path] <= self.server.busy:
+            status = 503
         self.send_response(status)
+        if is_busy:
+            self.send_header("Retry-After", "1")
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -158,7 +163,7 @@ class Fetchq:
 
     def _environ(self, more: Mapping[str, str] | None) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
-        return {**clean, "FETCHQ_ALLOW_NET": "127.0.0.1/32", "FETCHQ_START_WAIT_S": "0", **(more or {})}
+        return {**clean, "FETCHQ_ALLOW_NET": "127.0.0.1/32", "FETCHQ_START_WAIT": "0", **(more or {})}
 
 
 @contextmanager

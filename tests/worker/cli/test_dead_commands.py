@@ -98,13 +98,13 @@ def test_a_setting_selects_which_failures_become_dead_letters(
 def test_an_invalid_setting_is_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
     done = fetchq.run("worker", "--burst", "--dead-letters", "some", environ=at(redis_server))
     assert done.returncode == 2
-    assert "--dead-letters (FETCHQ_DEAD_LETTERS)" in done.stderr
+    assert "--dead-letters: takes none, retryable or all, not 'some'" in done.stderr
 
 
 def test_settings_limit_the_number_and_lifetime_of_dead_letters(fetchq: Fetchq, redis_server: RedisServer) -> None:
     environ = at(redis_server)
     fetchq.run("enqueue", REFUSED, REFUSED, REFUSED, "--max-tries", "1", environ=environ)
-    fetchq.run("worker", "--burst", "--dead-letter-max", "2", "--dead-letter-ttl-s", "100", environ=environ)
+    fetchq.run("worker", "--burst", "--dead-letter-max", "2", "--dead-letter-ttl", "100", environ=environ)
     with client(redis_server) as direct:
         assert direct.zcard(KEYS.dead) == 2
         dead_letters = direct.keys(KEYS.dead_letter + "*")
@@ -153,8 +153,8 @@ def test_retry_and_purge_take_ids_or_filters_or_all_but_not_two_of_them(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--older-than", "2 days"), "--older-than takes an age such as 90s"),
-        (("--newer-than", "2"), "--newer-than takes an age"),
+        (("--older-than", "soon"), "--older-than: takes a time such as 30s"),
+        (("--newer-than", "2 moons"), "--newer-than: takes a time"),
         (("--status", "SAD"), "--status takes one of OK"),
         (("--host", "a/b"), "host: 'a/b' is not the name of a host"),
     ],

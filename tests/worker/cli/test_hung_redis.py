@@ -46,7 +46,7 @@ def test_a_worker_reports_that_redis_does_not_reply(
 ) -> None:
     monkeypatch.setattr(preflight, "ANSWER_S", 0.5)
     with own_redis_server.hung():
-        done = fetchq.run("worker", "--start-wait-s", "0.9", "--redis", own_redis_server.url)
+        done = fetchq.run("worker", "--start-wait", "0.9", "--redis", own_redis_server.url)
     assert done.returncode == 3
     assert "redis.waiting try=1" in done.stderr
     assert "cannot be reached: no reply within 0.5 s; start Redis" in done.stderr.splitlines()[-1]

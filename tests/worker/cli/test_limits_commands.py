@@ -69,7 +69,7 @@ def test_limits_are_set_shown_and_cleared(at: At) -> None:
     ("arguments", "says"),
     [
         (("set", "example.org"), "name a limit: --concurrency, --rate, --burst or --min-delay"),
-        (("set", "example.org", "--rate", "fast"), "--rate: takes a number per unit of time, such as 2/s"),
+        (("set", "example.org", "--rate", "fast"), "--rate: takes a number per time, such as 2/s"),
         (("set", "example.org", "--concurrency", "0"), "--concurrency: 0 is not between 1 and 100000"),
         (("pause", "http://example.org/"), "host: takes a host such as example.org"),
         (("show", "a b"), "host: takes a host such as example.org"),
@@ -116,7 +116,7 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(at: At, site: Site) -
 def test_running_and_waiting_fetches_of_a_host_are_cancelled(at: At, site: Site) -> None:
     at.say("limits", "set", HOST, "--concurrency", "2")
     ids = at.say("enqueue", *[f"{site.url}/gate/{number}" for number in range(5)]).split()
-    other = at.say("enqueue", f"http://example.invalid:{site.server_address[1]}/", "--delay-s", "3600").strip()
+    other = at.say("enqueue", f"http://example.invalid:{site.server_address[1]}/", "--delay", "3600").strip()
     worker = at.fetchq.start("worker", environ=at.environ)
     wait_until(lambda: len(site.hits) == 2, "the second fetch")
     running = at.state("--hosts")["hosts"]

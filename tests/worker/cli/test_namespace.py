@@ -56,7 +56,7 @@ def test_no_command_writes_a_key_outside(fetchq: Fetchq, site: Site, redis_serve
     assert "a.test" in run("limits", "show")
     run("enqueue", f"{site.url}/page/1", "--robots", "--cache", "--key", "k1")
     run("enqueue", REFUSED, "--max-tries", "2")
-    deferred = run("enqueue", f"{site.url}/page/3", "--delay-s", "600", "--tag", "later").strip()
+    deferred = run("enqueue", f"{site.url}/page/3", "--delay", "600", "--tag", "later").strip()
     run("pause")
     run("resume")
     assert run("cancel", deferred) == f"{deferred} cancelled\n"
@@ -119,4 +119,4 @@ def test_a_settings_class_has_its_namespace_and_the_flag_outranks_it(
 def test_a_namespace_that_is_too_long_is_one_sentence(fetchq: Fetchq) -> None:
     done = fetchq.run("status", "--namespace", "x" * 201)
     assert done.returncode == 2
-    assert done.stderr.startswith("fetchq: --namespace (FETCHQ_NAMESPACE): ")
+    assert done.stderr.startswith("fetchq: --namespace: takes 0 to 200 characters, not 'xxx")

@@ -145,7 +145,10 @@ def test_a_full_disk_is_one_sentence() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
-    with ResultFile(full, resume=False) as file, pytest.raises(CommandFailed, match="the disk is full") as caught:
+    with (
+        ResultFile(full, resume=False) as file,
+        pytest.raises(CommandFailed, match="no space is left") as caught,
+    ):
         file.write(line("http://a/"))
     assert caught.value.status is ExitStatus.FAILED
 
@@ -177,8 +180,8 @@ except CommandFailed as problem:
 
 
 def test_a_closed_pipe_prints_nothing() -> None:
-    from fetchq_worker.cli.terminal.exit_status import cannot_write
+    from fetchq_worker.cli.terminal.exit_status import CannotWrite
 
-    failure = cannot_write("to stdout", BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    failure = CannotWrite("to stdout", BrokenPipeError(errno.EPIPE, "Broken pipe"))
     assert str(failure) == ""
     assert failure.status is ExitStatus.PIPE_CLOSED

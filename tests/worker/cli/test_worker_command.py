@@ -46,7 +46,7 @@ def test_fetches_that_exceed_the_grace_time_are_requeued_uncounted_and_the_worke
     environ = at(redis_server)
     fetchq.run("limits", "set", "*", "--concurrency", str(count), environ=environ)
     ids = fetchq.run("enqueue", *(f"{site.url}/gate/{n}" for n in range(count)), environ=environ).stdout.split()
-    options = ("--concurrency", str(count), "--grace-s", str(grace_s))
+    options = ("--concurrency", str(count), "--grace", str(grace_s))
     worker = fetchq.start("worker", *options, stderr=subprocess.DEVNULL, environ=environ)
     wait_until(lambda: len(site.hits) == count, "a hundred fetches at a time")
     told_at = time.monotonic()

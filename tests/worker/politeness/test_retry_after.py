@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -23,7 +24,25 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
         ("-1", None),
         ("soon", None),
-        ("1.5", None),
+        ("1.5", 2),
+        ("30.5", 31),
+        ("30.0", 30),
+        ("0.001", 1),
+        ("\t30\t", 30),
+        ("30, 60", 60),
+        ("30, soon", 30),
+        ("30,", 30),
+        ("000000000000000000000", math.inf),
+        ("9" * 400, math.inf),
+        ("99999999999999999999.5", math.inf),
+        ("+30", None),
+        ("1e3", None),
+        ("30s", None),
+        ("30 60", None),
+        ("0x10", None),
+        ("30.", None),
+        ("nan", None),
+        ("inf", None),
         ("", None),
         ("٣", None),
         ("Fri, 99 Jan 2026 99:99:99 GMT", None),
@@ -47,3 +66,9 @@ def test_a_date_is_compared_with_the_servers_own_clock(date: str, seconds: float
     headers = (("Date", date), ("Retry-After", "Fri, 02 Jan 2026 03:05:05 GMT"))
 
     assert retry_after_s(headers, NOW) == seconds
+
+
+def test_of_several_fields_the_longest_counts() -> None:
+    fields = [("Retry-After", value) for value in ("30", "soon", "Fri, 02 Jan 2026 03:05:05 GMT", "45")]
+    assert retry_after_s(fields, NOW) == 60
+    assert retry_after_s(fields[1:2], NOW) is None

@@ -1,4 +1,4 @@
-"""The command line: the groups of commands of `cli.commands` under one name.
+"""The command line: the commands of `cli.commands` under one name.
 
 No command's own modules are imported before it runs, so that `--help` is fast.
 """
@@ -7,36 +7,32 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
-from typing import Annotated
 
-import typer
-from typer.exceptions import TyperException
+import click
 
-from fetchq_worker.cli.commands.acl import app as acl_app
-from fetchq_worker.cli.commands.dead_letters import app as dead_app
-from fetchq_worker.cli.commands.fetch import app as fetch_app
-from fetchq_worker.cli.commands.jobs import app as jobs_app
-from fetchq_worker.cli.commands.limits import app as limits_app
-from fetchq_worker.cli.commands.queue import app as queue_app
+from fetchq import __version__
+from fetchq_worker.cli.commands.acl import acl
+from fetchq_worker.cli.commands.completion import completion
+from fetchq_worker.cli.commands.dead_letters import dead
+from fetchq_worker.cli.commands.fetch import fetch
+from fetchq_worker.cli.commands.jobs import cancel, enqueue, result
+from fetchq_worker.cli.commands.limits import limits
+from fetchq_worker.cli.commands.option_types import Group, spelling
+from fetchq_worker.cli.commands.options import CONTEXT
+from fetchq_worker.cli.commands.queue import pause, resume, status
 from fetchq_worker.cli.commands.start import LoadedOnUse
-from fetchq_worker.cli.commands.worker import app as worker_app
+from fetchq_worker.cli.commands.worker import worker
+from fetchq_worker.cli.terminal.streams import fail_to_write, flush_stdout, open_missing_streams, print_line, say
 
-app = typer.Typer(
-    name="fetchq",
-    help="An async fetch task queue: enqueue URL fetches on Redis, run the workers, get the results.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)
-# In the order of the help.
-app.add_typer(fetch_app)
-app.add_typer(worker_app)
-app.add_typer(jobs_app)
-app.add_typer(acl_app)
-app.add_typer(dead_app, name="dead")
-app.add_typer(queue_app)
-app.add_typer(limits_app, name="limits")
+
+@click.group(cls=Group, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="fetchq", message="%(prog)s %(version)s")
+def app() -> None:
+    """An async fetch task queue: enqueue URL fetches on Redis, run the workers, get the results."""
+
+
+for _command in (fetch, worker, enqueue, result, cancel, dead, status, pause, resume, limits, acl, completion):
+    app.add_command(_command)
 
 
 def main() -> None:
@@ -44,27 +40,33 @@ def main() -> None:
     # redis-py 5 imports it for a login that fetchq does not use, which takes 40 ms.
     if find_spec("jwt") is not None:
         sys.modules.setdefault("jwt", LoadedOnUse("jwt"))
+    open_missing_streams()
     try:
-        status = app(prog_name="fetchq", standalone_mode=False)
-    except TyperException as problem:
-        context = getattr(problem, "ctx", None)
-        path = context.command_path if context is not None else "fetchq"
-        sentence = problem.format_message().rstrip(".")
-        sys.stderr.write(f"{path}: {sentence}; see {path} --help\n")
-        status = problem.exit_code
-    sys.exit(status)
+        exit_status = app.main(prog_name="fetchq", standalone_mode=False) or 0
+        flush_stdout()
+    except click.exceptions.NoArgsIsHelpError as problem:
+        say(f"{problem.format_message()}\n")
+        exit_status = problem.exit_code
+    except click.ClickException as problem:
+        print_line(_sentence(problem))
+        exit_status = problem.exit_code
+    except OSError as problem:  # of stdout, by --help and the like: a command's own are caught where it runs
+        exit_status = fail_to_write("to stdout", problem)
+    except (KeyboardInterrupt, click.Abort):
+        exit_status = 130
+    sys.exit(exit_status)
 
 
-@app.callback(invoke_without_command=True)
-def _fetchq(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
-        from fetchq import __version__
+def _sentence(problem: click.ClickException) -> str:
+    """The problem in one sentence; unless it is a value, with the command whose help explains it."""
+    sentence = problem.format_message().rstrip(".")
+    if type(problem) is click.BadParameter and problem.param is not None:
+        return f"fetchq: {spelling(problem.param)}: {problem.message.rstrip('.')}"
+    if isinstance(problem, click.NoSuchOption):
+        from difflib import get_close_matches
 
-        typer.echo(f"fetchq {__version__}")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(2)
+        similar = get_close_matches(problem.option_name, problem.possibilities or (), 1, 0.0)
+        sentence = f"no such option {problem.option_name}{f', did you mean {similar[0]}?' if similar else ''}"
+    context = getattr(problem, "ctx", None)
+    path = "fetchq" if context is None else context.command_path
+    return f"{path}: {sentence}; see {path} --help"

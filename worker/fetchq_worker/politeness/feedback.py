@@ -42,7 +42,7 @@ class Feedback:
         """
         if status not in THROTTLE_STATUSES:
             return
-        asked_s = retry_after_s(tuple(headers.items()), datetime.now(UTC))
+        asked_s = retry_after_s(headers.items(), datetime.now(UTC))
         for_s = None if asked_s is None else max(asked_s, MIN_COOLDOWN_S)
         key = host_of(url) if request.proxy is not None else await self._policy.wait_key_of(url)
         await self._cooldowns.start(key, for_s)

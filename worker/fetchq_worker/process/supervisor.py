@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-SUPERVISED_ENV: Final = "FETCHQ_SUPERVISED"
-"""Set in the environment of children: their stdin is the supervisor's pipe."""
+from fetchq_worker.settings import SUPERVISED_ENV
 
 BACKOFF_S: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0)
 """Delays before the first, second and later restarts of a process that dies repeatedly."""

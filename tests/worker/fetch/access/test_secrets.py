@@ -271,7 +271,7 @@ async def test_no_secret_is_logged_or_stored_whatever_fails(
     url = f"unix://:{REDIS_PASSWORD}@{server.socket}"
     output = Output(tmp_path)
     try:
-        flags = ("--credentials-file", str(credentials), "--allow-net", "127.0.0.0/8", "--verbose", "--grace-s", "1")
+        flags = ("--credentials-file", str(credentials), "--allow-net", "127.0.0.0/8", "--verbose", "--grace", "1")
         worker = await output.start("worker", "--settings", "my_jobs:WorkerSettings", *flags, FETCHQ_REDIS_URL=url)
         results, held_in_redis, shown = await _run_jobs(url, requests_of(site, secure))
         await _run_commands(output, Output(tmp_path), site, server, url)

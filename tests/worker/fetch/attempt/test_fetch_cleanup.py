@@ -8,7 +8,6 @@ import os
 import random
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from tests.support.web.site import Site, Visit, http_response
@@ -16,7 +15,8 @@ from tests.support.web.site import Site, Visit, http_response
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.http.client import HttpClient
-from fetchq_worker.fetch.http.connector import MAX_IDLE_HOSTS
+from fetchq_worker.fetch.http.phases import Phases
+from fetchq_worker.fetch.transport.connector import Address
 
 pytestmark = pytest.mark.asyncio
 
@@ -100,17 +100,28 @@ async def test_closing_the_client_closes_every_connection(site: Site) -> None:
     await _until(lambda: site.open_connections == 0)
 
 
-async def test_idle_connections_to_many_hosts_are_bounded(site: Site, fetcher: Fetcher) -> None:
-    hosts = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(MAX_IDLE_HOSTS + 40)]
+async def test_open_connections_are_bounded_and_the_least_recently_used_idle_one_is_closed(fetcher: Fetcher) -> None:
     everywhere = Site()
     everywhere.serve("/", http_response())
     server = await asyncio.start_server(everywhere._connected, "0.0.0.0", 0)
-    port = server.sockets[0].getsockname()[1]
+    urls = [f"http://127.0.0.{n}:{server.sockets[0].getsockname()[1]}/" for n in range(1, 7)]
+    fetcher.client.pool.limit = 5
+
+    async def visit(url: str) -> int:
+        """The number of connections that were opened for a fetch."""
+        before = everywhere.connections
+        result = await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=ONCE))
+        assert result.status is FetchStatus.OK
+        return everywhere.connections - before
+
     try:
-        for host in hosts:
-            result = await fetch({"fetcher": fetcher}, FetchRequest(url=f"http://{host}:{port}/", retry=ONCE))
-            assert result.status is FetchStatus.OK
-        await _until(lambda: everywhere.open_connections == MAX_IDLE_HOSTS)
+        for url in urls[:5]:
+            assert await visit(url) == 1
+        assert await visit(urls[0]) == 0
+        assert await visit(urls[5]) == 1, "in place of the one to the second host"
+        assert [await visit(url) for url in (urls[0], *urls[2:])] == [0] * 5
+        await _until(lambda: everywhere.open_connections == 5)
+        assert await visit(urls[1]) == 1
     finally:
         server.close()
         await fetcher.aclose()
@@ -143,7 +154,7 @@ async def test_two_hundred_hostile_responses_leak_nothing(site: Site, fetcher: F
     await _until(lambda: site.open_connections == 0)
     gc.collect()
     assert len(asyncio.all_tasks()) <= tasks
-    assert _open_files() <= files + 1
+    await _until(lambda: _open_files() <= files + 1)
 
 
 def _hostile(rng: random.Random, good: bytes) -> Callable[[Visit], Awaitable[None]]:
@@ -181,8 +192,8 @@ async def test_a_request_that_the_server_does_not_read_leaves_no_connection(
 
     open_socket = HttpClient._open_socket
 
-    def open_narrow_socket(client: HttpClient, address: tuple[Any, ...]) -> socket.socket:
-        connection = open_socket(client, address)
+    def open_narrow_socket(client: HttpClient, phases: Phases, address: Address) -> socket.socket:
+        connection = open_socket(client, phases, address)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return connection
 

@@ -207,8 +207,8 @@ async def test_a_too_large_body_that_has_arrived_leaves_the_connection_reusable(
 
 
 async def test_endless_headers_are_too_large(site: Site, fetcher: Fetcher) -> None:
-    long = site.serve("/long", http_response(headers={"X-Long": "x" * 40_000}))
-    many = site.serve("/many", http_response(headers={f"X-{n}": "x" for n in range(1000)}))
+    long = site.serve("/long", http_response(headers={"X-Long": "x" * 300_000}))
+    many = site.serve("/many", http_response(headers={f"X-{n}": "x" for n in range(40_000)}))
 
     results = [await fetch({"fetcher": fetcher}, FetchRequest(url=url, retry=ONCE)) for url in (long, many)]
 

@@ -12,7 +12,7 @@ from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.fetch.http.protocol import MAX_INTERIM_RESPONSES
+from fetchq_worker.fetch.transport.connection import MAX_INTERIM_RESPONSES
 
 pytestmark = pytest.mark.asyncio
 

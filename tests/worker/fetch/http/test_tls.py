@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 import trustme
-from tests.support.web.site import Site, http_response
+from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
@@ -99,3 +99,27 @@ async def test_a_non_idempotent_request_that_failed_in_the_handshake_is_retryabl
     )
 
     assert [attempt.status for attempt in result.attempts] == [FetchStatus.TLS_ERROR] * 2
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False], ids=["with close_notify", "without"])
+async def test_a_body_until_the_end_of_the_connection_is_marked_if_tls_does_not_confirm_that_end(
+    secure: Site, trusting: Fetcher, is_confirmed: bool
+) -> None:
+    async def end(visit: Visit) -> None:
+        await visit.send(b"HTTP/1.1 200 OK\r\n\r\nabc")
+        visit.writer.close() if is_confirmed else visit.writer.transport.abort()
+
+    result = await fetch({"fetcher": trusting}, FetchRequest(url=secure.serve("/", end), retry=ONCE))
+
+    assert (result.status, result.body) == (FetchStatus.OK, b"abc")
+    assert result.maybe_cut is not is_confirmed
+
+
+async def test_a_body_of_known_length_is_whole_however_the_connection_ends(secure: Site, trusting: Fetcher) -> None:
+    async def end(visit: Visit) -> None:
+        await visit.send(http_response(b"abc", headers={"Connection": "close"}))
+        visit.writer.transport.abort()
+
+    result = await fetch({"fetcher": trusting}, FetchRequest(url=secure.serve("/", end), retry=ONCE))
+
+    assert (result.status, result.body, result.maybe_cut) == (FetchStatus.OK, b"abc", False)

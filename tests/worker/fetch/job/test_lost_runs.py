@@ -114,7 +114,7 @@ async def test_a_get_cut_off_by_a_stopping_worker_is_sent_again_and_its_try_is_n
 async def _killed_worker(server: RedisServer, stalling: Stalling) -> None:
     """Starts `fetchq worker`, and kills it when its request has arrived."""
     command = [sys.executable, "-c", "from fetchq_worker.cli import main; main()", "worker", "--redis", server.url]
-    command += ["--allow-net", "127.0.0.0/8", "--lease-s", str(LEASE_S)]
+    command += ["--allow-net", "127.0.0.0/8", "--lease", str(LEASE_S)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             async with asyncio.timeout(20):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fetchq_worker.fetch.transport.headers import Headers
 
-HEADERS = Headers(((b"Set-Cookie", b"a=1"), (b"X-A", b"caf\xe9"), (b"set-cookie", b"b=2")))
+HEADERS = Headers.of([("Set-Cookie", "a=1"), ("X-A", "caf\xe9"), ("set-cookie", "b=2")])
 
 
 def test_names_are_found_whatever_their_case() -> None:

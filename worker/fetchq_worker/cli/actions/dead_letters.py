@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections import Counter
@@ -16,14 +15,12 @@ from fetchq.client.dead_letters import DeadFilter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.progress import make_progress
 from fetchq_worker.cli.terminal.redis_client import reached_producer
-from fetchq_worker.cli.terminal.run import print_error
+from fetchq_worker.cli.terminal.streams import print_error
 from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 from .dead_letter_line import ListLine, full_view_of, line_of
 
-_AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _CHOOSE_ONE: Final = "give job ids, or filters such as --status TIMEOUT, or --all"
 
 _encoder: Final = msgspec.json.Encoder()
@@ -42,7 +39,7 @@ class _Totals:
 
 
 async def list_dead_letters(
-    wanted: Mapping[str, str], limit: int | None, as_json: bool, settings: Settings
+    wanted: Mapping[str, Any], limit: int | None, as_json: bool, settings: Settings
 ) -> ExitStatus:
     """Prints the dead letters, a line each, newest first."""
     which = _filter(wanted)
@@ -71,7 +68,7 @@ async def show_dead_letter(job_id: str, secrets: bool, payload: bool, settings: 
     return ExitStatus.OK
 
 
-async def retry(job_ids: Sequence[str], wanted: Mapping[str, str], everything: bool, settings: Settings) -> ExitStatus:
+async def retry(job_ids: Sequence[str], wanted: Mapping[str, Any], everything: bool, settings: Settings) -> ExitStatus:
     """Prints the outcome of each job, a line each; for a filter, the counts."""
     which = _chosen(job_ids, wanted, everything)
     if not job_ids:
@@ -86,7 +83,7 @@ async def retry(job_ids: Sequence[str], wanted: Mapping[str, str], everything: b
     return ExitStatus.OK
 
 
-async def purge(job_ids: Sequence[str], wanted: Mapping[str, str], everything: bool, settings: Settings) -> ExitStatus:
+async def purge(job_ids: Sequence[str], wanted: Mapping[str, Any], everything: bool, settings: Settings) -> ExitStatus:
     """Prints the outcome of each job, a line each; for a filter, the counts."""
     which = _chosen(job_ids, wanted, everything)
     if not job_ids:
@@ -150,14 +147,14 @@ class _Paced:
         self._progress.close()
 
 
-def _chosen(job_ids: Sequence[str], wanted: Mapping[str, str], everything: bool) -> DeadFilter:
+def _chosen(job_ids: Sequence[str], wanted: Mapping[str, Any], everything: bool) -> DeadFilter:
     """The filter; raises `CommandFailed` unless exactly one of ids, filters and --all is given."""
     if (bool(job_ids), bool(wanted), everything).count(True) != 1:
         raise CommandFailed(_CHOOSE_ONE, ExitStatus.USAGE)
     return _filter(wanted)
 
 
-def _filter(wanted: Mapping[str, str]) -> DeadFilter:
+def _filter(wanted: Mapping[str, Any]) -> DeadFilter:
     """The filters as the producer takes them."""
     which: dict[str, Any] = dict(wanted)
     if "status" in which:
@@ -165,18 +162,7 @@ def _filter(wanted: Mapping[str, str]) -> DeadFilter:
         if which["status"] not in set(FetchStatus):
             names = ", ".join(FetchStatus)
             raise CommandFailed(f"--status takes one of {names}, not {wanted['status']!r}", ExitStatus.USAGE)
-    for name in ("older_than", "newer_than"):
-        if name in which:
-            which[f"{name}_s"] = _seconds(name, which.pop(name))
     return cast(DeadFilter, which)
-
-
-def _seconds(name: str, text: str) -> float:
-    found = _AGE.fullmatch(text)
-    if found is None:
-        option = name.replace("_", "-")
-        raise CommandFailed(f"--{option} takes an age such as 90s, 15m, 6h, 2d or 1w, not {text!r}", ExitStatus.USAGE)
-    return float(found[1]) * _UNIT_S[found[2]]
 
 
 def _text(line: ListLine) -> str:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from fetchq import HostState
-from fetchq_worker.cli.terminal.text import printable
+from fetchq_worker.cli.terminal.text import printable, table_lines
 
 _HEAD = ("host", "waiting", "due", "running", "next start", "last outcome")
 
 
-def host_lines(states: Sequence[HostState]) -> Iterator[str]:
-    """A header and a line for each host; columns as wide as their content."""
+def host_lines(states: Sequence[HostState]) -> list[str]:
+    """A header and a line for each host; without any, a line that says so."""
     if not states:
-        return
-    rows = [_HEAD, *(_row(state) for state in states)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    for row in rows:
-        cells = [
-            f"{text:>{width}}" if 0 < column < 4 else f"{text:<{width}}"
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
+        return ["no host has jobs that wait or run, or is in a cooldown"]
+    return table_lines([_HEAD, *(_row(state) for state in states)], right=range(1, 4))
 
 
 def _row(state: HostState) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ from fetchq import HostLimits
 from fetchq.client.limits import DEFAULT_CONCURRENCY, name_of
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.redis_client import reached_producer
-from fetchq_worker.cli.terminal.run import print_error
+from fetchq_worker.cli.terminal.streams import print_error
 from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 
-async def set_limits(host: str, wanted: HostLimits, settings: Settings) -> ExitStatus:
+async def set_limits(host: str, wanted: HostLimits, as_json: bool, settings: Settings) -> ExitStatus:
     """Prints the limits that are now set for the host; raises `InvalidRequest`."""
     if wanted == HostLimits():
         raise CommandFailed("name a limit: --concurrency, --rate, --burst or --min-delay", ExitStatus.USAGE)
@@ -27,7 +27,7 @@ async def set_limits(host: str, wanted: HostLimits, settings: Settings) -> ExitS
             burst=wanted.burst,
             min_delay_s=wanted.min_delay_s,
         )
-    _print({name_of(host): now})
+    _print({name_of(host): now}, as_json)
     return ExitStatus.OK
 
 
@@ -38,10 +38,8 @@ async def show_limits(host: str | None, as_json: bool, settings: Settings) -> Ex
             limits = await producer.limits.list()
         else:
             limits = {name_of(host): await producer.limits.effective(host)}
-    if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(limits) + b"\n")
-    elif limits:
-        _print(limits)
+    if limits or as_json:
+        _print(limits, as_json)
     else:
         print_error(f"no limits are set: each host has up to {DEFAULT_CONCURRENCY} fetches at a time")
     return ExitStatus.OK
@@ -66,7 +64,10 @@ async def resume_host(host: str, settings: Settings) -> ExitStatus:
     return ExitStatus.OK
 
 
-def _print(limits: dict[str, HostLimits]) -> None:
+def _print(limits: dict[str, HostLimits], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(limits) + b"\n")
+        return
     width = max(len(name) for name in limits)
     for name, one in limits.items():
         sys.stdout.write(f"{printable(name):<{width}}  {_in_words(one)}\n")

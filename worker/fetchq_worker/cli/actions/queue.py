@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -18,6 +19,9 @@ from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 from .host_table import host_lines
+
+DEFAULT_TOP: Final = 10
+"""Hosts of each kind that `--hosts` shows."""
 
 
 class _Status(QueueState, frozen=True, kw_only=True):
@@ -46,9 +50,11 @@ async def _read_status(settings: Settings, top_hosts: int = 0) -> _Status:
     return _Status(redis=str(address), hosts=hosts, **msgspec.structs.asdict(state))
 
 
-async def show_queue_state(as_json: bool, top_hosts: int, settings: Settings) -> ExitStatus:
-    """`top_hosts`: how many of the busiest hosts are shown; 0 shows none."""
-    state = await _read_status(settings, top_hosts)
+async def show_queue_state(as_json: bool, hosts: bool, top: int | None, settings: Settings) -> ExitStatus:
+    """`top`: how many of the busiest hosts are shown, with `hosts`."""
+    if top is not None and not hosts:
+        raise CommandFailed("--top needs --hosts", ExitStatus.USAGE)
+    state = await _read_status(settings, (top or DEFAULT_TOP) if hosts else 0)
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(state) + b"\n")
         return ExitStatus.OK
@@ -66,7 +72,7 @@ async def show_queue_state(as_json: bool, top_hosts: int, settings: Settings) ->
             f"  {one.id} on {printable(one.host)} (pid {one.pid}, fetchq {printable(one.version)}): "
             f"{one.running} of {one.concurrency} slots in use, last heartbeat {max(0.0, silent_s):.1f} s ago\n"
         )
-    if state.hosts:
+    if state.hosts is not msgspec.UNSET:
         sys.stdout.write("\n" + "".join(f"{line}\n" for line in host_lines(state.hosts)))
     return ExitStatus.OK
 

@@ -24,8 +24,8 @@ from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.settings_object import SettingsObject
-from fetchq_worker.process.supervisor import SUPERVISED_ENV, Supervisor, stop_with_supervisor
-from fetchq_worker.settings import ENV_PREFIX, Settings
+from fetchq_worker.process.supervisor import Supervisor, stop_with_supervisor
+from fetchq_worker.settings import SUPERVISED_ENV, Settings, variable_of
 
 _log = logging.getLogger("fetchq.worker")
 
@@ -125,4 +125,4 @@ def _into_environment(flags: Mapping[str, Any]) -> None:
     """Copies the flags to `FETCHQ_*`, which the class reads when its module is imported."""
     for name in flags.keys() & set(Settings.__struct_fields__):
         value = flags[name]
-        os.environ[ENV_PREFIX + name.upper()] = " ".join(value) if isinstance(value, list) else str(value)
+        os.environ[variable_of(name)] = " ".join(value) if isinstance(value, tuple) else str(value)

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from rich.console import Console
 
 from fetchq import RedisUnavailable
 from fetchq.client.limits import EVERY_HOST
 from fetchq.store.errors import translated
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.exit_status import CannotWrite, CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
-from fetchq_worker.cli.terminal.progress import Progress, make_progress
-from fetchq_worker.cli.terminal.run import on_stop_signal, print_error
+from fetchq_worker.cli.terminal.progress import How, Progress, make_progress
+from fetchq_worker.cli.terminal.run import on_stop_signal
+from fetchq_worker.cli.terminal.streams import print_error, print_line
 from fetchq_worker.settings import Settings
 
 from .fetch_run import FetchRun
@@ -49,6 +49,7 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the run has a private Redis."""
     per_host: int | None = None
     """Fetches of one host at a time; only on a private Redis, since the limit applies to all its workers."""
+    progress: How = "auto"
     limits: FetchLimits = FetchLimits()
     manner: FetchManner = FetchManner()
 
@@ -68,7 +69,7 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
     if options.per_host is not None and not options.embedded:
         sentence = "--per-host would limit all workers of that Redis; use fetchq limits set '*' --concurrency N"
         raise CommandFailed(sentence, ExitStatus.USAGE)
-    requests = RequestSource(options.limits, options.manner)
+    requests = RequestSource(options.limits, options.manner, options.urls)
     bodies = BodyFolder(Path(options.bodies)) if options.bodies is not None else None
     sink = _open_sink(options, requests)
     try:
@@ -113,7 +114,7 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, requ
         stopped_by = signum
         run.stop()
 
-    progress = make_progress(stdout_is_results=options.out_path is None)
+    progress = make_progress(stdout_is_results=options.out_path is None, how=options.progress)
     showing = asyncio.create_task(_show(progress, run, requests, _at_most(options)), name="fetchq-progress")
     running = asyncio.create_task(run.run(_lines(options)), name="fetchq-run")
     try:
@@ -126,9 +127,13 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, requ
                 await here.stop_worker()
                 await run.cancel_rest()
             running.result()
+    except CannotWrite as problem:
+        quiet = problem.status is ExitStatus.PIPE_CLOSED
+        if quiet or options.out_path is None:
+            raise
+        raise CommandFailed(f"{problem}; {_how_to_continue(options)}", problem.status) from problem
     except CommandFailed as problem:
-        not_started = problem.status is ExitStatus.USAGE and not run.summary.done
-        quiet = not_started or problem.status is ExitStatus.PIPE_CLOSED
+        quiet = problem.status is ExitStatus.USAGE and not run.summary.done
         raise
     except RedisUnavailable as problem:
         raise CommandFailed(f"{problem}; {_how_to_continue(options)}", ExitStatus.NO_REDIS) from problem
@@ -186,9 +191,8 @@ async def _show(progress: Progress, run: FetchRun, requests: RequestSource, at_m
 def _print_summary(run: FetchRun, requests: RequestSource, elapsed_s: float) -> None:
     summary = run.summary
     if summary.done:
-        Console(stderr=True).print(summary.table())
-        for example in summary.examples():
-            sys.stderr.write(f"for example, {example}\n")
+        for line in (*summary.lines(), *(f"for example, {example}" for example in summary.examples())):
+            print_line(line)
     parts = [f"{summary.done:,} done in {elapsed_s:.1f} s ({summary.done / max(elapsed_s, 1e-3):,.0f}/s)"]
     parts += [f"{summary.failed:,} failed"] if summary.failed else []
     parts += [f"{requests.duplicates:,} listed twice and fetched once"] if requests.duplicates else []

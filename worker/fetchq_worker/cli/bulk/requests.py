@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, InvalidRequest, RetryPolicy
 from fetchq.contract.urls import normalise_url
 
 from .dedupe import UrlSet
+from .url_hint import hint_for
 
 RESULT_TTL_S: Final = 900.0
 """Lifetime of a result whose reader has died; others are read and removed at once."""
@@ -46,8 +48,12 @@ _PLAIN: Final = FetchManner()
 class RequestSource:
     """Turns the lines of a list into requests. A URL that occurred before, in any spelling, is left out."""
 
-    def __init__(self, limits: FetchLimits, manner: FetchManner = _PLAIN) -> None:
-        """Raises `InvalidRequest` for limits outside the contract."""
+    def __init__(self, limits: FetchLimits, manner: FetchManner = _PLAIN, arguments: Sequence[str] = ()) -> None:
+        """`arguments`: lines of the command line, where a file's name is likely.
+
+        Raises `InvalidRequest` for limits outside the contract.
+        """
+        self._arguments = frozenset(arguments)
         self._options: dict[str, object] = {
             "timeout_s": limits.timeout_s,
             "max_bytes": limits.max_bytes,
@@ -77,7 +83,8 @@ class RequestSource:
             try:
                 request = self._request(line)
             except InvalidRequest as problem:
-                request = FetchResult(url=line, status=FetchStatus.INVALID_URL, error=problem.problem)
+                hint = hint_for(line, may_be_file=line in self._arguments)
+                request = FetchResult(url=line, status=FetchStatus.INVALID_URL, error=f"{problem.problem}{hint}")
             if not self._known.add(request.url):
                 self.duplicates += 1
             elif request.url in self._done:

@@ -13,7 +13,7 @@ import msgspec
 
 from fetchq import FetchStatus
 from fetchq.contract.wire import UNREADABLE
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus, cannot_write
+from fetchq_worker.cli.terminal.exit_status import CannotWrite, CommandFailed, ExitStatus
 
 if sys.platform != "win32":
     import fcntl
@@ -55,7 +55,7 @@ class StdoutLines:
             while rest:
                 rest = rest[os.write(1, rest) :]
         except OSError as problem:
-            raise cannot_write("to stdout", problem) from problem
+            raise CannotWrite("to stdout", problem) from problem
 
     def close(self) -> None:
         """Stdout stays open."""
@@ -67,8 +67,11 @@ class ResultFile:
     One process at a time writes to it.
     """
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
-        """Opens `path`; raises `CommandFailed` if it is not empty and `resume` is False, or if it is in use."""
+    def __init__(self, path: Path, *, resume: bool | None) -> None:
+        """Opens `path`; raises `CommandFailed` if it is not empty and not to be resumed, or if it is in use.
+
+        `resume` is None for a command that cannot continue a file.
+        """
         self._path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -126,7 +129,7 @@ class ResultFile:
         except OSError as problem:
             if self._is_regular:
                 self._cut(self._end + _whole_lines(lines[: len(lines) - len(rest)]))
-            raise cannot_write(str(self._path), problem) from problem
+            raise CannotWrite(str(self._path), problem) from problem
         self._end += len(lines)
 
     def close(self) -> None:
@@ -134,11 +137,10 @@ class ResultFile:
             os.close(self._fd)
             self._fd = -1
 
-    def _refuse(self, *, found: bool, resume: bool) -> None:
+    def _refuse(self, *, found: bool, resume: bool | None) -> None:
         if found and not resume:
-            raise CommandFailed(
-                f"{self._path} contains results: continue it with --resume, or name another file", ExitStatus.USAGE
-            )
+            advice = "name another file" if resume is None else "continue it with --resume, or name another file"
+            raise CommandFailed(f"{self._path} contains results: {advice}", ExitStatus.USAGE)
 
     def _lock(self) -> None:
         if sys.platform == "win32" or not self._is_regular:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from fetchq import Attempt, FetchResult, FetchStatus, Redirect, Timing
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus, cannot_write
+from fetchq_worker.cli.terminal.exit_status import CannotWrite, CommandFailed, ExitStatus
 
 MAX_TEXT_BYTES: Final = 64 << 10
 """A text body up to this size is written in the line itself."""
 
 
 class ResultLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A result as written. Fields without a value are null; `text` and `body_file` can be absent."""
+    """A result as written. Fields without a value are null; `text`, `body_file` and `maybe_cut` can be absent."""
 
     id: str
     """The job's id; empty if the URL was refused before a job was made."""
@@ -35,6 +35,8 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True):
     """The body, if it is text of at most `MAX_TEXT_BYTES`."""
     body_file: str | UnsetType = UNSET
     """The path of the file that holds the body."""
+    maybe_cut: Literal[True] | UnsetType = UNSET
+    """Present if the body may lack its end."""
     from_cache: bool
     redirects: tuple[Redirect, ...]
     attempts: tuple[Attempt, ...]
@@ -66,6 +68,7 @@ def encode_line(url: str, result: FetchResult, bodies: BodyFolder | None = None)
         body_sha256=result.body_sha256,
         text=text,
         body_file=body_file,
+        maybe_cut=True if result.maybe_cut else UNSET,
         from_cache=result.from_cache,
         redirects=result.redirects,
         attempts=result.attempts,
@@ -109,7 +112,7 @@ class BodyFolder:
                 finally:
                     partial.unlink(missing_ok=True)
         except OSError as problem:
-            raise cannot_write(str(path), problem) from problem
+            raise CannotWrite(str(path), problem) from problem
         return str(path)
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from rich import box
-from rich.table import Table
-
 from fetchq import FetchResult, FetchStatus
-from fetchq_worker.cli.terminal.text import duration_text, printable
+from fetchq_worker.cli.terminal.text import duration_text, printable, table_lines
 
 _BUCKETS_PER_DOUBLING: Final = 16
 """The error of a quantile is at most 2.2 %."""
@@ -69,16 +66,13 @@ class Summary:
         if outcome.example is None and not result.ok:
             outcome.example = printable(_example_of(result))
 
-    def table(self) -> Table:
-        """The outcomes with their counts and durations."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        table.add_column("outcome", no_wrap=True)
-        for name in ("count", "p50", "p95"):
-            table.add_column(name, justify="right", no_wrap=True)
+    def lines(self) -> list[str]:
+        """The outcomes with their counts and durations, as a table."""
+        rows = [("outcome", "count", "p50", "p95")]
         for status, outcome in self._by_count():
             p50, p95 = outcome.latencies.quantile(0.5), outcome.latencies.quantile(0.95)
-            table.add_row(str(status), f"{outcome.count:,}", duration_text(p50), duration_text(p95))
-        return table
+            rows.append((str(status), f"{outcome.count:,}", duration_text(p50), duration_text(p95)))
+        return table_lines(rows, right=range(1, 4))
 
     def examples(self) -> list[str]:
         """The first failure of each outcome, a line each."""

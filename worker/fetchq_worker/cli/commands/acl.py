@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from .options import Where, queue_options_without_redis
+from .option_types import Choice, option
+from .options import CONTEXT, queue_options_without_redis
 from .start import start
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.command()
+@click.command(context_settings=CONTEXT, short_help="Print the least rights of Redis users, as ACL commands.")
+@click.argument("roles", nargs=-1, metavar="[producer] [worker] [operator]")
+@option(
+    "--user", metavar="NAME", show_default="one user a role: fetchq-producer, ...", help="One user with all rights."
+)
+@option(
+    "--durability",
+    metavar="LEVEL",
+    type=Choice(["memory", "fsync", "replicated"]),
+    default="memory",
+    show_default=True,
+    help="Durability that producers ask for: memory, fsync or replicated.",
+)
 @queue_options_without_redis
-def acl(
-    roles: Annotated[list[str] | None, typer.Argument(metavar="[producer] [worker] [operator]", hidden=True)] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            metavar="NAME",
-            help="One Redis user with all of the rights.",
-            show_default="one user a role: fetchq-producer, ...",
-        ),
-    ] = None,
-    durability: Annotated[
-        str,
-        typer.Option(
-            "--durability", metavar="LEVEL", help="Durability that producers ask for: memory, fsync, replicated."
-        ),
-    ] = "memory",
-    *,
-    where: Where,
-) -> None:
+def acl(roles: tuple[str, ...], user: str | None, durability: str) -> None:
     """Print ACL commands that give Redis users the rights of a producer, worker or operator, and no others."""
     from fetchq_worker.cli.actions.acl import show_acl as command
 
-    start(command, roles or (), user, durability, **where)
+    start(command, roles, user, durability)

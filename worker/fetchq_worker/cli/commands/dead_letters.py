@@ -2,89 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
-from .options import Where, queue_options
+from .option_types import Group, Time, Whole, option, options
+from .options import CONTEXT, queue_options
 from .start import start
 
-app = typer.Typer(
-    help="List the jobs that failed for good, retry or delete them.",
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+_AGES = "such as 90s, 15m, 6h, 2d or 1w"
+_ids = click.argument("job_ids", nargs=-1, metavar="[ID]...")
+_filters = options(
+    option("--status", metavar="NAME", help="Jobs with this outcome, such as TIMEOUT or WORKER_LOST."),
+    option("--host", metavar="NAME", help="Jobs whose URL has this host."),
+    option("--tag", metavar="TAG", help="Jobs with this tag."),
+    option("--older-than", "older_than_s", metavar="AGE", type=Time(), help=f"Jobs that failed longer ago, {_AGES}."),
+    option("--newer-than", "newer_than_s", metavar="AGE", type=Time(), help="Jobs that failed less long ago."),
 )
-
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)]
-Status = Annotated[
-    str | None, typer.Option("--status", metavar="NAME", help="Jobs with this outcome, such as TIMEOUT or WORKER_LOST.")
-]
-Host = Annotated[str | None, typer.Option("--host", metavar="NAME", help="Jobs whose URL has this host.")]
-Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Jobs with this tag.")]
-OlderThan = Annotated[
-    str | None,
-    typer.Option(
-        "--older-than", metavar="AGE", help="Jobs that failed longer ago than this, such as 90s, 15m, 6h, 2d or 1w."
-    ),
-]
-NewerThan = Annotated[
-    str | None, typer.Option("--newer-than", metavar="AGE", help="Jobs that failed less long ago than this.")
-]
-Everything = Annotated[bool, typer.Option("--all", help="All dead letters of the queue.")]
+_everything = option("--all", "everything", is_flag=True, help="All dead letters of the queue.")
 
 
-@app.command("list")
+@click.group(cls=Group, context_settings=CONTEXT)
+def dead() -> None:
+    """List, retry or delete the jobs that failed for good."""
+
+
+@dead.command("list")
+@_filters
+@option("--limit", metavar="N", type=Whole(1), show_default="all", help="The newest N only.")
+@option("--json", "as_json", is_flag=True, help="One line of JSON each.")
 @queue_options
-def list_(
-    status: Status = None,
-    host: Host = None,
-    tag: Tag = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="The newest N only.", show_default="all", min=1)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON each.")] = False,
-    *,
-    where: Where,
-) -> None:
+def list_(limit: int | None, as_json: bool, **filters: Any) -> None:
     """List dead letters, newest first: id, time of failure, outcome, URL or function, and error."""
     from fetchq_worker.cli.actions.dead_letters import list_dead_letters as command
 
-    wanted = _wanted(status, host, tag, older_than, newer_than)
-    start(command, wanted, limit, as_json, **where)
+    start(command, _wanted(filters), limit, as_json)
 
 
-@app.command()
+@dead.command()
+@click.argument("job_id", metavar="ID")
+@option("--secrets", is_flag=True, help="Show the values of headers such as Authorization and Cookie.")
+@option("--payload", is_flag=True, help="Print only the job's payload, unchanged.")
 @queue_options
-def show(
-    job_id: Annotated[str, typer.Argument(metavar="ID", hidden=True)],
-    secrets: Annotated[
-        bool, typer.Option("--secrets", help="Show the values of headers such as Authorization and Cookie.")
-    ] = False,
-    payload: Annotated[bool, typer.Option("--payload", help="Print only the job's payload, unchanged.")] = False,
-    *,
-    where: Where,
-) -> None:
+def show(job_id: str, secrets: bool, payload: bool) -> None:
     """Print the dead letter of job ID as JSON: its request, its attempts and its error."""
     from fetchq_worker.cli.actions.dead_letters import show_dead_letter as command
 
-    start(command, job_id, secrets, payload, **where)
+    start(command, job_id, secrets, payload)
 
 
-@app.command()
+@dead.command()
+@_ids
+@_filters
+@_everything
 @queue_options
-def retry(
-    job_ids: Ids = None,
-    status: Status = None,
-    host: Host = None,
-    tag: Tag = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    everything: Everything = False,
-    *,
-    where: Where,
-) -> None:
+def retry(job_ids: tuple[str, ...], everything: bool, **filters: Any) -> None:
     """Enqueue jobs again, by ID or by filter; they keep their ids.
 
     Their attempts are counted from zero, their results are deleted, and their deadlines no longer apply. Exit status:
@@ -92,33 +64,21 @@ def retry(
     """
     from fetchq_worker.cli.actions.dead_letters import retry as command
 
-    wanted = _wanted(status, host, tag, older_than, newer_than)
-    start(command, job_ids or (), wanted, everything, **where)
+    start(command, job_ids, _wanted(filters), everything)
 
 
-@app.command()
+@dead.command()
+@_ids
+@_filters
+@_everything
 @queue_options
-def purge(
-    job_ids: Ids = None,
-    status: Status = None,
-    host: Host = None,
-    tag: Tag = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
-    everything: Everything = False,
-    *,
-    where: Where,
-) -> None:
+def purge(job_ids: tuple[str, ...], everything: bool, **filters: Any) -> None:
     """Delete dead letters, by ID or by filter."""
     from fetchq_worker.cli.actions.dead_letters import purge as command
 
-    wanted = _wanted(status, host, tag, older_than, newer_than)
-    start(command, job_ids or (), wanted, everything, **where)
+    start(command, job_ids, _wanted(filters), everything)
 
 
-def _wanted(
-    status: str | None, host: str | None, tag: str | None, older_than: str | None, newer_than: str | None
-) -> dict[str, str]:
-    """The filters that were given, as text."""
-    given = {"status": status, "host": host, "tag": tag, "older_than": older_than, "newer_than": newer_than}
-    return {name: text for name, text in given.items() if text is not None}
+def _wanted(filters: dict[str, Any]) -> dict[str, Any]:
+    """The filters that were given."""
+    return {name: value for name, value in filters.items() if value is not None}

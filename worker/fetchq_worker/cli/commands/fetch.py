@@ -2,71 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
-from .options import (
-    AllowNet,
-    AllowPort,
-    Bodies,
-    Concurrency,
-    Cookies,
-    Credential,
-    CredentialsFile,
-    FromFile,
-    MaxBytes,
-    MaxTries,
-    PerHost,
-    PriorityOption,
-    Proxy,
-    Timeout,
-    TLSCAFile,
-    Urls,
-    UserAgent,
-    Where,
-    queue_options_or_private_server,
+from . import options
+from .option_types import Choice, Whole, option
+from .start import is_given, start
+
+
+@click.command(context_settings=options.CONTEXT, short_help="Fetch URLs here and now, without Redis and workers.")
+@options.urls
+@options.from_file
+@option(
+    "--out",
+    metavar="FILE.jsonl",
+    type=click.Path(),
+    show_default="stdout",
+    help="Where the results go, a line of JSON each.",
 )
-from .start import start
-
-app = typer.Typer(rich_markup_mode=None)
-
-
-@app.command()
-@queue_options_or_private_server
-def fetch(
-    urls: Urls = None,
-    from_file: FromFile = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out", metavar="FILE.jsonl", help="Where the results go, a line of JSON each.", show_default="stdout"
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the --out of an earlier run: fetch what it lacks.")
-    ] = False,
-    bodies: Bodies = None,
-    concurrency: Concurrency = 100,
-    per_host: PerHost = None,
-    timeout: Timeout = 30.0,
-    max_bytes: MaxBytes = 4_194_304,
-    max_tries: MaxTries = 3,
-    allow_net: AllowNet = None,
-    allow_port: AllowPort = None,
-    user_agent: UserAgent = None,
-    credential: Credential = None,
-    proxy: Proxy = None,
-    cookies: Cookies = False,
-    credentials_file: CredentialsFile = "",
-    tls_ca_file: TLSCAFile = "",
-    priority: PriorityOption = "default",
-    no_robots: Annotated[
-        bool, typer.Option("--no-robots", help="Fetch URLs that a robots.txt disallows, too.")
-    ] = False,
-    *,
-    where: Where,
-) -> None:
+@option("--resume", is_flag=True, help="Continue the --out of an earlier run: fetch what it lacks.")
+@options.bodies
+@options.concurrency
+@option(
+    "--per-host",
+    metavar="N",
+    type=Whole(1),
+    show_default="8",
+    help="Fetches of one host at a time; not with --redis.",
+)
+@options.timeout
+@options.max_bytes
+@options.max_tries
+@options.fetch_settings
+@options.credential
+@options.proxy
+@options.cookies
+@options.priority
+@option(
+    "--robots/--no-robots",
+    default=True,
+    show_default="--robots",
+    help="Whether each origin's robots.txt is obeyed.",
+)
+@option(
+    "--progress",
+    metavar="HOW",
+    type=Choice(["auto", "bar", "lines", "none"]),
+    default="auto",
+    show_default=True,
+    help="On stderr: a bar, a line every few seconds, or none; auto is a bar on a terminal, else lines.",
+)
+@options.queue_options_or_private_server
+def fetch(timeout_s: float, max_bytes: int, max_tries: int, **given: Any) -> None:
     """Fetch each URL, and those of a file; no Redis and no worker are needed.
 
     Results are written as they arrive. Exit status: 0 all fetches succeeded; 1 some failed, in this run or in the one
@@ -76,28 +64,7 @@ def fetch(
     from fetchq_worker.cli.bulk.fetch import fetch as command
     from fetchq_worker.cli.bulk.requests import FetchLimits, FetchManner
 
-    options = FetchOptions(
-        urls=urls or (),
-        from_file=from_file,
-        out=out,
-        resume=resume,
-        bodies=bodies,
-        embedded=where["redis_url"] is None,
-        per_host=per_host,
-        limits=FetchLimits(timeout_s=timeout, max_bytes=max_bytes, max_tries=max_tries),
-        manner=FetchManner(
-            robots=not no_robots, credential=credential, proxy=proxy, cookies=cookies, priority=priority
-        ),
-    )
-    start(
-        command,
-        options,
-        fast_loop=True,
-        **where,
-        concurrency=concurrency,
-        allow_net=allow_net,
-        allow_port=allow_port,
-        user_agent=user_agent,
-        credentials_file=credentials_file,
-        tls_ca_file=tls_ca_file,
-    )
+    manner = FetchManner(**{name: given.pop(name) for name in FetchManner._fields})
+    limits = FetchLimits(timeout_s=timeout_s, max_bytes=max_bytes, max_tries=max_tries)
+    embedded = not is_given("redis_url")
+    start(command, FetchOptions(**given, embedded=embedded, limits=limits, manner=manner), fast_loop=True)

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from .options import Where, queue_options
+from .option_types import Group, Rate, Time, Whole, option
+from .options import CONTEXT, queue_options
 from .start import start
 
-app = typer.Typer(
-    help="Set how fast all workers together fetch from a host; pause a host.",
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)
-
-Host = Annotated[str, typer.Argument(metavar="HOST", hidden=True)]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+_host = click.argument("host", metavar="HOST")
+_as_json = option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
-@app.command("set")
+@click.group(cls=Group, context_settings=CONTEXT)
+def limits() -> None:
+    """Set how fast a host is fetched from, or pause it."""
+
+
+@limits.command("set")
+@_host
+@option("--concurrency", "-c", metavar="N", type=Whole(), show_default="as before, or 8", help="Fetches at a time.")
+@option("--rate", metavar="N/TIME", type=Rate(), help="Fetches started per time: 2/s, 100/min, 5/h, 1/30s; none.")
+@option("--burst", metavar="N", type=Whole(), help="Fetches that may start at once after a pause.")
+@option("--min-delay", "min_delay_s", metavar="TIME", type=Time(), help="Least time between two starts.")
+@_as_json
 @queue_options
 def set_(
-    host: Host,
-    concurrency: Annotated[
-        int | None,
-        typer.Option("--concurrency", "-c", metavar="N", help="Fetches at a time.", show_default="as before, or 8"),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            "--rate", metavar="N/TIME", help="Fetches started per time, such as 2/s, 100/min, 5/h; none: no limit."
-        ),
-    ] = None,
-    burst: Annotated[
-        int | None, typer.Option("--burst", metavar="N", help="Fetches that may start at once after a pause.")
-    ] = None,
-    min_delay: Annotated[
-        float | None, typer.Option("--min-delay", metavar="S", help="Least seconds between two starts.")
-    ] = None,
-    *,
-    where: Where,
+    host: str, concurrency: int | None, rate: str | None, burst: int | None, min_delay_s: float | None, as_json: bool
 ) -> None:
     """Set limits of HOST: a host, all hosts under a domain ('*.example.org'), or every other host ('*').
 
@@ -49,46 +35,46 @@ def set_(
     from fetchq import HostLimits
     from fetchq_worker.cli.actions.limits import set_limits as command
 
-    wanted = HostLimits(concurrency=concurrency, rate=rate, burst=burst, min_delay_s=min_delay)
-    start(command, host, wanted, **where)
+    wanted = HostLimits(concurrency=concurrency, rate=rate, burst=burst, min_delay_s=min_delay_s)
+    start(command, host, wanted, as_json)
 
 
-@app.command()
+@limits.command()
+@click.argument("host", metavar="[HOST]", required=False)
+@_as_json
 @queue_options
-def show(
-    host: Annotated[str | None, typer.Argument(metavar="HOST", hidden=True)] = None,
-    as_json: AsJson = False,
-    *,
-    where: Where,
-) -> None:
+def show(host: str | None, as_json: bool) -> None:
     """Show the effective limits of HOST; without HOST, all limits that are set."""
     from fetchq_worker.cli.actions.limits import show_limits as command
 
-    start(command, host, as_json, **where)
+    start(command, host, as_json)
 
 
-@app.command()
+@limits.command()
+@_host
 @queue_options
-def clear(host: Host, *, where: Where) -> None:
+def clear(host: str) -> None:
     """Remove all limits of HOST, and its pause. Exit status 1 if there were none."""
     from fetchq_worker.cli.actions.limits import clear_limits as command
 
-    start(command, host, **where)
+    start(command, host)
 
 
-@app.command()
+@limits.command()
+@_host
 @queue_options
-def pause(host: Host, *, where: Where) -> None:
+def pause(host: str) -> None:
     """Start no more jobs of HOST. Running jobs continue; the others wait."""
     from fetchq_worker.cli.actions.limits import pause_host as command
 
-    start(command, host, **where)
+    start(command, host)
 
 
-@app.command()
+@limits.command()
+@_host
 @queue_options
-def resume(host: Host, *, where: Where) -> None:
+def resume(host: str) -> None:
     """Start jobs of HOST again."""
     from fetchq_worker.cli.actions.limits import resume_host as command
 
-    start(command, host, **where)
+    start(command, host)

@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from .options import Where, queue_options
+from .option_types import Whole, option
+from .options import CONTEXT, queue_options
 from .start import start
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.command()
+@click.command(context_settings=CONTEXT, short_help="Show how many jobs wait and run, and the live workers.")
+@option("--hosts", is_flag=True, help="Show the busiest hosts and those in cooldown, too.")
+@option("--top", metavar="N", type=Whole(1), show_default="10", help="Number of hosts of each kind, with --hosts.")
+@option("--json", "as_json", is_flag=True, help="As JSON.")
 @queue_options
-def status(
-    hosts: Annotated[bool, typer.Option("--hosts", help="Show the busiest hosts and those in cooldown, too.")] = False,
-    top: Annotated[int, typer.Option("--top", metavar="N", help="Number of hosts of each kind.", min=1, max=1000)] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    *,
-    where: Where,
-) -> None:
+def status(hosts: bool, top: int | None, as_json: bool) -> None:
     """Show how many jobs are due, waiting for their host, deferred and running, and the live workers."""
     from fetchq_worker.cli.actions.queue import show_queue_state as command
 
-    start(command, as_json, top if hosts else 0, **where)
+    start(command, as_json, hosts, top)
 
 
-@app.command()
+@click.command(context_settings=CONTEXT, short_help="Start no more jobs of the queue.")
 @queue_options
-def pause(*, where: Where) -> None:
+def pause() -> None:
     """Start no more jobs of the queue. Running jobs continue; jobs can still be enqueued."""
     from fetchq_worker.cli.actions.queue import pause_queue as command
 
-    start(command, **where)
+    start(command)
 
 
-@app.command()
+@click.command(context_settings=CONTEXT, short_help="Start jobs of the queue again.")
 @queue_options
-def resume(*, where: Where) -> None:
+def resume() -> None:
     """Start jobs of the queue again."""
     from fetchq_worker.cli.actions.queue import resume_queue as command
 
-    start(command, **where)
+    start(command)

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Collection
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn
 
-import typer
+import click
+
+from .option_types import given_settings, setting_names
 
 
-def start(command: Any, *arguments: Any, fast_loop: bool = False, **flags: Any) -> NoReturn:
-    """Runs `command(*arguments, settings)` with the settings that the environment and `flags` make.
+def start(command: Any, *arguments: Any, uses: Collection[str] | None = None, fast_loop: bool = False) -> NoReturn:
+    """Runs `command(*arguments, settings)` and ends with its exit status.
 
-    Ends the command with its exit status, as `typer.Exit`. `fast_loop`: on uvloop, which takes 20 ms to load.
+    The settings are those that have an option in the current command, from the command line, else the environment;
+    with `uses`, only those of them. `fast_loop`: on uvloop, which takes 20 ms to load.
     """
-    from fetchq_worker.cli.terminal.run import run_with_settings
+    from fetchq_worker.cli.terminal.run import run_with_settings, warn_of_unknown_variables
+    from fetchq_worker.settings import Given, given_by
 
+    context = click.get_current_context()
+    names = setting_names(context.command) if uses is None else uses
+    of_command_line = {name: Given(*one) for name, one in given_settings(context).items() if name in names}
+    warn_of_unknown_variables()
+    loop_factory = None
     if fast_loop and sys.platform != "win32":
         import uvloop
 
-        flags["loop_factory"] = uvloop.new_event_loop
-    raise typer.Exit(run_with_settings(command, *arguments, **flags))
+        loop_factory = uvloop.new_event_loop
+    given = given_by(os.environ, names) | of_command_line
+    context.exit(run_with_settings(command, *arguments, given=given, loop_factory=loop_factory))
+
+
+def is_given(name: str) -> bool:
+    """Whether a setting is on the command line or in the environment."""
+    from fetchq_worker.settings import given_by
+
+    return name in given_settings(click.get_current_context()) or bool(given_by(os.environ, [name]))
 
 
 class LoadedOnUse(ModuleType):

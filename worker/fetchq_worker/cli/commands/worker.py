@@ -2,190 +2,96 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import click
+from click.core import ParameterSource
 
-import typer
-
-from .options import (
-    AllowNet,
-    AllowPort,
-    Concurrency,
-    CredentialsFile,
-    DeadLetterMax,
-    DeadLetters,
-    DeadLetterTTL,
-    TLSCAFile,
-    UserAgent,
-    Where,
-    queue_options,
-)
+from . import options
+from .option_types import Choice, given_settings, option, setting
+from .option_types import options as group
 from .start import start
 
-app = typer.Typer(rich_markup_mode=None)
+_WHERE = ("redis_url", "queue", "namespace")
+
+_worker_settings = group(
+    setting("allow_unverified_tls", None, "Let a request have verify_tls=False.", default=None),
+    setting("cache_max_bytes", "SIZE", "Largest total size of the cache that workers share in Redis.", default="64MiB"),
+    setting(
+        "limit_by",
+        "WHAT",
+        "Limits are per host, domain or address; queue: as stored for the queue, else host.",
+        default="queue",
+        type=Choice(["queue", "host", "domain", "address"]),
+    ),
+    setting(
+        "cooldown_s",
+        "TIME",
+        "Cooldown of a host after a 429 or 503 without Retry-After; doubles each time.",
+        default="1m",
+    ),
+    setting("max_cooldown_s", "TIME", "Longest cooldown of a host, even if its Retry-After is longer.", default="1d"),
+    setting(
+        "circuit_breaker",
+        None,
+        "Whether fetches from a host stop for a while when connections to it fail.",
+        default="on",
+        declarations=("--circuit-breaker/--no-circuit-breaker",),
+    ),
+    setting(
+        "dead_letters",
+        "KIND",
+        "Failed jobs that become dead letters: none; retryable, where another try might help; or all, 404s included.",
+        default="retryable",
+        type=Choice(["none", "retryable", "all"]),
+    ),
+    setting("dead_letter_ttl_s", "TIME", "How long a dead letter is kept.", default="30d"),
+    setting("dead_letter_max", "N", "Dead letters that the queue keeps; the oldest are deleted.", default="1000000"),
+    setting(
+        "grace_s",
+        "TIME",
+        "Time that running jobs have to finish after SIGTERM or Ctrl-C; then they are requeued.",
+        default="20s",
+    ),
+    setting(
+        "lease_s",
+        "TIME",
+        "Time without a heartbeat after which other workers run this worker's jobs.",
+        default="15s",
+    ),
+    setting(
+        "start_wait_s",
+        "TIME",
+        "Longest wait at start for a Redis that cannot be reached or is not ready.",
+        default="20s",
+    ),
+    setting("processes", "N", "Worker processes, each with this concurrency; one that dies is replaced.", default="1"),
+)
 
 
-@app.command()
-@queue_options
-def worker(
-    context: typer.Context,
-    concurrency: Concurrency = 100,
-    burst: Annotated[bool, typer.Option("--burst/--no-burst", help="Stop when the queue is empty.")] = False,
-    allow_net: AllowNet = None,
-    allow_port: AllowPort = None,
-    user_agent: UserAgent = None,
-    credentials_file: CredentialsFile = "",
-    tls_ca_file: TLSCAFile = "",
-    allow_unverified_tls: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unverified-tls",
-            envvar="FETCHQ_ALLOW_UNVERIFIED_TLS",
-            help="Let a request have verify_tls=False.",
-        ),
-    ] = False,
-    cache_max_bytes: Annotated[
-        int,
-        typer.Option(
-            "--cache-max-bytes",
-            envvar="FETCHQ_CACHE_MAX_BYTES",
-            metavar="N",
-            help="Largest total size of the cache that workers share in Redis, in bytes.",
-        ),
-    ] = 67_108_864,
-    limit_by: Annotated[
-        str,
-        typer.Option(
-            "--limit-by",
-            envvar="FETCHQ_LIMIT_BY",
-            metavar="WHAT",
-            help="Limits are per host, domain or address; queue: as stored for the queue, else host.",
-        ),
-    ] = "queue",
-    cooldown_s: Annotated[
-        float,
-        typer.Option(
-            "--cooldown-s",
-            envvar="FETCHQ_COOLDOWN_S",
-            metavar="S",
-            help="Cooldown of a host after a 429 or 503 without Retry-After; doubles each time.",
-        ),
-    ] = 60.0,
-    max_cooldown_s: Annotated[
-        float,
-        typer.Option(
-            "--max-cooldown-s",
-            envvar="FETCHQ_MAX_COOLDOWN_S",
-            metavar="S",
-            help="Longest cooldown of a host, even if its Retry-After is longer.",
-        ),
-    ] = 86_400.0,
-    circuit_breaker: Annotated[
-        bool,
-        typer.Option(
-            "--circuit-breaker/--no-circuit-breaker",
-            envvar="FETCHQ_CIRCUIT_BREAKER",
-            help="Stop fetching from a host for a while when connections to it fail.",
-        ),
-    ] = True,
-    dead_letters: DeadLetters = "retryable",
-    dead_letter_ttl_s: DeadLetterTTL = 2_592_000.0,
-    dead_letter_max: DeadLetterMax = 1_000_000,
-    grace_s: Annotated[
-        float,
-        typer.Option(
-            "--grace-s",
-            envvar="FETCHQ_GRACE_S",
-            metavar="S",
-            help="Seconds that running jobs have to finish after SIGTERM or Ctrl-C; then they are requeued.",
-        ),
-    ] = 20.0,
-    lease_s: Annotated[
-        float,
-        typer.Option(
-            "--lease-s",
-            envvar="FETCHQ_LEASE_S",
-            metavar="S",
-            help="Seconds without a heartbeat after which other workers run this worker's jobs.",
-        ),
-    ] = 15.0,
-    start_wait_s: Annotated[
-        float,
-        typer.Option(
-            "--start-wait-s",
-            envvar="FETCHQ_START_WAIT_S",
-            metavar="S",
-            help="Seconds to wait at start for a Redis that cannot be reached or is not ready.",
-        ),
-    ] = 20.0,
-    processes: Annotated[
-        int,
-        typer.Option(
-            "--processes",
-            envvar="FETCHQ_PROCESSES",
-            metavar="N",
-            help="Worker processes, each with this concurrency; one that dies is replaced.",
-        ),
-    ] = 1,
-    settings_class: Annotated[
-        str | None,
-        typer.Option(
-            "--settings",
-            metavar="MODULE.CLASS",
-            help="Your own functions: settings as the arq command takes them, or by fetchq_worker.worker_settings().",
-            show_default="the fetch alone",
-        ),
-    ] = None,
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose", "-v", envvar="FETCHQ_VERBOSE", help="Log the start, the outcome and the end of each job."
-        ),
-    ] = False,
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Run no worker: exit with 0 if one on this host is alive, else with 1."),
-    ] = False,
-    *,
-    where: Where,
-) -> None:
+@click.command(context_settings=options.CONTEXT)
+@options.concurrency
+@option("--burst/--no-burst", default=False, help="Stop when the queue is empty.")
+@options.fetch_settings
+@_worker_settings
+@option(
+    "--settings",
+    "settings_class",
+    metavar="MODULE.CLASS",
+    show_default="the fetch alone",
+    help="Your own functions: settings as the arq command takes them, or by fetchq_worker.worker_settings().",
+)
+@setting("verbose", None, "Log the start, the outcome and the end of each job.", default=None, short=("-v",))
+@option("--check", is_flag=True, help="Run no worker: exit with 0 if one on this host is alive, else with 1.")
+@options.queue_options
+def worker(burst: bool, settings_class: str | None, check: bool) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
     if check:
         from fetchq_worker.cli.actions.queue import check_worker
 
-        start(check_worker, **where)
+        start(check_worker, uses=_WHERE)
     from fetchq_worker.cli.actions.worker import work as command
 
-    start(
-        command,
-        settings_class,
-        burst,
-        _on_command_line(context),
-        fast_loop=True,
-        **where,
-        concurrency=concurrency,
-        allow_net=allow_net,
-        allow_port=allow_port,
-        user_agent=user_agent,
-        credentials_file=credentials_file,
-        tls_ca_file=tls_ca_file,
-        allow_unverified_tls=allow_unverified_tls,
-        cache_max_bytes=cache_max_bytes,
-        limit_by=limit_by,
-        cooldown_s=cooldown_s,
-        max_cooldown_s=max_cooldown_s,
-        circuit_breaker=circuit_breaker,
-        dead_letters=dead_letters,
-        dead_letter_ttl_s=dead_letter_ttl_s,
-        dead_letter_max=dead_letter_max,
-        grace_s=grace_s,
-        lease_s=lease_s,
-        start_wait_s=start_wait_s,
-        processes=processes,
-        verbose=verbose,
-    )
-
-
-def _on_command_line(context: typer.Context) -> dict[str, Any]:
-    """The parameters given on the command line; not those of the environment, and no defaults."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    context = click.get_current_context()
+    on_command_line = {name: value for name, (value, _) in given_settings(context).items()}
+    if context.get_parameter_source("burst") is ParameterSource.COMMANDLINE:
+        on_command_line["burst"] = burst
+    start(command, settings_class, burst, on_command_line, fast_loop=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
@@ -21,10 +20,12 @@ from fetchq.errors import RedisEvicts, RedisTooOld
 from fetchq.store.errors import REDIS_ERRORS, RedisFault, fault_of
 from fetchq_worker.settings import InvalidSetting
 
+from .streams import FAILED, PIPE_CLOSED, why_not_written
+
 
 class ExitStatus(IntEnum):
     OK = 0
-    FAILED = 1
+    FAILED = FAILED
     """A fetch failed, a job or dead letter does not exist, or not all jobs were enqueued."""
     USAGE = 2
     NO_REDIS = 3
@@ -33,8 +34,8 @@ class ExitStatus(IntEnum):
     """128 + SIGINT, as shells write it."""
     TERMINATED = 143
     """128 + SIGTERM."""
-    PIPE_CLOSED = 141
-    """128 + SIGPIPE: the reader of the output has closed the pipe. Nothing is printed."""
+    PIPE_CLOSED = PIPE_CLOSED
+    """The reader of the output has closed the pipe. Nothing is printed."""
 
 
 class CommandFailed(FetchqError):
@@ -48,24 +49,9 @@ class CommandFailed(FetchqError):
         return type(self), (str(self), self.status)
 
 
-_CANNOT_WRITE: Final = {
-    errno.ENOSPC: "the disk is full; free some space and continue with --resume",
-    errno.EDQUOT: "your disk quota is used up; free some space and continue with --resume",
-    errno.EFBIG: "the file has reached the largest size allowed; continue in another file",
-}
-
-
-_ARGUMENTS: Final = frozenset({"url", "host", "job_id"})
+_ARGUMENTS: Final = frozenset({"host", "job_id"})
 """Fields that are given without a flag, by some commands at least."""
-_FLAGS: Final = {
-    "timeout_s": "timeout",
-    "headers": "header",
-    "tags": "tag",
-    "deadline": "deadline-s",
-    "min_delay_s": "min-delay",
-    "older_than_s": "older-than",
-    "newer_than_s": "newer-than",
-}
+_FLAGS: Final = {"headers": "header", "tags": "tag"}
 """Flags whose names are not those of their fields."""
 
 
@@ -80,12 +66,13 @@ _ADVICE: Final = {
 """What the operator can do about a fault; empty if the error says it."""
 
 
-def cannot_write(where: str, problem: OSError) -> CommandFailed:
-    """The failure of a command that cannot write its output."""
-    if problem.errno == errno.EPIPE:
-        return CommandFailed("", ExitStatus.PIPE_CLOSED)
-    why = _CANNOT_WRITE.get(problem.errno or 0) or os.strerror(problem.errno or 0)
-    return CommandFailed(f"cannot write {where}: {why}", ExitStatus.FAILED)
+class CannotWrite(CommandFailed):
+    """The output cannot be written; a closed pipe has no sentence."""
+
+    def __init__(self, where: str, problem: OSError) -> None:
+        closed = problem.errno == errno.EPIPE
+        sentence = "" if closed else f"cannot write {where}: {why_not_written(problem)}"
+        super().__init__(sentence, ExitStatus.PIPE_CLOSED if closed else ExitStatus.FAILED)
 
 
 def failure_of(problem: FetchqError) -> CommandFailed:
@@ -104,8 +91,11 @@ def _sentence(problem: FetchqError) -> str:
     """The error's own sentence; that of an invalid option names the flag in place of the field."""
     if isinstance(problem, InvalidRedisURL):
         return f"--redis (FETCHQ_REDIS_URL): {problem}"
+    if isinstance(problem, InvalidRequest) and problem.field == "url":
+        return problem.problem  # names the text
     if isinstance(problem, InvalidRequest) and problem.field not in _ARGUMENTS:
-        flag = _FLAGS.get(problem.field, problem.field.replace("_", "-"))
+        field = problem.field.rpartition(".")[2]
+        flag = _FLAGS.get(field) or field.removesuffix("_s").replace("_", "-")
         return f"--{flag}: {problem.problem}"
     return str(problem)
 

@@ -1,13 +1,25 @@
-"""The progress of a run, on stderr: a bar on a terminal, a line every few seconds elsewhere."""
+"""The progress of a run, on stderr: one line that is redrawn on a terminal, a line every few seconds elsewhere.
+
+There is no colour, and of control sequences only "return" and "erase line", and none if TERM is `dumb`.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
+
+from .streams import say
 
 BAR_INTERVAL_S: Final = 0.2
 LINE_INTERVAL_S: Final = 5.0
+MIN_BAR_CHARS: Final = 8
+MAX_BAR_CHARS: Final = 30
+_ERASE: Final = "\r\x1b[K"
+
+How = Literal["auto", "bar", "lines", "none"]
 
 
 class Counts(Protocol):
@@ -20,57 +32,45 @@ class Counts(Protocol):
     def failed(self) -> int: ...
 
 
-class Progress(Protocol):
-    interval_s: float
+class Progress:
+    """Shows nothing."""
+
+    interval_s: float = LINE_INTERVAL_S
     """The interval at which to call `show`."""
 
     def show(self, summary: Counts, total: int | None) -> None:
         """Shows the counts; `total` is the maximum count, None if unknown."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the display."""
 
 
-def make_progress(*, stdout_is_results: bool) -> Progress:
-    """A bar if stderr is a terminal that does not show the results as well; else lines."""
-    bar_alone = sys.stderr.isatty() and not (stdout_is_results and sys.stdout.isatty())
-    return BarProgress() if bar_alone else LineProgress()
+def make_progress(*, stdout_is_results: bool, how: How = "auto") -> Progress:
+    """With `auto`, a bar if stderr is a terminal that does not show the results as well; else lines."""
+    if how == "auto":
+        at_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        how = "bar" if at_terminal and not (stdout_is_results and sys.stdout.isatty()) else "lines"
+    return {"bar": BarProgress, "lines": LineProgress, "none": Progress}[how]()
 
 
-class BarProgress:
-    """A rich progress bar."""
+class BarProgress(Progress):
+    """A bar and the counts, in one line that is redrawn."""
 
     interval_s = BAR_INTERVAL_S
 
     def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415  # slow to load, and most commands draw no bar
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
-
-        self._bar = Progress(
-            BarColumn(bar_width=None),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            auto_refresh=False,
-        )
-        self._task = self._bar.add_task("0", total=None)
         self._started_s = time.monotonic()
-        self._bar.start()
 
     def show(self, summary: Counts, total: int | None) -> None:
-        text = _counts(summary, total, time.monotonic() - self._started_s)
-        self._bar.update(self._task, completed=summary.done, total=total, description=text)
-        self._bar.refresh()
+        elapsed_s, columns = time.monotonic() - self._started_s, shutil.get_terminal_size().columns
+        say(_ERASE + progress_text(summary, total, elapsed_s, columns=columns))
 
     def close(self) -> None:
-        self._bar.stop()
+        say(_ERASE)
 
 
-class LineProgress:
+class LineProgress(Progress):
     """Plain lines. A run that ends before the first is due prints none."""
-
-    interval_s = LINE_INTERVAL_S
 
     def __init__(self) -> None:
         self._started_s = time.monotonic()
@@ -78,14 +78,35 @@ class LineProgress:
     def show(self, summary: Counts, total: int | None) -> None:
         elapsed_s = time.monotonic() - self._started_s
         if elapsed_s >= self.interval_s:
-            sys.stderr.write(f"fetchq: {_counts(summary, total, elapsed_s)}\n")
-            sys.stderr.flush()
-
-    def close(self) -> None:
-        """Nothing to close."""
+            say(f"fetchq: {progress_text(summary, total, elapsed_s)}\n")
 
 
-def _counts(summary: Counts, total: int | None, elapsed_s: float) -> str:
-    of = "" if total is None else f" of {total:,}"
-    failed = f", {summary.failed:,} failed" if summary.failed else ""
-    return f"{summary.done:,}{of} done{failed}, {summary.done / max(elapsed_s, 1e-3):,.0f}/s"
+def progress_text(summary: Counts, total: int | None, elapsed_s: float, *, columns: int | None = None) -> str:
+    """The counts, the rate, and the times in words, as in `6 s elapsed, about 24 s left`.
+
+    With `columns`, narrower than that: a bar comes first if there is room, and the time elapsed is left out if not.
+    """
+    rate = summary.done / max(elapsed_s, 1e-3)
+    counts = f"{summary.done:,}{'' if total is None else f' of {total:,}'} done"
+    parts = [counts, *([f"{summary.failed:,} failed"] if summary.failed else []), f"{rate:,.0f}/s"]
+    elapsed = [f"{_time(elapsed_s)} elapsed"]
+    left = []
+    if total is not None and 0 < summary.done < total:
+        left = [f"about {_time((total - summary.done) / rate)} left"]
+    text = ", ".join(parts + elapsed + left)
+    if columns is None:
+        return text
+    room = min(columns - len(text) - 4, MAX_BAR_CHARS)
+    if total and room >= MIN_BAR_CHARS:
+        filled = min(room, room * summary.done // total)
+        return f"[{'#' * filled}{'.' * (room - filled)}] {text}"
+    return (text if room >= -3 else ", ".join(parts + left))[: columns - 1]
+
+
+def _time(duration_s: float) -> str:
+    """`6 s`, `2 min 5 s`, `3 h 20 min`."""
+    minutes, seconds = divmod(round(duration_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from fetchq import FetchqError
-from fetchq_worker.settings import LISTS, Settings, split_list
+from fetchq_worker.settings import SUPERVISED_ENV, Given, Settings, unknown_variables
 
-from .exit_status import ExitStatus, cannot_write, failure_of
-from .text import printable
+from .exit_status import ExitStatus, failure_of
+from .streams import fail_to_write, flush_stdout, leave_stdout, print_error
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def run(command: Callable[[], Coroutine[Any, Any, ExitStatus]], loop_factory: LoopFactory | None = None) -> ExitStatus:
+def run(command: Callable[[], Coroutine[Any, Any, ExitStatus]], loop_factory: LoopFactory | None = None) -> int:
     """Runs what `command` returns, prints the sentence of its failure, and returns the exit status.
 
     `command` itself is called before the event loop runs, with that loop as the thread's.
@@ -31,18 +30,20 @@ def run(command: Callable[[], Coroutine[Any, Any, ExitStatus]], loop_factory: Lo
                 status = runner.run(command())
             finally:
                 asyncio.set_event_loop(None)
-        sys.stdout.flush()
+        flush_stdout()
     except FetchqError as problem:
         failure = failure_of(problem)
     except OSError as problem:  # of stdout: all other errors are translated where they come in
-        failure = cannot_write("to stdout", problem)
+        return fail_to_write("to stdout", problem)
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     else:
         return status
     if str(failure):
         print_error(str(failure))
-    if failure.status is ExitStatus.PIPE_CLOSED:
+    try:
+        flush_stdout()
+    except OSError:  # the failure is reported already
         leave_stdout()
     return failure.status
 
@@ -50,32 +51,23 @@ def run(command: Callable[[], Coroutine[Any, Any, ExitStatus]], loop_factory: Lo
 def run_with_settings(
     command: Callable[..., Coroutine[Any, Any, ExitStatus]],
     *arguments: Any,
+    given: Mapping[str, Given],
     loop_factory: LoopFactory | None = None,
-    **flags: Any,
-) -> ExitStatus:
-    """Runs `command(*arguments, settings)`. Flags take precedence over the settings of the environment."""
+) -> int:
+    """Runs `command(*arguments, settings)`."""
 
     def with_settings() -> Coroutine[Any, Any, ExitStatus]:
-        for name in LISTS:
-            texts = flags.pop(name, None)
-            if texts:
-                flags[name] = [value for text in texts for value in split_list(text)]
-        return command(*arguments, Settings.from_env(**flags))
+        return command(*arguments, Settings.of(given))
 
     return run(with_settings, loop_factory)
 
 
-def print_error(sentence: str) -> None:
-    """Prints one line on stderr, since stdout is for results."""
-    sys.stderr.write(f"fetchq: {printable(sentence)}\n")
-    sys.stderr.flush()
-
-
-def leave_stdout() -> None:
-    """Points stdout at /dev/null, so that the interpreter's last flush into a closed pipe reports no error."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
-    os.close(nothing)
+def warn_of_unknown_variables() -> None:
+    """Names each variable that begins as fetchq's do and is none of them, since its value has no effect."""
+    if SUPERVISED_ENV in os.environ:
+        return  # the supervisor has said it
+    for name, similar in unknown_variables(os.environ).items():
+        print_error(f"{name} is not a variable of fetchq{f'; did you mean {similar}?' if similar else ''}")
 
 
 @contextmanager
@@ -87,9 +79,6 @@ def on_stop_signal(stop: Callable[[signal.Signals], None]) -> Iterator[None]:
     def on_signal(signum: signal.Signals) -> None:
         nonlocal stopping
         if stopping:
-            if sys.stderr.isatty():
-                sys.stderr.write("\x1b[?25h\n")  # a progress bar hides the cursor
-                sys.stderr.flush()
             os._exit(128 + signum)
         stopping = True
         stop(signum)

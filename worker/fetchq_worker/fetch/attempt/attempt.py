@@ -17,7 +17,7 @@ from fetchq_worker.fetch.http.errors import SendingAborted, TooManyRedirects
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
-from fetchq_worker.fetch.http.response import Response
+from fetchq_worker.fetch.transport.response import Response
 
 from .fetcher import Fetcher
 from .plan import plan_of
@@ -45,16 +45,23 @@ class AttemptState:
 
 
 async def run_attempt(
-    fetcher: Fetcher, request: FetchRequest, phases: Phases, *, job_id: str = "", queued_s: float | None = None
+    fetcher: Fetcher,
+    request: FetchRequest,
+    phases: Phases,
+    *,
+    job_id: str = "",
+    queued_s: float | None = None,
+    repeats: bool = False,
 ) -> FetchResult:
     """One attempt: parse, guard, connect, follow, read, classify. Every failure becomes an outcome.
 
+    `repeats` says that an earlier attempt failed: then the cache does not answer with an error that it has stored.
     Raises only `SendingAborted` (by `phases.before_send`) and `asyncio.CancelledError`.
     """
     state = AttemptState(parse(request))
     context = current_phases.set(phases)
     try:
-        plan = plan_of(fetcher, request)
+        plan = plan_of(fetcher, request, repeats=repeats)
         with fetcher.timeouts.limit(request.timeout_s):
             while True:
                 fetcher.guard.check_url(state.hop.url)
@@ -149,15 +156,15 @@ def _bug(problem: Exception, request: FetchRequest, job_id: str) -> Outcome:
 def _result(
     request: FetchRequest, state: AttemptState, phases: Phases, outcome: Outcome, *, job_id: str, queued_s: float | None
 ) -> FetchResult:
-    status, error = outcome
-    total_s = phases.elapsed_s()
     head = state.head
+    unavailable = phases.robots_unavailable
+    if unavailable is not None:  # also if the time of the attempt ended while it waited for robots.txt
+        outcome = unavailable.status, str(unavailable)
+    status, error = outcome
+    http_status = head.status if head is not None else None if unavailable is None else unavailable.http_status
+    total_s = phases.elapsed_s()
     attempt = Attempt(
-        started_at=state.started_at,
-        status=status,
-        http_status=None if head is None else head.status,
-        duration_s=total_s,
-        error=error,
+        started_at=state.started_at, status=status, http_status=http_status, duration_s=total_s, error=error
     )
     redirects = tuple(state.redirects)
     timing = phases.timing(queued_s, total_s)
@@ -167,6 +174,7 @@ def _result(
             url=request.url,
             final_url=state.hop.url if redirects else None,
             status=status,
+            http_status=http_status,
             redirects=redirects,
             attempts=(attempt,),
             timing=timing,
@@ -186,6 +194,7 @@ def _result(
         body_sha256=sha256(state.body).hexdigest(),
         media_type=media_type,
         charset=charset_of(media_type, charset, state.body),
+        maybe_cut=isinstance(head, Response) and head.maybe_cut,
         from_cache=isinstance(head, CachedHead),
         redirects=redirects,
         attempts=(attempt,),

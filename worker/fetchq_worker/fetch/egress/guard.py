@@ -27,7 +27,7 @@ _CACHED: Final = 4096
 
 
 class EgressForbidden(FetchqError, OSError):
-    """The egress policy forbids a connection. An OSError, since aiohttp wraps no other exception.
+    """The egress policy forbids a connection. An OSError, since a failed attempt to connect raises no other.
 
     `rule` names the range, the port or the kind of name. The message contains neither address nor name, which may be
     what an attacker wants to learn.

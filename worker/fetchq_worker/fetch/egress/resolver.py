@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Sequence
 from typing import Final
-
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from fetchq.contract.urls import host_of, is_address
 
@@ -15,7 +12,7 @@ from .guard import EgressForbidden, Guard, is_localhost
 from .lookup import MAX_ADDRESSES, Lookups, NameServersSilent
 
 
-class GuardedResolver(AbstractResolver):
+class GuardedResolver:
     """Resolves names; one forbidden address among several forbids the name.
 
     `nameservers` (`address:port`) replace the system's.
@@ -43,16 +40,6 @@ class GuardedResolver(AbstractResolver):
         for address in found:
             self._guard.check_address(address)
         return found[:MAX_ADDRESSES]
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """`addresses` for aiohttp's connector."""
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=0)
-            for address in await self.addresses(host)
-            if family in (socket.AF_UNSPEC, kind := socket.AF_INET6 if ":" in address else socket.AF_INET)
-        ]
 
     async def check_behind_proxy(self, url: str, timeout_s: float) -> None:
         """Checks a serialised URL that a proxy will connect to; raises `EgressForbidden`.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
+from fetchq_worker.fetch.transport.response import Response
 
 from .errors import BodyTooLarge
-from .response import Response
 
 _YIELD_BYTES = 1 << 20
 """How much is decoded before the event loop runs other tasks."""
@@ -19,17 +19,16 @@ async def read_body(response: Response, max_bytes: int) -> bytes:
     if codings:
         return await _read_encoded(response, codings, max_bytes)
     length = response.content_length
-    if length is not None and length > max_bytes and response.method != "HEAD":
+    if length is not None and length > max_bytes:
         raise BodyTooLarge
-    stream = response.content
-    body = await stream.readany()
+    body = await response.readany()
     if len(body) > max_bytes:
         raise BodyTooLarge
-    if stream.at_eof():
+    if response.at_eof():
         return body
     chunks = [body]
     size = len(body)
-    while chunk := await stream.readany():
+    while chunk := await response.readany():
         size += len(chunk)
         if size > max_bytes:
             raise BodyTooLarge
@@ -41,7 +40,7 @@ async def _read_encoded(response: Response, codings: tuple[str, ...], max_bytes:
     decoder = ContentDecoder(codings, max_bytes)
     body = bytearray()
     yield_at = _YIELD_BYTES
-    while chunk := await response.content.readany():
+    while chunk := await response.readany():
         for piece in decoder.decode(chunk):
             body += piece
             if len(body) > max_bytes:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
-from functools import lru_cache
-from typing import Any, Final, Protocol
-
-import aiohttp
+from functools import lru_cache, partial
+from typing import Final, Protocol
 
 from fetchq.contract.request import IDEMPOTENT_METHODS
 from fetchq_worker.fetch.egress.guard import Guard
+from fetchq_worker.fetch.egress.lookup import Lookups, NameServersSilent
 from fetchq_worker.fetch.egress.resolver import GuardedResolver
+from fetchq_worker.fetch.transport.connection import Connection
+from fetchq_worker.fetch.transport.connector import Address, Connector
+from fetchq_worker.fetch.transport.errors import ConnectionBroken
+from fetchq_worker.fetch.transport.pool import Pool
+from fetchq_worker.fetch.transport.response import Response
+from fetchq_worker.fetch.transport.target import Proxying, Target
 
-from .connector import Connector, Target
-from .phases import current_phases
+from .phases import Phases, current_phases
 from .redirect import Hop
 from .request_head import request_head
-from .response import Response
 from .route import Route
-from .tls import StampedTLS, TLSContexts
+from .tls import TLSContexts
 
-MAX_TARGETS: Final = 4096
-"""Cached targets, one for each origin and route: making one takes a third of the time of a fetch."""
+MAX_TARGETS: Final = 8192
+"""Cached targets, one for each origin and route; more than there can be open connections."""
 
 ACCEPT_ENCODING: Final = "gzip, deflate, br, zstd"
 
@@ -52,25 +56,24 @@ class HttpClient:
         self._guard = guard
         self._tls_contexts = tls_contexts
         self.resolver = GuardedResolver(guard, nameservers)
+        self._proxy_lookups = Lookups()
         self.default_headers: Final = {"user-agent": user_agent, "accept": "*/*", "accept-encoding": ACCEPT_ENCODING}
         """Sent with every request that does not set them."""
         self._default_lines = {name: f"{name.title()}: {value}" for name, value in self.default_headers.items()}
-        if tls is None:
-            tls = tls_contexts.context()
-        tls.sslobject_class = StampedTLS
-        self._connector = Connector(self.resolver, self._open_socket, tls)
-        self._proxy_connector: Connector | None = None
+        self._tls = tls_contexts.context() if tls is None else tls
+        loop = asyncio.get_running_loop()
+        self.pool = Pool(loop)
+        self._connector = Connector(self.pool, loop)
         self._target_of = lru_cache(MAX_TARGETS)(self._make_target)
 
     @property
     def closed(self) -> bool:
-        return self._connector.closed
+        return self.pool.is_closed
 
     async def aclose(self) -> None:
-        await self._connector.close()
-        if self._proxy_connector is not None:
-            await self._proxy_connector.close()
+        self.pool.close()
         await self.resolver.close()
+        await self._proxy_lookups.aclose()
 
     async def send(
         self, hop: Hop, connect_timeout_s: float, read_timeout_s: float, route: Route | None = None
@@ -83,61 +86,74 @@ class HttpClient:
         url, method, headers = hop.url, hop.method, hop.headers
         path_at = url.find("/", 8)  # a serialised http URL has a path, and the shortest host ends here
         target = self._target_of(url[:path_at], route)
-        connector, key = target.connector, target.key
-        if route is not None and route.proxy is not None:
+        if target.proxy is not None:
             await self.resolver.check_behind_proxy(url, connect_timeout_s)
-            login = route.proxy.authorization()
-            if target.prefix and login is not None:
-                headers = (*headers, ("Proxy-Authorization", login))
+            if target.prefix and target.proxy.login is not None:
+                headers = (*headers, ("Proxy-Authorization", target.proxy.login))
         path = target.prefix + url[path_at:].partition("#")[0]
         head = request_head(method, path, target.host_field, self._default_lines, headers=headers, body=hop.body)
         while True:
             phases.connecting(target.host)
-            protocol = connector.take_idle(key)
-            if protocol is None:
-                protocol = await connector.open(target, connect_timeout_s)
+            connection = self.pool.take(target.idle)
+            if connection is None:
+                connection = await self._open(target, connect_timeout_s, phases)
             if phases.before_send is not None and not phases.sent:
-                try:
-                    await phases.before_send()
-                except BaseException:
-                    connector.release_connection(key, protocol, keep=True)
-                    raise
+                await self._before_send(connection, phases)
             phases.connected()
             phases.sent = True
+            waiter = connection.send(head, hop.body, read_timeout_s, method)
             try:
-                protocol.send_request(head, hop.body, read_timeout_s, bodiless=method == "HEAD")
-                message, content = await protocol.read()
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                connector.release_connection(key, protocol, keep=False)
+                response = await waiter
+            except ConnectionBroken:
                 # The server may close a pooled connection just as it is reused (RFC 9112, section 9.3.1).
                 if phases.reused and method in IDEMPOTENT_METHODS:
                     continue
                 raise
             except BaseException:
-                connector.release_connection(key, protocol, keep=False)
+                connection.give_up(waiter)
                 raise
             phases.responded()
-            return Response(method, message, content, target, protocol)
+            return response
+
+    async def _before_send(self, connection: Connection, phases: Phases) -> None:
+        assert phases.before_send is not None
+        try:
+            await phases.before_send()
+        except BaseException:
+            connection.park()
+            raise
+
+    async def _open(self, target: Target, timeout_s: float, phases: Phases) -> Connection:
+        if target.proxy is None:
+            open_socket = partial(self._open_socket, phases)
+            return await self._connector.open(target, self.resolver.addresses, open_socket, timeout_s, phases)
+        open_socket = partial(_open_unguarded, phases)
+        return await self._connector.open(target, self._proxy_addresses, open_socket, timeout_s, phases)
 
     def _make_target(self, origin: str, route: Route | None) -> Target:
-        behind_proxy = route is not None and route.proxy is not None
-        return Target(self._connector_to_proxies() if behind_proxy else self._connector, origin, route)
+        if route is None:
+            return Target(origin, self._tls)
+        proxy = route.proxy
+        proxying = None if proxy is None else Proxying(proxy.url, self._tls_contexts.context(), proxy.authorization())
+        return Target(origin, self._tls if route.tls is None else route.tls, proxying)
 
-    def _connector_to_proxies(self) -> Connector:
-        """Connects to proxies only. The operator's settings name them, so the guard does not check them."""
-        if self._proxy_connector is None:
-            self._proxy_connector = Connector(aiohttp.AsyncResolver(), _open_unguarded, self._tls_contexts.context())
-        return self._proxy_connector
-
-    def _open_socket(self, address: tuple[Any, ...]) -> socket.socket:
-        """aiohttp's socket factory: the last step before a connection, and one that no connection can bypass."""
+    def _open_socket(self, phases: Phases, address: Address) -> socket.socket:
+        """The last step before a connection, and one that no connection can bypass."""
         family, kind, protocol, _, where = address
         self._guard.check_connection(where[0], where[1])
-        current_phases.get().resolved()
+        phases.resolved()
         return socket.socket(family, kind, protocol)
 
+    async def _proxy_addresses(self, host: str, timeout_s: float) -> tuple[str, ...]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._proxy_lookups.resolve(host)
+        except TimeoutError as problem:
+            raise NameServersSilent from problem
 
-def _open_unguarded(address: tuple[Any, ...]) -> socket.socket:
+
+def _open_unguarded(phases: Phases, address: Address) -> socket.socket:
+    """For proxies. The operator's settings name them, so the guard does not check them."""
     family, kind, protocol, _, _ = address
-    current_phases.get().resolved()
+    phases.resolved()
     return socket.socket(family, kind, protocol)

@@ -1,22 +1,12 @@
-"""Exceptions of a fetch that no library raises. `failure.failure_of` turns them into outcomes."""
+"""Exceptions of a fetch, beside those of `fetch.transport.errors`. `failure.failure_of` turns them into outcomes."""
 
 from __future__ import annotations
-
-from aiohttp.http_exceptions import LineTooLong
 
 from fetchq import FetchqError, FetchStatus
 
 
 class BodyTooLarge(Exception):
     """The decoded body is larger than `max_bytes`."""
-
-
-class HeadTooLarge(Exception):
-    """The header or trailer fields of a response are larger than the limit."""
-
-
-class ResponseMalformed(Exception):
-    """A response that violates HTTP. The message is the error of the result."""
 
 
 class TooManyRedirects(Exception):
@@ -35,10 +25,19 @@ class RequestRefused(Exception):
         self.status = status
 
 
+class RobotsUnavailable(RequestRefused):
+    """A URL is not requested as long as its origin's robots.txt cannot be had (RFC 9309, section 2.3.1.4)."""
+
+    def __init__(
+        self, status: FetchStatus, error: str, http_status: int | None, *, lasts_s: float, again_in_s: float
+    ) -> None:
+        """`status`, `error` and `http_status` are the last failure, which began `lasts_s` ago."""
+        super().__init__(status, f"robots.txt cannot be had: {error}")
+        self.http_status = http_status
+        self.lasts_s = lasts_s
+        self.again_in_s = again_in_s
+        """When robots.txt is requested again."""
+
+
 class SendingAborted(FetchqError):
     """Raised by `Phases.before_send`: nothing is sent, and the attempt ends without an outcome."""
-
-
-def is_head_too_large(problem: BaseException) -> bool:
-    """Whether aiohttp's parser stopped at the number or the length of header fields."""
-    return isinstance(problem, LineTooLong) or "Too many headers" in str(problem)

@@ -1,8 +1,6 @@
 """The phases of one attempt: how long each took, and whether anything was sent.
 
-aiohttp's TraceConfig is not used: it does not separate the TLS handshake from the rest of connecting, and its signals
-cost a sixth of the client's throughput. Instead the connector, the socket factory and the TLS objects stamp the attempt
-that runs in their context.
+The client, its connector and the socket factory stamp them.
 """
 
 from __future__ import annotations
@@ -15,6 +13,8 @@ from typing import Final
 from fetchq import Timing
 from fetchq.contract.urls import is_address
 from fetchq_worker.fetch.transport.headers import Headers
+
+from .errors import RobotsUnavailable
 
 BeforeSend = Callable[[], Awaitable[None]]
 """Awaited once, after the first connection is made and before the first byte of the request is written."""
@@ -39,6 +39,7 @@ class Phases:
         "first_byte_s",
         "on_response",
         "reused",
+        "robots_unavailable",
         "sent",
         "tls_s",
     )
@@ -57,6 +58,8 @@ class Phases:
         """Whether the current connection served a request before."""
         self.sent = False
         """Whether a byte of the request may have been sent: a server may have acted on it."""
+        self.robots_unavailable: RobotsUnavailable | None = None
+        """Why the attempt ended, if it was for a robots.txt that could not be had."""
 
     def connecting(self, host: str) -> None:
         """A pooled or new connection to `host` is requested."""
@@ -73,7 +76,7 @@ class Phases:
                 self.dns_s = (self.dns_s or 0.0) + self._socket_at - self._hop_began
 
     def tls_began(self) -> None:
-        """The handshake makes a step. Only the first step of a hop counts."""
+        """The handshake is about to begin. Only the first one of a hop counts."""
         if not self._tls_at:
             self._tls_at = monotonic()
 

@@ -9,9 +9,8 @@ import msgspec
 
 from fetchq import InvalidRequest
 from fetchq.contract.urls import normalise_url, origin_of
+from fetchq_worker.fetch.transport.errors import ResponseMalformed
 from fetchq_worker.fetch.transport.headers import Headers
-
-from .errors import ResponseMalformed
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 """The fetch standard's "redirect status"; 300, 304, 305 and 306 are not followed."""
@@ -61,7 +60,7 @@ def location_of(headers: Headers) -> str | None:
 
 def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
     """The request that a redirect asks for; raises `InvalidRequest` if it leads to anything but http or https."""
-    url = _resolve(hop.url, location)
+    url = resolve(hop.url, location)
     method, body, headers = hop.method, hop.body, hop.headers
     if (http_status == 303 and method not in ("GET", "HEAD")) or (http_status in (301, 302) and method == "POST"):
         method, body = "GET", None
@@ -71,7 +70,8 @@ def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
     return Hop(url, method, headers, body)
 
 
-def _resolve(base: str, location: str) -> str:
+def resolve(base: str, location: str) -> str:
+    """The URL that a Location names, serialised; raises `InvalidRequest` if it is not an http or https URL."""
     try:
         joined = ada_url.join_url(base, _escaped(location))
     except (ValueError, UnicodeError) as problem:

@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import InvalidURL
-
 from fetchq import FetchStatus
+from fetchq_worker.fetch.transport.errors import InvalidTarget
 
 from .errors import RequestRefused
 
@@ -28,13 +27,14 @@ def request_head(
     headers: tuple[tuple[str, str], ...] = (),
     body: bytes | None = None,
 ) -> bytes:
-    """Request line and fields, in UTF-8, with the empty line that ends them.
+    """Request line and fields, in Latin-1 (RFC 9110, section 5.5), with the empty line that ends them.
 
     `default_lines` are the client's fields by lower-case name. A header of such a name replaces its line; all other
-    headers follow. Raises `RequestRefused` for a header and `InvalidURL` for a target that would not stay in its line.
+    headers follow. Raises `RequestRefused` for a header and `InvalidTarget` for a target that would not stay in its
+    line.
     """
     if not _REQUEST_LINE.fullmatch(f"{method} {target}"):
-        raise InvalidURL(target)
+        raise InvalidTarget(target)
     lines = [f"{method} {target} HTTP/1.1\r\nHost: {host}"]
     if headers:
         lines += _fields(default_lines, headers)
@@ -45,7 +45,7 @@ def request_head(
     elif method not in _NO_BODY_EXPECTED:
         lines.append("Content-Length: 0")
     lines.append("\r\n")
-    return "\r\n".join(lines).encode()
+    return "\r\n".join(lines).encode("latin-1")
 
 
 def _fields(default_lines: Mapping[str, str], headers: tuple[tuple[str, str], ...]) -> list[str]:
@@ -55,6 +55,8 @@ def _fields(default_lines: Mapping[str, str], headers: tuple[tuple[str, str], ..
         line = f"{name}: {value}"
         if _CONTROL.search(line):
             raise RequestRefused(FetchStatus.INVALID_JOB, f"the header {name!r} contains a control character")
+        if not line.isascii() and max(line) > "\xff":
+            raise RequestRefused(FetchStatus.INVALID_JOB, f"the header {name!r} contains a character above U+00FF")
         lower = name.lower()
         if lower in default_lines and lower not in replaced:
             replaced[lower] = line

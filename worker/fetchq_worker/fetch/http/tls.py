@@ -8,18 +8,6 @@ from collections.abc import Mapping
 from fetchq_worker.fetch.access.credentials import Certificate, Credential
 from fetchq_worker.settings import InvalidSetting
 
-from .phases import current_phases
-
-
-class StampedTLS(ssl.SSLObject):
-    """A TLS connection that records when its handshake begins."""
-
-    def do_handshake(self) -> None:
-        phases = current_phases.get(None)
-        if phases is not None:
-            phases.tls_began()
-        super().do_handshake()
-
 
 class TLSContexts:
     """The contexts of one process, each made once: loading the system's certificates takes some 20 ms."""
@@ -45,7 +33,6 @@ class TLSContexts:
     def _make(self, certificate: str | None, verify: bool) -> ssl.SSLContext:
         context = ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
-        context.sslobject_class = StampedTLS
         if self._ca_file is not None:
             try:
                 context.load_verify_locations(cafile=self._ca_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from .crashes import with_lost_runs
 from .early_end import EarlyEnd, early_result, expired_result, invalid_result
 from .history import AttemptHistory, HistoryUnavailable, load_history, save_history
 from .report import finish, finish_early, log_retry, snooze, with_dead_letter
-from .retry import may_repeat, next_delay_s, with_idempotency_key
+from .retry import may_repeat, next_delay_s, robots_wait_s, with_idempotency_key
 
 NEWER_VERSION_DEFER_S: Final = 5.0
 REDIS_DEFER_S: Final = 5.0
@@ -43,7 +44,8 @@ async def fetch_data(
 
     It takes one argument; other arguments end as INVALID_JOB, as does a request that breaks the contract. Raises
     `arq.Retry` if another attempt follows, and `Snooze` if the job goes back to the queue uncounted: for a worker that
-    reads its wire version, or until Redis replies. Without a job in `ctx` it does what `fetch` does.
+    reads its wire version, until Redis replies, or until a robots.txt is requested again. Without a job in `ctx` it
+    does what `fetch` does.
     """
     if "job_id" not in ctx and request is not None and not (more or named):
         return await fetch(ctx, request)
@@ -161,7 +163,11 @@ async def _run_once(
         None if may_repeat(request) else partial(_mark_sending, ctx, history),
         None if feedback is None else partial(feedback.on_response, request),
     )
-    result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=history.queued_s)
+    repeats = bool(history.attempts)
+    result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=history.queued_s, repeats=repeats)
+    wait_s = _robots_wait_s(fetcher, request, phases, redis_now(run))
+    if wait_s is not None:
+        raise snooze(ctx, wait_s, str(phases.robots_unavailable), level=logging.DEBUG)
     crawl_delay_s = None
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
@@ -181,7 +187,12 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
     history = _NO_HISTORY
     while True:
         phases = Phases()
-        result = _with_history(await run_attempt(fetcher, request, phases), history)
+        attempt = await run_attempt(fetcher, request, phases, repeats=bool(history.attempts))
+        wait_s = _robots_wait_s(fetcher, request, phases, datetime.now(UTC))
+        if wait_s is not None:
+            await asyncio.sleep(wait_s)
+            continue
+        result = _with_history(attempt, history)
         delay_s = None if result.ok else _delay_after(fetcher, request, result, phases, datetime.now(UTC))
         if delay_s is None:
             return finish(ctx, result)
@@ -205,6 +216,13 @@ def _delay_after(
 ) -> float | None:
     made = AttemptHistory(attempts=result.attempts).made
     return next_delay_s(request, result, made=made, sent=phases.sent, now=now, draw=fetcher.draw())
+
+
+def _robots_wait_s(fetcher: Fetcher, request: FetchRequest, phases: Phases, now: datetime) -> float | None:
+    unavailable = phases.robots_unavailable
+    if unavailable is None:
+        return None
+    return robots_wait_s(request, unavailable, sent=phases.sent, now=now, draw=fetcher.draw())
 
 
 def _history_key(ctx: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What a run reports: log events, the count of outcomes, its dead letter, and that its try is not counted.
 
-Events of the logger `fetchq.fetch`: `fetch.finished` (DEBUG), `fetch.retried` (INFO), `fetch.snoozed` (WARNING).
+Events of the logger `fetchq.fetch`: `fetch.finished` (DEBUG), `fetch.retried` (INFO), `fetch.snoozed` (WARNING, and
+DEBUG while a robots.txt cannot be had).
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def log_retry(result: FetchResult, delay_s: float) -> None:
         )
 
 
-def snooze(ctx: dict[str, Any], defer_s: float, why: str) -> Snooze:
+def snooze(ctx: dict[str, Any], defer_s: float, why: str, *, level: int = logging.WARNING) -> Snooze:
     """The exception that puts the job back for `defer_s`, its try not counted."""
     run_context(ctx).uncounted = True
-    logger.warning("fetch.snoozed job=%s defer_s=%s: %s", ctx["job_id"], defer_s, why)
+    logger.log(level, "fetch.snoozed job=%s defer_s=%.1f: %s", ctx["job_id"], defer_s, why)
     return Snooze(defer_s)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from fetchq import FetchRequest, FetchResult
+from fetchq_worker.fetch.http.errors import RobotsUnavailable
 from fetchq_worker.politeness.retry_after import retry_after_s
+
+MAX_ROBOTS_WAIT_S: Final = 300.0
+"""How long after its first failure jobs wait for a robots.txt. Then their attempts fail as it did, and are retried."""
+ROBOTS_JITTER_S: Final = 1.0
+"""Spreads the requests of the workers: the first one's answer is known to the others."""
 
 
 def next_delay_s(
@@ -31,6 +38,25 @@ def next_delay_s(
     if request.deadline is not None and (request.deadline - now).total_seconds() < delay_s:
         return None
     return delay_s
+
+
+def robots_wait_s(
+    request: FetchRequest, unavailable: RobotsUnavailable, *, sent: bool, now: datetime, draw: float
+) -> float | None:
+    """Seconds to wait for a robots.txt that cannot be had, before an attempt that replaces this one.
+
+    None: this attempt counts, since robots.txt has been unavailable for too long, or is not requested again before the
+    deadline. The other arguments are those of `next_delay_s`.
+    """
+    if not unavailable.status.retryable or (sent and not may_repeat(request)):
+        return None
+    longest_s = request.retry.max_retry_after_s
+    if unavailable.lasts_s >= min(MAX_ROBOTS_WAIT_S, longest_s):
+        return None
+    wait_s = min(unavailable.again_in_s, longest_s) + draw * ROBOTS_JITTER_S
+    if request.deadline is not None and (request.deadline - now).total_seconds() < wait_s:
+        return None
+    return wait_s
 
 
 def may_repeat(request: FetchRequest) -> bool:

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeVar
-
-Pairs = tuple[tuple[bytes, bytes], ...]
-"""Names and values as they came, in their order, without the white space around them."""
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 _Default = TypeVar("_Default")
+
+
+class Field(NamedTuple):
+    """One header field."""
+
+    key: str
+    """The name in lower case."""
+    pair: tuple[str, str]
+    """Name, as it was sent, and value without the white space around it."""
+    is_framing: bool = False
+    """Whether the field says where the message or the connection ends."""
 
 
 class Headers:
     """Fields by name, whatever the case. Values are decoded as Latin-1, byte by byte (RFC 9110, section 5.5)."""
 
-    __slots__ = ("_values", "raw")
+    __slots__ = ("_fields", "_values")
 
-    def __init__(self, raw: Pairs = ()) -> None:
-        self.raw = raw
+    def __init__(self, fields: Sequence[Field] = ()) -> None:
+        self._fields = fields
         self._values: dict[str, tuple[str, ...]] | None = None
 
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str]]) -> Headers:
+        """Headers with these names and values."""
+        return cls([Field(pair[0].lower(), pair) for pair in pairs])
+
     def __repr__(self) -> str:
-        return f"<Headers {[name.decode('latin-1') for name, _ in self.raw]}>"
+        return f"<Headers {list(self)}>"
 
     def get(self, name: str, default: _Default = None) -> str | _Default:  # type: ignore[assignment] # of no argument
         """The value of the first field of that name."""
@@ -32,25 +45,26 @@ class Headers:
         """The values of all fields of that name, in their order."""
         return self._by_name().get(name.lower(), default)
 
-    def items(self) -> Iterator[tuple[str, str]]:
+    def items(self) -> list[tuple[str, str]]:
         """Name, as it was sent, and value of each field, in their order."""
-        for name, value in self.raw:
-            yield name.decode("latin-1"), value.decode("latin-1")
+        return [field[1] for field in self._fields]
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self.items())
+        return (field.pair[0] for field in self._fields)
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return len(self._fields)
 
     def __contains__(self, name: str) -> bool:
         return name.lower() in self._by_name()
 
     def _by_name(self) -> dict[str, tuple[str, ...]]:
-        if self._values is None:
-            values: dict[str, tuple[str, ...]] = {}
-            for name, value in self.items():
-                lower = name.lower()
-                values[lower] = (*values.get(lower, ()), value)
-            self._values = values
-        return self._values
+        values = self._values
+        if values is None:
+            values = self._values = {}
+            for key, (_, value), _ in self._fields:
+                if key in values:
+                    values[key] += (value,)
+                else:
+                    values[key] = (value,)
+        return values

@@ -1,11 +1,11 @@
-"""`fetchq enqueue`, `result` and `cancel`."""
+"""`fetchq enqueue`: puts fetches on the queue and prints their ids."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sys
-import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,34 +13,24 @@ from typing import Any, Final
 
 import msgspec
 
-from fetchq import (
-    CancelOutcome,
-    FetchRequest,
-    InvalidRequest,
-    Job,
-    JobNotFound,
-    Producer,
-    ResultTimeout,
-    RetryPolicy,
-    WireError,
-    WritePolicy,
-)
+from fetchq import FetchRequest, InvalidRequest, Job, Producer, RetryPolicy, WritePolicy
 from fetchq.client.write_policy import WriteOptions
 from fetchq.contract.wire import UNREADABLE
-from fetchq_worker.cli.bulk.result_line import BodyFolder, encode_line
+from fetchq_worker.cli.bulk.url_hint import hint_for
 from fetchq_worker.cli.bulk.url_lines import read_lines
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.exit_status import CannotWrite, CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.redis_client import reached_producer
-from fetchq_worker.cli.terminal.run import print_error
-from fetchq_worker.cli.terminal.text import printable
+from fetchq_worker.cli.terminal.streams import print_error, say, why_not_written
 from fetchq_worker.settings import Settings
 
 ENQUEUE_BATCH: Final = 1000
 _MAX_REPORTS: Final = 10
-_LEAST_ANSWER_S: Final = 1.0
-"""A result that exists is printed with any timeout, 0 included."""
-PROGRESS_S: Final = 2.0
-"""Time between two lines of progress."""
+_NEEDS: Final = (
+    ("replicas", "--replicas", "durability", ("replicated",)),
+    ("durable_timeout_s", "--durable-timeout", "durability", ("fsync", "replicated")),
+    ("full_timeout_s", "--full-timeout", "when_full", ("wait",)),
+)
+"""Options that have a meaning only with certain values of another."""
 
 
 class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,96 +67,65 @@ class EnqueueOptions(msgspec.Struct, frozen=True, kw_only=True):
     tags: Sequence[str] = ()
 
 
+class Ids:
+    """Prints the ids of enqueued jobs on stdout, and on stderr those that stdout does not take."""
+
+    def __init__(self) -> None:
+        self.enqueued = 0
+        os.set_blocking(1, True)
+
+    def print(self, jobs: Sequence[Job]) -> None:
+        """Raises `CommandFailed` if stdout cannot be written: the jobs are enqueued all the same."""
+        self.enqueued += len(jobs)
+        lines = "".join(f"{job.id}\n" for job in jobs).encode()
+        written = 0
+        try:
+            while written < len(lines):
+                written += os.write(1, lines[written:])
+        except OSError as problem:
+            if problem.errno == errno.EPIPE:
+                raise CannotWrite("to stdout", problem) from problem
+            rest = jobs[lines[:written].count(b"\n") :]
+            what = "1 job is" if self.enqueued == 1 else f"{self.enqueued:,} jobs are"
+            print_error(
+                f"cannot write to stdout: {why_not_written(problem)}; {what} enqueued, "
+                f"do not enqueue them again. Ids that are not on stdout:"
+            )
+            say("".join(f"{job.id}\n" for job in rest))
+            raise CommandFailed("", ExitStatus.FAILED) from problem
+
+
 async def enqueue(
     urls: Sequence[str], from_file: str | None, options: EnqueueOptions, writing: WriteOptions, settings: Settings
 ) -> ExitStatus:
     """Prints a job id a line. Raises `InvalidRequest` for a bad URL among `urls`, before anything is enqueued."""
+    _refuse_contradictions(urls, from_file, options, writing)
     WritePolicy.of(writing)  # checked before Redis is asked
-    if not urls and from_file is None:
-        raise CommandFailed("give URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
-    if options.key is not None and (len(urls) != 1 or from_file is not None):
-        raise CommandFailed("--key takes one URL: it names one job", ExitStatus.USAGE)
     fields = _fields(options)
     FetchRequest.of("http://localhost/", **fields)  # checks the options before a file is read
-    requests = [FetchRequest.of(url, **fields) for url in urls]
+    requests = [_request_of(url, fields) for url in urls]
     rejected = 0
+    ids = Ids()
     async with reached_producer(settings, **writing) as producer:
-        await _enqueue(producer, requests)
+        await _enqueue(producer, requests, ids)
         if from_file is not None:
             async with contextlib.aclosing(read_lines(from_file)) as batches:
                 async for lines in batches:
                     requests = []
                     for line in lines:
                         try:
-                            requests.append(FetchRequest.of(line, **fields))
+                            requests.append(_request_of(line, fields, may_be_file=False))
                         except InvalidRequest as problem:
                             rejected += 1
                             if rejected <= _MAX_REPORTS:
                                 print_error(f"skipped: {problem}")
-                    await _enqueue(producer, requests)
+                    await _enqueue(producer, requests, ids)
     if rejected > _MAX_REPORTS:
         print_error(f"skipped {rejected:,} lines in all")
     return ExitStatus.USAGE if rejected else ExitStatus.OK
 
 
-async def show_result(
-    job_id: str, timeout_s: float | None, bodies: str | None, raw: bool, settings: Settings
-) -> ExitStatus:
-    """Prints a result as JSON, or with `raw` its body alone, unchanged. `timeout_s` limits Redis's answer too."""
-    folder = BodyFolder(Path(bodies)) if bodies is not None else None
-    until_s = None if timeout_s is None else time.monotonic() + timeout_s
-    answer_s = None if timeout_s is None else max(timeout_s, _LEAST_ANSWER_S)
-    async with reached_producer(settings, answer_s=answer_s) as producer:
-        job = producer.job(job_id)
-        left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
-        try:
-            result = await job.result(left_s)
-        except ResultTimeout as problem:
-            raise ResultTimeout(f"job {job_id} had no result after {timeout_s:g} s") from problem
-        except WireError:  # the result of another coroutine; anything else raises again
-            value = await job.value(left_s)
-            sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
-            return ExitStatus.OK
-    sys.stdout.buffer.write(result.body if raw else encode_line(result.url, result, folder))
-    if not result.ok:
-        print_error(f"{result.status}: {result.error or f'HTTP {result.http_status}'}")
-        return ExitStatus.FAILED
-    return ExitStatus.OK
-
-
-async def cancel(
-    job_ids: Sequence[str], tag: str | None, host: str | None, everything: bool, settings: Settings
-) -> ExitStatus:
-    """Prints the outcome of each job, a line each; for a filter, the counts."""
-    if (bool(job_ids), tag is not None or host is not None, everything).count(True) != 1:
-        sentence = "give job ids, or --tag TAG or --host HOST, or --all"
-        raise CommandFailed(sentence, ExitStatus.USAGE)
-    if not job_ids:
-        return await _cancel_all(tag, host, settings)
-    async with reached_producer(settings) as producer:
-        outcomes = await producer.cancel_many(job_ids)
-    for job_id, outcome in zip(job_ids, outcomes, strict=True):
-        sys.stdout.write(f"{printable(job_id)} {outcome}\n")
-    if CancelOutcome.NOT_FOUND in outcomes:
-        raise CommandFailed(str(JobNotFound(job_ids[outcomes.index(CancelOutcome.NOT_FOUND)])), ExitStatus.FAILED)
-    return ExitStatus.OK
-
-
-async def _cancel_all(tag: str | None, host: str | None, settings: Settings) -> ExitStatus:
-    total: Counter[CancelOutcome] = Counter()
-    shown_at = time.monotonic()
-    async with reached_producer(settings) as producer:
-        async for counts in producer.cancel_all(tag=tag, host=host):
-            total.update(counts)
-            if time.monotonic() - shown_at >= PROGRESS_S:
-                shown_at = time.monotonic()
-                print_error(f"{total.total():,} jobs so far")
-    cancelled, requested = total[CancelOutcome.CANCELLED], total[CancelOutcome.REQUESTED]
-    sys.stdout.write(f"{cancelled} cancelled, {requested} running and asked to stop\n")
-    return ExitStatus.OK
-
-
-async def _enqueue(producer: Producer, requests: Sequence[FetchRequest]) -> None:
+async def _enqueue(producer: Producer, requests: Sequence[FetchRequest], ids: Ids) -> None:
     for start in range(0, len(requests), ENQUEUE_BATCH):
         jobs: Sequence[Job] = ()
         try:
@@ -175,8 +134,35 @@ async def _enqueue(producer: Producer, requests: Sequence[FetchRequest]) -> None
             jobs = getattr(problem, "enqueued", ())
             raise
         finally:
-            sys.stdout.write("".join(f"{job.id}\n" for job in jobs))
-            sys.stdout.flush()
+            ids.print(jobs)
+
+
+def _refuse_contradictions(
+    urls: Sequence[str], from_file: str | None, options: EnqueueOptions, writing: WriteOptions
+) -> None:
+    sentence = ""
+    if not urls and from_file is None:
+        sentence = "give URLs, or a file of them with --from (- is stdin)"
+    elif options.key is not None and (len(urls) != 1 or from_file is not None):
+        sentence = "--key takes one URL: it names one job"
+    elif from_file == "-" and options.body_file == "-":
+        sentence = "--from - and --body-file - would both read stdin: give one of them a file"
+    elif options.body is not None and options.body_file is not None:
+        sentence = "give --body or --body-file, not both"
+    for name, flag, other, values in _NEEDS:
+        if name in writing and writing.get(other) not in values:
+            sentence = sentence or f"{flag} needs --{other.replace('_', '-')} {' or '.join(values)}"
+    if sentence:
+        raise CommandFailed(sentence, ExitStatus.USAGE)
+
+
+def _request_of(url: str, fields: dict[str, Any], *, may_be_file: bool = True) -> FetchRequest:
+    """Raises `InvalidRequest`, for a URL with a hint at what was meant."""
+    try:
+        return FetchRequest.of(url, **fields)
+    except InvalidRequest as problem:
+        hint = hint_for(url, may_be_file=may_be_file) if problem.field == "url" else ""
+        raise InvalidRequest(problem.field, f"{problem.problem}{hint}") from problem
 
 
 def _fields(options: EnqueueOptions) -> dict[str, Any]:
@@ -184,9 +170,7 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
     deadline = None
     if options.deadline_s is not None:
         if not options.deadline_s > 0:
-            raise CommandFailed(
-                f"--deadline-s takes a positive number of seconds, not {options.deadline_s:g}", ExitStatus.USAGE
-            )
+            raise CommandFailed("--deadline takes a time after now", ExitStatus.USAGE)
         deadline = datetime.now(UTC) + timedelta(seconds=options.deadline_s)
     given: dict[str, Any] = {
         "method": options.method or ("POST" if body is not None else None),
@@ -219,8 +203,6 @@ def _fields(options: EnqueueOptions) -> dict[str, Any]:
 
 
 def _body(options: EnqueueOptions) -> bytes | None:
-    if options.body is not None and options.body_file is not None:
-        raise CommandFailed("give --body or --body-file, not both", ExitStatus.USAGE)
     if options.body is not None:
         return options.body.encode("utf-8", "surrogateescape")
     if options.body_file is None:

@@ -1,0 +1,26 @@
+"""`fetchq completion`: prints the script by which a shell completes the command line."""
+
+from __future__ import annotations
+
+import click
+
+from .option_types import Choice
+from .options import CONTEXT
+
+
+@click.command(context_settings=CONTEXT, short_help="Print a shell's completion script.")
+@click.argument("shell", type=Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
+def completion(shell: str) -> None:
+    """Print the script that makes a shell complete commands, options and file names.
+
+    \b
+    bash, in ~/.bashrc:                     eval "$(fetchq completion bash)"
+    zsh, in ~/.zshrc:                       eval "$(fetchq completion zsh)"
+    fish, in ~/.config/fish/config.fish:    fetchq completion fish | source
+    """
+    from click.shell_completion import get_completion_class
+
+    script = get_completion_class(shell)
+    assert script is not None
+    root = click.get_current_context().find_root()
+    click.echo(script(root.command, {}, "fetchq", "_FETCHQ_COMPLETE").source())

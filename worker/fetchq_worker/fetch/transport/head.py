@@ -1,0 +1,176 @@
+"""The head of a response: status line and fields (RFC 9112, sections 4 to 6).
+
+What a browser and curl show is shown: a malformed line costs its field and the reuse of the connection, not the
+response. Where the message ends must be certain, so the fields that say so are read strictly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from .errors import ResponseMalformed
+from .headers import Field, Headers
+
+MAX_HEAD_BYTES: Final = 256 << 10
+"""Of a head as a whole, as in browsers. There is no limit on its fields or lines."""
+
+HEAD_END: Final = re.compile(rb"\n\r{0,2}\n")
+LONGEST_HEAD_END: Final = 4
+_HTTP: Final = b"HTTP/1."
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) +([1-9][0-9][0-9])(?![0-9])")
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NOT_OF_A_NAME: Final = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BLANK: Final = (b" ", b"\t")
+_MAX_LENGTH: Final = 1 << 64
+
+_FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection"})
+_SIZING: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+_MAX_MEMO: Final = 2048
+_MAX_MEMO_LINE: Final = 256
+_fields_of_lines: Final[dict[bytes, Field]] = {}
+"""Most lines of most heads were seen before. Emptied when it is full."""
+
+
+class Head(NamedTuple):
+    """A parsed head."""
+
+    status: int
+    headers: Headers
+    chunked: bool
+    length: int | None
+    """By Content-Length; None: there is none, or Transfer-Encoding overrides it (RFC 9112, section 6.3)."""
+    keep_alive: bool
+    """Whether the connection may be reused after the response."""
+    problem: str | None
+    """Why a body cannot be framed for certain."""
+
+
+def may_become_head(data: bytes | bytearray) -> bool:
+    """Whether the beginning of a response can be one of HTTP/1."""
+    return data.startswith(_HTTP) or _HTTP.startswith(data)
+
+
+def parse_head(data: bytes) -> Head:
+    """`data` ends with the empty line that ends the head. Raises `ResponseMalformed`."""
+    status_line = _STATUS_LINE.match(data)
+    if status_line is None:
+        raise ResponseMalformed("the response is not well-formed HTTP")
+    if b"\0" in data:  # refused by curl and browsers, and by RFC 9110, section 5.5
+        raise ResponseMalformed("the head of the response contains a zero byte")
+    lines = data.split(b"\r\n")
+    if not data.endswith(b"\r\n\r\n") or b"\n" in lines[0]:
+        return _irregular_head(data, status_line)
+    fields: list[Field] = []
+    framing: list[Field] = []
+    for line in lines[1:-2]:
+        field = _fields_of_lines.get(line) or _field_of(line)
+        if field is None:
+            return _irregular_head(data, status_line)
+        fields.append(field)
+        if field[2]:
+            framing.append(field)
+    return _framed(status_line, fields, framing, malformed=False)
+
+
+def _irregular_head(data: bytes, status_line: re.Match[bytes]) -> Head:
+    """The same for a head with a line that is not regular.
+
+    Lines may end with a line feed alone (RFC 9112, section 2.2), and a folded line continues the one before (section
+    5.2). Raises `ResponseMalformed` for a malformed line that may be meant to frame the body.
+    """
+    fields: list[Field] = []
+    malformed = False
+    for line in _unfolded(data):
+        field = None if line.startswith(_BLANK) else _field_of(line)
+        if field is not None:
+            fields.append(field)
+            continue
+        malformed = True
+        name = _NOT_OF_A_NAME.sub(b"", line.partition(b":")[0]).lower()
+        if name in _SIZING:
+            raise ResponseMalformed(f"the {name.decode()} field of the response is malformed")
+    return _framed(status_line, fields, [field for field in fields if field.is_framing], malformed=malformed)
+
+
+def _field_of(line: bytes) -> Field | None:
+    """The field of a regular line; None for any other."""
+    name, colon, value = line.partition(b":")
+    if not colon or b"\n" in value or b"\r" in value or not _NAME.fullmatch(name):
+        return None
+    text = name.decode("ascii")
+    lower = text.lower()
+    field = Field(lower, (text, value.strip(b" \t").decode("latin-1")), lower in _FRAMING)
+    if len(line) <= _MAX_MEMO_LINE:
+        if len(_fields_of_lines) >= _MAX_MEMO:
+            _fields_of_lines.clear()
+        _fields_of_lines[line] = field
+    return field
+
+
+def _unfolded(data: bytes) -> Iterator[bytes]:
+    """The lines after the status line, each with those that continue it."""
+    lines = [line.rstrip(b"\r") for line in data.split(b"\n")[1:-2]]
+    parts: list[bytes] = []
+    for line in lines:
+        if parts and line.startswith(_BLANK):
+            parts.append(line.strip(b" \t"))
+            continue
+        if parts:
+            yield b" ".join(parts)
+        parts = [line]
+    if parts:
+        yield b" ".join(parts)
+
+
+def _framed(status_line: re.Match[bytes], fields: list[Field], framing: list[Field], *, malformed: bool) -> Head:
+    """The head with the framing of its body (RFC 9112, section 6.3)."""
+    minor, status = status_line.groups()
+    is_old = minor == b"0"
+    is_coded = False
+    codings: list[str] = []
+    lengths: list[str] = []
+    options = ""
+    for key, (_, value), _ in framing:
+        if key == "content-length":
+            lengths += value.split(",")
+        elif key == "connection":
+            options = f"{options},{value.lower()}" if options else value.lower()
+        else:
+            is_coded = True
+            codings += [coding for each in value.split(",") if (coding := each.strip(" \t").lower())]
+    keep_alive = not malformed and _keeps_alive(options, is_old)
+    length = problem = None
+    if is_coded:
+        keep_alive = keep_alive and not lengths and not is_old
+        if codings != ["chunked"]:  # the only one that is accepted unasked (RFC 9112, section 7)
+            problem = "the response has a transfer coding other than chunked"
+    elif lengths:
+        length, problem = _length_of(lengths)
+    return Head(int(status), Headers(fields), is_coded, length, keep_alive and problem is None, problem)
+
+
+def _keeps_alive(options: str, is_old: bool) -> bool:
+    """By the options of the Connection fields, in lower case (RFC 9112, section 9.3)."""
+    if not options:
+        return not is_old
+    if options == "keep-alive":
+        return True
+    named = [option.strip(" \t") for option in options.split(",")]
+    return "close" not in named and (not is_old or "keep-alive" in named)
+
+
+def _length_of(members: list[str]) -> tuple[int | None, str | None]:
+    """The length, or why there is none. Equal ones are one (RFC 9110, section 8.6)."""
+    lengths = set()
+    for member in members:
+        digits = member.strip(" \t")
+        if not digits.isdigit() or not digits.isascii() or len(digits.lstrip("0")) > len(str(_MAX_LENGTH)):
+            return None, "the Content-Length of the response is malformed"
+        lengths.add(int(digits.lstrip("0") or "0"))
+    length = lengths.pop()
+    if lengths or length >= _MAX_LENGTH:
+        return None, "the Content-Length fields of the response differ" if lengths else "the Content-Length is too long"
+    return length, None
