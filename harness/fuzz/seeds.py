@@ -13,8 +13,7 @@ from tests.support.wire_cases import encoded
 
 from fetchq.contract import wire
 from fetchq.contract.request import WIRE_VERSION
-from fetchq_worker.fetch.cache.freshness import StoredResponse
-from fetchq_worker.fetch.cache.http_cache import _Entry
+from fetchq_worker.fetch.cache.entries import Entry
 
 FOUND: Final = Path(__file__).parent / "found"
 """Past findings: `<target>-<what>`."""
@@ -26,15 +25,15 @@ def _frozen(prefix: str) -> list[bytes]:
 
 _JOBS: Final = _frozen("job-")
 _REQUESTS: Final = [msgspec.msgpack.encode(wire.deserialize(data)["a"][0]) for data in _JOBS]
-_RESPONSE: Final = StoredResponse(
+_CACHED: Final = Entry(
     200,
-    (
+    [
         ("Cache-Control", 'max-age=60, stale-if-error="5"'),
         ("Date", "Tue, 14 Nov 2023 22:13:20 GMT"),
         ("Vary", "Accept"),
         ("Retry-After", "5"),
         ("ETag", '"x"'),
-    ),
+    ],
     b"body",
     1e9,
     1e9,
@@ -51,7 +50,7 @@ SEEDS: Final[dict[str, list[bytes]]] = {
     "result": _frozen("result-"),
     "attempts": _frozen("attempts-"),
     "worker_record": [b'{"id":"w","host":"h","pid":1,"version":"1","queue":"q","functions":["f"],"running":1}'],
-    "cache_entry": [msgspec.msgpack.encode(_Entry(_RESPONSE))],
+    "cache_entry": [msgspec.msgpack.encode(_CACHED)],
     "settings": [
         b"concurrency=5\nallow_net=10.0.0.0/8 ::1/128\nallow_port=22,25\nlease_s=1e1\nverbose=true\nuser_agent=x/1"
     ],

@@ -41,16 +41,11 @@ from fetchq_worker.cli.terminal.exit_status import CommandFailed
 from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.engine.run.job import checked
 from fetchq_worker.fetch.access.credentials import read_credentials
-from fetchq_worker.fetch.cache import http_cache
-from fetchq_worker.fetch.cache.freshness import (
-    directives_of,
-    is_fresh,
-    keep_s,
-    may_store,
-    may_use_stale,
-    validators_of,
-    vary_of,
-)
+from fetchq_worker.fetch.cache.directives import directives_of
+from fetchq_worker.fetch.cache.entries import Entry, decode_entry
+from fetchq_worker.fetch.cache.freshness import is_usable, is_usable_after_error, keep_s
+from fetchq_worker.fetch.cache.storing import may_store
+from fetchq_worker.fetch.cache.validation import is_not_modified, validators_of
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
 from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
@@ -154,18 +149,18 @@ def worker_record(data: bytes) -> None:
 
 def cache_entry(data: bytes) -> None:
     """A value of `fetchq:cache:`, and its headers."""
-    found = http_cache._decoded(data)
-    if not isinstance(found, http_cache._Entry):
+    found = decode_entry(data)
+    if not isinstance(found, Entry):
         return
-    stored = found.response
-    asked = directives_of(stored.values("cache-control"))
-    is_fresh(asked, stored, 1e9)
-    may_use_stale(asked, stored, 1e9)
-    may_store("GET", asked, False, stored)
+    stored = found.response()
+    requested = directives_of(stored.headers.getall("Cache-Control"))
+    is_usable(requested, stored, 1e9)
+    is_usable_after_error(requested, stored, 1e9)
+    may_store(requested, False, stored)
     assert keep_s(stored, 1e9) >= 0.0
-    vary_of(stored)
     validators_of(stored)
-    retry_after_s(stored.headers, NOW)
+    is_not_modified(Hop("https://a.example/", "GET", (("If-None-Match", '"x"'),)), stored)
+    retry_after_s(tuple(stored.headers.items()), NOW)
 
 
 def settings(data: bytes) -> None:

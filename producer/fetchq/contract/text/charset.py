@@ -12,6 +12,8 @@ from typing import Final
 
 import webencodings
 
+from .legacy import decode_legacy
+
 MARKS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16le"), (codecs.BOM_UTF16_BE, "utf-16be"))
 """Encoding standard, "BOM sniff": a byte order mark takes precedence over the label."""
 
@@ -25,15 +27,11 @@ def encoding_of(label: str) -> str | None:
 
 def decode_text(body: bytes, label: str | None) -> str:
     """Decodes by the byte order mark, else by the label, else as UTF-8. Undecodable bytes become U+FFFD."""
-    for mark, name in MARKS:
+    name = None if label is None else encoding_of(label)
+    for mark, marked in MARKS:
         if body.startswith(mark):
-            return body[len(mark) :].decode(name, "replace")
-    encoding = webencodings.lookup(label) if label is not None else None
-    if encoding is None or encoding.name == "utf-8":
+            body, name = body[len(mark) :], marked
+            break
+    if name is None or name == "utf-8":
         return body.decode("utf-8", "replace")
-    if encoding.name == "replacement":  # encodings in which a page could hide markup
-        return "\ufffd" if body else ""
-    if encoding.name == "gbk":  # "gbk's decoder is gb18030's decoder"
-        return body.decode("gb18030", "replace")
-    text: str = encoding.codec_info.decode(body, "replace")[0]
-    return text
+    return decode_legacy(body, name)

@@ -45,16 +45,23 @@ class AttemptState:
 
 
 async def run_attempt(
-    fetcher: Fetcher, request: FetchRequest, phases: Phases, *, job_id: str = "", queued_s: float | None = None
+    fetcher: Fetcher,
+    request: FetchRequest,
+    phases: Phases,
+    *,
+    job_id: str = "",
+    queued_s: float | None = None,
+    repeats: bool = False,
 ) -> FetchResult:
     """One attempt: parse, guard, connect, follow, read, classify. Every failure becomes an outcome.
 
+    `repeats` says that an earlier attempt failed: then the cache does not answer with an error that it has stored.
     Raises only `SendingAborted` (by `phases.before_send`) and `asyncio.CancelledError`.
     """
     state = AttemptState(parse(request))
     context = current_phases.set(phases)
     try:
-        plan = plan_of(fetcher, request)
+        plan = plan_of(fetcher, request, repeats=repeats)
         with fetcher.timeouts.limit(request.timeout_s):
             while True:
                 fetcher.guard.check_url(state.hop.url)

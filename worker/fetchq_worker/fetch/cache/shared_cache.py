@@ -6,6 +6,7 @@ Redis also holds the jobs: the cache must not fill it, and an unavailable cache 
 from __future__ import annotations
 
 import logging
+from time import monotonic
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -18,6 +19,7 @@ logger = logging.getLogger("fetchq.fetch")
 
 DEFAULT_SHARED_CACHE_BYTES: Final = 64 << 20
 MAX_VALUE_BYTES: Final = 2 << 20
+LOOK_AGAIN_S: Final = 60.0
 
 
 class SharedCache:
@@ -32,6 +34,8 @@ class SharedCache:
         self._max_bytes = max_bytes
         self._runner: Final = ClientRunner(redis)
         self._commands: Final = CacheCommands(keys)
+        self._in_use = False
+        self._look_again_s = 0.0
 
     def __repr__(self) -> str:
         return f"<SharedCache {self.keys.shared_cache} max_bytes={self._max_bytes}>"
@@ -47,6 +51,7 @@ class SharedCache:
 
     async def put(self, key: str, value: bytes, ttl_s: float) -> None:
         """Stores a value for at most `ttl_s`, unless it is larger than `MAX_VALUE_BYTES`."""
+        self._in_use = True
         ttl_ms = round(ttl_s * 1000)
         if ttl_ms <= 0 or len(value) > MAX_VALUE_BYTES:
             return
@@ -55,9 +60,20 @@ class SharedCache:
         except (RedisError, OSError) as problem:
             logger.warning("shared_cache.unavailable key=%s error=%s", key, problem)
 
-    async def evict(self, key: str) -> None:
-        """Removes a value. Its bytes count towards `max_bytes` until its TTL ends."""
+    async def evict(self, *keys: str) -> None:
+        """Removes values. Their bytes count towards `max_bytes` until their TTL ends."""
         try:
-            await self._redis.delete(key)
+            await self._redis.delete(*keys)
         except (RedisError, OSError) as problem:
-            logger.warning("shared_cache.unavailable key=%s error=%s", key, problem)
+            logger.warning("shared_cache.unavailable key=%s error=%s", keys[0], problem)
+
+    async def wait_in_use(self) -> bool:
+        """Whether any worker has stored something. Asks Redis once a minute at most, and no more once it is so."""
+        now_s = monotonic()
+        if not self._in_use and now_s >= self._look_again_s:
+            self._look_again_s = now_s + LOOK_AGAIN_S
+            try:
+                self._in_use = await self._redis.zcard(self.keys.shared_cache) > 0
+            except (RedisError, OSError) as problem:
+                logger.warning("shared_cache.unavailable key=%s error=%s", self.keys.shared_cache, problem)
+        return self._in_use

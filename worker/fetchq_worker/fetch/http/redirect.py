@@ -60,7 +60,7 @@ def location_of(headers: Headers) -> str | None:
 
 def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
     """The request that a redirect asks for; raises `InvalidRequest` if it leads to anything but http or https."""
-    url = _resolve(hop.url, location)
+    url = resolve(hop.url, location)
     method, body, headers = hop.method, hop.body, hop.headers
     if (http_status == 303 and method not in ("GET", "HEAD")) or (http_status in (301, 302) and method == "POST"):
         method, body = "GET", None
@@ -70,7 +70,8 @@ def next_hop(hop: Hop, http_status: int, location: str) -> Hop:
     return Hop(url, method, headers, body)
 
 
-def _resolve(base: str, location: str) -> str:
+def resolve(base: str, location: str) -> str:
+    """The URL that a Location names, serialised; raises `InvalidRequest` if it is not an http or https URL."""
     try:
         joined = ada_url.join_url(base, _escaped(location))
     except (ValueError, UnicodeError) as problem:

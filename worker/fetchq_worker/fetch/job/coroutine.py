@@ -163,7 +163,8 @@ async def _run_once(
         None if may_repeat(request) else partial(_mark_sending, ctx, history),
         None if feedback is None else partial(feedback.on_response, request),
     )
-    result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=history.queued_s)
+    repeats = bool(history.attempts)
+    result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=history.queued_s, repeats=repeats)
     wait_s = _robots_wait_s(fetcher, request, phases, redis_now(run))
     if wait_s is not None:
         raise snooze(ctx, wait_s, str(phases.robots_unavailable), level=logging.DEBUG)
@@ -186,7 +187,7 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
     history = _NO_HISTORY
     while True:
         phases = Phases()
-        attempt = await run_attempt(fetcher, request, phases)
+        attempt = await run_attempt(fetcher, request, phases, repeats=bool(history.attempts))
         wait_s = _robots_wait_s(fetcher, request, phases, datetime.now(UTC))
         if wait_s is not None:
             await asyncio.sleep(wait_s)
