@@ -108,6 +108,8 @@ async def _fetch(producer: Producer, site: Site) -> None:
     keyed = [await producer.enqueue(page, key=f"channel {number}") for number in range(6)]  # a channel each
     assert len([result async for result in producer.as_completed(keyed, timeout_s=20)]) == 6
     assert (await (await producer.enqueue(page, cache=True)).result(timeout_s=20)).from_cache
+    await (await producer.enqueue(page, method="PUT")).result(timeout_s=20)
+    assert not (await (await producer.enqueue(page, cache=True)).result(timeout_s=20)).from_cache
     assert [result.status async for result in producer.as_completed(jobs[:1], timeout_s=0)] == [FetchStatus.OK]
 
 
