@@ -202,12 +202,33 @@ async def test_many_addresses_are_bounded_but_each_is_checked(server: DnsServer,
         await resolver.addresses("one-bad.example", 5.0)
 
 
-async def test_an_absolute_name_is_asked_as_it_is(server: DnsServer, lookups: Lookups) -> None:
+async def test_search_domains_are_tried_after_a_name_with_a_dot_and_not_for_an_absolute_one(
+    server: DnsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALDOMAIN", "corp.example")  # as `search` in resolv.conf
+    monkeypatch.setenv("RES_OPTIONS", "ndots:5")  # as in a pod of Kubernetes
     server.default = None
-    for name in ("a.example.", "host."):
-        with pytest.raises(NameUnresolved):
+    server.names["host.corp.example"] = server.names["svc.ns.corp.example"] = [(ADDRESS,)]
+    lookups = Lookups((server.address,))
+
+    assert await lookups.resolve("host") == await lookups.resolve("svc.ns") == (ADDRESS,)
+    assert server.queries[0][0] == "host.corp.example"
+    assert [name for name, kind in server.queries if "svc" in name and kind == "A"] == ["svc.ns", "svc.ns.corp.example"]
+    server.queries.clear()
+    for name in ("host.", "svc.ns."):
+        with pytest.raises(NameUnresolved, match="it does not exist"):
             await lookups.resolve(name)
-    assert {name for name, _ in server.queries} == {"a.example", "host"}
+    assert {name for name, _ in server.queries} == {"host", "svc.ns"}
+    await lookups.aclose()
+
+
+async def test_a_name_server_that_drops_one_kind_of_query_is_not_waited_for(
+    server: DnsServer, resolver: GuardedResolver
+) -> None:
+    for number in range(5):
+        await resolver.addresses(f"quick{number}.example", 5.0)
+    server.unanswered = {"AAAA"}
+    assert await resolver.addresses("a.example", 5.0) == (ADDRESS,)
 
 
 async def test_closing_ends_look_ups_and_leaves_no_descriptor(server: DnsServer) -> None:

@@ -169,7 +169,9 @@ class Lookups:
         raise NameUnresolved(_CLOSED)
 
     def _channel(self, timeout_s: float | None) -> aiodns.DNSResolver:
-        return aiodns.DNSResolver(nameservers=self._nameservers or None, timeout=timeout_s)
+        # A name with a dot is asked for as it is before the search domains, whatever `ndots` the system sets:
+        # Kubernetes sets 5, which means ten queries for each public name.
+        return aiodns.DNSResolver(nameservers=self._nameservers or None, timeout=timeout_s, ndots=1)
 
 
 class _Shared:
