@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,7 @@ class Fetchq:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.runtime_folder = Path(tempfile.mkdtemp(prefix="fetchq-"))  # short enough for the paths of sockets
         self._started: list[subprocess.Popen[str]] = []
 
     def run(
@@ -164,10 +166,16 @@ class Fetchq:
             if process.poll() is None:
                 process.kill()
             process.communicate(timeout=PATIENCE_S)
+        shutil.rmtree(self.runtime_folder)
 
     def _environ(self, more: Mapping[str, str] | None) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
-        return {**clean, "FETCHQ_ALLOW_NET": "127.0.0.1/32", "FETCHQ_START_WAIT": "0", **(more or {})}
+        ours = {
+            "FETCHQ_ALLOW_NET": "127.0.0.1/32",
+            "FETCHQ_START_WAIT": "0",
+            "FETCHQ_RUNTIME_DIR": str(self.runtime_folder),
+        }
+        return {**clean, **ours, **(more or {})}
 
 
 @contextmanager
