@@ -155,6 +155,10 @@ class Fetchq:
         self._started.append(process)
         return process
 
+    def run_script(self, *words: str | Path) -> int:
+        """Runs a Python script of the folder; returns its exit status."""
+        return subprocess.run([sys.executable, *words], cwd=self.folder, timeout=PATIENCE_S, check=False).returncode
+
     def close(self) -> None:
         for process in self._started:
             if process.poll() is None:

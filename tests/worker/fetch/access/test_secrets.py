@@ -50,7 +50,7 @@ SET_COOKIE: Final = "canary-setcookie-5c6d"
 MAIN: Final = """
 import logging, sys
 logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-for name in ("fetchq.fetch", "fetchq.politeness", "fetchq.engine", "arq.worker"):
+for name in ("fetchq.fetch", "fetchq.hosts", "fetchq.engine", "arq.worker"):
     logging.getLogger(name).setLevel(logging.DEBUG)
 from fetchq_worker.cli import main
 main()
