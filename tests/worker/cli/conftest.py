@@ -37,7 +37,7 @@ def at(server: RedisServer) -> dict[str, str]:
 class Site(ThreadingHTTPServer):
     """Serves `/page/...`, `/json`, `/bin`, `/big/...` (100 KB), and `/gate/...`, which waits until the gate is open.
 
-    Its robots.txt forbids `/page/private`; the first `busy` requests of it get a 503 with `Retry-After: 1`.
+    Its robots.txt forbids `/page/private`; the first `busy` requests of it get a 503 with `retry_after`.
     """
 
     daemon_threads = True
@@ -48,6 +48,7 @@ class Site(ThreadingHTTPServer):
         self.hits: Counter[str] = Counter()
         self.gate = threading.Event()
         self.busy = 0
+        self.retry_after = "1"
 
     @property
     def url(self) -> str:
@@ -83,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = 503
         self.send_response(status)
         if is_busy:
-            self.send_header("Retry-After", "1")
+            self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
