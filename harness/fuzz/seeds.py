@@ -67,6 +67,10 @@ SEEDS: Final[dict[str, list[bytes]]] = {
     "url_lines": [b"\x03\xef\xbb\xbfhttps://example.org/\r\n# comment\n\nHTTP://EXAMPLE.org\r\xff\nnot a url"],
     "result_file": [_LINE, _LINE * 2 + _LINE[:20], b"other\n"],
     "robots": [b"fetchq/1\nUser-agent: *\nDisallow: /a*b$\nAllow: /\xc3\xa9%zz\nCrawl-delay: 1.5\nSitemap: x"],
+    "cookies": [
+        b"a=b; Path=/; Domain=.example.org; Max-Age=60\n__Host-c=\xe9==; Secure; path=/"
+        b'\nd="x, y" ; Expires=Thu, 01-Jan-2099 00:00:00 GMT; HttpOnly; SameSite=None\na=; max-age=0'
+    ],
     "text_body": [
         b'text/html; charset="utf-8"\n<meta charset=koi8-r><?xml encoding="x"?>\xff\xfea',
         b"text/html\n<meta http-equiv=content-type content='text/html; charset=windows-1252'>\x80",

@@ -40,6 +40,7 @@ from fetchq_worker.cli.bulk.url_lines import LineSplitter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed
 from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.engine.run.job import checked
+from fetchq_worker.fetch.access.cookies import Cookies
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.fetch.cache.directives import directives_of
 from fetchq_worker.fetch.cache.entries import Entry, decode_entry
@@ -237,6 +238,17 @@ def robots(data: bytes) -> None:
     assert rules.crawl_delay_s is None or rules.crawl_delay_s >= 0
 
 
+def cookies(data: bytes) -> None:
+    """Set-Cookie fields, one a line: what is sent back was in one of them, and stays in its line."""
+    text = data.decode("latin-1")
+    jar = Cookies()
+    jar.update(URL, text.split("\n"), 1e9)
+    sent = jar.header(URL, 1e9) or ""
+    assert "\r" not in sent
+    for pair in filter(None, sent.split("; ")):
+        assert pair.rpartition("=")[2].strip(" \t") in text
+
+
 def text_body(data: bytes) -> None:
     """A body of text with its Content-Type, which is the first line."""
     header, _, body = data.partition(b"\n")
@@ -282,6 +294,7 @@ TARGETS: Final[dict[str, Target]] = {
         url_lines,
         result_file,
         robots,
+        cookies,
         text_body,
         encoded_body,
         location,
