@@ -58,8 +58,8 @@ durability: setup ## check what each durability survives: process killed, power 
 soak: setup ## ten million jobs; fails if a key remains or memory grew: JOBS=10000000 WRITE=1
 	@$(BIN)/python -m harness.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
-conformance: setup ## run arq's own test suite with fetchq's worker
-	@$(BIN)/python -m harness.conformance $(if $(WORKER),--worker $(WORKER))
+conformance: setup ## run arq's own test suite and tools made for arq with fetchq's worker (ONLY=suite, ONLY=tools)
+	@$(BIN)/python -m harness.conformance $(if $(WORKER),--worker $(WORKER)) $(if $(ONLY),--only $(ONLY))
 
 conformance-http: setup ## fetch from httpbin, broken servers and bad TLS, and print the outcomes
 	@$(BIN)/python -m harness.http

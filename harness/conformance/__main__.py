@@ -1,7 +1,9 @@
 """`make conformance`: arq's own test suite, first with arq's worker, then with another class in its place.
 
-Exits with status 1 if stock arq fails its own tests here, if a test fails that is not listed in exceptions.toml, or if
-a listed one passes.
+Then the tools made for arq, with both workers (`tools`).
+
+Exits with status 1 if stock arq fails its own tests here, if a test fails that is not listed in exceptions.toml, if
+a listed one passes, or if a tool made for arq observes anything else under fetchq.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Final
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
-from . import environment, verdict
+from . import environment, tools, verdict
 
 STOCK: Final = "arq.worker:Worker"
 DEFAULT: Final = "fetchq_worker.engine:Worker"
@@ -33,28 +35,44 @@ AT_NOON: Final = f"XXX{time.gmtime().tm_hour - 12:+d}"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m harness.conformance", description=__doc__.splitlines()[0])
     parser.add_argument("--worker", default=DEFAULT, metavar="MODULE:CLASS", help="the class to try (%(default)s)")
+    parser.add_argument("--only", choices=("suite", "tools"), help="try arq's suite alone, or the tools alone")
     parser.add_argument("tests", nargs="*", help="tests of arq's to run, as pytest takes them (all)")
     options = parser.parse_args()
     if shutil.which("redis-server") is None:
         print("make conformance needs redis-server on the PATH: Debian's will do", file=sys.stderr)
         return 1
+    with_tools = options.only != "suite" and options.worker == DEFAULT and not options.tests
+    problems = []
     try:
-        environment.prepare()
+        if options.only != "tools":
+            environment.SUITE.prepare()
+            environment.fetch_suite()
+            problems += _try_suite(options.worker, options.tests)
+        if with_tools:
+            environment.TOOLS.prepare()
+            environment.DASHBOARD.prepare()
+            print("\nTools made for arq", flush=True)
+            problems += tools.try_tools()
     except subprocess.CalledProcessError as problem:
         print(f"make conformance could not set up {environment.FOLDER.name}: pip ended with {problem.returncode}")
         return 1
-    stock = _run(STOCK, options.tests)
+    return _end(problems)
+
+
+def _try_suite(worker: str, tests: list[str]) -> list[str]:
+    """Problems of arq's own suite, as sentences."""
+    stock = _run(STOCK, tests)
     problems = verdict.judge_stock(stock)
     if problems:
-        return _end(problems)
-    swapped = _run(options.worker, options.tests)
-    listed = {} if options.worker == STOCK else verdict.read_listed(environment.HERE / "exceptions.toml")
-    if options.tests:
+        return problems
+    swapped = _run(worker, tests)
+    listed = {} if worker == STOCK else verdict.read_listed(environment.HERE / "exceptions.toml")
+    if tests:
         listed = {test: excuse for test, excuse in listed.items() if test in stock.outcomes}
-    for name, run in ((STOCK, stock), (options.worker, swapped)):
+    for name, run in ((STOCK, stock), (worker, swapped)):
         print(f"{name}: {run.summary()}")
     _show_not_passed(stock, listed)
-    return _end(verdict.judge_swapped(stock, swapped, listed))
+    return verdict.judge_swapped(stock, swapped, listed)
 
 
 def _run(worker: str, tests: list[str]) -> verdict.Run:
@@ -66,7 +84,8 @@ def _run(worker: str, tests: list[str]) -> verdict.Run:
     env["TZ"] = AT_NOON
     env |= {"PYTHONPATH": path, "ARQ_SUITE_WORKER": worker, "ARQ_SUITE_REPORT": str(report)}
     env["ARQ_SUITE_REDIS_PORT"] = str(free_port())
-    command = [str(environment.PYTHON), "-m", "pytest", "-q", "-W", REDIS_5_WARNING, "-p", "arq_suite_plugin", *tests]
+    options = ["-q", "-W", REDIS_5_WARNING, "-p", "arq_suite_plugin"]
+    command = [str(environment.SUITE.python), "-m", "pytest", *options, *tests]
     redis = RedisServer("--bind", "127.0.0.1", "--port", env["ARQ_SUITE_REDIS_PORT"])
     try:
         ended = subprocess.run(

@@ -1,6 +1,6 @@
-"""The environment for arq's own suite: its sdist, the test versions that it locked, and this worker.
+"""The environments of `make conformance`: arq's own suite with this worker, and the tools made for arq.
 
-It has its own folder and is made again when its inputs change.
+Each has its own folder and is made again when its inputs change.
 """
 
 from __future__ import annotations
@@ -13,73 +13,104 @@ import venv
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from tests.support.constraints import read_pins
 
 ARQ_VERSION: Final = "0.28.0"
 ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = Path(__file__).resolve().parent
 FOLDER: Final = ROOT / ".conformance"
-PYTHON: Final = FOLDER / "venv" / "bin" / "python"
 ARQ: Final = FOLDER / f"arq-{ARQ_VERSION}"
 
-TEST_REQUIREMENTS: Final = (
-    f"arq[watch]=={ARQ_VERSION}",
-    "dirty-equals",
-    "msgpack",
-    "pydantic",
-    "pytest",
-    "pytest-asyncio",
-    "pytest-mock",
-    "pytest-pretty",
-    "pytest-timeout",
-    "pytz",
-    "tzdata",
+
+class Environment(msgspec.Struct, frozen=True):
+    """A virtual environment, with versions from a file in this folder."""
+
+    name: str
+    pins: str
+    """The file. Packages that it does not name have the project's versions."""
+    requirements: tuple[str, ...]
+    with_fetchq: bool = True
+
+    @property
+    def python(self) -> Path:
+        return FOLDER / self.name / "bin" / "python"
+
+    def prepare(self) -> None:
+        """Makes the environment unless it is up to date. Raises `CalledProcessError` with pip's output."""
+        stamp = FOLDER / self.name / "made-from"
+        made_from = self._fingerprint()
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == made_from:
+            return
+        print(f"Setting up {FOLDER.name}/{self.name}: {', '.join(self.requirements)} ...", flush=True)
+        venv.create(FOLDER / self.name, clear=True, with_pip=True)
+        constraints = FOLDER / f"{self.name}.txt"
+        constraints.write_text(self.constraints(), encoding="utf-8")
+        if self.with_fetchq:
+            fetchq = ("--editable", str(ROOT / "producer"), "--editable", str(ROOT / "worker"))
+            self.pip("install", "--constraint", str(constraints), *self.requirements, *fetchq)
+        else:
+            self.pip("install", "--constraint", str(constraints), *self.requirements)
+        stamp.write_text(made_from, encoding="utf-8")
+
+    def constraints(self) -> str:
+        """The file's versions, and the project's for all packages that it does not name."""
+        merged = {**read_pins(ROOT / "constraints.txt"), **read_pins(HERE / self.pins)}
+        return "".join(f"{name}=={version}\n" for name, version in sorted(merged.items()))
+
+    def pip(self, *arguments: str) -> None:
+        subprocess.run([self.python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments], check=True)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{sys.version} {self}".encode())
+        for path in ("constraints.txt", "producer/pyproject.toml", "worker/pyproject.toml"):
+            digest.update((ROOT / path).read_bytes())
+        digest.update((HERE / self.pins).read_bytes())
+        return digest.hexdigest()
+
+
+SUITE: Final = Environment(
+    name="suite",
+    pins="constraints.txt",
+    requirements=(
+        f"arq[watch]=={ARQ_VERSION}",
+        "dirty-equals",
+        "msgpack",
+        "pydantic",
+        "pytest",
+        "pytest-asyncio",
+        "pytest-mock",
+        "pytest-pretty",
+        "pytest-timeout",
+        "pytz",
+        "tzdata",
+    ),
 )
 """arq's "testing" group without coverage and testcontainers."""
+TOOLS: Final = Environment(
+    name="tools",
+    pins="tools.txt",
+    requirements=(
+        "arq-django-admin",
+        "arq-prometheus",
+        "logfire",
+        "modern-di-arq",
+        "opentelemetry-instrumentation-arq",
+        "opentelemetry-sdk",
+        "sentry-sdk",
+        "z4j-arq",
+    ),
+)
+DASHBOARD: Final = Environment(
+    name="dashboard", pins="dashboard.txt", requirements=("arq-dashboard",), with_fetchq=False
+)
 
 
-def prepare() -> None:
-    """Makes the environment unless it is up to date. Raises `CalledProcessError` with pip's output."""
-    stamp = FOLDER / "made-from"
-    made_from = _fingerprint()
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == made_from:
+def fetch_suite() -> None:
+    """Brings arq's sdist, with its tests, unless it is there."""
+    if ARQ.exists():
         return
-    print(f"Setting up {FOLDER.name}: arq {ARQ_VERSION}, its tests and the versions it locked ...", flush=True)
-    stamp.unlink(missing_ok=True)
-    venv.create(PYTHON.parents[1], clear=True, with_pip=True)
-    constraints = FOLDER / "constraints.txt"
-    constraints.write_text(merged_constraints(), encoding="utf-8")
-    _pip("install", "--constraint", str(constraints), "--upgrade", "pip")
-    _pip("install", "--constraint", str(constraints), *TEST_REQUIREMENTS)
-    _pip(
-        *("install", "--constraint", str(constraints)),
-        *("--editable", str(ROOT / "producer"), "--editable", str(ROOT / "worker")),
-    )
-    _fetch_sdist()
-    stamp.write_text(made_from, encoding="utf-8")
-
-
-def _fetch_sdist() -> None:
     name = f"arq-{ARQ_VERSION}.tar.gz"
-    _pip("download", "--no-deps", "--no-binary", "arq", "--dest", str(FOLDER), f"arq=={ARQ_VERSION}")
+    SUITE.pip("download", "--no-deps", "--no-binary", "arq", "--dest", str(FOLDER), f"arq=={ARQ_VERSION}")
     with tarfile.open(FOLDER / name) as archive:
         archive.extractall(FOLDER, filter="data")
-
-
-def merged_constraints() -> str:
-    """arq's locked versions, and the project's for all packages that arq's lock does not name."""
-    merged = {**read_pins(ROOT / "constraints.txt"), **read_pins(HERE / "constraints.txt")}
-    return "".join(f"{name}=={version}\n" for name, version in sorted(merged.items()))
-
-
-def _fingerprint() -> str:
-    digest = hashlib.sha256(sys.version.encode())
-    for path in ("constraints.txt", "producer/pyproject.toml", "worker/pyproject.toml"):
-        digest.update((ROOT / path).read_bytes())
-    for path in ("constraints.txt", "environment.py"):
-        digest.update((HERE / path).read_bytes())
-    return digest.hexdigest()
-
-
-def _pip(*arguments: str) -> None:
-    subprocess.run([PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments], check=True)

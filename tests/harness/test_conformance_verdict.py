@@ -69,7 +69,7 @@ def test_a_list_with_another_excuse_or_no_reason_is_refused(text: str, tmp_path:
 
 
 def test_the_locked_test_versions_outrank_the_projects() -> None:
-    merged = environment.merged_constraints().splitlines()
+    merged = environment.SUITE.constraints().splitlines()
     assert "pytest-asyncio==0.23.6" in merged
     assert "redis==5.3.1" in merged
     assert len({line.partition("==")[0] for line in merged}) == len(merged)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import time
 from itertools import pairwise
 from typing import Any
@@ -64,7 +66,7 @@ class Busy:
 
 
 async def test_a_429_that_one_worker_sees_stops_all_for_as_long_as_it_asks(
-    producer: Producer, working: Working, site: Site
+    producer: Producer, working: Working, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     busy = Busy(Retry_After="2")
     url = site.serve("/busy", busy)
@@ -82,6 +84,16 @@ async def test_a_429_that_one_worker_sees_stops_all_for_as_long_as_it_asks(
     assert len([after for after in late if after < 2.0]) == len([after for after in late if after < 0.1])
     assert min(after for after in late if after >= 1.9) < 3.0
     assert all(result.ok for result in done)
+    assert _hosts_events(caplog) == ["host.cooldown host=127.0.0.1 for_s=2.0 asked=True"]
+
+
+def _hosts_events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What an operator sees of hosts by default."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "fetchq.hosts" and record.levelno >= logging.WARNING
+    ]
 
 
 @pytest.mark.parametrize("asked", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
@@ -144,7 +156,7 @@ async def test_after_a_redirect_the_host_that_responded_gets_the_cooldown(
 
 
 async def test_a_host_with_failing_connections_gets_a_cooldown_and_recovers(
-    producer: Producer, working: Working, site: Site, redis: Any
+    producer: Producer, working: Working, site: Site, redis: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     url, port = site.serve("/", http_response(b"well")), site.port
     await site.stop()
@@ -161,6 +173,8 @@ async def test_a_host_with_failing_connections_gets_a_cooldown_and_recovers(
         assert record["waiting"] >= 30 - 16
         assert 7 < record["cooldown_until"] / 1000 - time.time() < 13
         assert record["last"] == "CONNECT_ERROR"
+        [opened] = _hosts_events(caplog)
+        assert re.fullmatch(r"host\.circuit_opened host=127\.0\.0\.1 failures=\d+ for_s=1?\d\.\d", opened)
         await site.start(port)
         await _end_cooling(redis, "127.0.0.1")
         results = [result async for result in producer.as_completed(jobs, timeout_s=10)]

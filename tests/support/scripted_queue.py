@@ -14,6 +14,7 @@ from fetchq.store.commands import (
     AdmitJob,
     CancelJob,
     CommitGroup,
+    CommitReply,
     DeadLetterCommands,
     HostCommands,
     JobCommands,
@@ -127,11 +128,11 @@ class Queue:
 
         The last ones may be omitted.
         """
-        lost, refused, refusal, _ = await self.commit_whole(*outcomes)
+        lost, refused, refusal, *_ = await self.commit_whole(*outcomes)
         return lost, refused, refusal
 
-    async def commit_whole(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes, int]:
-        """The same, with the ms until a parked job may be claimed."""
+    async def commit_whole(self, *outcomes: Sequence[Any]) -> CommitReply:
+        """The same, with the ms until a parked job may be claimed, and the circuits that were opened."""
         groups = []
         for outcome in outcomes:
             job_id, token, action, time, marker, result, note, dead_letter = [*outcome, *("", "", "", "", b"")][:8]
@@ -184,9 +185,10 @@ class Queue:
         self, key: str, for_ms: int | None = None, *, first_ms: int = 60_000, most_ms: int = DAY_MS
     ) -> int:
         """Returns in how many ms the cooldown ends."""
-        return await self._hosts.cooldown(
+        reply = await self._hosts.cooldown(
             self.runner, key, asked_ms=for_ms, first_ms=first_ms, max_ms=most_ms, now_ms=self.now_ms
         )
+        return reply.remaining_ms
 
     async def finish_with_dead_letter(
         self, job_id: str, token: str = "w.1", fields: dict[str, Any] | None = None

@@ -39,7 +39,7 @@ from fetchq.inspect.acl import RIGHTS, acl_rule, channel_names, key_access, scri
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq.store.registry import Role
-from fetchq_worker.cli.actions.queue import check_worker, show_queue_state
+from fetchq_worker.cli.actions.queue import show_queue_state
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.make_worker import make_worker
@@ -108,6 +108,8 @@ async def _fetch(producer: Producer, site: Site) -> None:
     keyed = [await producer.enqueue(page, key=f"channel {number}") for number in range(6)]  # a channel each
     assert len([result async for result in producer.as_completed(keyed, timeout_s=20)]) == 6
     assert (await (await producer.enqueue(page, cache=True)).result(timeout_s=20)).from_cache
+    await (await producer.enqueue(page, method="PUT")).result(timeout_s=20)
+    assert not (await (await producer.enqueue(page, cache=True)).result(timeout_s=20)).from_cache
     assert [result.status async for result in producer.as_completed(jobs[:1], timeout_s=0)] == [FetchStatus.OK]
 
 
@@ -162,7 +164,7 @@ async def _fail(producer: Producer) -> str:
     return ids[0]
 
 
-async def _operate(operator: Producer, producer: Producer, admin: redis.Redis, dead: str, settings: Settings) -> None:
+async def _operate(operator: Producer, producer: Producer, admin: redis.Redis, dead: str, operator_url: str) -> None:
     dead_letters = operator.dead_letters
     assert await dead_letters.count() == 2
     assert (await dead_letters.get(dead)).id == dead
@@ -175,7 +177,7 @@ async def _operate(operator: Producer, producer: Producer, admin: redis.Redis, d
     await operator.limits.pause("example.org")
     await producer.enqueue("http://example.org/")
     assert [state.host for state in await operator.hosts()] == ["example.org"]
-    assert await show_queue_state(True, True, 10, settings) == 0
+    assert await show_queue_state(False, True, 10, Settings(redis_url=operator_url)) == 0
     await operator.limits.set("*", concurrency=3, rate="5/s")
     assert (await operator.limits.effective("example.org")).paused
     assert list(await operator.limits.list()) == ["*", "example.org"]
@@ -210,7 +212,6 @@ async def test_producer_worker_and_operator_need_all_of_their_rights_and_no_more
             await _cancel(producer, site)
             await _run_coroutines(producer, admin, ran)
             await wait_until(lambda: bool(admin.exists("fetchq:workers:arq:queue")))
-            assert await check_worker(settings) == 0
             assert await show_queue_state(True, True, 5, settings) == 0
             admin.script_flush()
             assert (await (await producer.enqueue(site.url("/page"))).result(timeout_s=20)).ok
@@ -218,8 +219,9 @@ async def test_producer_worker_and_operator_need_all_of_their_rights_and_no_more
             await wait_until(lambda: bool(admin.exists("arq:queue:health-check")))
             await wait_until(lambda: bool(admin.exists("fetchq:maintenance-cursor:arq:queue")))
             dead = await _fail(producer)
-            async with Producer.from_url(user_url(redis_server, Role.OPERATOR)) as operator:
-                await _operate(operator, producer, admin, dead, settings)
+            operator_url = user_url(redis_server, Role.OPERATOR)
+            async with Producer.from_url(operator_url) as operator:
+                await _operate(operator, producer, admin, dead, operator_url)
         await _use_another_database(redis_server)
     assert refusals(admin) == []
     assert not [event for event in ("redis.unavailable", "redis.refused", "failed error") if event in caplog.text]
@@ -245,8 +247,8 @@ def test_every_command_line_works_with_these_rights(
         assert "CONNECT_ERROR" in command.run("result", job_id, "--redis", producer_url).stdout
         assert command.run("enqueue", url, "--tag", "t", "--redis", producer_url).returncode == 0
         assert command.run("cancel", "--tag", "t", "--redis", producer_url).stdout.startswith("1 cancelled")
-        assert command.run("status", "--json", "--redis", worker_url).returncode == 0
-        assert command.run("worker", "--check", "--redis", worker_url).returncode == 1
+        for url_of_role in (worker_url, user_url(redis_server, Role.OPERATOR)):
+            assert command.run("status", "--json", "--hosts", "--redis", url_of_role).returncode == 0
         both = acl_rule("both", [Role.PRODUCER, Role.WORKER], Keys())
         admin.execute_command(*both.split())  # type: ignore[no-untyped-call]
         admin.execute_command("ACL", "SETUSER", "both", f">{PASSWORD}")  # type: ignore[no-untyped-call]
@@ -367,6 +369,27 @@ def test_redis_cli_accepts_the_printed_commands(redis_server: RedisServer, tmp_p
             assert state["passwords"] == []
             assert "nopass" not in state["flags"]
             admin.acl_deluser(user)
+
+
+@pytest.mark.parametrize("durability", Durability)
+def test_every_server_accepts_the_rules_of_each_durability(
+    redis_server: RedisServer, tmp_path: Path, durability: Durability
+) -> None:
+    shown = Fetchq(tmp_path).run("acl", "--durability", durability)
+    assert shown.returncode == 0
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as admin:
+        version = admin.info("server")["redis_version"].split(".")
+        has_waitaof = [int(part) for part in version] >= [7, 2]
+        for rule in shown.stdout.splitlines():
+            if rule.endswith(" +waitaof") and not has_waitaof:
+                with pytest.raises(redis.ResponseError, match="waitaof"):
+                    admin.execute_command(*rule.split())
+            else:
+                assert "waitaof" not in rule or durability is Durability.FSYNC
+                assert admin.execute_command(*rule.split())
+        for user in ("fetchq-producer", "fetchq-worker", "fetchq-operator"):
+            admin.acl_deluser(user)
+    assert ("WAITAOF" in shown.stderr) == (durability is Durability.FSYNC)
 
 
 def test_every_key_and_channel_is_granted_to_a_role() -> None:

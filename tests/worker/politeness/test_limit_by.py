@@ -106,6 +106,12 @@ def test_the_lowest_address_does_not_depend_on_the_order() -> None:
     assert lowest([]) is None
 
 
+def test_an_ipv4_mapped_address_is_the_ipv4_address() -> None:
+    assert lowest(["2001:db8::1", "::ffff:192.0.2.1"]) == "192.0.2.1"
+    assert ByAddress().key_of("http://[::ffff:c000:201]/") == ByAddress().key_of("http://192.0.2.1/") == "192.0.2.1"
+    assert ByAddress().key_of("http://[2001:DB8::1]:8080/".lower()) == "[2001:db8::1]"
+
+
 @pytest.mark.asyncio
 async def test_a_workers_policy_is_stored_for_the_other_workers_and_producers(redis: Any) -> None:
     assert isinstance(await agreed_policy(redis, KEYS, LimitBy.QUEUE), ByHost)

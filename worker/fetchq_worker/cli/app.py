@@ -5,6 +5,7 @@ No command's own modules are imported before it runs, so that `--help` is fast.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 
@@ -12,7 +13,7 @@ import click
 
 from fetchq import __version__
 from fetchq_worker.cli.commands.acl import acl
-from fetchq_worker.cli.commands.completion import completion
+from fetchq_worker.cli.commands.completion import COMPLETION_VARIABLE, completion
 from fetchq_worker.cli.commands.dead_letters import dead
 from fetchq_worker.cli.commands.fetch import fetch
 from fetchq_worker.cli.commands.jobs import cancel, enqueue, result
@@ -42,7 +43,7 @@ def main() -> None:
         sys.modules.setdefault("jwt", LoadedOnUse("jwt"))
     open_missing_streams()
     try:
-        exit_status = app.main(prog_name="fetchq", standalone_mode=False) or 0
+        exit_status = _run(sys.argv[1:])
         flush_stdout()
     except click.exceptions.NoArgsIsHelpError as problem:
         say(f"{problem.format_message()}\n")
@@ -55,6 +56,21 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         exit_status = 130
     sys.exit(exit_status)
+
+
+def _run(arguments: list[str]) -> int:
+    """As `app.main` without "standalone mode", which ends a closed pipe with a status of its own."""
+    instruction = os.environ.get(COMPLETION_VARIABLE)
+    if instruction:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(app, {}, "fetchq", COMPLETION_VARIABLE, instruction)
+    try:
+        with app.make_context("fetchq", arguments) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0
 
 
 def _sentence(problem: click.ClickException) -> str:

@@ -29,6 +29,8 @@ from fetchq_worker.engine.run.snooze import tell_sentry
 
 logger = logging.getLogger("fetchq.engine")
 
+_STOCK: Final[type[arq.worker.Worker]] = arq.worker.Worker.__mro__[-2]
+"""arq's own class, also where `arq.worker.Worker` names another one already."""
 NOT_CALLED: Final = {
     "start_jobs": "the engine claims jobs in batches; use on_job_start, or override run_job",
     "_cancel_aborted_jobs": "the engine looks for aborted jobs itself; use on_job_end",
@@ -71,17 +73,17 @@ def _route(method: Any) -> FunctionType | None:
     function = _function_of_arq(name)
     if function is None:
         logger.warning("worker.method_replaced method=%s: import fetchq_worker before what replaces arq's", name)
-    elif not hasattr(arq.worker.Worker, f"_arq_{name}"):
+    elif not hasattr(_STOCK, f"_arq_{name}"):
         stock = FunctionType(function.__code__, function.__globals__, f"_arq_{name}", function.__defaults__)
         stock.__qualname__ = f"Worker._arq_{name}"
-        setattr(arq.worker.Worker, f"_arq_{name}", stock)
+        setattr(_STOCK, f"_arq_{name}", stock)
         function.__code__ = method.__code__
     return function
 
 
 def _function_of_arq(name: str) -> FunctionType | None:
     """The function that arq defines, not a wrapper of it."""
-    function = vars(arq.worker.Worker)[name]
+    function = vars(_STOCK)[name]
     if _is_of_arq(function):
         return function  # type: ignore[no-any-return]
     for each in gc.get_objects():  # a wrapper can hold it in a closure, an attribute, or an object of C
@@ -280,8 +282,7 @@ def overrides_not_called(kind: type[ArqWorker]) -> Iterator[tuple[str, str, str]
             continue
         for name in NOT_CALLED.keys() & vars(each).keys():
             yield name, f"{each.__module__}.{each.__qualname__}", NOT_CALLED[name]
-    stock = vars(ArqWorker.__base__)  # not arq.worker.Worker, which `create_worker` replaces for a moment
     for name in NOT_CALLED.keys() | ours:
-        method = stock.get(name)
+        method = vars(_STOCK).get(name)
         if callable(method) and not (name.startswith(("__", "_arq_")) or _is_of_arq(method)):
             yield name, "arq.worker.Worker", NOT_CALLED.get(name, _OWN)

@@ -13,8 +13,10 @@ from fetchq.store.keys import Keys
 from fetchq.store.packed_runner import PackedRunner
 from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S
 
-logger = logging.getLogger("fetchq.politeness")
+logger = logging.getLogger("fetchq.hosts")
 
+COOLDOWN_EVENT: Final = "host.cooldown host=%s for_s=%.1f asked=%s"
+"""A host cools off. `asked`: its server said for how long."""
 CALL_TIMEOUT_S: Final = 2.0
 """A fetch waits for this call, so the timeout is short."""
 
@@ -47,10 +49,11 @@ class Cooldowns:
             return
         asked_ms = None if for_s is None else round(min(for_s * 1000, self._max_ms))
         try:
-            remaining_ms = await self._commands.cooldown(
+            remaining_ms, began = await self._commands.cooldown(
                 self._runner, key, asked_ms=asked_ms, first_ms=self._first_ms, max_ms=self._max_ms
             )
         except REDIS_ERRORS as problem:
-            logger.warning("cooldown.not_stored key=%s error=%s", key, problem or type(problem).__name__)
+            logger.warning("host.cooldown_not_stored host=%s error=%s", key, problem or type(problem).__name__)
             return
-        logger.info("cooldown.started key=%s for_s=%.1f asked=%s", key, remaining_ms / 1000, for_s is not None)
+        level = logging.WARNING if began else logging.DEBUG  # one line, however many responses ask for it
+        logger.log(level, COOLDOWN_EVENT, key, remaining_ms / 1000, for_s is not None)

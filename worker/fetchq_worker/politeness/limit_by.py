@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -25,7 +25,7 @@ from .public_suffixes import registrable_domain
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-logger = logging.getLogger("fetchq.politeness")
+logger = logging.getLogger("fetchq.hosts")
 
 ADDRESS_TTL_S: Final = 60.0
 """How long an address is cached: limits need not follow each change of a round-robin name."""
@@ -82,7 +82,7 @@ class ByAddress:
     def key_of(self, url: str) -> str | None:
         host = host_of(url)
         if is_address(host):
-            return host
+            return lowest([host.strip("[]")])
         key, until_s = self._known.get(host, ("", 0.0))
         return key if until_s > monotonic() else None
 
@@ -131,9 +131,16 @@ async def agreed_policy(redis: Redis, keys: Keys, limit_by: LimitBy) -> ByHost |
     return _POLICIES[limit_by]()
 
 
+def _unmapped(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
+
+
 def lowest(addresses: Sequence[str]) -> str | None:
-    """The lowest of several addresses, in any order: IPv4 before IPv6, in the form that a URL has."""
-    known = [ip_address(address.partition("%")[0]) for address in addresses]
+    """The lowest of several addresses, in any order: IPv4 before IPv6, in the form that a URL has.
+
+    An IPv4-mapped address is the IPv4 address: the operating system connects to that one.
+    """
+    known = [_unmapped(ip_address(address.partition("%")[0])) for address in addresses]
     first = min(known, key=lambda ip: (ip.version, int(ip)), default=None)
     if first is None:
         return None

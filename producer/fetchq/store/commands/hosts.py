@@ -21,6 +21,14 @@ class LimitsReply(NamedTuple):
     """How many jobs the change made ready."""
 
 
+class CooldownReply(NamedTuple):
+    """The cooldown of a limit key after another one was asked for."""
+
+    remaining_ms: int
+    began: int
+    """1 if it began with this call, 0 if the key was in a cooldown before."""
+
+
 class HostCommands:
     """The scripts of limit keys, for one queue."""
 
@@ -38,16 +46,14 @@ class HostCommands:
         first_ms: int,
         max_ms: int,
         now_ms: int | None = None,
-    ) -> int:
+    ) -> CooldownReply:
         """Starts a cooldown of a limit key, for `asked_ms` if its server asked for a time.
 
         Otherwise for `first_ms`, doubled with each further cooldown until a success. Never longer than `max_ms`.
-        Returns the ms until the cooldown ends.
         """
         asked = "" if asked_ms is None else asked_ms
         args = ("" if now_ms is None else now_ms, self._waiting, limit_key, asked, first_ms, max_ms)
-        remaining_ms: int = await runner.run("hosts/cooldown", self._cooldown_keys, args)
-        return remaining_ms
+        return CooldownReply(*await runner.run("hosts/cooldown", self._cooldown_keys, args))
 
     async def set_limits(
         self,

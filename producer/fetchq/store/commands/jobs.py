@@ -138,6 +138,8 @@ class CommitReply(NamedTuple):
     """The last error of these."""
     next_due_ms: int
     """Until a parked job may be claimed, if this commit changed that; else -1."""
+    opened: Sequence[Any] = ()
+    """The circuits that this commit opened, flat: limit key, failed connections in a row, ms until it closes, ..."""
 
 
 class AbortsReply(NamedTuple):

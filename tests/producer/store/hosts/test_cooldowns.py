@@ -15,10 +15,16 @@ from fetchq_worker.engine.queue.outcome import Action, Outcome
 async def test_failed_connections_start_a_cooldown_and_then_one_job_tries(queue: Queue) -> None:
     await enqueue(queue, *ids_of(30))
     started = await claim_and_admit(queue)
-    for job_id in started[:5]:
-        await queue.commit((job_id, "w.1", "finish", 1000, "", "x", "-CONNECT_ERROR"))
+    for job_id in started[:4]:
+        reply = await queue.commit_whole((job_id, "w.1", "finish", 1000, "", "x", "-CONNECT_ERROR"))
+        assert reply.opened == ()
+    reply = await queue.commit_whole((started[4], "w.1", "finish", 1000, "", "x", "-CONNECT_ERROR"))
+    assert reply.opened[:2] == [KEY.encode(), 5]
+    assert 8_000 <= reply.opened[2] <= 12_000
     assert await claim_and_admit(queue, token="w.2") == []
-    for job_id in started[5:]:
+    reply = await queue.commit_whole((started[5], "w.1", "finish", 1000, "", "x", "-CONNECT_ERROR"))
+    assert reply.opened == (), "the circuit is open already"
+    for job_id in started[6:]:
         await queue.commit((job_id, "w.1", "finish", 1000, "", "x", "=TIMEOUT"))
     queue.now_ms += 13_000
     probe = await claim_and_admit(queue, token="w.3")

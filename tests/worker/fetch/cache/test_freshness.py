@@ -156,3 +156,5 @@ def test_a_response_is_stored_for_a_week_at_most_and_only_while_usable() -> None
     assert keep_s(stored(cache_control="max-age=10"), NOW) == 10
     assert keep_s(stored(cache_control="max-age=10", etag='"a"'), NOW) == 86_410
     assert keep_s(stored(cache_control="max-age=10", age="20"), NOW) == 0
+    assert keep_s(stored(cache_control="max-age=10", age="99999999", etag='"a"'), NOW) == 86_400
+    assert keep_s(stored(cache_control="max-age=10, stale-if-error=50", age="20"), NOW) == 40

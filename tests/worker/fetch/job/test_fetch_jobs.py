@@ -17,9 +17,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, RetryPolicy
+from fetchq.store.keys import Keys
 from fetchq_worker import fetch_data
 from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch import Fetcher
+from fetchq_worker.fetch.cache.shared_cache import SharedCache
 from fetchq_worker.fetch.job.history import HISTORY_TTL_S, AttemptHistory
 from fetchq_worker.process.embedded import EmbeddedRedis
 
@@ -72,6 +74,18 @@ async def test_a_successful_first_run_makes_no_call_to_redis(site: Site, run: Ru
     assert run["redis"].mock_calls == []
     assert result.timing.queued_s is not None
     assert 2 <= result.timing.queued_s < 10
+
+
+async def test_a_retried_run_is_not_answered_with_the_stored_error(site: Site, run: Run, redis: ArqRedis) -> None:
+    error = http_response(status=503, headers={"Cache-Control": "max-age=60"})
+    request = FetchRequest(url=site.serve("/", error, http_response(b"well")), cache=True)
+    shared_cache = SharedCache(redis, Keys())
+    async with Fetcher(user_agent="t/1", allow_net=("127.0.0.0/8",), shared_cache=shared_cache) as fetcher:
+        run["fetcher"] = fetcher
+        with pytest.raises(Retry):
+            await fetch_data(run, request)
+        result = await fetch_data({**run, "job_try": 2}, request)
+    assert (result.body, result.from_cache) == (b"well", False)
 
 
 async def test_the_request_may_be_the_decoded_map(site: Site, run: Run) -> None:

@@ -30,6 +30,8 @@ _LEAST_ANSWER_S: Final = 1.0
 _WINDOW: Final = 1000
 """Ids that are waited for at a time; later ones are read when one of them has its result."""
 _MAX_REPORTS: Final = 10
+_UNREADABLE: Final = "<unknown>"
+"""The function of a job whose payload could not be read, most likely that of a fetch."""
 
 _encoder: Final = msgspec.json.Encoder()
 _Found = tuple[str, "bytes | FetchqError"]
@@ -188,10 +190,10 @@ def _line_of(job_id: str, outcome: bytes | FetchqError, folder: BodyFolder | Non
         return _line(id=job_id, error=str(outcome)), str(outcome)
     try:
         stored = wire.decode_stored(outcome)
-        with contextlib.suppress(WireError):  # of another coroutine's result
-            result = wire.decode_result(stored, job_id)
-            return encode_line(result.url, result, folder), "" if result.ok else f"job {job_id}: {_why_failed(result)}"
-        return _line(id=job_id, value=wire.decode_value(stored)), ""
+        if stored.function not in (wire.FETCH_FUNCTION, _UNREADABLE):
+            return _line(id=job_id, value=wire.decode_value(stored)), ""
+        result = wire.decode_result(stored, job_id)
+        return encode_line(result.url, result, folder), "" if result.ok else f"job {job_id}: {_why_failed(result)}"
     except (JobFailed, WireError) as problem:
         return _line(id=job_id, error=str(problem)), f"job {job_id}: {problem}"
 

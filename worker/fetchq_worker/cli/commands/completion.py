@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from .option_types import Choice
 from .options import CONTEXT
+
+COMPLETION_VARIABLE: Final = "_FETCHQ_COMPLETE"
+"""What the script sets when it asks for completions."""
 
 
 @click.command(context_settings=CONTEXT, short_help="Print a shell's completion script.")
@@ -23,4 +28,4 @@ def completion(shell: str) -> None:
     script = get_completion_class(shell)
     assert script is not None
     root = click.get_current_context().find_root()
-    click.echo(script(root.command, {}, "fetchq", "_FETCHQ_COMPLETE").source())
+    click.echo(script(root.command, {}, "fetchq", COMPLETION_VARIABLE).source())

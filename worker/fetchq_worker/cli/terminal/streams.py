@@ -18,6 +18,7 @@ _WHY: Final = {
     errno.ENOSPC: "no space is left on the device",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file has reached the largest size allowed",
+    errno.EBADF: "it is closed",
 }
 
 

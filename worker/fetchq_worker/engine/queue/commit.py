@@ -19,6 +19,7 @@ from fetchq.tasks import cancel_and_wait
 from .outcome import ENDING, Outcome
 
 logger = logging.getLogger("fetchq.engine")
+hosts_logger = logging.getLogger("fetchq.hosts")
 
 MAX_COMMIT_BYTES: Final = 8 << 20
 """Maximum bytes of results and dead letters in one call; a larger one is sent alone."""
@@ -188,7 +189,7 @@ class Committer:
 
     async def _commit(self, runner: ScriptRunner, batch: list[Outcome]) -> tuple[list[Outcome], str]:
         """Commits a batch. Returns the outcomes that Redis did not store, and why."""
-        lost, refused, refusal, due_ms = await self._commands.commit(
+        lost, refused, refusal, due_ms, opened = await self._commands.commit(
             runner,
             _groups(batch),
             dead_letter_ttl_ms=self._dead_letter_ttl_ms,
@@ -198,6 +199,8 @@ class Committer:
             # After a broken call this may be a repetition: the first call may have committed and removed the leases.
             level = logging.INFO if self.stalled else logging.WARNING
             logger.log(level, "commit.lost jobs=%d first=%r: another worker holds their leases", len(lost), lost[0])
+        if opened:
+            _log_opened(opened)
         uncommitted = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []
         self._complete(batch, uncommitted, None if due_ms < 0 else due_ms)
         why = refusal.decode("utf-8", "replace")
@@ -223,6 +226,12 @@ class Committer:
             logger.warning("commit.resumed")
             self._claims_wait_until = asyncio.get_running_loop().time() + MAX_BACKOFF_S
         self.stalled = bool(problem)
+
+
+def _log_opened(opened: Sequence[Any]) -> None:
+    for key, failures, open_ms in zip(opened[::3], opened[1::3], opened[2::3], strict=True):
+        shown = key.decode("utf-8", "replace")
+        hosts_logger.warning("host.circuit_opened host=%s failures=%d for_s=%.1f", shown, failures, open_ms / 1000)
 
 
 def _groups(batch: Sequence[Outcome]) -> Iterator[CommitGroup]:

@@ -49,9 +49,10 @@ def is_usable_after_error(requested: Directives, stored: StoredResponse, now_s: 
 def keep_s(stored: StoredResponse, now_s: float) -> float:
     """How long to store a response: while it is fresh, usable after an error, or can be validated."""
     left_s = lifetime_s(stored) - age_s(stored, now_s)
-    stale_s = seconds_of(stored.directives, "stale-if-error") or 0.0
-    after_s = max(stale_s, VALIDATION_S if stored.has_validator else 0.0)
-    return max(0.0, min(left_s + after_s, MAX_LIFETIME_S))
+    usable_s = left_s + (seconds_of(stored.directives, "stale-if-error") or 0.0)
+    if stored.has_validator:
+        usable_s = max(usable_s, max(left_s, 0.0) + VALIDATION_S)
+    return max(0.0, min(usable_s, MAX_LIFETIME_S))
 
 
 def lifetime_s(stored: StoredResponse) -> float:

@@ -93,9 +93,10 @@ class Chunked:
     # A step takes what it can from `data[at:]`, and returns where the next one begins.
 
     def _size(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        seen = len(self._line)
         line, at = self._take_line(data, at)
         if line is None:
-            if len(self._line) <= _SHORT_LINE and not _SIZE_LINE_BEGINNING.fullmatch(self._line):
+            if seen < _SHORT_LINE and not _SIZE_LINE_BEGINNING.fullmatch(self._line[:_SHORT_LINE]):
                 raise BodyBroken("the size of a chunk is malformed")
             return at
         found = _SIZE_LINE.fullmatch(line)

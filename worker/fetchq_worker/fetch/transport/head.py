@@ -19,7 +19,9 @@ MAX_HEAD_BYTES: Final = 256 << 10
 HEAD_END: Final = re.compile(rb"\n\r{0,2}\n")
 LONGEST_HEAD_END: Final = 4
 _HTTP: Final = b"HTTP/1."
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) +([1-9][0-9][0-9])(?![0-9])")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) {1,16}([1-9][0-9][0-9])(?![0-9])")
+_LONGEST_STATUS: Final = 32
+"""By how many bytes a status code has been reached, or never is."""
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_OF_A_NAME: Final = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BLANK: Final = (b" ", b"\t")
@@ -50,7 +52,10 @@ class Head(NamedTuple):
 
 def may_become_head(data: bytes | bytearray) -> bool:
     """Whether the beginning of a response can be one of HTTP/1."""
-    return data.startswith(_HTTP) or _HTTP.startswith(data)
+    if not data.startswith(_HTTP[: len(data)]):
+        return False
+    begin = data[:_LONGEST_STATUS]
+    return (len(begin) < _LONGEST_STATUS and b"\n" not in begin) or _STATUS_LINE.match(begin) is not None
 
 
 def parse_head(data: bytes) -> Head:

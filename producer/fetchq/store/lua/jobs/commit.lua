@@ -26,7 +26,8 @@
 -- Returns {ids whose lease belongs to another run, or is missing: nothing of these jobs was changed,
 --          ids whose result or dead letter Redis refused to store: they keep their lease, error of the last of these
 --          or '',
---          ms until a job that waited for its limit key can be claimed, if this call changed that; else -1}.
+--          ms until a job that waited for its limit key can be claimed, if this call changed that; else -1,
+--          and only if this call opened circuits: of each its limit key, its failures in a row, ms until it closes}.
 --
 -- Atomic: only the run whose token is in the lease may change anything, and a job must not be removed before its result
 -- and its dead letter are stored. The dead letter is built here, next to the payload, which need not be sent again.
@@ -255,6 +256,8 @@ local function complete(id, result, record, token, action, time, marker, host_ou
   end
 end
 
+local opened = nil
+
 -- Ends the runs under their limit keys, and records their host outcomes in the order in which the runs ended, since
 -- failures in a row are counted.
 local function release_and_record()
@@ -271,8 +274,12 @@ local function release_and_record()
   end
   for i = 1, #completed do
     local id = completed[i]
-    if host_outcomes[id] and key_of[id] then
-      record_outcome(key_of[id], host_outcomes[id])
+    if host_outcomes[id] and key_of[id] and record_outcome(key_of[id], host_outcomes[id]) then
+      local record = host_record.get(key_of[id])
+      opened = opened or {}
+      opened[#opened + 1] = key_of[id]
+      opened[#opened + 1] = record.consecutive_failures
+      opened[#opened + 1] = record.cooldown_until - now
     end
   end
 end
@@ -324,4 +331,4 @@ end
 if is_any_due or promoted + earlier > 0 then
   wake.workers(1)
 end
-return {lost, refused, refusal, claim_in_ms()}
+return {lost, refused, refusal, claim_in_ms(), opened}

@@ -8,7 +8,7 @@ local BREAKER_MAX_MS = 60000
 local MAX_DELAY_MS = 3600000
 
 -- `host_outcome` is a sign ('+' healthy, '-' connection failed, '=' neither), a text to display, and, if the host's
--- robots.txt was read, ' d=' and its crawl delay in ms.
+-- robots.txt was read, ' d=' and its crawl delay in ms. Returns whether the failure opened the circuit.
 local function record_outcome(key, host_outcome)
   local record, sign = host_record.get(key), string.sub(host_outcome, 1, 1)
   local word, delay = string.match(host_outcome, '^.(.-) d=(%d+)$')
@@ -22,7 +22,9 @@ local function record_outcome(key, host_outcome)
     record.consecutive_failures = record.consecutive_failures + 1
     if record.consecutive_failures >= TRIP_AFTER or record.consecutive_throttles > 0 then
       local doubles = record.consecutive_failures < admission.UNREACHABLE_AFTER
+      local is_open = record.cooldown_until > clock.now_ms
       start_cooldown(key, record, not doubles and BREAKER_BASE_MS or nil, BREAKER_BASE_MS, BREAKER_MAX_MS)
+      return not is_open
     end
   end
 end
