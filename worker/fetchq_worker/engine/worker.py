@@ -14,12 +14,10 @@ from typing import Any, Final
 
 import arq.worker
 import msgspec
-from arq.connections import create_pool
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
-from fetchq.store.connection import use_own_connections
 from fetchq.store.errors import REDIS_ERRORS, address_of
 from fetchq.store.keys import Keys, check_namespace, check_queue
 from fetchq.store.packed_runner import ScriptRunners
@@ -32,7 +30,7 @@ from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetterWrite
 from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.upkeep.presence import new_record
 
-from .arq_redis import client_of
+from .arq_redis import client_of, open_client
 from .arq_worker import ArqWorker
 from .event_loop import run_to_end
 from .parts import Parts
@@ -222,17 +220,7 @@ class Worker(ArqWorker):
 
     async def _open(self) -> ScriptRunners:
         if self._pool is None:
-            self._pool = self._given_pool
-        if self._pool is None:
-            pool = await create_pool(
-                self.redis_settings,
-                job_deserializer=self.job_deserializer,
-                job_serializer=self.job_serializer,
-                default_queue_name=self.queue_name,
-                expires_extra_ms=self.expires_extra_ms,
-            )
-            await use_own_connections(pool)
-            self._pool = client_of(self, pool, self.keys)
+            self._pool = self._given_pool or await open_client(self, self.keys)
         if self._scripts is None:
             self._scripts = ScriptRunners.on(
                 self._pool,
