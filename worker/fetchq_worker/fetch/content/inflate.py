@@ -79,7 +79,7 @@ class _Inflater:
 
 
 class Gzip:
-    """A sequence of members. What follows a member and does not begin another one is ignored, as curl does."""
+    """A sequence of members. What follows a member and does not begin another one is ignored, as in browsers."""
 
     def __init__(self) -> None:
         self._members = 0
