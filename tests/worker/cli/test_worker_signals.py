@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,16 +16,16 @@ import pytest
 from redis import Redis
 from tests.support.redis_server import RedisServer
 
-from fetchq import SyncProducer
+from fetchq import JobFailed, SyncProducer
 
 from .conftest import PATIENCE_S, Fetchq, at, wait_until
 
-SETTINGS = """
-import asyncio, sys, time
+SETTINGS = r"""
+import asyncio, os, sys, time
 from fetchq_worker import worker_settings
 
 def say(ctx):
-    print(ctx["job_id"], flush=True)
+    os.write(1, f"{ctx['job_id']}\n".encode())  # one write: several processes have this pipe
 
 async def waits(ctx):
     say(ctx)
@@ -60,10 +61,15 @@ async def exits(ctx):
     say(ctx)
     sys.exit(0)
 
+async def ends_its_process(ctx):
+    say(ctx)
+    if ctx["job_try"] == 1:
+        os._exit(0)
+
 async def hang(ctx):
     await asyncio.sleep(3600)
 
-FUNCTIONS = [waits, is_deaf, blocks, blocks_when_cancelled, waits_for_a_thread, quick, exits]
+FUNCTIONS = [waits, is_deaf, blocks, blocks_when_cancelled, waits_for_a_thread, quick, exits, ends_its_process]
 Mine = worker_settings(functions=FUNCTIONS)
 Hangs = worker_settings(functions=FUNCTIONS, on_shutdown=hang)
 """
@@ -170,7 +176,7 @@ def test_a_stopped_worker_ends_although_its_shutdown_hook_does_not(fetchq: Fetch
 def test_a_second_signal_or_sigquit_returns_the_jobs_at_once(
     fetchq: Fetchq, redis_server: RedisServer, numbers: tuple[signal.Signals, ...]
 ) -> None:
-    with running(fetchq, redis_server, "--grace", "600", jobs=("waits", "is_deaf")) as worker:
+    with running(fetchq, redis_server, "--grace", "100", jobs=("waits", "is_deaf")) as worker:
         assert worker.end(*numbers) < 20
     assert_returned(redis_server, 2)
     assert f"worker.stopping signal={numbers[-1].name}: 2 running, returned to the queue now" in worker.log
@@ -188,19 +194,19 @@ def test_other_signals_that_would_end_a_process_stop_a_worker_as_sigterm_does(
 
 
 def test_a_stopping_worker_says_so(fetchq: Fetchq, redis_server: RedisServer) -> None:
-    with running(fetchq, redis_server, "--grace", "600", jobs=("waits",)) as worker:
+    with running(fetchq, redis_server, "--grace", "100", jobs=("waits",)) as worker:
         assert status_of(fetchq, redis_server) == "running"
         worker.process.send_signal(signal.SIGTERM)
         wait_until(lambda: status_of(fetchq, redis_server) == "stopping", "the worker's record")
         assert ": stopping, 1 of " in fetchq.run("status", environ=at(redis_server)).stdout
-        said = "worker.stopping signal=SIGTERM: 1 running, up to 600 s; signal again to return them now"
+        said = "worker.stopping signal=SIGTERM: 1 running, up to 100 s; signal again to return them now"
         assert said in worker.log
         worker.end(signal.SIGTERM)
     assert status_of(fetchq, redis_server) == ""
 
 
 def test_sigtstp_makes_a_worker_quiet_and_sigcont_resumes_it(fetchq: Fetchq, redis_server: RedisServer) -> None:
-    with running(fetchq, redis_server, "--grace", "600", jobs=("waits",)) as worker:
+    with running(fetchq, redis_server, "--grace", "100", jobs=("waits",)) as worker:
         worker.process.send_signal(signal.SIGTSTP)
         wait_until(lambda: status_of(fetchq, redis_server) == "quiet", "the worker's record")
         [later] = enqueue(redis_server, "quick")
@@ -232,6 +238,59 @@ def test_a_job_that_exits_ends_no_worker(fetchq: Fetchq, redis_server: RedisServ
         worker.end(signal.SIGTERM)
     with SyncProducer.from_url(redis_server.url) as producer:
         assert [one.error for one in producer.dead_letters.list()] != []
+
+
+def pids_of(fetchq: Fetchq, server: RedisServer) -> set[int]:
+    state = json.loads(fetchq.run("status", "--json", environ=at(server)).stdout)
+    return {one["pid"] for one in state["workers"]}
+
+
+def test_a_job_that_exits_is_one_failed_result_and_every_process_lives(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    with running(fetchq, redis_server, "--processes", "3") as worker:
+        wait_until(lambda: len(pids_of(fetchq, redis_server)) == 3, "three processes")
+        pids = pids_of(fetchq, redis_server)
+        with SyncProducer.from_url(redis_server.url) as producer:
+            with pytest.raises(JobFailed, match="SystemExit: 0"):
+                producer.enqueue_job("exits").value(timeout_s=PATIENCE_S)
+            assert len(list(producer.dead_letters.list())) == 1
+        assert pids_of(fetchq, redis_server) == pids
+        for pid in pids:
+            os.kill(pid, 0)
+        worker.end(signal.SIGTERM)
+    assert "worker.ended" not in worker.log
+
+
+def test_a_process_that_a_job_ends_is_replaced_and_the_job_runs_again(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    with running(fetchq, redis_server, "--processes", "2", "--lease", "2", jobs=("ends_its_process",)) as worker:
+        worker.wait_logged("worker.ended")
+        assert "status=0 run_s=" in worker.log
+        assert worker.started() != "", "again"
+        wait_until(lambda: len(pids_of(fetchq, redis_server)) == 2, "two processes")
+        worker.end(signal.SIGTERM)
+
+
+def test_a_second_signal_to_the_supervisor_makes_the_processes_return_their_jobs(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    jobs = ("waits", "is_deaf", "waits", "waits")
+    options = ("--processes", "2", "--concurrency", "2", "--grace", "100")
+    with running(fetchq, redis_server, *options, jobs=jobs) as worker:
+        worker.process.send_signal(signal.SIGTERM)
+        worker.wait_logged("worker.stopping", 2)
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(PATIENCE_S) == 0
+    assert_returned(redis_server, 4)
+    assert "worker.killed" not in worker.log
+
+
+def test_the_processes_of_a_burst_end_when_the_queue_is_empty(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    with running(fetchq, redis_server, "--processes", "2", "--burst", jobs=("quick", "quick")) as worker:
+        assert worker.process.wait(PATIENCE_S) == 0
+    assert "worker.ended" not in worker.log
 
 
 def test_run_worker_handles_signals_as_the_command_does(fetchq: Fetchq, redis_server: RedisServer) -> None:

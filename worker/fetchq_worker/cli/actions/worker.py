@@ -25,7 +25,7 @@ from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
 from fetchq_worker.process.settings_object import SettingsObject
-from fetchq_worker.process.supervisor import Supervisor, stop_with_supervisor
+from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
 from fetchq_worker.settings import SUPERVISED_ENV, Settings, variable_of
 
 _log = logging.getLogger("fetchq.worker")
@@ -49,11 +49,20 @@ def work(
     configure_logs("INFO", each_job=settings.verbose)
     if settings.processes > 1 and SUPERVISED_ENV not in os.environ:
         return _supervise(settings)
+    link = SupervisorLink()
     described: SettingsObject | None = None
     if settings_name is not None:
         _into_environment(flags)
-        described = SettingsObject.load(settings_name)
-    return _work(described, burst, flags, settings)
+        with link.reporting_errors():
+            described = SettingsObject.load(settings_name)
+
+    async def reported() -> ExitStatus:
+        with link.reporting_errors():
+            status = await _work(described, burst, flags, settings, link)
+        link.report(Report.FINISHED)
+        return status
+
+    return reported()
 
 
 async def _supervise(settings: Settings) -> ExitStatus:
@@ -64,15 +73,14 @@ async def _supervise(settings: Settings) -> ExitStatus:
 
 
 async def _work(
-    described: SettingsObject | None, burst: bool, flags: Mapping[str, Any], settings: Settings
+    described: SettingsObject | None, burst: bool, flags: Mapping[str, Any], settings: Settings, link: SupervisorLink
 ) -> ExitStatus:
     """Returns after SIGTERM or SIGINT, or in a burst when the queue is empty.
 
     `flags` are the settings given on the command line: they outrank those of `described`.
     Raises `RedisUnavailable` if Redis cannot be reached within `start_wait_s`; a worker that runs waits for it longer.
     """
-    supervised = SUPERVISED_ENV in os.environ
-    stop_with_supervisor()
+    link.stop_with_supervisor()
     address = RedisAddress.parse(settings.redis_url)
     # A settings object for another framework may have handle_signals=False; here nothing else would stop the worker.
     options: dict[str, Any] = {"handle_signals": True}
@@ -87,7 +95,7 @@ async def _work(
     try:
         worker = described.make_worker(redis, **options)
         tune_gc()
-        async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=supervised):
+        async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
             await _run(worker)
     finally:
         if redis is not None:
