@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -229,6 +230,19 @@ async def test_a_name_server_that_drops_one_kind_of_query_is_not_waited_for(
         await resolver.addresses(f"quick{number}.example", 5.0)
     server.unanswered = {"AAAA"}
     assert await resolver.addresses("a.example", 5.0) == (ADDRESS,)
+
+
+async def test_a_process_without_a_free_descriptor_reports_a_name_that_does_not_resolve(
+    server: DnsServer, lookups: Lookups
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(NameUnresolved):
+            await lookups.resolve("a.example")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert await lookups.resolve("a.example") == (ADDRESS,)
 
 
 async def test_closing_ends_look_ups_and_leaves_no_descriptor(server: DnsServer) -> None:

@@ -171,7 +171,10 @@ class Lookups:
     def _channel(self, timeout_s: float | None) -> aiodns.DNSResolver:
         # A name with a dot is asked for as it is before the search domains, whatever `ndots` the system sets:
         # Kubernetes sets 5, which means ten queries for each public name.
-        return aiodns.DNSResolver(nameservers=self._nameservers or None, timeout=timeout_s, ndots=1)
+        try:
+            return aiodns.DNSResolver(nameservers=self._nameservers or None, timeout=timeout_s, ndots=1)
+        except pycares.AresError as problem:  # no descriptor or no thread is left
+            raise NameUnresolved("the resolver cannot be started") from problem
 
 
 class _Shared:
