@@ -29,6 +29,7 @@ from fetchq import (
 )
 from fetchq.contract import wire
 from fetchq.contract.text.charset import decode_text
+from fetchq.contract.text.json_text import parse_json
 from fetchq.contract.urls import origin_of
 from fetchq.inspect import workers
 from fetchq.store.address import RedisAddress
@@ -256,6 +257,13 @@ def text_body(data: bytes) -> None:
     decode_text(body, charset_of(media_type, charset, body))
 
 
+def json_body(data: bytes) -> None:
+    """A body of JSON with its charset as the first line."""
+    charset, _, body = data.partition(b"\n")
+    with contextlib.suppress(ValueError, RecursionError):
+        parse_json(body, charset.decode("latin-1"))
+
+
 def encoded_body(data: bytes) -> None:
     """A body with its Content-Encoding as the first line: the output is bounded."""
     header, _, body = data.partition(b"\n")
@@ -270,7 +278,7 @@ def location(data: bytes) -> None:
     """The Location of a redirect."""
     hop = Hop(URL, "POST", (("Authorization", "x"), ("Accept", "y")), b"z")
     try:
-        to = next_hop(hop, 302, data.decode("utf-8", "surrogateescape"))
+        to = next_hop(hop, 302, data.decode("latin-1"))
     except InvalidRequest as problem:
         assert str(problem)
         return
@@ -296,6 +304,7 @@ TARGETS: Final[dict[str, Target]] = {
         robots,
         cookies,
         text_body,
+        json_body,
         encoded_body,
         location,
     )

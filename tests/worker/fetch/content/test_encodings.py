@@ -161,6 +161,12 @@ def test_all_zstd_frames_are_decoded(cut: int) -> None:
     assert _decode(("zstd",), *pieces) == b"one,two"
 
 
+@pytest.mark.parametrize("pieces", [1, 1 << 20])
+@pytest.mark.parametrize("after", [b"\0" * 64, b"\n", b"<!-- x -->", b"\x28\xb5", b"\x51\x2a\x4d\x18\x01\0\0\0x"])
+def test_what_follows_a_zstd_frame_and_is_none_is_ignored(after: bytes, pieces: int) -> None:
+    assert _decode_pieces("zstd", zstd.compress(b"one") + after, pieces) == b"one"
+
+
 @pytest.mark.parametrize(("name", "member"), [("gzip", gzip.compress(b"", mtime=0)), ("zstd", zstd.compress(b""))])
 def test_the_number_of_empty_members_is_bounded(name: str, member: bytes) -> None:
     with pytest.raises(BrokenCoding, match="more than 16384 members"):

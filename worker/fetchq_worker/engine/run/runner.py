@@ -303,7 +303,13 @@ class Runner:
         if reason is CancelReason.TIMEOUT:
             return self._fail(job, function, TimeoutError())
         if reason is None and host.in_main:  # else the program that the worker is a part of ends
-            return self._fail(job, function, own_cancellation(problem))
+            own = own_cancellation(problem)
+            if not (host.retry_jobs and isinstance(function, CronJob)):
+                return self._fail(job, function, own)
+            again = RetryJob()  # as under arq: nobody else would run a cron job again
+            again.__cause__ = own
+            logger.warning("%6.2fs ↻ %s will be run again: %s", run_s(job), job.ref, own, exc_info=own)
+            return self._retry(job, function, again, None)
         if not host.retry_jobs:
             return self._fail(job, function, problem)
         logger.info("%6.2fs ↻ %s cancelled, will be run again", run_s(job), job.ref)

@@ -36,7 +36,7 @@ CACHE_S: Final = 10.0
 MAX_CACHED_NAMES: Final = 16_384
 MAX_ADDRESSES: Final = 32
 """Of one name; further ones are not tried. They are checked all the same: see `GuardedResolver`."""
-PATIENT_AFTER_S: Final = 0.5
+PATIENT_AFTER_S: Final = 0.25
 """When a look-up without an answer is repeated over the second channel."""
 _PATIENT_TRY_S: Final = 5.0
 """How long that channel waits for an answer before it asks again: as glibc's resolver does, and as c-ares at most."""
@@ -169,7 +169,9 @@ class Lookups:
         raise NameUnresolved(_CLOSED)
 
     def _channel(self, timeout_s: float | None) -> aiodns.DNSResolver:
-        return aiodns.DNSResolver(nameservers=self._nameservers or None, timeout=timeout_s)
+        # A name with a dot is asked for as it is before the search domains, whatever `ndots` the system sets:
+        # Kubernetes sets 5, which means ten queries for each public name.
+        return aiodns.DNSResolver(nameservers=self._nameservers or None, timeout=timeout_s, ndots=1)
 
 
 class _Shared:
