@@ -20,5 +20,7 @@ ENV PATH="/opt/fetchq/bin:$PATH" PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /tmp
 STOPSIGNAL SIGTERM
+# Asks the workers in the container, each of its processes, over a unix socket; it costs 50 ms and asks no Redis.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["fetchq", "worker", "--check"]
 ENTRYPOINT ["fetchq"]
 CMD ["worker"]

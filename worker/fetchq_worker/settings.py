@@ -16,6 +16,8 @@ from fetchq.store.address import DEFAULT_URL, RedisAddress
 from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_namespace, check_queue
 from fetchq.units import duration_text, parse_bytes, parse_duration_s, size_text
 
+from .health_address import FOLDER_ENV, parse_address
+
 ENV_PREFIX: Final = "FETCHQ_"
 SUPERVISED_ENV: Final = "FETCHQ_SUPERVISED"
 """Set in the environment of a supervisor's children: their stdin is the supervisor's pipe."""
@@ -91,6 +93,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float,
         Meta(ge=0, le=86_400, description="Time that a starting worker waits for a Redis that is not available."),
     ] = 20.0
+    http: Annotated[
+        str, Meta(description="HOST:PORT or the path of a unix socket that answers /livez and /readyz.")
+    ] = ""
     verbose: Annotated[bool, Meta(description="Whether the start, outcome and end of each job is logged.")] = False
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
@@ -148,6 +153,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 check(getattr(self, name))
             except InvalidRequest as problem:
                 raise InvalidSetting.of(name, problem.problem) from None
+        try:
+            if self.http:
+                parse_address(self.http)
+        except ValueError as problem:
+            raise InvalidSetting.of("http", str(problem)) from None
         if not self.user_agent.isascii() or not self.user_agent.isprintable():
             raise InvalidSetting.of("user_agent", "takes printable ASCII characters")
         for cidr in self.allow_net:
@@ -214,7 +224,7 @@ def given_by(environ: Mapping[str, str], names: Collection[str] | None = None) -
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     """The variables with fetchq's prefix that fetchq does not have, each with the most similar one that it has."""
-    known = {variable_of(name) for name in Settings.__struct_fields__} | {SUPERVISED_ENV}
+    known = {variable_of(name) for name in Settings.__struct_fields__} | {SUPERVISED_ENV, FOLDER_ENV}
     unknown = [name for name in environ if name.startswith(ENV_PREFIX) and name not in known]
     if not unknown:
         return {}

@@ -62,7 +62,6 @@ def test_producers_a_worker_and_the_command_line_work_over_tls(
     enqueued = fetchq.run("enqueue", f"{site.url}/json", environ={"FETCHQ_REDIS_URL": url})
     assert fetchq.run("result", enqueued.stdout.strip(), "--redis", url).returncode == 0
     assert "workers   1" in fetchq.run("status", "--redis", url).stdout
-    assert fetchq.run("worker", "--check", "--redis", url).returncode == 0
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0
 
@@ -84,7 +83,7 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
 SERVERS_VERDICT = ("certificate required", "unknown ca")
 """TLS 1.3 ends a client's handshake before the server has looked at its certificate (RFC 8446, section 2): the server's
 alert comes later, and a command that is sent meanwhile can find the connection gone before the alert is read."""
-COMMANDS = cycle((("status",), ("worker", "--burst"), ("enqueue", "https://example.org/"), ("worker", "--check")))
+COMMANDS = cycle((("status",), ("worker", "--burst"), ("enqueue", "https://example.org/")))
 
 
 def _wrong_url(server: TLSRedis, papers: Papers, changed: dict[str, str | None]) -> str:

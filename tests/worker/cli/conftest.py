@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ def at(server: RedisServer) -> dict[str, str]:
 class Site(ThreadingHTTPServer):
     """Serves `/page/...`, `/json`, `/bin`, `/big/...` (100 KB), and `/gate/...`, which waits until the gate is open.
 
-    Its robots.txt forbids `/page/private`; the first `busy` requests of it get a 503 with `Retry-After: 1`.
+    Its robots.txt forbids `/page/private`; the first `busy` requests of it get a 503 with `retry_after`.
     """
 
     daemon_threads = True
@@ -47,6 +48,7 @@ class Site(ThreadingHTTPServer):
         self.hits: Counter[str] = Counter()
         self.gate = threading.Event()
         self.busy = 0
+        self.retry_after = "1"
 
     @property
     def url(self) -> str:
@@ -82,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = 503
         self.send_response(status)
         if is_busy:
-            self.send_header("Retry-After", "1")
+            self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -109,6 +111,7 @@ class Fetchq:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.runtime_folder = Path(tempfile.mkdtemp(prefix="fetchq-"))  # short enough for the paths of sockets
         self._started: list[subprocess.Popen[str]] = []
 
     def run(
@@ -164,10 +167,16 @@ class Fetchq:
             if process.poll() is None:
                 process.kill()
             process.communicate(timeout=PATIENCE_S)
+        shutil.rmtree(self.runtime_folder)
 
     def _environ(self, more: Mapping[str, str] | None) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
-        return {**clean, "FETCHQ_ALLOW_NET": "127.0.0.1/32", "FETCHQ_START_WAIT": "0", **(more or {})}
+        ours = {
+            "FETCHQ_ALLOW_NET": "127.0.0.1/32",
+            "FETCHQ_START_WAIT": "0",
+            "FETCHQ_RUNTIME_DIR": str(self.runtime_folder),
+        }
+        return {**clean, **ours, **(more or {})}
 
 
 @contextmanager

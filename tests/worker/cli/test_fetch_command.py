@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,6 +73,16 @@ def test_a_robots_txt_that_cannot_be_had_for_a_moment_denies_no_url(fetchq: Fetc
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert Counter((line["status"], len(line["attempts"])) for line in lines) == {("OK", 1): 30}
     assert site.hits["/robots.txt"] == 2
+
+
+def test_a_long_pause_that_a_host_asks_for_is_said_with_its_end(fetchq: Fetchq, site: Site) -> None:
+    site.busy, site.retry_after = 1, "5.5"
+    done = fetchq.run("fetch", f"{site.url}/page/1")
+    assert done.returncode == 0
+    said = re.search(
+        rf"fetchq: robots.txt of {site.url} cannot be had .*: its URLs wait for 6 s, until \d\d:", done.stderr
+    )
+    assert said, done.stderr
 
 
 def test_a_list_with_every_kind_of_line(fetchq: Fetchq, site: Site) -> None:

@@ -21,7 +21,6 @@ START_UP_S = 10.0
     "arguments",
     [
         ("status",),
-        ("worker", "--check"),
         ("enqueue", "http://127.0.0.1/"),
         ("cancel", "some-id"),
         ("result", "some-id"),

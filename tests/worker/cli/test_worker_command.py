@@ -15,12 +15,6 @@ from tests.support.redis_server import RedisServer
 from .conftest import NO_REDIS, PATIENCE_S, Fetchq, Site, at, wait_until
 
 
-def test_a_check_without_a_worker_fails_in_one_sentence(fetchq: Fetchq, redis_server: RedisServer) -> None:
-    done = fetchq.run("worker", "--check", environ=at(redis_server))
-    assert done.returncode == 1
-    assert "has sent a heartbeat recently" in done.stderr
-
-
 def test_a_stopping_worker_finishes_its_running_jobs(fetchq: Fetchq, site: Site, redis_server: RedisServer) -> None:
     job_id = fetchq.run("enqueue", f"{site.url}/gate/1", environ=at(redis_server)).stdout.strip()
     worker = fetchq.start("worker", stderr=subprocess.DEVNULL, environ=at(redis_server))
@@ -29,7 +23,6 @@ def test_a_stopping_worker_finishes_its_running_jobs(fetchq: Fetchq, site: Site,
     assert (state["due"], state["deferred"], state["running"]) == (0, 0, 1)
     assert [one["pid"] for one in state["workers"]] == [worker.pid]
     assert f"(pid {worker.pid}, " in fetchq.run("status", environ=at(redis_server)).stdout
-    assert "is alive" in fetchq.run("worker", "--check", environ=at(redis_server)).stdout
     worker.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(0.5)
@@ -63,18 +56,6 @@ def test_fetches_that_exceed_the_grace_time_are_requeued_uncounted_and_the_worke
     for job_id in ids[:: count // 10]:
         result = json.loads(fetchq.run("result", job_id, environ=environ).stdout)
         assert (result["text"], len(result["attempts"])) == ("open", 1)
-
-
-def test_a_stopped_worker_is_not_alive(fetchq: Fetchq, redis_server: RedisServer) -> None:
-    def check() -> int:
-        return fetchq.run("worker", "--check", environ=at(redis_server)).returncode
-
-    worker = fetchq.start("worker", stderr=subprocess.DEVNULL, environ=at(redis_server))
-    wait_until(lambda: check() == 0, "a sign of life")
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(PATIENCE_S) == 0
-    assert check() == 1
-    assert json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)["workers"] == []
 
 
 def test_a_worker_counts_outcomes_by_name_and_logs_each_if_asked(

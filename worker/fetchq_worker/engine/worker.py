@@ -350,6 +350,16 @@ class Worker(ArqWorker):
         """By how much this machine's clock is behind Redis's, to some ms."""
         return self._claimer.clock_behind_s
 
+    @property
+    def why_not_ready(self) -> str | None:
+        """Why the worker takes no jobs now, for its health check; None if it does."""
+        if self.stopping or self._closing or not self.allow_pick_jobs:
+            return "is stopping"
+        if not self.in_main:
+            return "has not started"
+        silent_s = self.loop.time() - self._heartbeat.answered_at
+        return f"has had no answer from Redis for {silent_s:.0f} s" if silent_s > self.lease_s else None
+
     async def wait_admitted(self, lease: Lease) -> bool:
         return await self._admission.wait_admitted((await self._open()).jobs, lease)
 

@@ -15,6 +15,8 @@ from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S
 
 logger = logging.getLogger("fetchq.hosts")
 
+COOLDOWN_EVENT: Final = "host.cooldown host=%s for_s=%.1f asked=%s"
+"""A host cools off. `asked`: its server said for how long."""
 CALL_TIMEOUT_S: Final = 2.0
 """A fetch waits for this call, so the timeout is short."""
 
@@ -54,4 +56,4 @@ class Cooldowns:
             logger.warning("host.cooldown_not_stored host=%s error=%s", key, problem or type(problem).__name__)
             return
         level = logging.WARNING if began else logging.DEBUG  # one line, however many responses ask for it
-        logger.log(level, "host.cooldown host=%s for_s=%.1f asked=%s", key, remaining_ms / 1000, for_s is not None)
+        logger.log(level, COOLDOWN_EVENT, key, remaining_ms / 1000, for_s is not None)

@@ -46,6 +46,16 @@ class Supervisor:
     def __repr__(self) -> str:
         return f"<Supervisor running={len(self._children)} of={self._processes}>"
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run."""
+        return list(self._children)
+
+    @property
+    def missing(self) -> int:
+        """How many processes should run and do not: they have died, and their restart is due later."""
+        return 0 if self._stopping.is_set() else self._processes - len(self._children)
+
     async def run(self) -> int:
         """Returns 0, or the exit status of a child that cannot start.
 

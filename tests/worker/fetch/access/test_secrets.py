@@ -243,7 +243,7 @@ async def _run_commands(output: Output, printed: Output, site: Site, server: Red
     enqueued = await output.run("enqueue", f"{site.url()}ok", "--credential", "token", FETCHQ_REDIS_URL=url)
     job_id = enqueued.split()[-1]
     assert found(await printed.run("result", job_id, "--redis", url), EVERYTHING) <= {"set-cookie"}  # of the response
-    for command in (("status",), ("status", "--json"), ("worker", "--check"), ("cancel", "--all")):
+    for command in (("status",), ("status", "--json"), ("cancel", "--all")):
         await output.run(*command, "--redis", url)
     server.stop()  # while the worker runs
     for command in (("status",), ("enqueue", site.url())):

@@ -1,8 +1,7 @@
-"""`fetchq status`, `pause`, `resume` and `worker --check`."""
+"""`fetchq status`, `pause` and `resume`."""
 
 from __future__ import annotations
 
-import socket
 import sys
 from typing import Final
 
@@ -87,15 +86,3 @@ async def resume_queue(settings: Settings) -> ExitStatus:
     async with reached_producer(settings) as producer:
         await producer.resume()
     return ExitStatus.OK
-
-
-async def check_worker(settings: Settings) -> ExitStatus:
-    """Whether a worker on this host is alive: the health check of a container."""
-    here = socket.gethostname()
-    for one in (await _read_status(settings)).workers:
-        if one.host == here:
-            sys.stdout.write(f"worker {one.id} is alive: {one.running} of {one.concurrency} slots in use\n")
-            return ExitStatus.OK
-    raise CommandFailed(
-        f"no worker of {here} on queue {settings.queue} has sent a heartbeat recently", ExitStatus.FAILED
-    )

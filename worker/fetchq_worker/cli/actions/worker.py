@@ -23,6 +23,7 @@ from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
+from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Supervisor, stop_with_supervisor
 from fetchq_worker.settings import SUPERVISED_ENV, Settings, variable_of
@@ -56,7 +57,9 @@ def work(
 
 
 async def _supervise(settings: Settings) -> ExitStatus:
-    status = await Supervisor(sys.orig_argv, settings.processes, grace_s=settings.grace_s).run()
+    supervisor = Supervisor(sys.orig_argv, settings.processes, grace_s=settings.grace_s)
+    async with answering(supervisor_probes(supervisor), settings.keys, http=settings.http):
+        status = await supervisor.run()
     return ExitStatus(status) if status in set(ExitStatus) else ExitStatus.FAILED
 
 
@@ -68,6 +71,7 @@ async def _work(
     `flags` are the settings given on the command line: they outrank those of `described`.
     Raises `RedisUnavailable` if Redis cannot be reached within `start_wait_s`; a worker that runs waits for it longer.
     """
+    supervised = SUPERVISED_ENV in os.environ
     stop_with_supervisor()
     address = RedisAddress.parse(settings.redis_url)
     # A settings object for another framework may have handle_signals=False; here nothing else would stop the worker.
@@ -83,7 +87,8 @@ async def _work(
     try:
         worker = described.make_worker(redis, **options)
         tune_gc()
-        await _run(worker)
+        async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=supervised):
+            await _run(worker)
     finally:
         if redis is not None:
             await redis.aclose()

@@ -27,6 +27,7 @@ from fetchq_worker.settings import Settings
 
 from .fetch_run import FetchRun
 from .in_process import InProcess, in_process
+from .pauses import said_pauses
 from .requests import MAX_RETRY_AFTER_S, FetchLimits, FetchManner, RequestSource
 from .result_file import LineSink, ResultFile, StdoutLines
 from .result_line import BodyFolder
@@ -118,7 +119,7 @@ async def _fetch_all(run: FetchRun, here: InProcess, options: FetchOptions, requ
     showing = asyncio.create_task(_show(progress, run, requests, _at_most(options)), name="fetchq-progress")
     running = asyncio.create_task(run.run(_lines(options)), name="fetchq-run")
     try:
-        with on_stop_signal(stop):
+        with on_stop_signal(stop), said_pauses(progress):
             await _wait_for_end(run, running, here)
             ended_s = time.monotonic()
             showing.cancel()

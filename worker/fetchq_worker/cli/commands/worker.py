@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
+from fetchq_worker.health_check import DEFAULT_TIMEOUT_S
+from fetchq_worker.health_check import check as check_workers
+
 from . import options
-from .option_types import Choice, given_settings, option, setting
+from .option_types import Choice, Time, given_settings, option, setting
 from .option_types import options as group
 from .start import start
-
-_WHERE = ("redis_url", "queue", "namespace")
 
 _worker_settings = group(
     setting("allow_unverified_tls", None, "Let a request have verify_tls=False.", default=None),
@@ -80,18 +81,33 @@ _worker_settings = group(
     help="Your own functions: settings as the arq command takes them, or by fetchq_worker.worker_settings().",
 )
 @setting("verbose", None, "Log the start, the outcome and the end of each job.", default=None, short=("-v",))
-@option("--check", is_flag=True, help="Run no worker: exit with 0 if one on this host is alive, else with 1.")
+@setting("http", "ADDRESS", "HOST:PORT or the path of a unix socket that answers /livez and /readyz.", default=None)
+@option(
+    "--check",
+    is_flag=True,
+    help="Run no worker: exit with 0 if those on this machine, or the one at --http, are alive, else with 1.",
+)
+@option(
+    "--timeout",
+    "check_timeout",
+    type=Time(),
+    metavar="TIME",
+    default=DEFAULT_TIMEOUT_S,
+    show_default=f"{DEFAULT_TIMEOUT_S:g}s",
+    help="How long --check waits for the answers.",
+)
 @options.queue_options
-def worker(burst: bool, settings_class: str | None, check: bool) -> None:
+def worker(burst: bool, settings_class: str | None, check: bool, check_timeout: float) -> None:
     """Run a worker until SIGTERM or Ctrl-C."""
-    if check:
-        from fetchq_worker.cli.actions.queue import check_worker
-
-        start(check_worker, uses=_WHERE)
-    from fetchq_worker.cli.actions.worker import work as command
-
     context = click.get_current_context()
     on_command_line = {name: value for name, (value, _) in given_settings(context).items()}
+    if check:
+        try:
+            context.exit(check_workers(on_command_line, check_timeout))
+        except ValueError as problem:
+            raise click.BadParameter(str(problem), param_hint="--http (FETCHQ_HTTP)") from None
+    from fetchq_worker.cli.actions.worker import work as command
+
     if context.get_parameter_source("burst") is ParameterSource.COMMANDLINE:
         on_command_line["burst"] = burst
     start(command, settings_class, burst, on_command_line, fast_loop=True)

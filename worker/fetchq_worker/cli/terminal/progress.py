@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Final, Literal, Protocol
 
-from .streams import say
+from .streams import print_error, say
 
 BAR_INTERVAL_S: Final = 0.2
 LINE_INTERVAL_S: Final = 5.0
@@ -41,6 +41,10 @@ class Progress:
     def show(self, summary: Counts, total: int | None) -> None:
         """Shows the counts; `total` is the maximum count, None if unknown."""
 
+    def note(self, sentence: str) -> None:
+        """Prints a line beside the display."""
+        print_error(sentence)
+
     def close(self) -> None:
         """Ends the display."""
 
@@ -64,6 +68,10 @@ class BarProgress(Progress):
     def show(self, summary: Counts, total: int | None) -> None:
         elapsed_s, columns = time.monotonic() - self._started_s, shutil.get_terminal_size().columns
         say(_ERASE + progress_text(summary, total, elapsed_s, columns=columns))
+
+    def note(self, sentence: str) -> None:
+        say(_ERASE)
+        print_error(sentence)
 
     def close(self) -> None:
         say(_ERASE)
@@ -89,10 +97,10 @@ def progress_text(summary: Counts, total: int | None, elapsed_s: float, *, colum
     rate = summary.done / max(elapsed_s, 1e-3)
     counts = f"{summary.done:,}{'' if total is None else f' of {total:,}'} done"
     parts = [counts, *([f"{summary.failed:,} failed"] if summary.failed else []), f"{rate:,.0f}/s"]
-    elapsed = [f"{_time(elapsed_s)} elapsed"]
+    elapsed = [f"{duration_text(elapsed_s)} elapsed"]
     left = []
     if total is not None and 0 < summary.done < total:
-        left = [f"about {_time((total - summary.done) / rate)} left"]
+        left = [f"about {duration_text((total - summary.done) / rate)} left"]
     text = ", ".join(parts + elapsed + left)
     if columns is None:
         return text
@@ -103,7 +111,7 @@ def progress_text(summary: Counts, total: int | None, elapsed_s: float, *, colum
     return (text if room >= -3 else ", ".join(parts + left))[: columns - 1]
 
 
-def _time(duration_s: float) -> str:
+def duration_text(duration_s: float) -> str:
     """`6 s`, `2 min 5 s`, `3 h 20 min`."""
     minutes, seconds = divmod(round(duration_s), 60)
     hours, minutes = divmod(minutes, 60)

@@ -48,6 +48,8 @@ class Heartbeat:
         self._maintainer = QueueMaintainer(keys, gap_s=every_s, default_payload_ttl_ms=default_payload_ttl_ms)
         self._record = record
         self._task: asyncio.Task[None] | None = None
+        self.answered_at = float("-inf")
+        """When Redis last answered a beat, by the loop's clock."""
 
     def start(self, redis: Redis, runner: ScriptRunner) -> None:
         if self._task is None or self._task.done():
@@ -78,6 +80,7 @@ class Heartbeat:
             try:
                 await self._beat(runner, first=first)
                 first = refused = False
+                self.answered_at = asyncio.get_running_loop().time()
             except REDIS_ERRORS as problem:
                 # The claim loop logs an outage. Rights can be missing for the scripts of the heartbeat alone.
                 level = logging.DEBUG if fault_of(problem).passes or refused else logging.ERROR

@@ -34,6 +34,8 @@ from .rules import RobotsRules, rules_for
 
 logger = logging.getLogger("fetchq.hosts")
 
+UNAVAILABLE_EVENT: Final = "robots.unavailable origin=%s status=%s again_in_s=%.1f: %s"
+"""A robots.txt cannot be had, and its origin's jobs wait until it is requested again."""
 MAX_CACHED_ORIGINS: Final = 8192
 MAX_CACHED_CHARS: Final = 4 << 20
 """Maximum size of all rules in this process."""
@@ -156,7 +158,7 @@ class Robots:
         if isinstance(found, Failed):
             record = with_failure(before, found, now_s)
             status, error, again_in_s = found.failure.status, found.failure.error, record.until_s - now_s
-            logger.info("robots.unavailable origin=%s status=%s again_in_s=%.1f: %s", origin, status, again_in_s, error)
+            logger.info(UNAVAILABLE_EVENT, origin, status, again_in_s, error)
             return record
         is_short = len(found) <= _THREAD_CHARS
         rules = rules_for(self._token, found) if is_short else await asyncio.to_thread(rules_for, self._token, found)
