@@ -56,6 +56,7 @@ async def in_process(settings: Settings, *, embedded: bool) -> AsyncIterator[InP
     """
     if embedded:  # its dead letters would end with it
         settings = msgspec.structs.replace(settings, dead_letters=DeadLetterKind.NONE)
+    raise_open_files()
     async with contextlib.AsyncExitStack() as stack:
         connect_here = await stack.enter_async_context(_private_redis()) if embedded else _connector(settings.redis_url)
         redis = connect_here()
