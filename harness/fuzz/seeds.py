@@ -67,10 +67,19 @@ SEEDS: Final[dict[str, list[bytes]]] = {
     "url_lines": [b"\x03\xef\xbb\xbfhttps://example.org/\r\n# comment\n\nHTTP://EXAMPLE.org\r\xff\nnot a url"],
     "result_file": [_LINE, _LINE * 2 + _LINE[:20], b"other\n"],
     "robots": [b"fetchq/1\nUser-agent: *\nDisallow: /a*b$\nAllow: /\xc3\xa9%zz\nCrawl-delay: 1.5\nSitemap: x"],
+    "cookies": [
+        b"a=b; Path=/; Domain=.example.org; Max-Age=60\n__Host-c=\xe9==; Secure; path=/"
+        b'\nd="x, y" ; Expires=Thu, 01-Jan-2099 00:00:00 GMT; HttpOnly; SameSite=None\na=; max-age=0'
+    ],
     "text_body": [
         b'text/html; charset="utf-8"\n<meta charset=koi8-r><?xml encoding="x"?>\xff\xfea',
         b"text/html\n<meta http-equiv=content-type content='text/html; charset=windows-1252'>\x80",
+        b"text/html; charset=gbk, text/html\n\x80\xa3\xa0\x81\x30\x81\x30\xff",
+        b"text/html; charset=iso-2022-jp\n\x1b$B-!\x1b(J~\x1b(I1",
+        b'text/css; x="\\\n@charset "big5";\xa2A\x87\x7a',
+        b"\n\x8f\xa2\xb7\xad\xa1",
     ],
+    "json_body": [b'latin1\n{"a": ["\\ud83d", 1e400, "\xe9", NaN]}', b'\n\xef\xbb\xbf"\xc3\xa9"', b'\n"\0a\0"\0'],
     "encoded_body": [
         b"gzip\n" + gzip.compress(b"x" * 99, mtime=0),
         b"deflate, gzip\n" + gzip.compress(zlib.compress(b"y" * 99), mtime=0),

@@ -29,6 +29,7 @@ from fetchq import (
 )
 from fetchq.contract import wire
 from fetchq.contract.text.charset import decode_text
+from fetchq.contract.text.json_text import parse_json
 from fetchq.contract.urls import origin_of
 from fetchq.inspect import workers
 from fetchq.store.address import RedisAddress
@@ -40,6 +41,7 @@ from fetchq_worker.cli.bulk.url_lines import LineSplitter
 from fetchq_worker.cli.terminal.exit_status import CommandFailed
 from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.engine.run.job import checked
+from fetchq_worker.fetch.access.cookies import Cookies
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.fetch.cache.directives import directives_of
 from fetchq_worker.fetch.cache.entries import Entry, decode_entry
@@ -237,11 +239,29 @@ def robots(data: bytes) -> None:
     assert rules.crawl_delay_s is None or rules.crawl_delay_s >= 0
 
 
+def cookies(data: bytes) -> None:
+    """Set-Cookie fields, one a line: what is sent back was in one of them, and stays in its line."""
+    text = data.decode("latin-1")
+    jar = Cookies()
+    jar.update(URL, text.split("\n"), 1e9)
+    sent = jar.header(URL, 1e9) or ""
+    assert "\r" not in sent
+    for pair in filter(None, sent.split("; ")):
+        assert pair.rpartition("=")[2].strip(" \t") in text
+
+
 def text_body(data: bytes) -> None:
     """A body of text with its Content-Type, which is the first line."""
     header, _, body = data.partition(b"\n")
     media_type, charset = content_type_of((header.decode("latin-1"),))
     decode_text(body, charset_of(media_type, charset, body))
+
+
+def json_body(data: bytes) -> None:
+    """A body of JSON with its charset as the first line."""
+    charset, _, body = data.partition(b"\n")
+    with contextlib.suppress(ValueError, RecursionError):
+        parse_json(body, charset.decode("latin-1"))
 
 
 def encoded_body(data: bytes) -> None:
@@ -258,7 +278,7 @@ def location(data: bytes) -> None:
     """The Location of a redirect."""
     hop = Hop(URL, "POST", (("Authorization", "x"), ("Accept", "y")), b"z")
     try:
-        to = next_hop(hop, 302, data.decode("utf-8", "surrogateescape"))
+        to = next_hop(hop, 302, data.decode("latin-1"))
     except InvalidRequest as problem:
         assert str(problem)
         return
@@ -282,7 +302,9 @@ TARGETS: Final[dict[str, Target]] = {
         url_lines,
         result_file,
         robots,
+        cookies,
         text_body,
+        json_body,
         encoded_body,
         location,
     )

@@ -73,9 +73,11 @@ RIGHTS: Final = {
         _ANY_ROLE
         | {"zcard", "zmscore", "zrangebyscore", "zrevrangebyscore"}  # dead letters
         | {"hgetall", "hmget", "hscan", "zrevrange", "zscan"}  # limits and hosts
+        | {"zcount", "hlen", "exists", "zrange", "mget"}  # `status`
         | {"multi", "exec", "set", "del", "rpush", "ltrim"},  # pause and resume
         {
             **dict.fromkeys(("dead", "limits", "hosts", "backlog", "cooldowns", "running"), R),
+            **dict.fromkeys(("pending", "leases", "workers", "worker"), R),
             **dict.fromkeys(("paused", "wake"), RW),
         },
     ),
@@ -83,11 +85,10 @@ RIGHTS: Final = {
 
 DURABLE: Final = {
     Durability.MEMORY: frozenset[str](),
-    Durability.FSYNC: frozenset({"set", "waitaof"}),
+    Durability.FSYNC: frozenset({"set"}),
     Durability.REPLICATED: frozenset({"set", "wait"}),
 }
-"""What a producer also sends to confirm that its writes are durable. Without WAITAOF, which Redis has since 7.2,
-`fsync` reads the server's settings by CONFIG GET, which no rule grants."""
+"""What a producer also sends to confirm that its writes are durable, on every server. `waitaof_rule` has the rest."""
 
 _PREFIX: Final = {R: "%R~", W: "%W~", RW: "~"}
 _CALL: Final = re.compile(r"redis\.p?call\(([^,)]+)")
@@ -115,6 +116,15 @@ def acl_rule(user: str, roles: Collection[Role], keys: Keys, durability: Durabil
     channels = sorted({f"&{_pattern(keys, name)}" for role in roles for name in channel_names(role)})
     rule = ["on", "clearselectors", "resetkeys", *patterns, "resetchannels", *channels]
     return " ".join(["ACL SETUSER", user, *rule, "-@all", *(f"+{command}" for command in sorted(commands))])
+
+
+def waitaof_rule(user: str) -> str:
+    """The command that lets `user` send WAITAOF, by which `fsync` waits for the disk.
+
+    It is a command of its own, since a server without WAITAOF, such as Redis 7.0, refuses a whole rule that names it.
+    On such a server `fsync` reads the settings by CONFIG GET, which also shows passwords and which no rule here grants.
+    """
+    return f"ACL SETUSER {user} +waitaof"
 
 
 def key_access(role: Role) -> dict[str, Access]:

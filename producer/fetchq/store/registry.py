@@ -19,7 +19,7 @@ class Role(StrEnum):
     WORKER = "worker"
     """Runs jobs and reads the state of the queue."""
     OPERATOR = "operator"
-    """Manages dead letters, limits of hosts and pauses."""
+    """Manages dead letters, limits of hosts and pauses, and reads the state of the queue."""
 
 
 class Access(Flag):

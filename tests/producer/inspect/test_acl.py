@@ -164,7 +164,7 @@ async def _fail(producer: Producer) -> str:
     return ids[0]
 
 
-async def _operate(operator: Producer, producer: Producer, admin: redis.Redis, dead: str, settings: Settings) -> None:
+async def _operate(operator: Producer, producer: Producer, admin: redis.Redis, dead: str, operator_url: str) -> None:
     dead_letters = operator.dead_letters
     assert await dead_letters.count() == 2
     assert (await dead_letters.get(dead)).id == dead
@@ -177,7 +177,7 @@ async def _operate(operator: Producer, producer: Producer, admin: redis.Redis, d
     await operator.limits.pause("example.org")
     await producer.enqueue("http://example.org/")
     assert [state.host for state in await operator.hosts()] == ["example.org"]
-    assert await show_queue_state(True, True, 10, settings) == 0
+    assert await show_queue_state(False, True, 10, Settings(redis_url=operator_url)) == 0
     await operator.limits.set("*", concurrency=3, rate="5/s")
     assert (await operator.limits.effective("example.org")).paused
     assert list(await operator.limits.list()) == ["*", "example.org"]
@@ -219,8 +219,9 @@ async def test_producer_worker_and_operator_need_all_of_their_rights_and_no_more
             await wait_until(lambda: bool(admin.exists("arq:queue:health-check")))
             await wait_until(lambda: bool(admin.exists("fetchq:maintenance-cursor:arq:queue")))
             dead = await _fail(producer)
-            async with Producer.from_url(user_url(redis_server, Role.OPERATOR)) as operator:
-                await _operate(operator, producer, admin, dead, settings)
+            operator_url = user_url(redis_server, Role.OPERATOR)
+            async with Producer.from_url(operator_url) as operator:
+                await _operate(operator, producer, admin, dead, operator_url)
         await _use_another_database(redis_server)
     assert refusals(admin) == []
     assert not [event for event in ("redis.unavailable", "redis.refused", "failed error") if event in caplog.text]
@@ -246,7 +247,8 @@ def test_every_command_line_works_with_these_rights(
         assert "CONNECT_ERROR" in command.run("result", job_id, "--redis", producer_url).stdout
         assert command.run("enqueue", url, "--tag", "t", "--redis", producer_url).returncode == 0
         assert command.run("cancel", "--tag", "t", "--redis", producer_url).stdout.startswith("1 cancelled")
-        assert command.run("status", "--json", "--redis", worker_url).returncode == 0
+        for url_of_role in (worker_url, user_url(redis_server, Role.OPERATOR)):
+            assert command.run("status", "--json", "--hosts", "--redis", url_of_role).returncode == 0
         both = acl_rule("both", [Role.PRODUCER, Role.WORKER], Keys())
         admin.execute_command(*both.split())  # type: ignore[no-untyped-call]
         admin.execute_command("ACL", "SETUSER", "both", f">{PASSWORD}")  # type: ignore[no-untyped-call]
@@ -367,6 +369,27 @@ def test_redis_cli_accepts_the_printed_commands(redis_server: RedisServer, tmp_p
             assert state["passwords"] == []
             assert "nopass" not in state["flags"]
             admin.acl_deluser(user)
+
+
+@pytest.mark.parametrize("durability", Durability)
+def test_every_server_accepts_the_rules_of_each_durability(
+    redis_server: RedisServer, tmp_path: Path, durability: Durability
+) -> None:
+    shown = Fetchq(tmp_path).run("acl", "--durability", durability)
+    assert shown.returncode == 0
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as admin:
+        version = admin.info("server")["redis_version"].split(".")
+        has_waitaof = [int(part) for part in version] >= [7, 2]
+        for rule in shown.stdout.splitlines():
+            if rule.endswith(" +waitaof") and not has_waitaof:
+                with pytest.raises(redis.ResponseError, match="waitaof"):
+                    admin.execute_command(*rule.split())
+            else:
+                assert "waitaof" not in rule or durability is Durability.FSYNC
+                assert admin.execute_command(*rule.split())
+        for user in ("fetchq-producer", "fetchq-worker", "fetchq-operator"):
+            admin.acl_deluser(user)
+    assert ("WAITAOF" in shown.stderr) == (durability is Durability.FSYNC)
 
 
 def test_every_key_and_channel_is_granted_to_a_role() -> None:

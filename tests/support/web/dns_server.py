@@ -25,6 +25,8 @@ class DnsServer(asyncio.DatagramProtocol):
         self.default: tuple[str, ...] | None = None
         """The addresses of every other name; None: they do not exist."""
         self.silent = False
+        self.unanswered: set[str] = set()
+        """The kinds of queries (A, AAAA) that are dropped."""
         self.delay_s = 0.0
         """How long each answer is held back."""
         self.ttl_s = 0
@@ -49,7 +51,7 @@ class DnsServer(asyncio.DatagramProtocol):
         answer = self.answer(data)
         if self.delay_s:
             asyncio.get_running_loop().call_later(self.delay_s, self._send, answer, addr)
-        elif not self.silent:
+        elif not self.silent and self.queries[-1][1] not in self.unanswered:
             self._transport.sendto(answer, addr)
 
     def _send(self, answer: bytes, addr: tuple[str, int]) -> None:

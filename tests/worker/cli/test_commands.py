@@ -49,6 +49,8 @@ def test_a_job_can_be_cancelled(fetchq: Fetchq, redis_server: RedisServer) -> No
     job_id = fetchq.run("enqueue", "http://127.0.0.1/", "--delay", "3600", environ=at(redis_server)).stdout.strip()
     assert json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)["deferred"] == 1
     assert fetchq.run("cancel", job_id, environ=at(redis_server)).stdout == f"{job_id} cancelled\n"
+    again = fetchq.run("cancel", job_id, "--json", environ=at(redis_server))
+    assert json.loads(again.stdout) == {"id": job_id, "outcome": "finished"}
     assert json.loads(fetchq.run("result", job_id, environ=at(redis_server)).stdout)["status"] == "CANCELLED"
 
 
@@ -57,6 +59,8 @@ def test_jobs_are_cancelled_by_their_tag_or_all_at_once(fetchq: Fetchq, redis_se
     fetchq.run("enqueue", "http://127.0.0.1/3", environ=at(redis_server))
     assert fetchq.run("cancel", "--tag", "feeds", environ=at(redis_server)).stdout.startswith("2 cancelled")
     assert fetchq.run("cancel", "--all", environ=at(redis_server)).stdout.startswith("1 cancelled")
+    counts = json.loads(fetchq.run("cancel", "--all", "--json", environ=at(redis_server)).stdout)
+    assert counts == {"cancelled": 0, "requested": 0}
     assert json.loads(fetchq.run("status", "--json", environ=at(redis_server)).stdout)["due"] == 0
 
 

@@ -137,6 +137,11 @@ def test_a_retry_of_a_job_that_is_queued_again_is_reported(fetchq: Fetchq, redis
     assert done.stdout == f"{one} active\n{other} retried\n"
     assert done.stderr == f"fetchq: job {one} is queued or running again; its dead letter stays\n"
     assert fetchq.run("dead", "retry", "--all", environ=environ).stdout == ("0 retried, 1 queued or running again\n")
+    counts = json.loads(fetchq.run("dead", "retry", "--all", "--json", environ=environ).stdout)
+    assert {outcome: count for outcome, count in counts.items() if count} == {"active": 1}
+    purged = fetchq.run("dead", "purge", one, "--json", environ=environ)
+    assert json.loads(purged.stdout) == {"id": one, "outcome": "purged"}
+    assert json.loads(fetchq.run("dead", "purge", "--all", "--json", environ=environ).stdout) == {"purged": 0}
 
 
 @pytest.mark.parametrize("command", ["retry", "purge"])

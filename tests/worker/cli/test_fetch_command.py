@@ -79,10 +79,8 @@ def test_a_long_pause_that_a_host_asks_for_is_said_with_its_end(fetchq: Fetchq, 
     site.busy, site.retry_after = 1, "5.5"
     done = fetchq.run("fetch", f"{site.url}/page/1")
     assert done.returncode == 0
-    said = re.search(
-        rf"fetchq: robots.txt of {site.url} cannot be had .*: its URLs wait for 6 s, until \d\d:", done.stderr
-    )
-    assert said, done.stderr
+    said = rf"robots.txt of {site.url} cannot be had .*: it is requested again at \d\d:\d\d:\d\d, in 6 s"
+    assert re.search(said, done.stderr), done.stderr
 
 
 def test_a_list_with_every_kind_of_line(fetchq: Fetchq, site: Site) -> None:
@@ -133,6 +131,7 @@ def test_bodies_that_are_not_text_go_to_files_named_by_their_hash(fetchq: Fetchq
         ([], "give URLs, or a file of them with --from"),
         (["--from", "nowhere.txt"], "cannot read nowhere.txt: No such file or directory"),
         (["http://a/", "--resume"], "--resume needs --out FILE"),
+        (["--from", "a-file", "--out", "./a-file"], "--from and --out name the same file"),
         (["http://a/", "--concurrency", "0"], "--concurrency (-c): takes a whole number from 1 to 100000, not '0'"),
         (["http://a/", "--timeout", "-1"], "--timeout: -1.0 is not between"),
         (["http://a/", "--timeout", "soon"], "--timeout: takes a time such as 30s, 500ms, 1h30m or 2d, not 'soon'"),
@@ -141,7 +140,7 @@ def test_bodies_that_are_not_text_go_to_files_named_by_their_hash(fetchq: Fetchq
         (["http://a/", "--allow-port", "http"], "--allow-port: takes port numbers from 1 to 65535, not 'http'"),
         (["--from", "."], "cannot read .: Is a directory"),
         (["http://a/", "--bodies", "a-file"], "cannot write bodies to a-file: it is a file"),
-        (["http://a/", "--redis", "http://localhost"], "--redis (FETCHQ_REDIS_URL): the Redis address"),
+        (["http://a/", "--redis", "http://localhost"], "--redis: the Redis address begins with one of redis://"),
         (["http://a/", "--out", "."], "cannot open .: Is a directory"),
         (["http://a/", "--nonsense"], "no such option --nonsense"),
     ],

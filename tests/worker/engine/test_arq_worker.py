@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -277,6 +279,58 @@ async def test_overrides_that_are_never_called_are_named_when_the_worker_is_made
     monkeypatch.setattr(arq.worker.Worker, "main", lambda worker: None)
     Worker([_fail], redis_pool=redis, **BURST)
     assert "method=main in=arq.worker.Worker: the engine has its own" in caplog.text
+
+
+async def test_the_other_methods_of_arqs_worker_are_called(redis: ArqRedis) -> None:
+    called: list[str] = []
+
+    class Noting(Worker):
+        async def heart_beat(self) -> None:
+            called.append("heart_beat")
+            await super().heart_beat()
+
+        async def record_health(self) -> None:
+            called.append("record_health")
+            await super().record_health()
+
+        async def run_cron(self, *arguments: Any) -> None:
+            called.append("run_cron")
+            await super().run_cron(*arguments)
+
+        async def main(self) -> None:
+            called.append("main")
+            await super().main()
+
+        async def close(self) -> None:
+            called.append("close")
+            await super().close()
+
+        def handle_sig(self, signum: signal.Signals) -> None:
+            called.append("handle_sig")
+            super().handle_sig(signum)
+
+    worker = Noting([_fail], redis_pool=redis, **BURST)
+    await worker.async_run()
+    await worker.close()
+    assert called == ["main", "heart_beat", "record_health", "run_cron", "close", "handle_sig"]
+
+
+async def test_a_coroutine_enqueues_with_arqs_options(redis: ArqRedis) -> None:
+    async def parent(ctx: Any) -> list[bool]:
+        def enqueue() -> Any:
+            return ctx["redis"].enqueue_job("child", 1, _job_id="child", _defer_by=timedelta(hours=1), _job_try=3)
+
+        return [await enqueue() is not None for _ in range(2)]
+
+    job = await redis.enqueue_job("parent")
+    assert job is not None
+    worker = Worker([func(parent, name="parent")], redis_pool=redis, max_burst_jobs=1, **BURST)
+    await worker.main()
+    assert await job.result() == [True, False]
+    info = await Job("child", redis).info()
+    assert info is not None
+    assert (info.args, info.kwargs, info.job_try) == ((1,), {}, 3)
+    assert await Job("child", redis).status() is JobStatus.deferred
 
 
 async def test_job_tasks_job_counter_and_sem_show_what_runs(redis: ArqRedis) -> None:

@@ -24,16 +24,16 @@ def _record(event: str, *args: object, level: int = logging.WARNING) -> logging.
     [
         (
             _record(COOLDOWN_EVENT, "a.example", 3600.0, True),
-            "a.example asks for a pause: its URLs wait for 1 h 0 min, until 13:00:00",
+            "a.example asks for a pause: its URLs wait until 13:00:00, in 1 h 0 min",
         ),
         (
             _record(COOLDOWN_EVENT, "a.example", 5.0, False),
-            "a.example is busy: its URLs wait for 5 s, until 12:00:05",
+            "a.example is busy: its URLs wait until 12:00:05, in 5 s",
         ),
         (
             _record(UNAVAILABLE_EVENT, "http://a.example", "HTTP_ERROR", 60.0, "the server responded 503"),
-            "robots.txt of http://a.example cannot be had (the server responded 503): its URLs wait for 1 min 0 s, "
-            "until 12:01:00",
+            "robots.txt of http://a.example cannot be had (the server responded 503): it is requested again at "
+            "12:01:00, in 1 min 0 s",
         ),
         (_record(COOLDOWN_EVENT, "a.example", 4.9, True), None),
         (_record(COOLDOWN_EVENT, "a.example", 60.0, True, level=logging.DEBUG), None),

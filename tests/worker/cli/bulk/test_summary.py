@@ -36,3 +36,10 @@ def test_the_table_counts_outcomes_and_an_example_shows_a_failure() -> None:
     ]
     assert (summary.done, summary.failed) == (4, 1)
     assert summary.examples() == ["TIMEOUT: http://b/\ufffd[31m: [bold]no answer in 2 s"]
+
+
+def test_the_example_of_a_blocked_network_names_the_option_that_permits_it() -> None:
+    summary = Summary()
+    error = "the egress policy forbids loopback addresses"
+    summary.add(FetchResult(url="http://localhost/", status=FetchStatus.BLOCKED, error=error))
+    assert summary.examples() == [f"BLOCKED: http://localhost/: {error}; --allow-net permits a network"]

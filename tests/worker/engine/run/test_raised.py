@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import arq.worker
 import msgspec
 import pytest
-from arq import func
+from arq import cron, func
 from arq.connections import ArqRedis
 from arq.jobs import Job, SerializationError
 from arq.worker import Retry, RetryJob
@@ -300,6 +301,27 @@ async def test_a_job_that_raises_cancelled_error_fails_after_one_run_and_tells_t
     assert (len(runs), worker.jobs_failed, worker.jobs_retried) == (1, 1, 0)
     assert await redis.zscore("fetchq:dead:arq:queue", job.job_id) is not None
     assert "test_raised.py" in caplog.text, "the traceback"
+
+
+async def test_a_cron_job_that_raises_cancelled_error_runs_again_as_by_arq_and_tells_the_cause_at_last(
+    redis: ArqRedis, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(arq.worker, "keep_cronjob_progress", 0.01)
+    tries: list[int] = []
+
+    async def tick(ctx: Any) -> None:
+        tries.append(ctx["job_try"])
+        await own_raise()
+
+    job = cron(tick, name="tick", hour=5, run_at_startup=True, max_tries=2, keep_result=60)
+    worker = make_worker([], cron_jobs=[job], burst=True)
+    await worker.main()
+    assert tries == [1, 2]
+    [result] = await redis.all_job_results()
+    message = str(result.result)
+    assert message.startswith("max 2 retries exceeded: RuntimeError: the job raised CancelledError, but was not")
+    assert message.endswith("the upstream gave up")
+    assert "will be run again: the job raised CancelledError" in caplog.text
 
 
 @pytest.mark.parametrize("again", [Retry, functools.partial(Retry, defer=3600), RetryJob])

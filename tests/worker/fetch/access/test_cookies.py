@@ -158,11 +158,22 @@ def test_prefixed_names_need_their_attributes(field: str, taken: bool) -> None:
     assert (_jar("https://a.example/x", field).header("https://a.example/x", NOW) is not None) == taken
 
 
+def _names(jar: Cookies, url: str) -> list[str]:
+    return [pair.partition("=")[0] for pair in (jar.header(url, NOW) or "").split("; ")]
+
+
 def test_the_oldest_cookies_of_a_domain_are_evicted() -> None:
     jar = _jar("https://a.example/", *(f"c{n}=1" for n in range(MAX_COOKIES_PER_DOMAIN + 2)))
-    sent = jar.header("https://a.example/", NOW)
-    assert sent is not None
-    assert sent.split("; ") == [f"c{n}=1" for n in range(2, MAX_COOKIES_PER_DOMAIN + 2)]
+    assert _names(jar, "https://a.example/") == [f"c{n}" for n in range(2, MAX_COOKIES_PER_DOMAIN + 2)]
+
+
+def test_cookies_that_are_not_secure_or_not_in_use_are_evicted_first() -> None:
+    jar = _jar("https://a.example/", "s=1; Secure", "unused=1; Path=/x", "used=1", "set=1")
+    jar.header("https://a.example/", NOW)
+    jar.update("https://a.example/", [f"c{n}=1" for n in range(MAX_COOKIES_PER_DOMAIN - 3)], NOW)
+    assert "unused" not in _names(jar, "https://a.example/x")
+    jar.update("https://a.example/", ["set=2", *(f"d{n}=1" for n in range(MAX_COOKIES_PER_DOMAIN - 3))], NOW)
+    assert _names(jar, "https://a.example/")[:2] == ["s", "set"]
 
 
 def test_the_number_of_cookies_of_a_fetch_is_bounded() -> None:

@@ -95,6 +95,22 @@ def test_secure_is_an_attribute_with_or_without_a_value(attributes: str, secure:
 
 
 @pytest.mark.parametrize(
+    ("attributes", "taken"),
+    [
+        ("; SameSite=None; Secure", True),
+        ("; SameSite=None", False),
+        ("; samesite = NONE", False),
+        ("; SameSite=None; SameSite=Lax", True),
+        ("; SameSite=Strict", True),
+        ("; SameSite=other", True),
+        ("; SameSite", True),
+    ],
+)
+def test_same_site_none_needs_secure(attributes: str, taken: bool) -> None:
+    assert (parse_set_cookie(f"v=1{attributes}", NOW) is not None) == taken
+
+
+@pytest.mark.parametrize(
     ("attributes", "expires_s"),
     [
         ("; Max-Age=60", NOW + 60),

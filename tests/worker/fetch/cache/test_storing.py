@@ -31,6 +31,7 @@ from fetchq_worker.fetch.cache.storing import may_store
         (stored(cache_control="max-age=60, private"), False, False),
         (stored(cache_control='max-age=60, private="x"'), False, True),
         (stored(cache_control="max-age=60", vary="Accept, *"), False, False),
+        (stored(cache_control="max-age=60", vary=",".join(f"x{n}" for n in range(33))), False, False),
         (stored(cache_control="max-age=60", set_cookie="a=b"), False, False),
         (stored(cache_control="max-age=60, public", set_cookie="a=b"), False, True),
         (stored(cache_control="max-age=60"), True, False),

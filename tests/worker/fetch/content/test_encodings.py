@@ -161,6 +161,12 @@ def test_all_zstd_frames_are_decoded(cut: int) -> None:
     assert _decode(("zstd",), *pieces) == b"one,two"
 
 
+@pytest.mark.parametrize("pieces", [1, 1 << 20])
+@pytest.mark.parametrize("after", [b"\0" * 64, b"\n", b"<!-- x -->", b"\x28\xb5", b"\x51\x2a\x4d\x18\x01\0\0\0x"])
+def test_what_follows_a_zstd_frame_and_is_none_is_ignored(after: bytes, pieces: int) -> None:
+    assert _decode_pieces("zstd", zstd.compress(b"one") + after, pieces) == b"one"
+
+
 @pytest.mark.parametrize(("name", "member"), [("gzip", gzip.compress(b"", mtime=0)), ("zstd", zstd.compress(b""))])
 def test_the_number_of_empty_members_is_bounded(name: str, member: bytes) -> None:
     with pytest.raises(BrokenCoding, match="more than 16384 members"):
@@ -264,6 +270,21 @@ def test_a_gzip_body_that_lacks_only_its_trailer_is_decoded(missing: int, pieces
 @pytest.mark.parametrize("missing", range(1, 5))
 def test_a_deflate_body_that_lacks_only_its_checksum_is_decoded(missing: int) -> None:
     assert _decode_pieces("deflate", zlib.compress(PAGE)[:-missing], 3) == PAGE
+
+
+def _flushed(wbits: int) -> bytes:
+    """A stream that its server flushes and never ends."""
+    stream = zlib.compressobj(wbits=wbits)
+    return stream.compress(PAGE) + stream.flush(zlib.Z_SYNC_FLUSH)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("pieces", [1, 7, 1 << 20])
+@pytest.mark.parametrize(("name", "wbits"), [("gzip", 31), ("deflate", 15), ("deflate", -15)])
+def test_a_stream_that_is_flushed_but_not_ended_is_decoded(name: str, wbits: int, pieces: int) -> None:
+    assert _decode_pieces(name, _flushed(wbits), pieces) == PAGE
+    with pytest.raises(BrokenCoding, match="truncated"):
+        _decode_pieces(name, _flushed(wbits)[:-1], pieces)
 
 
 def _gzip_with(flags: int, extra: bytes, body: bytes) -> bytes:

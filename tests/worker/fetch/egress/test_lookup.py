@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,10 @@ import dns.rcode
 import pytest
 import pytest_asyncio
 from tests.support.web.dns_server import DnsServer
+from tests.support.web.site import Site, http_response
 
+from fetchq import FetchStatus
+from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.egress.guard import EgressForbidden, Guard
 from fetchq_worker.fetch.egress.lookup import MAX_ADDRESSES, Lookups, NameServersSilent, NameUnresolved
 from fetchq_worker.fetch.egress.resolver import GuardedResolver
@@ -56,15 +60,58 @@ async def test_a_name_server_that_becomes_slow_after_quick_answers_is_waited_for
     assert slow == [(ADDRESS,)] * 20
 
 
-async def test_the_second_channel_does_not_adapt_to_quick_answers_either(
+async def test_a_fetch_waits_for_a_slow_name_server_as_long_as_its_connect_timeout_says(server: DnsServer) -> None:
+    site = Site()
+    await site.start()
+    server.default = ("127.0.0.1",)
+    options = {"retry": {"max_tries": 1}, "connect_timeout_s": 4.0}
+    async with Fetcher(user_agent="t/1", allow_net=("127.0.0.1",), nameservers=(server.address,)) as fetcher:
+        site.serve("/", http_response(b"hello"))
+        for number in range(20):
+            await fetch({"fetcher": fetcher}, {"url": site.url("/", f"quick{number}.example"), **options})
+        server.delay_s = 2.5
+        slow = await fetch({"fetcher": fetcher}, {"url": site.url("/", "slow.example"), **options})
+        server.delay_s, server.silent = 0.0, True
+        options["connect_timeout_s"] = 0.2
+        silent = await fetch({"fetcher": fetcher}, {"url": site.url("/", "silent.example"), **options})
+        server.silent, server.failure = False, dns.rcode.SERVFAIL
+        failed = await fetch({"fetcher": fetcher}, {"url": site.url("/", "failed.example"), **options})
+    await site.stop()
+
+    assert slow.status is FetchStatus.OK
+    assert (silent.status, silent.error) == (
+        FetchStatus.TIMEOUT,
+        "no name server answered within connect_timeout_s",
+    )
+    assert (failed.status, failed.error) == (
+        FetchStatus.DNS_ERROR,
+        "the name does not resolve: the name server failed (SERVFAIL)",
+    )
+
+
+async def test_a_second_channel_that_has_adapted_to_quick_answers_is_replaced(
     server: DnsServer, resolver: GuardedResolver
 ) -> None:
-    for turn in range(3):
-        server.delay_s = 0.0
-        for number in range(5):
-            await resolver.addresses(f"quick{turn}-{number}.example", 5.0)
-        server.delay_s = 2.0
-        assert await resolver.addresses(f"slow{turn}.example", 5.0) == (ADDRESS,)
+    for number in range(20):
+        await resolver.addresses(f"quick{number}.example", 5.0)
+    server.delay_s = 0.3  # slow enough for the second channel, which then takes 1.5 s for long enough
+    for number in range(4):
+        await resolver.addresses(f"brisk{number}.example", 5.0)
+    server.delay_s = 2.5
+    assert await resolver.addresses("slow.example", 5.0) == (ADDRESS,)
+
+
+async def test_slow_answers_to_many_look_ups_cost_few_channels(server: DnsServer, lookups: Lookups) -> None:
+    await lookups.resolve("quick.example")
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    server.delay_s = 0.4
+
+    async def one_after_another(task: int) -> None:
+        for number in range(3):
+            await lookups.resolve(f"name{task}-{number}.example")
+
+    await asyncio.gather(*(one_after_another(task) for task in range(50)))
+    assert len(list(Path("/proc/self/task").iterdir())) <= threads + 6
 
 
 async def test_a_lost_query_is_repeated_although_the_second_channel_waits_long(
@@ -170,12 +217,46 @@ async def test_many_addresses_are_bounded_but_each_is_checked(server: DnsServer,
         await resolver.addresses("one-bad.example", 5.0)
 
 
-async def test_an_absolute_name_is_asked_as_it_is(server: DnsServer, lookups: Lookups) -> None:
+async def test_search_domains_are_tried_after_a_name_with_a_dot_and_not_for_an_absolute_one(
+    server: DnsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALDOMAIN", "corp.example")  # as `search` in resolv.conf
+    monkeypatch.setenv("RES_OPTIONS", "ndots:5")  # as in a pod of Kubernetes
     server.default = None
-    for name in ("a.example.", "host."):
-        with pytest.raises(NameUnresolved):
+    server.names["host.corp.example"] = server.names["svc.ns.corp.example"] = [(ADDRESS,)]
+    lookups = Lookups((server.address,))
+
+    assert await lookups.resolve("host") == await lookups.resolve("svc.ns") == (ADDRESS,)
+    assert server.queries[0][0] == "host.corp.example"
+    assert [name for name, kind in server.queries if "svc" in name and kind == "A"] == ["svc.ns", "svc.ns.corp.example"]
+    server.queries.clear()
+    for name in ("host.", "svc.ns."):
+        with pytest.raises(NameUnresolved, match="it does not exist"):
             await lookups.resolve(name)
-    assert {name for name, _ in server.queries} == {"a.example", "host"}
+    assert {name for name, _ in server.queries} == {"host", "svc.ns"}
+    await lookups.aclose()
+
+
+async def test_a_name_server_that_drops_one_kind_of_query_is_not_waited_for(
+    server: DnsServer, resolver: GuardedResolver
+) -> None:
+    for number in range(5):
+        await resolver.addresses(f"quick{number}.example", 5.0)
+    server.unanswered = {"AAAA"}
+    assert await resolver.addresses("a.example", 5.0) == (ADDRESS,)
+
+
+async def test_a_process_without_a_free_descriptor_reports_a_name_that_does_not_resolve(
+    server: DnsServer, lookups: Lookups
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(NameUnresolved):
+            await lookups.resolve("a.example")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert await lookups.resolve("a.example") == (ADDRESS,)
 
 
 async def test_closing_ends_look_ups_and_leaves_no_descriptor(server: DnsServer) -> None:

@@ -10,7 +10,8 @@ from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.fetch.job.retry import next_delay_s
+from fetchq_worker.fetch.http.errors import RobotsUnavailable
+from fetchq_worker.fetch.job.retry import MAX_ROBOTS_WAIT_S, ROBOTS_JITTER_S, next_delay_s, robots_wait_s
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 URL = "http://example.org/"
@@ -90,6 +91,48 @@ def test_retry_after_is_a_lower_bound_up_to_its_cap() -> None:
 def test_no_retry_starts_after_the_deadline() -> None:
     assert _delay(_request(deadline_s=1)) == 1
     assert _delay(_request(deadline_s=0.9)) is None
+
+
+def _robots_wait(
+    request: FetchRequest,
+    *,
+    status: FetchStatus = FetchStatus.HTTP_ERROR,
+    lasts_s: float = 0.0,
+    again_in_s: float = 20.0,
+    sent: bool = False,
+    draw: float = 0.0,
+) -> float | None:
+    unavailable = RobotsUnavailable(status, "", 503, lasts_s=lasts_s, again_in_s=again_in_s)
+    return robots_wait_s(request, unavailable, sent=sent, now=NOW, draw=draw)
+
+
+def test_a_job_waits_until_robots_txt_is_requested_again_but_no_longer_than_it_would_for_a_retry_after() -> None:
+    assert _robots_wait(_request()) == 20
+    assert _robots_wait(_request(), draw=0.5) == 20 + 0.5 * ROBOTS_JITTER_S
+    assert _robots_wait(_request(), again_in_s=3600) == 100
+    assert 0 < (_robots_wait(_request(), again_in_s=0) or 0) < 1
+
+
+def test_a_job_waits_for_a_robots_txt_for_a_bounded_time() -> None:
+    patient = FetchRequest(url=URL)
+    assert _robots_wait(patient, lasts_s=MAX_ROBOTS_WAIT_S - 1) is not None
+    assert _robots_wait(patient, lasts_s=MAX_ROBOTS_WAIT_S) is None
+    assert _robots_wait(_request(), lasts_s=99) is not None
+    assert _robots_wait(_request(), lasts_s=100) is None
+    assert _robots_wait(FetchRequest(url=URL, retry=RetryPolicy(max_retry_after_s=0))) is None
+
+
+def test_a_job_does_not_wait_past_its_deadline_or_for_a_failure_that_stays() -> None:
+    assert _robots_wait(_request(deadline_s=19)) is None
+    assert _robots_wait(_request(deadline_s=21)) == 20
+    assert _robots_wait(_request(), status=FetchStatus.BLOCKED) is None
+
+
+def test_only_a_request_that_may_be_repeated_waits_once_it_was_sent() -> None:
+    assert _robots_wait(_request("POST"), sent=True) is None
+    assert _robots_wait(_request("POST"), sent=False) == 20
+    assert _robots_wait(_request("POST", retry_non_idempotent=True), sent=True) == 20
+    assert _robots_wait(_request(), sent=True) == 20
 
 
 @pytest.mark.asyncio

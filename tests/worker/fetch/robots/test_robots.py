@@ -75,6 +75,18 @@ async def test_a_url_that_robots_txt_disallows_is_denied_and_not_requested(site:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("coding", ["utf-8", "none", "aws-chunked", "compress"])
+async def test_rules_with_an_unknown_content_encoding_are_read_as_they_are(
+    site: Site, fetcher: Fetcher, coding: str
+) -> None:
+    _robots(site, "User-agent: *\nDisallow: /private\n", headers={"Content-Encoding": coding})
+    site.serve("/public", http_response(b"hello"))
+
+    assert (await _fetch(fetcher, site.url("/public"))).status is FetchStatus.OK
+    assert (await _fetch(fetcher, site.url("/private"))).status is FetchStatus.ROBOTS_DENIED
+
+
+@pytest.mark.asyncio
 async def test_without_the_option_robots_txt_is_not_requested(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\nDisallow: /\n")
     url = site.serve("/", http_response(b"hello"))
@@ -394,6 +406,16 @@ async def test_only_whole_lines_of_the_first_500_kib_count_decoded_or_not(site: 
 
     assert (await _fetch(fetcher, site.url("/early"))).status is FetchStatus.ROBOTS_DENIED
     assert (await _fetch(fetcher, site.url("/late"))).status is FetchStatus.OK
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("coding", ["utf-8", "none", "compress", "gzip, x"])
+async def test_rules_of_an_unknown_coding_are_read_as_they_are(site: Site, fetcher: Fetcher, coding: str) -> None:
+    body = b"User-agent: *\nDisallow: /private\n"
+    site.serve("/robots.txt", http_response(body, headers={"Content-Encoding": coding}))
+
+    assert (await _fetch(fetcher, site.url("/private"))).status is FetchStatus.ROBOTS_DENIED
+    assert (await _fetch(fetcher, site.serve("/public", http_response()))).status is FetchStatus.OK
 
 
 @pytest.mark.asyncio

@@ -20,6 +20,7 @@ from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 from .dead_letter_line import ListLine, full_view_of, line_of
+from .outcomes import print_counts, print_outcomes
 
 _CHOOSE_ONE: Final = "give job ids, or filters such as --status TIMEOUT, or --all"
 
@@ -68,36 +69,38 @@ async def show_dead_letter(job_id: str, secrets: bool, payload: bool, settings: 
     return ExitStatus.OK
 
 
-async def retry(job_ids: Sequence[str], wanted: Mapping[str, Any], everything: bool, settings: Settings) -> ExitStatus:
+async def retry(
+    job_ids: Sequence[str], wanted: Mapping[str, Any], everything: bool, as_json: bool, settings: Settings
+) -> ExitStatus:
     """Prints the outcome of each job, a line each; for a filter, the counts."""
     which = _chosen(job_ids, wanted, everything)
     if not job_ids:
-        return await _retry_all(which, settings)
+        return await _retry_all(which, as_json, settings)
     async with reached_producer(settings) as producer:
         outcomes = await producer.dead_letters.retry_many(job_ids)
-    for job_id, outcome in zip(job_ids, outcomes, strict=True):
-        sys.stdout.write(f"{printable(job_id)} {outcome}\n")
+    print_outcomes(job_ids, outcomes, as_json)
     for job_id, outcome in zip(job_ids, outcomes, strict=True):
         if outcome is not RetryOutcome.RETRIED:
             raise CommandFailed(_why_not(job_id, outcome), ExitStatus.FAILED)
     return ExitStatus.OK
 
 
-async def purge(job_ids: Sequence[str], wanted: Mapping[str, Any], everything: bool, settings: Settings) -> ExitStatus:
+async def purge(
+    job_ids: Sequence[str], wanted: Mapping[str, Any], everything: bool, as_json: bool, settings: Settings
+) -> ExitStatus:
     """Prints the outcome of each job, a line each; for a filter, the counts."""
     which = _chosen(job_ids, wanted, everything)
     if not job_ids:
-        return await _purge_all(which, settings)
+        return await _purge_all(which, as_json, settings)
     async with reached_producer(settings) as producer:
         purged = await producer.dead_letters.purge_many(job_ids)
-    for job_id, there in zip(job_ids, purged, strict=True):
-        sys.stdout.write(f"{printable(job_id)} {'purged' if there else RetryOutcome.NOT_FOUND}\n")
+    print_outcomes(job_ids, ["purged" if there else RetryOutcome.NOT_FOUND for there in purged], as_json)
     if not all(purged):
         raise CommandFailed(str(DeadLetterNotFound(job_ids[purged.index(False)])), ExitStatus.FAILED)
     return ExitStatus.OK
 
 
-async def _retry_all(which: DeadFilter, settings: Settings) -> ExitStatus:
+async def _retry_all(which: DeadFilter, as_json: bool, settings: Settings) -> ExitStatus:
     totals = _Totals()
     progress = _Paced(totals)
     try:
@@ -109,11 +112,12 @@ async def _retry_all(which: DeadFilter, settings: Settings) -> ExitStatus:
                 progress.show()
     finally:
         progress.close()
-        sys.stdout.write(f"{totals.counts[RetryOutcome.RETRIED]} retried{_rest(totals.counts)}\n")
+        text = f"{totals.counts[RetryOutcome.RETRIED]} retried{_rest(totals.counts)}"
+        print_counts({str(outcome): totals.counts[outcome] for outcome in RetryOutcome}, text, as_json)
     return ExitStatus.FAILED if totals.counts[RetryOutcome.INCOMPLETE] else ExitStatus.OK
 
 
-async def _purge_all(which: DeadFilter, settings: Settings) -> ExitStatus:
+async def _purge_all(which: DeadFilter, as_json: bool, settings: Settings) -> ExitStatus:
     totals = _Totals()
     progress = _Paced(totals)
     try:
@@ -124,7 +128,7 @@ async def _purge_all(which: DeadFilter, settings: Settings) -> ExitStatus:
                 progress.show()
     finally:
         progress.close()
-        sys.stdout.write(f"{totals.done} purged\n")
+        print_counts({"purged": totals.done}, f"{totals.done} purged", as_json)
     return ExitStatus.OK
 
 

@@ -118,7 +118,7 @@ async def enqueue(
                         except InvalidRequest as problem:
                             rejected += 1
                             if rejected <= _MAX_REPORTS:
-                                print_error(f"skipped: {problem}")
+                                print_error(f"skipped: {problem.problem if problem.field == 'url' else problem}")
                     await _enqueue(producer, requests, ids)
     if rejected > _MAX_REPORTS:
         print_error(f"skipped {rejected:,} lines in all")

@@ -108,6 +108,7 @@ async def _run(worker: Worker) -> None:
         pass  # how the worker's own signal handler ends its run
     finally:
         await worker.close()
+        worker.stop.end_process()
         if worker.started:
             _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
 

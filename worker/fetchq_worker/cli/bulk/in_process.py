@@ -21,6 +21,7 @@ from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.local_server import find_server, local_server
 from fetchq_worker.process.make_worker import make_worker
+from fetchq_worker.process.open_files import raise_open_files
 from fetchq_worker.settings import DeadLetterKind, Settings
 
 _CLOSE_TIMEOUT_S: Final = 20.0

@@ -38,15 +38,14 @@ def sentence_of(record: logging.LogRecord, now: datetime) -> str | None:
     """The sentence for a pause of `SHORTEST_S` or longer; None for any other record."""
     match record.msg, record.args:
         case str(event), (str(host), float(for_s), bool(asked)) if event == COOLDOWN_EVENT:
-            why = f"{host} asks for a pause" if asked else f"{host} is busy"
+            why = f"{host} {'asks for a pause' if asked else 'is busy'}: its URLs wait until"
         case str(event), (str(origin), _, float(for_s), str(error)) if event == UNAVAILABLE_EVENT:
-            why = f"robots.txt of {origin} cannot be had ({error})"
+            why = f"robots.txt of {origin} cannot be had ({error}): it is requested again at"
         case _:
             return None
     if for_s < SHORTEST_S or record.levelno < logging.INFO:
         return None
-    until = now + timedelta(seconds=for_s)
-    return f"{why}: its URLs wait for {duration_text(for_s)}, until {until:%H:%M:%S}"
+    return f"{why} {now + timedelta(seconds=for_s):%H:%M:%S}, in {duration_text(for_s)}"
 
 
 @contextlib.contextmanager

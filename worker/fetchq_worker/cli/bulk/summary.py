@@ -11,6 +11,8 @@ from fetchq_worker.cli.terminal.text import duration_text, printable, table_line
 _BUCKETS_PER_DOUBLING: Final = 16
 """The error of a quantile is at most 2.2 %."""
 MAX_SHOWN_URL_CHARS: Final = 200
+_PERMITTABLE: Final = ("loopback addresses", "private addresses", "shared addresses")
+"""How an egress rule ends for which people mean to fetch from their own networks."""
 
 
 class Latencies:
@@ -84,6 +86,8 @@ class Summary:
 
 def _example_of(result: FetchResult) -> str:
     why = result.error or f"HTTP {result.http_status}"
+    if result.status is FetchStatus.BLOCKED and why.endswith(_PERMITTABLE):
+        why += "; --allow-net permits a network"
     if why.startswith(repr(result.url)):  # the sentence of an invalid URL names it
         return why
     url = result.url if len(result.url) <= MAX_SHOWN_URL_CHARS else f"{result.url[: MAX_SHOWN_URL_CHARS - 3]}..."

@@ -19,7 +19,10 @@ _filters = options(
     option("--older-than", "older_than_s", metavar="AGE", type=Time(), help=f"Jobs that failed longer ago, {_AGES}."),
     option("--newer-than", "newer_than_s", metavar="AGE", type=Time(), help="Jobs that failed less long ago."),
 )
-_everything = option("--all", "everything", is_flag=True, help="All dead letters of the queue.")
+_everything = options(
+    option("--all", "everything", is_flag=True, help="All dead letters of the queue."),
+    option("--json", "as_json", is_flag=True, help="As JSON, a line each."),
+)
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
@@ -56,7 +59,7 @@ def show(job_id: str, secrets: bool, payload: bool) -> None:
 @_filters
 @_everything
 @queue_options
-def retry(job_ids: tuple[str, ...], everything: bool, **filters: Any) -> None:
+def retry(job_ids: tuple[str, ...], everything: bool, as_json: bool, **filters: Any) -> None:
     """Enqueue jobs again, by ID or by filter; they keep their ids.
 
     Their attempts are counted from zero, their results are deleted, and their deadlines no longer apply. Exit status:
@@ -64,7 +67,7 @@ def retry(job_ids: tuple[str, ...], everything: bool, **filters: Any) -> None:
     """
     from fetchq_worker.cli.actions.dead_letters import retry as command
 
-    start(command, job_ids, _wanted(filters), everything)
+    start(command, job_ids, _wanted(filters), everything, as_json)
 
 
 @dead.command()
@@ -72,11 +75,11 @@ def retry(job_ids: tuple[str, ...], everything: bool, **filters: Any) -> None:
 @_filters
 @_everything
 @queue_options
-def purge(job_ids: tuple[str, ...], everything: bool, **filters: Any) -> None:
+def purge(job_ids: tuple[str, ...], everything: bool, as_json: bool, **filters: Any) -> None:
     """Delete dead letters, by ID or by filter."""
     from fetchq_worker.cli.actions.dead_letters import purge as command
 
-    start(command, job_ids, _wanted(filters), everything)
+    start(command, job_ids, _wanted(filters), everything, as_json)
 
 
 def _wanted(filters: dict[str, Any]) -> dict[str, Any]:

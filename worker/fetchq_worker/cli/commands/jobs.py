@@ -174,9 +174,11 @@ def result(job_ids: tuple[str, ...], **given: Any) -> None:
 @option("--tag", metavar="TAG", help="All fetches with this tag.")
 @option("--host", metavar="HOST", help="All fetches from this host.")
 @option("--all", "everything", is_flag=True, help="All jobs of the queue.")
+@option("--json", "as_json", is_flag=True, help="As JSON, a line each.")
 @options.queue_options
-def cancel(job_ids: tuple[str, ...], tag: str | None, host: str | None, everything: bool) -> None:
+def cancel(job_ids: tuple[str, ...], everything: bool, as_json: bool, **filters: str | None) -> None:
     """Cancel jobs by ID, as printed by enqueue, or by filter; print the outcome of each, or the counts."""
     from fetchq_worker.cli.actions.cancel import cancel as command
 
-    start(command, job_ids, tag, host, everything)
+    wanted = {name: text for name, text in filters.items() if text is not None}
+    start(command, job_ids, wanted, everything, as_json)

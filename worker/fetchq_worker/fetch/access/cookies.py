@@ -13,7 +13,7 @@ from .set_cookie import SetCookie, parse_set_cookie
 
 MAX_COOKIES_PER_DOMAIN: Final = 50
 MAX_COOKIES: Final = 300
-"""Of one attempt. Beyond either limit the oldest are evicted."""
+"""Of one attempt. Beyond either limit those are evicted that have not been set or sent for the longest time."""
 
 
 class _Key(NamedTuple):
@@ -25,10 +25,15 @@ class _Key(NamedTuple):
     path: str
 
 
-class _Kept(NamedTuple):
-    value: str
-    expires_s: float | None
-    secure: bool
+class _Kept:
+    __slots__ = ("expires_s", "secure", "used", "value")
+
+    def __init__(self, cookie: SetCookie, used: int) -> None:
+        self.value = cookie.value
+        self.expires_s = cookie.expires_s
+        self.secure = cookie.secure
+        self.used = used
+        """Which response or request of the attempt set or sent it last."""
 
     def is_expired(self, now_s: float) -> bool:
         return self.expires_s is not None and self.expires_s <= now_s
@@ -37,9 +42,10 @@ class _Kept(NamedTuple):
 class Cookies:
     """A cookie jar. Names and values are kept and sent as they came, byte by byte, decoded as Latin-1."""
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_kept", "_messages")
 
     def __init__(self) -> None:
+        self._messages = 0
         self._kept: dict[_Key, _Kept] = {}  # in the order of their creation
 
     def __repr__(self) -> str:
@@ -51,12 +57,13 @@ class Cookies:
             return
         secure_origin = _is_secure(url)
         protected = [] if secure_origin else [key for key, kept in self._kept.items() if kept.secure]
+        self._messages += 1
         for field in fields[-MAX_COOKIES:]:
             cookie = parse_set_cookie(field, now_s)
             key = None if cookie is None else _key_of(cookie, url, secure_origin)
             if cookie is None or key is None or any(_shadows(key, held) for held in protected):
                 continue
-            kept = _Kept(cookie.value, cookie.expires_s, cookie.secure)
+            kept = _Kept(cookie, self._messages)
             if kept.is_expired(now_s):
                 self._kept.pop(key, None)
             else:
@@ -66,8 +73,9 @@ class Cookies:
     def header(self, url: str, now_s: float) -> str | None:
         """The value of the Cookie field for a hop (section 5.8); None if no cookie matches."""
         host, path, secure_origin = host_of(url), _path_of(url), _is_secure(url)
+        self._messages += 1
         chosen = [
-            (key, kept.value)
+            (key, kept)
             for key, kept in self._kept.items()
             if (host == key.domain if key.host_only else _domain_matches(host, key.domain))
             and _path_matches(path, key.path)
@@ -75,20 +83,23 @@ class Cookies:
             and not kept.is_expired(now_s)
         ]
         chosen.sort(key=lambda pair: -len(pair[0].path))
-        return "; ".join(f"{key.name}={value}" for key, value in chosen) or None
+        for _, kept in chosen:
+            kept.used = self._messages
+        return "; ".join(f"{key.name}={kept.value}" for key, kept in chosen) or None
 
     def _evict(self, now_s: float) -> None:
-        """Keeps the cookies that have not expired, within both limits: those created last."""
-        counts: Counter[str] = Counter()
-        kept: list[tuple[_Key, _Kept]] = []
-        for key, held in reversed(self._kept.items()):
-            if len(kept) == MAX_COOKIES:
-                break
-            if not held.is_expired(now_s) and counts[key.domain] < MAX_COOKIES_PER_DOMAIN:
-                counts[key.domain] += 1
-                kept.append((key, held))
-        if len(kept) < len(self._kept):
-            self._kept = dict(reversed(kept))
+        """Removes cookies that have expired, then those beyond the limits (section 5.7, "remove excess cookies")."""
+        kept = self._kept
+        for key in [key for key, held in kept.items() if held.is_expired(now_s)]:
+            del kept[key]
+        for domain, count in Counter(key.domain for key in kept).items():
+            if count > MAX_COOKIES_PER_DOMAIN:
+                keys = [key for key in kept if key.domain == domain]
+                keys.sort(key=lambda key: (kept[key].secure, kept[key].used))
+                for key in keys[: count - MAX_COOKIES_PER_DOMAIN]:
+                    del kept[key]
+        for key in sorted(kept, key=lambda key: kept[key].used)[: max(0, len(kept) - MAX_COOKIES)]:
+            del kept[key]
 
 
 def _key_of(cookie: SetCookie, url: str, secure_origin: bool) -> _Key | None:
@@ -111,7 +122,7 @@ def _key_of(cookie: SetCookie, url: str, secure_origin: bool) -> _Key | None:
 
 
 def _shadows(new: _Key, protected: _Key) -> bool:
-    """Whether a cookie from an origin that is not secure would hide a Secure one (section 5.7, step 15)."""
+    """Whether a cookie from an origin that is not secure would hide a Secure one (section 5.7, step 16)."""
     return (
         new.name == protected.name
         and (_domain_matches(new.domain, protected.domain) or _domain_matches(protected.domain, new.domain))

@@ -36,7 +36,8 @@ def parse_set_cookie(field: str, now_s: float) -> SetCookie | None:
     """The cookie that a field sets; None if the whole field must be ignored.
 
     A cookie without a name (`Set-Cookie: value`) is ignored, as RFC 6265 and curl do: in a Cookie field it could pass
-    for another one. HttpOnly and SameSite have no meaning where there are no scripts and no third parties.
+    for another one. `SameSite=None` needs Secure (section 5.7, step 19). Otherwise HttpOnly and SameSite have no
+    meaning where there are no scripts and no third parties.
     """
     if _CONTROL.search(field):
         return None
@@ -46,7 +47,7 @@ def parse_set_cookie(field: str, now_s: float) -> SetCookie | None:
     if not (equals and name) or len(name) + len(value) > MAX_PAIR_BYTES:
         return None
     domain = path = ""
-    secure = False
+    secure = unrestricted = False
     expires_s = age_until_s = None
     for attribute in attributes:
         key, _, held = attribute.partition("=")
@@ -59,8 +60,12 @@ def parse_set_cookie(field: str, now_s: float) -> SetCookie | None:
             path = held if held.startswith("/") else ""
         elif key == "secure":
             secure = True
+        elif key == "samesite":
+            unrestricted = held.lower() == "none"
         elif key == "max-age" and _MAX_AGE.fullmatch(held):
             age_until_s = now_s + min(int(held), MAX_AGE_S) if int(held) > 0 else 0.0
         elif key == "expires" and (date_s := cookie_date_s(held)) is not None:
             expires_s = min(date_s, now_s + MAX_AGE_S)
+    if unrestricted and not secure:
+        return None
     return SetCookie(name, value, domain, path, expires_s if age_until_s is None else age_until_s, secure)

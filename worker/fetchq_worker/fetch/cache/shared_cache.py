@@ -19,7 +19,7 @@ logger = logging.getLogger("fetchq.fetch")
 
 DEFAULT_SHARED_CACHE_BYTES: Final = 64 << 20
 MAX_VALUE_BYTES: Final = 2 << 20
-LOOK_AGAIN_S: Final = 60.0
+LOOK_AGAIN_S: Final = 1.0
 
 
 class SharedCache:
@@ -68,7 +68,7 @@ class SharedCache:
             logger.warning("shared_cache.unavailable key=%s error=%s", keys[0], problem)
 
     async def wait_in_use(self) -> bool:
-        """Whether any worker has stored something. Asks Redis once a minute at most, and no more once it is so."""
+        """Whether any worker has stored something. Asks Redis once a second at most, and no more once it is so."""
         now_s = monotonic()
         if not self._in_use and now_s >= self._look_again_s:
             self._look_again_s = now_s + LOOK_AGAIN_S

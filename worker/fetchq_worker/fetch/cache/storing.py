@@ -13,6 +13,9 @@ HEURISTIC_STATUSES: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 4
 _UNDERSTOOD_STATUSES: Final = HEURISTIC_STATUSES | {302, 303, 307, 400, 403, 429, 500, 502, 503, 504}
 """Statuses whose caching rules are those applied here: what `must-understand` asks for (section 5.2.2.3)."""
 
+MAX_VARY_NAMES: Final = 32
+"""A response that varies by more headers is not stored: each look-up compares all of them."""
+
 
 def may_store(requested: Directives, has_credentials: bool, stored: StoredResponse) -> bool:
     """Whether the response to a GET or HEAD may be stored. `has_credentials` says that the request was authenticated.
@@ -27,7 +30,9 @@ def may_store(requested: Directives, has_credentials: bool, stored: StoredRespon
             return False
     elif "no-store" in given:
         return False
-    if "no-store" in requested or covers_all_fields(given, "private") or "*" in stored.vary:
+    if "no-store" in requested or covers_all_fields(given, "private"):
+        return False
+    if "*" in stored.vary or len(stored.vary) > MAX_VARY_NAMES:
         return False
     shared = "public" in given or "s-maxage" in given
     if has_credentials and not (shared or "must-revalidate" in given):

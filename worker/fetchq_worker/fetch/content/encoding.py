@@ -21,6 +21,9 @@ MAX_CODINGS: Final = 5
 _MAX_ZSTD_WINDOW_LOG: Final = 23
 """8 MiB: RFC 9659, section 3."""
 
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE: Final = b"\x2a\x4d\x18"
+"""The second to fourth byte of a frame to skip; the first one is 50 to 5F."""
 _DECODE_ERRORS: Final = (*INFLATE_ERRORS, brotli.error, zstd.ZstdError)
 
 
@@ -55,19 +58,29 @@ class _Brotli:
 
 
 class _Zstd:
-    """RFC 8878: a sequence of frames."""
+    """RFC 8878: a sequence of frames. What follows a frame and does not begin another one is ignored."""
 
     def __init__(self) -> None:
         self._frame = self._next_frame()
         self._frames = 0
+        self._between = b""
+        """Bytes after a frame that are too few to tell whether another one begins."""
+        self._ignored = False
 
     @staticmethod
     def _next_frame() -> zstd.ZstdDecompressor:
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _MAX_ZSTD_WINDOW_LOG})
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        while data:
+        while data and not self._ignored:
             if self._frame.eof:
+                data, self._between = self._between + data, b""
+                if len(data) < 4:
+                    self._between = data
+                    return
+                if data[:4] != _ZSTD_MAGIC and (data[0] & 0xF0 != 0x50 or data[1:4] != _ZSTD_SKIPPABLE):
+                    self._ignored = True
+                    return
                 self._frame = self._next_frame()
                 self._frames = one_more(self._frames)
             else:

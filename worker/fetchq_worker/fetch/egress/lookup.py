@@ -36,12 +36,14 @@ CACHE_S: Final = 10.0
 MAX_CACHED_NAMES: Final = 16_384
 MAX_ADDRESSES: Final = 32
 """Of one name; further ones are not tried. They are checked all the same: see `GuardedResolver`."""
-PATIENT_AFTER_S: Final = 0.5
+PATIENT_AFTER_S: Final = 0.25
 """When a look-up without an answer is repeated over the second channel."""
 _PATIENT_TRY_S: Final = 5.0
 """How long that channel waits for an answer before it asks again: as glibc's resolver does, and as c-ares at most."""
 _QUICK_S: Final = 1.0
 """A channel that answers sooner adapts to a timeout below `_PATIENT_TRY_S`: c-ares takes five times the average."""
+_REPLACE_S: Final = 1.0
+"""The shortest time between two second channels: each has a thread and some descriptors."""
 
 _REASONS: Final = {
     ARES_ENOTFOUND: "it does not exist",
@@ -154,7 +156,7 @@ class Lookups:
         """Asks over the second channel, again and again until one of the two channels has an answer."""
         while not self._closed:
             patient = self._patient
-            if patient is None or patient.adapted:
+            if patient is None or (patient.adapted and monotonic() - patient.made_at >= _REPLACE_S):
                 # The earlier one is closed once its last look-up has dropped it.
                 patient = self._patient = _Patient(self._channel(_PATIENT_TRY_S))
             began = monotonic()
@@ -169,7 +171,12 @@ class Lookups:
         raise NameUnresolved(_CLOSED)
 
     def _channel(self, timeout_s: float | None) -> aiodns.DNSResolver:
-        return aiodns.DNSResolver(nameservers=self._nameservers or None, timeout=timeout_s)
+        # A name with a dot is asked for as it is before the search domains, whatever `ndots` the system sets:
+        # Kubernetes sets 5, which means ten queries for each public name.
+        try:
+            return aiodns.DNSResolver(nameservers=self._nameservers or None, timeout=timeout_s, ndots=1)
+        except pycares.AresError as problem:  # no descriptor or no thread is left
+            raise NameUnresolved("the resolver cannot be started") from problem
 
 
 class _Shared:
@@ -185,10 +192,11 @@ class _Shared:
 class _Patient:
     """A channel, and whether it has answered so soon that its timeout is no longer `_PATIENT_TRY_S`."""
 
-    __slots__ = ("adapted", "resolver")
+    __slots__ = ("adapted", "made_at", "resolver")
 
     def __init__(self, resolver: aiodns.DNSResolver) -> None:
         self.resolver = resolver
+        self.made_at = monotonic()
         self.adapted = False
 
 

@@ -19,6 +19,7 @@ from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.context import run_context
 from fetchq_worker.fetch.attempt.attempt import run_attempt
 from fetchq_worker.fetch.attempt.fetcher import Fetcher
+from fetchq_worker.fetch.http.errors import RobotsUnavailable
 from fetchq_worker.fetch.http.phases import Phases
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.settings import Settings
@@ -165,9 +166,9 @@ async def _run_once(
     )
     repeats = bool(history.attempts)
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=history.queued_s, repeats=repeats)
-    wait_s = _robots_wait_s(fetcher, request, phases, redis_now(run))
-    if wait_s is not None:
-        raise snooze(ctx, wait_s, str(phases.robots_unavailable), level=logging.DEBUG)
+    unavailable = phases.robots_unavailable
+    if unavailable is not None and (wait_s := _wait_for(unavailable, fetcher, request, phases, redis_now(run))):
+        raise snooze(ctx, wait_s, str(unavailable), level=logging.DEBUG)
     crawl_delay_s = None
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
@@ -188,8 +189,8 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
     while True:
         phases = Phases()
         attempt = await run_attempt(fetcher, request, phases, repeats=bool(history.attempts))
-        wait_s = _robots_wait_s(fetcher, request, phases, datetime.now(UTC))
-        if wait_s is not None:
+        unavailable = phases.robots_unavailable
+        if unavailable is not None and (wait_s := _wait_for(unavailable, fetcher, request, phases, datetime.now(UTC))):
             await asyncio.sleep(wait_s)
             continue
         result = _with_history(attempt, history)
@@ -218,10 +219,9 @@ def _delay_after(
     return next_delay_s(request, result, made=made, sent=phases.sent, now=now, draw=fetcher.draw())
 
 
-def _robots_wait_s(fetcher: Fetcher, request: FetchRequest, phases: Phases, now: datetime) -> float | None:
-    unavailable = phases.robots_unavailable
-    if unavailable is None:
-        return None
+def _wait_for(
+    unavailable: RobotsUnavailable, fetcher: Fetcher, request: FetchRequest, phases: Phases, now: datetime
+) -> float | None:
     return robots_wait_s(request, unavailable, sent=phases.sent, now=now, draw=fetcher.draw())
 
 

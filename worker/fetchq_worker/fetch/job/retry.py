@@ -13,6 +13,8 @@ from fetchq_worker.politeness.retry_after import retry_after_s
 
 MAX_ROBOTS_WAIT_S: Final = 300.0
 """How long after its first failure jobs wait for a robots.txt. Then their attempts fail as it did, and are retried."""
+MIN_ROBOTS_WAIT_S: Final = 0.01
+"""The time until the next request may have passed in the meantime."""
 ROBOTS_JITTER_S: Final = 1.0
 """Spreads the requests of the workers: the first one's answer is known to the others."""
 
@@ -53,7 +55,7 @@ def robots_wait_s(
     longest_s = request.retry.max_retry_after_s
     if unavailable.lasts_s >= min(MAX_ROBOTS_WAIT_S, longest_s):
         return None
-    wait_s = min(unavailable.again_in_s, longest_s) + draw * ROBOTS_JITTER_S
+    wait_s = max(MIN_ROBOTS_WAIT_S, min(unavailable.again_in_s, longest_s)) + draw * ROBOTS_JITTER_S
     if request.deadline is not None and (request.deadline - now).total_seconds() < wait_s:
         return None
     return wait_s
