@@ -34,7 +34,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("fetchq_worker.health_check", "fetchq_worker.settings", "fetchq_worker.http_date"),
     ("fetchq_worker.engine.queue",),
     ("fetchq_worker.engine.run",),
-    ("fetchq_worker.engine.upkeep",),
+    ("fetchq_worker.engine.upkeep", "fetchq_worker.engine.stopping"),
     ("fetchq_worker.engine",),
     ("fetchq_worker.politeness",),
     ("fetchq_worker.fetch.egress",),

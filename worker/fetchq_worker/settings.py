@@ -250,6 +250,8 @@ def _value_of(name: str, value: Any) -> Any:
         if name in LISTS:
             return [part for text in ([value] if isinstance(value, str) else value) for part in split_list(str(text))]
         if isinstance(value, str):
+            if name == "redis_url":
+                RedisAddress.parse(value)
             value.encode()  # bytes of the environment that are not UTF-8 are lone surrogates
             if name.endswith("_s"):
                 return parse_duration_s(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Self, TypedDict
+from typing import Annotated, Any, Final, Self, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -76,7 +76,19 @@ class WritePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if isinstance(problem.__cause__, InvalidRequest):
                 raise problem.__cause__ from None
             what, _, where = str(problem).partition(" - at `$.")
-            raise InvalidRequest(where.rstrip("`") or "options", f"{what[0].lower()}{what[1:]}") from None
+            name = where.rstrip("`")
+            if name in _TAKES:
+                raise InvalidRequest(name, f"takes {_TAKES[name]}, not {given[name]!r}") from None
+            raise InvalidRequest(name or "options", f"{what[0].lower()}{what[1:]}") from None
+
+
+_TAKES: Final = {
+    "replicas": "a whole number from 1 to 100",
+    "durable_timeout_s": "more than 0 and at most 300 seconds",
+    "max_queued": "a whole number of at least 1",
+    "full_timeout_s": "0 seconds or more",
+    "max_memory": "a share above 0 and at most 1",
+}
 
 
 def _either(words: tuple[str, ...]) -> str:

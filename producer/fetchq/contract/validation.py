@@ -118,7 +118,7 @@ def check_seconds(field: str, value: object, low: float, high: float) -> None:
     if type(value) is not float and type(value) is not int:
         raise InvalidRequest(field, f"takes a number of seconds, not {type(value).__name__}")
     if not low <= value <= high:  # also refuses NaN
-        raise InvalidRequest(field, f"{value} is not between {low:g} and {high:g} seconds")
+        raise InvalidRequest(field, f"{value} is not between {low:.12g} and {high:.12g} seconds")
 
 
 def check_whole(field: str, value: object, low: int, high: int) -> None:

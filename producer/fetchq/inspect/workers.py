@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 from redis.asyncio import Redis
 
 from fetchq.contract.wire import UNREADABLE
 from fetchq.store.keys import Keys
+
+
+class WorkerState(StrEnum):
+    """What a worker does."""
+
+    RUNNING = "running"
+    QUIET = "quiet"
+    """It claims no more jobs, and finishes those that it has."""
+    STOPPING = "stopping"
+    """It finishes its jobs within the grace time, returns the others to the queue, and ends."""
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +34,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 0
     """Number of slots."""
     running: int = 0
+    state: WorkerState = WorkerState.RUNNING
     completed: int = 0
     failed: int = 0
     retried: int = 0

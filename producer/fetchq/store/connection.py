@@ -150,6 +150,20 @@ def connect(
     return client
 
 
+def connect_again(client: Redis) -> Redis:
+    """A client of the same server with its own connections, for another event loop. Behind sentinels: of the last
+    known master."""
+    pool = client.connection_pool
+    kind, settings = pool.connection_class, dict(pool.connection_kwargs)
+    if isinstance(pool, SentinelConnectionPool):
+        del settings["connection_pool"]
+        settings["host"], settings["port"] = pool.master_address or ("", 0)
+        kind = _TLS if issubclass(kind, SSLConnection) else _TCP
+    again: Redis = Redis(connection_pool=ConnectionPool(connection_class=kind, **settings))
+    again.auto_close_connection_pool = True
+    return again
+
+
 async def use_own_connections(redis: Redis) -> None:
     """Gives a client that redis-py or arq has made the connections of `connect`. What it has set stays."""
     pool = redis.connection_pool

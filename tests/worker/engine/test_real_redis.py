@@ -173,7 +173,7 @@ async def test_a_worker_claims_nothing_while_its_commits_wait(durable_server: Re
 async def test_a_worker_that_is_stopped_during_an_outage_ends_in_bounded_time(
     durable_server: RedisServer, durable: ArqRedis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fetchq_worker.engine.shutdown.LAST_COMMIT_S", 0.3)
+    monkeypatch.setattr("fetchq_worker.engine.stopping.drain.LAST_COMMIT_S", 0.3)
     started = asyncio.Event()
 
     async def work(ctx: Any) -> None:

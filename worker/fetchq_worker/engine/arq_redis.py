@@ -10,11 +10,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from arq.connections import ArqRedis
+from arq.connections import ArqRedis, create_pool
 from arq.jobs import Job, JobDef, JobResult
 from arq.worker import Worker
 from redis.asyncio.client import Pipeline
 
+from fetchq.store.connection import use_own_connections
 from fetchq.store.keys import Keys
 
 ARQ_PREFIX: Final = "arq:"
@@ -95,6 +96,19 @@ class NamespacedPipeline(Pipeline):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         return super().execute_command(*self.names.translate(args), **options)
+
+
+async def open_client(worker: Worker, keys: Keys) -> ArqRedis:
+    """A client for the worker's own settings."""
+    pool = await create_pool(
+        worker.redis_settings,
+        job_deserializer=worker.job_deserializer,
+        job_serializer=worker.job_serializer,
+        default_queue_name=worker.queue_name,
+        expires_extra_ms=worker.expires_extra_ms,
+    )
+    await use_own_connections(pool)
+    return client_of(worker, pool, keys)
 
 
 def client_of(worker: Worker, pool: ArqRedis, keys: Keys) -> ArqRedis:

@@ -23,6 +23,7 @@ from arq.utils import to_ms
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Lease
 from fetchq_worker.engine.queue.outcome import ENDING, Action, Outcome
+from fetchq_worker.engine.run.raised import is_the_jobs
 from fetchq_worker.engine.run.runner import Runner
 from fetchq_worker.engine.run.snooze import tell_sentry
 
@@ -175,7 +176,9 @@ class ArqWorker(arq.worker.Worker):
             if not run.started:
                 self._runner.requeue(lease)
             raise
-        except Exception as problem:
+        except BaseException as problem:
+            if not is_the_jobs(problem, lease.task):
+                raise
             logger.exception("worker.run_job_failed job=%s", lease.id)
             if not run.started:
                 self.committer.add(self._runner.refuse(lease, problem))

@@ -22,6 +22,7 @@ class ClaimHost(Protocol):
     """The worker, as its claim loop sees it."""
 
     burst: bool
+    loop: asyncio.AbstractEventLoop
 
     @property
     def burst_is_limited(self) -> bool: ...
@@ -44,7 +45,6 @@ class ClaimLoop:
         leases: Leases,
         committer: Committer,
         wake_event: WakeEvent,
-        loop: asyncio.AbstractEventLoop,
         max_jobs: int,
         batch_s: float,
     ) -> None:
@@ -54,7 +54,6 @@ class ClaimLoop:
         self._leases = leases
         self._committer = committer
         self._wake_event = wake_event
-        self._loop = loop
         self._max_jobs: Final = max_jobs
         self._batch_s: Final = batch_s
         self._full_claim: Final = min(max(SMALLEST_FULL_CLAIM, -(-max_jobs // 2)), MAX_JOBS_A_CALL)
@@ -105,12 +104,12 @@ class ClaimLoop:
             if self._max_jobs - self.running >= self._slots_worth_a_claim:
                 self._wake_event.set()
             elif self._slot_timer is None:
-                self._slot_timer = self._loop.call_later(self._batch_s, self._wake_event.set)
+                self._slot_timer = self._host.loop.call_later(self._batch_s, self._wake_event.set)
 
     def on_commit(self, next_due_s: float | None) -> None:
         """A commit made jobs due again, the first of them after `next_due_s`; None: no job."""
         if next_due_s is not None:
-            now = self._loop.time()
+            now = self._host.loop.time()
             if next_due_s <= 0 or now + next_due_s < self._next_due_at:
                 self._next_due_at = min(self._next_due_at, now + next_due_s)
                 self._wake_event.set()
@@ -119,7 +118,7 @@ class ClaimLoop:
 
     async def wait(self, until: float) -> None:
         """Returns when there may be jobs to claim, at the latest at `until` on the loop's clock."""
-        now = self._loop.time()
+        now = self._host.loop.time()
         slots = self._count()
         if self.claiming is not None or (self._more_due and slots >= self._slots_worth_a_claim):
             return
@@ -163,7 +162,7 @@ class ClaimLoop:
         self.claiming = None
         self._more_due = claim.more
         self.queued = claim.queued
-        self._next_due_at = float("inf") if claim.next_due_s is None else self._loop.time() + claim.next_due_s
+        self._next_due_at = float("inf") if claim.next_due_s is None else self._host.loop.time() + claim.next_due_s
         self._hold(claim.leases)
         await self._claim_ahead(runner)
         for lease in claim.leases:
@@ -173,14 +172,14 @@ class ClaimLoop:
         self, runner: ScriptRunner, count: int, on_sent: Callable[[], None] | None = None
     ) -> asyncio.Task[Claim]:
         call = self._claimer.claim(runner, count, on_sent=on_sent)
-        self.claiming = self._loop.create_task(call, name="fetchq-claim")
+        self.claiming = self._host.loop.create_task(call, name="fetchq-claim")
         return self.claiming
 
     async def _claim_ahead(self, runner: ScriptRunner) -> None:
         """Sends the next claim before the claimed jobs are started, so that Redis works meanwhile."""
         count = self._count()
         if self._more_due and count >= self._slots_worth_a_claim and not self._host.burst_is_limited:
-            sent: asyncio.Future[None] = self._loop.create_future()
+            sent: asyncio.Future[None] = self._host.loop.create_future()
             claiming = self._send_claim(runner, count, lambda: None if sent.done() else sent.set_result(None))
             await asyncio.wait((sent, claiming), return_when=asyncio.FIRST_COMPLETED)
 

@@ -80,6 +80,12 @@ async def check_server(redis: Redis, *, timeout_s: float) -> None:
         raise ReadOnlyError("it is a read-only replica")
 
 
+def is_final(problem: Exception, *, late: bool) -> bool:
+    """Whether a worker that has claimed nothing yet ends: by an error of its address or ACL, or an outage if `late`."""
+    fault = fault_of(problem)
+    return fault in (RedisFault.LOGIN, RedisFault.RIGHTS, RedisFault.TLS) or (fault.passes and late)
+
+
 def check_version(server: Mapping[str, Any]) -> None:
     """Raises `RedisTooOld`. `server` is the reply of INFO server; Valkey names its own version beside Redis's."""
     name, field, oldest = "Redis", "redis_version", OLDEST_REDIS

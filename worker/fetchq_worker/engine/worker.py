@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from secrets import token_hex
 from signal import Signals
 from typing import Any, Final
 
 import arq.worker
 import msgspec
-from arq.connections import create_pool
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
-from fetchq.store.connection import use_own_connections
-from fetchq.store.errors import REDIS_ERRORS, RedisFault, address_of, fault_of
+from fetchq.store.errors import REDIS_ERRORS, address_of
 from fetchq.store.keys import Keys, check_namespace, check_queue
 from fetchq.store.packed_runner import ScriptRunners
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
-from fetchq_worker.engine.queue.aborts import Aborts
 from fetchq_worker.engine.queue.admission import Admission, Gate
-from fetchq_worker.engine.queue.claim import Claimer
-from fetchq_worker.engine.queue.commit import Committer
-from fetchq_worker.engine.queue.lease import CancelReason, Lease, Leases
-from fetchq_worker.engine.queue.wakeup import WakeEvent, Waker
+from fetchq_worker.engine.queue.lease import CancelReason, Lease
+from fetchq_worker.engine.queue.outcome import Action, Outcome
+from fetchq_worker.engine.queue.wakeup import Waker
 from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetterWriter
 from fetchq_worker.engine.run.job import JobDecoder
-from fetchq_worker.engine.run.result import ResultEncoder
-from fetchq_worker.engine.run.runner import Runner
-from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
 from fetchq_worker.engine.upkeep.presence import new_record
 
-from .arq_redis import client_of
+from .arq_redis import client_of, open_client
 from .arq_worker import ArqWorker
-from .backoff import Backoff
-from .claim_loop import ClaimLoop
-from .preflight import wait_ready
-from .shutdown import drain, wait_grace
+from .event_loop import run_to_end
+from .parts import Parts
+from .preflight import is_final, wait_ready
+from .stopping.drain import requeue_and_commit, wait_grace, wait_runs
+from .stopping.stop import Stop
 
 logger = logging.getLogger("arq.worker")
 engine_logger = logging.getLogger("fetchq.engine")
@@ -69,6 +64,13 @@ class Worker(ArqWorker):
 
     started = False
     """Redis was ready, and `on_startup` has returned."""
+    stopping = False
+    """The grace time has ended, and the runs are being cancelled."""
+    in_main = False
+    """Whether the main task claims jobs, or waits for jobs to claim."""
+    _next_tick_at = 0.0
+    _main_began = _main_runs = _closing = False
+    _grace_task: asyncio.Task[Any] | None = None
 
     def __init__(
         self,
@@ -97,93 +99,82 @@ class Worker(ArqWorker):
         super().__init__(functions, **arq_arguments)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
+        check_queue(self.queue_name)
         self.keys: Final = Keys(queue=self.queue_name, namespace=namespace)
         self.queue_name = self.keys.pending
         if arq_arguments.get("health_check_key") is None:
             self.health_check_key = self.keys.health
         if self._pool is not None:
             self._pool = client_of(self, self._pool, self.keys)
+        self._given_pool: Final = self._pool
         self.id: Final = token_hex(6)
-        self.stopping = False
-        """The grace time has ended, and the runs are being cancelled."""
-        self.in_main = False
-        """Whether the main task claims jobs, or waits for jobs to claim."""
-        dead_letters = DeadLetterWriter(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
-        decoder = JobDecoder(self.job_deserializer)
-        self._admission = Admission(self.keys, gate, decoder.find_job)
-        self._build_queue(dead_letters, commit_s=commit_ms / 1000)
         self.log_arguments: Final = log_arguments
-        self._build_runs(decoder, dead_letters)
+        self._dead_letters: Final = DeadLetterWriter(self.keys, ttl_s=dead_letter_ttl_s, max_count=dead_letter_max)
+        self._decoder: Final = JobDecoder(self.job_deserializer)
+        self._admission: Final = Admission(self.keys, gate, self._decoder.find_job)
+        self._commit_s: Final = commit_ms / 1000
+        self._record: Final = new_record(self.id, self.keys.queue)
+        self._build()
+        self.stop: Final = Stop(self, grace_s=self._job_completion_wait)
+        self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)
+
+    def _build(self) -> None:
+        self._parts = Parts(
+            self,
+            admission=self._admission,
+            decoder=self._decoder,
+            dead_letters=self._dead_letters,
+            commit_s=self._commit_s,
+        )
+        self.leases, self.committer = self._parts.leases, self._parts.committer
+        self._claimer, self._claims, self._runner = self._parts.claimer, self._parts.claims, self._parts.runner
+        self._wake_event, self._heartbeat = self._parts.wake_event, self._parts.heartbeat
         self._scripts: ScriptRunners | None = None
         self._left_main = asyncio.Event()
         self._left_main.set()
-        self._closing = False
-        self._next_tick_at = 0.0
-        self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)
-
-    def _build_queue(self, dead_letters: DeadLetterWriter, *, commit_s: float) -> None:
-        check_queue(self.keys.queue)
-        keys, lease_ms = self.keys, max(1, round(self.lease_s * 1000))
-        self.leases = Leases(keys, lease_ms=lease_ms)
-        self.committer = Committer(
-            keys,
-            dead_letter_ttl_ms=dead_letters.ttl_ms,
-            dead_letter_max=dead_letters.max_count,
-            delay_s=commit_s,
-            on_commit=self._on_commit,
-        )
-        self._backoff = Backoff()
-        self._claimer = Claimer(
-            keys,
-            worker_id=self.id,
-            lease_ms=lease_ms,
-            default_payload_ttl_ms=self.expires_extra_ms,
-            check_aborts=self.allow_abort_jobs,
-            admission=self._admission,
-        )
-        self._aborts = Aborts(keys, worker_id=self.id)
-        self._wake_event = WakeEvent()
-        self._claims = ClaimLoop(
-            self,
-            claimer=self._claimer,
-            leases=self.leases,
-            committer=self.committer,
-            wake_event=self._wake_event,
-            loop=self.loop,
-            max_jobs=self.max_jobs,
-            batch_s=commit_s,
-        )
-
-    def _build_runs(self, decoder: JobDecoder, dead_letters: DeadLetterWriter) -> None:
-        self._runner = Runner(
-            self,
-            keys=self.keys,
-            decoder=decoder,
-            results=ResultEncoder(
-                self.job_serializer,
-                queue=self.queue_name,
-                keep_s=self.keep_result_s,
-                keep_forever=self.keep_result_forever,
-            ),
-            dead_letters=dead_letters,
-            committer=self.committer,
-            loop=self.loop,
-        )
-        self._heartbeat = Heartbeat(
-            self.keys,
-            self.leases,
-            dead_letters,
-            worker_id=self.id,
-            every_s=self.renew_s,
-            default_payload_ttl_ms=self.expires_extra_ms,
-            record=self._new_record,
-        )
-        self._record = new_record(self.id, self.keys.queue)
 
     # Life
 
+    def run(self) -> None:
+        """Runs the worker to its end, then closes it. In an event loop of its own if the worker's is closed or runs."""
+        is_own = self.loop.is_closed() or self.loop.is_running()
+        loop = self.loop = asyncio.new_event_loop() if is_own else self.loop
+        self._forget_stop()
+        self.main_task = loop.create_task(self.main())
+        try:
+            with contextlib.suppress(asyncio.CancelledError):  # how a signal ends it
+                run_to_end(loop.run_until_complete, self.main_task)
+        finally:
+            run_to_end(loop.run_until_complete, loop.create_task(self.close()))
+            if is_own:
+                loop.close()
+
+    async def async_run(self) -> None:
+        """Runs the worker in the running event loop, and does not close it."""
+        self.loop = asyncio.get_running_loop()
+        self._forget_stop()
+        await super().async_run()
+
+    def _forget_stop(self) -> None:
+        """A worker that was stopped or closed can be run again."""
+        if self.stopping:
+            self.stopping, self.allow_pick_jobs = False, True
+
     async def main(self) -> None:
         """Connects, then claims and runs jobs until it is stopped or, in a burst, until the queue is empty."""
+        if self._main_began:
+            self._forget_stop()
+        self._main_began = self._main_runs = True
+        self._use_running_loop()
+        if self._handle_signals:
+            self.stop.listen()
+        try:
+            await self._start_and_run()
+        finally:
+            self._main_runs = False
+            self.stop.main_ended()
+
+    async def _start_and_run(self) -> None:
         scripts = await self._open()
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         give_up_at = self.loop.time() + self.start_wait_s
@@ -214,17 +205,22 @@ class Worker(ArqWorker):
             finally:
                 self._left_main.set()
 
+    def _use_running_loop(self) -> None:
+        """Makes the parts again for a worker that was made, or has run before, in another event loop."""
+        self.loop = asyncio.get_running_loop()
+        if self._parts.loop is self.loop:
+            return
+        left = [*self.committer.unsent, *(Outcome(lease, Action.REQUEUE) for lease in self.leases)]
+        self.tasks.clear()
+        self._build()
+        for outcome in left:  # the runs ended with their loop
+            self.committer.add(outcome)
+        if self._pool is not None:  # idle connections belong to the loop in which they were made
+            self._pool.connection_pool._available_connections.clear()
+
     async def _open(self) -> ScriptRunners:
         if self._pool is None:
-            pool = await create_pool(
-                self.redis_settings,
-                job_deserializer=self.job_deserializer,
-                job_serializer=self.job_serializer,
-                default_queue_name=self.queue_name,
-                expires_extra_ms=self.expires_extra_ms,
-            )
-            await use_own_connections(pool)
-            self._pool = client_of(self, pool, self.keys)
+            self._pool = self._given_pool or await open_client(self, self.keys)
         if self._scripts is None:
             self._scripts = ScriptRunners.on(
                 self._pool,
@@ -244,21 +240,14 @@ class Worker(ArqWorker):
                 if self.burst and await self._burst_is_over():
                     return
             except REDIS_ERRORS as problem:
-                if not connected and self._is_final(problem, give_up_at):
+                if not connected and is_final(problem, late=self.loop.time() >= give_up_at):
                     raise
-                await self._wake_event.wait(self._backoff.next_pause_s(problem))
+                await self._wake_event.wait(self._parts.backoff.next_pause_s(problem))
                 continue
             connected = True
             if self._claims.queued is not None:  # else there was no free slot, and no call
-                self._backoff.reset()
+                self._parts.backoff.reset()
             await self._claims.wait(self._next_tick_at)
-
-    def _is_final(self, problem: Exception, give_up_at: float) -> bool:
-        """Whether a worker that has claimed nothing yet ends: by an error of its address or ACL, or an outage."""
-        fault = fault_of(problem)
-        return fault in (RedisFault.LOGIN, RedisFault.RIGHTS, RedisFault.TLS) or (
-            fault.passes and self.loop.time() >= give_up_at
-        )
 
     async def _leave_main(self) -> None:
         """Called when claiming has ended. Runs may continue under their leases until `close`."""
@@ -271,7 +260,7 @@ class Worker(ArqWorker):
                 await self._heartbeat.sign_off(self.pool)
 
     async def close(self) -> None:
-        """Ends the runs as `shutdown.drain` does, signs off, then closes all connections.
+        """Ends the runs as `stopping.drain` says, signs off, then closes all connections.
 
         While Redis is unavailable this takes some seconds, and what cannot be written is dropped. `on_shutdown` is
         called in any case.
@@ -280,13 +269,16 @@ class Worker(ArqWorker):
             self.handle_sig(signal.SIGUSR1)
         if not self._pool:
             return
+        self._use_running_loop()
         self._closing = True
+        self.stop.close_begins()
         self._wake_event.set()
         await self._left_main.wait()
         try:
             try:
-                runs = self.tasks.values()
-                await drain(runs, self.leases, self.committer, self._claims.claiming, cancelled=self.stopping)
+                await wait_runs(self.tasks.values(), cancelled=self.stopping)
+                self.stop.runs_ended()
+                await requeue_and_commit(self.leases, self.committer, self._claims.claiming)
                 await self._heartbeat.stop()
                 await self._heartbeat.sign_off(self.pool, health_check_key=self.health_check_key)
             finally:
@@ -297,6 +289,7 @@ class Worker(ArqWorker):
             self._closing = False
             await self.pool.aclose(close_connection_pool=True)
             self._pool = None
+            self.stop.closed()
 
     # Claims and runs (`ClaimHost`, `RunHost`)
 
@@ -310,11 +303,9 @@ class Worker(ArqWorker):
         await self._claims.claim(scripts)
         if now >= self._next_tick_at:
             self._next_tick_at = now + self._tick_s
-            if self.allow_abort_jobs and await self._aborts.apply(scripts.heartbeat, self.leases):
+            if self.allow_abort_jobs and await self._parts.aborts.apply(scripts.heartbeat, self.leases):
                 self._claims.expect_due_jobs()
-            async with asyncio.timeout(
-                HEART_BEAT_TIMEOUT_S
-            ):  # arq's calls have no timeout, and a stop would wait for them
+            async with asyncio.timeout(HEART_BEAT_TIMEOUT_S):  # arq's calls have none, and a stop would wait for them
                 await self.heart_beat()
 
     @property
@@ -322,7 +313,7 @@ class Worker(ArqWorker):
         return self.burst and self.max_burst_jobs >= 0
 
     def claim_limit(self) -> int:
-        if not self.allow_pick_jobs or self.stopping:
+        if not self.allow_pick_jobs or self.stopping or self.stop.quiet:
             return 0
         if self.burst_is_limited:
             return min(self.queue_read_limit, self.max_burst_jobs - self._jobs_started())
@@ -336,6 +327,7 @@ class Worker(ArqWorker):
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Claims and starts those of `job_ids` that are due and free, as far as there are slots."""
+        self._use_running_loop()
         scripts = await self._open()
         if await self._claims.claim_only(scripts.jobs, job_ids):
             self._heartbeat.start(self.pool, scripts.heartbeat)
@@ -370,10 +362,7 @@ class Worker(ArqWorker):
         if not self.in_main and not self._claims.running:
             self._heartbeat.stop_soon()
 
-    def _on_commit(self, next_due_s: float | None) -> None:
-        self._claims.on_commit(next_due_s)
-
-    def _new_record(self) -> WorkerRecord | None:
+    def new_record(self) -> WorkerRecord | None:
         if not self.in_main:
             return None
         return msgspec.structs.replace(
@@ -381,6 +370,7 @@ class Worker(ArqWorker):
             functions=tuple(self.functions),
             concurrency=self.max_jobs,
             running=self.running_count,
+            state=self.stop.state,
             completed=self.jobs_complete,
             failed=self.jobs_failed,
             retried=self.jobs_retried,
@@ -394,17 +384,32 @@ class Worker(ArqWorker):
         await self.committer.flush()
         return True
 
-    # Signals
+    # Signals (`StopHost`)
+
+    @property
+    def is_active(self) -> bool:
+        return self._main_runs or self._closing
+
+    def on_state_change(self) -> None:
+        self._heartbeat.beat_soon()
+        self._wake_event.set()
+
+    def _add_signal_handler(self, signum: Signals, handler: Callable[[Signals], None]) -> None:
+        """arq adds its handlers to the loop when the worker is made; here `main` does, to the loop that runs it."""
 
     def handle_sig(self, signum: Signals) -> None:
         """Stops at once: runs are cancelled and their jobs requeued, with the try not counted."""
+        if self._grace_task is not None:
+            self._grace_task.cancel()
         self._begin_stop()
         super().handle_sig(signum)
         keep_cancelling(self.main_task, lambda: self.in_main)
 
     async def _wait_for_tasks_to_complete(self, signum: Signals) -> None:
         """Waits until every run has ended, at most `job_completion_wait` s; then cancels the others."""
+        self._grace_task = asyncio.current_task()
         await wait_grace(self.tasks, lambda: self._claims.claiming, self._job_completion_wait)
+        self._grace_task = None
         self._begin_stop()
         logger.info(
             "shutdown on %s, wait complete ◆ %d jobs complete ◆ %d failed ◆ %d retries ◆ %d ongoing to cancel",

@@ -40,6 +40,7 @@ def test_other_texts_get_none(text: str) -> None:
 def test_a_file_is_named_with_the_option_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("urls.txt").touch()
+    assert hint_for("-", may_be_file=True) == "; to read URLs from stdin, use --from -"
     assert hint_for("urls.txt", may_be_file=True) == "; to read URLs from that file, use --from urls.txt"
     assert hint_for("urls.txt", may_be_file=False) == "; did you mean https://urls.txt/?"
 

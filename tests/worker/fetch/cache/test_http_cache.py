@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
+import trustme
 from redis.asyncio import Redis
 from tests.support.redis_server import RedisServer
+from tests.support.web.bad_tls import HOST, good, trust
 from tests.support.web.site import Site, Visit, http_response
 from tests.support.web.stored import NOW
 
@@ -396,6 +398,35 @@ async def test_max_bytes_applies_to_stored_responses(site: Site, workers: list[F
     assert (await _fetch(workers[0], url, max_bytes=10)).status is FetchStatus.TOO_LARGE
     big = site.serve("/big", http_response(b"x" * (MAX_STORED_BYTES + 1), headers={"Cache-Control": "max-age=60"}))
     assert [(await _fetch(workers[0], big)).from_cache for _ in range(2)] == [False, False]
+
+
+@pytest.mark.asyncio
+async def test_an_incomplete_response_is_not_stored(site: Site, workers: list[Fetcher]) -> None:
+    async def cut(visit: Visit) -> None:
+        await visit.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 9\r\n\r\nhalf")
+        visit.reset()
+
+    url = site.serve("/", cut, http_response(b"whole"))
+    results = [await _fetch(workers[0], url) for _ in range(2)]
+    assert [(result.ok, result.from_cache) for result in results] == [(False, False), (True, False)]
+
+
+@pytest.mark.asyncio
+async def test_a_response_that_may_be_cut_is_not_stored(embedded: EmbeddedRedis) -> None:
+    async def end(visit: Visit) -> None:
+        await visit.send(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n\r\nabc")
+        visit.writer.transport.abort()
+
+    authority = trustme.CA()
+    site = Site(tls=good(authority), host=HOST)
+    await site.start()
+    url = site.serve("/", end)
+    redis = embedded.client()
+    async with _worker(redis, tls=trust(authority)) as fetcher:
+        results = [await _fetch(fetcher, url) for _ in range(2)]
+    await site.stop()
+    await redis.aclose()
+    assert [(result.maybe_cut, result.from_cache) for result in results] == [(True, False), (True, False)]
 
 
 @pytest.mark.asyncio

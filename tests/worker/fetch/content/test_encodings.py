@@ -272,6 +272,21 @@ def test_a_deflate_body_that_lacks_only_its_checksum_is_decoded(missing: int) ->
     assert _decode_pieces("deflate", zlib.compress(PAGE)[:-missing], 3) == PAGE
 
 
+def _flushed(wbits: int) -> bytes:
+    """A stream that its server flushes and never ends."""
+    stream = zlib.compressobj(wbits=wbits)
+    return stream.compress(PAGE) + stream.flush(zlib.Z_SYNC_FLUSH)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("pieces", [1, 7, 1 << 20])
+@pytest.mark.parametrize(("name", "wbits"), [("gzip", 31), ("deflate", 15), ("deflate", -15)])
+def test_a_stream_that_is_flushed_but_not_ended_is_decoded(name: str, wbits: int, pieces: int) -> None:
+    assert _decode_pieces(name, _flushed(wbits), pieces) == PAGE
+    with pytest.raises(BrokenCoding, match="truncated"):
+        _decode_pieces(name, _flushed(wbits)[:-1], pieces)
+
+
 def _gzip_with(flags: int, extra: bytes, body: bytes) -> bytes:
     return b"\x1f\x8b\x08" + bytes([flags]) + bytes(6) + extra + gzip.compress(body, mtime=0)[10:]
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from fetchq import HostState, Producer
 from fetchq.inspect.queue import QueueState, read_queue_state
+from fetchq.inspect.workers import WorkerState
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
@@ -69,6 +70,7 @@ async def show_queue_state(as_json: bool, hosts: bool, top: int | None, settings
         silent_s = (state.now_ms - one.heartbeat_ms) / 1000
         sys.stdout.write(
             f"  {one.id} on {printable(one.host)} (pid {one.pid}, fetchq {printable(one.version)}): "
+            f"{'' if one.state is WorkerState.RUNNING else f'{one.state}, '}"
             f"{one.running} of {one.concurrency} slots in use, last heartbeat {max(0.0, silent_s):.1f} s ago\n"
         )
     if state.hosts is not msgspec.UNSET:

@@ -17,7 +17,7 @@ from fetchq.client.results import CHECK_BATCH
 from fetchq.contract import wire
 from fetchq.contract.job_ids import check_id
 from fetchq.tasks import cancel_and_wait
-from fetchq_worker.cli.bulk.result_file import LineSink, ResultFile, StdoutLines
+from fetchq_worker.cli.bulk.result_file import LineSink, ResultFile, StdoutLines, refuse_same_file
 from fetchq_worker.cli.bulk.result_line import BodyFolder, encode_line
 from fetchq_worker.cli.bulk.url_lines import read_lines
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
@@ -58,6 +58,7 @@ async def show_results(job_ids: Sequence[str], options: ResultOptions, settings:
     """Prints the result of one job, or a line for each of several, in the order in which they arrive."""
     if not job_ids and options.from_file is None:
         raise CommandFailed("give job ids, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
+    refuse_same_file(options.from_file, options.out)
     if options.raw and (len(job_ids) != 1 or options.many or options.bodies is not None):
         raise CommandFailed("--body takes one id, and neither --from, --out nor --bodies", ExitStatus.USAGE)
     if options.timeout_s is not None and options.timeout_s < 0:

@@ -29,7 +29,7 @@ from .fetch_run import FetchRun
 from .in_process import InProcess, in_process
 from .pauses import said_pauses
 from .requests import MAX_RETRY_AFTER_S, FetchLimits, FetchManner, RequestSource
-from .result_file import LineSink, ResultFile, StdoutLines
+from .result_file import LineSink, ResultFile, StdoutLines, refuse_same_file
 from .result_line import BodyFolder
 from .url_lines import count_lines, read_lines
 
@@ -67,6 +67,7 @@ async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
         raise CommandFailed("give URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)
     if options.resume and options.out_path is None:
         raise CommandFailed("--resume needs --out FILE, the file to continue", ExitStatus.USAGE)
+    refuse_same_file(options.from_file, options.out)
     if options.per_host is not None and not options.embedded:
         sentence = "--per-host would limit all workers of that Redis; use fetchq limits set '*' --concurrency N"
         raise CommandFailed(sentence, ExitStatus.USAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -33,6 +34,13 @@ class WrittenLine(msgspec.Struct):
     def ok(self) -> bool:
         """Whether the fetch succeeded; an unknown status counts as a failure."""
         return self.status in (FetchStatus.OK, FetchStatus.NOT_MODIFIED)
+
+
+def refuse_same_file(from_file: str | None, out: str | None) -> None:
+    """Raises `CommandFailed` if the list would be read from the file that the results go to."""
+    with contextlib.suppress(OSError, ValueError):  # one of them does not exist
+        if from_file not in (None, "-") and out not in (None, "-") and Path(from_file or "").samefile(out or ""):
+            raise CommandFailed("--from and --out name the same file", ExitStatus.USAGE)
 
 
 class LineSink(Protocol):

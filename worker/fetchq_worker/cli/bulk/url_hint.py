@@ -17,6 +17,8 @@ _LOCAL: Final = re.compile(r"localhost(:|/|$)|[\d.]+(:|/|$)|\[|[^/]*:\d")
 
 def hint_for(text: str, *, may_be_file: bool) -> str:
     """The end of the sentence about a text that is not a URL; empty if nothing similar comes to mind."""
+    if may_be_file and text == "-":
+        return "; to read URLs from stdin, use --from -"
     if may_be_file and "\0" not in text and len(text) < 4096 and Path(text).is_file():
         return f"; to read URLs from that file, use --from {text}"
     host = text.strip().removeprefix("//")

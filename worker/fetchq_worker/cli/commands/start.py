@@ -29,9 +29,9 @@ def start(command: Any, *arguments: Any, uses: Collection[str] | None = None, fa
     warn_of_unknown_variables()
     loop_factory = None
     if fast_loop and sys.platform != "win32":
-        import uvloop
+        from fetchq_worker.process.event_loop import WorkerLoop
 
-        loop_factory = uvloop.new_event_loop
+        loop_factory = WorkerLoop
     given = given_by(os.environ, names) | of_command_line
     context.exit(run_with_settings(command, *arguments, given=given, loop_factory=loop_factory))
 

@@ -1,12 +1,11 @@
 """The progress of a run, on stderr: one line that is redrawn on a terminal, a line every few seconds elsewhere.
 
-There is no colour, and of control sequences only "return" and "erase line", and none if TERM is `dumb`.
+There is no colour, and of control sequences only "return" and "erase line", and none if TERM is `dumb` or absent.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from typing import Final, Literal, Protocol
@@ -17,6 +16,7 @@ BAR_INTERVAL_S: Final = 0.2
 LINE_INTERVAL_S: Final = 5.0
 MIN_BAR_CHARS: Final = 8
 MAX_BAR_CHARS: Final = 30
+_DEFAULT_COLUMNS: Final = 80
 _ERASE: Final = "\r\x1b[K"
 
 How = Literal["auto", "bar", "lines", "none"]
@@ -52,7 +52,7 @@ class Progress:
 def make_progress(*, stdout_is_results: bool, how: How = "auto") -> Progress:
     """With `auto`, a bar if stderr is a terminal that does not show the results as well; else lines."""
     if how == "auto":
-        at_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        at_terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         how = "bar" if at_terminal and not (stdout_is_results and sys.stdout.isatty()) else "lines"
     return {"bar": BarProgress, "lines": LineProgress, "none": Progress}[how]()
 
@@ -66,8 +66,8 @@ class BarProgress(Progress):
         self._started_s = time.monotonic()
 
     def show(self, summary: Counts, total: int | None) -> None:
-        elapsed_s, columns = time.monotonic() - self._started_s, shutil.get_terminal_size().columns
-        say(_ERASE + progress_text(summary, total, elapsed_s, columns=columns))
+        elapsed_s = time.monotonic() - self._started_s
+        say(_ERASE + progress_text(summary, total, elapsed_s, columns=_columns_of_stderr()))
 
     def note(self, sentence: str) -> None:
         say(_ERASE)
@@ -75,6 +75,14 @@ class BarProgress(Progress):
 
     def close(self) -> None:
         say(_ERASE)
+
+
+def _columns_of_stderr() -> int:
+    """The width of the terminal; stdout, whose width `shutil.get_terminal_size` reads, may be a file."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _DEFAULT_COLUMNS
+    except (OSError, ValueError):
+        return _DEFAULT_COLUMNS
 
 
 class LineProgress(Progress):

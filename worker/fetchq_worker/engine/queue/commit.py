@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -92,6 +92,14 @@ class Committer:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._start_sender)
 
+    def hold(self, outcome: Outcome) -> None:
+        """Keeps an outcome until `flush`, for an event loop that ends: no task is started in it."""
+        self._waiting.append(outcome)
+
+    @property
+    def unsent(self) -> tuple[Outcome, ...]:
+        return tuple(self._waiting)
+
     async def wait_committed(self, outcome: Outcome) -> None:
         """Returns when the outcome is in Redis, or was refused because another owner holds the job."""
         if outcome.committed is None:
@@ -104,6 +112,22 @@ class Committer:
             self._start_sender()
             if self._sender is not None:
                 await asyncio.wait([self._sender])
+
+    async def commit_apart(self, runner: ScriptRunner, others: Iterable[Outcome]) -> int:
+        """Commits `others` and what waits here, on a connection of another event loop. Returns their number.
+
+        For a process that ends while its own event loop is blocked: nothing here is changed.
+        """
+        outcomes = [*self._waiting, *others]
+        for start in range(0, len(outcomes), MAX_JOBS_A_CALL):
+            batch = outcomes[start : start + MAX_JOBS_A_CALL]
+            await self._commands.commit(
+                runner,
+                _groups(batch),
+                dead_letter_ttl_ms=self._dead_letter_ttl_ms,
+                max_dead_letters=self._dead_letter_max,
+            )
+        return len(outcomes)
 
     async def aclose(self) -> None:
         """Drops the outcomes that still wait: their jobs run again when their leases end."""

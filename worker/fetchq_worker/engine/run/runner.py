@@ -50,6 +50,7 @@ class FinishedEarly(Exception):
 class RunHost(Protocol):
     """The worker, as its runs see it. Its arguments are read run by run: arq's users assign to them later, too."""
 
+    loop: asyncio.AbstractEventLoop
     ctx: dict[Any, Any]
     functions: dict[str, Function | CronJob]
     on_job_start: StartupShutdown | None
@@ -102,7 +103,6 @@ class Runner:
         results: ResultEncoder,
         dead_letters: DeadLetterWriter,
         committer: Committer,
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._host = host
         self._retry_prefix: Final = keys.retry
@@ -110,7 +110,7 @@ class Runner:
         self._results = results
         self._dead_letters = dead_letters
         self._committer = committer
-        self._timeouts = Timeouts(loop)
+        self._timeouts = Timeouts(host.loop)
 
     async def run(self, lease: Lease, finish: Finish | None = None) -> None:
         """Runs a job as a sequence of steps. When this returns, the committer, or `finish`, has the outcome."""
@@ -155,7 +155,7 @@ class Runner:
         if lease.state is not _LOST:
             self._committer.add(Outcome(lease, Action.REQUEUE))
 
-    def refuse(self, lease: Lease, reason: Exception) -> Outcome:
+    def refuse(self, lease: Lease, reason: BaseException) -> Outcome:
         """The outcome of a job that cannot be run, because of `reason`."""
         try:
             job = self._decoder.job_of(lease)
@@ -294,7 +294,7 @@ class Runner:
             return self._finish(job, function, False, problem)
         if reason is CancelReason.TIMEOUT:
             return self._fail(job, function, TimeoutError())
-        if reason is None and host.in_main:  # else the program that the worker is a part of ends
+        if reason is None and host.in_main:
             own = own_cancellation(problem)
             if not (host.retry_jobs and isinstance(function, CronJob)):
                 return self._fail(job, function, own)
@@ -304,6 +304,9 @@ class Runner:
             return self._retry(job, function, again, None)
         if not host.retry_jobs:
             return self._fail(job, function, problem)
+        if reason is None:  # the event loop ends, with a program that has not closed the worker
+            self._committer.hold(self._requeue(job, None))
+            return None
         logger.info("%6.2fs ↻ %s cancelled, will be run again", run_s(job), job.ref)
         host.jobs_retried += 1
         return self._requeue(job, None)  # not the job's fault: the try is not counted, and there is no marker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -48,12 +49,17 @@ class Heartbeat:
         self._maintainer = QueueMaintainer(keys, gap_s=every_s, default_payload_ttl_ms=default_payload_ttl_ms)
         self._record = record
         self._task: asyncio.Task[None] | None = None
+        self._soon = asyncio.Event()
         self.answered_at = float("-inf")
         """When Redis last answered a beat, by the loop's clock."""
 
     def start(self, redis: Redis, runner: ScriptRunner) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(redis, runner), name="fetchq-heartbeat")
+
+    def beat_soon(self) -> None:
+        """Sends the next beat without delay."""
+        self._soon.set()
 
     def stop_soon(self) -> None:
         """For callers that cannot await."""
@@ -90,7 +96,10 @@ class Heartbeat:
                 if isinstance(problem, TimeoutError):
                     # A network that drops one idle connection drops all: the next call must not use another old one.
                     await redis.connection_pool.disconnect(inuse_connections=False)
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._soon.wait()
+            self._soon.clear()
 
     async def _beat(self, runner: ScriptRunner, *, first: bool) -> None:
         if len(self._leases):

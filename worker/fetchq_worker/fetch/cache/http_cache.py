@@ -124,7 +124,8 @@ class HttpCache:
         held = self._response_to_get
         if hop.method == "HEAD" and head.status == 200 and held is not None and differs(held, head.headers):
             await self._entries.remove([hop.url], ["GET"])
-        if len(body) <= MAX_STORED_BYTES and not head.maybe_cut and self._may_store(hop, stored):
+        is_whole = not head.maybe_cut  # RFC 9111, section 3.3
+        if is_whole and len(body) <= MAX_STORED_BYTES and self._may_store(hop, stored):
             await self._entries.put(hop, stored, keep_s(stored, received_s))
         elif pending.replaces and head.status not in _SERVER_ERRORS:
             await self._entries.remove([hop.url], [hop.method])

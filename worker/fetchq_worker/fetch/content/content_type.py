@@ -29,9 +29,9 @@ def content_type_of(fields: tuple[str, ...]) -> tuple[str | None, str | None]:
     Of several values, in one field or in many, the last valid one counts; it inherits the charset of an earlier value
     of the same type.
     """
-    if not fields:
-        return None, None
-    return _extract(fields) if sum(map(len, fields)) <= _MAX_CACHED_CHARS else _extract.__wrapped__(fields)
+    if len(fields) == 1 and len(fields[0]) <= _MAX_CACHED_CHARS:
+        return _extract(fields)
+    return _extract.__wrapped__(fields)
 
 
 @lru_cache(maxsize=512)

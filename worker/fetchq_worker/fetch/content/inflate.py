@@ -31,23 +31,31 @@ MAX_HEADER_BYTES: Final = 1 << 17
 _MAGIC: Final = b"\x1f\x8b\x08"
 _TRAILER_BYTES: Final = 8
 _RESERVED_FLAGS: Final = 0xE0
+_FLUSHED: Final = b"\0\0\xff\xff"
+"""How data ends that was flushed to the next byte: an empty block."""
 _FEXTRA, _FNAME, _FCOMMENT, _FHCRC = 4, 8, 16, 2
 
 
 class _Inflater:
     """A raw deflate stream, and the checksum of its output."""
 
-    __slots__ = ("_checksum", "_stream", "size", "value")
+    __slots__ = ("_checksum", "_last", "_stream", "size", "value")
 
     def __init__(self, checksum: Callable[[bytes, int], int], start: int) -> None:
         self._stream = _zlib.decompressobj(wbits=-zlib.MAX_WBITS)
         self._checksum = checksum
+        self._last = b""
         self.value = start
         self.size = 0
 
     @property
     def ended(self) -> bool:
         return bool(self._stream.eof)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it has neither ended nor been flushed. Some servers flush a stream and never write its last block."""
+        return not self._stream.eof and self._last != _FLUSHED
 
     @property
     def rest(self) -> bytes:
@@ -58,6 +66,7 @@ class _Inflater:
     def decode(self, data: bytes) -> Iterator[bytes]:
         """The output for `data`, in steps. A full step may leave output inside even if all input is consumed."""
         stream = self._stream
+        self._last = data[-4:] if len(data) >= 4 else (self._last + data)[-4:]
         while True:
             piece: bytes = stream.decompress(data, STEP_BYTES)
             if piece:
@@ -70,7 +79,7 @@ class _Inflater:
 
 
 class Gzip:
-    """A sequence of members. What follows a member and does not begin another one is ignored, as curl does."""
+    """A sequence of members. What follows a member and does not begin another one is ignored, as in browsers."""
 
     def __init__(self) -> None:
         self._members = 0
@@ -121,7 +130,7 @@ class Gzip:
 
     def check_ended(self) -> None:
         if self._inflater is not None:
-            truncated = not self._inflater.ended
+            truncated = self._inflater.truncated
         else:
             truncated = len(self._held) >= (len(_MAGIC) if self._members else 1)
         if truncated:
@@ -179,7 +188,7 @@ class Deflate:
             raise BrokenCoding("the deflate body is corrupt: its checksum differs")
 
     def check_ended(self) -> None:
-        if (self._inflater is None and self._held) or (self._inflater is not None and not self._inflater.ended):
+        if self._held if self._inflater is None else self._inflater.truncated:
             raise BrokenCoding("the deflate body is truncated")
 
 

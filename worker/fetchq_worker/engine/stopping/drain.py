@@ -15,7 +15,7 @@ from fetchq_worker.engine.queue.outcome import Action, Outcome
 
 logger = logging.getLogger("fetchq.engine")
 
-CANCELLED_RUN_S: Final = 10.0
+CANCELLED_RUN_S: Final = 1.0
 """How long a cancelled run may take to clean up; then its job is requeued although it has not ended."""
 LAST_COMMIT_S: Final = 5.0
 """How long a stopping worker waits for its last claim and commit while Redis is unavailable."""
@@ -37,21 +37,15 @@ async def wait_grace(
         await asyncio.wait(running, timeout=remaining_s)
 
 
-async def drain(
-    tasks: Iterable[asyncio.Task[Any]],
-    leases: Leases,
-    committer: Committer,
-    claiming: asyncio.Task[Claim] | None,
-    *,
-    cancelled: bool,
-) -> None:
-    """Waits for the runs, requeues the jobs of those that do not end, and commits all outcomes.
-
-    `cancelled`: the runs were cancelled, so the wait for them is bounded.
-    """
+async def wait_runs(tasks: Iterable[asyncio.Task[Any]], *, cancelled: bool) -> None:
+    """Waits for the runs. `cancelled`: they were cancelled, so the wait is bounded."""
     running = tuple(tasks)
     if running:
         await asyncio.wait(running, timeout=CANCELLED_RUN_S if cancelled else None)
+
+
+async def requeue_and_commit(leases: Leases, committer: Committer, claiming: asyncio.Task[Claim] | None) -> None:
+    """Requeues the jobs of the runs that have not ended, and commits all outcomes."""
     _requeue_unfinished(leases, committer)
     try:
         async with asyncio.timeout(LAST_COMMIT_S):
