@@ -177,9 +177,7 @@ def test_a_set_up_in_a_start_hook_doubles_no_line(run: Any) -> None:
     assert said.count("MINE fetchq.jobs job.failed") == 3
 
 
-def test_a_supervisor_and_its_processes_log_in_one_shape(
-    fetchq: Fetchq, redis_server: RedisServer
-) -> None:
+def test_a_supervisor_and_its_processes_log_in_one_shape(fetchq: Fetchq, redis_server: RedisServer) -> None:
     environ = {**at(redis_server), "FETCHQ_LOG_FORMAT": "json"}
     done = fetchq.run_process("worker", "--processes", "2", "--burst", environ=environ)
     events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
