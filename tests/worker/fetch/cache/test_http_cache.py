@@ -289,6 +289,18 @@ async def test_a_response_to_head_that_shows_a_change_removes_the_one_to_get(
 
 
 @pytest.mark.asyncio
+async def test_a_response_to_head_updates_the_one_to_get(site: Site, workers: list[Fetcher]) -> None:
+    old = {"Cache-Control": "max-age=0", "ETag": '"a"', "X-Old": "1"}
+    head = {"Cache-Control": "max-age=60", "ETag": '"a"', "Content-Length": "3", "Content-Type": "x/y"}
+    url = site.serve("/", http_response(b"old", headers=old), http_response(headers=head, length=False))
+    await _fetch(workers[0], url)
+    await _fetch(workers[0], url, method="HEAD")
+    result = await _fetch(workers[1], url)
+    assert (result.body, result.from_cache, result.media_type) == (b"old", True, None)
+    assert dict(result.headers)["X-Old"] == "1"
+
+
+@pytest.mark.asyncio
 async def test_a_retry_is_not_answered_with_the_stored_error_that_it_retries(
     site: Site, workers: list[Fetcher]
 ) -> None:
