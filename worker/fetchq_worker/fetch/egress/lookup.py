@@ -42,6 +42,8 @@ _PATIENT_TRY_S: Final = 5.0
 """How long that channel waits for an answer before it asks again: as glibc's resolver does, and as c-ares at most."""
 _QUICK_S: Final = 1.0
 """A channel that answers sooner adapts to a timeout below `_PATIENT_TRY_S`: c-ares takes five times the average."""
+_REPLACE_S: Final = 1.0
+"""The shortest time between two second channels: each has a thread and some descriptors."""
 
 _REASONS: Final = {
     ARES_ENOTFOUND: "it does not exist",
@@ -154,7 +156,7 @@ class Lookups:
         """Asks over the second channel, again and again until one of the two channels has an answer."""
         while not self._closed:
             patient = self._patient
-            if patient is None or patient.adapted:
+            if patient is None or (patient.adapted and monotonic() - patient.made_at >= _REPLACE_S):
                 # The earlier one is closed once its last look-up has dropped it.
                 patient = self._patient = _Patient(self._channel(_PATIENT_TRY_S))
             began = monotonic()
@@ -190,10 +192,11 @@ class _Shared:
 class _Patient:
     """A channel, and whether it has answered so soon that its timeout is no longer `_PATIENT_TRY_S`."""
 
-    __slots__ = ("adapted", "resolver")
+    __slots__ = ("adapted", "made_at", "resolver")
 
     def __init__(self, resolver: aiodns.DNSResolver) -> None:
         self.resolver = resolver
+        self.made_at = monotonic()
         self.adapted = False
 
 
