@@ -24,6 +24,7 @@ from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
+from fetchq_worker.process.open_files import raise_open_files
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Supervisor, stop_with_supervisor
 from fetchq_worker.settings import SUPERVISED_ENV, Settings, variable_of
@@ -73,6 +74,7 @@ async def _work(
     """
     supervised = SUPERVISED_ENV in os.environ
     stop_with_supervisor()
+    raise_open_files()
     address = RedisAddress.parse(settings.redis_url)
     # A settings object for another framework may have handle_signals=False; here nothing else would stop the worker.
     options: dict[str, Any] = {"handle_signals": True}
