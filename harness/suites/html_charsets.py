@@ -1,8 +1,8 @@
 """`python -m harness.suites.html_charsets CHECKOUT`: the encoding cases of html5lib-tests.
 
 Each is a page and the encoding that its byte order mark or its markup declares, or windows-1252; what the detector says
-of a page that declares nothing is not compared. Prints how many are as expected, and each difference. Exits with status 1
-if there is one.
+of a page that declares nothing is not compared. Prints how many are as expected, and each difference. Exits with status
+1 if there is one.
 """
 
 from __future__ import annotations
