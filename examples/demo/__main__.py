@@ -21,7 +21,7 @@ from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.cli.terminal.progress import make_progress
 from fetchq_worker.cli.terminal.run import run
 from fetchq_worker.cli.terminal.text import duration_text, printable, table_lines
-from fetchq_worker.settings import Settings
+from fetchq_worker.settings import LogLevel, Settings
 
 from .site import SLOW_S, serve
 
@@ -86,7 +86,7 @@ class KindResults:
 
 
 async def demo() -> ExitStatus:
-    configure_logs("ERROR")
+    configure_logs(LogLevel.ERROR)
     settings = Settings(concurrency=50, allow_net=("127.0.0.1/32", "127.0.0.2/32"))
     async with serve() as site, in_process(settings, embedded=True) as here:
         started_s = time.monotonic()
