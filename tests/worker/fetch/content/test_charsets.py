@@ -166,6 +166,12 @@ def test_utf_8_is_detected_across_the_steps_in_which_it_is_read(before: int) -> 
     assert charset_of("text/plain", None, b"a" * before + "\xe9 caf\xe9".encode("latin-1")) == "windows-1252"
 
 
+@pytest.mark.parametrize("name", ["utf-16le", "utf-16be"])
+def test_utf_16_without_a_byte_order_mark_is_recognised(name: str) -> None:
+    assert charset_of("text/html", None, ("<html>text" * 100 + "\u2713").encode(name)) == name
+    assert charset_of("text/plain", None, b"a\0b\0c") == "utf-8"
+
+
 def test_damaged_utf_8_is_utf_8() -> None:
     assert charset_of("text/plain", None, RUSSIAN.encode() + b"\xff" + RUSSIAN.encode()) == "utf-8"
     assert charset_of("text/plain", None, RUSSIAN.encode()[:-1]) == "utf-8"
