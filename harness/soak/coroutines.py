@@ -10,7 +10,7 @@ from arq.worker import func
 
 from fetchq_worker.process.arq_settings import worker_settings
 
-RESULT_TTL_ENV: Final = "FETCHQ_SOAK_RESULT_TTL_S"
+RESULT_TTL_ENV: Final = "SOAK_RESULT_TTL_S"
 DEFAULT_RESULT_TTL_S: Final = 2.0
 EMPTY: Final = "empty"
 

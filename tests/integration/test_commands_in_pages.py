@@ -25,7 +25,7 @@ def commands_in(text: str) -> Iterator[str]:
             for part in re.split(r" [|] | && ", line.partition(" #")[0]):
                 if part.startswith("fetchq "):
                     yield part.removeprefix("fetchq ")
-    yield from re.findall(r"`fetchq ([^`\n]+)`", text)
+    yield from (found.partition(" | ")[0] for found in re.findall(r"`fetchq ([^`\n]+)`", text))
 
 
 def problem_of(line: str) -> str:
@@ -34,7 +34,10 @@ def problem_of(line: str) -> str:
     command: click.Command = app
     context = click.Context(app)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        found = command.get_command(context, words.pop(0).split("|")[0].rstrip(","))
+        name = words.pop(0).split("|")[0].rstrip(",")
+        if name.isupper():  # a placeholder
+            return ""
+        found = command.get_command(context, name)
         if found is None:
             return f"fetchq {line}: no such command"
         command = found

@@ -16,7 +16,7 @@ from arq.worker import func
 
 from fetchq_worker.process.arq_settings import worker_settings
 
-RUNS_FOLDER_ENV: Final = "FETCHQ_CHAOS_RUNS"
+RUNS_FOLDER_ENV: Final = "CHAOS_RUNS_FOLDER"
 PATIENT: Final = 1_000_000
 BLOCKED_TRIES: Final = 3
 """Tries of a job that blocks for longer than the lease: each looks like a crash, so the job ends when they are used

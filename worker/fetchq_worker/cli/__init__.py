@@ -6,10 +6,16 @@ import sys
 
 from fetchq_worker.health_check import run_if_check
 
+from .terminal.streams import fail_to_write, prepare_streams
+
 
 def main() -> None:
     """The entry point: runs the command line and ends the process with its exit status."""
-    status = run_if_check(sys.argv[1:])  # before the command line is loaded, which takes half a second
+    prepare_streams()
+    try:
+        status = run_if_check(sys.argv[1:])  # before the command line is loaded, which takes longer
+    except OSError as problem:
+        status = fail_to_write("to stdout", problem)
     if status is not None:
         sys.exit(status)
     from .app import main as run_app  # noqa: PLC0415

@@ -23,7 +23,7 @@ from fetchq_worker.cli.commands.options import CONTEXT
 from fetchq_worker.cli.commands.queue import pause, resume, status
 from fetchq_worker.cli.commands.start import LoadedOnUse
 from fetchq_worker.cli.commands.worker import worker
-from fetchq_worker.cli.terminal.streams import fail_to_write, flush_stdout, open_missing_streams, print_line, say
+from fetchq_worker.cli.terminal.streams import fail_to_write, flush_stdout, print_line, say
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
@@ -41,7 +41,6 @@ def main() -> None:
     # redis-py 5 imports it for a login that fetchq does not use, which takes 40 ms.
     if find_spec("jwt") is not None:
         sys.modules.setdefault("jwt", LoadedOnUse("jwt"))
-    open_missing_streams()
     try:
         exit_status = _run(sys.argv[1:])
         flush_stdout()

@@ -12,8 +12,6 @@ from typing import Final
 
 import webencodings
 
-from .legacy import decode_legacy
-
 MARKS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16le"), (codecs.BOM_UTF16_BE, "utf-16be"))
 """Encoding standard, "BOM sniff": a byte order mark takes precedence over the label."""
 
@@ -34,4 +32,6 @@ def decode_text(body: bytes, label: str | None) -> str:
             break
     if name is None or name == "utf-8":
         return body.decode("utf-8", "replace")
+    from .legacy import decode_legacy  # noqa: PLC0415 - takes milliseconds to import, and most texts are UTF-8
+
     return decode_legacy(body, name)

@@ -22,7 +22,9 @@ def run_in_shell(
     line: str, environ: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Runs `line`, in which `fetchq` is the command."""
-    function = f"""fetchq() {{ "{sys.executable}" -c 'from fetchq_worker.cli import main; main()' "$@"; }}; {line}"""
+    function = (
+        f"""fetchq() {{ env "{sys.executable}" -c 'from fetchq_worker.cli import main; main()' "$@"; }}; {line}"""
+    )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
     return subprocess.run(
         ["bash", "-c", function],
@@ -108,3 +110,10 @@ def test_results_go_to_stdout_although_stderr_is_full(site: Site, tmp_path: Path
     line = f"fetchq fetch {site.url}/page/1 --allow-net 127.0.0.0/8 >{tmp_path}/out 2>/dev/full"
     assert run_in_shell(line, {}).returncode == 0
     assert [one["status"] for one in read_lines(tmp_path / "out")] == ["OK"]
+
+
+@pytest.mark.parametrize("locale", ["PYTHONIOENCODING=ascii", "PYTHONIOENCODING=latin-1", "LC_ALL=C"])
+def test_stdout_is_utf_8_in_every_locale(redis_server: RedisServer, locale: str) -> None:
+    done = run_in_shell(f"{locale} fetchq status --queue größe", at(redis_server))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "queue     größe\n" in done.stdout

@@ -409,6 +409,16 @@ async def test_only_whole_lines_of_the_first_500_kib_count_decoded_or_not(site: 
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("coding", ["utf-8", "none", "compress", "gzip, x"])
+async def test_rules_of_an_unknown_coding_are_read_as_they_are(site: Site, fetcher: Fetcher, coding: str) -> None:
+    body = b"User-agent: *\nDisallow: /private\n"
+    site.serve("/robots.txt", http_response(body, headers={"Content-Encoding": coding}))
+
+    assert (await _fetch(fetcher, site.url("/private"))).status is FetchStatus.ROBOTS_DENIED
+    assert (await _fetch(fetcher, site.serve("/public", http_response()))).status is FetchStatus.OK
+
+
+@pytest.mark.asyncio
 async def test_a_hostile_file_does_not_block_the_event_loop(site: Site, fetcher: Fetcher) -> None:
     _robots(site, "User-agent: *\n" + "".join(f"Disallow: *{n}*b$\n" for n in range(20_000)))
     url = site.serve("/" + "a" * 8_000, http_response(b"hello"))

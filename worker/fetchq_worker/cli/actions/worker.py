@@ -24,9 +24,10 @@ from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
+from fetchq_worker.process.open_files import raise_open_files
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
-from fetchq_worker.settings import SUPERVISED_ENV, Settings, variable_of
+from fetchq_worker.settings import LogJobs, Settings, variable_of
 
 _log = logging.getLogger("fetchq.worker")
 
@@ -46,15 +47,18 @@ def work(
     settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings
 ) -> Coroutine[Any, Any, ExitStatus]:
     """Runs one worker in this process, or several in child processes; see `_work`."""
-    configure_logs("INFO", each_job=settings.verbose)
-    if settings.processes > 1 and SUPERVISED_ENV not in os.environ:
-        return _supervise(settings)
-    link = SupervisorLink()
     described: SettingsObject | None = None
-    if settings_name is not None:
+    link = SupervisorLink()
+    is_supervisor = settings.processes > 1 and not link.is_supervised
+    if settings_name is not None and not is_supervisor:
         _into_environment(flags)
         with link.reporting_errors():
             described = SettingsObject.load(settings_name)
+    # After the settings module, which may set up logging itself.
+    log_jobs = LogJobs.ALL if settings.verbose else settings.log_jobs
+    configure_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
+    if is_supervisor:
+        return _supervise(settings)
 
     async def reported() -> ExitStatus:
         with link.reporting_errors():
@@ -81,6 +85,7 @@ async def _work(
     Raises `RedisUnavailable` if Redis cannot be reached within `start_wait_s`; a worker that runs waits for it longer.
     """
     link.stop_with_supervisor()
+    raise_open_files()
     address = RedisAddress.parse(settings.redis_url)
     # A settings object for another framework may have handle_signals=False; here nothing else would stop the worker.
     options: dict[str, Any] = {"handle_signals": True}
@@ -94,6 +99,7 @@ async def _work(
     redis = connect(address, redis_class=ArqRedis) if given else await described.open_redis(otherwise=address)
     try:
         worker = described.make_worker(redis, **options)
+        worker.logs_failures = True
         tune_gc()
         async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
             await _run(worker)

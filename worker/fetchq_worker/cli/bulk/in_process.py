@@ -21,6 +21,7 @@ from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.local_server import find_server, local_server
 from fetchq_worker.process.make_worker import make_worker
+from fetchq_worker.process.open_files import raise_open_files
 from fetchq_worker.settings import DeadLetterKind, Settings
 
 _CLOSE_TIMEOUT_S: Final = 20.0
@@ -56,6 +57,7 @@ async def in_process(settings: Settings, *, embedded: bool) -> AsyncIterator[InP
     """
     if embedded:  # its dead letters would end with it
         settings = msgspec.structs.replace(settings, dead_letters=DeadLetterKind.NONE)
+    raise_open_files()
     async with contextlib.AsyncExitStack() as stack:
         connect_here = await stack.enter_async_context(_private_redis()) if embedded else _connector(settings.redis_url)
         redis = connect_here()

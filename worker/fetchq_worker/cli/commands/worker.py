@@ -68,6 +68,32 @@ _worker_settings = group(
 )
 
 
+_log_settings = group(
+    setting(
+        "log_level",
+        "LEVEL",
+        "The least severe log lines: debug, info, warning or error.",
+        default="info",
+        type=Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    ),
+    setting(
+        "log_format",
+        "FORMAT",
+        "The shape of log lines: text, or json for JSON Lines.",
+        default="text",
+        type=Choice(["text", "json"], case_sensitive=False),
+    ),
+    setting(
+        "log_jobs",
+        "WHICH",
+        "Jobs that have log lines: none; failed, for good; or all, with their start and end.",
+        default="failed",
+        type=Choice(["none", "failed", "all"], case_sensitive=False),
+    ),
+    setting("verbose", None, "The same as --log-jobs all.", default=None, short=("-v",)),
+)
+
+
 @click.command(context_settings=options.CONTEXT)
 @options.concurrency
 @option("--burst/--no-burst", default=False, help="Stop when the queue is empty.")
@@ -80,7 +106,7 @@ _worker_settings = group(
     show_default="the fetch alone",
     help="Your own functions: settings as the arq command takes them, or by fetchq_worker.worker_settings().",
 )
-@setting("verbose", None, "Log the start, the outcome and the end of each job.", default=None, short=("-v",))
+@_log_settings
 @setting("http", "ADDRESS", "HOST:PORT or the path of a unix socket that answers /livez and /readyz.", default=None)
 @option(
     "--check",
@@ -98,7 +124,8 @@ _worker_settings = group(
 )
 @options.queue_options
 def worker(burst: bool, settings_class: str | None, check: bool, check_timeout: float) -> None:
-    """Run a worker until SIGTERM or Ctrl-C."""
+    """Run a worker until SIGTERM or Ctrl-C; the second one returns its jobs to the queue at once. SIGTSTP makes it
+    quiet: it claims no more jobs until SIGCONT."""
     context = click.get_current_context()
     on_command_line = {name: value for name, (value, _) in given_settings(context).items()}
     if check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from typing import Final
@@ -22,10 +23,11 @@ _WHY: Final = {
 }
 
 
-def open_missing_streams() -> None:
+def prepare_streams() -> None:
     """Opens descriptors 0 to 2 where the parent has closed them: a socket must not get such a number.
 
-    stdin is then empty, and writing to stdout fails as it does on a closed descriptor.
+    stdin is then empty, and writing to stdout fails as it does on a closed descriptor. stdout is UTF-8 whatever the
+    locale, since programs read it.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -33,6 +35,8 @@ def open_missing_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
             setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def say(text: str) -> None:

@@ -93,11 +93,11 @@ class Cookies:
         for key in [key for key, held in kept.items() if held.is_expired(now_s)]:
             del kept[key]
         for domain, count in Counter(key.domain for key in kept).items():
-            keys = [key for key in kept if key.domain == domain] if count > MAX_COOKIES_PER_DOMAIN else []
-            for key in sorted(keys, key=lambda key: (kept[key].secure, kept[key].used))[
-                : count - MAX_COOKIES_PER_DOMAIN
-            ]:
-                del kept[key]
+            if count > MAX_COOKIES_PER_DOMAIN:
+                keys = [key for key in kept if key.domain == domain]
+                keys.sort(key=lambda key: (kept[key].secure, kept[key].used))
+                for key in keys[: count - MAX_COOKIES_PER_DOMAIN]:
+                    del kept[key]
         for key in sorted(kept, key=lambda key: kept[key].used)[: max(0, len(kept) - MAX_COOKIES)]:
             del kept[key]
 
@@ -122,7 +122,7 @@ def _key_of(cookie: SetCookie, url: str, secure_origin: bool) -> _Key | None:
 
 
 def _shadows(new: _Key, protected: _Key) -> bool:
-    """Whether a cookie from an origin that is not secure would hide a Secure one (section 5.7, step 15)."""
+    """Whether a cookie from an origin that is not secure would hide a Secure one (section 5.7, step 16)."""
     return (
         new.name == protected.name
         and (_domain_matches(new.domain, protected.domain) or _domain_matches(protected.domain, new.domain))

@@ -74,7 +74,7 @@ class Plan:
                 raise BodyTooLarge
             return head.body
         body = await read_body(head, max_bytes)
-        if self._cache is not None and not head.maybe_cut:  # RFC 9111, section 3.3
+        if self._cache is not None:
             await self._cache.store(head, body)
         return body
 

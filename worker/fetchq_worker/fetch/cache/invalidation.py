@@ -9,8 +9,8 @@ from fetchq.contract.urls import origin_of
 from fetchq_worker.fetch.http.redirect import resolve
 from fetchq_worker.fetch.transport.headers import Headers
 
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-"""RFC 9110, section 9.2.1. TRACE is not fetched."""
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND", "QUERY", "REPORT", "SEARCH"})
+"""RFC 9110, section 9.2.1, and the IANA's registry of methods. TRACE is not fetched."""
 
 
 def invalidated_urls(url: str, status: int, headers: Headers) -> tuple[str, ...]:

@@ -42,10 +42,14 @@ _PATIENT_TRY_S: Final = 5.0
 """How long that channel waits for an answer before it asks again: as glibc's resolver does, and as c-ares at most."""
 _QUICK_S: Final = 1.0
 """A channel that answers sooner adapts to a timeout below `_PATIENT_TRY_S`: c-ares takes five times the average."""
+_REPLACE_S: Final = 1.0
+"""The shortest time between two second channels: each has a thread and some descriptors."""
 
+_NO_ADDRESS: Final = "it does not exist or has no address"
+"""One sentence for both: which of them it is would reveal names inside the worker's network."""
 _REASONS: Final = {
-    ARES_ENOTFOUND: "it does not exist",
-    ARES_ENODATA: "it has no address",
+    ARES_ENOTFOUND: _NO_ADDRESS,
+    ARES_ENODATA: _NO_ADDRESS,
     ARES_ESERVFAIL: "the name server failed (SERVFAIL)",
     ARES_EREFUSED: "the name server refused to answer (REFUSED)",
     ARES_ECONNREFUSED: "no name server can be reached",
@@ -154,7 +158,7 @@ class Lookups:
         """Asks over the second channel, again and again until one of the two channels has an answer."""
         while not self._closed:
             patient = self._patient
-            if patient is None or patient.adapted:
+            if patient is None or (patient.adapted and monotonic() - patient.made_at >= _REPLACE_S):
                 # The earlier one is closed once its last look-up has dropped it.
                 patient = self._patient = _Patient(self._channel(_PATIENT_TRY_S))
             began = monotonic()
@@ -190,10 +194,11 @@ class _Shared:
 class _Patient:
     """A channel, and whether it has answered so soon that its timeout is no longer `_PATIENT_TRY_S`."""
 
-    __slots__ = ("adapted", "resolver")
+    __slots__ = ("adapted", "made_at", "resolver")
 
     def __init__(self, resolver: aiodns.DNSResolver) -> None:
         self.resolver = resolver
+        self.made_at = monotonic()
         self.adapted = False
 
 
@@ -221,5 +226,5 @@ def _answer(future: asyncio.Future[pycares.AddrInfoResult]) -> Answer:
         reason = _REASONS.get(problem.args[0], str(problem.args[-1]).lower())
         raise NameUnresolved(reason) from problem
     if not nodes:
-        raise NameUnresolved(_REASONS[ARES_ENODATA])
+        raise NameUnresolved(_NO_ADDRESS)
     return Answer(tuple([node.addr[0].decode("ascii") for node in nodes]), min(node.ttl for node in nodes))
