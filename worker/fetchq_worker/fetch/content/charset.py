@@ -67,7 +67,7 @@ def _declared(media_type: str | None, body: bytes) -> str | None:
 
 def _detected(body: bytes) -> str:
     if body.isascii():
-        return "iso-2022-jp" if b"\x1b$" in body and _guess(body) == "iso-2022-jp" else "utf-8"
+        return "iso-2022-jp" if b"\x1b" in body and b"\x1b$" in body and _guess(body) == "iso-2022-jp" else "utf-8"
     return "utf-8" if _is_utf8(body) else _guess(body)
 
 
