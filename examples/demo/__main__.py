@@ -20,8 +20,8 @@ from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.cli.terminal.progress import make_progress
 from fetchq_worker.cli.terminal.run import run
-from fetchq_worker.cli.terminal.text import duration_text, printable, table_lines
-from fetchq_worker.settings import Settings
+from fetchq_worker.cli.terminal.text import latency_text, printable, table_lines
+from fetchq_worker.settings import LogLevel, Settings
 
 from .site import SLOW_S, serve
 
@@ -86,7 +86,7 @@ class KindResults:
 
 
 async def demo() -> ExitStatus:
-    configure_logs("ERROR")
+    configure_logs(LogLevel.ERROR)
     settings = Settings(concurrency=50, allow_net=("127.0.0.1/32", "127.0.0.2/32"))
     async with serve() as site, in_process(settings, embedded=True) as here:
         started_s = time.monotonic()
@@ -140,7 +140,7 @@ def _table(results_by_kind: dict[str, KindResults]) -> list[str]:
             f"{status}" if count == kind.count else f"{count} {status}"
             for status, count in kind_results.outcomes.items()
         ]
-        quantiles = [duration_text(kind_results.latencies.quantile(share)) for share in (0.5, 0.95)]
+        quantiles = [latency_text(kind_results.latencies.quantile(share)) for share in (0.5, 0.95)]
         rows.append((kind.name, str(kind.count), ", ".join(outcomes), str(kind_results.tries), *quantiles))
     return table_lines(rows, right=(1, 3, 4, 5))
 

@@ -93,6 +93,7 @@ TOOLS: Final = Environment(
     requirements=(
         "arq-django-admin",
         "arq-prometheus",
+        "dishka",
         "logfire",
         "modern-di-arq",
         "opentelemetry-instrumentation-arq",

@@ -44,6 +44,7 @@ TOOLS: Final = (
     Case("opentelemetry", (("parent", (), {}), ("broken", (), {}))),
     Case("logfire", tuple(("speak", (n,), {"_job_id": f"j{n}"}) for n in range(20))),
     Case("prometheus", tuple(("work", (n,), {}) for n in range(4))),
+    Case("dishka", (("work", (1,), {}),)),
     Case("modern_di", tuple(("work", (), {}) for _ in range(2))),
     Case("z4j", tuple(("work", (n,), {"_job_id": f"j{n}"}) for n in range(3))),
 )

@@ -6,6 +6,7 @@ Prints how many are, and each difference with its reason, then the dates. Exits 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
@@ -99,7 +100,9 @@ def _shown(date_s: float | None) -> str | None:
 
 
 def main() -> int:
-    data = Path(sys.argv[1]) / "tests/data"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkout", type=Path)
+    data = parser.parse_args().checkout / "tests/data"
     cases = list(read_cases(data / "parser"))
     sent = asyncio.run(run(cases))
     different = [case for case in cases if sent[case.name] != case.expected]

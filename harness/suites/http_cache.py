@@ -9,6 +9,7 @@ The suite's client needs `npm install undici` in the checkout for its tests of i
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -158,7 +159,11 @@ async def verdicts(checkout: Path, results: bytes) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    checkout, test_id = Path(sys.argv[1]), "".join(sys.argv[2:3])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("id", nargs="?", default="")
+    arguments = parser.parse_args()
+    checkout, test_id = arguments.checkout, arguments.id
     results = asyncio.run(run(checkout, test_id))
     if test_id:
         print(results.decode())

@@ -26,6 +26,7 @@ FIRST_COOLDOWN_S: Final = 60.0
 MAX_COOLDOWN_S: Final = 86_400.0
 LISTS: Final = ("allow_net", "allow_port")
 """Settings with several values; commas or blanks separate them in the environment and within one flag."""
+_LOGGING: Final = ("log_level", "log_format", "log_jobs")
 _FLAGS: Final = ("verbose", "allow_unverified_tls", "circuit_breaker")
 _TRUTH: Final = {"yes": True, "on": True, "no": False, "off": False}
 """Beside true, false, 1 and 0."""
@@ -75,6 +76,33 @@ class DeadLetterKind(StrEnum):
     """Every failed job, 404s included, except cancelled ones."""
 
 
+class LogFormat(StrEnum):
+    """The shape of a log line."""
+
+    TEXT = "text"
+    JSON = "json"
+    """One JSON object a line."""
+
+
+class LogLevel(StrEnum):
+    """The least severe log lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogJobs(StrEnum):
+    """Which jobs have log lines."""
+
+    NONE = "none"
+    FAILED = "failed"
+    """Each job that failed for good, with its error."""
+    ALL = "all"
+    """Also the start, the outcome and the end of each job."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a worker runs. Each field is read from the variable that `variable_of` names; a flag outranks it."""
 
@@ -96,7 +124,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http: Annotated[
         str, Meta(description="HOST:PORT or the path of a unix socket that answers /livez and /readyz.")
     ] = ""
-    verbose: Annotated[bool, Meta(description="Whether the start, outcome and end of each job is logged.")] = False
+    log_level: Annotated[LogLevel, Meta(description="The least severe log lines: debug, info, warning or error.")] = (
+        LogLevel.INFO
+    )
+    log_format: Annotated[LogFormat, Meta(description="The shape of log lines: text or json.")] = LogFormat.TEXT
+    log_jobs: Annotated[LogJobs, Meta(description="Jobs that have log lines: none; failed, for good; or all.")] = (
+        LogJobs.FAILED
+    )
+    verbose: Annotated[bool, Meta(description="The same as log_jobs=all.")] = False
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
         str,
@@ -248,17 +283,21 @@ def _value_of(name: str, value: Any) -> Any:
     """The value of a flag or a variable with its unit applied; raises `msgspec.ValidationError`."""
     try:
         if name in LISTS:
-            return [part for text in ([value] if isinstance(value, str) else value) for part in split_list(str(text))]
+            texts = [value] if isinstance(value, str) else [str(one) for one in value]
+            "".join(texts).encode()
+            return [part for text in texts for part in split_list(text)]
         if isinstance(value, str):
+            value.encode()  # bytes of the environment that are not UTF-8 are lone surrogates
             if name == "redis_url":
                 RedisAddress.parse(value)
-            value.encode()  # bytes of the environment that are not UTF-8 are lone surrogates
             if name.endswith("_s"):
                 return parse_duration_s(value)
             if name.endswith("_bytes"):
                 return parse_bytes(value)
             if name in _FLAGS:
                 return _TRUTH.get(value.lower(), value)
+            if name in _LOGGING:
+                return value.lower()  # as Python's logging and others write levels
     except UnicodeError:
         raise msgspec.ValidationError from InvalidSetting.of(name, "is not UTF-8")
     except ValueError as problem:

@@ -227,13 +227,16 @@ def environment(content: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def fresh_logs() -> Iterator[None]:
-    """Removes the root logger's handlers, as in a new process, and restores all levels afterwards."""
+    """Removes the root logger's handlers and all levels, as in a new process, and restores them afterwards."""
     loggers = [
         logging.root,
         *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)),
     ]
     levels = [(logger, logger.level) for logger in loggers]
     handlers, logging.root.handlers = logging.root.handlers, []
+    for logger in loggers[1:]:
+        if logger.name.startswith(("fetchq", "arq")):
+            logger.setLevel(logging.NOTSET)
     try:
         yield
     finally:

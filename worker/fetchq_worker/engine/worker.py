@@ -64,6 +64,8 @@ class Worker(ArqWorker):
 
     started = False
     """Redis was ready, and `on_startup` has returned."""
+    logs_failures = False
+    """Whether each job that fails for good is logged as `job.failed`, in place of arq's lines about it."""
     stopping = False
     """The grace time has ended, and the runs are being cancelled."""
     in_main = False

@@ -39,7 +39,8 @@ class SettingsObject:
         module_name, _, attributes = name.strip().partition(":") if ":" in name else name.strip().rpartition(".")
         if not module_name or not attributes:
             raise InvalidSetting(f"--settings takes module.Class or module:Class, not {name!r}")
-        sys.path.append(str(Path.cwd()))
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
         try:
             found: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as problem:

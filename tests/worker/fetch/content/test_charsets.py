@@ -87,6 +87,10 @@ def test_the_precedence_of_charset_sources(
         (b"<meta charset=utf-8>", "utf-8"),
         (b'<META/CHARSET = "Windows-1251" >', "windows-1251"),
         (b"<meta charset='latin1'", "windows-1252"),
+        (b"<meta charset='latin1", None),
+        (b"<meta charset=latin1", None),
+        (b"<meta charset=latin1 ", "windows-1252"),
+        (b"<p title='never closed> <meta charset=koi8-r>", None),
         (b'<meta http-equiv="Content-Type" content="text/html; charset=gb2312">', "gbk"),
         (b"<meta content='text/html;charset = \"big5\"' http-equiv=content-type>", "big5"),
         (b'<meta content="text/html; charset=big5">', None),
@@ -114,6 +118,12 @@ def test_a_page_declares_its_charset(head: bytes, found: str | None) -> None:
 @pytest.mark.parametrize("before", [1000, 1016, 1024, 5000, 100_000, 900_000])
 def test_a_meta_element_beyond_the_prescan_is_followed_as_a_parser_does(before: int) -> None:
     assert charset_of("text/html", None, b" " * before + b"<meta charset=koi8-r>") == "koi8-r"
+
+
+def test_a_label_is_not_cut_off_where_the_prescan_ends() -> None:
+    page = b" " * (1024 - len(b"<meta charset=iso-8859-1")) + b"<meta charset=iso-8859-15>"
+
+    assert charset_of("text/html", None, page) == "iso-8859-15"
 
 
 LATE = b"<meta charset=koi8-r>"
@@ -154,6 +164,12 @@ def test_a_charset_is_detected_after_any_amount_of_ascii(before: int, text: str,
 def test_utf_8_is_detected_across_the_steps_in_which_it_is_read(before: int) -> None:
     assert charset_of("text/plain", None, b"a" * before + "\U0001f600\xe9".encode()) == "utf-8"
     assert charset_of("text/plain", None, b"a" * before + "\xe9 caf\xe9".encode("latin-1")) == "windows-1252"
+
+
+@pytest.mark.parametrize("name", ["utf-16le", "utf-16be"])
+def test_utf_16_without_a_byte_order_mark_is_recognised(name: str) -> None:
+    assert charset_of("text/html", None, ("<html>text" * 100 + "\u2713").encode(name)) == name
+    assert charset_of("text/plain", None, b"a\0b\0c") == "utf-8"
 
 
 def test_damaged_utf_8_is_utf_8() -> None:

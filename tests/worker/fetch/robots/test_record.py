@@ -69,5 +69,11 @@ def test_an_empty_file_is_known_too() -> None:
 
 def test_a_record_is_read_as_it_was_written_and_nonsense_is_no_record() -> None:
     for record in (with_rules("Disallow: /a", NOW_S), with_failure(None, Failed(BUSY), NOW_S)):
-        assert decode_record(encode_record(record)) == record
-    assert decode_record(None) is decode_record(b"\xff") is decode_record(b"\x80") is None
+        assert decode_record(encode_record(record), NOW_S) == record
+    assert [decode_record(value, NOW_S) for value in (None, b"\xff", b"\x80")] == [None] * 3
+
+
+def test_a_record_from_the_future_is_that_of_a_wrong_clock() -> None:
+    value = encode_record(with_failure(None, Failed(BUSY), NOW_S))
+    assert decode_record(value, NOW_S - 1) is not None
+    assert decode_record(value, NOW_S - 60) is None

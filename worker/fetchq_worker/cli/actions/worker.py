@@ -27,7 +27,7 @@ from fetchq_worker.process.health import answering, supervisor_probes, worker_pr
 from fetchq_worker.process.open_files import raise_open_files
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Supervisor, stop_with_supervisor
-from fetchq_worker.settings import SUPERVISED_ENV, Settings, variable_of
+from fetchq_worker.settings import SUPERVISED_ENV, LogJobs, Settings, variable_of
 
 _log = logging.getLogger("fetchq.worker")
 
@@ -47,13 +47,16 @@ def work(
     settings_name: str | None, burst: bool, flags: Mapping[str, Any], settings: Settings
 ) -> Coroutine[Any, Any, ExitStatus]:
     """Runs one worker in this process, or several in child processes; see `_work`."""
-    configure_logs("INFO", each_job=settings.verbose)
-    if settings.processes > 1 and SUPERVISED_ENV not in os.environ:
-        return _supervise(settings)
     described: SettingsObject | None = None
-    if settings_name is not None:
+    is_supervisor = settings.processes > 1 and SUPERVISED_ENV not in os.environ
+    if settings_name is not None and not is_supervisor:
         _into_environment(flags)
         described = SettingsObject.load(settings_name)
+    # After the settings module, which may set up logging itself.
+    log_jobs = LogJobs.ALL if settings.verbose else settings.log_jobs
+    configure_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
+    if is_supervisor:
+        return _supervise(settings)
     return _work(described, burst, flags, settings)
 
 
@@ -88,6 +91,7 @@ async def _work(
     redis = connect(address, redis_class=ArqRedis) if given else await described.open_redis(otherwise=address)
     try:
         worker = described.make_worker(redis, **options)
+        worker.logs_failures = True
         tune_gc()
         async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=supervised):
             await _run(worker)

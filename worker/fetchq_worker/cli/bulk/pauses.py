@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from fetchq_worker.cli.terminal.progress import Progress, duration_text
+from fetchq_worker.cli.terminal.progress import Progress
+from fetchq_worker.cli.terminal.text import span_text
 from fetchq_worker.fetch.robots.robots import UNAVAILABLE_EVENT
 from fetchq_worker.politeness.cooldown import COOLDOWN_EVENT
 
@@ -45,7 +46,7 @@ def sentence_of(record: logging.LogRecord, now: datetime) -> str | None:
             return None
     if for_s < SHORTEST_S or record.levelno < logging.INFO:
         return None
-    return f"{why} {now + timedelta(seconds=for_s):%H:%M:%S}, in {duration_text(for_s)}"
+    return f"{why} {now + timedelta(seconds=for_s):%H:%M:%S}, in {span_text(for_s)}"
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from fetchq import FetchResult, FetchStatus
-from fetchq_worker.cli.terminal.text import duration_text, printable, table_lines
+from fetchq_worker.cli.terminal.text import latency_text, printable, table_lines
 
 _BUCKETS_PER_DOUBLING: Final = 16
 """The error of a quantile is at most 2.2 %."""
@@ -73,7 +73,7 @@ class Summary:
         rows = [("outcome", "count", "p50", "p95")]
         for status, outcome in self._by_count():
             p50, p95 = outcome.latencies.quantile(0.5), outcome.latencies.quantile(0.95)
-            rows.append((str(status), f"{outcome.count:,}", duration_text(p50), duration_text(p95)))
+            rows.append((str(status), f"{outcome.count:,}", latency_text(p50), latency_text(p95)))
         return table_lines(rows, right=range(1, 4))
 
     def examples(self) -> list[str]:

@@ -68,6 +68,32 @@ _worker_settings = group(
 )
 
 
+_log_settings = group(
+    setting(
+        "log_level",
+        "LEVEL",
+        "The least severe log lines: debug, info, warning or error.",
+        default="info",
+        type=Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    ),
+    setting(
+        "log_format",
+        "FORMAT",
+        "The shape of log lines: text, or json for JSON Lines.",
+        default="text",
+        type=Choice(["text", "json"], case_sensitive=False),
+    ),
+    setting(
+        "log_jobs",
+        "WHICH",
+        "Jobs that have log lines: none; failed, for good; or all, with their start and end.",
+        default="failed",
+        type=Choice(["none", "failed", "all"], case_sensitive=False),
+    ),
+    setting("verbose", None, "The same as --log-jobs all.", default=None, short=("-v",)),
+)
+
+
 @click.command(context_settings=options.CONTEXT)
 @options.concurrency
 @option("--burst/--no-burst", default=False, help="Stop when the queue is empty.")
@@ -80,7 +106,7 @@ _worker_settings = group(
     show_default="the fetch alone",
     help="Your own functions: settings as the arq command takes them, or by fetchq_worker.worker_settings().",
 )
-@setting("verbose", None, "Log the start, the outcome and the end of each job.", default=None, short=("-v",))
+@_log_settings
 @setting("http", "ADDRESS", "HOST:PORT or the path of a unix socket that answers /livez and /readyz.", default=None)
 @option(
     "--check",

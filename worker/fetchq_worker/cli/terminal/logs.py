@@ -4,16 +4,68 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Final
+
+from fetchq_worker.settings import LogFormat, LogJobs, LogLevel
+
+from .log_format import JSONFormatter, TextFormatter
+
+_OURS: Final = ("fetchq", "arq")
 
 
-def configure_logs(level: str, *, each_job: bool = False) -> None:
-    """Logs events from `level` (such as WARNING) upwards on stderr, those of the libraries too.
+class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic in the stubs alone
+    """Writes to stderr, except what a handler of the user's writes too.
 
-    The lines of each job (arq's start and end, the fetch's outcome) are logged only with `each_job`: at thousands of
-    jobs a second they cost more than the fetches.
+    A settings module sets up logging when it is imported, a start hook of the user's does so later.
     """
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    if each_job:
-        logging.getLogger("fetchq.fetch").setLevel(logging.DEBUG)
-    else:
-        logging.getLogger("arq.worker").setLevel(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(logging.root.handlers) == 1 and not _has_handler(record.name):
+            super().emit(record)
+
+
+def configure_logs(
+    level: LogLevel = LogLevel.INFO,
+    *,
+    log_format: LogFormat = LogFormat.TEXT,
+    log_jobs: LogJobs = LogJobs.FAILED,
+) -> None:
+    """Logs events from `level` upwards on stderr, those of the libraries too.
+
+    `log_jobs` says which jobs have lines. The start and end of each, at thousands of jobs a second, cost more than the
+    fetches.
+
+    Does nothing where logging is set up already, by a settings module of the user's: for the root logger, or for the
+    loggers of fetchq and of arq alike. A level that it has set for one of them stays.
+    """
+    if not logging.root.handlers and not all(_has_handler(f"{name}.worker") for name in _OURS):
+        handler = StderrHandler(sys.stderr)
+        handler.setFormatter(JSONFormatter() if log_format is LogFormat.JSON else TextFormatter())
+        logging.root.addHandler(handler)
+        logging.root.setLevel(level.upper())
+    if log_jobs is LogJobs.ALL:
+        _set_level("fetchq.fetch", logging.DEBUG)
+        return
+    if log_jobs is LogJobs.NONE:
+        _set_level("fetchq.jobs", logging.CRITICAL)
+    _set_level("arq.worker", logging.WARNING)
+
+
+def _set_level(name: str, level: int) -> None:
+    """Sets the level of a logger, unless it, or a parent of it other than the root logger, has one."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None and logger is not logging.root:
+        if logger.level != logging.NOTSET:
+            return
+        logger = logger.parent
+    logging.getLogger(name).setLevel(level)
+
+
+def _has_handler(name: str) -> bool:
+    """Whether a logger, or a parent of it other than the root logger, has a handler of its own."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None and logger is not logging.root:
+        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False

@@ -11,6 +11,7 @@ import time
 from typing import Final, Literal, Protocol
 
 from .streams import print_error, say
+from .text import span_text
 
 BAR_INTERVAL_S: Final = 0.2
 LINE_INTERVAL_S: Final = 5.0
@@ -105,10 +106,10 @@ def progress_text(summary: Counts, total: int | None, elapsed_s: float, *, colum
     rate = summary.done / max(elapsed_s, 1e-3)
     counts = f"{summary.done:,}{'' if total is None else f' of {total:,}'} done"
     parts = [counts, *([f"{summary.failed:,} failed"] if summary.failed else []), f"{rate:,.0f}/s"]
-    elapsed = [f"{duration_text(elapsed_s)} elapsed"]
+    elapsed = [f"{span_text(elapsed_s)} elapsed"]
     left = []
     if total is not None and 0 < summary.done < total:
-        left = [f"about {duration_text((total - summary.done) / rate)} left"]
+        left = [f"about {span_text(max(1.0, (total - summary.done) / rate))} left"]
     text = ", ".join(parts + elapsed + left)
     if columns is None:
         return text
@@ -117,12 +118,3 @@ def progress_text(summary: Counts, total: int | None, elapsed_s: float, *, colum
         filled = min(room, room * summary.done // total)
         return f"[{'#' * filled}{'.' * (room - filled)}] {text}"
     return (text if room >= -3 else ", ".join(parts + left))[: columns - 1]
-
-
-def duration_text(duration_s: float) -> str:
-    """`6 s`, `2 min 5 s`, `3 h 20 min`."""
-    minutes, seconds = divmod(round(duration_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -22,7 +22,17 @@ def table_lines(rows: Sequence[Sequence[str]], *, right: Container[int] = ()) ->
     ]
 
 
-def duration_text(duration_s: float | None) -> str:
+def latency_text(duration_s: float | None) -> str:
+    """`7 ms`, `1.2 s`; empty for none."""
     if duration_s is None:
         return ""
     return f"{duration_s * 1000:.0f} ms" if duration_s < 1 else f"{duration_s:.1f} s"
+
+
+def span_text(duration_s: float) -> str:
+    """`6 s`, `2 min 5 s`, `3 h 20 min`."""
+    minutes, seconds = divmod(round(duration_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -5,11 +5,20 @@ arq's own keys (`job_id`, `job_try`, `enqueue_time`, `score`, `redis`) are in `c
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 KEY: Final = "fetchq"
+
+
+class ReportedFailure(NamedTuple):
+    """What the log says of a job that failed for good although its coroutine returned."""
+
+    status: str
+    error: str
+    attempts: int
+    url: str
 
 
 class RunContext(msgspec.Struct, eq=False, gc=False):
@@ -34,6 +43,8 @@ class RunContext(msgspec.Struct, eq=False, gc=False):
     dead_letter: Any = None
     """For a coroutine that returns although its job failed for good: the failure that the dead letter records in place
     of the returned value. None: no dead letter."""
+    failure: ReportedFailure | None = None
+    """For a coroutine that returns although its job failed for good."""
     uncounted: bool = False
     """The job goes back to the queue and this try is not counted. Read under the stock `arq` command only; the engine
     learns of it from `Snooze`."""

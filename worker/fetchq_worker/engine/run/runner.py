@@ -12,7 +12,7 @@ from arq.typing import StartupShutdown
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 from redis.asyncio import Redis
 
-from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseEvent, LeaseState
@@ -23,6 +23,7 @@ from .context import KEY, RunContext
 from .crash_policy import CountsOwnAttempts
 from .dead_letters import DeadLetterWriter
 from .job import Job, JobDecoder, Unrunnable, now_ms
+from .job_log import log_if_failed
 from .raised import is_the_jobs, own_cancellation, tries_exceeded
 from .result import ResultEncoder
 from .snooze import Snooze
@@ -64,6 +65,8 @@ class RunHost(Protocol):
 
     @property
     def log_arguments(self) -> bool: ...
+
+    logs_failures: bool
 
     jobs_complete: int
     jobs_failed: int
@@ -171,16 +174,21 @@ class Runner:
             raise self._aborted(job)
         function = host.functions.get(job.name)
         if function is None:
-            logger.warning("job %s, function %r not found", lease.id, job.name)
+            self._warn("job %s, function %r not found", lease.id, job.name)
             raise Unrunnable(job, JobExecutionFailed(f"function {job.name!r} not found"))
         if isinstance(function, CronJob):
             job.ref = job.name
             job.marker_ms = round(arq.worker.keep_cronjob_progress * 1000)  # type: ignore[attr-defined]
         max_tries = host.max_tries if function.max_tries is None else function.max_tries
         if job.tries > max_tries:
-            logger.warning("%6.2fs ! %s max retries %d exceeded", age_s(job), job.ref, max_tries)
+            self._warn("%6.2fs ! %s max retries %d exceeded", age_s(job), job.ref, max_tries)
             raise Unrunnable(job, tries_exceeded(max_tries, is_lost=job.lease.tries > 1))
         return function
+
+    def _warn(self, text: str, *arguments: object) -> None:
+        """Logs why a job fails, in arq's words, unless `job.failed` says so."""
+        if not self._host.logs_failures:
+            logger.warning(text, *arguments)
 
     def _aborted(self, job: Job) -> Unrunnable:
         logger.info("%6.2fs ⊘ %s aborted before start", age_s(job), job.ref)
@@ -192,7 +200,7 @@ class Runner:
         try:
             await self._host.pool.setex(self._retry_prefix + job.lease.id, RETRY_TTL_S, str(job.tries))
         except REDIS_ERRORS as problem:
-            logger.warning("job %s: its number of tries was not stored: %s", job.lease.id, problem)
+            logger.warning("job %s: its number of tries was not stored: %s", job.lease.id, reason_of(problem))
 
     def _context(self, job: Job) -> dict[Any, Any]:
         lease, host = job.lease, self._host
@@ -312,7 +320,8 @@ class Runner:
         return self._requeue(job, None)  # not the job's fault: the try is not counted, and there is no marker
 
     def _fail(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome:
-        log_failure(job, problem)
+        if not self._host.logs_failures:
+            log_failure(job, problem)
         self._host.jobs_failed += 1
         return self._finish(job, function, False, problem)
 
@@ -323,7 +332,7 @@ class Runner:
         max_tries = host.max_tries if function.max_tries is None else function.max_tries
         if job.tries < max_tries:
             return Outcome(job.lease, Action.RETRY, defer_ms=defer_ms, marker_ms=job.marker_ms)
-        logger.warning("%6.2fs ! %s max retries %d exceeded", age_s(job), job.ref, max_tries)
+        self._warn("%6.2fs ! %s max retries %d exceeded", age_s(job), job.ref, max_tries)
         host.jobs_failed += 1
         return self._finish(job, function, False, tries_exceeded(max_tries, problem))
 
@@ -337,14 +346,11 @@ class Runner:
         lease, ttl_ms = job.lease, self._results.ttl_ms(job, function)
         result = b"" if ttl_ms == 0 else self._results.encode(job, success, value)
         has_extra_keys = lease.has_extra_keys or (job.run is not None and job.run.extra_keys)
-        return Outcome(
-            lease,
-            _FINISH if has_extra_keys else _CLEAN,
-            result,
-            ttl_ms,
-            marker_ms=job.marker_ms,
-            dead_letter=self._dead_letters.encoded_report(job) if success else self._dead_letter(job, value),
-        )
+        dead_letter = self._dead_letters.encoded_report(job) if success else self._dead_letter(job, value)
+        if self._host.logs_failures:
+            log_if_failed(job, success, value, dead_letter)
+        action = _FINISH if has_extra_keys else _CLEAN
+        return Outcome(lease, action, result, ttl_ms, marker_ms=job.marker_ms, dead_letter=dead_letter)
 
     def _refuse(self, job: Job, reason: BaseException, action: Action) -> Outcome:
         """The outcome of a job that is not run, because of `reason`."""
@@ -352,6 +358,8 @@ class Runner:
         ttl_ms = self._results.ttl_ms(job, None)
         result = b"" if ttl_ms == 0 else self._results.encode(job, False, reason)
         dead_letter = self._dead_letter(job, reason)
+        if self._host.logs_failures:
+            log_if_failed(job, False, reason, dead_letter)
         return Outcome(job.lease, action, result=result, result_ttl_ms=ttl_ms, dead_letter=dead_letter)
 
     def _dead_letter(self, job: Job, problem: BaseException) -> bytes:

@@ -18,6 +18,7 @@ from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
 from fetchq_worker.fetch.transport.response import Response
+from fetchq_worker.log_text import one_line
 
 from .fetcher import Fetcher
 from .plan import plan_of
@@ -150,7 +151,7 @@ def _phrase(status: int) -> str:
 
 
 def _bug(problem: Exception, request: FetchRequest, job_id: str) -> Outcome:
-    logger.error("fetch.crashed job=%s url=%s", job_id, request.url, exc_info=problem)
+    logger.error("fetch.crashed job=%s url=%s", job_id, one_line(request.url), exc_info=problem)
     return FetchStatus.INTERNAL_ERROR, f"a bug of the fetch worker: {type(problem).__name__}"
 
 

@@ -122,8 +122,8 @@ class HttpCache:
         fields = storable_fields(head.headers)
         stored = StoredResponse(head.status, fields, body, pending.requested_s, received_s)
         held = self._response_to_get
-        if hop.method == "HEAD" and head.status == 200 and held is not None and differs(held, head.headers):
-            await self._entries.remove([hop.url], ["GET"])
+        if hop.method == "HEAD" and head.status == 200 and held is not None:
+            await self._update_response_to_get(pending, held)
         is_whole = not head.maybe_cut  # RFC 9111, section 3.3
         if is_whole and len(body) <= MAX_STORED_BYTES and self._may_store(hop, stored):
             await self._entries.put(hop, stored, keep_s(stored, received_s))
@@ -154,11 +154,23 @@ class HttpCache:
         self, hop: Hop, stored: StoredResponse, headers: Headers, requested_s: float, received_s: float
     ) -> CachedHead:
         fresh = freshened(stored, headers, requested_s, received_s)
-        if self._may_store(hop, fresh):
-            await self._entries.put(hop, fresh, keep_s(fresh, received_s))
+        await self._put_or_remove(hop, fresh)
+        return _head_of(hop, fresh, received_s)
+
+    async def _update_response_to_get(self, pending: _Pending, stored: StoredResponse) -> None:
+        """Updates the stored response to GET by a response to HEAD, or removes it if it is outdated (section 4.3.5)."""
+        hop, headers = msgspec.structs.replace(pending.hop, method="GET"), pending.head.headers
+        if stored.status != 200 or differs(stored, headers):
+            await self._entries.remove([hop.url], [hop.method])
+        else:
+            fresh = freshened(stored, headers, pending.requested_s, pending.received_s)
+            await self._put_or_remove(hop, fresh)
+
+    async def _put_or_remove(self, hop: Hop, stored: StoredResponse) -> None:
+        if self._may_store(hop, stored):
+            await self._entries.put(hop, stored, keep_s(stored, stored.received_at_s))
         else:
             await self._entries.remove([hop.url], [hop.method])
-        return _head_of(hop, fresh, received_s)
 
 
 def _head_of(hop: Hop, stored: StoredResponse, now_s: float) -> CachedHead:

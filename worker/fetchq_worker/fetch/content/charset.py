@@ -19,6 +19,9 @@ DETECT_BYTES: Final = 64 << 10
 """What the detector is given at most, from the bytes that are not ASCII and what stands around them."""
 _PASSAGE_BYTES: Final = 2 << 10
 _BEFORE_BYTES: Final = 32
+_UTF16_BYTES: Final = 512
+_MIN_UTF16_BYTES: Final = 16
+"""UTF-16 without a byte order mark is recognised by ASCII with zeros in between, as Firefox does."""
 _UTF8_STEP_BYTES: Final = 1 << 20
 _SURE_UTF8_BYTES: Final = 16
 """So many continuation bytes before the first error: it is damaged UTF-8, not another encoding."""
@@ -66,6 +69,11 @@ def _declared(media_type: str | None, body: bytes) -> str | None:
 
 
 def _detected(body: bytes) -> str:
+    if b"\0" in body[:2]:
+        head = body[:_UTF16_BYTES]
+        for name, zeros, chars in (("utf-16le", head[1::2], head[0::2]), ("utf-16be", head[0::2], head[1::2])):
+            if len(head) >= _MIN_UTF16_BYTES and not any(zeros) and all(chars) and chars.isascii():
+                return name
     if body.isascii():
         return "iso-2022-jp" if b"\x1b" in body and b"\x1b$" in body and _guess(body) == "iso-2022-jp" else "utf-8"
     return "utf-8" if _is_utf8(body) else _guess(body)

@@ -27,11 +27,12 @@ _TOKEN: Final = re.compile(
     re.DOTALL,
 )
 _ATTRIBUTE_PATTERN: Final = (
-    rb"[\t\n\x0c\r /]*(?P<name>[^\t\n\x0c\r />][^\t\n\x0c\r />=]*)"
-    rb"(?:[\t\n\x0c\r ]*=[\t\n\x0c\r ]*(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<bare>[^\t\n\x0c\r >]*)))?"
+    rb"[\t\n\x0c\r /]*(?P<name>[^\t\n\x0c\r />][^\t\n\x0c\r />=]*)(?:[\t\n\x0c\r ]*=[\t\n\x0c\r ]*"
+    rb"(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<cut>[\"'].*|[^\t\n\x0c\r >]*\Z)|(?P<bare>[^\t\n\x0c\r >]*)))?"
 )
-_ATTRIBUTE: Final = re.compile(_ATTRIBUTE_PATTERN)
-_ATTRIBUTES: Final = re.compile(rb"(?:" + re.sub(rb"\?P<\w+>", rb"?:", _ATTRIBUTE_PATTERN) + rb")*+")
+"""`cut`: a value that the end of the text cuts off. Nothing is known of it, nor of what follows."""
+_ATTRIBUTE: Final = re.compile(_ATTRIBUTE_PATTERN, re.DOTALL)
+_ATTRIBUTES: Final = re.compile(rb"(?:" + re.sub(rb"\?P<\w+>", rb"?:", _ATTRIBUTE_PATTERN) + rb")*+", re.DOTALL)
 _CONTENT_CHARSET: Final = re.compile(
     rb"charset" + _SPACE + rb"*=" + _SPACE + rb"*(?:\"([^\"]*)\"|'([^']*)'|([^\t\n\x0c\r ;\"']+))"
 )
@@ -110,7 +111,8 @@ def _attributes(text: bytes, position: int) -> dict[bytes, bytes]:
         if found is None:
             break
         position = found.end()
-        attributes.setdefault(found["name"], found["double"] or found["single"] or found["bare"] or b"")
+        if found["cut"] is None:
+            attributes.setdefault(found["name"], found["double"] or found["single"] or found["bare"] or b"")
     return attributes
 
 

@@ -45,9 +45,11 @@ _QUICK_S: Final = 1.0
 _REPLACE_S: Final = 1.0
 """The shortest time between two second channels: each has a thread and some descriptors."""
 
+_NO_ADDRESS: Final = "it does not exist or has no address"
+"""One sentence for both: which of them it is would reveal names inside the worker's network."""
 _REASONS: Final = {
-    ARES_ENOTFOUND: "it does not exist",
-    ARES_ENODATA: "it has no address",
+    ARES_ENOTFOUND: _NO_ADDRESS,
+    ARES_ENODATA: _NO_ADDRESS,
     ARES_ESERVFAIL: "the name server failed (SERVFAIL)",
     ARES_EREFUSED: "the name server refused to answer (REFUSED)",
     ARES_ECONNREFUSED: "no name server can be reached",
@@ -224,5 +226,5 @@ def _answer(future: asyncio.Future[pycares.AddrInfoResult]) -> Answer:
         reason = _REASONS.get(problem.args[0], str(problem.args[-1]).lower())
         raise NameUnresolved(reason) from problem
     if not nodes:
-        raise NameUnresolved(_REASONS[ARES_ENODATA])
+        raise NameUnresolved(_NO_ADDRESS)
     return Answer(tuple([node.addr[0].decode("ascii") for node in nodes]), min(node.ttl for node in nodes))

@@ -11,8 +11,9 @@ from collections import Counter
 from typing import Any
 
 from fetchq import FetchRequest, FetchResult, FetchStatus
-from fetchq_worker.engine.run.context import run_context
+from fetchq_worker.engine.run.context import ReportedFailure, run_context
 from fetchq_worker.engine.run.snooze import Snooze
+from fetchq_worker.log_text import one_line
 from fetchq_worker.settings import DeadLetterKind
 
 from .dead_letter import dead_letter_of, is_dead_letter
@@ -30,7 +31,7 @@ def finish(ctx: dict[str, Any], result: FetchResult) -> FetchResult:
         logger.debug(
             "fetch.finished job=%s url=%s status=%s http_status=%s attempts=%d total_s=%s",
             result.id,
-            result.url,
+            one_line(result.url),
             result.status,
             result.http_status,
             len(result.attempts),
@@ -45,7 +46,11 @@ def finish_early(ctx: dict[str, Any], end: EarlyEnd) -> FetchResult:
 
 
 def with_dead_letter(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult) -> FetchResult:
-    """The result. If the job failed for good, the engine gets its dead letter."""
+    """The result. If the job failed for good, the engine gets its dead letter, and logs it."""
+    if not result.ok and result.status is not FetchStatus.CANCELLED:
+        run_context(ctx).failure = ReportedFailure(
+            result.status, result.error or "", len(result.attempts), result.final_url or result.url
+        )
     if is_dead_letter(ctx.get("dead_letters", DeadLetterKind.RETRYABLE), request, result):
         run_context(ctx).dead_letter = dead_letter_of(result)
     return result
@@ -56,7 +61,7 @@ def log_retry(result: FetchResult, delay_s: float) -> None:
         logger.info(
             "fetch.retried job=%s url=%s status=%s http_status=%s attempt=%d delay_s=%.3f",
             result.id,
-            result.url,
+            one_line(result.url),
             result.status,
             result.http_status,
             len(result.attempts),
@@ -67,5 +72,5 @@ def log_retry(result: FetchResult, delay_s: float) -> None:
 def snooze(ctx: dict[str, Any], defer_s: float, why: str, *, level: int = logging.WARNING) -> Snooze:
     """The exception that puts the job back for `defer_s`, its try not counted."""
     run_context(ctx).uncounted = True
-    logger.log(level, "fetch.snoozed job=%s defer_s=%.1f: %s", ctx["job_id"], defer_s, why)
+    logger.log(level, "fetch.snoozed job=%s defer_s=%.1f why=%s", ctx["job_id"], defer_s, one_line(why))
     return Snooze(defer_s)

@@ -19,6 +19,8 @@ MAX_WAIT_S: Final = 60.0
 """The time between two requests of a robots.txt that cannot be had: doubled each time, up to this."""
 MAX_RETRY_AFTER_S: Final = 3600.0
 """A longer Retry-After is cut to this."""
+_CLOCK_TOLERANCE_S: Final = 5.0
+"""By how much the clocks of two workers may differ."""
 _FORGET_FAILURE_S: Final = 3600.0
 """How long after its last request a failure is remembered: when it began decides whether jobs wait for its end."""
 
@@ -34,6 +36,8 @@ class RobotsFailure(msgspec.Struct, frozen=True, omit_defaults=True):
 class RobotsRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The robots.txt of one origin, as it is cached in Redis. Times are in seconds since the epoch."""
 
+    asked_s: float
+    """When it was requested."""
     until_s: float
     """When it is requested again."""
     rules: str = ""
@@ -70,7 +74,7 @@ class Failed(NamedTuple):
 
 
 def with_rules(rules: str, now_s: float) -> RobotsRecord:
-    return RobotsRecord(until_s=now_s + RULES_TTL_S, rules=rules, rules_until_s=now_s + STALE_TTL_S)
+    return RobotsRecord(asked_s=now_s, until_s=now_s + RULES_TTL_S, rules=rules, rules_until_s=now_s + STALE_TTL_S)
 
 
 def with_failure(before: RobotsRecord | None, failed: Failed, now_s: float) -> RobotsRecord:
@@ -84,6 +88,7 @@ def with_failure(before: RobotsRecord | None, failed: Failed, now_s: float) -> R
     wait_s = max(wait_s, min(failed.retry_after_s or 0.0, MAX_RETRY_AFTER_S))
     usable = before is not None and before.rules_until_s > now_s
     return RobotsRecord(
+        asked_s=now_s,
         until_s=now_s + wait_s,
         rules=before.rules if before is not None and usable else "",
         rules_until_s=before.rules_until_s if before is not None and usable else 0.0,
@@ -97,14 +102,15 @@ def encode_record(record: RobotsRecord) -> bytes:
     return _encoder.encode(record)
 
 
-def decode_record(value: bytes | None) -> RobotsRecord | None:
-    """None for a value that fetchq did not write."""
+def decode_record(value: bytes | None, now_s: float) -> RobotsRecord | None:
+    """None for a value that fetchq did not write, or that a worker with a wrong clock wrote in the future."""
     if value is None:
         return None
     try:
-        return _decoder.decode(value)
+        record = _decoder.decode(value)
     except UNREADABLE:
         return None
+    return record if record.asked_s <= now_s + _CLOCK_TOLERANCE_S else None
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -137,7 +137,7 @@ class Robots:
             record = await self._ask(phases, origin, route, before)
         else:
             key = f"{cache.keys.robots}{self._token}:{name}"
-            shared = decode_record(await cache.get(key))
+            shared = decode_record(await cache.get(key), time.time())
             if shared is not None and (before is None or shared.until_s > before.until_s):
                 before = shared
             if before is not None and before.until_s > time.time():

@@ -173,7 +173,7 @@ async def _resolved(host: str, resolve: Resolve, timeout_s: float) -> Sequence[s
     except OSError as problem:
         raise NoAddress(str(problem)) from problem
     if not addresses:
-        raise NoAddress("the name does not resolve: it has no address")
+        raise NoAddress("the name does not resolve: it does not exist or has no address")
     return addresses
 
 

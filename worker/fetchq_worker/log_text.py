@@ -1,0 +1,38 @@
+"""Text that is safe in a log line: one line, of bounded length, without secrets of URLs and without payloads."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+MAX_CHARS: Final = 1000
+
+_USER_INFO: Final = re.compile(r"(://)[^/\s@'\"]{1,300}@")
+_QUERY: Final = re.compile(r"(://[^\s?#'\"<>]*|(?<!\S)/[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
+_BYTES: Final = re.compile(r"\bb(?:'(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?)")
+
+
+def one_line(text: str, max_chars: int = MAX_CHARS) -> str:
+    """`text` with control characters escaped, so that it cannot look like another line, and cut to `max_chars`.
+
+    The query, the fragment and the user information of a URL are left out, and the content of a bytes literal: they can
+    hold secrets and data of users.
+    """
+    text = text[: 4 * max_chars]
+    if "://" in text or "/" in text:
+        text = _USER_INFO.sub(r"\1...@", text)
+        text = _QUERY.sub(r"\1?...", text)
+    if "b'" in text or 'b"' in text:
+        text = _BYTES.sub("b'...'", text)
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else _escaped(char) for char in text)
+    return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."
+
+
+def shown(value: Any) -> Any:
+    """An argument of a log line: bytes by their number alone, anything else as it is."""
+    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray | memoryview) else value
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
