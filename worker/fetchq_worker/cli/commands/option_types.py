@@ -14,7 +14,7 @@ _GIVEN = "fetchq_worker.cli.given"
 """The key of `Context.meta` under which the settings of the command line are."""
 
 
-class Time(click.ParamType[Any]):
+class Time(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """Seconds: a number, or one with a unit, as `fetchq.units.parse_duration_s` reads it."""
 
     name = "time"
@@ -46,7 +46,7 @@ class Size(Time):
         return self._parsed(parse_bytes, value, param, ctx)
 
 
-class Whole(click.ParamType[int]):
+class Whole(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A whole number of at least `low`."""
 
     name = "number"
@@ -65,7 +65,7 @@ class Whole(click.ParamType[int]):
         return number
 
 
-class Number(click.ParamType[float]):
+class Number(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A number."""
 
     name = "number"
@@ -77,7 +77,7 @@ class Number(click.ParamType[float]):
             self.fail(f"takes a number, not {value!r}", param, ctx)
 
 
-class Rate(click.ParamType[str]):
+class Rate(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A rate, as `fetchq.units.parse_interval_s` reads it, or `none`; the text itself."""
 
     name = "rate"
