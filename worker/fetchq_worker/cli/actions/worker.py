@@ -8,17 +8,18 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from fetchq import FetchStatus
+from fetchq import FetchqError, FetchStatus
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.errors import translated
-from fetchq_worker.cli.terminal.exit_status import ExitStatus
+from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
@@ -51,7 +52,8 @@ def work(
     is_supervisor = settings.processes > 1 and SUPERVISED_ENV not in os.environ
     if settings_name is not None and not is_supervisor:
         _into_environment(flags)
-        described = SettingsObject.load(settings_name)
+        with _of_the_settings():
+            described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
     log_jobs = LogJobs.ALL if settings.verbose else settings.log_jobs
     configure_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
@@ -94,7 +96,8 @@ async def _work(
         worker.logs_failures = True
         tune_gc()
         async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=supervised):
-            await _run(worker)
+            with _of_the_settings():
+                await _run(worker)
     finally:
         if redis is not None:
             await redis.aclose()
@@ -115,6 +118,18 @@ async def _run(worker: Worker) -> None:
         worker.stop.end_process()
         if worker.started:
             _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
+
+
+@contextmanager
+def _of_the_settings() -> Iterator[None]:
+    """Tells an `OSError` of the settings' module or hooks as such: other commands have none but that of stdout."""
+    try:
+        yield
+    except FetchqError:  # some are an `OSError` too
+        raise
+    except OSError as problem:
+        _log.exception("worker.failed error=%s", problem)
+        raise CommandFailed(f"the worker's own code failed: {problem}", ExitStatus.FAILED) from problem
 
 
 def _options(flags: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
