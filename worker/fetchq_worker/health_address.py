@@ -34,8 +34,9 @@ class HealthAddress(NamedTuple):
 
 def parse_address(text: str) -> HealthAddress:
     """`HOST:PORT`, `[IPV6]:PORT`, `:PORT` for all interfaces, or the path of a unix socket. Raises `ValueError`."""
-    path = text.removeprefix("unix:").replace("//", "/")
+    path = text.removeprefix("unix:")
     if path.startswith("/"):
+        path = f"/{path.lstrip('/')}"
         if len(os.fsencode(path)) > MAX_PATH_BYTES:
             raise ValueError(f"the path of a unix socket has at most {MAX_PATH_BYTES} bytes")
         return HealthAddress("", 0, path)

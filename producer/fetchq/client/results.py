@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.errors import FetchqError, JobNotFound, RedisUnavailable, ResultTimeout
-from fetchq.store.errors import CONNECTION_ERRORS, address_of, translation
+from fetchq.store.errors import CONNECTION_ERRORS, address_of, fault_of, translation
 from fetchq.store.session import Session
 from fetchq.tasks import cancel_and_wait
 
@@ -196,6 +196,8 @@ class ResultWaiter:
         self._runner: asyncio.Task[None] | None = None
         self._pubsub: PubSub | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._listener_problem: Exception | None = None
+        """What ended the subscriptions: a lost connection, or Redis's refusal, which comes as a message."""
         self._outage: FetchqError | None = None
 
     def __repr__(self) -> str:
@@ -298,6 +300,8 @@ class ResultWaiter:
                 await asyncio.sleep(_BACKOFF_S[min(self.waits.failures, len(_BACKOFF_S)) - 1])
 
     async def _do(self, step: Subscribe | Check | Sleep) -> None:
+        if self._listener_problem is not None:
+            raise self._listener_problem
         match step:
             case Sleep(until):
                 with contextlib.suppress(TimeoutError):
@@ -328,7 +332,8 @@ class ResultWaiter:
                 message = await pubsub.get_message(timeout=self.waits.check_s)
                 if message is not None:
                     self._on_message(message)
-        except (RedisError, RuntimeError, *CONNECTION_ERRORS):  # RuntimeError: redis-py's, without a connection
+        except (RedisError, RuntimeError, *CONNECTION_ERRORS) as problem:
+            self._listener_problem = None if isinstance(problem, RuntimeError) else problem  # redis-py's: no connection
             self._pubsub = self._listener = None
             self.waits.on_disconnected()
             self._wakeup.set()
@@ -368,7 +373,7 @@ class ResultWaiter:
 
     def _on_failed(self, problem: Exception) -> None:
         why: FetchqError = translation(self._redis, problem)
-        reached = self._session.reached
+        reached = self._session.reached and fault_of(problem).passes  # a refusal is no outage that ends
         self._outage = why
         if self.waits.on_failed(asyncio.get_running_loop().time(), reached=reached):
             if reached and isinstance(why, RedisUnavailable):
@@ -387,7 +392,7 @@ class ResultWaiter:
 
     async def _disconnect(self) -> None:
         pubsub, listener = self._pubsub, self._listener
-        self._pubsub = self._listener = None
+        self._pubsub = self._listener = self._listener_problem = None
         self.waits.on_disconnected()
         if listener is not None:
             await cancel_and_wait(listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ _NOT_READY_CODES: Final = frozenset(
 """The codes that redis-py leaves at the head of the text differ from version to version."""
 _NO_RIGHTS_IN_SCRIPT: Final = ("the user executing the script ", "acl failure in script")
 """How Redis 7.0 and 7.2, and newer servers, begin the error of a command within a script. It has no code of its own."""
+_OF_PIPELINE: Final = re.compile(
+    r"Command # \d+ \(.*\) of pipeline caused error: (?:\((?P<quote>['\"]))?(.*?)(?(quote)(?P=quote),?.*\))", re.DOTALL
+)
 _MAX_TEXT: Final = 300
 
 
@@ -74,7 +78,7 @@ class RedisFault(Enum):
 def fault_of(problem: BaseException) -> RedisFault:
     """Why a call failed, from what redis-py raised: by class or error code, by text only where there is neither."""
     problem = _unwrapped(problem)
-    text = str(problem)
+    text = _text_of(problem)
     if isinstance(problem, AuthenticationError | AuthenticationWrongNumberOfArgsError):  # a ConnectionError to redis-py
         return RedisFault.LOGIN
     if isinstance(problem, NoPermissionError) or text.lower().startswith(_NO_RIGHTS_IN_SCRIPT):
@@ -93,10 +97,18 @@ def fault_of(problem: BaseException) -> RedisFault:
 def reason_of(problem: BaseException) -> str:
     """The text of an error, for a log line or a message; for missing rights with what to do about it."""
     problem = _unwrapped(problem)
-    text = str(problem)[:_MAX_TEXT] or ("no reply" if isinstance(problem, TimeoutError) else type(problem).__name__)
+    text = _text_of(problem)[:_MAX_TEXT] or (
+        "no reply" if isinstance(problem, TimeoutError) else type(problem).__name__
+    )
     if fault_of(problem) is RedisFault.RIGHTS:
         return f"{text}; give the user of its address the rights that `fetchq acl` prints"
     return text
+
+
+def _text_of(problem: BaseException) -> str:
+    """What Redis said. For a command of a pipeline redis-py puts the whole command in front, with a job's payload."""
+    text = str(problem)
+    return text if (annotated := _OF_PIPELINE.fullmatch(text)) is None else annotated[2]
 
 
 def _unwrapped(problem: BaseException) -> BaseException:

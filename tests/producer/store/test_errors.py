@@ -10,12 +10,14 @@ import pytest
 import trustme
 from redis import exceptions as redis_py
 from redis._parsers.base import BaseParser
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
 from tests.support.redis_server import RedisServer, waitaof_binary
 
 from fetchq import FetchqError, Producer, RedisRefused, RedisUnavailable
 from fetchq.store.connection import connect
-from fetchq.store.errors import RedisFault, fault_of, translation
+from fetchq.store.errors import RedisFault, fault_of, reason_of, translation
 
 URL = "https://example.org/"
 
@@ -119,6 +121,48 @@ def test_an_error_reply_is_classed_by_its_code(line: str, fault: RedisFault, err
     refused_handshake = redis_py.ConnectionError("Error while connecting")
     refused_handshake.__cause__ = problem
     assert fault_of(refused_handshake) is fault
+
+
+@pytest.mark.parametrize(
+    "said", ["NOPERM this user's rights", "BUSY Redis is busy", "ERR it has 'quotes' and (parentheses)"]
+)
+def test_the_error_of_a_pipeline_is_told_without_the_command(said: str) -> None:
+    problem, alone = BaseParser.parse_error(said), BaseParser.parse_error(said)  # type: ignore[no-untyped-call]
+    Pipeline(ConnectionPool(), {}, False, None).annotate_exception(
+        problem, 1, ("SET", "arq:job:x", b"a (payload) 'x'\n")
+    )
+    assert "payload" in str(problem)
+    assert fault_of(problem) is fault_of(alone)
+    assert reason_of(problem) == reason_of(alone)
+    of_redis_py_8 = ResponseError(f"Command # 1 (SET k v) of pipeline caused error: {alone}")
+    assert reason_of(of_redis_py_8).startswith(str(alone)), "its text without the tuple"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("rule", [["+@all", "-subscribe"], ["+@all", "-mget"], ["+@all", "resetchannels"]])
+async def test_a_wait_for_a_result_that_lacks_rights_fails_at_once(
+    own_redis_server: RedisServer, rule: list[str]
+) -> None:
+    async with connect(own_redis_server.url) as admin:
+        await admin.execute_command("ACL", "SETUSER", "p", "on", ">pw", "~*", "&*", *rule)
+        async with Producer.from_url(f"unix://p:pw@{own_redis_server.socket}") as producer:
+            job = await producer.enqueue(URL)
+            connections = (await admin.info("stats"))["total_connections_received"]
+            with pytest.raises(RedisRefused, match=r"the rights that `fetchq acl` prints"):
+                await job.result(timeout_s=60)
+        assert (await admin.info("stats"))["total_connections_received"] - connections < 5
+
+
+@pytest.mark.asyncio
+async def test_a_master_that_became_a_replica_is_not_ready_until_it_is_promoted(own_redis_server: RedisServer) -> None:
+    async with connect(own_redis_server.url) as admin, Producer.from_url(own_redis_server.url) as producer:
+        await producer.enqueue(URL)
+        await admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(RedisUnavailable, match=r"is not ready: .*read only replica"):
+            await producer.enqueue(URL)
+        await admin.execute_command("REPLICAOF", "NO", "ONE")
+        await producer.enqueue(URL)
+        assert await admin.zcard("arq:queue") == 2
 
 
 @pytest.mark.asyncio

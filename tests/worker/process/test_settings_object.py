@@ -176,7 +176,7 @@ def test_an_error_of_the_settings_own_code_is_told_as_theirs(
     done = _run(FETCHQ, tmp_path, redis_server)
     assert done.returncode == 1
     *trace, sentence = done.stderr.splitlines()
-    assert sentence == "fetchq: the worker's own code failed: [Errno 2] No such file or directory: 'missing.toml'"
+    assert sentence == "fetchq: the worker failed: [Errno 2] No such file or directory: 'missing.toml'"
     assert any("my_settings.py" in line for line in trace)
 
 

@@ -68,7 +68,7 @@ async def check_server(redis: Redis, *, timeout_s: float) -> None:
     except ResponseError as problem:
         if fault_of(problem) not in _STAYS:
             raise
-        logger.info("server.unchecked error=%s", problem)
+        logger.info("server.unchecked error=%s", reason_of(problem))
         return
     check_version(server)
     policy = memory.get("maxmemory_policy", "noeviction")

@@ -8,7 +8,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from fetchq.store.commands import HostCommands
-from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
 from fetchq.store.packed_runner import PackedRunner
 from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S
@@ -53,7 +53,7 @@ class Cooldowns:
                 self._runner, key, asked_ms=asked_ms, first_ms=self._first_ms, max_ms=self._max_ms
             )
         except REDIS_ERRORS as problem:
-            logger.warning("host.cooldown_not_stored host=%s error=%s", key, problem or type(problem).__name__)
+            logger.warning("host.cooldown_not_stored host=%s error=%s", key, reason_of(problem))
             return
         level = logging.WARNING if began else logging.DEBUG  # one line, however many responses ask for it
         logger.log(level, COOLDOWN_EVENT, key, remaining_ms / 1000, for_s is not None)

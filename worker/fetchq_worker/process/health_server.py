@@ -41,17 +41,17 @@ class HealthServer:
         self._probes: Final = probes
         self._servers: list[asyncio.Server] = []
         self._paths: list[str] = []
-        self._connections = 0
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def listen(self, address: HealthAddress) -> None:
         """Raises `OSError`. The path of a socket whose process has ended is taken."""
         if address.path:
             if await _is_in_use(address.path):
                 raise FileExistsError(f"{address.path} is in use")
-            server = await asyncio.start_unix_server(self._serve, address.path, limit=MAX_HEAD_BYTES)
+            server = await asyncio.start_unix_server(self._accept, address.path, limit=MAX_HEAD_BYTES)
             self._paths.append(address.path)
         else:
-            server = await asyncio.start_server(self._serve, address.host or None, address.port, limit=MAX_HEAD_BYTES)
+            server = await asyncio.start_server(self._accept, address.host or None, address.port, limit=MAX_HEAD_BYTES)
         self._servers.append(server)
 
     def close(self) -> None:
@@ -59,19 +59,27 @@ class HealthServer:
             Path(path).unlink(missing_ok=True)
         for server in self._servers:
             server.close()
+        for task in self._serving:
+            task.cancel()
+
+    def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
+        # Not a coroutine: asyncio would log the cancellation of its task.
+        if len(self._serving) >= MAX_CONNECTIONS:
+            writer.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer), name="fetchq-probe")
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        self._connections += 1
         try:
-            if self._connections <= MAX_CONNECTIONS:
-                async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                    status, text = await self._answer(reader)
-                    writer.write(_encoded(status, text))
-                    await writer.drain()
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                status, text = await self._answer(reader)
+                writer.write(_encoded(status, text))
+                await writer.drain()
         except (OSError, EOFError, asyncio.LimitOverrunError):
             pass  # the client is slow, has ended or sends too much
         finally:
-            self._connections -= 1
             writer.close()
 
     async def _answer(self, reader: StreamReader) -> Reply:

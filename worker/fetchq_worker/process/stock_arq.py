@@ -8,6 +8,7 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from fetchq.contract.job_ids import PUSH_PREFIX_LEN
+from fetchq.store.errors import reason_of
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.context import RunContext, run_context
 
@@ -28,7 +29,7 @@ async def finish_under_stock_arq(ctx: dict[str, Any]) -> None:
     try:
         await _finish(ctx["redis"], run, ctx["job_id"], ctx.get("keys", _DEFAULT_KEYS))
     except (RedisError, OSError) as problem:
-        logger.warning("job.not_completed job=%s error=%s", ctx["job_id"], problem)
+        logger.warning("job.not_completed job=%s error=%s", ctx["job_id"], reason_of(problem))
 
 
 async def _finish(redis: Any, run: RunContext, job_id: str, keys: Keys) -> None:

@@ -27,8 +27,8 @@ from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
 from fetchq_worker.process.open_files import raise_open_files
 from fetchq_worker.process.settings_object import SettingsObject
-from fetchq_worker.process.supervisor import Supervisor, stop_with_supervisor
-from fetchq_worker.settings import SUPERVISED_ENV, LogJobs, Settings, variable_of
+from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
+from fetchq_worker.settings import LogJobs, Settings, variable_of
 
 _log = logging.getLogger("fetchq.worker")
 
@@ -49,17 +49,25 @@ def work(
 ) -> Coroutine[Any, Any, ExitStatus]:
     """Runs one worker in this process, or several in child processes; see `_work`."""
     described: SettingsObject | None = None
-    is_supervisor = settings.processes > 1 and SUPERVISED_ENV not in os.environ
+    link = SupervisorLink()
+    is_supervisor = settings.processes > 1 and not link.is_supervised
     if settings_name is not None and not is_supervisor:
         _into_environment(flags)
-        with _of_the_settings():
+        with _not_of_stdout(), link.reporting_errors():
             described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
     log_jobs = LogJobs.ALL if settings.verbose else settings.log_jobs
     configure_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
     if is_supervisor:
         return _supervise(settings)
-    return _work(described, burst, flags, settings)
+
+    async def reported() -> ExitStatus:
+        with _not_of_stdout(), link.reporting_errors():
+            status = await _work(described, burst, flags, settings, link)
+        link.report(Report.FINISHED)
+        return status
+
+    return reported()
 
 
 async def _supervise(settings: Settings) -> ExitStatus:
@@ -70,15 +78,14 @@ async def _supervise(settings: Settings) -> ExitStatus:
 
 
 async def _work(
-    described: SettingsObject | None, burst: bool, flags: Mapping[str, Any], settings: Settings
+    described: SettingsObject | None, burst: bool, flags: Mapping[str, Any], settings: Settings, link: SupervisorLink
 ) -> ExitStatus:
     """Returns after SIGTERM or SIGINT, or in a burst when the queue is empty.
 
     `flags` are the settings given on the command line: they outrank those of `described`.
     Raises `RedisUnavailable` if Redis cannot be reached within `start_wait_s`; a worker that runs waits for it longer.
     """
-    supervised = SUPERVISED_ENV in os.environ
-    stop_with_supervisor()
+    link.stop_with_supervisor()
     raise_open_files()
     address = RedisAddress.parse(settings.redis_url)
     # A settings object for another framework may have handle_signals=False; here nothing else would stop the worker.
@@ -95,9 +102,8 @@ async def _work(
         worker = described.make_worker(redis, **options)
         worker.logs_failures = True
         tune_gc()
-        async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=supervised):
-            with _of_the_settings():
-                await _run(worker)
+        async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
+            await _run(worker)
     finally:
         if redis is not None:
             await redis.aclose()
@@ -121,15 +127,15 @@ async def _run(worker: Worker) -> None:
 
 
 @contextmanager
-def _of_the_settings() -> Iterator[None]:
-    """Tells an `OSError` of the settings' module or hooks as such: other commands have none but that of stdout."""
+def _not_of_stdout() -> Iterator[None]:
+    """Tells an `OSError`, such as one of the settings' hooks: for other commands it would be one of stdout."""
     try:
         yield
     except FetchqError:  # some are an `OSError` too
         raise
     except OSError as problem:
         _log.exception("worker.failed error=%s", problem)
-        raise CommandFailed(f"the worker's own code failed: {problem}", ExitStatus.FAILED) from problem
+        raise CommandFailed(f"the worker failed: {problem}", ExitStatus.FAILED) from problem
 
 
 def _options(flags: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

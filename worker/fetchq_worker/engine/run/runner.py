@@ -12,7 +12,7 @@ from arq.typing import StartupShutdown
 from arq.worker import Function, JobExecutionFailed, Retry, RetryJob
 from redis.asyncio import Redis
 
-from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseEvent, LeaseState
@@ -200,7 +200,7 @@ class Runner:
         try:
             await self._host.pool.setex(self._retry_prefix + job.lease.id, RETRY_TTL_S, str(job.tries))
         except REDIS_ERRORS as problem:
-            logger.warning("job %s: its number of tries was not stored: %s", job.lease.id, problem)
+            logger.warning("job %s: its number of tries was not stored: %s", job.lease.id, reason_of(problem))
 
     def _context(self, job: Job) -> dict[Any, Any]:
         lease, host = job.lease, self._host

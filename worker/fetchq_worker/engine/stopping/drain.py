@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq_worker.engine.queue.claim import Claim
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Leases
@@ -63,7 +63,7 @@ async def _requeue_unstarted(claiming: asyncio.Task[Claim] | None, committer: Co
     try:
         claim = await claiming
     except REDIS_ERRORS as problem:
-        logger.warning("shutdown.claim_unacknowledged: %s", problem)
+        logger.warning("shutdown.claim_unacknowledged error=%s", reason_of(problem))
         return
     for lease in claim.leases:
         committer.add(Outcome(lease, Action.REQUEUE))

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from fetchq import __version__
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.commands import WorkerCommands
-from fetchq.store.errors import REDIS_ERRORS
+from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
 from fetchq.store.runner import ScriptRunner
 
@@ -49,7 +49,7 @@ class Presence:
                 pipe.delete(self._record, *([health_check_key] if health_check_key else []))
                 await pipe.execute()
         except REDIS_ERRORS as problem:
-            logger.debug("presence.not_removed error=%s", problem)
+            logger.debug("presence.not_removed error=%s", reason_of(problem))
 
 
 def new_record(worker_id: str, queue: str) -> WorkerRecord:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from fetchq.store.commands import CacheCommands
+from fetchq.store.errors import reason_of
 from fetchq.store.keys import Keys
 from fetchq.store.runner import ClientRunner
 
@@ -45,7 +46,7 @@ class SharedCache:
         try:
             value: bytes | None = await self._redis.get(key)
         except (RedisError, OSError) as problem:
-            logger.warning("shared_cache.unavailable key=%s error=%s", key, problem)
+            logger.warning("shared_cache.unavailable key=%s error=%s", key, reason_of(problem))
             return None
         return value
 
@@ -58,14 +59,14 @@ class SharedCache:
         try:
             await self._commands.put(self._runner, key=key, value=value, ttl_ms=ttl_ms, max_bytes=self._max_bytes)
         except (RedisError, OSError) as problem:
-            logger.warning("shared_cache.unavailable key=%s error=%s", key, problem)
+            logger.warning("shared_cache.unavailable key=%s error=%s", key, reason_of(problem))
 
     async def evict(self, *keys: str) -> None:
         """Removes values. Their bytes count towards `max_bytes` until their TTL ends."""
         try:
             await self._redis.delete(*keys)
         except (RedisError, OSError) as problem:
-            logger.warning("shared_cache.unavailable key=%s error=%s", keys[0], problem)
+            logger.warning("shared_cache.unavailable key=%s error=%s", keys[0], reason_of(problem))
 
     async def wait_in_use(self) -> bool:
         """Whether any worker has stored something. Asks Redis once a second at most, and no more once it is so."""
@@ -75,5 +76,5 @@ class SharedCache:
             try:
                 self._in_use = await self._redis.zcard(self.keys.shared_cache) > 0
             except (RedisError, OSError) as problem:
-                logger.warning("shared_cache.unavailable key=%s error=%s", self.keys.shared_cache, problem)
+                logger.warning("shared_cache.unavailable key=%s error=%s", self.keys.shared_cache, reason_of(problem))
         return self._in_use
