@@ -2,7 +2,7 @@
 
     python -m harness.suites.robots PATH    # a checkout, or robots_test.cc itself
 
-The cases are read from the C++ source by patterns: texts and URLs that the C++ code computes are left out, and counted.
+The cases are read from the C++ source by patterns. Those that are not run are counted by their reason.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import ast
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -33,7 +34,9 @@ _STATEMENT: Final = re.compile(
     | EXPECT_(?P<valid>TRUE|FALSE)\(\s*RobotsMatcher::IsValidUserAgentToObey\(\s*(?P<token>{_LITERAL})\s*\)\s*\);
     | ParseRobotsTxt\((?P<parsed>\w+),
     | EXPECT_EQ\((?P<count>\d+),\s*report\.(?P<figure>\w+)\(\)\);
-    | (?P<skipped>EXPECT_\w+|StrAppend|Test(?:Path|Escape)\("|absl::StrCat)
+    | TestPath\((?P<whole>{_LITERAL}),\s*(?P<path>{_LITERAL})\);
+    | TestEscape\((?P<pattern>{_LITERAL}),\s*(?P<escaped>{_LITERAL})\);
+    | (?P<skipped>EXPECT_EQ\(sitemap|EXPECT_\w+)
     """,
     re.VERBOSE,
 )
@@ -47,18 +50,23 @@ class Case(NamedTuple):
     got: object
 
 
-def cases_of(source: str) -> Iterator[Case | None]:
-    """The cases of robots_test.cc; None: one that was not run, since its input is computed in C++."""
+COMPUTED: Final = "the input is computed in C++"
+SITEMAP: Final = "sitemaps are not read"
+NO_URL: Final = "the input is no serialised URL"
+
+
+def cases_of(source: str) -> Iterator[Case | str]:
+    """The cases of robots_test.cc, or why one was not run."""
     source = _COMMENT.sub(lambda found: found[1] or "", source)
     for block in re.split(r"^TEST\(", source, flags=re.MULTILINE)[1:]:
         test = block.partition(")")[0].partition(",")[2].strip()
         if "StrAppend" in block and "long" in block:
-            yield from [None] * block.count("EXPECT_")
+            yield from [COMPUTED] * block.count("EXPECT_")
         else:
             yield from _cases_of_test(test, block)
 
 
-def _cases_of_test(test: str, block: str) -> Iterator[Case | None]:
+def _cases_of_test(test: str, block: str) -> Iterator[Case | str]:
     known: dict[str, bytes] = {}
     parsed = b""
     for found in _STATEMENT.finditer(block):
@@ -73,12 +81,25 @@ def _cases_of_test(test: str, block: str) -> Iterator[Case | None]:
             is_valid = token != "" and product_token(token) == token.lower()
             yield Case(test, token, found["valid"] == "TRUE", is_valid)
         elif found["parsed"]:
-            parsed = known[found["parsed"]]
-        elif found["count"] and parsed:
+            parsed = known.get(found["parsed"], b"")
+        elif found["count"]:
             figure = found["figure"]
             yield Case(test, f"{figure} of {parsed[:40]!r}", int(found["count"]), _figures(parsed)[figure])
-        elif found["skipped"] and found["skipped"] != "StrAppend":
-            yield None
+        elif found["whole"]:
+            yield _case_of_path(test, _text(found["whole"], known).decode(), _text(found["path"], known).decode())
+        elif found["pattern"]:
+            pattern = _text(found["pattern"], known)
+            rule = rules_for("", b"User-agent: *\nDisallow: " + pattern).removeprefix("Disallow: ")
+            yield Case(test, pattern.decode(), _text(found["escaped"], known).decode(), rule)
+        elif found["skipped"]:
+            yield SITEMAP if "sitemap" in found["skipped"] else COMPUTED
+
+
+def _case_of_path(test: str, url: str, path: str) -> Case | str:
+    """The case passes if a rule for exactly that path applies to the URL."""
+    if "://" not in url:
+        return NO_URL
+    return Case(test, url, path, path if not RobotsRules(f"Disallow: {path}$").allow(url) else "another path")
 
 
 def _figures(data: bytes) -> dict[str, int]:
@@ -106,16 +127,17 @@ def main() -> int:
     path: Path = parser.parse_args().path
     source = (path / "robots_test.cc" if path.is_dir() else path).read_text()
     cases = list(cases_of(source))
-    run = [case for case in cases if case is not None]
+    run = [case for case in cases if isinstance(case, Case)]
     different = [case for case in run if case.expected != case.got]
     unexplained = 0
     for case in different:
-        why = next(
-            (why for (test, end), why in DIFFERENCES.items() if case.test == test and case.what.endswith(end)), ""
-        )
+        reasons = (why for (test, end), why in DIFFERENCES.items() if case.test == test and case.what.endswith(end))
+        why = next(reasons, "")
         unexplained += not why
         print(f"{case.test}: {case.what!r}: Google {case.expected}, fetchq {case.got}: {why or 'NOT EXPLAINED'}")
-    print(f"{len(run) - len(different)} of {len(run)} cases as Google's; {len(cases) - len(run)} not run")
+    print(f"{len(run) - len(different)} of {len(run)} cases as Google's")
+    for reason, count in Counter(case for case in cases if isinstance(case, str)).items():
+        print(f"{count} not run: {reason}")
     return 1 if unexplained or not run else 0
 
 

@@ -75,6 +75,12 @@ def test_a_value_out_of_range_is_one_sentence(given: dict[str, object], sentence
     assert str(problem.value) == sentence
 
 
+@pytest.mark.parametrize("name", ["allow_net", "allow_port", "queue", "grace_s", "redis_url"])
+def test_bytes_that_are_not_utf_8_are_refused(name: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"^here: is not UTF-8$"):
+        Settings.of({name: Given("\udc80", "here")})
+
+
 def test_an_argument_of_the_struct_is_named_by_its_flag_and_variable() -> None:
     with pytest.raises(InvalidSetting, match=r"^--allow-net \(FETCHQ_ALLOW_NET\): "):
         Settings(allow_net=("everything",))

@@ -283,11 +283,13 @@ def _value_of(name: str, value: Any) -> Any:
     """The value of a flag or a variable with its unit applied; raises `msgspec.ValidationError`."""
     try:
         if name in LISTS:
-            return [part for text in ([value] if isinstance(value, str) else value) for part in split_list(str(text))]
+            texts = [value] if isinstance(value, str) else [str(one) for one in value]
+            "".join(texts).encode()
+            return [part for text in texts for part in split_list(text)]
         if isinstance(value, str):
+            value.encode()  # bytes of the environment that are not UTF-8 are lone surrogates
             if name == "redis_url":
                 RedisAddress.parse(value)
-            value.encode()  # bytes of the environment that are not UTF-8 are lone surrogates
             if name.endswith("_s"):
                 return parse_duration_s(value)
             if name.endswith("_bytes"):

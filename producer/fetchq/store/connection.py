@@ -52,12 +52,20 @@ class _RedisPyFixes:
             raise
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Turns the `RuntimeError` that uvloop raises on a closed transport into redis-py's `ConnectionError`."""
+        """Turns other errors of a connection that was closed meanwhile into redis-py's `ConnectionError`.
+
+        uvloop raises `RuntimeError` on a closed transport; redis-py reads an attribute of None where another task has
+        closed the connection while this one waited for it.
+        """
         writer: StreamWriter | None = self._writer  # type: ignore[attr-defined]
         try:
             await super().send_packed_command(command, check_health)  # type: ignore[misc]
         except RuntimeError as problem:
             if writer is not None and not writer.transport.is_closing():
+                raise
+            raise RedisConnectionError("the connection was closed") from problem
+        except AttributeError as problem:
+            if self._writer is not None:  # type: ignore[attr-defined]
                 raise
             raise RedisConnectionError("the connection was closed") from problem
 

@@ -162,6 +162,23 @@ def test_a_connection_closed_by_uvloop_raises_a_connection_error(redis_server: R
 
 
 @pytest.mark.asyncio
+async def test_a_connection_closed_by_another_task_raises_a_connection_error(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py then reads an attribute of None, and a producer died of it."""
+    async with connect(redis_server.url) as client:
+        connection = await client.connection_pool.get_connection()
+
+        async def close_meanwhile() -> None:
+            await connection.disconnect(nowait=True)
+
+        monkeypatch.setattr(connection, "check_health", close_meanwhile)
+        with pytest.raises(RedisConnectionError):
+            await connection.send_command("PING")
+        await client.connection_pool.release(connection)
+
+
+@pytest.mark.asyncio
 async def test_a_connection_sends_no_more_than_the_rights_of_a_producer_allow(redis_server: RedisServer) -> None:
     """No CLIENT SETINFO and no HELLO, on any version of redis-py."""
     async with connect(redis_server.url) as client, connect(redis_server.url) as other:

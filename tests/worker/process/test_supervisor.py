@@ -15,12 +15,12 @@ from fetchq_worker.process.supervisor import Supervisor
 
 WAITS = """
 import asyncio, os, signal, sys, pathlib
-from fetchq_worker.process.supervisor import stop_with_supervisor
+from fetchq_worker.process.supervisor import SupervisorLink
 folder = pathlib.Path(sys.argv[1])
 async def main():
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    stop_with_supervisor()
+    SupervisorLink().stop_with_supervisor()
     (folder / str(os.getpid())).touch()
     await stopped.wait()
     (folder / f"{os.getpid()}.stopped").touch()
@@ -35,6 +35,11 @@ while True:
 """
 
 
+@pytest.fixture(autouse=True)
+def _log_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+
 def _supervisor(program: str, folder: Path, processes: int = 2) -> Supervisor:
     return Supervisor([sys.executable, "-c", program, str(folder)], processes, grace_s=0)
 
@@ -45,6 +50,12 @@ async def _wait_for(folder: Path, count: int, pattern: str = "[0-9]*") -> set[in
         while len(found := {int(path.stem) for path in folder.glob(pattern)}) < count:
             await asyncio.sleep(0.01)
     return found
+
+
+async def _wait_logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    async with asyncio.timeout(20):
+        while text not in caplog.text:
+            await asyncio.sleep(0.01)
 
 
 def _alive(pid: int) -> bool:
@@ -75,20 +86,63 @@ async def test_a_child_that_dies_is_replaced(tmp_path: Path) -> None:
     assert await asyncio.wait_for(running, 20) == 0
 
 
+FINISHES = """
+import os, pathlib, sys
+from fetchq_worker.process.supervisor import Report, SupervisorLink
+(pathlib.Path(sys.argv[1]) / str(os.getpid())).touch()
+SupervisorLink().report(Report[sys.argv[2]])
+sys.exit(int(sys.argv[3]))
+"""
+
+
 @pytest.mark.asyncio
-async def test_children_that_exit_with_0_are_not_replaced(tmp_path: Path) -> None:
-    program = "import os, pathlib, sys; (pathlib.Path(sys.argv[1]) / str(os.getpid())).touch()"
-    assert await asyncio.wait_for(_supervisor(program, tmp_path).run(), 20) == 0
+async def test_children_that_have_finished_are_not_replaced(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FINISHES, str(tmp_path), "FINISHED", "0"]
+    assert await asyncio.wait_for(Supervisor(command, 2, grace_s=0).run(), 20) == 0
     assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("status", sorted(supervisor.FATAL_STATUSES))
+@pytest.mark.parametrize("status", [2, 3])
 async def test_a_start_that_cannot_succeed_is_not_repeated_and_its_status_is_returned(
     tmp_path: Path, status: int
 ) -> None:
-    program = f"import sys; sys.exit({status})"
-    assert await asyncio.wait_for(_supervisor(program, tmp_path).run(), 20) == status
+    command = [sys.executable, "-c", FINISHES, str(tmp_path), "CANNOT_START", f"{status}"]
+    assert await asyncio.wait_for(Supervisor(command, 2, grace_s=0).run(), 20) == status
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("end", ["os._exit(0)", "os._exit(2)", "os._exit(3)", "os.kill(os.getpid(), 11)"])
+async def test_a_child_that_ends_unasked_is_replaced_whatever_its_status(
+    tmp_path: Path, end: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0, 0, 600))
+    program = f"import os, pathlib, sys; (pathlib.Path(sys.argv[1]) / str(os.getpid())).touch(); {end}"
+    workers = _supervisor(program, tmp_path, processes=1)
+    running = asyncio.create_task(workers.run())
+    pids = await _wait_for(tmp_path, 3)
+    await _wait_logged(caplog, "restart_in_s=600")
+    assert workers.missing == 1
+    workers.stop()
+    assert await asyncio.wait_for(running, 20) == 1, "it was not running"
+    status = {"os._exit(0)": "0", "os._exit(2)": "2", "os._exit(3)": "3"}.get(end, "SIGSEGV")
+    lines = [line for line in caplog.messages if line.startswith("worker.ended")]
+    assert len(lines) == 3
+    for pid, line in zip(sorted(pids), sorted(lines), strict=True):
+        assert f"number=0 pid={pid} status={status} run_s=" in line
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT])
+async def test_signals_are_forwarded(tmp_path: Path, number: signal.Signals) -> None:
+    program = WAITS.replace("signal.SIGTERM", str(number.value))
+    workers = _supervisor(program, tmp_path)
+    running = asyncio.create_task(workers.run())
+    pids = await _wait_for(tmp_path, 2)
+    os.kill(os.getpid(), number)
+    assert await _wait_for(tmp_path, 2, "*.stopped") == pids
+    workers.stop()
+    await asyncio.wait_for(running, 20)
 
 
 @pytest.mark.asyncio
@@ -102,14 +156,29 @@ async def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch:
     assert not _alive(pid)
 
 
+COUNTS = """
+import asyncio, os, signal, sys, pathlib
+folder = pathlib.Path(sys.argv[1])
+async def main():
+    told = asyncio.Semaphore(0)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.release)
+    (folder / str(os.getpid())).touch()
+    for number in range(2):
+        await told.acquire()
+        (folder / f"{os.getpid()}.{number}").touch()
+asyncio.run(main())
+"""
+
+
 @pytest.mark.asyncio
-async def test_a_second_stop_kills_at_once(tmp_path: Path) -> None:
-    workers = _supervisor(IGNORES, tmp_path, processes=1)
-    running = asyncio.create_task(workers.run())
-    await _wait_for(tmp_path, 1)
-    workers.stop()
-    workers.stop()
-    assert await asyncio.wait_for(running, 5) == 0
+async def test_a_second_signal_is_forwarded_and_kills_no_child(tmp_path: Path) -> None:
+    running = asyncio.create_task(_supervisor(COUNTS, tmp_path).run())
+    pids = await _wait_for(tmp_path, 2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await _wait_for(tmp_path, 2, "*.0")
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await asyncio.wait_for(running, 20) == 0
+    assert {int(path.stem) for path in tmp_path.glob("*.1")} == pids
 
 
 @pytest.mark.asyncio

@@ -1,7 +1,8 @@
-"""Runs several worker processes: starts them, restarts those that die, and forwards signals.
+"""Runs several worker processes: starts them, replaces those that end unasked, and forwards signals.
 
-No child outlives the supervisor: the stdin of each is a pipe, and when its other end closes, for whatever reason, the
-child stops as on SIGTERM (`stop_with_supervisor`).
+The stdin of each child is a socket to the supervisor. A child reports on it how it ends (`Report`): its exit status
+tells nothing, since a job may end the process with any. No child outlives the supervisor: when the other end closes,
+for whatever reason, the child stops as on SIGTERM (`SupervisorLink`).
 """
 
 from __future__ import annotations
@@ -11,23 +12,69 @@ import contextlib
 import logging
 import os
 import signal
-from asyncio.subprocess import PIPE, Process
+import socket
+from asyncio.subprocess import Process
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
+from signal import Signals
 from typing import Final
 
+from fetchq import FetchqError
+from fetchq_worker.engine.stopping.signals import ALWAYS_HANDLED, REQUESTS, Request
 from fetchq_worker.settings import SUPERVISED_ENV
 
 BACKOFF_S: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0)
-"""Delays before the first, second and later restarts of a process that dies repeatedly."""
+"""Delays before the first, second and later restarts of a process that ends repeatedly."""
 STABLE_S: Final = 60.0
 """A process that ran this long counts as started; the next restart is the first again."""
-FATAL_STATUSES: Final = frozenset({2, 3})
-"""Exit statuses for wrong usage and no Redis: a first start that ends with one is not repeated."""
-KILL_AFTER_S: Final = 10.0
-"""Time after its grace time at which a stopping child is killed."""
+KILL_AFTER_S: Final = 15.0
+"""Time after its grace time at which a stopping child is killed. Children that can run end themselves before."""
 
 _log = logging.getLogger("fetchq.supervisor")
+
+
+class Report(Enum):
+    """What a child says of its end."""
+
+    FINISHED = b"f"
+    """It was told to stop, or its burst is over: it is not replaced."""
+    CANNOT_START = b"x"
+    """Wrong usage, or no Redis: at a first start, the others are not started either."""
+
+
+class _Child:
+    """One worker process, and the supervisor's end of its socket."""
+
+    def __init__(self, number: int, process: Process, link: socket.socket) -> None:
+        self.number = number
+        self.process = process
+        self._link = link
+        self.began_at = asyncio.get_running_loop().time()
+
+    def send(self, signum: Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            self.process.send_signal(signum)
+
+    async def wait(self) -> Report | None:
+        """Returns when it has ended. None: it was not asked to, nor did it say why."""
+        try:
+            await self.process.wait()
+            with contextlib.suppress(OSError, ValueError):
+                return Report(self._link.recv(1))
+            return None
+        finally:
+            self._link.close()
+
+    @property
+    def run_s(self) -> float:
+        return asyncio.get_running_loop().time() - self.began_at
+
+    @property
+    def status(self) -> str:
+        """Its exit status, or the name of the signal that ended it."""
+        status = self.process.returncode
+        return Signals(-status).name if status is not None and status < 0 else f"{status}"
 
 
 class Supervisor:
@@ -40,8 +87,11 @@ class Supervisor:
         self._processes = processes
         self._grace_s = grace_s
         self._env = {**(os.environ if env is None else env), SUPERVISED_ENV: "1"}
-        self._children: dict[int, Process] = {}
+        self._children: set[_Child] = set()
+        self.missing = 0
+        """How many processes should run and do not: they have ended, and their restart is due later."""
         self._stopping = asyncio.Event()
+        self._kill_timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Supervisor running={len(self._children)} of={self._processes}>"
@@ -49,104 +99,146 @@ class Supervisor:
     @property
     def pids(self) -> list[int]:
         """The processes that run."""
-        return list(self._children)
-
-    @property
-    def missing(self) -> int:
-        """How many processes should run and do not: they have died, and their restart is due later."""
-        return 0 if self._stopping.is_set() else self._processes - len(self._children)
+        return [child.process.pid for child in self._children]
 
     async def run(self) -> int:
-        """Returns 0, or the exit status of a child that cannot start.
+        """Returns 0; the exit status of a child that cannot start; or 1 if a child was waiting for its restart.
 
-        SIGTERM and SIGINT stop the children; a second signal kills them.
+        Signals are forwarded. Those that stop a worker stop all of them: the second one makes the children return
+        their jobs at once. A child is killed only if it has not ended `KILL_AFTER_S` after the time that it has.
         """
-        with self._signals():
-            statuses = await asyncio.gather(*(self._keep_running(number) for number in range(self._processes)))
+        try:
+            with self._signals():
+                statuses = await asyncio.gather(*(self._keep_running(number) for number in range(self._processes)))
+        finally:
+            if self._kill_timer is not None:
+                self._kill_timer.cancel()
         return next((status for status in statuses if status), 0)
 
-    def stop(self) -> None:
-        """Stops the children and restarts none; a second call kills them."""
-        again = self._stopping.is_set()
+    def stop(self, signum: Signals = signal.SIGTERM) -> None:
+        """Stops the children and restarts none. A second call makes them return their jobs at once."""
+        again = self._stopping.is_set() or REQUESTS.get(signum) is Request.STOP_NOW
         self._stopping.set()
-        for child in self._children.values():
-            _send(child, signal.SIGKILL if again else signal.SIGTERM)
+        _log.info("supervisor.stopping signal=%s children=%d", signum.name, len(self._children))
+        for child in self._children:
+            child.send(signum)
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+        after_s = KILL_AFTER_S if again else self._grace_s + KILL_AFTER_S
+        self._kill_timer = asyncio.get_running_loop().call_later(after_s, self._kill)
+
+    def _kill(self) -> None:
+        for child in self._children:
+            _log.error("worker.killed number=%d pid=%d: it has not stopped in time", child.number, child.process.pid)
+            child.send(signal.SIGKILL)
 
     async def _keep_running(self, number: int) -> int:
-        """Runs one child, and replaces it whenever it dies. A child that exits with 0 is not replaced."""
-        loop = asyncio.get_running_loop()
+        """Runs one child, and replaces it whenever it ends and was not asked to."""
         deaths = 0
         ever_stable = False
         while not self._stopping.is_set():
-            began = loop.time()
-            status = await self._run_child(number)
-            if status == 0 or self._stopping.is_set():
-                break
-            ever_stable = ever_stable or loop.time() - began >= STABLE_S
-            if status in FATAL_STATUSES and not ever_stable and deaths == 0:
+            child = await self._start(number)
+            report = await self._wait_end(child)
+            if report is Report.FINISHED or self._stopping.is_set():
+                return 0
+            is_stable = child.run_s >= STABLE_S
+            ever_stable = ever_stable or is_stable
+            if report is Report.CANNOT_START and not ever_stable and deaths == 0:
                 self.stop()
-                return status
-            deaths = 0 if loop.time() - began >= STABLE_S else deaths
+                return child.process.returncode or 1
+            deaths = 0 if is_stable else deaths
             delay_s = BACKOFF_S[min(deaths, len(BACKOFF_S) - 1)]
             deaths += 1
-            _log.error("worker.died number=%d status=%s restart_in_s=%g", number, _shown(status), delay_s)
+            _log.error(
+                "worker.ended number=%d pid=%d status=%s run_s=%.1f restart_in_s=%g: nobody told it to stop",
+                number,
+                child.process.pid,
+                child.status,
+                child.run_s,
+                delay_s,
+            )
+            self.missing += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
                     await self._stopping.wait()
-        return 0
+            self.missing -= 1
+        return 1
 
-    async def _run_child(self, number: int) -> int:
-        # In its own session: Ctrl-C on a terminal must reach the child only through the supervisor.
-        child = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, env=self._env, start_new_session=True)
-        self._children[child.pid] = child
-        _log.info("worker.started number=%d pid=%d", number, child.pid)
+    async def _start(self, number: int) -> _Child:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            # In its own session: Ctrl-C on a terminal must reach the child only through the supervisor.
+            process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=theirs.fileno(), env=self._env, start_new_session=True
+            )
+        child = _Child(number, process, ours)
+        _log.info("worker.started number=%d pid=%d", number, process.pid)
         if self._stopping.is_set():  # `stop` was called while it started
-            _send(child, signal.SIGTERM)
-        ending = asyncio.create_task(self._kill_when_late(child))
+            child.send(signal.SIGTERM)
+        return child
+
+    async def _wait_end(self, child: _Child) -> Report | None:
+        self._children.add(child)
         try:
             return await child.wait()
         finally:
-            ending.cancel()
-            del self._children[child.pid]
-            if child.returncode is None:  # this task was cancelled
-                _send(child, signal.SIGKILL)
+            self._children.remove(child)
+            if child.process.returncode is None:  # this task was cancelled
+                child.send(signal.SIGKILL)
 
-    async def _kill_when_late(self, child: Process) -> None:
-        await self._stopping.wait()
-        await asyncio.sleep(self._grace_s + KILL_AFTER_S)
-        _log.error("worker.killed pid=%d reason=grace_time_over", child.pid)
-        _send(child, signal.SIGKILL)
+    def _on_signal(self, signum: Signals) -> None:
+        if REQUESTS[signum] in (Request.STOP, Request.STOP_NOW):
+            self.stop(signum)
+            return
+        for child in self._children:
+            child.send(signum)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
+        """As a worker handles them: some only if they have their default action."""
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self.stop)
+        handled = [one for one in REQUESTS if one in ALWAYS_HANDLED or signal.getsignal(one) is signal.SIG_DFL]
+        for signum in handled:
+            loop.add_signal_handler(signum, self._on_signal, signum)
         try:
             yield
         finally:
-            for signum in (signal.SIGTERM, signal.SIGINT):
+            for signum in handled:
                 loop.remove_signal_handler(signum)
 
 
-def stop_with_supervisor() -> None:
-    """In a child: sends itself SIGTERM when the supervisor has ended. Without a supervisor, does nothing."""
-    if not os.environ.pop(SUPERVISED_ENV, ""):
-        return
-    loop = asyncio.get_running_loop()
+class SupervisorLink:
+    """A child's end. Without a supervisor, it does nothing."""
 
-    def on_readable() -> None:
-        if not os.read(0, 1):
+    def __init__(self) -> None:
+        self.is_supervised = bool(os.environ.pop(SUPERVISED_ENV, ""))
+
+    def stop_with_supervisor(self) -> None:
+        """Sends this process SIGTERM when the supervisor has ended."""
+        if not self.is_supervised:
+            return
+        loop = asyncio.get_running_loop()
+
+        def on_readable() -> None:
+            with contextlib.suppress(ConnectionError):
+                if os.read(0, 1):
+                    return
             loop.remove_reader(0)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    loop.add_reader(0, on_readable)
+        loop.add_reader(0, on_readable)
 
+    @contextmanager
+    def reporting_errors(self) -> Iterator[None]:
+        """Reports an error of fetchq. Only a start raises one: a worker that runs waits for Redis."""
+        try:
+            yield
+        except FetchqError:
+            self.report(Report.CANNOT_START)
+            raise
 
-def _send(child: Process, signum: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has just ended
-        child.send_signal(signum)
-
-
-def _shown(status: int) -> str:
-    return signal.Signals(-status).name if status < 0 else str(status)
+    def report(self, report: Report) -> None:
+        if self.is_supervised:
+            with contextlib.suppress(OSError):  # the supervisor has ended
+                os.write(0, report.value)

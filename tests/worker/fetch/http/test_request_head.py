@@ -14,7 +14,7 @@ from yarl import URL
 from fetchq import FetchRequest, FetchStatus, RetryPolicy
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.http.errors import RequestRefused
-from fetchq_worker.fetch.http.request_head import request_head
+from fetchq_worker.fetch.http.request_head import plain_head, plain_tail, request_head
 from fetchq_worker.fetch.transport.errors import InvalidTarget
 
 OWN = {"user-agent": "User-Agent: me/1", "accept": "Accept: */*", "accept-encoding": "Accept-Encoding: gzip"}
@@ -29,6 +29,18 @@ def _lines(*headers: tuple[str, str], method: str = "GET", body: bytes | None = 
 
 def test_a_plain_request_has_the_clients_default_lines() -> None:
     assert _lines() == ["GET /a?b HTTP/1.1", "Host: host.example", *OWN.values()]
+
+
+@pytest.mark.parametrize("target", ["/", "/a?b", "http://host.example/a"])
+def test_the_short_way_for_plain_requests_makes_the_same_head(target: str) -> None:
+    tail = plain_tail("host.example", OWN)
+    assert plain_head(target, tail) == request_head("GET", target, "host.example", OWN)
+
+
+@pytest.mark.parametrize("target", ["", "/a b", "/a\r\nX: y", "/\x7f", "/é", "/\0"])
+def test_no_target_of_a_plain_request_breaks_out_of_its_line(target: str) -> None:
+    with pytest.raises(InvalidTarget):
+        plain_head(target, plain_tail("host.example", OWN))
 
 
 def test_a_header_replaces_the_clients_line_of_the_same_name() -> None:

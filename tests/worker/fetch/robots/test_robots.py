@@ -343,7 +343,7 @@ async def test_a_slow_robots_txt_ends_the_attempt_in_its_time_and_is_waited_for(
     site.serve("/robots.txt", slowly)
     site.serve("/", http_response(b"hello"))
 
-    at_once = await _fetch(fetcher, site.url("/"), timeout_s=0.2, retry=AT_ONCE)
+    at_once = await _fetch(fetcher, site.url("/"), timeout_s=1.0, retry=AT_ONCE)
     waiting = asyncio.create_task(_fetch(fetcher, site.url("/"), timeout_s=0.2))
     while len(fetcher.robots._lookups) == 0 or waiting.done():
         await asyncio.sleep(0.01)

@@ -8,17 +8,18 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from fetchq import FetchStatus
+from fetchq import FetchqError, FetchStatus
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.errors import translated
-from fetchq_worker.cli.terminal.exit_status import ExitStatus
+from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
@@ -26,8 +27,8 @@ from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
 from fetchq_worker.process.open_files import raise_open_files
 from fetchq_worker.process.settings_object import SettingsObject
-from fetchq_worker.process.supervisor import Supervisor, stop_with_supervisor
-from fetchq_worker.settings import SUPERVISED_ENV, LogJobs, Settings, variable_of
+from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
+from fetchq_worker.settings import LogJobs, Settings, variable_of
 
 _log = logging.getLogger("fetchq.worker")
 
@@ -48,16 +49,25 @@ def work(
 ) -> Coroutine[Any, Any, ExitStatus]:
     """Runs one worker in this process, or several in child processes; see `_work`."""
     described: SettingsObject | None = None
-    is_supervisor = settings.processes > 1 and SUPERVISED_ENV not in os.environ
+    link = SupervisorLink()
+    is_supervisor = settings.processes > 1 and not link.is_supervised
     if settings_name is not None and not is_supervisor:
         _into_environment(flags)
-        described = SettingsObject.load(settings_name)
+        with _not_of_stdout(), link.reporting_errors():
+            described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
     log_jobs = LogJobs.ALL if settings.verbose else settings.log_jobs
     configure_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
     if is_supervisor:
         return _supervise(settings)
-    return _work(described, burst, flags, settings)
+
+    async def reported() -> ExitStatus:
+        with _not_of_stdout(), link.reporting_errors():
+            status = await _work(described, burst, flags, settings, link)
+        link.report(Report.FINISHED)
+        return status
+
+    return reported()
 
 
 async def _supervise(settings: Settings) -> ExitStatus:
@@ -68,15 +78,14 @@ async def _supervise(settings: Settings) -> ExitStatus:
 
 
 async def _work(
-    described: SettingsObject | None, burst: bool, flags: Mapping[str, Any], settings: Settings
+    described: SettingsObject | None, burst: bool, flags: Mapping[str, Any], settings: Settings, link: SupervisorLink
 ) -> ExitStatus:
     """Returns after SIGTERM or SIGINT, or in a burst when the queue is empty.
 
     `flags` are the settings given on the command line: they outrank those of `described`.
     Raises `RedisUnavailable` if Redis cannot be reached within `start_wait_s`; a worker that runs waits for it longer.
     """
-    supervised = SUPERVISED_ENV in os.environ
-    stop_with_supervisor()
+    link.stop_with_supervisor()
     raise_open_files()
     address = RedisAddress.parse(settings.redis_url)
     # A settings object for another framework may have handle_signals=False; here nothing else would stop the worker.
@@ -93,7 +102,7 @@ async def _work(
         worker = described.make_worker(redis, **options)
         worker.logs_failures = True
         tune_gc()
-        async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=supervised):
+        async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
             await _run(worker)
     finally:
         if redis is not None:
@@ -115,6 +124,18 @@ async def _run(worker: Worker) -> None:
         worker.stop.end_process()
         if worker.started:
             _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
+
+
+@contextmanager
+def _not_of_stdout() -> Iterator[None]:
+    """Tells an `OSError`, such as one of the settings' hooks: for other commands it would be one of stdout."""
+    try:
+        yield
+    except FetchqError:  # some are an `OSError` too
+        raise
+    except OSError as problem:
+        _log.exception("worker.failed error=%s", problem)
+        raise CommandFailed(f"the worker failed: {problem}", ExitStatus.FAILED) from problem
 
 
 def _options(flags: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

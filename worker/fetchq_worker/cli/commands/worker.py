@@ -124,7 +124,8 @@ _log_settings = group(
 )
 @options.queue_options
 def worker(burst: bool, settings_class: str | None, check: bool, check_timeout: float) -> None:
-    """Run a worker until SIGTERM or Ctrl-C."""
+    """Run a worker until SIGTERM or Ctrl-C; the second one returns its jobs to the queue at once. SIGTSTP makes it
+    quiet: it claims no more jobs until SIGCONT."""
     context = click.get_current_context()
     on_command_line = {name: value for name, (value, _) in given_settings(context).items()}
     if check:

@@ -14,6 +14,7 @@ from typing import Final
 logger = logging.getLogger("fetchq.engine")
 
 TICK_S: Final = 0.05
+FRAMES_SHOWN: Final = 4
 LAST_WORDS_S: Final = 3.0
 """Time for returning the jobs and for the log, which may be what the process hangs in."""
 
@@ -61,13 +62,19 @@ class ExitGuard:
         os._exit(self._status)
 
     def _say_last_words(self) -> None:
-        frame = sys._current_frames().get(threading.main_thread().ident or 0)
-        where = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        where = _innermost_frames(threading.main_thread())
         try:
             returned = f"{self._return_jobs()}"
             self._status = 0
         except Exception as problem:  # noqa: BLE001 - Redis, or a state that the stuck thread left: the process ends
             returned = f"0 ({type(problem).__name__}: {problem}; the others run again when their leases end)"
-        logger.error("worker.forced_exit returned=%s: it did not stop in time. Its main thread:\n%s", returned, where)
+        logger.error("worker.forced_exit returned=%s main_thread=%r: it has not stopped in time", returned, where)
         for handler in logging.root.handlers:
             handler.flush()
+
+
+def _innermost_frames(thread: threading.Thread) -> str:
+    """Where it is, the innermost frame first."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    stack = traceback.extract_stack(frame, limit=FRAMES_SHOWN) if frame is not None else []
+    return " < ".join(f"{one.filename}:{one.lineno} in {one.name}" for one in reversed(stack))

@@ -25,7 +25,7 @@ logger = logging.getLogger("fetchq.engine")
 
 MARGIN_S: Final = 0.5
 """A worker that is not stuck is done with a step within this time after its limit."""
-LAST_HOOK_S: Final = 5.0
+LAST_HOOK_S: Final = 3.0
 """For signing off and `on_shutdown`, once the worker was told to stop."""
 APART_TIMEOUT_S: Final = 2.0
 
@@ -154,7 +154,7 @@ class Stop:
 
     def _return_jobs(self) -> int:
         """Called in a thread of the guard, while the worker's event loop is blocked or its hooks do not end."""
-        return asyncio.run(self._return_apart())
+        return asyncio.run(self._return_apart()) if self._host.is_active else 0
 
     async def _return_apart(self) -> int:
         host = self._host

@@ -12,7 +12,7 @@ from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect
 from fetchq_worker.fetch.cache.http_cache import CachedHead
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
-from fetchq_worker.fetch.http.body import read_body
+from fetchq_worker.fetch.http.body import read_arrived, read_body
 from fetchq_worker.fetch.http.errors import SendingAborted, TooManyRedirects
 from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
@@ -75,11 +75,12 @@ async def run_attempt(
                         await phases.on_response(state.hop.url, state.head.status, state.head.headers)
                     following = follow(state, state.head, request)
                     if following is None:
-                        state.body = await (
-                            read_body(cast("Response", state.head), request.max_bytes)
-                            if plan is None
-                            else plan.read(state.head)
-                        )
+                        if plan is None:
+                            response = cast("Response", state.head)
+                            body = read_arrived(response, request.max_bytes)
+                            state.body = await read_body(response, request.max_bytes) if body is None else body
+                        else:
+                            state.body = await plan.read(state.head)
                         break
                 finally:
                     state.head.release()  # to the pool if the body has arrived, closed otherwise

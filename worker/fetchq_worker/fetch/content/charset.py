@@ -75,7 +75,7 @@ def _detected(body: bytes) -> str:
             if len(head) >= _MIN_UTF16_BYTES and not any(zeros) and all(chars) and chars.isascii():
                 return name
     if body.isascii():
-        return "iso-2022-jp" if b"\x1b$" in body and _guess(body) == "iso-2022-jp" else "utf-8"
+        return "iso-2022-jp" if b"\x1b" in body and b"\x1b$" in body and _guess(body) == "iso-2022-jp" else "utf-8"
     return "utf-8" if _is_utf8(body) else _guess(body)
 
 

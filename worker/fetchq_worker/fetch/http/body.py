@@ -13,6 +13,16 @@ _YIELD_BYTES = 1 << 20
 """How much is decoded before the event loop runs other tasks."""
 
 
+def read_arrived(response: Response, max_bytes: int) -> bytes | None:
+    """As `read_body` for a body that has arrived and has no coding, without waiting; None for any other."""
+    if not response.arrived or "Content-Encoding" in response.headers:
+        return None
+    body = response.take()
+    if len(body) > max_bytes:
+        raise BodyTooLarge
+    return body
+
+
 async def read_body(response: Response, max_bytes: int) -> bytes:
     """The decoded body; raises `BodyTooLarge` as soon as it exceeds `max_bytes`, whatever the headers say."""
     codings = codings_of(response.headers.getall("Content-Encoding"))

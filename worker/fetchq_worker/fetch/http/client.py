@@ -21,7 +21,7 @@ from fetchq_worker.fetch.transport.target import Proxying, Target
 
 from .phases import Phases, current_phases
 from .redirect import Hop
-from .request_head import request_head
+from .request_head import plain_head, plain_tail, request_head
 from .route import Route
 from .tls import TLSContexts
 
@@ -91,7 +91,10 @@ class HttpClient:
             if target.prefix and target.proxy.login is not None:
                 headers = (*headers, ("Proxy-Authorization", target.proxy.login))
         path = target.prefix + url[path_at:].partition("#")[0]
-        head = request_head(method, path, target.host_field, self._default_lines, headers=headers, body=hop.body)
+        if method == "GET" and not headers and hop.body is None:
+            head = plain_head(path, target.plain_tail)
+        else:
+            head = request_head(method, path, target.host_field, self._default_lines, headers=headers, body=hop.body)
         while True:
             phases.connecting(target.host)
             connection = self.pool.take(target.idle)
@@ -131,11 +134,14 @@ class HttpClient:
         return await self._connector.open(target, self._proxy_addresses, open_socket, timeout_s, phases)
 
     def _make_target(self, origin: str, route: Route | None) -> Target:
-        if route is None:
-            return Target(origin, self._tls)
-        proxy = route.proxy
-        proxying = None if proxy is None else Proxying(proxy.url, self._tls_contexts.context(), proxy.authorization())
-        return Target(origin, self._tls if route.tls is None else route.tls, proxying)
+        proxying, tls = None, self._tls
+        if route is not None:
+            proxy, tls = route.proxy, route.tls or tls
+            if proxy is not None:
+                proxying = Proxying(proxy.url, self._tls_contexts.context(), proxy.authorization())
+        target = Target(origin, tls, proxying)
+        target.plain_tail = plain_tail(target.host_field, self._default_lines)
+        return target
 
     def _open_socket(self, phases: Phases, address: Address) -> socket.socket:
         """The last step before a connection, and one that no connection can bypass."""

@@ -11,6 +11,7 @@ from fetchq_worker.fetch.transport.errors import InvalidTarget
 
 from .errors import RequestRefused
 
+_TARGET: Final = re.compile(r"[!-~]+")
 _REQUEST_LINE: Final = re.compile(r"[!-~]+ [!-~]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """Characters that no field may contain (RFC 9110, section 5.5). A tab is allowed in a value."""
@@ -46,6 +47,18 @@ def request_head(
         lines.append("Content-Length: 0")
     lines.append("\r\n")
     return "\r\n".join(lines).encode("latin-1")
+
+
+def plain_head(target: str, tail: bytes) -> bytes:
+    """As `request_head` for a GET without headers and body; `tail` is the head of such a request after its target."""
+    if not _TARGET.fullmatch(target):
+        raise InvalidTarget(target)
+    return b"GET %b%b" % (target.encode("ascii"), tail)
+
+
+def plain_tail(host: str, default_lines: Mapping[str, str]) -> bytes:
+    """The tail of a head for `plain_head`."""
+    return request_head("GET", "/", host, default_lines).removeprefix(b"GET /")
 
 
 def _fields(default_lines: Mapping[str, str], headers: tuple[tuple[str, str], ...]) -> list[str]:

@@ -21,6 +21,8 @@ MAX_INTERIM_RESPONSES: Final = 64
 _JOINED_BYTES: Final = 16 << 10
 """The longest request body that is joined to its head, so that both are sent in one segment."""
 _NO_BODY: Final = frozenset({101, 204, 304})
+_SPECIAL_METHODS: Final = frozenset({"HEAD", "CONNECT"})
+"""Their responses have no body, or a tunnel in its place."""
 
 
 class State(enum.Enum):
@@ -305,7 +307,9 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, head: Head, rest: bytes) -> None:
         """The final head has arrived, with the beginning of the body."""
-        method, status = self._method, head.status
+        method, status, waiter = self._method, head.status, self._waiter
+        if head.length == len(rest) and head.keep_alive and status not in _NO_BODY and method not in _SPECIAL_METHODS:
+            return self._deliver(Response(method, head, head.length, None, rest))
         framing: Framing
         opens_tunnel = method == "CONNECT" and status // 100 == 2
         if method == "HEAD" or status in _NO_BODY or opens_tunnel:
@@ -323,11 +327,21 @@ class Connection(asyncio.Protocol):
         self._framing = framing
         self._keep_alive = (head.keep_alive and status != 101) or opens_tunnel
         self._enter(_BODY)
-        waiter = self._waiter
         self._take_body(rest)
         if waiter is not None and not waiter.done():
             waiter.set_result(response)
         return None
+
+    def _deliver(self, response: Response) -> None:
+        """The response has arrived as a whole, as most do: `_begin` and `_finish` in one step."""
+        waiter = self._waiter
+        if self._transport is None or self._transport.get_write_buffer_size():
+            self.close()
+        else:
+            self._enter(_IDLE)
+            self._pool.put(self)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(response)
 
     def _take_body(self, data: bytes) -> None:
         framing, response = self._framing, self._response

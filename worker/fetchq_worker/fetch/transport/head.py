@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .errors import ResponseMalformed
@@ -24,6 +25,9 @@ _LONGEST_STATUS: Final = 32
 """By how many bytes a status code has been reached, or never is."""
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_OF_A_NAME: Final = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NOT_IN_A_VALUE: Final = re.compile(rb"[\r\n\0]")
+_ZERO_BYTE: Final = "the head of the response contains a zero byte"
+"""Refused by curl and browsers, too (RFC 9110, section 5.5)."""
 _BLANK: Final = (b" ", b"\t")
 _MAX_LENGTH: Final = 1 << 64
 
@@ -34,6 +38,7 @@ _MAX_MEMO: Final = 2048
 _MAX_MEMO_LINE: Final = 256
 _fields_of_lines: Final[dict[bytes, Field]] = {}
 """Most lines of most heads were seen before. Emptied when it is full."""
+_MAX_PLAIN_DIGITS: Final = 18
 
 
 class Head(NamedTuple):
@@ -60,32 +65,43 @@ def may_become_head(data: bytes | bytearray) -> bool:
 
 def parse_head(data: bytes) -> Head:
     """`data` ends with the empty line that ends the head. Raises `ResponseMalformed`."""
-    status_line = _STATUS_LINE.match(data)
-    if status_line is None:
-        raise ResponseMalformed("the response is not well-formed HTTP")
-    if b"\0" in data:  # refused by curl and browsers, and by RFC 9110, section 5.5
-        raise ResponseMalformed("the head of the response contains a zero byte")
     lines = data.split(b"\r\n")
-    if not data.endswith(b"\r\n\r\n") or b"\n" in lines[0]:
-        return _irregular_head(data, status_line)
-    fields: list[Field] = []
-    framing: list[Field] = []
-    for line in lines[1:-2]:
-        field = _fields_of_lines.get(line) or _field_of(line)
-        if field is None:
-            return _irregular_head(data, status_line)
-        fields.append(field)
-        if field[2]:
-            framing.append(field)
-    return _framed(status_line, fields, framing, malformed=False)
+    status_line = lines[0]
+    status, is_old = (_known_status if len(status_line) <= _MAX_MEMO_LINE else _status_of)(status_line)
+    if lines[-1] or lines[-2] or b"\n" in status_line:
+        return _irregular_head(data)
+    known = _fields_of_lines.get
+    fields = [field for line in lines[1:-2] if (field := known(line) or _field_of(line)) is not None]
+    if len(fields) != len(lines) - 3:
+        return _irregular_head(data)
+    framing = [field for field in fields if field[2]]
+    if len(framing) == 1 and framing[0][3] is not None and not is_old:
+        return Head(status, Headers(fields), False, framing[0][3], True, None)
+    return _framed(status, is_old, fields, malformed=False)
 
 
-def _irregular_head(data: bytes, status_line: re.Match[bytes]) -> Head:
+def _status_of(line: bytes) -> tuple[int, bool]:
+    """The status code, and whether the version is HTTP/1.0. Raises `ResponseMalformed`."""
+    found = _STATUS_LINE.match(line)
+    if found is None:
+        raise ResponseMalformed("the response is not well-formed HTTP")
+    if b"\0" in line:
+        raise ResponseMalformed(_ZERO_BYTE)
+    return int(found[2]), found[1] == b"0"
+
+
+_known_status: Final = lru_cache(256)(_status_of)
+
+
+def _irregular_head(data: bytes) -> Head:
     """The same for a head with a line that is not regular.
 
     Lines may end with a line feed alone (RFC 9112, section 2.2), and a folded line continues the one before (section
     5.2). Raises `ResponseMalformed` for a malformed line that may be meant to frame the body.
     """
+    if b"\0" in data:
+        raise ResponseMalformed(_ZERO_BYTE)
+    status, is_old = _status_of(data.partition(b"\n")[0])
     fields: list[Field] = []
     malformed = False
     for line in _unfolded(data):
@@ -97,17 +113,19 @@ def _irregular_head(data: bytes, status_line: re.Match[bytes]) -> Head:
         name = _NOT_OF_A_NAME.sub(b"", line.partition(b":")[0]).lower()
         if name in _SIZING:
             raise ResponseMalformed(f"the {name.decode()} field of the response is malformed")
-    return _framed(status_line, fields, [field for field in fields if field.is_framing], malformed=malformed)
+    return _framed(status, is_old, fields, malformed=malformed)
 
 
 def _field_of(line: bytes) -> Field | None:
     """The field of a regular line; None for any other."""
     name, colon, value = line.partition(b":")
-    if not colon or b"\n" in value or b"\r" in value or not _NAME.fullmatch(name):
+    if not colon or _NOT_IN_A_VALUE.search(value) or not _NAME.fullmatch(name):
         return None
-    text = name.decode("ascii")
-    lower = text.lower()
-    field = Field(lower, (text, value.strip(b" \t").decode("latin-1")), lower in _FRAMING)
+    text, shown = name.decode("ascii"), value.strip(b" \t").decode("latin-1")
+    key = text.lower()
+    is_number = key == "content-length" and shown.isascii() and shown.isdigit() and len(shown) <= _MAX_PLAIN_DIGITS
+    is_framing = key in _FRAMING and not (key == "connection" and shown.lower() == "keep-alive")
+    field = Field(key, (text, shown), is_framing, int(shown) if is_number else None)
     if len(line) <= _MAX_MEMO_LINE:
         if len(_fields_of_lines) >= _MAX_MEMO:
             _fields_of_lines.clear()
@@ -130,15 +148,15 @@ def _unfolded(data: bytes) -> Iterator[bytes]:
         yield b" ".join(parts)
 
 
-def _framed(status_line: re.Match[bytes], fields: list[Field], framing: list[Field], *, malformed: bool) -> Head:
+def _framed(status: int, is_old: bool, fields: list[Field], *, malformed: bool) -> Head:
     """The head with the framing of its body (RFC 9112, section 6.3)."""
-    minor, status = status_line.groups()
-    is_old = minor == b"0"
     is_coded = False
     codings: list[str] = []
     lengths: list[str] = []
     options = ""
-    for key, (_, value), _ in framing:
+    for key, (_, value), _, _ in fields:
+        if key not in _FRAMING:
+            continue
         if key == "content-length":
             lengths += value.split(",")
         elif key == "connection":
@@ -154,7 +172,7 @@ def _framed(status_line: re.Match[bytes], fields: list[Field], framing: list[Fie
             problem = "the response has a transfer coding other than chunked"
     elif lengths:
         length, problem = _length_of(lengths)
-    return Head(int(status), Headers(fields), is_coded, length, keep_alive and problem is None, problem)
+    return Head(status, Headers(fields), is_coded, length, keep_alive and problem is None, problem)
 
 
 def _keeps_alive(options: str, is_old: bool) -> bool:

@@ -16,7 +16,9 @@ class Field(NamedTuple):
     pair: tuple[str, str]
     """Name, as it was sent, and value without the white space around it."""
     is_framing: bool = False
-    """Whether the field says where the message or the connection ends."""
+    """Whether the field says where the message or the connection ends, other than HTTP/1.1 does without it."""
+    length: int | None = None
+    """Of a Content-Length field whose value is a plain number."""
 
 
 class Headers:
@@ -62,7 +64,7 @@ class Headers:
         values = self._values
         if values is None:
             values = self._values = {}
-            for key, (_, value), _ in self._fields:
+            for key, (_, value), _, _ in self._fields:
                 if key in values:
                     values[key] += (value,)
                 else:

@@ -40,25 +40,34 @@ class Response:
         "status",
     )
 
-    def __init__(self, method: str, head: Head, content_length: int | None, connection: Source) -> None:
+    def __init__(
+        self, method: str, head: Head, content_length: int | None, connection: Source | None, body: bytes | None = None
+    ) -> None:
+        """`body` is that of a response that has arrived completely; it has no connection any more."""
         self.method = method
         self.status = head.status
         self.headers = head.headers
         self.content_length = content_length
         """Of the body; None if it is not known yet."""
-        self.arrived = False
+        self.arrived = body is not None
         """Whether the body has arrived completely, read or not."""
         self.maybe_cut = False
         """Whether the body may lack its end: it lasted until the connection ended, and TLS did not confirm that end
         (RFC 9112, section 9.8)."""
-        self._connection: Source | None = connection
-        self._chunks: list[bytes] = []
-        self._unread = 0
+        self._connection = connection
+        self._chunks = [body] if body else []
+        self._unread = len(body) if body else 0
         self._problem: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Response {self.status} to {self.method}, {'' if self.arrived else 'not '}complete>"
+
+    def take(self) -> bytes:
+        """The rest of a body that has arrived."""
+        chunks = self._chunks
+        self._chunks, self._unread = [], 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def at_eof(self) -> bool:
         """Whether the body has arrived and is read."""
@@ -79,12 +88,7 @@ class Response:
                 self._waiter = None
         if self._problem is not None:
             raise self._problem
-        chunks = self._chunks
-        if not chunks:
-            return b""
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        self._unread = 0
+        body = self.take()
         if self._connection is not None:
             self._connection.resume_reading()
         return body

@@ -26,7 +26,7 @@ class Proxying:
 class Target:
     """An origin, and how to connect to it."""
 
-    __slots__ = ("host", "host_field", "idle", "origin", "port", "prefix", "proxy", "tls")
+    __slots__ = ("host", "host_field", "idle", "origin", "plain_tail", "port", "prefix", "proxy", "tls")
 
     def __init__(self, origin: str, tls: ssl.SSLContext, proxy: Proxying | None = None) -> None:
         """`origin` is a serialised URL up to its path. Raises `InvalidTarget`."""
@@ -38,6 +38,8 @@ class Target:
         """The value of a Host field."""
         self.prefix = origin if proxy is not None and self.tls is None else ""
         """Before the path in a request line: a proxy that opens no tunnel reads the whole URL there."""
+        self.plain_tail = b""
+        """The head of a plain request from the end of its path on; set by the client."""
         self.idle: list[Connection] = []
         """Idle connections, which the pool adds and takes."""
 
