@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,7 +108,17 @@ def reason_of(problem: BaseException) -> str:
 
 
 def _text_of(problem: BaseException) -> str:
-    """What Redis said. For a command of a pipeline redis-py puts the whole command in front, with a job's payload."""
+    """What Redis or the operating system said.
+
+    For a command of a pipeline redis-py puts the whole command in front, with a job's payload; for a connection that
+    failed, numbers and addresses that the message has already.
+    """
+    cause = problem.__cause__ or problem.__context__
+    if type(problem) is RedisConnectionError and isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+        if isinstance(cause, socket.gaierror):
+            return str(cause.strerror).lower()
+        if cause.errno:
+            return os.strerror(cause.errno).lower()
     text = str(problem)
     return text if (annotated := _OF_PIPELINE.fullmatch(text)) is None else annotated[2]
 

@@ -112,6 +112,12 @@ class Found:
     job_serializer, job_deserializer = pickle.dumps, pickle.loads
 """,
 }
+OPENS = """
+async def opens(ctx):
+    open("missing.toml")
+class Found:
+    functions, redis_settings, burst = [add], REDIS, True
+"""
 EVENTS = ["end one 1 True", "end two 1 True", "end two 2 True", "end three 1 True", "end child 1 True"]
 
 
@@ -152,6 +158,26 @@ async def test_both_commands_do_the_same_with_settings_of_any_shape(
     if events[-1] == "shutdown":
         events.pop()
     assert sorted(events) == sorted(EVENTS)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('missing.toml')",
+        f"{OPENS}    on_startup = opens",
+        f"{OPENS}    on_shutdown = opens",
+    ],
+    ids=["import", "on_startup", "on_shutdown"],
+)
+def test_an_error_of_the_settings_own_code_is_told_as_theirs(
+    tmp_path: Path, redis_server: RedisServer, code: str
+) -> None:
+    (tmp_path / "my_settings.py").write_text(f"{COMMON}\n{code}")
+    done = _run(FETCHQ, tmp_path, redis_server)
+    assert done.returncode == 1
+    *trace, sentence = done.stderr.splitlines()
+    assert sentence == "fetchq: the worker failed: [Errno 2] No such file or directory: 'missing.toml'"
+    assert any("my_settings.py" in line for line in trace)
 
 
 def test_settings_without_a_function_of_their_own_are_refused_in_one_sentence() -> None:

@@ -21,7 +21,7 @@ import arq.worker
 from arq.utils import to_ms
 
 from fetchq_worker.engine.queue.commit import Committer
-from fetchq_worker.engine.queue.lease import Lease
+from fetchq_worker.engine.queue.lease import Lease, Leases
 from fetchq_worker.engine.queue.outcome import ENDING, Action, Outcome
 from fetchq_worker.engine.run.raised import is_the_jobs
 from fetchq_worker.engine.run.runner import Runner
@@ -117,6 +117,7 @@ class ArqWorker(arq.worker.Worker):
     """arq's worker on the engine's runs."""
 
     committer: Committer
+    leases: Leases
     _runner: Runner
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -155,11 +156,18 @@ class ArqWorker(arq.worker.Worker):
     def runs_by_arqs_methods(self) -> bool:
         """Whether one of the methods is wrapped or overridden, in a class or on this worker."""
         kind = type(self)
-        return not (
-            kind.run_job is _ROUTED["run_job"]
-            and kind.finish_job is _ROUTED["finish_job"]
-            and kind.finish_failed_job is _ROUTED["finish_failed_job"]
-        ) or not self.__dict__.keys().isdisjoint(_ROUTED)
+        return (
+            kind.run_job is not _ROUTED["run_job"] or not self.__dict__.keys().isdisjoint(_ROUTED)
+        ) or self._finishes_by_arqs_methods()
+
+    def _finishes_by_arqs_methods(self) -> bool:
+        kind = type(self)
+        return (
+            kind.finish_job is not _ROUTED["finish_job"]
+            or kind.finish_failed_job is not _ROUTED["finish_failed_job"]
+            or "finish_job" in self.__dict__
+            or "finish_failed_job" in self.__dict__
+        )
 
     async def run_by_arqs_methods(self, lease: Lease) -> None:
         """Runs a job by `self.run_job`, as arq does. An exception of the override ends this run alone."""
@@ -194,7 +202,7 @@ class ArqWorker(arq.worker.Worker):
             await super()._arq_run_job(job_id, score)  # type: ignore[misc]  # `_route` adds it
         elif not run.started:
             run.started = True
-            await self._runner.run(run.lease, finish=self._finish)
+            await self._runner.run(run.lease, finish=self._finish if self._finishes_by_arqs_methods() else None)
 
     async def _finish(self, outcome: Outcome, *, refused: bool) -> None:
         """Finishes a job by arq's methods. What an override does not pass on is committed all the same."""
@@ -250,6 +258,7 @@ class ArqWorker(arq.worker.Worker):
 
     async def _commit(self, outcome: Outcome) -> None:
         self.committer.add(outcome, now=self.running_count <= 1)
+        self.leases.discard(outcome.lease)  # so that a worker that stops before the commit does not requeue the job
         await self.committer.wait_committed(outcome)
 
 

@@ -8,17 +8,18 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from fetchq import FetchStatus
+from fetchq import FetchqError, FetchStatus
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.errors import translated
-from fetchq_worker.cli.terminal.exit_status import ExitStatus
+from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.logs import configure_logs
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
@@ -52,7 +53,7 @@ def work(
     is_supervisor = settings.processes > 1 and not link.is_supervised
     if settings_name is not None and not is_supervisor:
         _into_environment(flags)
-        with link.reporting_errors():
+        with _not_of_stdout(), link.reporting_errors():
             described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
     log_jobs = LogJobs.ALL if settings.verbose else settings.log_jobs
@@ -61,7 +62,7 @@ def work(
         return _supervise(settings)
 
     async def reported() -> ExitStatus:
-        with link.reporting_errors():
+        with _not_of_stdout(), link.reporting_errors():
             status = await _work(described, burst, flags, settings, link)
         link.report(Report.FINISHED)
         return status
@@ -123,6 +124,18 @@ async def _run(worker: Worker) -> None:
         worker.stop.end_process()
         if worker.started:
             _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
+
+
+@contextmanager
+def _not_of_stdout() -> Iterator[None]:
+    """Tells an `OSError`, such as one of the settings' hooks: for other commands it would be one of stdout."""
+    try:
+        yield
+    except FetchqError:  # some are an `OSError` too
+        raise
+    except OSError as problem:
+        _log.exception("worker.failed error=%s", problem)
+        raise CommandFailed(f"the worker failed: {problem}", ExitStatus.FAILED) from problem
 
 
 def _options(flags: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
