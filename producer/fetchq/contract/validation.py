@@ -19,6 +19,8 @@ MAX_LIMIT_KEY_CHARS: Final = 200
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.6.2."""
+_VALIDATOR: Final = re.compile(r"[ -~\x80-\xff]+")
+"""RFC 9110, section 8.8.3: an ETag may have bytes from 0x80 on."""
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORBIDDEN_METHODS: Final = frozenset({"CONNECT", "TRACE", "TRACK"})
 """As in the fetch standard, "forbidden method"."""
@@ -156,7 +158,8 @@ def check_validator(field: str, value: object) -> None:
         return
     if not isinstance(value, str):
         raise InvalidRequest(field, f"takes the header's value as received, not {type(value).__name__}")
-    if not (0 < len(value) <= MAX_VALIDATOR_CHARS and value.isascii() and value.isprintable()):
-        raise InvalidRequest(field, f"takes 1 to {MAX_VALIDATOR_CHARS} printable ASCII characters")
+    if len(value) > MAX_VALIDATOR_CHARS or not _VALIDATOR.fullmatch(value) or (field != "etag" and not value.isascii()):
+        characters = "Latin-1" if field == "etag" else "ASCII"
+        raise InvalidRequest(field, f"takes 1 to {MAX_VALIDATOR_CHARS} printable {characters} characters")
     if value.strip() == "*":
         raise InvalidRequest(field, "takes the validator of one copy, not *")

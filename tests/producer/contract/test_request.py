@@ -90,6 +90,7 @@ URL = "https://example.org/"
         ("etag", 5, "as received"),
         ("etag", "", "1 to 1024"),
         ("etag", '"a"\r\nX: y', "printable"),
+        ("etag", '"\u20ac"', "printable Latin-1"),
         ("etag", "*", "not *"),
         ("last_modified", datetime(2026, 1, 1), "as received"),
         ("last_modified", "\u00e4", "printable"),

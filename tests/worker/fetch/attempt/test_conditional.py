@@ -47,3 +47,14 @@ async def test_validators_are_sent_with_redirects(site: Site, fetcher: Fetcher) 
 
     assert (result.status, result.final_url) == (FetchStatus.NOT_MODIFIED, site.url("/there"))
     assert site.visits[1].header("If-None-Match") == '"a"'
+
+
+async def test_an_etag_that_is_not_ascii_is_sent_as_it_came(site: Site, fetcher: Fetcher) -> None:
+    url = site.serve("/", http_response(b"", headers={"ETag": '"\xe9\x80"'}), NOT_MODIFIED)
+
+    first = await fetch({"fetcher": fetcher}, FetchRequest(url=url))
+    etag = dict(first.headers)["ETag"]
+    second = await fetch({"fetcher": fetcher}, FetchRequest(url=url, etag=etag))
+
+    assert second.status is FetchStatus.NOT_MODIFIED
+    assert site.visits[1].header("If-None-Match") == etag == '"\xe9\x80"'

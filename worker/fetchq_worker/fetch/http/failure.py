@@ -73,7 +73,10 @@ def failure_of(problem: Exception, *, responded: bool) -> Failure | None:  # noq
         case ConnectionBroken() | OSError():
             if responded:
                 return FetchStatus.BAD_RESPONSE, "the connection broke in the middle of the body"
-            return FetchStatus.CONNECT_ERROR, f"the connection broke before the response{_because(problem.__cause__)}"
+            return (
+                FetchStatus.CONNECT_ERROR,
+                f"the connection broke before the response{_because(problem.__cause__ or problem)}",
+            )
         case _:
             return None
 
