@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -135,8 +134,8 @@ def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, in
                 limit_key, _ = stored_limits_of(job)
         except (FetchqError, LookupError):  # not readable: cancelled too
             pass
-    ended = {"t": 0, "s": False, "r": asyncio.CancelledError(), "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
-    return wire.serialize({**job, **ended}), round(ttl_s * 1000), limit_key
+    ended = {**job, "t": 0, "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
+    return wire.encode_cancelled(ended, payload or b""), round(ttl_s * 1000), limit_key
 
 
 def _text(job_id: bytes) -> str:

@@ -7,6 +7,7 @@ the `job_serializer` and `job_deserializer` for stock arq clients and workers.
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -75,12 +76,15 @@ UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError, OverflowEr
 """What msgspec raises for bytes that it cannot decode. `UnicodeDecodeError` is a ValueError but not a DecodeError."""
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_encode_foreign)
 _decoder: Final = msgspec.msgpack.Decoder()
+_CANCELLED: Final = msgspec.Raw(_encoder.encode({"type": "CancelledError", "message": ""}))
 _stored_decoder: Final = msgspec.msgpack.Decoder(StoredResult)
 _job_decoder: Final = msgspec.msgpack.Decoder(StoredJob)
 _result_decoder: Final = msgspec.msgpack.Decoder(FetchResult)
 
 _KNOWN_OUTCOMES: Final = frozenset(FetchStatus)
 _SHOWN_CHARS: Final = 40
+CANCELLED_MARK: Final = b"fetchq:cancelled"
+"""In the results of `encode_cancelled` that are no msgpack."""
 MAX_MESSAGE_CHARS: Final = 65_536
 _GROUP_PARTS: Final = 10
 _GROUP_DEPTH: Final = 3
@@ -161,8 +165,26 @@ def decode_request(value: object) -> FetchRequest:
 
 def decode_stored(data: bytes) -> StoredResult:
     """Decodes the stored value of a finished job; raises `WireError`."""
-    stored: StoredResult = _decode(_stored_decoder, data)
-    return stored
+    try:
+        return _stored_decoder.decode(data)
+    except UNREADABLE as problem:
+        if CANCELLED_MARK in data:
+            return StoredResult("<unknown>", False, _CANCELLED)
+        raise WireError(_reason(bytes(data), problem)) from problem
+
+
+def encode_cancelled(job: dict[str, Any], payload: bytes) -> bytes:
+    """The result of a job that is cancelled before it ran, `job` without `s` and `r`, for the client that enqueued it.
+
+    A stock client that enqueues pickles, or JSON, reads results as such. `decode_stored` reads them by the mark.
+    """
+    if is_pickle(payload):
+        return pickle.dumps({**job, "s": False, "r": asyncio.CancelledError(), "by": CANCELLED_MARK.decode()})
+    if (
+        payload[:1] == b"{"
+    ):  # which begins no map of msgpack; JSON has no exceptions, and a text is arq's form of a failure
+        return msgspec.json.encode({**job, "s": False, "r": "cancelled", "by": CANCELLED_MARK.decode()})
+    return serialize({**job, "s": False, "r": asyncio.CancelledError()})
 
 
 def decode_value(stored: StoredResult) -> Any:
@@ -302,8 +324,14 @@ def _decode(decoder: Any, data: bytes | msgspec.Raw) -> Any:
         raise WireError(_reason(bytes(data), problem)) from problem
 
 
-def _reason(data: bytes, problem: Exception) -> str:
+def is_pickle(data: bytes) -> bool:
+    """Whether bytes that are no msgpack of the job contract are a pickle. Nothing is loaded."""
     # Protocol 2 and later begin with PROTO and a version; earlier ones begin with an opening opcode and end with STOP.
-    if (data[:1] == b"\x80" and data[1:2] and data[1] in range(2, 8)) or (data[:1] in b"(]}cdl" and data[-1:] == b"."):
+    by_version = data[:1] == b"\x80" and data[1:2] and data[1] in range(2, 8)
+    return bool(by_version or (data[:1] in b"(]}cdl" and data[-1:] == b"."))
+
+
+def _reason(data: bytes, problem: Exception) -> str:
+    if is_pickle(data):
         return "a pickle: this queue takes msgpack only, and nothing in it was executed"
     return f"not msgpack of the job contract: {problem}"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
+from functools import partial
+from typing import Any
+
+import msgspec
 import pytest
+from arq.connections import ArqRedis
+from arq.jobs import SerializationError
 from redis.asyncio import Redis
 
 from fetchq import (
     CancelOutcome,
     FetchRequest,
     FetchStatus,
+    JobFailed,
     JobNotFound,
     JobStatus,
     Producer,
@@ -107,3 +116,37 @@ async def test_a_producer_of_another_queue_does_not_cancel_a_job(
     assert await Producer(redis, queue="other").job(job.id).cancel() is CancelOutcome.NOT_FOUND
     assert sorted(await redis.keys("*")) == sorted(before)
     assert await redis.zscore("arq:queue", job.id)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("protocol", [0, 2, pickle.DEFAULT_PROTOCOL])
+async def test_a_stock_client_that_pickles_reads_that_its_job_was_cancelled(
+    producer: Producer, redis: Redis, protocol: int
+) -> None:
+    stock = ArqRedis(redis.connection_pool, job_serializer=partial(pickle.dumps, protocol=protocol))
+    job = await stock.enqueue_job("work", {"not": "a request"})
+    assert job is not None
+    assert await producer.cancel_many([job.job_id]) == [CancelOutcome.CANCELLED]
+    with pytest.raises(asyncio.CancelledError):
+        await job.result(timeout=1)
+    info = await job.result_info()
+    assert info is not None
+    assert (info.success, info.function, info.queue_name, info.job_id) == (
+        False,
+        "<unknown>",
+        "arq:queue",
+        job.job_id,
+    )
+    assert (await producer.job(job.job_id).result(timeout_s=5)).status is FetchStatus.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_a_stock_client_with_json_reads_that_its_job_was_cancelled(producer: Producer, redis: Redis) -> None:
+    json: dict[str, Any] = {"job_serializer": msgspec.json.encode, "job_deserializer": msgspec.json.decode}
+    job = await ArqRedis(redis.connection_pool, **json).enqueue_job("work", 1)
+    assert job is not None
+    assert await producer.cancel_many([job.job_id]) == [CancelOutcome.CANCELLED]
+    with pytest.raises(SerializationError, match="cancelled"):
+        await job.result(timeout=1)
+    with pytest.raises(JobFailed, match="CancelledError"):
+        await producer.job(job.job_id).value(timeout_s=5)
