@@ -94,16 +94,26 @@ def test_the_help_names_the_arguments_and_shows_no_types(fetchq: Fetchq, command
     assert "(none)" not in shown
 
 
+def imported_by(*arguments: str, among: set[str]) -> str:
+    """The modules of `among` that a command has imported at its end, as the last line of its output."""
+    script = (
+        f"import sys; from fetchq_worker.cli import main; sys.argv[1:] = {list(arguments)}\n"
+        f"try: main()\nexcept SystemExit: print(sorted({among} & sys.modules.keys()))"
+    )
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+
 def test_the_version_and_the_help_import_no_heavy_module(fetchq: Fetchq) -> None:
     assert fetchq.run("--version").stdout == "fetchq 0.1.0\n"
-    script = (
-        "import sys; from fetchq_worker.cli import main; sys.argv[1:] = ['fetch', '--help']\n"
-        "try: main()\n"
-        "except SystemExit: print(sorted({'aiohttp', 'arq', 'fakeredis', 'redis', 'rich'} & sys.modules.keys()))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "--allow-net" in done.stdout
-    assert done.stdout.endswith("[]\n")
+    shown = imported_by("fetch", "--help", among={"arq", "asyncio", "fakeredis", "msgspec", "redis", "uvloop"})
+    assert "--allow-net" in shown
+    assert shown.endswith("[]\n")
+
+
+def test_a_light_command_imports_neither_the_engine_nor_what_redis_py_does_not_need(redis_server: RedisServer) -> None:
+    heavy = {"arq", "cryptography.x509", "fetchq.sync", "fetchq_worker.engine", "fetchq_worker.fetch", "uvloop"}
+    assert imported_by("status", "--redis", redis_server.url, among=heavy).endswith("\n[]\n")
+    assert imported_by("enqueue", "http://a/", "--redis", redis_server.url, among=heavy).endswith("\n[]\n")
 
 
 def test_the_defaults_in_the_help_are_those_of_the_contract() -> None:
@@ -202,7 +212,14 @@ def test_a_bad_value_is_one_sentence_that_names_its_flag_or_its_variable_and_wha
             "fetchq worker: no such option --grace-s, did you mean --grace?; see fetchq worker --help",
         ),
         (("worker", "--zzz"), "fetchq worker: no such option --zzz; see fetchq worker --help"),
-        (("stat",), "fetchq: No such command 'stat'. Did you mean 'status'?; see fetchq --help"),
+        (("stat",), "fetchq: no such command stat, did you mean status?; see fetchq --help"),
+        (("xyzzy",), "fetchq: no such command xyzzy; see fetchq --help"),
+        (("help",), "fetchq: no such command help, did you mean fetchq --help?; see fetchq --help"),
+        (
+            ("https://a/",),
+            "fetchq: no such command https://a/, did you mean fetchq fetch https://a/?; see fetchq --help",
+        ),
+        (("dead", "lst"), "fetchq dead: no such command lst, did you mean list?; see fetchq dead --help"),
         (("limits", "set"), "fetchq limits set: Missing argument 'HOST'; see fetchq limits set --help"),
         (("status", "--top", "5"), "fetchq: --top needs --hosts"),
         (("result",), "fetchq: give job ids, or a file of them with --from (- is stdin)"),

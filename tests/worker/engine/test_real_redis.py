@@ -27,9 +27,16 @@ from fetchq_worker.engine.queue import commit
 pytestmark = pytest.mark.asyncio
 
 
-def worker_on(server: RedisServer, functions: list[Any], **options: Any) -> Worker:
+class Overriding(Worker):
+    """Its runs end by `finish_job`, which waits for the commit."""
+
+    async def finish_job(self, *arguments: Any) -> None:
+        await super().finish_job(*arguments)
+
+
+def worker_on(server: RedisServer, functions: list[Any], kind: type[Worker] = Worker, **options: Any) -> Worker:
     pool = connect(server.url, redis_class=ArqRedis)
-    return Worker(functions, **{"redis_pool": pool, "handle_signals": False, "poll_delay": 0.05, **options})
+    return kind(functions, **{"redis_pool": pool, "handle_signals": False, "poll_delay": 0.05, **options})
 
 
 @pytest.fixture
@@ -170,8 +177,13 @@ async def test_a_worker_claims_nothing_while_its_commits_wait(durable_server: Re
     assert await durable.zcard("arq:queue") == 0
 
 
+@pytest.mark.parametrize("kind", [Worker, Overriding])
 async def test_a_worker_that_is_stopped_during_an_outage_ends_in_bounded_time(
-    durable_server: RedisServer, durable: ArqRedis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    durable_server: RedisServer,
+    durable: ArqRedis,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Worker],
 ) -> None:
     monkeypatch.setattr("fetchq_worker.engine.stopping.drain.LAST_COMMIT_S", 0.3)
     started = asyncio.Event()
@@ -182,7 +194,7 @@ async def test_a_worker_that_is_stopped_during_an_outage_ends_in_bounded_time(
 
     await durable.enqueue_job("work", _job_id="a")
     async with asyncio.timeout(10):
-        async with running(worker_on(durable_server, [func(work, name="work")])):
+        async with running(worker_on(durable_server, [func(work, name="work")], kind)):
             await started.wait()
             durable_server.stop()
     assert "commit.dropped jobs=1" in caplog.text

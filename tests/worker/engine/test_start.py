@@ -46,11 +46,17 @@ class GuardedServer:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        tasks: set[asyncio.Task[None]] = set()
+        server = await asyncio.start_server(
+            lambda reader, writer: tasks.add(asyncio.create_task(self._serve(reader, writer))), "127.0.0.1", 0
+        )
         host, port = server.sockets[0].getsockname()
         self.url = f"redis://{host}:{port}"
         async with server:
             yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -60,8 +66,11 @@ class GuardedServer:
                     return
                 writer.write(self._error + b"\r\n")
             inner_reader, inner_writer = await asyncio.open_unix_connection(self._server.socket)
-            inner_writer.write(data)
-            await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+            try:
+                inner_writer.write(data)
+                await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+            finally:
+                inner_writer.close()
         except ConnectionError:
             pass  # of a client that has ended
         finally:
@@ -71,7 +80,7 @@ class GuardedServer:
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
         writer.write(data)
-    writer.close()
+    writer.close()  # the other direction ends too
 
 
 def make_worker(url: str, **options: Any) -> Worker:
@@ -174,6 +183,25 @@ async def test_rights_that_are_missing_within_a_script_end_the_start_at_once(
             await worker.main()
     await worker.close()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING], "no retries"
+
+
+@pytest.mark.parametrize("key", ["arq:queue"])
+async def test_an_error_that_no_retry_corrects_ends_the_start(redis_server: RedisServer, key: str) -> None:
+    async with connect(redis_server.url) as admin:
+        await admin.set(key, "no queue")
+    worker = make_worker(redis_server.url, start_wait_s=3600)
+    with pytest.raises(RedisError, match="wrong kind of value"):
+        async with asyncio.timeout(30):
+            await worker.main()
+    await worker.close()
+
+
+async def test_a_full_redis_does_not_end_the_start(own_redis_server: RedisServer) -> None:
+    async with connect(own_redis_server.url) as admin, Producer(admin) as producer:
+        await producer.enqueue_job("work", _job_id="a")
+        await admin.config_set("maxmemory", 1)
+        async with running(make_worker(own_redis_server.url)):
+            await wait_until(lambda: redis_has(own_redis_server, "arq:result:a"))
 
 
 async def test_rights_that_are_taken_from_a_running_worker_are_reported_once_as_such(

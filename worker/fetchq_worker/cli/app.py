@@ -18,7 +18,7 @@ from fetchq_worker.cli.commands.dead_letters import dead
 from fetchq_worker.cli.commands.fetch import fetch
 from fetchq_worker.cli.commands.jobs import cancel, enqueue, result
 from fetchq_worker.cli.commands.limits import limits
-from fetchq_worker.cli.commands.option_types import Group, spelling
+from fetchq_worker.cli.commands.option_types import Group, most_similar, spelling
 from fetchq_worker.cli.commands.options import CONTEXT
 from fetchq_worker.cli.commands.queue import pause, resume, status
 from fetchq_worker.cli.commands.start import LoadedOnUse
@@ -78,10 +78,8 @@ def _sentence(problem: click.ClickException) -> str:
     if type(problem) is click.BadParameter and problem.param is not None:
         return f"fetchq: {spelling(problem.param)}: {problem.message.rstrip('.')}"
     if isinstance(problem, click.NoSuchOption):
-        from difflib import get_close_matches
-
-        similar = get_close_matches(problem.option_name, problem.possibilities or (), 1, 0.0)
-        sentence = f"no such option {problem.option_name}{f', did you mean {similar[0]}?' if similar else ''}"
+        similar = most_similar(problem.option_name, problem.possibilities or (), cutoff=0.0)
+        sentence = f"no such option {problem.option_name}{f', did you mean {similar}?' if similar else ''}"
     context = getattr(problem, "ctx", None)
     path = "fetchq" if context is None else context.command_path
     return f"{path}: {sentence}; see {path} --help"

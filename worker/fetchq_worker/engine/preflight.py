@@ -81,9 +81,12 @@ async def check_server(redis: Redis, *, timeout_s: float) -> None:
 
 
 def is_final(problem: Exception, *, late: bool) -> bool:
-    """Whether a worker that has claimed nothing yet ends: by an error of its address or ACL, or an outage if `late`."""
+    """Whether a worker that has claimed nothing yet ends: by what a retry does not correct, or an outage if `late`.
+
+    Not by a full Redis, which workers drain.
+    """
     fault = fault_of(problem)
-    return fault in (RedisFault.LOGIN, RedisFault.RIGHTS, RedisFault.TLS) or (fault.passes and late)
+    return fault is not RedisFault.FULL and (late or not fault.passes)
 
 
 def check_version(server: Mapping[str, Any]) -> None:

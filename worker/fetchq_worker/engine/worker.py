@@ -351,6 +351,8 @@ class Worker(ArqWorker):
             return "is stopping"
         if not self.in_main:
             return "has not started"
+        if self.stop.quiet:
+            return "is quiet"
         silent_s = self.loop.time() - self._heartbeat.answered_at
         return f"has had no answer from Redis for {silent_s:.0f} s" if silent_s > self.lease_s else None
 

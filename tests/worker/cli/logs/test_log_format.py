@@ -90,6 +90,13 @@ def test_a_traceback_cannot_look_like_lines_of_their_own() -> None:
     assert as_json(made)["traceback"].endswith("ERROR forged line")
 
 
+def test_a_message_that_is_written_in_several_lines_has_these_indented() -> None:
+    made = record("worker.forced_exit returned=%d: its main thread:\n%s", 2, "frame 1\nframe\t2")
+    assert TextFormatter().format(made).split("\n")[1:] == ["    frame 1", r"    frame\t2"]
+    line = as_json(made)
+    assert (line["returned"], line["traceback"]) == (2, "frame 1\nframe\\t2")
+
+
 def test_a_long_traceback_is_cut_in_its_middle() -> None:
     made = record("job.failed", exc_info=failed("x" * 100_000 + "\n" * 1000, depth=2))
     lines = TextFormatter().format(made).split("\n")

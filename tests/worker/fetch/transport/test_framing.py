@@ -50,19 +50,15 @@ def test_a_sized_body_ends_at_its_length() -> None:
         b"-1\r\n",
         b"0x1\r\n",
         b" 1\r\n",
-        b"1\n",
         b"1 1\r\n",
         b"1,\r\n",
         b"1\r\nab\r\n",
-        b"1\r\na\n",
         b"1\r\na1\r\n",
         b"1;a\rb\r\na\r\n",
         b"1;a\0\r\na\r\n",
         b"11111111111111111\r\n",
         b"0\r\nX: a\0\r\n\r\n",
         b"0\r\nX: a\rb\r\n\r\n",
-        b"0\r\nX: a\n\r\n",
-        b"0\r\n\n",
     ],
 )
 def test_malformed_chunks_are_refused_whole_and_by_bytes(data: bytes) -> None:
@@ -76,6 +72,14 @@ def test_malformed_chunks_are_refused_whole_and_by_bytes(data: bytes) -> None:
 @pytest.mark.parametrize("size", [b"3", b"003", b"3 \t", b"3;a=b", b'3 ; a="b"', b"3;\xe9"])
 def test_sizes_may_have_zeros_padding_and_extensions(size: bytes) -> None:
     assert Chunked().feed(size + b"\r\nabc\r\n0\r\n\r\n") == b"abc"
+
+
+@pytest.mark.parametrize("data", [b"1\na\n0\nX: y\n\n", b"1\r\na\n0\r\n\r\n", b"1\r\na\r\n0\r\n\n"])
+def test_lines_that_end_with_a_line_feed_alone_cost_the_reuse_of_the_connection(data: bytes) -> None:
+    for step in (len(data), 1):
+        framing = Chunked()
+        body = b"".join(framing.feed(data[at : at + step]) for at in range(0, len(data), step))
+        assert (body, framing.ended, framing.rest, framing.keep_alive) == (b"a", True, b"", False)
 
 
 def test_a_malformed_trailer_costs_the_reuse_of_the_connection() -> None:

@@ -97,7 +97,7 @@ def test_equal_lengths_are_one(lines: list[bytes], length: int) -> None:
     [
         [b"Content-Length: 11", b"Content-Length: 12"],
         [b"Content-Length: 11, 12"],
-        [b"Content-Length: 11,"],
+        [b"Content-Length: ,"],
         [b"Content-Length:"],
         [b"Content-Length: +1"],
         [b"Content-Length: 1_1"],
@@ -122,10 +122,22 @@ def test_the_coding_chunked_is_read(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b",", b"gzip", b"gzip, chunked", b"chunked, chunked", b"chunked;a=b", b"xchunked", b"identity"]
+    "value", [b"gzip", b"gzip, chunked", b"chunked, gzip, chunked", b"chunked;a=b", b"xchunked", b"identity, x"]
 )
 def test_any_other_coding_is_a_problem(value: bytes) -> None:
     assert _head(b"Transfer-Encoding: " + value).problem is not None
+
+
+@pytest.mark.parametrize("value", [b"", b",", b"identity", b"Identity,"])
+def test_no_coding_leaves_the_length_and_costs_the_reuse_of_the_connection(value: bytes) -> None:
+    head = _head(b"Transfer-Encoding: " + value, b"Content-Length: 3")
+    assert (head.chunked, head.length, head.problem, head.keep_alive) == (False, 3, None, False)
+
+
+@pytest.mark.parametrize("value", [b"chunked, chunked", b"chunked\r\nTransfer-Encoding: chunked"])
+def test_the_coding_chunked_that_is_named_twice_is_one_and_costs_the_reuse_of_the_connection(value: bytes) -> None:
+    head = _head(b"Transfer-Encoding: " + value)
+    assert (head.chunked, head.problem, head.keep_alive) == (True, None, False)
 
 
 def test_chunked_overrides_a_length_and_ends_the_reuse() -> None:
@@ -159,6 +171,9 @@ def test_the_connection_is_kept_by_version_and_options(minor: bytes, fields: lis
         (b"HTTP/1.1   404 Not Found", 404),
         (b"HTTP/1.0 999 \xe9", 999),
         (b"HTTP/1.1 200OK", 200),
+        (b"HTTP/2.0 404 Not Found", 404),
+        (b"HTTP/2 200", 200),
+        (b"http/1.1 200 ok", 200),
     ],
 )
 def test_a_status_line_that_curl_reads_is_read(line: bytes, status: int) -> None:
@@ -169,11 +184,11 @@ def test_a_status_line_that_curl_reads_is_read(line: bytes, status: int) -> None
 @pytest.mark.parametrize(
     "line",
     [
-        b"HTTP/2 200",
+        b"HTTP/0.9 200",
         b"HTTP/1.1 2000",
         b"HTTP/1.1 20",
         b"HTTP/1.1 099",
-        b"http/1.1 200",
+        b"HTTP/1. 200",
         b"HTTP/1.1\t200",
         b"ICY 200",
         b" HTTP/1.1 200",

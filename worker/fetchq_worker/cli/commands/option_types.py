@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -107,6 +107,17 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            if "://" in args[0]:
+                similar = f"fetchq fetch {args[0]}"
+            elif args[0] == "help":
+                similar = f"{ctx.command_path} --help"
+            else:
+                similar = most_similar(args[0], self.commands)
+            ctx.fail(f"no such command {args[0]}{f', did you mean {similar}?' if similar else ''}")
+        return super().resolve_command(ctx, args)
+
 
 class Option(click.Option):
     """An option whose default is shown as `show_default` says it, without parentheses."""
@@ -164,6 +175,13 @@ def options(*each: Callable[[CommandT], CommandT]) -> Callable[[CommandT], Comma
         return command
 
     return add
+
+
+def most_similar(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The one of `words` that a person may have meant; empty if none is similar."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, words, 1, cutoff)), "")
 
 
 def spelling(parameter: click.Parameter) -> str:

@@ -25,8 +25,9 @@ class TextFormatter(logging.Formatter):
     """`2026-11-28T12:00:00.123Z WARNING fetchq.engine redis.waiting try=1 ...`; a traceback follows, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname} {record.name} {_message(record)}"
-        return "\n    ".join([line, *_trace(record)])
+        message, more = _message(record)
+        line = f"{_time(record)} {record.levelname} {record.name} {message}"
+        return "\n    ".join([line, *more])
 
 
 class JSONFormatter(logging.Formatter):
@@ -36,16 +37,17 @@ class JSONFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        message, more = _message(record)
         line: dict[str, Any] = {"time": _time(record), "level": record.levelname.lower()}
         event, fields, says_more = _parsed(record)
         if event:
             line["event"] = event
         if not event or says_more:
-            line["message"] = _message(record)
+            line["message"] = message
         line = {**line, **{name: value for name, value in fields.items() if name not in line}}
         line |= {"logger": record.name, "pid": record.process}
-        if trace := _trace(record):
-            line["traceback"] = "\n".join(trace)
+        if more:
+            line["traceback"] = "\n".join(more)
         return msgspec.json.encode(line).decode()
 
 
@@ -54,21 +56,19 @@ def _time(record: logging.LogRecord) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
-def _message(record: logging.LogRecord) -> str:
+def _message(record: logging.LogRecord) -> tuple[str, list[str]]:
+    """The message, and the lines that follow it: those of a traceback, and of a message that is written in several."""
     if isinstance(record.args, tuple):
         record.args = tuple(map(shown, record.args))
-    return one_line(record.getMessage(), MAX_MESSAGE_CHARS)
-
-
-def _trace(record: logging.LogRecord) -> list[str]:
-    """The lines of the traceback, those in the middle of a long one left out."""
-    if not record.exc_info or record.exc_info[1] is None:
-        return []
-    lines = logging.Formatter().formatException(record.exc_info).split("\n")
-    if len(lines) > MAX_TRACE_LINES:
+    text, more = record.getMessage(), []
+    if "\n" in str(record.msg):  # not where an argument has line ends
+        text, *more = text.split("\n")
+    if record.exc_info and record.exc_info[1] is not None:
+        more += logging.Formatter().formatException(record.exc_info).split("\n")
+    if len(more) > MAX_TRACE_LINES:
         half = MAX_TRACE_LINES // 2
-        lines[half:-half] = [f"... {len(lines) - MAX_TRACE_LINES} lines ..."]
-    return [one_line(line) for line in lines]
+        more[half:-half] = [f"... {len(more) - MAX_TRACE_LINES} lines ..."]
+    return one_line(text, MAX_MESSAGE_CHARS), [one_line(line) for line in more]
 
 
 def _parsed(record: logging.LogRecord) -> tuple[str, dict[str, Any], bool]:

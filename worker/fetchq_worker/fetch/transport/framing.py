@@ -1,6 +1,7 @@
 """Where a body ends (RFC 9112, sections 6 and 7). Pure: bytes in, bytes of the body out.
 
-Framing is strict: what ends where must be certain.
+Framing is strict: what ends where must be certain. A line feed alone ends a line, as in browsers and curl, but costs
+the reuse of the connection.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class Chunked:
         return at
 
     def _take_line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
-        """The line at that position without its CRLF, None if its end is still to come, and what follows it."""
+        """The line at that position without its end, None if its end is still to come, and what follows it."""
         end = data.find(b"\n", at)
         if end < 0:
             self._line += data[at:]
@@ -156,7 +157,8 @@ class Chunked:
             line = data[at:end]
         self._check_line(line)
         if not line.endswith(b"\r"):
-            raise BodyBroken("a line of the chunked body does not end with CRLF")
+            self.keep_alive = False
+            return line, end + 1
         return line[:-1], end + 1
 
     def _check_line(self, line: bytes | bytearray) -> None:

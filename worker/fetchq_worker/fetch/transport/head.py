@@ -19,8 +19,9 @@ MAX_HEAD_BYTES: Final = 256 << 10
 
 HEAD_END: Final = re.compile(rb"\n\r{0,2}\n")
 LONGEST_HEAD_END: Final = 4
-_HTTP: Final = b"HTTP/1."
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) {1,16}([1-9][0-9][0-9])(?![0-9])")
+_HTTP: Final = b"http/"
+_STATUS_LINE: Final = re.compile(rb"HTTP/([1-9](?:\.[0-9])?) {1,16}([1-9][0-9][0-9])(?![0-9])", re.IGNORECASE)
+"""Some servers answer a request of HTTP/1.1 in its own form, but with "HTTP/2.0"."""
 _LONGEST_STATUS: Final = 32
 """By how many bytes a status code has been reached, or never is."""
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -56,10 +57,10 @@ class Head(NamedTuple):
 
 
 def may_become_head(data: bytes | bytearray) -> bool:
-    """Whether the beginning of a response can be one of HTTP/1."""
-    if not data.startswith(_HTTP[: len(data)]):
-        return False
+    """Whether the beginning of a response can be one in the form of HTTP/1."""
     begin = data[:_LONGEST_STATUS]
+    if not begin.lower().startswith(_HTTP[: len(begin)]):
+        return False
     return (len(begin) < _LONGEST_STATUS and b"\n" not in begin) or _STATUS_LINE.match(begin) is not None
 
 
@@ -81,13 +82,16 @@ def parse_head(data: bytes) -> Head:
 
 
 def _status_of(line: bytes) -> tuple[int, bool]:
-    """The status code, and whether the version is HTTP/1.0. Raises `ResponseMalformed`."""
+    """The status code, and whether a connection of this version ends unless the server keeps it, as in HTTP/1.0.
+
+    Raises `ResponseMalformed`.
+    """
     found = _STATUS_LINE.match(line)
     if found is None:
         raise ResponseMalformed("the response is not well-formed HTTP")
     if b"\0" in line:
         raise ResponseMalformed(_ZERO_BYTE)
-    return int(found[2]), found[1] == b"0"
+    return int(found[2]), found[1] == b"1.0" or found[1][:2] != b"1."
 
 
 _known_status: Final = lru_cache(256)(_status_of)
@@ -166,13 +170,16 @@ def _framed(status: int, is_old: bool, fields: list[Field], *, malformed: bool) 
             codings += [coding for each in value.split(",") if (coding := each.strip(" \t").lower())]
     keep_alive = not malformed and _keeps_alive(options, is_old)
     length = problem = None
+    chunked = False
     if is_coded:
-        keep_alive = keep_alive and not lengths and not is_old
-        if codings != ["chunked"]:  # the only one that is accepted unasked (RFC 9112, section 7)
+        keep_alive = keep_alive and not lengths and not is_old and codings == ["chunked"]
+        named = set(codings) - {"identity"}  # what RFC 2616 called no coding
+        chunked = bool(named)
+        if named and named != {"chunked"}:  # the only one that is accepted unasked (RFC 9112, section 7)
             problem = "the response has a transfer coding other than chunked"
-    elif lengths:
+    if lengths and not chunked:
         length, problem = _length_of(lengths)
-    return Head(status, Headers(fields), is_coded, length, keep_alive and problem is None, problem)
+    return Head(status, Headers(fields), chunked, length, keep_alive and problem is None, problem)
 
 
 def _keeps_alive(options: str, is_old: bool) -> bool:
@@ -186,10 +193,9 @@ def _keeps_alive(options: str, is_old: bool) -> bool:
 
 
 def _length_of(members: list[str]) -> tuple[int | None, str | None]:
-    """The length, or why there is none. Equal ones are one (RFC 9110, section 8.6)."""
+    """The length, or why there is none. Equal ones are one (RFC 9110, section 8.6), empty members none (5.6.1)."""
     lengths = set()
-    for member in members:
-        digits = member.strip(" \t")
+    for digits in [digits for member in members if (digits := member.strip(" \t"))] or [""]:
         if not digits.isdigit() or not digits.isascii() or len(digits.lstrip("0")) > len(str(_MAX_LENGTH)):
             return None, "the Content-Length of the response is malformed"
         lengths.add(int(digits.lstrip("0") or "0"))
