@@ -302,7 +302,9 @@ class Runner:
             host.jobs_failed += 1
             return self._finish(job, function, False, problem)
         if reason is CancelReason.TIMEOUT:
-            return self._fail(job, function, TimeoutError())
+            timeout = TimeoutError()
+            timeout.__cause__ = problem  # where the job was
+            return self._fail(job, function, timeout)
         if reason is None and host.in_main:
             own = own_cancellation(problem)
             if not (host.retry_jobs and isinstance(function, CronJob)):
