@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from typing import Any
 
 import pytest
+from redis import Redis as RedisClient
 from tests.support.redis_server import RedisServer
 from tests.worker.cli.conftest import PATIENCE_S, Fetchq, Site, at
 
@@ -88,6 +90,24 @@ def test_a_worker_logs_json_lines(run: Any) -> None:
     assert failed["boom"]["traceback"].startswith("Traceback")
     assert {line["message"] for line in lines if line["logger"] == "mine"} == {"about to fail"}
     assert {line["event"] for line in lines if line["level"] == "info"} == {"worker.started", "worker.stopped"}
+
+
+def test_jobs_that_cannot_be_read_have_one_line_each_without_their_payload(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    payloads = {"text": f'"{SECRET}"'.encode() * 9, "pickle": pickle.dumps({"a": (SECRET,)}), "two\nlines": b""}
+    with RedisClient.from_url(redis_server.url) as client:
+        for job_id, payload in payloads.items():
+            client.set(f"arq:job:{job_id}", payload)
+            client.zadd("arq:queue", {job_id: 1})
+        client.zadd("arq:queue", {"expired": 1})
+    said = fetchq.run("worker", "--burst", "--log-jobs", "all", environ=at(redis_server)).stderr
+    assert SECRET not in said
+    lines = [line for line in said.splitlines() if "worker.st" not in line and "INFO arq.worker" not in line]
+    assert sorted(re.findall(r"ERROR fetchq\.jobs job\.failed id=(\S+) ", "\n".join(lines))) == sorted(
+        ["text", "pickle", r"two\nlines", "expired"]
+    )
+    assert len(lines) == 4
 
 
 def test_log_jobs_none_and_all(run: Any) -> None:

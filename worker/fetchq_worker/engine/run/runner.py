@@ -134,6 +134,7 @@ class Runner:
                 outcome = early.outcome
             except Unrunnable as problem:
                 job, refused = problem.job, True
+                self._warn(problem.arq_line, lease.id, cause=problem.__cause__)
                 outcome = self._refuse(job, problem.reason, problem.action)
             except (asyncio.CancelledError, KeyboardInterrupt):
                 # Before the user's code was called, or by Ctrl-C in its midst: the try is not counted.
@@ -185,10 +186,10 @@ class Runner:
             raise Unrunnable(job, tries_exceeded(max_tries, is_lost=job.lease.tries > 1))
         return function
 
-    def _warn(self, text: str, *arguments: object) -> None:
-        """Logs why a job fails, in arq's words, unless `job.failed` says so."""
-        if not self._host.logs_failures:
-            logger.warning(text, *arguments)
+    def _warn(self, text: str, *arguments: object, cause: BaseException | None = None) -> None:
+        """Logs why a job fails, in arq's words (empty: that is logged already), unless `job.failed` says so."""
+        if text and not self._host.logs_failures:
+            logger.log(logging.WARNING if cause is None else logging.ERROR, text, *arguments, exc_info=cause)
 
     def _aborted(self, job: Job) -> Unrunnable:
         logger.info("%6.2fs ⊘ %s aborted before start", age_s(job), job.ref)
@@ -359,7 +360,7 @@ class Runner:
         result = b"" if ttl_ms == 0 else self._results.encode(job, False, reason)
         dead_letter = self._dead_letter(job, reason)
         if self._host.logs_failures:
-            log_if_failed(job, False, reason, dead_letter)
+            log_if_failed(job, False, reason, dead_letter, trace=False)
         return Outcome(job.lease, action, result=result, result_ttl_ms=ttl_ms, dead_letter=dead_letter)
 
     def _dead_letter(self, job: Job, problem: BaseException) -> bytes:
