@@ -100,7 +100,7 @@ async def _work(
     redis = connect(address, redis_class=ArqRedis) if given else await described.open_redis(otherwise=address)
     try:
         worker = described.make_worker(redis, **options)
-        worker.logs_failures = True
+        worker.logs_events = True
         tune_gc()
         async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
             await _run(worker)
