@@ -191,6 +191,15 @@ def test_settings_without_a_function_of_their_own_are_refused_in_one_sentence() 
         SettingsObject("m.Derived", Derived).make_worker(None)
 
 
+def test_an_object_that_holds_no_settings_is_named_without_its_text() -> None:
+    settings = ("redis://:s3cret@host",)
+    with pytest.raises(
+        InvalidSetting, match=r"^--settings: m\.s is a tuple; it must be a class, a dict, or "
+    ) as caught:
+        SettingsObject("m.s", settings)
+    assert "s3cret" not in str(caught.value)
+
+
 def _module(monkeypatch: pytest.MonkeyPatch, **attributes: Any) -> None:
     module = types.ModuleType("settings_of_test")
     vars(module).update(attributes)

@@ -92,6 +92,28 @@ def test_a_worker_logs_json_lines(run: Any) -> None:
     assert {line["event"] for line in lines if line["level"] == "info"} == {"worker.started", "worker.stopped"}
 
 
+def test_a_job_that_took_too_long_is_logged_with_the_line_at_which_it_was(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    (fetchq.folder / "slow_jobs.py").write_text(
+        "import asyncio\n\nasync def sleeper(ctx):\n    await asyncio.sleep(60)  # here\n\n"
+        "class Mine:\n    functions = [sleeper]\n    job_timeout = 0.05\n"
+    )
+    job: dict[str, Any] = {"t": None, "f": "sleeper", "a": (), "k": {}, "et": 1}
+    with RedisClient.from_url(redis_server.url) as client:
+        client.set("arq:job:one", pickle.dumps(job))
+        client.zadd("arq:queue", {"one": 1})
+    worker = fetchq.start("worker", "--burst", "--settings", "slow_jobs:Mine", environ=at(redis_server))
+    said = worker.communicate(timeout=PATIENCE_S)[1]
+    assert failures(said)["sleeper"].endswith("status=TimeoutError attempts=1 dead_letter=no error=")
+    assert "    TimeoutError" in said.splitlines()
+    assert "await asyncio.sleep(60)  # here" in said
+
+
+def test_a_flag_for_log_jobs_outranks_the_variable_for_verbose(run: Any) -> None:
+    assert "job.failed" not in run("--log-jobs", "none", FETCHQ_VERBOSE="1")
+
+
 def test_jobs_that_cannot_be_read_have_one_line_each_without_their_payload(
     fetchq: Fetchq, redis_server: RedisServer
 ) -> None:

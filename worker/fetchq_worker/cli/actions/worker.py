@@ -56,7 +56,7 @@ def work(
         with _not_of_stdout(), link.reporting_errors():
             described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
-    log_jobs = LogJobs.ALL if settings.verbose else settings.log_jobs
+    log_jobs = LogJobs.ALL if settings.verbose and "log_jobs" not in flags else settings.log_jobs
     configure_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
     if is_supervisor:
         return _supervise(settings)
@@ -100,7 +100,7 @@ async def _work(
     redis = connect(address, redis_class=ArqRedis) if given else await described.open_redis(otherwise=address)
     try:
         worker = described.make_worker(redis, **options)
-        worker.logs_failures = True
+        worker.logs_events = True
         tune_gc()
         async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
             await _run(worker)

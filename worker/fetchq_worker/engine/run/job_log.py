@@ -43,5 +43,5 @@ def log_if_failed(job: Job, success: bool, value: Any, dead_letter: bytes, *, tr
             job.tries,
             kept,
             one_line(told["message"]),
-            exc_info=value if trace and value.__traceback__ is not None else None,
+            exc_info=value if trace and (value.__traceback__ or value.__cause__) else None,
         )

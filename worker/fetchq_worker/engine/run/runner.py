@@ -66,7 +66,7 @@ class RunHost(Protocol):
     @property
     def log_arguments(self) -> bool: ...
 
-    logs_failures: bool
+    logs_events: bool
 
     jobs_complete: int
     jobs_failed: int
@@ -188,7 +188,7 @@ class Runner:
 
     def _warn(self, text: str, *arguments: object, cause: BaseException | None = None) -> None:
         """Logs why a job fails, in arq's words (empty: that is logged already), unless `job.failed` says so."""
-        if text and not self._host.logs_failures:
+        if text and not self._host.logs_events:
             logger.log(logging.WARNING if cause is None else logging.ERROR, text, *arguments, exc_info=cause)
 
     def _aborted(self, job: Job) -> Unrunnable:
@@ -302,7 +302,9 @@ class Runner:
             host.jobs_failed += 1
             return self._finish(job, function, False, problem)
         if reason is CancelReason.TIMEOUT:
-            return self._fail(job, function, TimeoutError())
+            timeout = TimeoutError()
+            timeout.__cause__ = problem  # where the job was
+            return self._fail(job, function, timeout)
         if reason is None and host.in_main:
             own = own_cancellation(problem)
             if not (host.retry_jobs and isinstance(function, CronJob)):
@@ -321,7 +323,7 @@ class Runner:
         return self._requeue(job, None)  # not the job's fault: the try is not counted, and there is no marker
 
     def _fail(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome:
-        if not self._host.logs_failures:
+        if not self._host.logs_events:
             log_failure(job, problem)
         self._host.jobs_failed += 1
         return self._finish(job, function, False, problem)
@@ -348,7 +350,7 @@ class Runner:
         result = b"" if ttl_ms == 0 else self._results.encode(job, success, value)
         has_extra_keys = lease.has_extra_keys or (job.run is not None and job.run.extra_keys)
         dead_letter = self._dead_letters.encoded_report(job) if success else self._dead_letter(job, value)
-        if self._host.logs_failures:
+        if self._host.logs_events:
             log_if_failed(job, success, value, dead_letter)
         action = _FINISH if has_extra_keys else _CLEAN
         return Outcome(lease, action, result, ttl_ms, marker_ms=job.marker_ms, dead_letter=dead_letter)
@@ -359,7 +361,7 @@ class Runner:
         ttl_ms = self._results.ttl_ms(job, None)
         result = b"" if ttl_ms == 0 else self._results.encode(job, False, reason)
         dead_letter = self._dead_letter(job, reason)
-        if self._host.logs_failures:
+        if self._host.logs_events:
             log_if_failed(job, False, reason, dead_letter, trace=False)
         return Outcome(job.lease, action, result=result, result_ttl_ms=ttl_ms, dead_letter=dead_letter)
 

@@ -125,7 +125,10 @@ class Stop:
             signal.raise_signal(number)
             return
         again, self.requested = self.requested, True
-        if again or request is Request.STOP_NOW or not self._grace_s:
+        if not running:
+            logger.info("worker.stopping signal=%s: 0 running", number.name)
+            host.handle_sig(number)
+        elif again or request is Request.STOP_NOW or not self._grace_s:
             logger.info("worker.stopping signal=%s: %d running, returned to the queue now", number.name, running)
             host.handle_sig(number)
         else:
