@@ -224,6 +224,7 @@ REASONS: Final[dict[str, Callable[[Case, Outcome, Outcome], bool]]] = {
     "a status line that is not HTTP/1 is refused": lambda case, ours, theirs: (
         ours.word == "malformed" and re.match(rb"HTTP/1\.[0-9] +[1-9][0-9][0-9](?![0-9])", case.data) is None
     ),
+    "what follows a 101 is its body": lambda case, ours, theirs: ours.status == 101 and theirs.status == 101,
     "heads are bounded as a whole": lambda case, ours, theirs: (
         theirs.word == "too large"
         and (len(_head(case)) > _LONG_BYTES or case.data.count(b"\n") > _MANY_FIELDS or len(case.data) > _LONG_BYTES)

@@ -227,7 +227,7 @@ BODILESS = [
     Broken("endless early hints", _HINT * 5000, BAD),
     Broken("early hints, then silence", _HINT, TIMEOUT),
     Broken("an unsolicited 100", b"HTTP/1.1 100 Continue\r\n\r\n" + _sized(b"abc"), OK, b"abc", reusable=True),
-    Broken("101", b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", BAD),
+    Broken("101", b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\nx", HTTP_ERROR, b"x", "close"),
     Broken("204", b"HTTP/1.1 204 None\r\n\r\n", OK, reusable=True),
     Broken("204 with a body", _sized(b"abc", line=b"HTTP/1.1 204 None\r\n"), OK),
     Broken("204 with chunks", _coded(b"chunked", line=b"HTTP/1.1 204 None\r\n"), OK),

@@ -225,7 +225,6 @@ MALFORMED = {
     "zero byte in header": b"HTTP/1.1 200 OK\r\nX-A: a\0b\r\nContent-Length: 0\r\n\r\n",
     "status is no number": b"HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n",
     "no gzip": http_response(b"abc", headers={"Content-Encoding": "gzip"}),
-    "switching protocols": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     "two redirects at once": b"HTTP/1.1 302 Found\r\nLocation: /a\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n",
 }
 
@@ -240,6 +239,21 @@ async def test_a_malformed_response_is_a_bad_response(site: Site, fetcher: Fetch
 
     assert result.status is FetchStatus.BAD_RESPONSE, result.error
     assert result.body == b""
+
+
+async def test_a_switch_of_protocols_is_an_error_with_what_follows_it(site: Site, fetcher: Fetcher) -> None:
+    async def send(visit: Visit) -> None:
+        await visit.send(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello")
+        visit.writer.close()
+
+    url = site.serve("/", send)
+    results = [await fetch({"fetcher": fetcher}, FetchRequest(url=url)) for _ in range(2)]
+
+    assert [result.status for result in results] == [FetchStatus.HTTP_ERROR] * 2, results
+    assert [result.http_status for result in results] == [101, 101]
+    assert [result.body for result in results] == [b"hello", b"hello"]
+    assert results[0].error == "the server responded 101 Switching Protocols, which was not requested"
+    assert site.connections == 2
 
 
 async def test_a_connection_lost_in_the_body_is_a_bad_response(site: Site, fetcher: Fetcher) -> None:

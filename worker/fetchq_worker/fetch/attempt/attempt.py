@@ -128,8 +128,8 @@ def classify(request: FetchRequest, head: Response | CachedHead) -> Outcome:
     status = head.status
     if 200 <= status < 300:
         return FetchStatus.OK, None
-    if status < 200:
-        return FetchStatus.BAD_RESPONSE, f"the server responded {status}, which was not requested"
+    if status < 200:  # a 101, since other interim responses are not final
+        return FetchStatus.HTTP_ERROR, f"the server responded {status}{_phrase(status)}, which was not requested"
     if status == HTTPStatus.NOT_MODIFIED and _is_conditional(request):
         return FetchStatus.NOT_MODIFIED, None
     return FetchStatus.HTTP_ERROR, f"the server responded {status}{_phrase(status)}"

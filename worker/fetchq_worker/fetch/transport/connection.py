@@ -20,7 +20,7 @@ MAX_INTERIM_RESPONSES: Final = 64
 
 _JOINED_BYTES: Final = 16 << 10
 """The longest request body that is joined to its head, so that both are sent in one segment."""
-_NO_BODY: Final = frozenset({101, 204, 304})
+_NO_BODY: Final = frozenset({204, 304})
 _SPECIAL_METHODS: Final = frozenset({"HEAD", "CONNECT"})
 """Their responses have no body, or a tunnel in its place."""
 
