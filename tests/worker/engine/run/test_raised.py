@@ -57,6 +57,34 @@ class WithHandle(Exception):
         return "the file is open"
 
 
+class Nameless(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]  # a class like this one is the point
+        raise PanicException("no name")
+
+
+class WithoutName(Exception, metaclass=Nameless):
+    pass
+
+
+class WithoutCause(Exception):
+    @property
+    def __cause__(self) -> NoReturn:  # type: ignore[override]  # as above
+        raise PanicException("no cause")
+
+
+class WithoutTraceback(Exception):
+    @property
+    def __traceback__(self) -> NoReturn:  # type: ignore[override]  # as above
+        raise LookupError("no traceback")
+
+
+class WithoutClass(Exception):
+    @property
+    def __class__(self) -> NoReturn:  # type: ignore[override]  # as above
+        raise LookupError("no class")
+
+
 def parse_arguments() -> NoReturn:
     import argparse
 
@@ -92,11 +120,41 @@ RAISED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "made at run time": (lambda: throw(type("Made", (Exception,), {})("here")), "Made", "here"),
     "cannot be unpickled": (lambda: throw(TwoArguments(404, "gone")), "TwoArguments", "404 gone"),
     "cannot be pickled": (lambda: throw(WithHandle()), "WithHandle", "the file is open"),
+    "no name to be had": (lambda: throw(WithoutName("x")), "<unreadable: PanicException>", "x"),
+    "no name in a group": (
+        lambda: throw(ExceptionGroup("one", [WithoutName("x")])),
+        "ExceptionGroup",
+        "one (1 sub-exception): <unreadable: PanicException>: x",
+    ),
+    "no cause to be had": (
+        lambda: throw(WithoutCause("x")),
+        "RuntimeError",
+        "WithoutCause: x (its class does not let it be examined: PanicException: no cause)",
+    ),
+    "no traceback to be had": (
+        lambda: throw(WithoutTraceback("x")),
+        "RuntimeError",
+        "WithoutTraceback: x (its class does not let it be examined: LookupError: no traceback)",
+    ),
+    "no class to be had": (
+        lambda: throw(WithoutClass("x")),
+        "RuntimeError",
+        "WithoutClass: x (its class does not let it be examined: LookupError: no class)",
+    ),
+    "a cause that cannot be shown": (lambda: throw_from(ValueError("a"), WithoutCause("b")), "ValueError", "a: b"),
     "long": (lambda: throw(ValueError("x" * 1_000_000)), "ValueError", "x" * (wire.MAX_MESSAGE_CHARS - 3) + "..."),
 }
 
 
-NOT_IN_A_PICKLE = {"stop", "surrogate", "surrogate in the cause", "long", "group"}
+NOT_IN_A_PICKLE = {
+    "stop",
+    "surrogate",
+    "surrogate in the cause",
+    "long",
+    "group",
+    "no name in a group",
+    "a cause that cannot be shown",
+}
 """A pickled exception is complete but for its cause."""
 
 
@@ -187,6 +245,28 @@ async def test_a_job_that_spoils_its_arguments_still_tells_its_error(redis: ArqR
     await make_worker([func(work, name="work")], burst=True, **MSGPACK).main()
     with pytest.raises(JobFailed, match="LookupError: not here"):
         await job.result(timeout=1)
+
+
+async def test_a_value_that_cannot_be_stored_is_the_jobs_failure_and_says_why(
+    redis: ArqRedis, make_worker: MakeWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(ctx: Any) -> Any:
+        return object()
+
+    redis.job_serializer, redis.job_deserializer = wire.serialize, wire.deserialize
+    job = await redis.enqueue_job("work", _job_id="a")
+    assert job is not None
+    worker = make_worker([func(work, name="work")], burst=True, dead_letter_max=10, **MSGPACK)
+    worker.logs_failures = True
+    await worker.main()
+    why = "unable to serialize result: a object cannot be encoded; use plain values or msgspec structs"
+    with pytest.raises(JobFailed) as failure:
+        await job.result(timeout=1)
+    assert (failure.value.type, failure.value.message) == ("SerializationError", why)
+    assert (worker.jobs_complete, worker.jobs_failed) == (0, 1)
+    assert await redis.zscore("fetchq:dead:arq:queue", "a") is not None
+    [line] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert line == (f"job.failed id=a function=work status=SerializationError attempts=1 dead_letter=yes error={why}")
 
 
 async def test_values_whose_repr_or_serialization_exits_cost_no_other_job(
