@@ -80,8 +80,8 @@ class WithoutTraceback(Exception):
 
 
 class WithoutClass(Exception):
-    @property
-    def __class__(self) -> NoReturn:  # type: ignore[override]  # as above
+    @property  # type: ignore[misc]  # as above
+    def __class__(self) -> NoReturn:  # type: ignore[override]
         raise LookupError("no class")
 
 

@@ -56,14 +56,14 @@ def examinable(problem: BaseException) -> BaseException:
 _traceback_of: Final = vars(BaseException)["__traceback__"].__get__
 
 
-def own_cancellation(problem: asyncio.CancelledError) -> RuntimeError:
-    """The failure of a job that raised `CancelledError` although neither its worker nor a client had cancelled it.
+def own_cancellation(problem: asyncio.CancelledError, of: str = "the job") -> RuntimeError:
+    """The failure of a job (or a hook) that raised `CancelledError` and that nobody had cancelled.
 
     Not a `CancelledError`: that would say that a client cancelled the job, and `Job.result()` would raise it into the
     caller's task.
     """
     message = as_failure(problem)["message"]
-    failure = RuntimeError(f"the job raised CancelledError, but was not cancelled{f': {message}' if message else ''}")
+    failure = RuntimeError(f"{of} raised CancelledError, but was not cancelled{f': {message}' if message else ''}")
     return failure.with_traceback(problem.__traceback__)
 
 
