@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow property test-redis-latest check chaos chaos-ci durability soak conformance conformance-http hostile fuzz bench frontier frontier-sim profile security docs lint types format wheels clean
+.PHONY: help setup demo test test-slow property test-redis-latest check chaos chaos-ci durability soak conformance conformance-http hostile differential fuzz bench frontier frontier-sim profile security docs lint types format wheels clean
 
 help: ## list the commands
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -66,6 +66,9 @@ conformance-http: setup ## fetch from httpbin, broken servers and bad TLS, and p
 
 hostile: setup ## ten thousand broken responses; fails if memory, descriptors or tasks grew
 	@$(BIN)/python -m harness.http.hostile
+
+differential: setup ## read damaged responses with this client and with the one before it
+	@$(BIN)/python -m harness.http.differential
 
 fuzz: ## every decoder under atheris, in a separate environment: SECONDS=60 each, ONLY=job,result narrows it
 	@$(PYTHON) -m harness.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))

@@ -87,6 +87,11 @@ SEEDS: Final[dict[str, list[bytes]]] = {
         b"zstd\n\x28\xb5\x2f\xfd\x04\x00\x19\x00\x00abc\x0c\xf1\xf6\x19",
     ],
     "location": [b"//user@other.example/../x?y#z", "/ä%zz\\..\\#".encode(), b"https:example.org:443/"],
+    "response_head": [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nConnection: keep-alive\r\nX-A: \xe9\r\n\r\n",
+        b"http/2.0  404\nTransfer-Encoding: identity,\n chunked\nX A: b\n: c\nContent-Length:\n\n",
+    ],
+    "chunked_body": [b'5;a="b"\r\nhello\r\n0\r\nX: y\r\n\r\nrest', b"1 \na\n00\nX y\n\n", b"zz\r\n"],
 }
 
 

@@ -55,6 +55,9 @@ from fetchq_worker.fetch.content.errors import BrokenCoding, CodingTooLarge
 from fetchq_worker.fetch.http.redirect import Hop, next_hop
 from fetchq_worker.fetch.job.history import decode_history
 from fetchq_worker.fetch.robots.rules import RobotsRules, product_token, rules_for
+from fetchq_worker.fetch.transport.errors import BodyBroken, HeadTooLarge, ResponseMalformed
+from fetchq_worker.fetch.transport.framing import Chunked
+from fetchq_worker.fetch.transport.head import HEAD_END, may_become_head, parse_head
 from fetchq_worker.politeness.retry_after import retry_after_s
 from fetchq_worker.settings import ENV_PREFIX, InvalidSetting, Settings
 
@@ -286,6 +289,42 @@ def location(data: bytes) -> None:
     assert origin_of(to.url) == origin_of(URL) or all(name != "Authorization" for name, _ in to.headers)
 
 
+def response_head(data: bytes) -> None:
+    """The head of a response: what begins like no head is none, and nothing passes its fields' lines."""
+    found = HEAD_END.search(data)
+    if found is None:
+        may_become_head(data)
+        return
+    try:
+        head = parse_head(data[: found.end()])
+    except ResponseMalformed:
+        return
+    assert may_become_head(data)
+    assert 100 <= head.status <= 999
+    assert head.length is None or not head.chunked
+    assert head.problem is None or not head.keep_alive
+    for name, value in head.headers.items():
+        assert name.isascii()
+        assert not set("\r\n\0") & set(name + value)
+
+
+def chunked_body(data: bytes) -> None:
+    """A chunked body is read alike at once and byte by byte."""
+    ends = []
+    for step in (len(data) or 1, 1):
+        framing, body = Chunked(), b""
+        problem = None
+        try:
+            for at in range(0, len(data), step):
+                if framing.ended:
+                    break
+                body += framing.feed(data[at : at + step])
+        except (BodyBroken, HeadTooLarge) as broken:
+            problem = type(broken)
+        ends.append((problem or body, framing.ended, problem is None and framing.keep_alive))
+    assert ends[0] == ends[1]
+
+
 TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
@@ -307,6 +346,8 @@ TARGETS: Final[dict[str, Target]] = {
         json_body,
         encoded_body,
         location,
+        response_head,
+        chunked_body,
     )
 }
 

@@ -202,10 +202,17 @@ def _lines(case: Case) -> list[bytes]:
 
 REASONS: Final[dict[str, Callable[[Case, Outcome, Outcome], bool]]] = {
     "a zero byte in head or trailers is refused": lambda case, ours, theirs: ours.word != "ok" and b"\0" in case.data,
+    "a line that begins with a carriage return is refused": lambda case, ours, theirs: (
+        ours.word == "malformed" and re.search(rb"\n\r+[^\r\n]", case.data) is not None
+    ),
+    "a malformed line that may frame the body is refused": lambda case, ours, theirs: (
+        ours.word == "malformed"
+        and any(_SIZED.search(line) and not _FIELD.fullmatch(line.rstrip(b"\r")) for line in case.data.split(b"\n")[1:])
+    ),
     "a malformed line costs its field": lambda case, ours, theirs: any(
         not _FIELD.fullmatch(line) for line in _lines(case)
     ),
-    "a malformed line in interim heads or trailers is skipped": lambda case, ours, theirs: (
+    "a line in interim heads, chunks or trailers that curl reads": lambda case, ours, theirs: (
         theirs.word in ("malformed", "broken body")
         and any(not _FIELD.fullmatch(line.rstrip(b"\r")) for line in case.data.split(b"\n")[1:])
     ),
@@ -221,7 +228,7 @@ REASONS: Final[dict[str, Callable[[Case, Outcome, Outcome], bool]]] = {
         theirs.word == "too large"
         and (len(_head(case)) > _LONG_BYTES or case.data.count(b"\n") > _MANY_FIELDS or len(case.data) > _LONG_BYTES)
     ),
-    "chunks are framed by CRLF": lambda case, ours, theirs: (
+    "a chunk is as long as its size": lambda case, ours, theirs: (
         ours.word == "broken body" and theirs.word in ("ok", "waits in the body") and b"chunked" in _head(case)
     ),
     "what follows a response ends the connection, line breaks too": lambda case, ours, theirs: (

@@ -148,6 +148,8 @@ def verdict_of(ours: Reading, curls: Reading) -> str:
     if ours.status is None or curls.status is None:
         if ours.status is curls.status:
             return "both refuse"
+        if curls.status == 101:
+            return "refused 101"
         return "stricter" if ours.status is None else "more tolerant"
     if ours.status != curls.status:
         return "WRONG STATUS"

@@ -11,7 +11,7 @@ from fetchq.errors import FetchqError
 
 from .status import FetchStatus
 from .text.charset import decode_text
-from .text.json_text import parse_json
+from .text.json_text import parse_json, text_of_json
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,8 +90,11 @@ class FetchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def text(self) -> str:
-        """The body as text: by its byte order mark, else by `charset`, else UTF-8. Undecodable bytes become U+FFFD."""
-        return decode_text(self.body, self.charset)
+        """The body as text: by its byte order mark, else by `charset`, else UTF-8. Undecodable bytes become U+FFFD.
+
+        JSON is UTF-8, UTF-16 or UTF-32, whatever `charset` says, unless it is none of them.
+        """
+        return (text_of_json if self._is_json else decode_text)(self.body, self.charset)
 
     @property
     def data(self) -> Any:

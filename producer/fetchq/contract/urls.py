@@ -30,7 +30,7 @@ def normalise_url(url: str) -> str:
         raise InvalidRequest("url", f"{_shown(url)} is not an http or https URL")
     # A user name can only precede the first slash, and the serialiser escapes every other @ there.
     if "@" in href and "@" in href.split("/", 3)[2]:
-        raise InvalidRequest("url", "carries a user name or password; send an Authorization header instead")
+        raise InvalidRequest("url", "the URL has a user name or password; send an Authorization header instead")
     if len(href) > MAX_URL_CHARS:
         raise InvalidRequest("url", f"longer than {MAX_URL_CHARS} characters once escaped")
     return href

@@ -119,6 +119,8 @@ def _text_of(problem: BaseException) -> str:
             return str(cause.strerror).lower()
         if cause.errno:
             return os.strerror(cause.errno).lower()
+    if isinstance(problem, MasterNotFoundError):  # its own text shows client objects
+        return "no sentinel that replied has a reachable master"
     text = str(problem)
     return text if (annotated := _OF_PIPELINE.fullmatch(text)) is None else annotated[2]
 
@@ -160,10 +162,8 @@ def translation(redis: Redis, problem: BaseException) -> RedisUnavailable | Redi
             return RedisFull(f"{where} is full: it has reached its maxmemory")
         case RedisFault.REFUSED:
             return RedisRefused(f"{where} refused: {why}")
-        case RedisFault.LOST if isinstance(problem, MasterNotFoundError):  # its text shows client objects
-            return RedisUnavailable(
-                f"{address_of(redis)} was not found: no sentinel that replied has a reachable master"
-            )
+        case RedisFault.LOST if isinstance(problem, MasterNotFoundError):
+            return RedisUnavailable(f"{address_of(redis)} was not found: {why}")
         case RedisFault.LOST:
             return RedisUnavailable(f"{where} cannot be reached: {why}")
 

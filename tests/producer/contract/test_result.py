@@ -93,6 +93,15 @@ def test_json_that_does_not_parse_is_text_and_data_error_says_why(body: bytes, d
         assert (result.data_error or "").startswith(error)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("charset", [None, "utf-8", "iso-8859-1", "utf-16"])
+def test_the_text_of_json_is_what_is_parsed_whatever_its_charset(encoding: str, charset: str | None) -> None:
+    result = _result('{"a": "\xe9"}'.encode(encoding), "application/ld+json", charset)
+
+    assert result.text == '{"a": "\xe9"}'
+    assert result.data == {"a": "\xe9"}
+
+
 BIG = 10**400
 
 

@@ -12,6 +12,7 @@ from redis import exceptions as redis_py
 from redis._parsers.base import BaseParser
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import Pipeline
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ResponseError
 from tests.support.redis_server import RedisServer, waitaof_binary
 
@@ -203,3 +204,8 @@ async def test_a_file_without_a_certificate_is_refused_in_a_sentence(tls_port: i
     async with Producer.from_url(f"rediss://localhost:{tls_port}?ssl_ca_certs={tmp_path / 'rubbish.pem'}") as producer:
         with pytest.raises(RedisRefused, match="no TLS with Redis"):
             await producer.enqueue(URL)
+
+
+def test_a_master_that_was_not_found_is_told_without_client_objects() -> None:
+    problem = MasterNotFoundError("No master found for 'm' : <redis.asyncio.client.Redis(<redis...>)> - ...")
+    assert reason_of(problem) == "no sentinel that replied has a reachable master"

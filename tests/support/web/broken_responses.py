@@ -191,6 +191,7 @@ FIELDS = [
     Broken("a bare carriage return", _sized(b"abc", b"X-A: a\rX-B: c"), OK, b"abc"),
     Broken("a zero byte in a value", _sized(b"abc", b"X-A: a\0b"), BAD),
     Broken("a zero byte in a name", _sized(b"abc", b"X\0A: b"), BAD),
+    Broken("a line that begins with a carriage return", _sized(b"abc", b"\rX-A: b"), BAD),
     Broken("no colon", _sized(b"abc", b"X-A"), OK, b"abc"),
     Broken("no name", _sized(b"abc", b": x"), OK, b"abc"),
     Broken("a space in the name", _sized(b"abc", b"PHP Warning: x: y"), OK, b"abc"),

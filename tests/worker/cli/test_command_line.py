@@ -221,6 +221,25 @@ def test_a_bad_value_is_one_sentence_that_names_its_flag_or_its_variable_and_wha
         ),
         (("dead", "lst"), "fetchq dead: no such command lst, did you mean list?; see fetchq dead --help"),
         (("limits", "set"), "fetchq limits set: Missing argument 'HOST'; see fetchq limits set --help"),
+        (("completion",), "fetchq completion: Missing argument 'bash|zsh|fish'; see fetchq completion --help"),
+        (("worker", "--timeout", "5s"), "fetchq worker: --timeout needs --check; see fetchq worker --help"),
+        (
+            ("worker", "-v", "--log-jobs", "none"),
+            "fetchq worker: --verbose (-v) is --log-jobs all: give one of them; see fetchq worker --help",
+        ),
+        (
+            ("worker", "--check", "--http", "x"),
+            "fetchq: --http: takes HOST:PORT or the absolute path of a unix socket, not 'x'",
+        ),
+        (("cancel", "--tag", ""), "fetchq: --tag takes a tag, not ''"),
+        (("cancel", "--host", ""), "fetchq: --host takes a host, not ''"),
+        (("result", "a", "--out", ""), "fetchq: --out: takes a name, not ''"),
+        (("fetch", "http://a/", "--bodies", ""), "fetchq: --bodies: takes a name, not ''"),
+        (("enqueue", "http://a/", "--max-tries", "\u0663"), "fetchq: --max-tries: takes a whole number, not '\u0663'"),
+        (
+            ("enqueue", "http://u:p@a/"),
+            "fetchq: the URL has a user name or password; send an Authorization header instead",
+        ),
         (("status", "--top", "5"), "fetchq: --top needs --hosts"),
         (("result",), "fetchq: give job ids, or a file of them with --from (- is stdin)"),
         (("result", "a", "b", "--body"), "fetchq: --body takes one id, and neither --from, --out nor --bodies"),
@@ -241,6 +260,12 @@ def test_a_bad_value_is_one_sentence_that_names_its_flag_or_its_variable_and_wha
 def test_wrong_usage_is_one_sentence(fetchq: Fetchq, arguments: tuple[str, ...], sentence: str) -> None:
     done = fetchq.run(*arguments, environ={"FETCHQ_REDIS_URL": NO_REDIS})
     assert (done.returncode, done.stderr) == (2, f"{sentence}\n")
+
+
+def test_a_check_names_the_variable_that_is_wrong(fetchq: Fetchq) -> None:
+    done = fetchq.run("worker", "--check", environ={"FETCHQ_HTTP": "x"})
+    assert done.returncode == 2
+    assert done.stderr == "fetchq: FETCHQ_HTTP: takes HOST:PORT or the absolute path of a unix socket, not 'x'\n"
 
 
 def test_a_bad_variable_stops_no_command_that_does_not_use_it(fetchq: Fetchq, redis_server: RedisServer) -> None:

@@ -82,6 +82,16 @@ def test_a_bad_url_among_the_arguments_is_named_and_nothing_is_enqueued(
     assert jobs_of(redis_server) == []
 
 
+@pytest.mark.parametrize("name", ["nowhere.txt", "."])
+def test_a_file_that_cannot_be_read_is_named_and_nothing_is_enqueued(
+    fetchq: Fetchq, redis_server: RedisServer, name: str
+) -> None:
+    done = fetchq.run("enqueue", "http://127.0.0.1/", "--from", name, environ=at(redis_server))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"fetchq: cannot read {name}: ")
+    assert jobs_of(redis_server) == []
+
+
 def test_bad_lines_of_a_file_are_named_and_the_others_enqueued(fetchq: Fetchq, redis_server: RedisServer) -> None:
     lines = "# list\nhttp://127.0.0.1/1\nnonsense\nhttp://127.0.0.1/2\n"
     done = fetchq.run("enqueue", "--from", "-", stdin=lines, environ=at(redis_server))

@@ -205,6 +205,15 @@ def test_settings_without_a_function_of_their_own_are_refused_in_one_sentence() 
         SettingsObject("m.Derived", Derived).make_worker(None)
 
 
+def test_an_object_that_holds_no_settings_is_named_without_its_text() -> None:
+    settings = ("redis://:s3cret@host",)
+    with pytest.raises(
+        InvalidSetting, match=r"^--settings: m\.s is a tuple; it must be a class, a dict, or "
+    ) as caught:
+        SettingsObject("m.s", settings)
+    assert "s3cret" not in str(caught.value)
+
+
 def _module(monkeypatch: pytest.MonkeyPatch, **attributes: Any) -> None:
     module = types.ModuleType("settings_of_test")
     vars(module).update(attributes)
@@ -340,3 +349,25 @@ async def test_a_stop_signal_ends_a_worker_whose_settings_leave_signals_to_anoth
         assert worker.returncode == 0, logged
         assert await redis.zcard("arq:queue") == 1
         assert not await redis.exists("arq:retry:j", "arq:in-progress:j")
+
+
+@pytest.mark.asyncio
+async def test_flags_that_are_given_win_over_the_settings(tmp_path: Path, redis_server: RedisServer) -> None:
+    (tmp_path / "my_settings.py").write_text(
+        COMMON + "\nclass Found:\n    functions, queue_name, burst, on_job_end = [add], 'theirs', True, on_job_end\n"
+        "    redis_settings = RedisSettings(port=1)\n    on_startup = on_startup\n"
+    )
+    os.mkfifo(tmp_path / "events")
+    flags = ("--no-burst", "--queue", "given", "--redis", redis_server.url)
+    async with ArqRedis(unix_socket_path=str(redis_server.socket), default_queue_name="given") as redis:
+        worker = subprocess.Popen(
+            [sys.executable, *FETCHQ, "my_settings.Found", *flags],
+            cwd=tmp_path, env={**os.environ, "SOCKET": "unused"}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert (await asyncio.to_thread((tmp_path / "events").read_text)).startswith("startup")
+        for job_id in ("one", "two"):  # a burst would end before the first
+            await redis.enqueue_job("add", 1, _job_id=job_id)
+            assert await asyncio.to_thread((tmp_path / "events").read_text) == f"end {job_id} 1 True\n"
+        worker.send_signal(signal.SIGTERM)
+        _, logged = await asyncio.to_thread(worker.communicate, timeout=30)
+        assert worker.returncode == 0, logged

@@ -80,6 +80,8 @@ def _sentence(problem: click.ClickException) -> str:
     if isinstance(problem, click.NoSuchOption):
         similar = most_similar(problem.option_name, problem.possibilities or (), cutoff=0.0)
         sentence = f"no such option {problem.option_name}{f', did you mean {similar}?' if similar else ''}"
+    elif isinstance(problem, click.MissingParameter):
+        sentence = sentence.partition(". Choose from")[0]  # a list, in lines of its own, of what the metavar says
     context = getattr(problem, "ctx", None)
     path = "fetchq" if context is None else context.command_path
     return f"{path}: {sentence}; see {path} --help"

@@ -59,9 +59,7 @@ async def check_server(redis: Redis, *, timeout_s: float) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             await redis.ping()  # INFO is served by a server that still loads its data, PING is not
-            server = await redis.info("server")
-            memory = await redis.info("memory")
-            replication = await redis.info("replication")
+            info = await redis.info()
             await log_redis_info(redis, arq_logger.info)
     except TimeoutError as problem:
         raise RedisTimeoutError(f"no reply within {timeout_s:g} s") from problem
@@ -70,13 +68,13 @@ async def check_server(redis: Redis, *, timeout_s: float) -> None:
             raise
         logger.info("server.unchecked error=%s", reason_of(problem))
         return
-    check_version(server)
-    policy = memory.get("maxmemory_policy", "noeviction")
+    check_version(info)
+    policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise RedisEvicts(
             f"Redis has maxmemory-policy {policy}, which deletes jobs when memory is short: set it to noeviction"
         )
-    if replication.get("role") == "slave" and replication.get("slave_read_only", 1):
+    if info.get("role") == "slave" and info.get("slave_read_only", 1):
         raise ReadOnlyError("it is a read-only replica")
 
 

@@ -64,8 +64,8 @@ class Worker(ArqWorker):
 
     started = False
     """Redis was ready, and `on_startup` has returned."""
-    logs_failures = False
-    """Whether each job that fails for good is logged as `job.failed`, in place of arq's lines about it."""
+    logs_events = False
+    """Whether the start, and each job that fails for good, are logged as fetchq's events, in place of arq's lines."""
     stopping = False
     """The grace time has ended, and the runs are being cancelled."""
     in_main = False
@@ -187,13 +187,10 @@ class Worker(ArqWorker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         self.in_main = self.started = True
-        engine_logger.info(
-            "worker.started id=%s queue=%s concurrency=%d redis=%s",
-            self.id,
-            self.queue_name,
-            self.max_jobs,
-            address_of(self.pool),
-        )
+        if self.logs_events:
+            where = address_of(self.pool)
+            event = "worker.started id=%s queue=%s concurrency=%d redis=%s"
+            engine_logger.info(event, self.id, self.queue_name, self.max_jobs, where)
         self._left_main.clear()
         self._next_tick_at = 0.0
         self._claims.waker = Waker(self.pool, self.keys, self._wake_event)

@@ -27,7 +27,8 @@ class SettingsObject:
         self.name = name
         self.found = found
         if not isinstance(found, dict) and not hasattr(found, "__dict__"):
-            raise InvalidSetting(f"--settings: {name} is {found!r}; it must be a class, an object or a dict")
+            kind = type(found).__name__  # not its text, which can hold a password
+            raise InvalidSetting(f"--settings: {name} is a {kind}; it must be a class, a dict, or have a __dict__")
         self._arguments = found if isinstance(found, dict) else vars(found)  # as arq's get_kwargs
 
     @classmethod

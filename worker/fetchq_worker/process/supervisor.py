@@ -137,8 +137,8 @@ class Supervisor:
     def stop(self, signum: Signals = signal.SIGTERM) -> None:
         """Stops the children and restarts none. A second call makes them return their jobs at once.
 
-        It sends SIGQUIT for that: whoever signals all processes of a service, as systemd does, sends each child the
-        signal that the supervisor passes on too, and twice the same is no second request.
+        It sends SIGQUIT for that: systemd signals all processes of a service, so a child gets the same signal from it
+        and from the supervisor, and twice the same is no second request.
         """
         again = self._stopping.is_set() or REQUESTS.get(signum) is Request.STOP_NOW
         self._stopping.set()

@@ -13,20 +13,24 @@ from .charset import decode_text
 def parse_json(body: bytes, charset: str | None) -> Any:
     """The objects of a JSON body: what Python's `json` gives, without `NaN` and `Infinity`, which are not JSON.
 
-    JSON is UTF-8 (RFC 8259, section 8.1), or UTF-16 or UTF-32 as its first bytes show; `charset` counts only for a body
-    that is neither. Raises `ValueError` for what is not JSON, and `RecursionError` for what is nested too deep.
+    Raises `ValueError` for what is not JSON, and `RecursionError` for what is nested too deep.
     """
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         # msgspec, ten times as fast, refuses escapes of lone surrogates, numbers beyond a float and byte order marks.
         try:
-            return json.loads(_text_of(body, charset), parse_constant=_refuse)
+            return json.loads(text_of_json(body, charset), parse_constant=_refuse)
         except ValueError as other:
             raise ValueError(str(problem if isinstance(problem, msgspec.DecodeError) else other)) from None
 
 
-def _text_of(body: bytes, charset: str | None) -> str:
+def text_of_json(body: bytes, charset: str | None) -> str:
+    """The text of a JSON body.
+
+    It is UTF-8 (RFC 8259, section 8.1), or UTF-16 or UTF-32 as its first bytes show; `charset` counts only if it is
+    neither.
+    """
     try:
         return body.decode(json.detect_encoding(body))
     except UnicodeDecodeError:

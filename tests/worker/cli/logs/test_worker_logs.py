@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from typing import Any
 
 import pytest
+from redis import Redis as RedisClient
 from tests.support.redis_server import RedisServer
 from tests.worker.cli.conftest import PATIENCE_S, Fetchq, Site, at
 
@@ -90,6 +92,46 @@ def test_a_worker_logs_json_lines(run: Any) -> None:
     assert {line["event"] for line in lines if line["level"] == "info"} == {"worker.started", "worker.stopped"}
 
 
+def test_a_job_that_took_too_long_is_logged_with_the_line_at_which_it_was(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    (fetchq.folder / "slow_jobs.py").write_text(
+        "import asyncio\n\nasync def sleeper(ctx):\n    await asyncio.sleep(60)  # here\n\n"
+        "class Mine:\n    functions = [sleeper]\n    job_timeout = 0.05\n"
+    )
+    job: dict[str, Any] = {"t": None, "f": "sleeper", "a": (), "k": {}, "et": 1}
+    with RedisClient.from_url(redis_server.url) as client:
+        client.set("arq:job:one", pickle.dumps(job))
+        client.zadd("arq:queue", {"one": 1})
+    worker = fetchq.start("worker", "--burst", "--settings", "slow_jobs:Mine", environ=at(redis_server))
+    said = worker.communicate(timeout=PATIENCE_S)[1]
+    assert failures(said)["sleeper"].endswith("status=TimeoutError attempts=1 dead_letter=no error=")
+    assert "    TimeoutError" in said.splitlines()
+    assert "await asyncio.sleep(60)  # here" in said
+
+
+def test_a_flag_for_log_jobs_outranks_the_variable_for_verbose(run: Any) -> None:
+    assert "job.failed" not in run("--log-jobs", "none", FETCHQ_VERBOSE="1")
+
+
+def test_jobs_that_cannot_be_read_have_one_line_each_without_their_payload(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    payloads = {"text": f'"{SECRET}"'.encode() * 9, "pickle": pickle.dumps({"a": (SECRET,)}), "two\nlines": b""}
+    with RedisClient.from_url(redis_server.url) as client:
+        for job_id, payload in payloads.items():
+            client.set(f"arq:job:{job_id}", payload)
+            client.zadd("arq:queue", {job_id: 1})
+        client.zadd("arq:queue", {"expired": 1})
+    said = fetchq.run("worker", "--burst", "--log-jobs", "all", environ=at(redis_server)).stderr
+    assert SECRET not in said
+    lines = [line for line in said.splitlines() if "worker.st" not in line and "INFO arq.worker" not in line]
+    assert sorted(re.findall(r"ERROR fetchq\.jobs job\.failed id=(\S+) ", "\n".join(lines))) == sorted(
+        ["text", "pickle", r"two\nlines", "expired"]
+    )
+    assert len(lines) == 4
+
+
 def test_log_jobs_none_and_all(run: Any) -> None:
     assert "job." not in run("--log-jobs", "none")
     everything = run("--log-jobs", "all")
@@ -121,6 +163,45 @@ def test_another_value_is_wrong_usage(fetchq: Fetchq, flag: str, sentence: str) 
     ):
         assert done.returncode == 2
         assert sentence in done.stderr
+
+
+ODD = """
+import logging, sys, threading, warnings
+from fetchq_worker import worker_settings
+
+class Odd:
+    def __del__(self):
+        sys.exit("odd")
+
+def end():
+    raise LookupError("in a thread")
+
+async def boom(ctx, text):
+    Odd()
+    warnings.warn("old\\nway", DeprecationWarning)
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join()
+    logging.getLogger("mine").error("%d", "one")
+
+async def fine(ctx):
+    return object()
+
+Mine = worker_settings(functions=[boom, fine])
+"""
+
+
+def test_what_python_prints_itself_is_a_line_of_the_same_shape(run: Any) -> None:
+    said = run("--log-format", "json", module=ODD, PYTHONWARNINGS="default")
+    lines = [json.loads(line) for line in said.splitlines()]
+    events = {line.get("event"): line for line in lines}
+    assert "SystemExit: odd" in events["python.exception_ignored"]["traceback"]
+    assert "LookupError: in a thread" in events["python.thread_failed"]["traceback"]
+    assert events["log.not_shown"]["logger"] == "mine"
+    assert any("DeprecationWarning: old" in line.get("message", "") for line in lines)
+    [fine] = [line for line in lines if line.get("function") == "fine"]
+    assert fine["event"] == "job.failed"
+    assert fine["status"] == "SerializationError"
 
 
 def test_the_root_set_up_of_a_settings_module_is_left_as_it_is(run: Any) -> None:

@@ -75,7 +75,7 @@ def test_jobs_whose_ids_cannot_be_written_are_named_on_stderr(redis_server: Redi
     done = run_in_shell("fetchq enqueue http://127.0.0.1/1 http://127.0.0.1/2 >/dev/full", at(redis_server))
     assert done.returncode == 1
     sentence, *ids = done.stderr.splitlines()
-    assert sentence == (f"{FULL}; 2 jobs are enqueued, do not enqueue them again. Ids that are not on stdout:")
+    assert sentence == (f"{FULL}; 2 jobs are enqueued, do not enqueue again. Ids that are not on stdout:")
     with RedisClient.from_url(redis_server.url) as client:
         assert sorted(ids) == sorted(job_id.decode() for job_id in client.zrange("arq:queue", 0, -1))
 

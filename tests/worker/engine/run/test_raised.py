@@ -24,65 +24,20 @@ from fetchq import JobFailed
 from fetchq.contract import wire
 from fetchq_worker.engine.run.raised import is_the_jobs, told
 
+from .odd_exceptions import (
+    PanicException,
+    TwoArguments,
+    Unprintable,
+    WithHandle,
+    WithoutCause,
+    WithoutClass,
+    WithoutName,
+    WithoutTraceback,
+)
+
 pytestmark = pytest.mark.asyncio
 
 MSGPACK = {"job_serializer": wire.serialize, "job_deserializer": wire.deserialize}
-
-
-class PanicException(BaseException):
-    """As PyO3 raises it for a panic of Rust code."""
-
-
-class Unprintable(Exception):
-    def __str__(self) -> str:
-        raise PanicException("in __str__")
-
-    __repr__ = __str__
-
-
-class TwoArguments(Exception):
-    """Can be pickled, and not be read again."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{code} {reason}")
-
-
-class WithHandle(Exception):
-    """Cannot be pickled."""
-
-    def __init__(self) -> None:
-        super().__init__("the file is open", sys.stderr)
-
-    def __str__(self) -> str:
-        return "the file is open"
-
-
-class Nameless(type):
-    @property
-    def __name__(cls) -> str:  # type: ignore[override]  # a class like this one is the point
-        raise PanicException("no name")
-
-
-class WithoutName(Exception, metaclass=Nameless):
-    pass
-
-
-class WithoutCause(Exception):
-    @property
-    def __cause__(self) -> NoReturn:  # type: ignore[override]  # as above
-        raise PanicException("no cause")
-
-
-class WithoutTraceback(Exception):
-    @property
-    def __traceback__(self) -> NoReturn:  # type: ignore[override]  # as above
-        raise LookupError("no traceback")
-
-
-class WithoutClass(Exception):
-    @property  # type: ignore[misc]  # as above
-    def __class__(self) -> NoReturn:  # type: ignore[override]
-        raise LookupError("no class")
 
 
 def parse_arguments() -> NoReturn:
@@ -245,28 +200,6 @@ async def test_a_job_that_spoils_its_arguments_still_tells_its_error(redis: ArqR
     await make_worker([func(work, name="work")], burst=True, **MSGPACK).main()
     with pytest.raises(JobFailed, match="LookupError: not here"):
         await job.result(timeout=1)
-
-
-async def test_a_value_that_cannot_be_stored_is_the_jobs_failure_and_says_why(
-    redis: ArqRedis, make_worker: MakeWorker, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def work(ctx: Any) -> Any:
-        return object()
-
-    redis.job_serializer, redis.job_deserializer = wire.serialize, wire.deserialize
-    job = await redis.enqueue_job("work", _job_id="a")
-    assert job is not None
-    worker = make_worker([func(work, name="work")], burst=True, dead_letter_max=10, **MSGPACK)
-    worker.logs_failures = True
-    await worker.main()
-    why = "unable to serialize result: a object cannot be encoded; use plain values or msgspec structs"
-    with pytest.raises(JobFailed) as failure:
-        await job.result(timeout=1)
-    assert (failure.value.type, failure.value.message) == ("SerializationError", why)
-    assert (worker.jobs_complete, worker.jobs_failed) == (0, 1)
-    assert await redis.zscore("fetchq:dead:arq:queue", "a") is not None
-    [line] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert line == (f"job.failed id=a function=work status=SerializationError attempts=1 dead_letter=yes error={why}")
 
 
 async def test_values_whose_repr_or_serialization_exits_cost_no_other_job(

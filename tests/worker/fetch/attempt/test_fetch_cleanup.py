@@ -7,6 +7,7 @@ import gc
 import os
 import random
 import socket
+import zlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -86,6 +87,23 @@ async def test_a_body_over_the_limit_closes_its_connection(site: Site, fetcher: 
             await visit.send(b"x" * 10_000)
 
     result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", endless), max_bytes=50_000))
+
+    assert result.status is FetchStatus.TOO_LARGE
+    await _until(lambda: site.open_connections == 0)
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_a_slow_body_over_the_limit_ends_before_the_timeouts(site: Site, fetcher: Fetcher, coding: str) -> None:
+    pump = zlib.compressobj(wbits=31)
+
+    async def drip(visit: Visit) -> None:
+        await visit.send(http_response(length=False, headers={"Content-Encoding": coding}))
+        while not visit.writer.is_closing():
+            data = b"x" * 300
+            await visit.send(pump.compress(data) + pump.flush(zlib.Z_SYNC_FLUSH) if coding == "gzip" else data)
+            await asyncio.sleep(0.001)
+
+    result = await fetch({"fetcher": fetcher}, FetchRequest(url=site.serve("/", drip), max_bytes=1000, timeout_s=10))
 
     assert result.status is FetchStatus.TOO_LARGE
     await _until(lambda: site.open_connections == 0)

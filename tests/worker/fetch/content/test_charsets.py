@@ -17,6 +17,8 @@ from fetchq_worker.fetch.content.declared import declared_in_html
 
 RUSSIAN = "Привет, мир! Это обычный русский текст про погоду. " * 5
 JAPANESE = "これは日本語のテキストです。東京は日本の首都であり、人口が多い。" * 5
+THAI = "สวัสดีชาวโลก ยินดีต้อนรับสู่เว็บไซต์ของเรา " * 5
+HEBREW = "שלום עולם וברוכים הבאים לאתר שלנו. " * 5
 CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 5
 
 
@@ -33,6 +35,8 @@ CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 5
         ("text/plain", RUSSIAN.encode("utf-16"), RUSSIAN),
         ("text/plain", RUSSIAN.encode("cp1251"), RUSSIAN),
         ("text/plain", JAPANESE.encode("euc_jp"), JAPANESE),
+        ("text/plain", THAI.encode("cp874"), THAI),
+        ("text/html", HEBREW.encode("cp1255"), HEBREW),
         ("text/css", CZECH.encode("iso8859-2"), CZECH),
         ("text/html", b"<p><meta charset=cp1251>" + RUSSIAN.encode("cp1251"), "<p><meta charset=cp1251>" + RUSSIAN),
         ("application/rss+xml", '<?xml encoding="iso-8859-2"?>ž'.encode("iso8859-2"), '<?xml encoding="iso-8859-2"?>ž'),

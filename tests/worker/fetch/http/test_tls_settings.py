@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
@@ -141,3 +146,54 @@ async def test_unusable_certificate_files_fail_at_start(tmp_path: Path, authorit
 def test_the_paths_of_a_certificate_are_relative_to_the_file(tmp_path: Path, authority: trustme.CA) -> None:
     held = read_credentials(_client_credentials(tmp_path, authority, "https://a.example")).credentials["partner"]
     assert getattr(held, "certificate", None) == str(tmp_path / "client.pem")
+
+
+def _without_key_identifiers(name: str, signer: tuple[x509.Certificate, Any] | None) -> tuple[x509.Certificate, Any]:
+    """A certificate and its key; of an authority if there is no signer."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if signer is None else signer[0].subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=False)
+    )
+    if signer is not None:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    return builder.sign(key if signer is None else signer[1], hashes.SHA256()), key
+
+
+@pytest.mark.asyncio
+async def test_certificates_without_key_identifiers_are_accepted_as_by_curl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ssl.create_default_context
+
+    def strict(*args: Any, **options: Any) -> ssl.SSLContext:  # as in Python 3.13
+        context = made(*args, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    authority = _without_key_identifiers("authority", None)
+    leaf, key = _without_key_identifiers("localhost", authority)
+    no_encryption = serialization.NoEncryption()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_encryption)
+    (tmp_path / "ca.pem").write_bytes(authority[0].public_bytes(serialization.Encoding.PEM))
+    (tmp_path / "leaf.pem").write_bytes(leaf.public_bytes(serialization.Encoding.PEM) + private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "leaf.pem")
+    site = Site(tls=context, host="localhost")
+    await site.start()
+    try:
+        async with Fetcher(user_agent="x", allow_net=LOOPBACK, tls_ca_file=str(tmp_path / "ca.pem")) as fetcher:
+            result = await _fetch(fetcher, site.serve("/", http_response(b"hello")))
+    finally:
+        await site.stop()
+
+    assert (result.status, result.error) == (FetchStatus.OK, None)

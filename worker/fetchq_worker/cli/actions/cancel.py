@@ -26,6 +26,9 @@ async def cancel(
     if (bool(job_ids), bool(wanted), everything).count(True) != 1:
         sentence = "give job ids, or --tag TAG or --host HOST, or --all"
         raise CommandFailed(sentence, ExitStatus.USAGE)
+    for name, text in wanted.items():
+        if not text:  # as of an unset variable of a shell
+            raise CommandFailed(f"--{name} takes a {name}, not ''", ExitStatus.USAGE)
     if not job_ids:
         return await _cancel_all(wanted, as_json, settings)
     async with reached_producer(settings) as producer:

@@ -89,7 +89,7 @@ class Ids:
             what = "1 job is" if self.enqueued == 1 else f"{self.enqueued:,} jobs are"
             print_error(
                 f"cannot write to stdout: {why_not_written(problem)}; {what} enqueued, "
-                f"do not enqueue them again. Ids that are not on stdout:"
+                f"do not enqueue again. Ids that are not on stdout:"
             )
             say("".join(f"{job.id}\n" for job in rest))
             raise CommandFailed("", ExitStatus.FAILED) from problem
@@ -104,12 +104,13 @@ async def enqueue(
     fields = _fields(options)
     FetchRequest.of("http://localhost/", **fields)  # checks the options before a file is read
     requests = [_request_of(url, fields) for url in urls]
+    batches_of_file = None if from_file is None else read_lines(from_file)
     rejected = 0
     ids = Ids()
     async with reached_producer(settings, **writing) as producer:
         await _enqueue(producer, requests, ids)
-        if from_file is not None:
-            async with contextlib.aclosing(read_lines(from_file)) as batches:
+        if batches_of_file is not None:
+            async with contextlib.aclosing(batches_of_file) as batches:
                 async for lines in batches:
                     requests = []
                     for line in lines:

@@ -124,6 +124,7 @@ class Waits:
         self._timeout_s = timeout_s
         self._places = asyncio.Semaphore(_WINDOW)
         self._arrived: asyncio.Queue[_Found | None] = asyncio.Queue()
+        self._few_arrived = asyncio.Event()
 
     async def found(self, ids: AsyncIterable[list[str]]) -> AsyncGenerator[_Found, None]:
         """Each id with its outcome, in the order of arrival. Raises `RedisUnavailable` and `RedisRefused`."""
@@ -133,6 +134,8 @@ class Waits:
             while (one := await self._arrived.get()) is not None:
                 yield one
                 self._places.release()
+                if self._arrived.qsize() <= CHECK_BATCH:
+                    self._few_arrived.set()
             await feeding
         finally:
             await cancel_and_wait(feeding)
@@ -142,9 +145,16 @@ class Waits:
             async with asyncio.TaskGroup() as waits:
                 async for batch in ids:
                     for start in range(0, len(batch), CHECK_BATCH):
+                        await self._wait_for_writes()
                         await self._check(batch[start : start + CHECK_BATCH], waits)
         except* FetchqError as problems:
             raise problems.exceptions[0] from None
+
+    async def _wait_for_writes(self) -> None:
+        """Reads no further results while many are not written yet, since each may have megabytes."""
+        while self._arrived.qsize() > CHECK_BATCH:
+            self._few_arrived.clear()
+            await self._few_arrived.wait()
 
     async def _check(self, batch: Sequence[str], waits: asyncio.TaskGroup) -> None:
         """Reads the results that exist in one call, and waits for the others."""

@@ -21,7 +21,7 @@ from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.errors import translated
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
-from fetchq_worker.cli.terminal.logs import configure_logs
+from fetchq_worker.cli.terminal.logs import configure_logs, logging_what_python_prints
 from fetchq_worker.engine import Worker
 from fetchq_worker.engine.run.raised import own_cancellation, told
 from fetchq_worker.process.arq_settings import worker_settings
@@ -58,14 +58,14 @@ def work(
         with link.reporting_errors(), _telling(f"--settings: {settings_name}", Exception):
             described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
-    log_jobs = LogJobs.ALL if settings.verbose else settings.log_jobs
+    log_jobs = LogJobs.ALL if settings.verbose and "log_jobs" not in flags else settings.log_jobs
     configure_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
     if is_supervisor:
         return _supervise(settings)
 
     async def reported() -> ExitStatus:
         # For other commands, an `OSError` would be one of stdout.
-        with _telling("the worker", OSError), link.reporting_errors():
+        with logging_what_python_prints(), _telling("the worker", OSError), link.reporting_errors():
             return await _work(described, burst, flags, settings, link)
 
     return reported()
@@ -101,7 +101,7 @@ async def _work(
     redis = connect(address, redis_class=ArqRedis) if given else await described.open_redis(otherwise=address)
     try:
         worker = described.make_worker(redis, **options)
-        worker.logs_failures = True
+        worker.logs_events = True
         worker.stop.again_hurries = not link.is_supervised
         link.report_grace(worker.stop.grace_s)
         tune_gc()

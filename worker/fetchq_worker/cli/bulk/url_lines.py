@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import errno
 import os
 import stat
 from collections.abc import AsyncGenerator
@@ -73,16 +74,24 @@ def count_lines(path: Path) -> int | None:
     return lines + (last != b"\n")
 
 
-async def read_lines(name: str) -> AsyncGenerator[list[str], None]:
-    """The lines of the file `name`, or of stdin if it is `-`, in batches as they arrive; raises `CommandFailed`.
+def read_lines(name: str) -> AsyncGenerator[list[str], None]:
+    """The lines of the file `name`, or of stdin if it is `-`, in batches as they arrive.
 
-    The event loop waits for a pipe or a terminal, so that a slow writer does not block it.
+    Opens the file at once. Raises `CommandFailed`, and so does the generator. The event loop waits for a pipe or a
+    terminal, so that a slow writer does not block it.
     """
     try:
         # O_NONBLOCK: opening a FIFO without a writer must not block the loop.
         fd = 0 if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except (OSError, ValueError) as problem:
         raise CommandFailed(f"cannot read {name}: {_why(problem)}", ExitStatus.USAGE) from problem
+    return _read_open(fd, "stdin" if name == "-" else name)
+
+
+async def _read_open(fd: int, what: str) -> AsyncGenerator[list[str], None]:
     splitter = LineSplitter()
     try:
         mode = os.fstat(fd).st_mode
@@ -93,7 +102,6 @@ async def read_lines(name: str) -> AsyncGenerator[list[str], None]:
         if lines := splitter.finish():
             yield lines
     except OSError as problem:
-        what = "stdin" if name == "-" else name
         raise CommandFailed(f"cannot read {what}: {_why(problem)}", ExitStatus.USAGE) from problem
     finally:
         if fd:

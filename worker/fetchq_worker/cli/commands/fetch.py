@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from . import options
-from .option_types import Choice, Whole, option
+from .option_types import Choice, File, Whole, option
 from .start import is_given, start
 
 
@@ -17,7 +17,7 @@ from .start import is_given, start
 @option(
     "--out",
     metavar="FILE.jsonl",
-    type=click.Path(),
+    type=File(),
     show_default="stdout",
     help="Where the results go, a line of JSON each.",
 )

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from . import options
-from .option_types import Choice, Number, Time, Whole, option
+from .option_types import Choice, File, Number, Time, Whole, option
 from .option_types import options as group
 from .start import start
 
@@ -15,7 +15,7 @@ _request_options = group(
     option("--method", "-X", metavar="NAME", show_default="GET; POST with a body", help="HTTP method."),
     option("--header", "-H", "headers", metavar="'N: V'", multiple=True, help="A header; can be repeated."),
     option("--body", metavar="TEXT", help="Request body, as UTF-8."),
-    option("--body-file", metavar="FILE", type=click.Path(), help="Request body, from a file; - is stdin."),
+    option("--body-file", metavar="FILE", type=File(), help="Request body, from a file; - is stdin."),
     option("--json", metavar="JSON", help="Request body, as JSON."),
     option("--form", metavar="N=V", multiple=True, help="A field of a form to send; can be repeated."),
     options.credential,
@@ -145,8 +145,8 @@ def enqueue(urls: tuple[str, ...], from_file: str | None, no_verify_tls: bool, *
 
 @click.command(context_settings=options.CONTEXT, short_help="Wait for the results of jobs, and print them as JSON.")
 @click.argument("job_ids", nargs=-1, metavar="[ID]...")
-@option("--from", "from_file", metavar="FILE", type=click.Path(), help="A file of ids, one a line; - is stdin.")
-@option("--out", metavar="FILE.jsonl", type=click.Path(), show_default="stdout", help="Where the results go.")
+@option("--from", "from_file", metavar="FILE", type=File(), help="A file of ids, one a line; - is stdin.")
+@option("--out", metavar="FILE.jsonl", type=File(), show_default="stdout", help="Where the results go.")
 @option(
     "--timeout",
     "timeout_s",

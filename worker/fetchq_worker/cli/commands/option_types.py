@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -46,6 +47,15 @@ class Size(Time):
         return self._parsed(parse_bytes, value, param, ctx)
 
 
+class File(click.Path):
+    """The name of a file or folder. The command opens it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("takes a name, not ''", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Whole(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A whole number of at least `low`."""
 
@@ -55,10 +65,7 @@ class Whole(click.ParamType):  # type: ignore[type-arg]  # generic since click 8
         self._low = low
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            number = None
+        number = int(value) if re.fullmatch(r"[+-]?[0-9]{1,20}", str(value).strip()) else None
         if number is None or (self._low is not None and number < self._low):
             least = "" if self._low is None else f" of at least {self._low}"
             self.fail(f"takes a whole number{least}, not {value!r}", param, ctx)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .option_types import Choice, Size, Time, Whole, option, options, setting
+from .option_types import Choice, File, Size, Time, Whole, option, options, setting
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 """Of every command."""
@@ -36,7 +36,7 @@ from_file = option(
     "--from",
     "from_file",
     metavar="FILE",
-    type=click.Path(),
+    type=File(),
     help="A file of URLs, one a line, # for comments; - is stdin.",
 )
 timeout = option(
@@ -73,7 +73,7 @@ priority = option(
 bodies = option(
     "--bodies",
     metavar="DIR",
-    type=click.Path(),
+    type=File(),
     show_default="they are left out",
     help="Write bodies that are not text, or above 64 KiB, to files named by their SHA-256.",
 )
@@ -106,14 +106,14 @@ fetch_settings = options(
         "FILE",
         "A TOML file of the credentials and proxies that requests can name.",
         default=None,
-        type=click.Path(),
+        type=File(),
     ),
     setting(
         "tls_ca_file",
         "FILE",
         "A PEM file of certificate authorities to trust beside the system's.",
         default=None,
-        type=click.Path(),
+        type=File(),
     ),
 )
 """What a fetch may reach and how it introduces itself: of `fetchq worker` and `fetchq fetch`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
+from fetchq_worker.cli.terminal.streams import print_error
 from fetchq_worker.health_check import DEFAULT_TIMEOUT_S
 from fetchq_worker.health_check import check as check_workers
 
@@ -132,7 +133,12 @@ def worker(burst: bool, settings_class: str | None, check: bool, check_timeout: 
         try:
             context.exit(check_workers(on_command_line, check_timeout))
         except ValueError as problem:
-            raise click.BadParameter(str(problem), param_hint="--http (FETCHQ_HTTP)") from None
+            print_error(f"{'--http' if 'http' in on_command_line else 'FETCHQ_HTTP'}: {problem}")
+            context.exit(2)
+    if context.get_parameter_source("check_timeout") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--timeout needs --check")
+    if on_command_line.get("verbose") and on_command_line.get("log_jobs", "all") != "all":
+        raise click.UsageError("--verbose (-v) is --log-jobs all: give one of them")
     from fetchq_worker.cli.actions.worker import work as command
 
     if context.get_parameter_source("burst") is ParameterSource.COMMANDLINE:

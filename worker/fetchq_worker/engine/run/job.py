@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any, Final
 
@@ -16,11 +15,10 @@ from fetchq_worker.engine.queue.outcome import Action
 
 from .context import RunContext
 
-logger = logging.getLogger("arq.worker")
-
 MAX_TIME_MS: Final = 1 << 47
 """About the year 6400: later times may not fit into a datetime."""
 
+_UNREADABLE: Final = "deserializing job %s failed"
 _SEQUENCE: Final = (tuple, list)
 _NUMBER: Final = (int, float)
 
@@ -52,8 +50,10 @@ class Job(msgspec.Struct, eq=False, gc=False):
 class Unrunnable(Exception):
     """The job cannot be run and is finished; its cause becomes the result. Never leaves `engine.run`."""
 
-    def __init__(self, job: Job, reason: BaseException, action: Action = Action.FINISH) -> None:
+    def __init__(self, job: Job, reason: BaseException, action: Action = Action.FINISH, *, arq_line: str = "") -> None:
+        """`arq_line` is arq's log line about it, with a place for the job's id; empty: it is logged already."""
         super().__init__(reason)
+        self.arq_line = arq_line
         self.job = job
         self.reason = reason
         self.action = action
@@ -89,8 +89,7 @@ class JobDecoder:
         job = Job(lease, lease.tries, start_ms=now_ms())
         payload, lease.payload = lease.payload, None  # not kept in memory while the job runs
         if payload is None:
-            logger.warning("job %s expired", lease.id)
-            raise Unrunnable(job, JobExecutionFailed("job expired"), Action.MISSING)
+            raise Unrunnable(job, JobExecutionFailed("job expired"), Action.MISSING, arq_line="job %s expired")
         plain = decode_plain_job(payload) if self._deserializer is deserialize else None
         if plain is not None and 0 <= plain.at_ms < MAX_TIME_MS:
             job.name, job.args, job.kwargs = plain.function, plain.args, plain.kwargs  # type: ignore[assignment]
@@ -100,11 +99,10 @@ class JobDecoder:
                 decoded = deserialize_job_raw(payload, deserializer=self._deserializer)
                 job.name, job.args, job.kwargs, own_try, job.enqueue_time_ms = checked(decoded)
             except DeserializationError as problem:
-                logger.exception("deserializing job %s failed", lease.id)
-                raise Unrunnable(job, problem) from problem
+                raise Unrunnable(job, problem, arq_line=_UNREADABLE) from problem
             except BaseException as problem:  # the deserializer is the user's, and arq passes on what is no Exception
-                logger.exception("deserializing job %s failed", lease.id)
-                raise Unrunnable(job, DeserializationError("unable to deserialize job")) from problem
+                failure = DeserializationError("unable to deserialize job")
+                raise Unrunnable(job, failure, arq_line=_UNREADABLE) from problem
             if b"limit_key" in payload and (stored := decode_plain_job(payload)) is not None:
                 job.limit_key = stored.limit_key  # which a deserializer of the user's does not report
         job.tries = max(job.tries, own_try)

@@ -14,8 +14,11 @@ from .job import Job
 logger = logging.getLogger("fetchq.jobs")
 
 
-def log_if_failed(job: Job, success: bool, value: Any, dead_letter: bytes) -> None:
-    """Logs a job whose coroutine raised `value`, or returned it and reported a failure; not one that was cancelled."""
+def log_if_failed(job: Job, success: bool, value: Any, dead_letter: bytes, *, trace: bool = True) -> None:
+    """Logs a job whose coroutine raised `value`, or returned it and reported a failure; not one that was cancelled.
+
+    `trace` says whether the traceback is of the user's code, and logged.
+    """
     kept = "yes" if dead_letter else "no"
     if success:
         failure = None if job.run is None else job.run.failure
@@ -40,5 +43,5 @@ def log_if_failed(job: Job, success: bool, value: Any, dead_letter: bytes) -> No
             job.tries,
             kept,
             one_line(told["message"]),
-            exc_info=value if value.__traceback__ is not None else None,
+            exc_info=value if trace and (value.__traceback__ or value.__cause__) else None,
         )

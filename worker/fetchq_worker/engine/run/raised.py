@@ -43,7 +43,7 @@ def _is_raised_by_a_statement(trace: TracebackType | None) -> bool:
 
 
 def examinable(problem: BaseException) -> BaseException:
-    """The exception; or one in its place, with its type and message, if its class lets nobody examine it."""
+    """The exception; or one in its place, with its type and message, if its class does not let it be examined."""
     try:
         isinstance(problem, asyncio.CancelledError)  # may call a property `__class__`
         problem.__cause__, problem.__context__, problem.__suppress_context__, problem.__traceback__  # noqa: B018
@@ -57,7 +57,7 @@ _traceback_of: Final = vars(BaseException)["__traceback__"].__get__
 
 
 def own_cancellation(problem: asyncio.CancelledError, of: str = "the job") -> RuntimeError:
-    """The failure of a job (or a hook) that raised `CancelledError` and that nobody had cancelled.
+    """The failure of a job (or a hook) that raised `CancelledError` and was not cancelled.
 
     Not a `CancelledError`: that would say that a client cancelled the job, and `Job.result()` would raise it into the
     caller's task.

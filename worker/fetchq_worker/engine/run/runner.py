@@ -66,7 +66,7 @@ class RunHost(Protocol):
     @property
     def log_arguments(self) -> bool: ...
 
-    logs_failures: bool
+    logs_events: bool
 
     jobs_complete: int
     jobs_failed: int
@@ -134,6 +134,7 @@ class Runner:
                 outcome = early.outcome
             except Unrunnable as problem:
                 job, refused = problem.job, True
+                self._warn(problem.arq_line, lease.id, cause=problem.__cause__)
                 outcome = self._refuse(job, problem.reason, problem.action)
             except (asyncio.CancelledError, KeyboardInterrupt):
                 # Before the user's code was called, or by Ctrl-C in its midst: the try is not counted.
@@ -185,10 +186,10 @@ class Runner:
             raise Unrunnable(job, tries_exceeded(max_tries, is_lost=job.lease.tries > 1))
         return function
 
-    def _warn(self, text: str, *arguments: object) -> None:
-        """Logs why a job fails, in arq's words, unless `job.failed` says so."""
-        if not self._host.logs_failures:
-            logger.warning(text, *arguments)
+    def _warn(self, text: str, *arguments: object, cause: BaseException | None = None) -> None:
+        """Logs why a job fails, in arq's words (empty: that is logged already), unless `job.failed` says so."""
+        if text and not self._host.logs_events:
+            logger.log(logging.WARNING if cause is None else logging.ERROR, text, *arguments, exc_info=cause)
 
     def _aborted(self, job: Job) -> Unrunnable:
         logger.info("%6.2fs ⊘ %s aborted before start", age_s(job), job.ref)
@@ -299,7 +300,9 @@ class Runner:
             logger.info("%6.2fs ⊘ %s aborted", run_s(job), job.ref)
             return self._finish(job, function, False, problem)
         if reason is CancelReason.TIMEOUT:
-            return self._fail(job, function, TimeoutError())
+            timeout = TimeoutError()
+            timeout.__cause__ = problem  # where the job was
+            return self._fail(job, function, timeout)
         if reason is None and host.in_main:
             own = own_cancellation(problem)
             if not (host.retry_jobs and isinstance(function, CronJob)):
@@ -318,7 +321,7 @@ class Runner:
         return self._requeue(job, None)  # not the job's fault: the try is not counted, and there is no marker
 
     def _fail(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome:
-        if not self._host.logs_failures:
+        if not self._host.logs_events:
             log_failure(job, problem)
         return self._finish(job, function, False, problem)
 
@@ -343,7 +346,7 @@ class Runner:
         result, unencodable = (b"", None) if ttl_ms == 0 else self._results.encode(job, success, value)
         if unencodable is not None:
             success, value = False, unencodable
-            if not host.logs_failures:
+            if not host.logs_events:
                 logger.warning("error serializing result of %s", job.ref, exc_info=unencodable)
         if success:
             host.jobs_complete += 1
@@ -351,7 +354,7 @@ class Runner:
             host.jobs_failed += 1
         has_extra_keys = lease.has_extra_keys or (job.run is not None and job.run.extra_keys)
         dead_letter = self._dead_letters.encoded_report(job) if success else self._dead_letter(job, value)
-        if host.logs_failures:
+        if host.logs_events:
             log_if_failed(job, success, value, dead_letter)
         action = _FINISH if has_extra_keys else _CLEAN
         return Outcome(lease, action, result, ttl_ms, marker_ms=job.marker_ms, dead_letter=dead_letter)
@@ -362,8 +365,8 @@ class Runner:
         ttl_ms = self._results.ttl_ms(job, None)
         result = b"" if ttl_ms == 0 else self._results.encode(job, False, reason)[0]
         dead_letter = self._dead_letter(job, reason)
-        if self._host.logs_failures:
-            log_if_failed(job, False, reason, dead_letter)
+        if self._host.logs_events:
+            log_if_failed(job, False, reason, dead_letter, trace=False)
         return Outcome(job.lease, action, result=result, result_ttl_ms=ttl_ms, dead_letter=dead_letter)
 
     def _dead_letter(self, job: Job, problem: BaseException) -> bytes:

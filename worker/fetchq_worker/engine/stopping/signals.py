@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Callable
 from enum import Enum
@@ -68,9 +69,11 @@ class SignalListener:
         self._loop = loop
         if self in self._listening:
             return
+        global _pid  # noqa: PLW0603 - of the process, as its signal handlers are
         try:
             if not self._listening:
                 self._install()
+                _pid = os.getpid()
         except ValueError:
             logger.debug("signals.ignored: the worker does not run in the main thread")
             return
@@ -97,13 +100,23 @@ class SignalListener:
                 cls._replaced[number] = handler
 
     @classmethod
-    def tell_all(cls, number: Signals) -> None:
+    def tell_all(cls, number: Signals) -> bool:
+        """Returns whether there is a worker to tell: one whose event loop runs."""
         for listener in tuple(cls._listening):
+            if listener._loop is None or not listener._loop.is_running():  # it has ended, and was not closed
+                listener.stop()
+                continue
             listener._at_once(number)
-            if listener._loop is not None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed
-                    listener._loop.call_soon_threadsafe(listener._in_loop, number)
+            listener._loop.call_soon_threadsafe(listener._in_loop, number)
+        return bool(cls._listening)
+
+
+_pid = os.getpid()
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    SignalListener.tell_all(Signals(number))
+    if os.getpid() != _pid:  # a process that a job has forked: the signal is for that alone
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    elif not SignalListener.tell_all(Signals(number)):
+        signal.raise_signal(number)  # to the handler that is restored now

@@ -132,7 +132,10 @@ class Stop:
         at_once = self._is_at_once(request, again=again)
         if again and not at_once:
             return
-        if at_once or not self.grace_s:
+        if not running:
+            logger.info("worker.stopping signal=%s: 0 running", number.name)
+            host.handle_sig(number)
+        elif at_once or not self.grace_s:
             logger.info("worker.stopping signal=%s: %d running, returned to the queue now", number.name, running)
             host.handle_sig(number)
         else:

@@ -111,4 +111,5 @@ def _guess(body: bytes) -> str:
         given += len(passage)
         at = begin + len(passage)
     detector.feed(b"", last=True)
-    return str(detector.guess(tld=None, allow_utf8=False)).lower()
+    name = str(detector.guess(tld=None, allow_utf8=False)).lower()
+    return "windows-874" if name == "cp874" else name  # the only name that is Python's, not the standard's

@@ -9,6 +9,8 @@ from fetchq_worker.fetch.transport.response import Response
 
 from .errors import BodyTooLarge
 
+_ENOUGH_BYTES = 64 << 10
+"""A body without a coding is read in parts of this size, not segment by segment."""
 _YIELD_BYTES = 1 << 20
 """How much is decoded before the event loop runs other tasks."""
 
@@ -31,19 +33,16 @@ async def read_body(response: Response, max_bytes: int) -> bytes:
     length = response.content_length
     if length is not None and length > max_bytes:
         raise BodyTooLarge
-    body = await response.readany()
-    if len(body) > max_bytes:
-        raise BodyTooLarge
-    if response.at_eof():
-        return body
-    chunks = [body]
-    size = len(body)
-    while chunk := await response.readany():
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await response.readany(min(_ENOUGH_BYTES, max_bytes - size + 1)):
         size += len(chunk)
         if size > max_bytes:
             raise BodyTooLarge
         chunks.append(chunk)
-    return b"".join(chunks)
+        if response.at_eof():
+            break
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _read_encoded(response: Response, codings: tuple[str, ...], max_bytes: int) -> bytes:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-from fetchq import FetchStatus
+from fetchq import FetchStatus, InvalidRequest
 from fetchq_worker.fetch.content.encoding import ContentDecoder, codings_of
 from fetchq_worker.fetch.egress.guard import Guard
 from fetchq_worker.fetch.http.client import Send
@@ -52,6 +52,8 @@ async def read_robots(send: Send, guard: Guard, phases: Phases, origin: str, rou
                 finally:
                     response.release()
             return _EVERYTHING_ALLOWED
+    except InvalidRequest:  # by `next_hop`: a redirect to what cannot be requested
+        return _EVERYTHING_ALLOWED
     except Exception as problem:
         failure = failure_of(problem, responded=responded)
         if failure is None or not phases.sent:

@@ -22,6 +22,10 @@ LONGEST_HEAD_END: Final = 4
 _HTTP: Final = b"http/"
 _STATUS_LINE: Final = re.compile(rb"HTTP/([1-9](?:\.[0-9])?) {1,16}([1-9][0-9][0-9])(?![0-9])", re.IGNORECASE)
 """Some servers answer a request of HTTP/1.1 in its own form, but with "HTTP/2.0"."""
+_AFTER_VERSION: Final = rb"(?: {1,16}(?:[1-9](?:[0-9](?:[0-9](?:[^0-9].*)?)?)?)?)?"
+_STATUS_LINE_BEGINNING: Final = re.compile(
+    rb"HTTP/(?:[1-9](?:\.(?:[0-9]%b)?|%b))" % (_AFTER_VERSION, _AFTER_VERSION), re.IGNORECASE | re.DOTALL
+)
 _LONGEST_STATUS: Final = 32
 """By how many bytes a status code has been reached, or never is."""
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -58,10 +62,9 @@ class Head(NamedTuple):
 
 def may_become_head(data: bytes | bytearray) -> bool:
     """Whether the beginning of a response can be one in the form of HTTP/1."""
-    begin = data[:_LONGEST_STATUS]
-    if not begin.lower().startswith(_HTTP[: len(begin)]):
-        return False
-    return (len(begin) < _LONGEST_STATUS and b"\n" not in begin) or _STATUS_LINE.match(begin) is not None
+    if len(data) <= len(_HTTP):
+        return _HTTP.startswith(data.lower())
+    return _STATUS_LINE_BEGINNING.fullmatch(data[:_LONGEST_STATUS]) is not None
 
 
 def parse_head(data: bytes) -> Head:
@@ -114,6 +117,8 @@ def _irregular_head(data: bytes) -> Head:
             fields.append(field)
             continue
         malformed = True
+        if line.startswith(b"\r"):  # where curl, unlike others, ends the head
+            raise ResponseMalformed("it is not certain where the head of the response ends")
         name = _NOT_OF_A_NAME.sub(b"", line.partition(b":")[0]).lower()
         if name in _SIZING:
             raise ResponseMalformed(f"the {name.decode()} field of the response is malformed")

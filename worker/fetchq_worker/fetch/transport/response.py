@@ -7,8 +7,6 @@ from typing import Final, Protocol
 
 from .head import Head
 
-WAKE_BYTES: Final = 64 << 10
-"""A reader that waits is woken when so much has arrived, or all: not for every segment."""
 PAUSE_BYTES: Final = 256 << 10
 """The connection is not read while so much of the body is unread."""
 
@@ -29,6 +27,7 @@ class Response:
     __slots__ = (
         "_chunks",
         "_connection",
+        "_enough",
         "_problem",
         "_unread",
         "_waiter",
@@ -58,6 +57,8 @@ class Response:
         self._chunks = [body] if body else []
         self._unread = len(body) if body else 0
         self._problem: Exception | None = None
+        self._enough = 1
+        """How many unread bytes wake the reader that waits."""
         self._waiter: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
@@ -73,12 +74,13 @@ class Response:
         """Whether the body has arrived and is read."""
         return self.arrived and not self._unread
 
-    async def readany(self) -> bytes:
-        """The next part of the body, of some `WAKE_BYTES` or the last; nothing at its end.
+    async def readany(self, enough: int = 1) -> bytes:
+        """The next part of the body, of at least `enough` bytes or the last; nothing at its end.
 
         Raises `BodyBroken`, `HeadTooLarge` (by trailer fields) and `ReadTimedOut`.
         """
-        while not (self.arrived or self._problem or self._unread >= WAKE_BYTES):
+        enough = self._enough = min(enough, PAUSE_BYTES)
+        while not (self.arrived or self._problem or self._unread >= enough):
             if self._connection is None:
                 return b""  # released
             self._waiter = self._connection.loop.create_future()
@@ -107,7 +109,7 @@ class Response:
         if data:
             self._chunks.append(data)
             self._unread += len(data)
-            if self._waiter is not None and self._unread >= WAKE_BYTES:
+            if self._waiter is not None and self._unread >= self._enough:
                 self._wake()
         return self._unread >= PAUSE_BYTES
 
