@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import traceback
+from types import TracebackType
 from typing import Any, Final
 
 MAX_CHARS: Final = 1000
+NOT_SHOWN: Final = "the exception cannot be shown"
+"""Begins the last line of such a traceback."""
 
 _USER_INFO: Final = re.compile(r"(://)[^/\s@'\"]{1,300}@")
 _QUERY: Final = re.compile(r"(://[^\s?#'\"<>]*|(?<!\S)/[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
@@ -32,6 +36,15 @@ def one_line(text: str, max_chars: int = MAX_CHARS) -> str:
 def shown(value: Any) -> Any:
     """An argument of a log line: bytes by their number alone, anything else as it is."""
     return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray | memoryview) else value
+
+
+def trace_of(problem: BaseException, trace: TracebackType | None) -> str:
+    """The traceback as Python prints it; of classes that it cannot print, the frames."""
+    try:
+        return "".join(traceback.format_exception(type(problem), problem, trace))
+    except BaseException as failure:  # noqa: BLE001 - the classes are the user's, those of the causes too
+        frames = "".join(traceback.format_tb(trace))
+        return f"Traceback (most recent call last):\n{frames}{NOT_SHOWN}: {type(failure).__name__}\n"
 
 
 def _escaped(char: str) -> str:

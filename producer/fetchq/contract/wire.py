@@ -253,17 +253,26 @@ def as_failure(problem: BaseException) -> dict[str, str]:
     encode in it is escaped, such as a lone surrogate as `\\ud800`.
     """
     message = _message_of(problem)
-    if problem.__cause__ is not None:
-        cause = _message_of(problem.__cause__)
-        message = f"{message}: {cause}" if message else cause
-    return {"type": _told(lambda: type(problem).__name__), "message": message}
+    if (cause := _cause_of(problem)) is not None:
+        told = _message_of(cause)
+        message = f"{message}: {told}" if message else told
+    return {"type": _type_of(problem), "message": message}
+
+
+def _type_of(problem: BaseException) -> str:
+    return _told(lambda: type(problem).__name__)
+
+
+_cause_of: Final = vars(BaseException)["__cause__"].__get__
+"""The cause of an exception, although its class may have a property of that name."""
+_parts_of: Final = vars(BaseExceptionGroup)["exceptions"].__get__
 
 
 def _message_of(problem: BaseException, depth: int = 0) -> str:
     """The message; that of a group names the exceptions in it, too."""
     message = _told(lambda: str(problem))
-    if isinstance(problem, BaseExceptionGroup) and depth < _GROUP_DEPTH:
-        parts = (f"{type(part).__name__}: {_message_of(part, depth + 1)}" for part in problem.exceptions[:_GROUP_PARTS])
+    if issubclass(type(problem), BaseExceptionGroup) and depth < _GROUP_DEPTH:
+        parts = (f"{_type_of(part)}: {_message_of(part, depth + 1)}" for part in _parts_of(problem)[:_GROUP_PARTS])
         message = _encodable(f"{message}: {'; '.join(parts)}")
     return message
 

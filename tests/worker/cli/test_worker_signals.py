@@ -66,10 +66,16 @@ async def ends_its_process(ctx):
     if ctx["job_try"] == 1:
         os._exit(0)
 
+async def signals_its_process(ctx):
+    say(ctx)
+    if ctx["job_try"] == 1:
+        os.kill(os.getpid(), 15)
+
 async def hang(ctx):
     await asyncio.sleep(3600)
 
 FUNCTIONS = [waits, is_deaf, blocks, blocks_when_cancelled, waits_for_a_thread, quick, exits, ends_its_process]
+FUNCTIONS += [signals_its_process]
 Mine = worker_settings(functions=FUNCTIONS)
 Hangs = worker_settings(functions=FUNCTIONS, on_shutdown=hang)
 """
@@ -271,6 +277,36 @@ def test_a_process_that_a_job_ends_is_replaced_and_the_job_runs_again(
         assert worker.started() != "", "again"
         wait_until(lambda: len(pids_of(fetchq, redis_server)) == 2, "two processes")
         worker.end(signal.SIGTERM)
+
+
+def test_a_process_that_a_signal_to_it_alone_stops_is_replaced(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    with running(fetchq, redis_server, "--processes", "2", jobs=("signals_its_process",)) as worker:
+        worker.wait_logged("worker.ended")
+        assert "status=0 run_s=" in worker.log
+        assert ": a signal to it alone" in worker.log
+        wait_until(lambda: len(pids_of(fetchq, redis_server)) == 2, "two processes")
+        worker.end(signal.SIGTERM)
+
+
+def test_processes_that_all_get_the_same_signal_have_their_grace_time(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    """As systemd stops a service: the supervisor's children get the signal from it and from the supervisor."""
+    with running(fetchq, redis_server, "--processes", "2", "--grace", "100", jobs=("waits",)) as worker:
+        wait_until(lambda: len(pids_of(fetchq, redis_server)) == 2, "two processes")
+        pids = pids_of(fetchq, redis_server)
+        for pid in (*pids, worker.process.pid):
+            os.kill(pid, signal.SIGTERM)
+        worker.wait_logged("supervisor.stopping")
+        wait_until(lambda: len(pids_of(fetchq, redis_server)) == 1, "the idle process has ended")
+        for pid in pids_of(fetchq, redis_server):
+            os.kill(pid, signal.SIGTERM)
+        assert ": stopping, 1 of " in fetchq.run("status", environ=at(redis_server)).stdout
+        assert worker.log.count("worker.stopping signal=SIGTERM: 1 running") == 1
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(PATIENCE_S) == 0
+        assert "worker.stopping signal=SIGQUIT: 1 running, returned to the queue now" in worker.log
+    assert_returned(redis_server, 1)
 
 
 def test_a_second_signal_to_the_supervisor_makes_the_processes_return_their_jobs(

@@ -112,11 +112,12 @@ class Found:
     job_serializer, job_deserializer = pickle.dumps, pickle.loads
 """,
 }
-OPENS = """
-async def opens(ctx):
-    open("missing.toml")
+RAISES = """
+async def raises(ctx):
+    {raised}
 class Found:
     functions, redis_settings, burst = [add], REDIS, True
+    {where} = raises
 """
 EVENTS = ["end one 1 True", "end two 1 True", "end two 2 True", "end three 1 True", "end child 1 True"]
 
@@ -160,23 +161,36 @@ async def test_both_commands_do_the_same_with_settings_of_any_shape(
     assert sorted(events) == sorted(EVENTS)
 
 
+ERRORS = {
+    "open('missing.toml')": "FileNotFoundError: [Errno 2] No such file or directory: 'missing.toml'",
+    "import redis; raise redis.ConnectionError('not there')": "ConnectionError: not there",
+    "raise KeyError('DSN')": "KeyError: 'DSN'",
+}
+LEAVES = {
+    "raise SystemExit(0)": "SystemExit: 0",
+    "import asyncio; raise asyncio.CancelledError": "RuntimeError: {} raised CancelledError, but was not cancelled",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+}
+
+
 @pytest.mark.parametrize(
-    "code",
+    ("raised", "told", "where"),
     [
-        "open('missing.toml')",
-        f"{OPENS}    on_startup = opens",
-        f"{OPENS}    on_shutdown = opens",
+        *((raised, told, "import") for raised, told in ERRORS.items()),
+        *((raised, told, hook) for raised, told in (ERRORS | LEAVES).items() for hook in ("on_startup", "on_shutdown")),
     ],
-    ids=["import", "on_startup", "on_shutdown"],
 )
 def test_an_error_of_the_settings_own_code_is_told_as_theirs(
-    tmp_path: Path, redis_server: RedisServer, code: str
+    tmp_path: Path, redis_server: RedisServer, raised: str, told: str, where: str
 ) -> None:
+    code, whose = raised, "--settings: my_settings.Found"
+    if where != "import":
+        code, whose = RAISES.format(raised=raised, where=where), where
     (tmp_path / "my_settings.py").write_text(f"{COMMON}\n{code}")
     done = _run(FETCHQ, tmp_path, redis_server)
     assert done.returncode == 1
     *trace, sentence = done.stderr.splitlines()
-    assert sentence == "fetchq: the worker failed: [Errno 2] No such file or directory: 'missing.toml'"
+    assert sentence == f"fetchq: {whose} raised {told.format(where)}"
     assert any("my_settings.py" in line for line in trace)
 
 

@@ -86,6 +86,54 @@ async def test_a_child_that_dies_is_replaced(tmp_path: Path) -> None:
     assert await asyncio.wait_for(running, 20) == 0
 
 
+STOPPED = """
+import os, pathlib, sys
+from fetchq_worker.process.supervisor import Report, SupervisorLink
+pathlib.Path(sys.argv[1], str(os.getpid())).touch()
+SupervisorLink().report(Report.STOPPED)
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_a_signal_to_it_alone_stopped_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0, 600))
+    workers = _supervisor(STOPPED, tmp_path, processes=1)
+    running = asyncio.create_task(workers.run())
+    await _wait_for(tmp_path, 2)
+    await _wait_logged(caplog, "restart_in_s=600: a signal to it alone")
+    workers.stop()
+    assert await asyncio.wait_for(running, 20) == 0, "the signal was for all"
+
+
+SAYS_ITS_GRACE = """
+import pathlib, os, signal, sys, time
+from fetchq_worker.process.supervisor import Report, SupervisorLink
+link, told = SupervisorLink(), []
+signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+link.report_grace(60.5)
+pathlib.Path(sys.argv[1], str(os.getpid())).touch()
+while not told:
+    time.sleep(0.01)
+link.report(Report.STOPPED)
+sys.exit(7)
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_child_has_the_grace_time_that_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "KILL_AFTER_S", 0.0)  # with the supervisor's own grace time it were killed at once
+    monkeypatch.setattr(Supervisor, "_kill", lambda _: pytest.fail("killed"))
+    workers = _supervisor(SAYS_ITS_GRACE, tmp_path, processes=1)
+    running = asyncio.create_task(workers.run())
+    await _wait_for(tmp_path, 1)
+    workers.stop()
+    assert workers._kill_timer is not None
+    assert workers._kill_timer.when() - asyncio.get_running_loop().time() > 50
+    assert await asyncio.wait_for(running, 20) == 0
+
+
 FINISHES = """
 import os, pathlib, sys
 from fetchq_worker.process.supervisor import Report, SupervisorLink
@@ -162,6 +210,7 @@ folder = pathlib.Path(sys.argv[1])
 async def main():
     told = asyncio.Semaphore(0)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.release)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, told.release)
     (folder / str(os.getpid())).touch()
     for number in range(2):
         await told.acquire()
@@ -171,7 +220,7 @@ asyncio.run(main())
 
 
 @pytest.mark.asyncio
-async def test_a_second_signal_is_forwarded_and_kills_no_child(tmp_path: Path) -> None:
+async def test_a_second_signal_reaches_the_children_as_sigquit_and_kills_none(tmp_path: Path) -> None:
     running = asyncio.create_task(_supervisor(COUNTS, tmp_path).run())
     pids = await _wait_for(tmp_path, 2)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 listener for probes: one GET a connection, and short text as the answer."""
+"""A small HTTP/1.1 listener for probes: one GET or HEAD a connection, and short text as the answer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class HealthServer:
         self._probes: Final = probes
         self._servers: list[asyncio.Server] = []
         self._paths: list[str] = []
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], StreamWriter] = {}
+        """In the order in which they began."""
 
     async def listen(self, address: HealthAddress) -> None:
         """Raises `OSError`. The path of a socket whose process has ended is taken."""
@@ -64,31 +65,32 @@ class HealthServer:
 
     def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         # Not a coroutine: asyncio would log the cancellation of its task.
-        if len(self._serving) >= MAX_CONNECTIONS:
-            writer.close()
-            return
+        if len(self._serving) >= MAX_CONNECTIONS:  # idle ones must not keep a probe from its answer
+            oldest = next(iter(self._serving))
+            oldest.cancel()
+            self._serving.pop(oldest).close()  # its task closes it only if it has begun
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer), name="fetchq-probe")
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._serving[task] = writer
+        task.add_done_callback(lambda task: self._serving.pop(task, None))
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                status, text = await self._answer(reader)
-                writer.write(_encoded(status, text))
+                head = await reader.readuntil(b"\r\n\r\n")
+                status, text = await self._answer(head)
+                writer.write(_encoded(status, text, with_body=not head.startswith(b"HEAD ")))
                 await writer.drain()
         except (OSError, EOFError, asyncio.LimitOverrunError):
             pass  # the client is slow, has ended or sends too much
         finally:
             writer.close()
 
-    async def _answer(self, reader: StreamReader) -> Reply:
-        head = await reader.readuntil(b"\r\n\r\n")
+    async def _answer(self, head: bytes) -> Reply:
         words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return Reply(HTTPStatus.BAD_REQUEST, "not HTTP/1.1")
-        if words[0] != "GET":
-            return Reply(HTTPStatus.METHOD_NOT_ALLOWED, "GET alone is answered")
+        if words[0] not in ("GET", "HEAD"):
+            return Reply(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD are answered")
         path, _, query = words[1].partition("?")
         probe = self._probes.get(path)
         if probe is None:
@@ -103,10 +105,11 @@ def _timeout_in(query: str) -> float | None:
         return None
 
 
-def _encoded(status: HTTPStatus, text: str) -> bytes:
+def _encoded(status: HTTPStatus, text: str, *, with_body: bool) -> bytes:
     body = f"{text}\n".encode("utf-8", "replace")
     head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    return f"{head}Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n".encode() + body
+    head = f"{head}Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    return head.encode() + (body if with_body else b"")
 
 
 async def get(path: str, target: str, timeout_s: float) -> Reply:

@@ -1,8 +1,8 @@
 """Runs several worker processes: starts them, replaces those that end unasked, and forwards signals.
 
-The stdin of each child is a socket to the supervisor. A child reports on it how it ends (`Report`): its exit status
-tells nothing, since a job may end the process with any. No child outlives the supervisor: when the other end closes,
-for whatever reason, the child stops as on SIGTERM (`SupervisorLink`).
+The stdin of each child is a socket to the supervisor. A child says on it how long its running jobs may take, and how
+it ends (`Report`): its exit status tells nothing, since a job may end the process with any. No child outlives the
+supervisor: when the other end closes, for whatever reason, the child stops as on SIGTERM (`SupervisorLink`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ STABLE_S: Final = 60.0
 KILL_AFTER_S: Final = 15.0
 """Time after its grace time at which a stopping child is killed. Children that can run end themselves before."""
 
+AT_ONCE: Final = getattr(signal, "SIGQUIT", signal.SIGTERM)
+MAX_SAID_BYTES: Final = 100
+
 _log = logging.getLogger("fetchq.supervisor")
 
 
@@ -38,7 +41,9 @@ class Report(Enum):
     """What a child says of its end."""
 
     FINISHED = b"f"
-    """It was told to stop, or its burst is over: it is not replaced."""
+    """Its burst is over: it is not replaced."""
+    STOPPED = b"s"
+    """A signal stopped it. If the supervisor did not send it, it is replaced, as every other child."""
     CANNOT_START = b"x"
     """Wrong usage, or no Redis: at a first start, the others are not started either."""
 
@@ -50,6 +55,7 @@ class _Child:
         self.number = number
         self.process = process
         self._link = link
+        self._said = b""
         self.began_at = asyncio.get_running_loop().time()
 
     def send(self, signum: Signals) -> None:
@@ -60,11 +66,24 @@ class _Child:
         """Returns when it has ended. None: it was not asked to, nor did it say why."""
         try:
             await self.process.wait()
-            with contextlib.suppress(OSError, ValueError):
-                return Report(self._link.recv(1))
+            self._listen()
+            with contextlib.suppress(ValueError):
+                return Report(self._said[-1:])
             return None
         finally:
             self._link.close()
+
+    @property
+    def grace_s(self) -> float:
+        """The grace time of its worker, which a settings class can set; 0 if it has not said it."""
+        self._listen()
+        grace_s = self._said.partition(b"\n")[0]
+        return float(grace_s) if b"\n" in self._said else 0.0
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self._link.recv(MAX_SAID_BYTES - len(self._said)):
+                self._said += data
 
     @property
     def run_s(self) -> float:
@@ -116,15 +135,20 @@ class Supervisor:
         return next((status for status in statuses if status), 0)
 
     def stop(self, signum: Signals = signal.SIGTERM) -> None:
-        """Stops the children and restarts none. A second call makes them return their jobs at once."""
+        """Stops the children and restarts none. A second call makes them return their jobs at once.
+
+        It sends SIGQUIT for that: systemd signals all processes of a service, so a child gets the same signal from it
+        and from the supervisor, and twice the same is no second request.
+        """
         again = self._stopping.is_set() or REQUESTS.get(signum) is Request.STOP_NOW
         self._stopping.set()
         _log.info("supervisor.stopping signal=%s children=%d", signum.name, len(self._children))
         for child in self._children:
-            child.send(signum)
+            child.send(AT_ONCE if again else signum)
         if self._kill_timer is not None:
             self._kill_timer.cancel()
-        after_s = KILL_AFTER_S if again else self._grace_s + KILL_AFTER_S
+        grace_s = 0.0 if again else max([self._grace_s, *(child.grace_s for child in self._children)])
+        after_s = grace_s + KILL_AFTER_S
         self._kill_timer = asyncio.get_running_loop().call_later(after_s, self._kill)
 
     def _kill(self) -> None:
@@ -150,18 +174,21 @@ class Supervisor:
             delay_s = BACKOFF_S[min(deaths, len(BACKOFF_S) - 1)]
             deaths += 1
             _log.error(
-                "worker.ended number=%d pid=%d status=%s run_s=%.1f restart_in_s=%g: nobody told it to stop",
+                "worker.ended number=%d pid=%d status=%s run_s=%.1f restart_in_s=%g: %s",
                 number,
                 child.process.pid,
                 child.status,
                 child.run_s,
                 delay_s,
+                "a signal to it alone" if report is Report.STOPPED else "nobody told it to stop",
             )
             self.missing += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
                     await self._stopping.wait()
             self.missing -= 1
+            if report is Report.STOPPED and self._stopping.is_set():  # the signal was for all of them
+                return 0
         return 1
 
     async def _start(self, number: int) -> _Child:
@@ -213,6 +240,7 @@ class SupervisorLink:
 
     def __init__(self) -> None:
         self.is_supervised = bool(os.environ.pop(SUPERVISED_ENV, ""))
+        self._has_reported = False
 
     def stop_with_supervisor(self) -> None:
         """Sends this process SIGTERM when the supervisor has ended."""
@@ -239,6 +267,16 @@ class SupervisorLink:
             raise
 
     def report(self, report: Report) -> None:
+        """The first report counts."""
+        if not self._has_reported:
+            self._has_reported = True
+            self._say(report.value)
+
+    def report_grace(self, grace_s: float) -> None:
+        """To be called once, before `report`."""
+        self._say(b"%f\n" % grace_s)
+
+    def _say(self, data: bytes) -> None:
         if self.is_supervised:
             with contextlib.suppress(OSError):  # the supervisor has ended
-                os.write(0, report.value)
+                os.write(0, data)

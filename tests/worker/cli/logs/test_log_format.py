@@ -97,6 +97,28 @@ def test_a_message_that_is_written_in_several_lines_has_these_indented() -> None
     assert (line["returned"], line["traceback"]) == (2, "frame 1\nframe\\t2")
 
 
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    @property
+    def __cause__(self) -> Any:  # type: ignore[override]  # an exception like this one is the point
+        raise ValueError
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JSONFormatter()])
+def test_what_cannot_be_shown_has_a_line_of_the_same_shape(formatter: logging.Formatter) -> None:
+    line = formatter.format(record("%d\x1b[2J", "one"))
+    assert "log.not_shown" in line
+    assert "TypeError" in line
+    assert "x1b[2J" in line
+    assert "\x1b" not in line
+    problem = Unprintable("x")
+    line = formatter.format(record("job.failed id=%s", "a", exc_info=(Unprintable, problem, None)))
+    assert "job.failed" in line
+    assert "the exception cannot be shown: ValueError" in line
+
+
 def test_a_long_traceback_is_cut_in_its_middle() -> None:
     made = record("job.failed", exc_info=failed("x" * 100_000 + "\n" * 1000, depth=2))
     lines = TextFormatter().format(made).split("\n")

@@ -165,6 +165,45 @@ def test_another_value_is_wrong_usage(fetchq: Fetchq, flag: str, sentence: str) 
         assert sentence in done.stderr
 
 
+ODD = """
+import logging, sys, threading, warnings
+from fetchq_worker import worker_settings
+
+class Odd:
+    def __del__(self):
+        sys.exit("odd")
+
+def end():
+    raise LookupError("in a thread")
+
+async def boom(ctx, text):
+    Odd()
+    warnings.warn("old\\nway", DeprecationWarning)
+    thread = threading.Thread(target=end)
+    thread.start()
+    thread.join()
+    logging.getLogger("mine").error("%d", "one")
+
+async def fine(ctx):
+    return object()
+
+Mine = worker_settings(functions=[boom, fine])
+"""
+
+
+def test_what_python_prints_itself_is_a_line_of_the_same_shape(run: Any) -> None:
+    said = run("--log-format", "json", module=ODD, PYTHONWARNINGS="default")
+    lines = [json.loads(line) for line in said.splitlines()]
+    events = {line.get("event"): line for line in lines}
+    assert "SystemExit: odd" in events["python.exception_ignored"]["traceback"]
+    assert "LookupError: in a thread" in events["python.thread_failed"]["traceback"]
+    assert events["log.not_shown"]["logger"] == "mine"
+    assert any("DeprecationWarning: old" in line.get("message", "") for line in lines)
+    [fine] = [line for line in lines if line.get("function") == "fine"]
+    assert fine["event"] == "job.failed"
+    assert fine["status"] == "SerializationError"
+
+
 def test_the_root_set_up_of_a_settings_module_is_left_as_it_is(run: Any) -> None:
     module = JOBS + 'logging.basicConfig(level="INFO", format="MINE %(name)s %(message)s")\n'
     said = run("--log-format", "json", module=module)

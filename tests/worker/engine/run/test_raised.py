@@ -24,37 +24,20 @@ from fetchq import JobFailed
 from fetchq.contract import wire
 from fetchq_worker.engine.run.raised import is_the_jobs, told
 
+from .odd_exceptions import (
+    PanicException,
+    TwoArguments,
+    Unprintable,
+    WithHandle,
+    WithoutCause,
+    WithoutClass,
+    WithoutName,
+    WithoutTraceback,
+)
+
 pytestmark = pytest.mark.asyncio
 
 MSGPACK = {"job_serializer": wire.serialize, "job_deserializer": wire.deserialize}
-
-
-class PanicException(BaseException):
-    """As PyO3 raises it for a panic of Rust code."""
-
-
-class Unprintable(Exception):
-    def __str__(self) -> str:
-        raise PanicException("in __str__")
-
-    __repr__ = __str__
-
-
-class TwoArguments(Exception):
-    """Can be pickled, and not be read again."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{code} {reason}")
-
-
-class WithHandle(Exception):
-    """Cannot be pickled."""
-
-    def __init__(self) -> None:
-        super().__init__("the file is open", sys.stderr)
-
-    def __str__(self) -> str:
-        return "the file is open"
 
 
 def parse_arguments() -> NoReturn:
@@ -92,11 +75,41 @@ RAISED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "made at run time": (lambda: throw(type("Made", (Exception,), {})("here")), "Made", "here"),
     "cannot be unpickled": (lambda: throw(TwoArguments(404, "gone")), "TwoArguments", "404 gone"),
     "cannot be pickled": (lambda: throw(WithHandle()), "WithHandle", "the file is open"),
+    "no name to be had": (lambda: throw(WithoutName("x")), "<unreadable: PanicException>", "x"),
+    "no name in a group": (
+        lambda: throw(ExceptionGroup("one", [WithoutName("x")])),
+        "ExceptionGroup",
+        "one (1 sub-exception): <unreadable: PanicException>: x",
+    ),
+    "no cause to be had": (
+        lambda: throw(WithoutCause("x")),
+        "RuntimeError",
+        "WithoutCause: x (its class does not let it be examined: PanicException: no cause)",
+    ),
+    "no traceback to be had": (
+        lambda: throw(WithoutTraceback("x")),
+        "RuntimeError",
+        "WithoutTraceback: x (its class does not let it be examined: LookupError: no traceback)",
+    ),
+    "no class to be had": (
+        lambda: throw(WithoutClass("x")),
+        "RuntimeError",
+        "WithoutClass: x (its class does not let it be examined: LookupError: no class)",
+    ),
+    "a cause that cannot be shown": (lambda: throw_from(ValueError("a"), WithoutCause("b")), "ValueError", "a: b"),
     "long": (lambda: throw(ValueError("x" * 1_000_000)), "ValueError", "x" * (wire.MAX_MESSAGE_CHARS - 3) + "..."),
 }
 
 
-NOT_IN_A_PICKLE = {"stop", "surrogate", "surrogate in the cause", "long", "group"}
+NOT_IN_A_PICKLE = {
+    "stop",
+    "surrogate",
+    "surrogate in the cause",
+    "long",
+    "group",
+    "no name in a group",
+    "a cause that cannot be shown",
+}
 """A pickled exception is complete but for its cause."""
 
 

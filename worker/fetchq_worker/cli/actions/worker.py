@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from arq.connections import ArqRedis
+from arq.typing import StartupShutdown
 from redis.exceptions import RedisError
 
 from fetchq import FetchqError, FetchStatus
@@ -20,8 +21,9 @@ from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.errors import translated
 from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
-from fetchq_worker.cli.terminal.logs import configure_logs
+from fetchq_worker.cli.terminal.logs import configure_logs, logging_what_python_prints
 from fetchq_worker.engine import Worker
+from fetchq_worker.engine.run.raised import own_cancellation, told
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
@@ -53,7 +55,7 @@ def work(
     is_supervisor = settings.processes > 1 and not link.is_supervised
     if settings_name is not None and not is_supervisor:
         _into_environment(flags)
-        with _not_of_stdout(), link.reporting_errors():
+        with link.reporting_errors(), _telling(f"--settings: {settings_name}", Exception):
             described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
     log_jobs = LogJobs.ALL if settings.verbose and "log_jobs" not in flags else settings.log_jobs
@@ -62,10 +64,9 @@ def work(
         return _supervise(settings)
 
     async def reported() -> ExitStatus:
-        with _not_of_stdout(), link.reporting_errors():
-            status = await _work(described, burst, flags, settings, link)
-        link.report(Report.FINISHED)
-        return status
+        # For other commands, an `OSError` would be one of stdout.
+        with logging_what_python_prints(), _telling("the worker", OSError), link.reporting_errors():
+            return await _work(described, burst, flags, settings, link)
 
     return reported()
 
@@ -101,17 +102,34 @@ async def _work(
     try:
         worker = described.make_worker(redis, **options)
         worker.logs_events = True
+        worker.stop.again_hurries = not link.is_supervised
+        link.report_grace(worker.stop.grace_s)
         tune_gc()
         async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
-            await _run(worker)
+            failure = await _run(worker)
     finally:
         if redis is not None:
             await redis.aclose()
+    link.report(Report.STOPPED if worker.stop.requested else Report.FINISHED)
+    if failure is not None:
+        raise failure
     return ExitStatus.OK
 
 
-async def _run(worker: Worker) -> None:
-    redis = worker.pool
+async def _run(worker: Worker) -> CommandFailed | None:
+    """Raises `CommandFailed` for what `on_startup` raises, and returns it for what `on_shutdown` raises."""
+    redis, failure = worker.pool, None
+    worker.on_startup = _hook(worker, "on_startup")
+    on_shutdown = _hook(worker, "on_shutdown")
+
+    async def shut_down(ctx: dict[Any, Any]) -> None:
+        nonlocal failure
+        try:
+            await on_shutdown(ctx)
+        except CommandFailed as problem:
+            failure = problem
+
+    worker.on_shutdown = shut_down
     try:
         await worker.async_run()
     except RedisError:  # raised only before the worker starts claiming
@@ -124,18 +142,37 @@ async def _run(worker: Worker) -> None:
         worker.stop.end_process()
         if worker.started:
             _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))
+    return failure
+
+
+def _hook(worker: Worker, name: str) -> StartupShutdown:
+    """The hook of that name, from which an exception of whatever class arrives as `CommandFailed`, logged."""
+    hook: StartupShutdown | None = getattr(worker, name)
+
+    async def call(ctx: dict[Any, Any]) -> None:
+        if hook is None:
+            return
+        with _telling(name, BaseException):
+            try:
+                await hook(ctx)
+            except asyncio.CancelledError as problem:
+                if worker.stop.requested:
+                    raise
+                raise own_cancellation(problem, of=name) from None
+
+    return call
 
 
 @contextmanager
-def _not_of_stdout() -> Iterator[None]:
-    """Tells an `OSError`, such as one of the settings' hooks: for other commands it would be one of stdout."""
+def _telling(whose: str, kind: type[BaseException]) -> Iterator[None]:
+    """Logs an exception of the user's code, of that kind, and makes it the command's failure."""
     try:
         yield
-    except FetchqError:  # some are an `OSError` too
+    except (FetchqError, asyncio.CancelledError):  # some of ours are an `OSError` too
         raise
-    except OSError as problem:
-        _log.exception("worker.failed error=%s", problem)
-        raise CommandFailed(f"the worker failed: {problem}", ExitStatus.FAILED) from problem
+    except kind as problem:
+        _log.exception("worker.failed in=%s error=%s", whose, told(problem))
+        raise CommandFailed(f"{whose} raised {told(problem)}", ExitStatus.FAILED) from problem
 
 
 def _options(flags: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

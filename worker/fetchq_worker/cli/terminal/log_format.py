@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fetchq_worker.log_text import one_line, shown
+from fetchq_worker.log_text import one_line, shown, trace_of
 
 MAX_MESSAGE_CHARS: Final = 2000
 MAX_TRACE_LINES: Final = 60
@@ -21,22 +21,38 @@ _DIRECTIVE: Final = re.compile(r"(?:(\w+)=)?%(?:%|[-#0 +]*\d*(?:\.(\d+))?([a-zA-
 _EVENT: Final = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
 
 
-class TextFormatter(logging.Formatter):
-    """`2026-11-28T12:00:00.123Z WARNING fetchq.engine redis.waiting try=1 ...`; a traceback follows, indented."""
+class _LineFormatter(logging.Formatter):
+    """Gives a record that cannot be shown as it is a line that says so."""
 
     def format(self, record: logging.LogRecord) -> str:
+        try:
+            return self.line(record)
+        except Exception as problem:  # noqa: BLE001 - arguments that do not fit their template, or a `str` of the user's
+            template = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            args = (f"{record.pathname}:{record.lineno}", type(problem).__name__, template)
+            text = "log.not_shown at=%s error=%s template=%s"
+            return self.line(logging.LogRecord(record.name, record.levelno, record.pathname, 0, text, args, None))
+
+    def line(self, record: logging.LogRecord) -> str:
+        raise NotImplementedError
+
+
+class TextFormatter(_LineFormatter):
+    """`2026-11-28T12:00:00.123Z WARNING fetchq.engine redis.waiting try=1 ...`; a traceback follows, indented."""
+
+    def line(self, record: logging.LogRecord) -> str:
         message, more = _message(record)
         line = f"{_time(record)} {record.levelname} {record.name} {message}"
         return "\n    ".join([line, *more])
 
 
-class JSONFormatter(logging.Formatter):
+class JSONFormatter(_LineFormatter):
     """One JSON object a line: `time`, `level`, `logger`, `pid`, and for an event `event` and its fields.
 
     `message` is there for what is no event, and for an event that says more than its fields.
     """
 
-    def format(self, record: logging.LogRecord) -> str:
+    def line(self, record: logging.LogRecord) -> str:
         message, more = _message(record)
         line: dict[str, Any] = {"time": _time(record), "level": record.levelname.lower()}
         event, fields, says_more = _parsed(record)
@@ -64,7 +80,7 @@ def _message(record: logging.LogRecord) -> tuple[str, list[str]]:
     if "\n" in str(record.msg):  # not where an argument has line ends
         text, *more = text.split("\n")
     if record.exc_info and record.exc_info[1] is not None:
-        more += logging.Formatter().formatException(record.exc_info).split("\n")
+        more += trace_of(record.exc_info[1], record.exc_info[2]).removesuffix("\n").split("\n")
     if len(more) > MAX_TRACE_LINES:
         half = MAX_TRACE_LINES // 2
         more[half:-half] = [f"... {len(more) - MAX_TRACE_LINES} lines ..."]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 from fetchq_worker.settings import LogFormat, LogJobs, LogLevel
 
 from .log_format import JSONFormatter, TextFormatter
+
+_python: Final = logging.getLogger("fetchq.python")
 
 _OURS: Final = ("fetchq", "arq")
 
@@ -49,6 +54,38 @@ def configure_logs(
     if log_jobs is LogJobs.NONE:
         _set_level("fetchq.jobs", logging.CRITICAL)
     _set_level("arq.worker", logging.WARNING)
+
+
+@contextmanager
+def logging_what_python_prints() -> Iterator[None]:
+    """Makes log lines of warnings, and of exceptions that no code can catch: Python prints them in its own shape.
+
+    Does nothing where logging is the user's.
+    """
+    if not any(isinstance(handler, StderrHandler) for handler in logging.root.handlers):
+        yield
+        return
+    before = sys.unraisablehook, threading.excepthook
+    logging.captureWarnings(True)
+    sys.unraisablehook, threading.excepthook = _log_unraisable, _log_end_of_thread
+    try:
+        yield
+    finally:
+        sys.unraisablehook, threading.excepthook = before
+        logging.captureWarnings(False)
+
+
+def _log_unraisable(one: Any) -> None:
+    """Of `__del__` and the like."""
+    where = getattr(one.object, "__qualname__", type(one.object).__name__)
+    exc_info = (one.exc_type, one.exc_value, one.exc_traceback)
+    _python.error("python.exception_ignored in=%s", where, exc_info=exc_info)
+
+
+def _log_end_of_thread(ended: Any) -> None:
+    if ended.exc_type is not SystemExit:
+        exc_info = (ended.exc_type, ended.exc_value, ended.exc_traceback)
+        _python.error("python.thread_failed thread=%s", ended.thread and ended.thread.name, exc_info=exc_info)
 
 
 def _set_level(name: str, level: int) -> None:

@@ -13,7 +13,7 @@ from arq.utils import args_to_string, ms_to_datetime, truncate
 from fetchq.contract.wire import as_failure
 
 from .job import Job, now_ms
-from .raised import told, trace_of
+from .raised import escaped_trace, told
 
 logger = logging.getLogger("arq.worker")
 
@@ -28,7 +28,7 @@ def log_start(job: Job, *, with_arguments: bool) -> None:
 
 def log_failure(job: Job, problem: BaseException) -> None:
     extra = {"extra": _extra_of(problem)}
-    trace = trace_of(problem)
+    trace = escaped_trace(problem)
     if trace is None:
         logger.error(
             "%6.2fs ! %s failed, %s", run_s(job), job.ref, _type_and_message(problem), exc_info=problem, extra=extra

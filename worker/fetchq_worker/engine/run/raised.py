@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import dis
 import pickle
-import traceback
 from types import TracebackType
 from typing import Any, Final
 
 from arq.worker import JobExecutionFailed
 
 from fetchq.contract.wire import as_failure
+from fetchq_worker.log_text import NOT_SHOWN, trace_of
 
 _RAISING: Final = frozenset({dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]})
 
@@ -42,14 +42,28 @@ def _is_raised_by_a_statement(trace: TracebackType | None) -> bool:
     return trace.tb_frame.f_code.co_code[trace.tb_lasti] in _RAISING
 
 
-def own_cancellation(problem: asyncio.CancelledError) -> RuntimeError:
-    """The failure of a job that raised `CancelledError` although neither its worker nor a client had cancelled it.
+def examinable(problem: BaseException) -> BaseException:
+    """The exception; or one in its place, with its type and message, if its class does not let it be examined."""
+    try:
+        isinstance(problem, asyncio.CancelledError)  # may call a property `__class__`
+        problem.__cause__, problem.__context__, problem.__suppress_context__, problem.__traceback__  # noqa: B018
+    except BaseException as failure:  # noqa: BLE001 - the user's class may raise anything
+        instead = RuntimeError(f"{told(problem)} (its class does not let it be examined: {told(failure)})")
+        return instead.with_traceback(_traceback_of(problem))
+    return problem
+
+
+_traceback_of: Final = vars(BaseException)["__traceback__"].__get__
+
+
+def own_cancellation(problem: asyncio.CancelledError, of: str = "the job") -> RuntimeError:
+    """The failure of a job (or a hook) that raised `CancelledError` and was not cancelled.
 
     Not a `CancelledError`: that would say that a client cancelled the job, and `Job.result()` would raise it into the
     caller's task.
     """
     message = as_failure(problem)["message"]
-    failure = RuntimeError(f"the job raised CancelledError, but was not cancelled{f': {message}' if message else ''}")
+    failure = RuntimeError(f"{of} raised CancelledError, but was not cancelled{f': {message}' if message else ''}")
     return failure.with_traceback(problem.__traceback__)
 
 
@@ -70,11 +84,11 @@ def told(problem: BaseException) -> str:
     return f"{failure['type']}: {failure['message']}" if failure["message"] else failure["type"]
 
 
-def trace_of(problem: BaseException) -> str | None:
-    """The traceback as text, if a log file could not encode it as it is; else None."""
-    text = "".join(traceback.format_exception(problem))
+def escaped_trace(problem: BaseException) -> str | None:
+    """The traceback as text, if `logging` cannot show it or a log file could not encode it as it is; else None."""
+    text = trace_of(problem, problem.__traceback__)
     escaped = text.encode("utf-8", "backslashreplace").decode()
-    return None if escaped == text else escaped
+    return None if escaped == text and NOT_SHOWN not in text else escaped
 
 
 def readable(value: Any, *, pickled: bool) -> Any:

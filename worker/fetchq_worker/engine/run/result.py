@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 from arq.cron import CronJob
-from arq.jobs import Serializer
+from arq.jobs import SerializationError, Serializer
 from arq.worker import Function
 
-from fetchq.contract.wire import FinishedJob, encode_finished, serialize
+from fetchq.contract.wire import FinishedJob, as_failure, encode_finished, serialize
 
 from .job import Job, now_ms
 from .raised import readable, told
@@ -55,31 +55,32 @@ class ResultEncoder:
         keep_s = function.keep_result_s if function is not None else None
         return _to_ttl_ms(self._keep_s if keep_s is None else keep_s)
 
-    def encode(self, job: Job, success: bool, value: Any) -> bytes:
-        """The bytes to store; empty if neither the result nor an error can be encoded.
+    def encode(self, job: Job, success: bool, value: Any) -> tuple[bytes, SerializationError | None]:
+        """The bytes to store, and the failure that they hold in place of a returned value that cannot be encoded.
 
-        A value that cannot be encoded becomes a failure that says so, as with arq. The type and the message of an
-        exception always arrive.
+        The type and the message of an exception always arrive. The bytes are empty if nothing can be encoded.
         """
-        if not success and self._serializer is not serialize:
+        pickles = self._serializer is not serialize
+        if not success and pickles:
             value = readable(value, pickled=self._serializer is None)
         try:
-            return self._encoded(job, success, value)
-        except BaseException as problem:  # value and serializer are the user's
-            logger.warning("error serializing result of %s", job.ref or job.lease.id, exc_info=True)
-            reason = str(problem) if isinstance(problem, _TooLarge) else "unable to serialize result"
+            return self._encoded(job, success, value), None
+        except BaseException as problem:  # noqa: BLE001 - value and serializer are the user's
+            failure = _failure_of(problem)
+        instead: Any = failure if success else value
+        if pickles:  # as arq stores it
+            instead = as_failure(failure)["message"] if success else told(value)
         job_args = job.args, job.kwargs
-        told_value = told(value) if isinstance(value, BaseException) else reason
         for args, ok, result in (
             (((), {}), success, value),  # the job may have put anything into its arguments
-            (job_args, False, told_value),
-            (((), {}), False, told_value),
+            (job_args, False, instead),
+            (((), {}), False, instead),
         ):
             job.args, job.kwargs = args
             with suppress(BaseException):
-                return self._encoded(job, ok, result)
+                return self._encoded(job, ok, result), None if ok or not success else failure
         logger.critical("error serializing result of %s even after replacing result", job.ref or job.lease.id)
-        return b""
+        return b"", failure if success else None
 
     def _encoded(self, job: Job, success: bool, value: Any) -> bytes:
         """Raises what the serializer raises, and `_TooLarge`."""
@@ -109,6 +110,15 @@ class ResultEncoder:
         if len(data) > MAX_RESULT_BYTES:
             raise _TooLarge(f"unable to store a result of {len(data)} bytes, {MAX_RESULT_BYTES} is the most")
         return bytes(data)
+
+
+def _failure_of(problem: BaseException) -> SerializationError:
+    """The failure of a job that returned a value which cannot be encoded."""
+    if isinstance(problem, _TooLarge):
+        return SerializationError(str(problem))
+    failure = SerializationError("unable to serialize result")
+    failure.__cause__ = problem
+    return failure.with_traceback(problem.__traceback__)
 
 
 @lru_cache(maxsize=64)

@@ -24,7 +24,7 @@ from .crash_policy import CountsOwnAttempts
 from .dead_letters import DeadLetterWriter
 from .job import Job, JobDecoder, Unrunnable, now_ms
 from .job_log import log_if_failed
-from .raised import is_the_jobs, own_cancellation, tries_exceeded
+from .raised import examinable, is_the_jobs, own_cancellation, tries_exceeded
 from .result import ResultEncoder
 from .snooze import Snooze
 from .timeouts import Timeouts
@@ -234,7 +234,6 @@ class Runner:
             raise FinishedEarly(self._on_error(job, function, problem)) from problem
         if result is not None:
             logger.warning("%6.2fs ! %s not started again after %d starts", run_s(job), job.ref, job.tries - 1)
-            self._host.jobs_complete += 1
             raise FinishedEarly(self._finish(job, function, True, result))
 
     async def _perform(self, job: Job, function: Function | CronJob) -> Outcome | None:
@@ -262,7 +261,8 @@ class Runner:
             finally:
                 if timeout_s is not None:
                     self._timeouts.stop(lease, timeout_s)
-        except BaseException as problem:  # the user's code may raise anything: it ends its own run, and no more
+        except BaseException as raised:  # the user's code may raise anything: it ends its own run, and no more
+            problem = examinable(raised)
             if not is_the_jobs(problem, lease.task):
                 raise
             lease.apply(_END)
@@ -271,7 +271,6 @@ class Runner:
         if log_info:
             shown = shown_result(value) if value is not None and host.log_results else ""
             logger.info("%6.2fs ← %s ● %s", run_s(job), job.ref, shown)
-        host.jobs_complete += 1
         return self._finish(job, function, True, value)
 
     def _on_error(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome | None:
@@ -299,7 +298,6 @@ class Runner:
         host, reason = self._host, job.lease.cancel_reason
         if reason is CancelReason.ABORT:
             logger.info("%6.2fs ⊘ %s aborted", run_s(job), job.ref)
-            host.jobs_failed += 1
             return self._finish(job, function, False, problem)
         if reason is CancelReason.TIMEOUT:
             timeout = TimeoutError()
@@ -325,7 +323,6 @@ class Runner:
     def _fail(self, job: Job, function: Function | CronJob, problem: BaseException) -> Outcome:
         if not self._host.logs_events:
             log_failure(job, problem)
-        self._host.jobs_failed += 1
         return self._finish(job, function, False, problem)
 
     def _retry(self, job: Job, function: Function | CronJob, problem: BaseException, defer_ms: int | None) -> Outcome:
@@ -336,7 +333,6 @@ class Runner:
         if job.tries < max_tries:
             return Outcome(job.lease, Action.RETRY, defer_ms=defer_ms, marker_ms=job.marker_ms)
         self._warn("%6.2fs ! %s max retries %d exceeded", age_s(job), job.ref, max_tries)
-        host.jobs_failed += 1
         return self._finish(job, function, False, tries_exceeded(max_tries, problem))
 
     def _requeue(self, job: Job, defer_ms: int | None) -> Outcome:
@@ -346,11 +342,19 @@ class Runner:
 
     def _finish(self, job: Job, function: Function | CronJob, success: bool, value: Any) -> Outcome:
         """The outcome of a finished job; `value` is what its coroutine returned or raised."""
-        lease, ttl_ms = job.lease, self._results.ttl_ms(job, function)
-        result = b"" if ttl_ms == 0 else self._results.encode(job, success, value)
+        host, lease, ttl_ms = self._host, job.lease, self._results.ttl_ms(job, function)
+        result, unencodable = (b"", None) if ttl_ms == 0 else self._results.encode(job, success, value)
+        if unencodable is not None:
+            success, value = False, unencodable
+            if not host.logs_events:
+                logger.warning("error serializing result of %s", job.ref, exc_info=unencodable)
+        if success:
+            host.jobs_complete += 1
+        else:
+            host.jobs_failed += 1
         has_extra_keys = lease.has_extra_keys or (job.run is not None and job.run.extra_keys)
         dead_letter = self._dead_letters.encoded_report(job) if success else self._dead_letter(job, value)
-        if self._host.logs_events:
+        if host.logs_events:
             log_if_failed(job, success, value, dead_letter)
         action = _FINISH if has_extra_keys else _CLEAN
         return Outcome(lease, action, result, ttl_ms, marker_ms=job.marker_ms, dead_letter=dead_letter)
@@ -359,7 +363,7 @@ class Runner:
         """The outcome of a job that is not run, because of `reason`."""
         self._host.jobs_failed += 1
         ttl_ms = self._results.ttl_ms(job, None)
-        result = b"" if ttl_ms == 0 else self._results.encode(job, False, reason)
+        result = b"" if ttl_ms == 0 else self._results.encode(job, False, reason)[0]
         dead_letter = self._dead_letter(job, reason)
         if self._host.logs_events:
             log_if_failed(job, False, reason, dead_letter, trace=False)

@@ -61,11 +61,13 @@ class Stop:
 
     def __init__(self, host: StopHost, *, grace_s: float) -> None:
         self._host = host
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         self.requested = False
         """A signal asked the worker to stop."""
         self.quiet = False
         """A signal asked it to claim no more."""
+        self.again_hurries = True
+        """Whether a second signal to stop asks to stop at once. Not for the child of a supervisor: that says so."""
         self._told = 0
         self._listener = SignalListener(at_once=self._expect_end, in_loop=self._obey)
         self._guard = ExitGuard(self._return_jobs)
@@ -109,7 +111,9 @@ class Stop:
         if request not in (Request.STOP, Request.STOP_NOW):
             return
         if self._host.is_active:
-            grace_s = 0.0 if self._told or request is Request.STOP_NOW else self._grace_s
+            if self._told and not self._is_at_once(request, again=True):
+                return
+            grace_s = 0.0 if self._is_at_once(request, again=self._told > 0) else self.grace_s
             self._guard.arm(grace_s + CANCELLED_RUN_S + MARGIN_S)
         self._told += 1
 
@@ -125,10 +129,13 @@ class Stop:
             signal.raise_signal(number)
             return
         again, self.requested = self.requested, True
+        at_once = self._is_at_once(request, again=again)
+        if again and not at_once:
+            return
         if not running:
             logger.info("worker.stopping signal=%s: 0 running", number.name)
             host.handle_sig(number)
-        elif again or request is Request.STOP_NOW or not self._grace_s:
+        elif at_once or not self.grace_s:
             logger.info("worker.stopping signal=%s: %d running, returned to the queue now", number.name, running)
             host.handle_sig(number)
         else:
@@ -136,10 +143,13 @@ class Stop:
                 "worker.stopping signal=%s: %d running, up to %g s; signal again to return them now",
                 number.name,
                 running,
-                self._grace_s,
+                self.grace_s,
             )
             host.handle_sig_wait_for_completion(number)
         host.on_state_change()
+
+    def _is_at_once(self, request: Request, *, again: bool) -> bool:
+        return request is Request.STOP_NOW or (again and self.again_hurries)
 
     def _set_quiet(self, quiet: bool, number: Signals) -> None:
         if quiet == self.quiet or self.requested:
