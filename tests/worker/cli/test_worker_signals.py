@@ -66,6 +66,11 @@ async def ends_its_process(ctx):
     if ctx["job_try"] == 1:
         os._exit(0)
 
+async def cancels_all(ctx):
+    say(ctx)
+    for task in asyncio.all_tasks():
+        task.cancel()
+
 async def signals_its_process(ctx):
     say(ctx)
     if ctx["job_try"] == 1:
@@ -75,7 +80,7 @@ async def hang(ctx):
     await asyncio.sleep(3600)
 
 FUNCTIONS = [waits, is_deaf, blocks, blocks_when_cancelled, waits_for_a_thread, quick, exits, ends_its_process]
-FUNCTIONS += [signals_its_process]
+FUNCTIONS += [signals_its_process, cancels_all]
 Mine = worker_settings(functions=FUNCTIONS)
 Hangs = worker_settings(functions=FUNCTIONS, on_shutdown=hang)
 """
@@ -277,6 +282,18 @@ def test_a_process_that_a_job_ends_is_replaced_and_the_job_runs_again(
         assert worker.started() != "", "again"
         wait_until(lambda: len(pids_of(fetchq, redis_server)) == 2, "two processes")
         worker.end(signal.SIGTERM)
+
+
+def test_a_process_whose_main_task_a_job_cancels_says_so_and_is_replaced(
+    fetchq: Fetchq, redis_server: RedisServer
+) -> None:
+    with running(fetchq, redis_server, "--processes", "2", jobs=("waits", "waits")) as worker:
+        enqueue(redis_server, "cancels_all")
+        worker.wait_logged("worker.ended")
+        assert "worker.failed in=main" in worker.log
+        assert "status=1 run_s=" in worker.log
+        wait_until(lambda: len(pids_of(fetchq, redis_server)) == 2, "two processes")
+        worker.end(signal.SIGTERM, signal.SIGTERM)
 
 
 def test_a_process_that_a_signal_to_it_alone_stops_is_replaced(fetchq: Fetchq, redis_server: RedisServer) -> None:

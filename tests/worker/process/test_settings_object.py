@@ -176,6 +176,7 @@ LEAVES = {
 @pytest.mark.parametrize(
     ("raised", "told", "where"),
     [
+        ("raise SystemExit('no DSN')", "SystemExit: no DSN", "import"),
         *((raised, told, "import") for raised, told in ERRORS.items()),
         *((raised, told, hook) for raised, told in (ERRORS | LEAVES).items() for hook in ("on_startup", "on_shutdown")),
     ],

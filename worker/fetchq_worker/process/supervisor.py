@@ -44,6 +44,8 @@ class Report(Enum):
     """Its burst is over: it is not replaced."""
     STOPPED = b"s"
     """A signal stopped it. If the supervisor did not send it, it is replaced, as every other child."""
+    ENDED = b"e"
+    """Its main task ended otherwise: it is replaced."""
     CANNOT_START = b"x"
     """Wrong usage, or no Redis: at a first start, the others are not started either."""
 

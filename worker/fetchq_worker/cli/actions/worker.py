@@ -55,7 +55,7 @@ def work(
     is_supervisor = settings.processes > 1 and not link.is_supervised
     if settings_name is not None and not is_supervisor:
         _into_environment(flags)
-        with link.reporting_errors(), _telling(f"--settings: {settings_name}", Exception):
+        with link.reporting_errors(), _telling(f"--settings: {settings_name}", Exception, SystemExit):
             described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
     log_jobs = LogJobs.ALL if settings.verbose and "log_jobs" not in flags else settings.log_jobs
@@ -110,14 +110,15 @@ async def _work(
     finally:
         if redis is not None:
             await redis.aclose()
-    link.report(Report.STOPPED if worker.stop.requested else Report.FINISHED)
+    is_over = worker.burst and not worker.stopping
+    link.report(Report.STOPPED if worker.stop.requested else Report.FINISHED if is_over else Report.ENDED)
     if failure is not None:
         raise failure
     return ExitStatus.OK
 
 
 async def _run(worker: Worker) -> CommandFailed | None:
-    """Raises `CommandFailed` for what `on_startup` raises, and returns it for what `on_shutdown` raises."""
+    """Raises `CommandFailed` for what `on_startup` raises, and returns it for what ended a worker that had started."""
     redis, failure = worker.pool, None
     worker.on_startup = _hook(worker, "on_startup")
     on_shutdown = _hook(worker, "on_shutdown")
@@ -136,7 +137,9 @@ async def _run(worker: Worker) -> CommandFailed | None:
         with translated(redis):
             raise
     except asyncio.CancelledError:
-        pass  # how the worker's own signal handler ends its run
+        if not worker.stop.requested:  # else it is how the worker's own signal handler ends its run
+            failure = CommandFailed("the worker's main task was cancelled, by a job or a hook", ExitStatus.FAILED)
+            _log.error("worker.failed in=main error=%s", failure)
     finally:
         await worker.close()
         worker.stop.end_process()
@@ -164,13 +167,13 @@ def _hook(worker: Worker, name: str) -> StartupShutdown:
 
 
 @contextmanager
-def _telling(whose: str, kind: type[BaseException]) -> Iterator[None]:
-    """Logs an exception of the user's code, of that kind, and makes it the command's failure."""
+def _telling(whose: str, *kinds: type[BaseException]) -> Iterator[None]:
+    """Logs an exception of the user's code, of these kinds, and makes it the command's failure."""
     try:
         yield
     except (FetchqError, asyncio.CancelledError):  # some of ours are an `OSError` too
         raise
-    except kind as problem:
+    except kinds as problem:
         _log.exception("worker.failed in=%s error=%s", whose, told(problem))
         raise CommandFailed(f"{whose} raised {told(problem)}", ExitStatus.FAILED) from problem
 

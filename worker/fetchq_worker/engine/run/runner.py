@@ -31,6 +31,7 @@ from .timeouts import Timeouts
 
 logger = logging.getLogger("arq.worker")
 """arq's logger, for arq's log lines."""
+engine_logger = logging.getLogger("fetchq.engine")
 
 RETRY_TTL_S: Final = 88400
 
@@ -384,7 +385,8 @@ class Runner:
         except BaseException as problem:
             if not is_the_jobs(problem, job.lease.task):
                 raise
-            logger.exception("hook %s of job %s failed", getattr(hook, "__qualname__", hook), job.lease.id)
+            name = getattr(hook, "__qualname__", type(hook).__name__)
+            engine_logger.exception("job.hook_failed id=%s hook=%s", job.lease.id, name)
 
     async def _wait_committed(self, outcome: Outcome) -> None:
         try:
