@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import resource
+
+from fetchq_worker.fetch.transport.pool import MAX_OPEN, open_limit
+
+logger = logging.getLogger("fetchq.worker")
 
 
 def raise_open_files() -> None:
@@ -13,3 +18,14 @@ def raise_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def warn_of_few_files(concurrency: int) -> None:
+    """Says that not all fetches can have a connection, which would look like failures of their hosts."""
+    if open_limit() < min(concurrency, MAX_OPEN):
+        logger.warning(
+            "open_files.few limit=%d concurrency=%d: fetches will fail for want of files; raise the limit (ulimit -n,"
+            " LimitNOFILE of systemd), or run fewer at a time",
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            concurrency,
+        )

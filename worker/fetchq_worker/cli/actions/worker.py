@@ -27,7 +27,7 @@ from fetchq_worker.engine.run.raised import own_cancellation, told
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
-from fetchq_worker.process.open_files import raise_open_files
+from fetchq_worker.process.open_files import raise_open_files, warn_of_few_files
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
 from fetchq_worker.settings import LogJobs, Settings, variable_of
@@ -104,6 +104,7 @@ async def _work(
         worker.logs_events = True
         worker.stop.again_hurries = not link.is_supervised
         link.report_grace(worker.stop.grace_s)
+        warn_of_few_files(worker.max_jobs)
         tune_gc()
         async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
             failure = await _run(worker)
