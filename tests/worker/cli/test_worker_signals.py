@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -135,9 +136,16 @@ def running(
     yield worker
 
 
+NUMBERS = itertools.count()
+
+
 def enqueue(server: RedisServer, *functions: str) -> list[str]:
+    """Jobs that start in this order, also if they are enqueued in the same millisecond: equal scores go by id."""
+    ids = [f"{next(NUMBERS):06}" for _ in functions]
     with SyncProducer.from_url(server.url) as producer:
-        return [producer.enqueue_job(function).id for function in functions]
+        for function, job_id in zip(functions, ids, strict=True):
+            producer.enqueue_job(function, _job_id=job_id)
+    return ids
 
 
 def assert_returned(server: RedisServer, count: int) -> None:
