@@ -193,6 +193,7 @@ def test_every_setting_has_a_flag_of_its_name_with_its_variable_and_its_default(
         ({}, ("limits", "set", "a", "--rate", "5"), "--rate: takes a number per time, such as 2/s"),
         ({}, ("status", "--hosts", "--top", "0"), "--top: takes a whole number of at least 1, not '0'"),
         ({}, ("completion", "csh"), "shell: takes bash, zsh or fish, not 'csh'"),
+        ({}, ("acl", "admin"), "roles: takes producer, worker or operator, not 'admin'"),
     ],
 )
 def test_a_bad_value_is_one_sentence_that_names_its_flag_or_its_variable_and_what_it_takes(

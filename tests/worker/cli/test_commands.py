@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 from redis import Redis as RedisClient
@@ -201,3 +202,16 @@ def test_a_durability_that_fails_is_reported_with_the_state_of_the_jobs(
         2,
         "fetchq: --durability: takes memory, fsync or replicated, not 'disk'\n",
     )
+
+
+def test_ctrl_c_ends_an_enqueue_which_says_how_many_jobs_it_enqueued(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    command = fetchq.start("enqueue", "--from", "-", environ=at(redis_server))
+    assert command.stdin is not None
+    assert command.stdout is not None
+    command.stdin.write("http://127.0.0.1/1\n")
+    command.stdin.flush()
+    job_id = command.stdout.readline().strip()
+    command.send_signal(signal.SIGINT)
+    said = command.communicate(timeout=PATIENCE_S)[1]
+    assert (command.returncode, said) == (130, "fetchq: stopped; jobs enqueued, with their ids on stdout: 1\n")
+    assert f"arq:job:{job_id}".encode() in jobs_of(redis_server)

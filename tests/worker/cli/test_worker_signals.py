@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -93,11 +94,19 @@ class Running:
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self.process = process
         self._log = log
+        self._printed = b""
 
     def started(self) -> str:
         """The id of the next job that it starts."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        while b"\n" not in self._printed:
+            ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE_S)
+            assert ready, f"no job has started; {self.log}"
+            read = os.read(self.process.stdout.fileno(), 4096)
+            assert read, f"the worker has ended; {self.log}"
+            self._printed += read
+        line, _, self._printed = self._printed.partition(b"\n")
+        return line.decode()
 
     @property
     def log(self) -> str:
@@ -167,7 +176,9 @@ def status_of(fetchq: Fetchq, server: RedisServer) -> str:
 
 @pytest.mark.parametrize("job", ["is_deaf", "blocks", "blocks_when_cancelled", "waits_for_a_thread"])
 def test_a_stopped_worker_ends_although_a_job_does_not(fetchq: Fetchq, redis_server: RedisServer, job: str) -> None:
-    with running(fetchq, redis_server, "--grace", "1", jobs=("waits", job)) as worker:
+    with running(fetchq, redis_server, "--grace", "1", jobs=("waits",)) as worker:
+        [ignoring] = enqueue(redis_server, job)  # after the other has started, which it could keep from it
+        assert worker.started() == ignoring
         took_s = worker.end(signal.SIGTERM)
     assert 1 <= took_s < 10, "the grace time, a last second, and what a process takes to end on a busy machine"
     assert_returned(redis_server, 2)

@@ -18,8 +18,10 @@ def main() -> None:
         status = fail_to_write("to stdout", problem)
     if status is not None:
         sys.exit(status)
-    from .app import main as run_app  # noqa: PLC0415
-
+    try:
+        from .app import main as run_app  # noqa: PLC0415
+    except KeyboardInterrupt:
+        sys.exit(130)
     run_app()
 
 

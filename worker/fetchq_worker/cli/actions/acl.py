@@ -9,7 +9,7 @@ from typing import Final
 from fetchq.client.write_policy import Durability
 from fetchq.inspect.acl import acl_rule, waitaof_rule
 from fetchq.store.registry import Role
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from fetchq_worker.cli.terminal.streams import print_error
 from fetchq_worker.settings import Settings
 
@@ -21,12 +21,7 @@ _WITHOUT_WAITAOF: Final = (
 
 async def show_acl(roles: Sequence[str], user: str | None, durability: str, settings: Settings) -> ExitStatus:
     """Prints the `ACL SETUSER` commands of each role; with `user`, those of a user who has all of the roles."""
-    try:
-        chosen = [Role(role) for role in dict.fromkeys(roles)] or list(Role)
-    except ValueError as problem:
-        raise CommandFailed(f"a role is one of {', '.join(Role)}", ExitStatus.USAGE) from problem
-    if durability not in set(Durability):
-        raise CommandFailed(f"--durability takes one of {', '.join(Durability)}", ExitStatus.USAGE)
+    chosen = [Role(role) for role in dict.fromkeys(roles)] or list(Role)
     level = Durability(durability)
     users = {f"fetchq-{role}": [role] for role in chosen} if user is None else {user: chosen}
     for name, its_roles in users.items():

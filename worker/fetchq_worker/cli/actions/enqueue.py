@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -107,7 +108,7 @@ async def enqueue(
     batches_of_file = None if from_file is None else read_lines(from_file)
     rejected = 0
     ids = Ids()
-    async with reached_producer(settings, **writing) as producer:
+    async with _said_if_stopped(ids), reached_producer(settings, **writing) as producer:
         await _enqueue(producer, requests, ids)
         if batches_of_file is not None:
             async with contextlib.aclosing(batches_of_file) as batches:
@@ -124,6 +125,16 @@ async def enqueue(
     if rejected > _MAX_REPORTS:
         print_error(f"skipped {rejected:,} lines in all")
     return ExitStatus.USAGE if rejected else ExitStatus.OK
+
+
+@contextlib.asynccontextmanager
+async def _said_if_stopped(ids: Ids) -> AsyncIterator[None]:
+    """Says how many jobs are enqueued if Ctrl-C ends the block."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        print_error(f"stopped; jobs enqueued, with their ids on stdout: {ids.enqueued:,}")
+        raise
 
 
 async def _enqueue(producer: Producer, requests: Sequence[FetchRequest], ids: Ids) -> None:

@@ -10,7 +10,9 @@ from .start import start
 
 
 @click.command(context_settings=CONTEXT, short_help="Print the least rights of Redis users, as ACL commands.")
-@click.argument("roles", nargs=-1, metavar="[producer] [worker] [operator]")
+@click.argument(
+    "roles", nargs=-1, type=Choice(["producer", "worker", "operator"]), metavar="[producer] [worker] [operator]"
+)
 @option(
     "--user", metavar="NAME", show_default="one user a role: fetchq-producer, ...", help="One user with all rights."
 )

@@ -176,8 +176,11 @@ def _framed(status: int, is_old: bool, fields: list[Field], *, malformed: bool) 
     keep_alive = not malformed and _keeps_alive(options, is_old)
     length = problem = None
     chunked = False
-    if is_coded:
-        keep_alive = keep_alive and not lengths and not is_old and codings == ["chunked"]
+    if codings == ["chunked"]:
+        chunked = True
+        keep_alive = keep_alive and not lengths and not is_old
+    elif is_coded:
+        keep_alive = False
         named = set(codings) - {"identity"}  # what RFC 2616 called no coding
         chunked = bool(named)
         if named and named != {"chunked"}:  # the only one that is accepted unasked (RFC 9112, section 7)
