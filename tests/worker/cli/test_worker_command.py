@@ -130,7 +130,10 @@ def test_a_worker_runs_the_users_functions(fetchq: Fetchq, redis_server: RedisSe
         ("my_settings", "--settings takes module.Class or module:Class, not 'my_settings'"),
         ("nowhere.settings:Mine", "there is no module 'nowhere.settings' here"),
         ("my_settings:Yours", "my_settings has no 'Yours'"),
-        ("my_settings.NOT_A_CLASS", "my_settings.NOT_A_CLASS is 1; it must be a class, an object or a dict"),
+        (
+            "my_settings.NOT_A_CLASS",
+            "my_settings.NOT_A_CLASS is of type int; it must be a class, a dict, or have a __dict__",
+        ),
     ],
 )
 def test_an_invalid_settings_class_is_wrong_usage(fetchq: Fetchq, name: str, sentence: str) -> None:

@@ -209,7 +209,7 @@ def test_settings_without_a_function_of_their_own_are_refused_in_one_sentence() 
 def test_an_object_that_holds_no_settings_is_named_without_its_text() -> None:
     settings = ("redis://:s3cret@host",)
     with pytest.raises(
-        InvalidSetting, match=r"^--settings: m\.s is a tuple; it must be a class, a dict, or "
+        InvalidSetting, match=r"^--settings: m\.s is of type tuple; it must be a class, a dict, or "
     ) as caught:
         SettingsObject("m.s", settings)
     assert "s3cret" not in str(caught.value)

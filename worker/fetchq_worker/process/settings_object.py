@@ -28,7 +28,9 @@ class SettingsObject:
         self.found = found
         if not isinstance(found, dict) and not hasattr(found, "__dict__"):
             kind = type(found).__name__  # not its text, which can hold a password
-            raise InvalidSetting(f"--settings: {name} is a {kind}; it must be a class, a dict, or have a __dict__")
+            raise InvalidSetting(
+                f"--settings: {name} is of type {kind}; it must be a class, a dict, or have a __dict__"
+            )
         self._arguments = found if isinstance(found, dict) else vars(found)  # as arq's get_kwargs
 
     @classmethod
