@@ -34,8 +34,8 @@ async def test_an_untrusted_server_receives_nothing(make: ServerContext) -> None
 async def test_a_server_that_speaks_only_an_old_protocol_is_a_tls_error(version: ssl.TLSVersion) -> None:
     authority = trustme.CA()
 
-    with old_server(authority, version) as port:
-        async with Fetcher(user_agent="x", allow_net=("127.0.0.0/8",), tls=trust(authority)) as fetcher:
+    with old_server(authority, version) as port, authority.cert_pem.tempfile() as trusted:
+        async with Fetcher(user_agent="x", allow_net=("127.0.0.0/8",), tls_ca_file=trusted) as fetcher:
             request = FetchRequest(url=f"https://127.0.0.1:{port}/", retry=RetryPolicy(max_tries=1))
             result = await fetch({"fetcher": fetcher}, request)
 

@@ -34,6 +34,8 @@ class TLSContexts:
         context = ssl.create_default_context()
         # Set by Python 3.13 and newer, not by browsers and curl: some private authorities leave out key identifiers.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        # Debian's Python allows TLS 1.0. A system that asks for more than 1.2 keeps its minimum.
+        context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
         context.set_alpn_protocols(["http/1.1"])
         if self._ca_file is not None:
             try:
