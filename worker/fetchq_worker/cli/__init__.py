@@ -6,7 +6,7 @@ import sys
 
 from fetchq_worker.health_check import run_if_check
 
-from .terminal.streams import fail_to_write, prepare_streams
+from .terminal.streams import fail_to_write, flush_stderr, prepare_streams
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     except OSError as problem:
         status = fail_to_write("to stdout", problem)
     if status is not None:
+        flush_stderr()
         sys.exit(status)
     try:
         from .app import main as run_app  # noqa: PLC0415

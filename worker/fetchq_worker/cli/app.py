@@ -23,7 +23,7 @@ from fetchq_worker.cli.commands.options import CONTEXT
 from fetchq_worker.cli.commands.queue import pause, resume, status
 from fetchq_worker.cli.commands.start import LoadedOnUse
 from fetchq_worker.cli.commands.worker import worker
-from fetchq_worker.cli.terminal.streams import fail_to_write, flush_stdout, print_line, say
+from fetchq_worker.cli.terminal.streams import fail_to_write, flush_stderr, flush_stdout, print_line, say
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
@@ -54,6 +54,7 @@ def main() -> None:
         exit_status = fail_to_write("to stdout", problem)
     except (KeyboardInterrupt, click.Abort):
         exit_status = 130
+    flush_stderr()
     sys.exit(exit_status)
 
 

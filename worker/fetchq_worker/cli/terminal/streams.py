@@ -43,7 +43,7 @@ def say(text: str) -> None:
     """Writes to stderr. A stderr that cannot be written changes nothing else."""
     with contextlib.suppress(OSError):
         sys.stderr.write(text)
-        sys.stderr.flush()
+    flush_stderr()
 
 
 def print_line(sentence: str) -> None:
@@ -53,6 +53,14 @@ def print_line(sentence: str) -> None:
 def print_error(sentence: str) -> None:
     """Prints one line on stderr, since stdout is for results."""
     print_line(f"fetchq: {sentence}")
+
+
+def flush_stderr() -> None:
+    """Drops what stderr does not take. The interpreter's last flush would end the process with another status."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard(2)
 
 
 def flush_stdout() -> None:
@@ -75,6 +83,10 @@ def fail_to_write(where: str, problem: OSError) -> int:
 
 def leave_stdout() -> None:
     """Points stdout at /dev/null, so that the interpreter's last flush reports no error."""
+    _discard(1)
+
+
+def _discard(fd: int) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
+    os.dup2(nothing, fd)
     os.close(nothing)
