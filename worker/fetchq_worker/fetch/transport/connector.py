@@ -59,7 +59,7 @@ class Connector:
     ) -> Connection:
         """A new connection to a target, or to its proxy. The timeout covers all steps.
 
-        Raises `NoConnection`, and what what the proxy's response to CONNECT raises, and `EgressForbidden`.
+        Raises `NoConnection`, and what the proxy's response to CONNECT raises, and `EgressForbidden`.
         """
         self._check_open()
         ends_at = self._loop.time() + timeout_s
