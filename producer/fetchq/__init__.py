@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fetchq.client.hosts import HostState
     from fetchq.client.limits import HostLimits
     from fetchq.client.producer import Producer
-    from fetchq.client.write_policy import Durability, WhenFull, WritePolicy
+    from fetchq.client.write.policy import Durability, WhenFull, WritePolicy
     from fetchq.contract.dead_letter import DeadLetter, RetryOutcome
     from fetchq.contract.priority import Priority
     from fetchq.contract.request import FetchRequest, RetryPolicy
@@ -96,7 +96,7 @@ _NAMES: Final = {
     "client.hosts": "HostState",
     "client.limits": "HostLimits",
     "client.producer": "Producer",
-    "client.write_policy": "Durability WhenFull WritePolicy",
+    "client.write.policy": "Durability WhenFull WritePolicy",
     "contract.dead_letter": "DeadLetter RetryOutcome",
     "contract.priority": "Priority",
     "contract.request": "FetchRequest RetryPolicy",

@@ -24,7 +24,9 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     # What a service installs.
     ("fetchq.errors", "fetchq.tasks", "fetchq.units"),
     ("fetchq.contract",),
+    ("fetchq.telemetry",),
     ("fetchq.store",),
+    ("fetchq.client.write",),
     ("fetchq.client",),
     ("fetchq.inspect", "fetchq.sync"),
     ("fetchq",),
@@ -32,6 +34,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     # What an operator runs.
     ("fetchq_worker.health_address", "fetchq_worker.log_text"),
     ("fetchq_worker.health_check", "fetchq_worker.settings", "fetchq_worker.http_date"),
+    ("fetchq_worker.telemetry",),
     ("fetchq_worker.engine.queue",),
     ("fetchq_worker.engine.run",),
     ("fetchq_worker.engine.upkeep", "fetchq_worker.engine.stopping"),

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final
 
+from fetchq.client.write.batch import BATCH_JOBS
+from fetchq.client.write.writer import now_in_ms
 from fetchq.contract import wire
 from fetchq.contract.job_ids import check_id
 from fetchq.contract.placement import limit_key_of, stored_limits_of
@@ -17,8 +19,6 @@ from fetchq.store.commands import CancelJob, JobCommands
 from fetchq.store.hosts import waiting_ids
 from fetchq.store.session import Session
 
-from .batch import BATCH_JOBS
-from .enqueue import now_in_ms
 from .handles import CancelOutcome
 from .limits import name_of
 

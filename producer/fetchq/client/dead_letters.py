@@ -12,6 +12,7 @@ from typing import Any, Final, TypedDict, Unpack
 
 import msgspec
 
+from fetchq.client.write.batch import BATCH_BYTES, BATCH_JOBS
 from fetchq.contract.dead_letter import DeadLetter, RetryOutcome, decode_dead_letter, payload_for_retry
 from fetchq.contract.job_ids import check_id
 from fetchq.contract.placement import lane_and_deadline_of, limit_key_of, stored_limits_of
@@ -21,8 +22,6 @@ from fetchq.contract.validation import check_seconds
 from fetchq.errors import DeadLetterNotFound, InvalidRequest
 from fetchq.store.commands import DeadLetterCommands, RetryJob
 from fetchq.store.session import Session
-
-from .batch import BATCH_BYTES, BATCH_JOBS
 
 MAX_AGE_S: Final = 10 * 366 * 86_400.0
 

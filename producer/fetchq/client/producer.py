@@ -10,6 +10,9 @@ from typing import Any, Final, Self, Unpack, overload
 
 from redis.asyncio import Redis
 
+from fetchq.client.write.batch import BatchPipeline, abatches, attach_enqueued
+from fetchq.client.write.policy import WriteOptions, WritePolicy
+from fetchq.client.write.writer import JobOptions, QueueWriter
 from fetchq.contract.job_ids import check_id
 from fetchq.contract.placement import check_schedule
 from fetchq.contract.priority import Priority
@@ -23,15 +26,12 @@ from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_namespace, check_queue
 from fetchq.store.session import Session
 
 from . import handles
-from .batch import BatchPipeline, abatches, attach_enqueued
 from .cancel import Canceller
 from .dead_letters import DeadLetters
-from .enqueue import JobOptions, QueueWriter
 from .handles import CancelOutcome, FetchJob, Job, JobStatus
 from .hosts import HostState, read_hosts
 from .limits import Limits
 from .results import ResultWaiter
-from .write_policy import WriteOptions, WritePolicy
 
 WAKE_CAP: Final = 8
 """Maximum number of tokens on the wake list, as in `lua/include/redis/wake.lua`."""

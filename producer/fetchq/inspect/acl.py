@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from fetchq.client.write_policy import Durability
+from fetchq.client.write.policy import Durability
 from fetchq.errors import InvalidRequest
 from fetchq.store.keys import Keys
 from fetchq.store.registry import SCRIPTS, Access, Role

@@ -184,6 +184,21 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.namespace}fetchq:worker:"
 
     @property
+    def metrics(self) -> str:
+        """Hash: the queue's figures since its first job, by field (`fetchq.telemetry.figures`); integers."""
+        return f"{self.namespace}fetchq:metrics:{self.queue}"
+
+    @property
+    def minute(self) -> str:
+        """Hash with a TTL of 25 h: the figures of one minute; its number, ms since the epoch by 60,000, is appended."""
+        return f"{self.namespace}fetchq:minute:{self.queue}:"
+
+    @property
+    def worker_report(self) -> str:
+        """String with a TTL: the number of the last report of figures that was counted; a worker's id is appended."""
+        return f"{self.namespace}fetchq:worker-report:"
+
+    @property
     def done(self) -> str:
         """Channel: finished jobs' ids, one a line; the first `PUSH_PREFIX_LEN` characters of the ids are appended."""
         return f"{self.namespace}fetchq:done:"

@@ -15,12 +15,12 @@ from weakref import WeakSet
 import redis
 from redis.asyncio import Redis
 
-from fetchq.client.batch import BatchPipeline, attach_enqueued, batches
 from fetchq.client.dead_letters import DeadLetters
 from fetchq.client.handles import FetchJob, Job
 from fetchq.client.limits import Limits
 from fetchq.client.producer import Producer
-from fetchq.client.write_policy import WriteOptions, WritePolicy
+from fetchq.client.write.batch import BatchPipeline, attach_enqueued, batches
+from fetchq.client.write.policy import WriteOptions, WritePolicy
 from fetchq.contract.job_ids import check_id
 from fetchq.contract.priority import Priority
 from fetchq.contract.request import FetchRequest, RequestOptions

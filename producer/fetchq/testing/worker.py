@@ -12,7 +12,7 @@ from typing import Any, Final, Self, Unpack
 import msgspec
 
 from fetchq.client.producer import Producer
-from fetchq.client.write_policy import WriteOptions
+from fetchq.client.write.policy import WriteOptions
 from fetchq.contract.request import FetchRequest
 from fetchq.contract.result import FetchResult
 from fetchq.contract.status import FetchStatus

@@ -12,7 +12,7 @@ from tests.producer.conftest import Finish
 from tests.support.redis_server import RedisServer
 
 from fetchq import CancelOutcome, InvalidRequest, JobStatus, Producer, SyncProducer
-from fetchq.client import enqueue
+from fetchq.client.write import writer
 from fetchq.contract import wire
 
 QUEUE = "arq:queue"
@@ -49,7 +49,7 @@ async def test_many_tasks_with_one_job_id_enqueue_one_job(redis: Redis, producer
 async def test_equal_calls_with_one_job_id_in_the_same_ms_are_two(
     producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enqueue, "now_in_ms", lambda: 1_700_000_000_000)
+    monkeypatch.setattr(writer, "now_in_ms", lambda: 1_700_000_000_000)
     assert await producer.enqueue_job("count", 1, _job_id="report") is not None
     assert await producer.enqueue_job("count", 1, _job_id="report") is None
 

@@ -32,7 +32,7 @@ from fetchq import (
     RetryPolicy,
     SyncProducer,
 )
-from fetchq.client.write_policy import Durability
+from fetchq.client.write.policy import Durability
 from fetchq.contract import wire
 from fetchq.errors import DurabilityRefused, NotDurable
 from fetchq.inspect.acl import RIGHTS, acl_rule, channel_names, key_access, script_commands

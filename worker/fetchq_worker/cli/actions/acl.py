@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from fetchq.client.write_policy import Durability
+from fetchq.client.write.policy import Durability
 from fetchq.inspect.acl import acl_rule, waitaof_rule
 from fetchq.store.registry import Role
 from fetchq_worker.cli.terminal.exit_status import ExitStatus

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from fetchq import FetchRequest, InvalidRequest, Job, Producer, RetryPolicy, WritePolicy
-from fetchq.client.write_policy import WriteOptions
+from fetchq.client.write.policy import WriteOptions
 from fetchq.contract.wire import UNREADABLE
 from fetchq_worker.cli.bulk.url_hint import hint_for
 from fetchq_worker.cli.bulk.url_lines import read_lines

@@ -10,7 +10,7 @@ from typing import Final, Unpack
 from redis.asyncio import Redis
 
 from fetchq import Producer, RedisUnavailable
-from fetchq.client.write_policy import WriteOptions
+from fetchq.client.write.policy import WriteOptions
 from fetchq.store.connection import connect
 from fetchq.store.errors import address_of, translated
 from fetchq_worker.settings import Settings

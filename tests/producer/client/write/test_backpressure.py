@@ -23,8 +23,8 @@ from fetchq import (
     RedisUnavailable,
     SyncProducer,
 )
-from fetchq.client.backpressure import Capacity, Ticket
-from fetchq.client.write_policy import WhenFull, WritePolicy
+from fetchq.client.write.backpressure import Capacity, Ticket
+from fetchq.client.write.policy import WhenFull, WritePolicy
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq.store.session import Session

@@ -21,7 +21,7 @@ from fetchq.store.keys import Keys
 from fetchq.store.runner import Argument, ClientRunner, LoadedScripts, ScriptRunner
 from fetchq.store.scripts import locate_error
 
-from .write_policy import Durability, WritePolicy
+from .policy import Durability, WritePolicy
 
 MARKER_MS: Final = 60_000
 _SOCKET_SHARE: Final = 0.8

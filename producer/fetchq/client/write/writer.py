@@ -27,7 +27,7 @@ from fetchq.store.session import Session
 
 from .backpressure import Capacity, Ticket
 from .durability import DurableCalls
-from .write_policy import WritePolicy
+from .policy import WritePolicy
 
 MAX_EXPIRES_S: Final = 10 * 366 * 86_400.0
 MAX_JOB_TRY: Final = 1_000_000

@@ -12,7 +12,7 @@ from fetchq.contract.request import FetchRequest, build_request
 from fetchq.errors import InvalidRequest
 from fetchq.tasks import cancel_and_wait
 
-from .enqueue import Enqueued, QueueWriter
+from .writer import Enqueued, QueueWriter
 
 BATCH_JOBS: Final = 1000
 BATCH_BYTES: Final = 4 << 20

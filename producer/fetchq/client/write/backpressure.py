@@ -21,7 +21,7 @@ from fetchq.store.errors import CONNECTION_ERRORS, address_of, translation
 from fetchq.store.session import Session
 from fetchq.tasks import cancel_and_wait
 
-from .write_policy import WhenFull, WritePolicy
+from .policy import WhenFull, WritePolicy
 
 SAMPLE_S: Final = 1.0
 """Minimum seconds between two checks of Redis's memory."""

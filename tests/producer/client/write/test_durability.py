@@ -27,7 +27,7 @@ from fetchq import (
     SyncProducer,
     WritePolicy,
 )
-from fetchq.client.durability import waitaof_waits
+from fetchq.client.write.durability import waitaof_waits
 from fetchq.store.connection import connect
 from fetchq.sync.producer import SyncFetchJob, SyncJob
 from fetchq_worker.process.embedded import EmbeddedRedis

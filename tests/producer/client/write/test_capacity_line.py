@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetchq.client.backpressure import LAST_CHECK_S, Line, TicketState
+from fetchq.client.write.backpressure import LAST_CHECK_S, Line, TicketState
 
 
 def test_an_empty_line_admits_at_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from fetchq import FetchJob, Producer
-from fetchq.client import batch
+from fetchq.client.write import batch
 
 URL = "https://example.org/"
 

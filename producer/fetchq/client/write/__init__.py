@@ -1,0 +1,1 @@
+"""Puts jobs on the queue: batches, capacity and durability."""

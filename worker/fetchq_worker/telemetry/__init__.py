@@ -1,0 +1,1 @@
+"""What a worker tells of its jobs: typed events, and what is made of them."""
