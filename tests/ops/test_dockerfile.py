@@ -56,9 +56,8 @@ def test_its_steps_one_by_one_make_a_fetchq_that_runs(stages: list[list[Step]], 
     assert build.shell(f"command -v {entrypoint[0]}").strip() == f"{tmp_path}/opt/fetchq/bin/fetchq"
     assert "Usage" in build.shell(" ".join([*entrypoint, *command, "--help"]))
     assert __version__ in build.shell(" ".join([*entrypoint, "--version"]))
-    modules = build.shell(
-        "python -c 'import fetchq, fetchq_gateway as g, fetchq_worker as w; print(fetchq.__file__, g.__file__, w.__file__)'"
-    ).split()
+    packages = "fetchq, fetchq_gateway, fetchq_worker"
+    modules = build.shell(f"python -c 'import {packages}; [print(one.__file__) for one in ({packages})]'").split()
     assert all(path.startswith(f"{tmp_path}/opt/fetchq/lib/") for path in modules), "it runs from the source tree"
     installed = json.loads(build.shell(f"python -c '{LIST_INSTALLED}'"))
     assert {"fetchq", "fetchq-gateway", "fetchq-worker"} < installed.keys()
