@@ -17,7 +17,7 @@ from .jobs import (
     ReportedJob,
 )
 from .queue import QueueCommands, QueueReply
-from .workers import WorkerCommands
+from .workers import Report, WorkerCommands
 
 __all__ = [
     "AbortsReply",
@@ -36,6 +36,7 @@ __all__ = [
     "NewJob",
     "QueueCommands",
     "QueueReply",
+    "Report",
     "ReportedJob",
     "RetryJob",
     "StoredDeadLetter",
