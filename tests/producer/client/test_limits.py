@@ -162,7 +162,7 @@ async def test_a_host_is_shown_as_paused_by_the_narrowest_name_that_says_so(prod
 async def test_a_limit_key_that_is_no_utf8_hides_no_other(producer: Producer, redis: Redis) -> None:
     await producer.enqueue_many(f"http://example.org/{page}" for page in range(10))
     await redis.zadd(producer.keys.backlog, {b"\xff.example": 20})
-    await redis.hset(producer.keys.hosts, b"\xff.example", b"0 0 20 0 0 0 0 0 0 ")
+    await redis.hset(producer.keys.hosts, b"\xff.example", b"0 0 20 0 0 0 0 0 0 ")  # type: ignore[misc,arg-type]  # bytes do as well
     assert [state.host for state in await producer.hosts()] == ["\N{REPLACEMENT CHARACTER}.example", "example.org"]
 
 
