@@ -256,7 +256,7 @@ class Producer:
     async def hosts(self, *, top: int = 10) -> list[HostState]:
         """The `top` hosts with most waiting jobs, the `top` with the longest cooldowns, and some with running jobs."""
         check_whole("top", top, 1, MAX_TOP)
-        return await read_hosts(self._session, self.limits, top)
+        return await read_hosts(self._session, top)
 
     def as_completed(
         self, jobs: Iterable[FetchJob], *, timeout_s: float | None = None
