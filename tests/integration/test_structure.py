@@ -34,7 +34,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("fetchq",),
     ("fetchq.testing",),
     # What an operator runs.
-    ("fetchq_worker.health_address"),
+    ("fetchq_worker.health_address",),
     ("fetchq_worker.health_check", "fetchq_worker.settings", "fetchq_worker.http_date"),
     ("fetchq_worker.telemetry",),
     ("fetchq_worker.engine.queue",),
