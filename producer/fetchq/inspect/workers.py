@@ -31,6 +31,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     functions: tuple[str, ...] = ()
     concurrency: int = 0
     """Number of slots."""
+    heartbeat_s: float = 0.0
+    """Seconds between two heartbeats; 0: not known."""
     running: int = 0
     state: WorkerState = WorkerState.RUNNING
     completed: int = 0

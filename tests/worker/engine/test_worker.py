@@ -188,6 +188,7 @@ async def test_a_worker_writes_its_record_and_removes_it_at_the_end(redis: ArqRe
         assert records.keys() == {worker.id for worker in workers}
         record = records[workers[0].id]
         assert (record.concurrency, record.functions, record.queue) == (3, ("work",), "arq:queue")
+        assert record.heartbeat_s == workers[0].renew_s
         assert abs(record.heartbeat_ms / 1000 - time.time()) < 60
         assert abs(record.started_at_ms / 1000 - time.time()) < 60
     assert (await read_queue_state(redis, Keys())).workers == ()
