@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
-from tests.support.promtool import problems_of
+from tests.support.metrics.promtool import problems_of
 
 from fetchq import FetchStatus
 from fetchq.inspect.exposition import choose_format, encode, render

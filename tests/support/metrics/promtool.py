@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from .redis_server import needed_binary
+from tests.support.redis_server import needed_binary
 
 
 def problems_of(text: bytes) -> str:
