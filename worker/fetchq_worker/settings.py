@@ -27,7 +27,7 @@ MAX_COOLDOWN_S: Final = 86_400.0
 LISTS: Final = ("allow_net", "allow_port")
 """Settings with several values; commas or blanks separate them in the environment and within one flag."""
 _LOGGING: Final = ("log_level", "log_format", "log_jobs")
-_FLAGS: Final = ("verbose", "allow_unverified_tls", "circuit_breaker")
+_FLAGS: Final = ("verbose", "metrics", "allow_unverified_tls", "circuit_breaker")
 _TRUTH: Final = {"yes": True, "on": True, "no": False, "off": False}
 """Beside true, false, 1 and 0."""
 
@@ -132,6 +132,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         LogJobs.FAILED
     )
     verbose: Annotated[bool, Meta(description="The same as log_jobs=all.")] = False
+    metrics: Annotated[
+        bool, Meta(description="Whether workers add durations, waits and how jobs end to the queue's figures.")
+    ] = True
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
         str,
