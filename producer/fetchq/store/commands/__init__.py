@@ -16,7 +16,8 @@ from .jobs import (
     NewJob,
     ReportedJob,
 )
-from .workers import WorkerCommands
+from .queue import QueueCommands, QueueReply
+from .workers import Report, WorkerCommands
 
 __all__ = [
     "AbortsReply",
@@ -33,6 +34,9 @@ __all__ = [
     "JobCommands",
     "LimitsReply",
     "NewJob",
+    "QueueCommands",
+    "QueueReply",
+    "Report",
     "ReportedJob",
     "RetryJob",
     "StoredDeadLetter",
