@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fetchq.contract.wire import FETCH_FUNCTION
-from fetchq_worker.log_text import one_line
+from fetchq.logs.text import one_line
 
 from .events import (
     AnyEvent,

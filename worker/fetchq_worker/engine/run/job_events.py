@@ -6,8 +6,8 @@ import asyncio
 from typing import Any, Final
 
 from fetchq.contract.wire import as_failure
+from fetchq.logs.text import one_line
 from fetchq_worker.engine.queue.lease import Lease
-from fetchq_worker.log_text import one_line
 from fetchq_worker.telemetry.events import (
     JobEnd,
     JobEnded,

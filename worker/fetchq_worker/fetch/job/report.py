@@ -8,10 +8,10 @@ from typing import Any
 from fetchq import FetchRequest, FetchResult, FetchStatus
 from fetchq.contract.urls import host_of
 from fetchq.contract.wire import FETCH_FUNCTION
+from fetchq.logs.text import one_line
 from fetchq_worker.engine.run.context import ReportedFailure, run_context
 from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch.http.phases import Phases
-from fetchq_worker.log_text import one_line
 from fetchq_worker.settings import DeadLetterKind
 from fetchq_worker.telemetry.events import AttemptEnded, FetchEnded, JobSnoozed
 from fetchq_worker.telemetry.telemetry import telemetry_of
