@@ -1,4 +1,4 @@
-# The worker's image: the producer, the worker and the `fetchq` command, as constraints.txt pins them.
+# The image of worker and gateway: all three distributions and the `fetchq` command, as constraints.txt pins them.
 # The tests run on this minor version of Python.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
@@ -7,9 +7,10 @@ RUN python -m venv /opt/fetchq
 RUN /opt/fetchq/bin/pip install --no-cache-dir --constraint constraints.txt --upgrade pip
 COPY producer ./producer
 COPY worker ./worker
+COPY gateway ./gateway
 # From wheels only: there is no compiler here.
 RUN /opt/fetchq/bin/pip install --no-cache-dir --only-binary :all: \
-    --constraint constraints.txt --build-constraint constraints.txt ./producer ./worker
+    --constraint constraints.txt --build-constraint constraints.txt ./producer ./worker ./gateway
 # Nothing is installed at run time.
 RUN /opt/fetchq/bin/pip uninstall --yes pip setuptools
 

@@ -13,12 +13,12 @@ help: ## list the commands
 
 setup: $(STAMP) ## make .venv and install what is pinned (the others do this first)
 
-$(STAMP): pyproject.toml producer/pyproject.toml worker/pyproject.toml constraints.txt
+$(STAMP): pyproject.toml producer/pyproject.toml worker/pyproject.toml gateway/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("fetchq needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	@echo 'Setting up $(VENV) ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable producer --editable worker
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable producer --editable worker --editable gateway
 	@touch $@
 
 demo: setup ## two hundred fetches of a small site, from queue to table, in seconds
@@ -40,7 +40,7 @@ test-redis-latest: ## run the producer's tests on the newest redis-py, in a sepa
 	@test -x .redis-latest/bin/python || $(PYTHON) -m venv .redis-latest
 	@grep -v '^redis==' constraints.txt >.redis-latest/constraints.txt
 	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .redis-latest/constraints.txt --group dev --editable producer --editable worker
+	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .redis-latest/constraints.txt --group dev --editable producer --editable worker --editable gateway
 	@# arq asks for redis-py 5; only the worker uses arq, and the producer's tests must run on what `pip install fetchq` installs.
 	@.redis-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps redis
 	@.redis-latest/bin/python -c 'import redis; print("redis-py", redis.__version__)'
@@ -103,10 +103,11 @@ format: setup ## let ruff fix what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-wheels: setup ## build both distributions into dist/
+wheels: setup ## build the three distributions into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist producer
 	@$(BIN)/python -m build --no-isolation --outdir dist worker
+	@$(BIN)/python -m build --no-isolation --outdir dist gateway
 
 clean: ## remove what setup and the tests made
 	rm -rf $(VENV) .bench .conformance .fuzz .redis-latest site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

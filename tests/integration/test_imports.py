@@ -15,7 +15,9 @@ MODULES = read_modules()
 @pytest.mark.parametrize(
     ("package", "foreign"),
     [
-        ("fetchq", ("fetchq_worker", "arq", "aiohttp", "click", "uvloop")),
+        ("fetchq", ("fetchq_worker", "fetchq_gateway", "arq", "aiohttp", "click", "starlette", "uvicorn", "uvloop")),
+        ("fetchq_worker", ("fetchq_gateway", "starlette", "uvicorn")),
+        ("fetchq_gateway", ("fetchq_worker", "arq", "aiohttp")),
         ("fetchq_worker.engine", ("aiohttp", "ada_url", "click")),
         ("fetchq_worker.fetch", ("fetchq_worker.engine.worker", "click")),
     ],

@@ -57,6 +57,8 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("fetchq_worker.cli.commands",),
     ("fetchq_worker.cli",),
     ("fetchq_worker",),
+    # What an operator runs beside the workers.
+    ("fetchq_gateway",),
     # Programs and tests.
     ("bench.adapters",),
     ("bench.testbed",),

@@ -11,7 +11,7 @@ import pytest
 from tests.support.constraints import LIST_INSTALLED, read_pins
 
 ROOT = Path(__file__).resolve().parents[2]
-UNPINNED = {"fetchq", "fetchq-worker", "setuptools"}
+UNPINNED = {"fetchq", "fetchq-worker", "fetchq-gateway", "setuptools"}
 """Our own, and what Python 3.11 puts into every new environment."""
 
 

@@ -33,7 +33,13 @@ def test_both_stages_start_from_the_same_image_so_that_the_environment_fits(stag
 
 def test_the_builder_is_sent_only_what_the_build_needs() -> None:
     context = Context(ROOT)
-    for sent in ("constraints.txt", "producer/pyproject.toml", "producer/fetchq/keys.py", "worker/fetchq_worker/x.py"):
+    for sent in (
+        "constraints.txt",
+        "producer/pyproject.toml",
+        "producer/fetchq/keys.py",
+        "worker/fetchq_worker/x.py",
+        "gateway/fetchq_gateway/x.py",
+    ):
         assert context.sends(PurePosixPath(sent))
     for kept in (".git/config", ".venv/bin/python", "tests/conftest.py", ".env", "producer/fetchq/__pycache__/a.pyc"):
         assert not context.sends(PurePosixPath(kept))
@@ -50,11 +56,13 @@ def test_its_steps_one_by_one_make_a_fetchq_that_runs(stages: list[list[Step]], 
     assert build.shell(f"command -v {entrypoint[0]}").strip() == f"{tmp_path}/opt/fetchq/bin/fetchq"
     assert "Usage" in build.shell(" ".join([*entrypoint, *command, "--help"]))
     assert __version__ in build.shell(" ".join([*entrypoint, "--version"]))
-    modules = build.shell("python -c 'import fetchq, fetchq_worker as w; print(fetchq.__file__, w.__file__)'").split()
+    packages = "fetchq, fetchq_gateway, fetchq_worker"
+    modules = build.shell(f"python -c 'import {packages}; [print(one.__file__) for one in ({packages})]'").split()
     assert all(path.startswith(f"{tmp_path}/opt/fetchq/lib/") for path in modules), "it runs from the source tree"
     installed = json.loads(build.shell(f"python -c '{LIST_INSTALLED}'"))
-    assert {"fetchq", "fetchq-worker"} < installed.keys()
+    assert {"fetchq", "fetchq-gateway", "fetchq-worker"} < installed.keys()
     assert installed.items() <= read_pins(ROOT / "constraints.txt").items() | {
         ("fetchq", __version__),
+        ("fetchq-gateway", __version__),
         ("fetchq-worker", __version__),
     }

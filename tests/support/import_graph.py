@@ -11,6 +11,7 @@ ROOT: Final = Path(__file__).parents[2]
 SOURCES: Final = {
     "fetchq": ROOT / "producer",
     "fetchq_worker": ROOT / "worker",
+    "fetchq_gateway": ROOT / "gateway",
     "tests": ROOT,
     "harness": ROOT,
     "bench": ROOT,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -97,3 +99,21 @@ def test_unknown_variables_are_found_with_the_most_similar_known_one() -> None:
         "FETCHQ_QUEU": "FETCHQ_QUEUE",
         "FETCHQ_XYZZY": None,
     }
+
+
+def test_a_file_has_the_address_or_the_password_of_redis(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("p@ss\n", encoding="utf-8")
+    environ = {"FETCHQ_REDIS_URL": "redis://h", "FETCHQ_REDIS_PASSWORD_FILE": str(secret)}
+    assert unknown_variables(environ) == {}
+    settings = Settings.from_env(environ)
+    assert settings.redis_url == "redis://:p%40ss@h"
+    assert "p%40ss" not in repr(settings)
+    assert Settings.from_env(environ, redis_url="redis://other").redis_url == "redis://other"
+
+
+def test_a_missing_file_is_named_with_the_variable_that_has_the_address() -> None:
+    with pytest.raises(InvalidSetting) as problem:
+        Settings.from_env({"FETCHQ_REDIS_URL_FILE": "/none"})
+    said = "FETCHQ_REDIS_URL_FILE: /none, which FETCHQ_REDIS_URL_FILE names, cannot be read: No such file or directory"
+    assert str(problem.value) == said

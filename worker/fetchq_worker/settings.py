@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from fetchq import FetchqError, InvalidRedisURL, InvalidRequest, __version__
-from fetchq.store.address import DEFAULT_URL, RedisAddress
+from fetchq.store.address import DEFAULT_URL, VARIABLES, RedisAddress, UrlInEnvironment
 from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_namespace, check_queue
 from fetchq.units import duration_text, parse_bytes, parse_duration_s, size_text
 
@@ -254,12 +254,15 @@ def given_by(environ: Mapping[str, str], names: Collection[str] | None = None) -
     """The settings among `names` (None: all) that are in the environment. An empty variable counts as absent."""
     wanted = Settings.__struct_fields__ if names is None else names
     found = ((name, variable_of(name)) for name in wanted)
-    return {name: Given(text, at) for name, at in found if (text := environ.get(at, "").strip())}
+    given = {name: Given(text, at) for name, at in found if (text := environ.get(at, "").strip())}
+    if "redis_url" in wanted and (origin := (url := UrlInEnvironment.of(environ)).origin):
+        given["redis_url"] = Given(url, origin)
+    return given
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     """The variables with fetchq's prefix that fetchq does not have, each with the most similar one that it has."""
-    known = {variable_of(name) for name in Settings.__struct_fields__} | {SUPERVISED_ENV, FOLDER_ENV}
+    known = {variable_of(name) for name in Settings.__struct_fields__} | {SUPERVISED_ENV, FOLDER_ENV, *VARIABLES}
     unknown = [name for name in environ if name.startswith(ENV_PREFIX) and name not in known]
     if not unknown:
         return {}
@@ -286,6 +289,8 @@ def _value_of(name: str, value: Any) -> Any:
             texts = [value] if isinstance(value, str) else [str(one) for one in value]
             "".join(texts).encode()
             return [part for text in texts for part in split_list(text)]
+        if isinstance(value, UrlInEnvironment):
+            value = value.read()
         if isinstance(value, str):
             value.encode()  # bytes of the environment that are not UTF-8 are lone surrogates
             if name == "redis_url":

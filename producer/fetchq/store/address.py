@@ -9,15 +9,21 @@ User name and password are percent-decoded. Options after `?`: `db`, `ssl_ca_cer
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
 
 from fetchq.errors import InvalidRedisURL
 
 DEFAULT_URL: Final = "redis://localhost:6379"
+URL_VARIABLE: Final = "FETCHQ_REDIS_URL"
+URL_FILE_VARIABLE: Final = "FETCHQ_REDIS_URL_FILE"
+PASSWORD_FILE_VARIABLE: Final = "FETCHQ_REDIS_PASSWORD_FILE"  # noqa: S105 - the name of a variable
+VARIABLES: Final = (URL_VARIABLE, URL_FILE_VARIABLE, PASSWORD_FILE_VARIABLE)
+_MAX_FILE_BYTES: Final = 65_536
 
 _SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _OPTIONS: Final = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "sentinel_username", "sentinel_password")
@@ -71,6 +77,62 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<RedisAddress {self}>"
+
+
+class UrlInEnvironment(msgspec.Struct, frozen=True):
+    """The address of Redis as the environment has it, with secrets in files where an operator keeps them there.
+
+    `FETCHQ_REDIS_URL` is the address, or `FETCHQ_REDIS_URL_FILE` names a file that contains it. Where it has no
+    password, `FETCHQ_REDIS_PASSWORD_FILE` names a file that contains the password, not percent-encoded. One line break
+    at the end of a file is no part of it. An empty variable counts as absent.
+    """
+
+    url: str = ""
+    url_file: str = ""
+    password_file: str = ""
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> UrlInEnvironment:
+        return cls(*(environ.get(variable, "").strip() for variable in VARIABLES))
+
+    @property
+    def origin(self) -> str:
+        """The variable that has the address; empty if none of the three is set."""
+        if self.url_file:
+            return URL_FILE_VARIABLE
+        if self.url:
+            return URL_VARIABLE
+        return PASSWORD_FILE_VARIABLE if self.password_file else ""
+
+    def read(self) -> str:
+        """The URL, with the password. Raises `InvalidRedisURL` for a file that cannot be used, and for two answers."""
+        if self.url and self.url_file:
+            raise InvalidRedisURL(f"{URL_VARIABLE} is set too; give one of them")
+        url = _line_of(self.url_file, URL_FILE_VARIABLE) if self.url_file else self.url or DEFAULT_URL
+        if not self.password_file:
+            return url
+        password = _line_of(self.password_file, PASSWORD_FILE_VARIABLE)
+        if RedisAddress.parse(url).password is not None:
+            raise InvalidRedisURL(f"the Redis address has a password, and {PASSWORD_FILE_VARIABLE} is set; give one")
+        parts = urlsplit(url)
+        userinfo, _, hosts = parts.netloc.rpartition("@")
+        username = userinfo.partition(":")[0]
+        return parts._replace(netloc=f"{username}:{quote(password, safe='')}@{hosts}").geturl()
+
+
+def _line_of(path: str, variable: str) -> str:
+    """The only line of a file. Its content is in no error."""
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(_MAX_FILE_BYTES + 1).decode()
+    except OSError as problem:
+        raise InvalidRedisURL(f"{path}, which {variable} names, cannot be read: {problem.strerror}") from problem
+    except UnicodeError:
+        raise InvalidRedisURL(f"{path}, which {variable} names, is not UTF-8") from None
+    line = text.removesuffix("\n").removesuffix("\r")
+    if not line or not line.isprintable() or len(text) > _MAX_FILE_BYTES:
+        raise InvalidRedisURL(f"{path}, which {variable} names, does not contain exactly one line of text")
+    return line
 
 
 def _parse(url: str) -> RedisAddress:

@@ -41,7 +41,7 @@ class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[str, ...]
     """KEYS, in the order of the script. Redis requires permission to read and write each of them."""
     prefixes: dict[str, Access] = {}
-    """Key prefixes in ARGV, to which the script appends a job id or a limit key."""
+    """Keys in ARGV, most of them prefixes to which the script appends a job id, a limit key or a minute."""
     channels: tuple[str, ...] = ()
     """Channel prefixes in ARGV, to which it publishes."""
     allow_oom: bool = False
@@ -55,6 +55,8 @@ class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 _FRONTIER: Final = ("hosts", "limits", "due_hosts", "backlog", "cooldowns", "running")
 """The keys that hold limit keys. Every script that changes the waiting or running jobs of one takes all of them."""
+_FIGURES: Final = {"metrics": RW, "minute": RW}
+"""The figures of the queue. They are not among KEYS: without permission for them a script does all but count."""
 _LEASED: Final = ("pending", "leases", "lease_ends")
 
 _PRODUCER, _WORKER, _OPERATOR = (frozenset({role}) for role in Role)
@@ -127,7 +129,7 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
         roles=_WORKER, keys=("dead",), prefixes={"dead_letter": W}, allow_oom=True
     ),
     "workers/heartbeat": ScriptSpec(  # the second key is `Keys.worker` + the worker's id
-        roles=_WORKER, keys=("workers", "worker"), allow_oom=True
+        roles=_WORKER, keys=("workers", "worker"), prefixes={**_FIGURES, "worker_report": RW}, allow_oom=True
     ),
     "workers/pass_wake": ScriptSpec(roles=_WORKER, keys=("pending", "wake"), allow_oom=True),
     "cache/put": ScriptSpec(  # the first key is that of the value, with the prefix `cache` or `robots`

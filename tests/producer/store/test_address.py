@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 import traceback
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 from harness.servers.sentinel import SentinelCluster
@@ -16,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.support.redis_server import RedisServer
 
 from fetchq import InvalidRedisURL, Producer, SyncProducer
-from fetchq.store.address import RedisAddress
+from fetchq.store.address import RedisAddress, UrlInEnvironment
 from fetchq.store.connection import connect
 
 
@@ -186,3 +188,62 @@ async def test_a_connection_sends_no_more_than_the_rights_of_a_producer_allow(re
         await other.ping()
         stats: dict[str, Any] = await client.info("commandstats")
         assert not {"cmdstat_hello", "cmdstat_client|setinfo"} & stats.keys()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://user@h:1/3",
+        "rediss://h?db=2",
+        "unix:///run/r.sock?db=2",
+        "redis+sentinel://a,[::1]:1/main?sentinel_password=s",
+    ],
+)
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_the_password_of_a_file_becomes_that_of_the_address(url: str, end: str, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(f" p@s/s:%?#ü{end}".encode())
+    environ = {"FETCHQ_REDIS_URL": url, "FETCHQ_REDIS_PASSWORD_FILE": str(file)}
+    address = RedisAddress.parse(UrlInEnvironment.of(environ).read())
+    assert address.password == " p@s/s:%?#ü"
+    assert address == msgspec.structs.replace(RedisAddress.parse(url), password=address.password)
+
+
+def test_the_address_itself_can_be_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("redis://:pw@h/1\n", encoding="utf-8")
+    found = UrlInEnvironment.of({"FETCHQ_REDIS_URL_FILE": str(file), "FETCHQ_REDIS_URL": " "})
+    assert (found.origin, found.read()) == ("FETCHQ_REDIS_URL_FILE", "redis://:pw@h/1")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "does not contain exactly one line of text"),
+        (b"\n", "does not contain exactly one line of text"),
+        (b"s3cret\nmore\n", "does not contain exactly one line of text"),
+        (b"s3cret\0", "does not contain exactly one line of text"),
+        (b"s" * 70_000, "does not contain exactly one line of text"),
+        (b"s3cret\xff", "is not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_sentence_without_its_content(
+    content: bytes | None, sentence: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidRedisURL) as problem:
+        UrlInEnvironment.of({"FETCHQ_REDIS_PASSWORD_FILE": str(file)}).read()
+    assert str(problem.value) == f"{file}, which FETCHQ_REDIS_PASSWORD_FILE names, {sentence}"
+
+
+def test_two_addresses_or_two_passwords_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("redis://h", encoding="utf-8")
+    with pytest.raises(InvalidRedisURL, match=r"^FETCHQ_REDIS_URL is set too; give one of them$"):
+        UrlInEnvironment("redis://a", str(file)).read()
+    with pytest.raises(InvalidRedisURL, match=r"has a password, and FETCHQ_REDIS_PASSWORD_FILE is set; give one$"):
+        UrlInEnvironment("redis://:pw@a", "", str(file)).read()

@@ -16,7 +16,7 @@ from .jobs import (
     NewJob,
     ReportedJob,
 )
-from .workers import WorkerCommands
+from .workers import Report, WorkerCommands
 
 __all__ = [
     "AbortsReply",
@@ -33,6 +33,7 @@ __all__ = [
     "JobCommands",
     "LimitsReply",
     "NewJob",
+    "Report",
     "ReportedJob",
     "RetryJob",
     "StoredDeadLetter",
