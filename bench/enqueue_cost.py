@@ -75,8 +75,8 @@ async def _compare(checkouts: Sequence[Path], rounds: int, jobs: int) -> None:
     with tempfile.TemporaryDirectory(prefix="fetchq-bench-") as name:
         async with redis_server(Path(name)) as server:
             for _ in range(rounds):
-                for way, checkout in costs:
-                    costs[way, checkout].append(await _take(checkout, server, WAYS[way], jobs, Path(name)))
+                for (way, checkout), taken in costs.items():
+                    taken.append(await _take(checkout, server, WAYS[way], jobs, Path(name)))
     for (way, checkout), taken in costs.items():
         least = Cost(*map(min, zip(*map(msgspec.structs.astuple, taken), strict=True)))
         print(

@@ -128,7 +128,7 @@ class Producer:
         """
         made = build_request(request, options)
         check_schedule(made)
-        ids, problem = await self._writer.enqueue([made])
+        ids, problem = await self._writer.enqueue_one(made)
         if problem is not None:
             problem.enqueued = tuple(FetchJob(self, job_id) for job_id in ids)  # type: ignore[union-attr]  # CancelledError accepts the attribute too
             raise problem

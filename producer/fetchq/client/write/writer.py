@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from secrets import token_urlsafe
 from typing import Any, Final, NamedTuple
@@ -26,6 +26,7 @@ from fetchq.store.runner import ScriptRunner
 from fetchq.store.session import Session
 
 from .backpressure import Capacity, Ticket
+from .coalescing import Reply, SharedCalls
 from .durability import DurableCalls
 from .policy import WritePolicy
 
@@ -136,69 +137,93 @@ class QueueWriter:
         self._calls: Final = DurableCalls(session.redis, session.keys, policy)
         self._commands: Final = JobCommands(session.keys)
         self._slots: Final = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._shared: Final = SharedCalls(self._send, self.capacity.end)
 
     async def aclose(self) -> None:
-        """Callers that wait for capacity get a `FetchqError`."""
+        """Callers that wait for capacity get a `FetchqError`; jobs of other callers are sent."""
         await self.capacity.aclose()
+        await self._shared.aclose()
 
     def new_id(self) -> str:
         return self._ids.new_ids(1)[0]
 
     async def enqueue_job(self, job: NewJob) -> Enqueued:
         """Enqueues one job. If another job, or its result, has the id, `ids` is empty and there is no problem."""
-        reply = await self.put([job])
+        reply = await self._put_one(job)
         # If a broken connection had enqueued it, the second call finds the same payload.
         is_other = any(holder != job.payload for _, holder in reply.existing)
         return Enqueued([job.id] if reply.arrived and not is_other else [], reply.problem)
 
-    async def enqueue(self, requests: Sequence[FetchRequest], ticket: Ticket | None = None) -> Enqueued:
+    async def enqueue_one(self, request: FetchRequest) -> Enqueued:
+        """Enqueues a fetch, in one call with others that arrive at the same time. Otherwise as `enqueue`."""
+        [job] = jobs = self._jobs_of((request,))
+        return self._enqueued(jobs, (request,), await self._put_one(job))
+
+    async def enqueue(self, requests: Sequence[FetchRequest], ticket: Ticket) -> Enqueued:
         """Enqueues fetches in one round trip. Errors and a cancellation are returned in the reply, not raised.
 
         Repeating the call is harmless: an id that exists is not added again.
         """
+        jobs = self._jobs_of(requests)
+        return self._enqueued(jobs, requests, await self.put(jobs, ticket))
+
+    def _jobs_of(self, requests: Sequence[FetchRequest]) -> list[NewJob]:
         now_ms = now_in_ms()
-        ids = self._ids.new_ids(len(requests))
         jobs: list[NewJob] = []
-        for i, request in enumerate(requests):
-            if request.key is not None:
-                ids[i] = id_for_key(request.key, self._session.keys.queue)
+        for job_id, request in zip(self._ids.new_ids(len(requests)), requests, strict=True):
             payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms)
-            jobs.append(NewJob(ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
-        reply = await self.put(jobs, ticket)
+            jobs.append(
+                NewJob(
+                    job_id if request.key is None else id_for_key(request.key, self._session.keys.queue),
+                    payload,
+                    due_of(request),
+                    limit_key_of(request),
+                    lane_and_deadline_of(request),
+                )
+            )
+        return jobs
+
+    def _enqueued(self, jobs: Sequence[NewJob], requests: Sequence[FetchRequest], reply: EnqueueReply) -> Enqueued:
         conflicts = [
-            KeyConflict(request.key, ids[place])
+            KeyConflict(request.key, jobs[place].id)
             for place, holder in reply.existing
             if (request := requests[place]).key is not None and not _is_same_work(holder, request)
         ]
+        arrived = [job.id for job in jobs[: reply.arrived]]
         if not conflicts or isinstance(reply.problem, asyncio.CancelledError):
-            return Enqueued(ids[: reply.arrived], reply.problem)
+            return Enqueued(arrived, reply.problem)
         if reply.problem is not None:
             conflicts[0].add_note(f"fetchq: the batch was not enqueued as a whole: {reply.problem}")
         refused = {conflict.job_id for conflict in conflicts}
-        return Enqueued([job_id for job_id in ids[: reply.arrived] if job_id not in refused], conflicts[0])
+        return Enqueued([job_id for job_id in arrived if job_id not in refused], conflicts[0])
 
     async def put(self, jobs: Sequence[NewJob], ticket: Ticket | None = None) -> EnqueueReply:
-        """Enqueues `jobs`. Errors and a cancellation are returned in the reply, not raised.
+        """Enqueues jobs in one call, or several where they wait for capacity. Errors and a cancellation are returned in
+        the reply, not raised. A closed or foreign session raises."""
+        return await self._put(jobs, ticket or self.capacity.new_ticket(), self._put_batch)
 
-        A closed or foreign session raises.
-        """
+    async def _put_one(self, job: NewJob) -> EnqueueReply:
+        return await self._put((job,), self.capacity.new_ticket(), self._put_shared)
+
+    async def _put(
+        self, jobs: Sequence[NewJob], ticket: Ticket, call: Callable[[Sequence[NewJob], Ticket], Awaitable[Reply]]
+    ) -> EnqueueReply:
         self._session.check()
         existing: list[tuple[int, bytes]] = []
         count = 0
         capacity = self.capacity
         until = capacity.deadline()
-        ticket = ticket or capacity.new_ticket()
         try:
             allowed = await capacity.admit(len(jobs), ticket)
             while True:
                 try:
                     part = jobs[count : count + allowed]
-                    reply, not_durable_reason = await self._call(part, ticket)
+                    reply, not_durable_reason = await call(part, ticket)
                 except RedisFull as problem:
                     full: QueueFull | None = problem
                 else:
-                    existing += ((count + place, holder) for place, holder in reply.existing)
                     accepted = len(part) if reply.stopped_at is None else reply.stopped_at
+                    existing += ((count + place, holder) for place, holder in reply.existing if place < accepted)
                     count += accepted
                     if accepted:
                         until = capacity.deadline()
@@ -216,29 +241,37 @@ class QueueWriter:
         finally:
             capacity.end(ticket)
 
-    async def _call(self, jobs: Sequence[NewJob], ticket: Ticket) -> tuple[EnqueuedBatch, str]:
+    def _put_shared(self, jobs: Sequence[NewJob], ticket: Ticket) -> Awaitable[Reply]:
+        return self._shared.enqueue(jobs[0], ticket)
+
+    def _put_batch(self, jobs: Sequence[NewJob], ticket: Ticket) -> Awaitable[Reply]:
+        return self._send(jobs, lambda: self.capacity.end(ticket))
+
+    async def _send(self, jobs: Sequence[NewJob], replied: Callable[[], None]) -> Reply:
+        """Enqueues jobs in one call. `replied` is called when the script has replied."""
         max_queued, max_memory = self.capacity.limits()
         session = self._session
 
         def enqueue(runner: ScriptRunner) -> Awaitable[EnqueuedBatch]:
             return self._commands.enqueue(runner, jobs, max_queued=max_queued, max_memory=max_memory)
 
-        def all_existed(reply: EnqueuedBatch) -> bool:
-            return 0 < len(reply.existing) == (len(jobs) if reply.stopped_at is None else reply.stopped_at)
+        def wrote_nothing(reply: EnqueuedBatch) -> bool:
+            accepted = len(jobs) if reply.stopped_at is None else reply.stopped_at
+            return bool(reply.existing) and sum(place < accepted for place, _ in reply.existing) == accepted
 
         def on_reply() -> None:
             session.reached = True
-            self.capacity.end(ticket)  # not only when they are durable: the queue counts them already
+            replied()  # not only when they are durable: the queue counts them already
 
         with translated(session.redis):
             async with self._slots:
                 try:
-                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
+                    return await self._calls.call(enqueue, wrote_nothing=wrote_nothing, replied=on_reply)
                 # A pooled connection may have been closed, or lead to a former master. The ids make a second call safe.
                 except (*CONNECTION_ERRORS, ReadOnlyError):
                     if session.closed:  # closed meanwhile: a new connection would stay open
                         raise
-                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
+                    return await self._calls.call(enqueue, wrote_nothing=wrote_nothing, replied=on_reply)
 
 
 def _timestamp(moment: datetime) -> float:
