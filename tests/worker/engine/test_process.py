@@ -15,7 +15,7 @@ from arq.connections import ArqRedis
 from tests.support.redis_server import RedisServer
 from tests.support.running import wait_until
 
-from fetchq.inspect.workers import live_workers
+from fetchq.inspect.queue import read_queue_state
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 
@@ -145,7 +145,7 @@ async def test_an_idle_worker_that_is_stopped_removes_its_record(
     async with worker_process(redis_server) as stopped:
         await wait_until(lambda: _workers_are(real_redis, 1))
         assert await stopped.end(number) == 0
-    assert await live_workers(real_redis, Keys()) == []
+    assert (await read_queue_state(real_redis, Keys())).workers == ()
     assert await real_redis.keys("fetchq:worker:*") == []
 
 

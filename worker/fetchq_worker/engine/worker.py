@@ -115,7 +115,7 @@ class Worker(ArqWorker):
         self._decoder: Final = JobDecoder(self.job_deserializer)
         self._admission: Final = Admission(self.keys, gate, self._decoder.find_job)
         self._commit_s: Final = commit_ms / 1000
-        self._record: Final = new_record(self.id, self.keys.queue)
+        self._record: Final = new_record(self.id, self.keys.queue, heartbeat_s=self.renew_s)
         self._build()
         self.stop: Final = Stop(self, grace_s=self._job_completion_wait)
         self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)

@@ -52,7 +52,7 @@ class Presence:
             logger.debug("presence.not_removed error=%s", reason_of(problem))
 
 
-def new_record(worker_id: str, queue: str) -> WorkerRecord:
+def new_record(worker_id: str, queue: str, *, heartbeat_s: float) -> WorkerRecord:
     """The fields of a record that do not change while the process runs."""
     return WorkerRecord(
         id=worker_id,
@@ -60,5 +60,6 @@ def new_record(worker_id: str, queue: str) -> WorkerRecord:
         pid=os.getpid(),
         version=__version__,
         queue=queue,
+        heartbeat_s=heartbeat_s,
         started_at_ms=int(time.time() * 1000),
     )
