@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -27,8 +28,8 @@ TIMEOUT_S: Final = 3.0
 class QueueScrape:
     """Answers scrapes of one queue."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis: Final = redis
+    def __init__(self, client: Callable[[], Redis | None], keys: Keys) -> None:
+        self._client: Final = client
         self._keys: Final = keys
         self._reading = asyncio.Lock()
         self._read_at = -math.inf
@@ -55,8 +56,12 @@ class QueueScrape:
         return Reply(HTTPStatus.OK, self._texts[chosen], CONTENT_TYPES[chosen])
 
     async def _read(self) -> None:
+        client = self._client()
+        if client is None:
+            self._problem = "the worker has not connected to Redis yet"
+            return
         try:
-            figures = await read_figures(self._redis, self._keys)
+            figures = await read_figures(client, self._keys)
             self._families, self._problem = queue_families(figures), ""
         except FetchqError as problem:
             self._problem = str(problem)
