@@ -165,7 +165,7 @@ def test_redis_starts_with_its_options_and_its_health_check_passes(
     assert int(_ask(redis, "CONFIG", "GET", "maxmemory").split()[1]) > 0
 
 
-def test_redis_answers_nobody_without_the_password_and_does_not_show_it(redis: _ComposeRedis) -> None:
+def test_redis_needs_the_password_and_does_not_show_it(redis: _ComposeRedis) -> None:
     assert "NOAUTH" in _ask(redis, "PING", password="wrong") + _ask(redis, "PING", password="")
     assert redis.acl.stat().st_mode & 0o077 == 0
     assert PASSWORD not in redis.acl.read_text(encoding="utf-8")
@@ -224,7 +224,7 @@ def test_a_health_check_passes_if_livez_does(name: str, services: dict[str, Any]
         assert _check_livez(services[name], port) == 0
     with _answering(port, 503):
         assert _check_livez(services[name], port) != 0
-    assert _check_livez(services[name], port) != 0, "nobody listens"
+    assert _check_livez(services[name], port) != 0, "there is no listener"
 
 
 def test_the_health_check_understands_the_answer_of_a_worker(
