@@ -72,13 +72,21 @@ def messaging_attributes(queue: str, operation: str) -> dict[str, Any]:
     }
 
 
+def server_attributes(redis: str) -> dict[str, Any]:
+    """The address of Redis, where it is known: not behind a sentinel."""
+    host, _, port = redis.rpartition(":")
+    if host and port.isdecimal():
+        return {"server.address": host, "server.port": int(port)}
+    return {"server.address": redis} if redis.startswith("/") else {}
+
+
 class SendSpans:
     """Makes the `send` spans of one producer."""
 
-    def __init__(self, queue: str, connection: Mapping[str, Any]) -> None:
-        """`connection` are the arguments of redis-py's connections."""
+    def __init__(self, *, queue: str, redis: str) -> None:
+        """`redis` is its address, as `store.errors.address_of` gives it."""
         self._name: Final = f"send {queue}"
-        self._attributes: Final = messaging_attributes(queue, "send") | _server(connection)
+        self._attributes: Final = messaging_attributes(queue, "send") | server_attributes(redis)
 
     def start(self, count: int | None = None) -> SendSpan | None:
         """The span of one call to Redis; `count` is the number of jobs of a batch. None: nothing is traced.
@@ -144,12 +152,3 @@ class SendSpan:
             self._span.end()
         except Exception:
             logger.exception("traces.failed span=send")
-
-
-def _server(connection: Mapping[str, Any]) -> dict[str, Any]:
-    """The address of Redis, where it is known: not behind a sentinel."""
-    if "path" in connection:
-        return {"server.address": str(connection["path"])}
-    if "host" not in connection:
-        return {}
-    return {"server.address": str(connection["host"]), "server.port": int(connection.get("port", 6379))}
