@@ -7,7 +7,6 @@ logged: no job fails by it. A job whose sender is not sampled has no spans.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from enum import IntEnum
@@ -20,7 +19,7 @@ from arq.worker import Retry, RetryJob
 from fetchq import FetchResult, FetchStatus
 from fetchq.contract.wire import FETCH_FUNCTION, as_failure
 from fetchq.telemetry.trace_context import TraceContext, is_unsampled, parse_context
-from fetchq.telemetry.traces import find_api, find_tracer, messaging_attributes, server_attributes
+from fetchq.telemetry.traces import FailuresLogged, find_api, find_tracer, messaging_attributes, server_attributes
 from fetchq_worker.settings import TraceParent
 
 from .events import AttemptEnded
@@ -28,8 +27,6 @@ from .events import AttemptEnded
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
-
-logger = logging.getLogger("fetchq.traces")
 
 Call = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -83,12 +80,10 @@ class JobTraces:
     @classmethod
     def find(cls, *, queue: str, redis: str, parent: TraceParent) -> JobTraces | None:
         """None if the process has not set up OpenTelemetry."""
-        try:
+        with FailuresLogged("process"):
             tracer = find_tracer()
-        except Exception:
-            logger.exception("traces.failed span=process")
-            return None
-        return None if tracer is None else cls(tracer, queue=queue, redis=redis, parent=parent)
+            return None if tracer is None else cls(tracer, queue=queue, redis=redis, parent=parent)
+        return None
 
     def around(self, call: Call, job: TracedJob) -> Call:
         """`call`, the coroutine function of the job, within the span of this attempt if that is sampled.
@@ -97,17 +92,16 @@ class JobTraces:
         sampled, theirs are not either.
         """
         is_fetch = job.name == FETCH_FUNCTION
-        try:
-            if is_unsampled(job.traceparent):
-                sender = None if is_fetch else _remote_span(parse_context(job.traceparent, job.tracestate))
-                return call if sender is None else partial(_run_within, call, sender)
-            span = self._start(job)
-        except Exception:
-            logger.exception("traces.failed span=process")
+        unsampled = is_unsampled(job.traceparent)
+        if unsampled and is_fetch:
             return call
-        if span.is_recording():
-            return partial(_run_traced, call, job, span)
-        return call if is_fetch else partial(_run_within, call, span)
+        with FailuresLogged("process"):
+            span = _remote_span(parse_context(job.traceparent)) if unsampled else self._start(job)
+            if span is not None and span.is_recording():
+                return partial(_run_traced, call, job, span)
+            if span is not None and not is_fetch:
+                return partial(_run_within, call, span)
+        return call
 
     def _start(self, job: TracedJob) -> Span:
         api = find_api()
@@ -138,15 +132,13 @@ class JobTraces:
 
     def add_attempt(self, event: AttemptEnded) -> None:
         """The span of an attempt's request, from its timing; and what the attempt means for the span of its job."""
-        try:
+        with FailuresLogged(event.method):
             self._add_request(event)
             process = _process.get()
             if process is not None and event.job_id:
                 process.set_attribute("fetchq.attempt", event.number)
                 if event.attempt.status not in _SUCCESSES:
                     _set_error(process, event.attempt.status, event.attempt.error or "")
-        except Exception:
-            logger.exception("traces.failed span=%s", event.method)
 
     def _add_request(self, event: AttemptEnded) -> None:
         attempt, timing = event.attempt, event.timing
@@ -202,10 +194,8 @@ async def _run_traced(call: Call, job: TracedJob, span: Span, /, *args: Any, **k
     finally:
         _process.reset(process)
         context.detach(token)
-        try:
+        with FailuresLogged("process"):
             span.end()
-        except Exception:
-            logger.exception("traces.failed span=process")
 
 
 async def _run_within(call: Call, span: Span, /, *args: Any, **kwargs: Any) -> Any:
@@ -226,10 +216,8 @@ def _tell_exception(span: Span, job: TracedJob, problem: BaseException) -> None:
     kind, reason = told["type"], job.lease.cancel_reason
     if kind == "CancelledError" and reason is not None and reason.name == "TIMEOUT":
         kind = "TimeoutError"
-    try:
+    with FailuresLogged("process"):  # the class is the user's
         span.record_exception(problem)
-    except Exception:  # the class is the user's
-        logger.exception("traces.failed span=process")
     _set_error(span, kind, told["message"])
 
 
