@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fetchq_worker.health_address import HealthAddress, parse_address
+from fetchq.command.listen_address import ListenAddress, parse_address
 from fetchq_worker.process import health_server
 from fetchq_worker.process.health_server import MAX_CONNECTIONS, HealthServer, Reply, get, is_abandoned
 
@@ -28,7 +28,7 @@ async def path(tmp_path: Path) -> AsyncIterator[str]:
     """The socket of a listener that answers /livez."""
     path = str(tmp_path / "probes.sock")
     server = HealthServer({"/livez": live})
-    await server.listen(HealthAddress("", 0, path))
+    await server.listen(ListenAddress("", 0, path))
     yield path
     server.close()
     assert not Path(path).exists()
@@ -102,7 +102,7 @@ async def test_a_listener_that_is_closed_ends_its_connections_without_noise(
 ) -> None:
     path = str(tmp_path / "probes.sock")
     server = HealthServer({"/livez": live})
-    await server.listen(HealthAddress("", 0, path))
+    await server.listen(ListenAddress("", 0, path))
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(b"GET /livez")
     async with asyncio.timeout(30):
@@ -117,11 +117,11 @@ async def test_a_listener_that_is_closed_ends_its_connections_without_noise(
 async def test_a_path_in_use_is_not_taken_and_one_that_is_abandoned_is(path: str, tmp_path: Path) -> None:
     server = HealthServer({"/livez": live})
     with pytest.raises(FileExistsError):
-        await server.listen(HealthAddress("", 0, path))
+        await server.listen(ListenAddress("", 0, path))
     left = tmp_path / "left"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(left))
-    await server.listen(HealthAddress("", 0, str(left)))
+    await server.listen(ListenAddress("", 0, str(left)))
     assert (await get(str(left), "/livez", 30)).status is HTTPStatus.OK
     server.close()
 

@@ -16,6 +16,7 @@ from arq.connections import RedisSettings
 from arq.cron import CronJob
 from arq.worker import Function, Worker, func
 
+from fetchq.command.settings import InvalidSetting
 from fetchq.contract.wire import FETCH_FUNCTION, deserialize, serialize
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import CONNECT_TIMEOUT_S
@@ -27,7 +28,7 @@ from fetchq_worker.fetch.job.coroutine import fetch_data, finish_if_crashed
 from fetchq_worker.fetch.job.crashes import MAX_CRASHES
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.politeness.gate import FetchGate
-from fetchq_worker.settings import InvalidSetting, Settings
+from fetchq_worker.settings import Settings
 
 from .stock_arq import finish_under_stock_arq
 

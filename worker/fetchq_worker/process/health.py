@@ -19,20 +19,18 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final, Protocol
 
+from fetchq.command.listen_address import MAX_PATH_BYTES, ListenAddress, parse_address
+from fetchq.command.settings import InvalidSetting
 from fetchq.store.keys import Keys
 from fetchq_worker.engine import Worker
 from fetchq_worker.health_address import (
-    MAX_PATH_BYTES,
-    HealthAddress,
     child_path,
     find_sockets,
     is_ours,
-    parse_address,
     runtime_folder,
     socket_path,
     tag_of,
 )
-from fetchq_worker.settings import InvalidSetting
 
 from .health_server import HealthServer, Probe, Reply, get, is_abandoned
 
@@ -122,7 +120,7 @@ async def _listen_for_check(server: HealthServer, tag: str, *, supervised: bool)
     path = child_path(os.getpid()) if supervised else socket_path(tag, os.getpid())
     try:
         _prepare_folder(tag, path)
-        await server.listen(HealthAddress("", 0, path))
+        await server.listen(ListenAddress("", 0, path))
     except OSError as problem:
         why = problem.strerror or problem
         _log.warning("health.not_answering socket=%s error=%s; FETCHQ_RUNTIME_DIR names another folder", path, why)

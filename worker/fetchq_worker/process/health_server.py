@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 
-from fetchq_worker.health_address import HealthAddress
+from fetchq.command.listen_address import ListenAddress
 
 REQUEST_TIMEOUT_S: Final = 5.0
 MAX_HEAD_BYTES: Final = 8192
@@ -44,7 +44,7 @@ class HealthServer:
         self._serving: dict[asyncio.Task[None], StreamWriter] = {}
         """In the order in which they began."""
 
-    async def listen(self, address: HealthAddress) -> None:
+    async def listen(self, address: ListenAddress) -> None:
         """Raises `OSError`. The path of a socket whose process has ended is taken."""
         if address.path:
             if await _is_in_use(address.path):

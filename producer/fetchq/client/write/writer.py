@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from secrets import token_urlsafe
 from typing import Any, Final, NamedTuple
@@ -24,6 +24,7 @@ from fetchq.store.errors import CONNECTION_ERRORS, translated
 from fetchq.store.keys import check_queue
 from fetchq.store.runner import ScriptRunner
 from fetchq.store.session import Session
+from fetchq.telemetry.traces import NO_FIELDS, SendSpans
 
 from .backpressure import Capacity, Ticket
 from .durability import DurableCalls
@@ -99,8 +100,18 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.limit_key is not None:
             check_limit_key("_limit_key", self.limit_key)
 
-    def job(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_id: str) -> NewJob:
-        """The job with these options. Raises `InvalidRequest` for an argument that cannot be encoded."""
+    def job(
+        self,
+        function: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        job_id: str,
+        trace: Mapping[str, str] = NO_FIELDS,
+    ) -> NewJob:
+        """The job with these options. Raises `InvalidRequest` for an argument that cannot be encoded.
+
+        `trace` are the fields of its trace context.
+        """
         if not isinstance(function, str) or not function:
             raise InvalidRequest("function", f"takes the name of a function, not {function!r}")
         priority = Priority(self.priority)
@@ -112,7 +123,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         }
         try:
             payload = wire.encode_job(
-                function, args, kwargs, now_in_ms(), self.job_try, **{name: v for name, v in more.items() if v}
+                function, args, kwargs, now_in_ms(), self.job_try, **{name: v for name, v in more.items() if v}, **trace
             )
         except (TypeError, ValueError, OverflowError, RecursionError) as problem:
             raise InvalidRequest("arguments", str(problem)) from problem
@@ -136,6 +147,7 @@ class QueueWriter:
         self._calls: Final = DurableCalls(session.redis, session.keys, policy)
         self._commands: Final = JobCommands(session.keys)
         self._slots: Final = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._spans: Final = SendSpans(session.keys.queue, session.redis.connection_pool.connection_kwargs)
 
     async def aclose(self) -> None:
         """Callers that wait for capacity get a `FetchqError`."""
@@ -144,25 +156,60 @@ class QueueWriter:
     def new_id(self) -> str:
         return self._ids.new_ids(1)[0]
 
-    async def enqueue_job(self, job: NewJob) -> Enqueued:
-        """Enqueues one job. If another job, or its result, has the id, `ids` is empty and there is no problem."""
+    async def enqueue_job(self, make: Callable[[Mapping[str, str]], NewJob]) -> Enqueued:
+        """Enqueues one job. If another job, or its result, has the id, `ids` is empty and there is no problem.
+
+        `make` is called once, with the fields of the job's trace context. Raises what it raises.
+        """
+        span = self._spans.start()
+        if span is None:
+            return await self._enqueue_job(make(NO_FIELDS))
+        with span:
+            job = make(span.fields)
+            span.set_job(job.id)
+            enqueued = await self._enqueue_job(job)
+            span.set_problem(enqueued.problem)
+            return enqueued
+
+    async def _enqueue_job(self, job: NewJob) -> Enqueued:
         reply = await self.put([job])
         # If a broken connection had enqueued it, the second call finds the same payload.
         is_other = any(holder != job.payload for _, holder in reply.existing)
         return Enqueued([job.id] if reply.arrived and not is_other else [], reply.problem)
 
-    async def enqueue(self, requests: Sequence[FetchRequest], ticket: Ticket | None = None) -> Enqueued:
-        """Enqueues fetches in one round trip. Errors and a cancellation are returned in the reply, not raised.
+    async def enqueue(self, request: FetchRequest) -> Enqueued:
+        """Enqueues a fetch. Errors and a cancellation are returned in the reply, not raised."""
+        span = self._spans.start()
+        if span is None:
+            return await self._enqueue([request], None, NO_FIELDS)
+        with span:
+            enqueued = await self._enqueue([request], None, span.fields)
+            for job_id in enqueued.ids:
+                span.set_job(job_id)
+            span.set_problem(enqueued.problem)
+            return enqueued
 
-        Repeating the call is harmless: an id that exists is not added again.
-        """
+    async def enqueue_batch(self, requests: Sequence[FetchRequest], ticket: Ticket) -> Enqueued:
+        """Enqueues fetches in one round trip. Errors and a cancellation are returned in the reply, not raised."""
+        span = self._spans.start(len(requests))
+        if span is None:
+            return await self._enqueue(requests, ticket, NO_FIELDS)
+        with span:
+            enqueued = await self._enqueue(requests, ticket, span.fields)
+            span.set_problem(enqueued.problem)
+            return enqueued
+
+    async def _enqueue(
+        self, requests: Sequence[FetchRequest], ticket: Ticket | None, trace: Mapping[str, str]
+    ) -> Enqueued:
+        """Repeating the call is harmless: an id that exists is not added again."""
         now_ms = now_in_ms()
         ids = self._ids.new_ids(len(requests))
         jobs: list[NewJob] = []
         for i, request in enumerate(requests):
             if request.key is not None:
                 ids[i] = id_for_key(request.key, self._session.keys.queue)
-            payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms)
+            payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms, None, **trace)
             jobs.append(NewJob(ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
         reply = await self.put(jobs, ticket)
         conflicts = [

@@ -9,13 +9,14 @@ import msgspec
 from redis.asyncio import Redis
 
 from fetchq import HostState, Producer
+from fetchq.command.exit_status import CommandFailed, ExitStatus
+from fetchq.command.redis_answer import ANSWER_S, wait_for_answer
+from fetchq.command.streams import printable
 from fetchq.inspect.queue import QueueState, read_queue_state
 from fetchq.inspect.workers import WorkerState
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
-from fetchq_worker.cli.terminal.redis_client import ANSWER_S, reached_producer, wait_for_answer
-from fetchq_worker.cli.terminal.text import printable
+from fetchq_worker.cli.terminal.redis_client import reached_producer
 from fetchq_worker.settings import Settings
 
 from .host_table import host_lines

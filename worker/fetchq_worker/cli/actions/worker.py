@@ -17,11 +17,13 @@ from arq.typing import StartupShutdown
 from redis.exceptions import RedisError
 
 from fetchq import FetchqError, FetchStatus
+from fetchq.command.exit_status import CommandFailed, ExitStatus
+from fetchq.command.settings import variable_of
+from fetchq.logs.setup import logging_what_python_prints
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.errors import translated
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
-from fetchq_worker.cli.terminal.logs import configure_logs, logging_what_python_prints
+from fetchq_worker.cli.terminal.logs import configure_worker_logs
 from fetchq_worker.engine import Worker
 from fetchq_worker.engine.run.raised import own_cancellation, told
 from fetchq_worker.process.arq_settings import worker_settings
@@ -30,7 +32,7 @@ from fetchq_worker.process.health import answering, supervisor_probes, worker_pr
 from fetchq_worker.process.open_files import raise_open_files, warn_of_few_files
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
-from fetchq_worker.settings import LogJobs, Settings, variable_of
+from fetchq_worker.settings import LogJobs, Settings
 
 _log = logging.getLogger("fetchq.worker")
 
@@ -59,7 +61,7 @@ def work(
             described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
     log_jobs = LogJobs.ALL if settings.verbose and "log_jobs" not in flags else settings.log_jobs
-    configure_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
+    configure_worker_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
     if is_supervisor:
         return _supervise(settings)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from fetchq_worker.cli.terminal.streams import print_error
+from fetchq.command.command_line import CONTEXT
+from fetchq.command.option_types import Choice, Time, given_settings, option, setting
+from fetchq.command.option_types import options as group
+from fetchq.command.streams import print_error
 from fetchq_worker.health_check import DEFAULT_TIMEOUT_S
 from fetchq_worker.health_check import check as check_workers
 
 from . import options
-from .option_types import Choice, Time, given_settings, option, setting
-from .option_types import options as group
 from .start import start
 
 _worker_settings = group(
@@ -95,7 +96,7 @@ _log_settings = group(
 )
 
 
-@click.command(context_settings=options.CONTEXT)
+@click.command(context_settings=CONTEXT)
 @options.concurrency
 @option("--burst/--no-burst", default=False, help="Stop when the queue is empty.")
 @options.fetch_settings

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fetchq import FetchqError, Producer
-from fetchq_worker.cli.terminal.exit_status import ExitStatus
+from fetchq.command.exit_status import ExitStatus
 
 from .frame import frame_lines
 from .keys import Reaction, Request, keys_in, react

@@ -10,11 +10,11 @@ from typing import Final
 from redis.asyncio import Redis
 
 from fetchq import Producer
+from fetchq.command.exit_status import CommandFailed, ExitStatus
+from fetchq.command.redis_answer import ANSWER_S, wait_for_answer
+from fetchq.command.streams import print_error
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
-from fetchq_worker.cli.terminal.redis_client import ANSWER_S, wait_for_answer
-from fetchq_worker.cli.terminal.streams import print_error
 from fetchq_worker.settings import Settings
 
 from .frame import frame_lines

@@ -11,7 +11,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from fetchq import HostState
-from fetchq_worker.cli.terminal.text import printable, span_text
+from fetchq.command.streams import printable
+from fetchq_worker.cli.terminal.text import span_text
 
 FAULT: Final = "bold red"
 CAUTION: Final = "magenta"

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from fetchq.contract.wire import as_failure
-from fetchq_worker.log_text import one_line
+from fetchq.logs.text import one_line
 
 from .job import Job
 

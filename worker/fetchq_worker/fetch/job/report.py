@@ -11,9 +11,9 @@ from collections import Counter
 from typing import Any
 
 from fetchq import FetchRequest, FetchResult, FetchStatus
+from fetchq.logs.text import one_line
 from fetchq_worker.engine.run.context import ReportedFailure, run_context
 from fetchq_worker.engine.run.snooze import Snooze
-from fetchq_worker.log_text import one_line
 from fetchq_worker.settings import DeadLetterKind
 
 from .dead_letter import dead_letter_of, is_dead_letter

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from fetchq.units import parse_bytes, parse_duration_s, parse_interval_s
+
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
-_GIVEN = "fetchq_worker.cli.given"
+_GIVEN = "fetchq.command.given"
 """The key of `Context.meta` under which the settings of the command line are."""
 
 
@@ -21,8 +23,6 @@ class Time(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from fetchq.units import parse_duration_s
-
         return self._parsed(parse_duration_s, value, param, ctx)
 
     def _parsed(
@@ -42,8 +42,6 @@ class Size(Time):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from fetchq.units import parse_bytes
-
         return self._parsed(parse_bytes, value, param, ctx)
 
 
@@ -90,8 +88,6 @@ class Rate(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
     name = "rate"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from fetchq.units import parse_interval_s
-
         if value.strip().lower() != "none":
             try:
                 parse_interval_s(value)
@@ -186,7 +182,7 @@ def options(*each: Callable[[CommandT], CommandT]) -> Callable[[CommandT], Comma
 
 def most_similar(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str:
     """The one of `words` that a person may have meant; empty if none is similar."""
-    from difflib import get_close_matches
+    from difflib import get_close_matches  # noqa: PLC0415  # rarely needed, and every command starts here
 
     return next(iter(get_close_matches(word, words, 1, cutoff)), "")
 

@@ -9,8 +9,6 @@ import os
 import sys
 from typing import Final
 
-from .text import printable
-
 FAILED: Final = 1
 PIPE_CLOSED: Final = 141
 """128 + SIGPIPE, as shells write it."""
@@ -37,6 +35,11 @@ def prepare_streams() -> None:
             setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, which a terminal would act on."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def say(text: str) -> None:

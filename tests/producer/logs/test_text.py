@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fetchq_worker.log_text import MAX_CHARS, one_line, shown
+from fetchq.logs.text import MAX_CHARS, one_line, shown
 
 
 @pytest.mark.parametrize(

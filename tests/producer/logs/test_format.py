@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fetchq_worker.cli.terminal.log_format import MAX_TRACE_LINES, JSONFormatter, TextFormatter
+from fetchq.logs.format import MAX_TRACE_LINES, JSONFormatter, TextFormatter
 
 
 def record(message: str, *args: object, exc_info: Any = None, level: int = logging.WARNING) -> logging.LogRecord:

@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
-from fetchq import (
+from fetchq.errors import (
     DurabilityRefused,
     FetchqError,
     InvalidRedisURL,
     InvalidRequest,
+    RedisEvicts,
     RedisFull,
     RedisRefused,
+    RedisTooOld,
     RedisUnavailable,
 )
-from fetchq.errors import RedisEvicts, RedisTooOld
 from fetchq.store.errors import REDIS_ERRORS, RedisFault, fault_of
-from fetchq_worker.settings import InvalidSetting
 
+from .settings import InvalidSetting
 from .streams import FAILED, PIPE_CLOSED, why_not_written
 
 

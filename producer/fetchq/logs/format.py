@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fetchq_worker.log_text import one_line, shown, trace_of
+from .text import one_line, shown, trace_of
 
 MAX_MESSAGE_CHARS: Final = 2000
 MAX_TRACE_LINES: Final = 60
