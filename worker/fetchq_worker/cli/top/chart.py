@@ -32,15 +32,15 @@ def throughput(minutes: Sequence[MinuteCounts], width: int, rows: int, glyphs: G
     """The finished and, if there are any, the failed jobs of as many minutes as have room, the current one last."""
     columns = 2 if width >= _WIDE else 1
     shown = minutes[-max(1, (width - 2 * _LABEL_WIDTH - 2) // columns) :]
-    top = max((one.finished for one in shown), default=0)
-    lines = []
-    for index, bars in enumerate(bar_rows([one.finished for one in shown], rows, glyphs, top)):
-        label, most = ("finished", f" max {number(top)}") if index == rows - 1 else ("", "")
+    finished, failed = [one.finished for one in shown], [one.failed for one in shown]
+    top = max(finished, default=0)
+    lines = [Text(f"jobs that ended, by minute: the last {len(shown)} min, the newest at the right", LABEL)]
+    for index, bars in enumerate(bar_rows(finished, rows, glyphs, top)):
+        label, most = ("finished", top) if index == rows - 1 else ("", 0)
         lines.append(_line(label, bars, most, columns, GOOD))
-    if any(one.failed for one in shown):
-        most_failed = max(one.failed for one in shown)
-        [bars] = bar_rows([one.failed for one in shown], 1, glyphs, most_failed)
-        lines.append(_line("failed", bars, f" max {number(most_failed)}", columns, FAULT))
+    if any(failed):
+        [bars] = bar_rows(failed, 1, glyphs, max(failed))
+        lines.append(_line("failed", bars, max(failed), columns, FAULT))
     return lines
 
 
@@ -58,6 +58,7 @@ def throughput_in_numbers(minutes: Sequence[MinuteCounts], width: int) -> list[T
     return lines
 
 
-def _line(label: str, bars: str, most: str, columns: int, style: str) -> Text:
+def _line(label: str, bars: str, most: int, columns: int, style: str) -> Text:
     wide = "".join(bar * columns for bar in bars)
-    return Text.assemble((f"{label:<{_LABEL_WIDTH}}", LABEL), (wide, style), (most, LABEL))
+    note = f" max {number(most)}" if most else ""
+    return Text.assemble((f"{label:<{_LABEL_WIDTH}}", LABEL), (wide, style), (note, LABEL))

@@ -146,12 +146,13 @@ def _of_hosts(snapshot: Snapshot, glyphs: Glyphs) -> Iterator[Finding]:
     )
     if cooling:
         one = cooling[0]
-        sentence = f"{glyphs.clean(one.host)} is in a cooldown for {duration(one.cooldown_s or 0.0)}"
+        many = max(snapshot.state.hosts_cooling, len(cooling))
+        name = glyphs.clean(one.host)
+        sentence = f"{name} is in a cooldown" if many == 1 else f"{number(many)} hosts are in a cooldown: {name}"
         causes = [word for word in (glyphs.clean(one.last_outcome or ""), cooldown_cause(one)) if word]
-        sentence += f" ({', '.join(causes)})" if causes else ""
+        why = f" ({', '.join(causes)})" if causes else ""
+        sentence += f" for {duration(one.cooldown_s or 0.0)}{why}"
         sentence += f"; {waiting(one.waiting)} for it" if one.waiting else ""
-        others = max(snapshot.state.hosts_cooling, len(cooling)) - 1
-        sentence += f"; {number(others)} other{' is' if others == 1 else 's are'}, too" if others else ""
         yield Finding(Weight.CAUTION, sentence)
     paused = [one for one in snapshot.hosts if one.paused and one.waiting]
     if paused:

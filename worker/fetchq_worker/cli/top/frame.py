@@ -32,9 +32,8 @@ from .words import (
 
 MIN_WIDTH: Final = 30
 MIN_HEIGHT: Final = 6
-_CHART_ROWS: Final = 2
-_TALL: Final = 40
-"""From this height on the chart has twice the rows."""
+_CHART_ROW_LINES: Final = 20
+"""The chart has a row more for each so many lines of the overview."""
 _MOST_FINDINGS: Final = 3
 """In a frame that has a height; `fetchq top --once` shows all."""
 _ONCE_HOSTS: Final = 10
@@ -71,7 +70,7 @@ def frame_lines(view: View, width: int, height: int | None, glyphs: Glyphs) -> l
     if height is None:
         lines = list(_one_frame(view, width, glyphs))
     elif width < MIN_WIDTH or height < MIN_HEIGHT:
-        lines = [Text("this terminal is too small")][:height]
+        lines = [Text(f"too small: {MIN_WIDTH}x{MIN_HEIGHT} at least")][:height]
     else:
         foot = _foot(view, width, glyphs)
         body = _page(view, width, height - len(foot), glyphs)[: height - len(foot)]
@@ -99,21 +98,20 @@ def _overview(view: View, width: int, height: int, glyphs: Glyphs) -> Iterator[T
     rest = height - len(figures)
     yield Text()
     yield from figures[: max(0, height)]
-    rows = _CHART_ROWS * 2 if height >= _TALL else _CHART_ROWS
-    chart = throughput(view.snapshot.minutes, width, rows, glyphs)
-    if rest >= len(chart) + 9:  # a table of hosts and one of workers, of a line each
-        rest -= len(chart) + 2
+    chart = throughput(view.snapshot.minutes, width, 1 + height // _CHART_ROW_LINES, glyphs)
+    if rest >= len(chart) + 10:  # two hosts and two workers
+        rest -= len(chart) + 1
         yield Text()
-        yield Text(f"ended each minute of the last {len(view.snapshot.minutes)}, the newest at the right", LABEL)
         yield from chart
-    workers = min(len(view.snapshot.state.workers) + 1, max(3, rest // 3)) if rest >= 7 else 0
-    hosts = rest - workers - (1 if workers else 0) - 1
-    if hosts >= 2:
+    everyone = len(view.snapshot.state.workers)
+    workers = min(everyone, max(2, rest // 3 - 1)) if rest >= 7 else 0
+    hosts = rest - 1 - (workers + 2 if workers else 0)
+    if hosts >= 3:
         yield Text()
         yield from _hosts(view, width, hosts, glyphs)
-    if workers and view.snapshot.state.workers:
+    if workers:
         yield Text()
-        yield from _workers(view, width, workers, glyphs)
+        yield from _workers(view, width, workers + 1, glyphs)
 
 
 def _one_frame(view: View, width: int, glyphs: Glyphs) -> Iterator[Text]:
@@ -126,7 +124,7 @@ def _one_frame(view: View, width: int, glyphs: Glyphs) -> Iterator[Text]:
     yield Text("ended each minute of the last ten, the newest at the right", LABEL)
     yield from throughput_in_numbers(view.snapshot.minutes, width)
     yield Text()
-    yield from _hosts(view, width, _ONCE_HOSTS + 1, glyphs)
+    yield from _hosts(view, width, _ONCE_HOSTS + 2, glyphs)
     if view.snapshot.state.workers:
         yield Text()
         yield from _workers(view, width, _ONCE_WORKERS + 1, glyphs)
@@ -141,62 +139,53 @@ def _title(view: View, width: int, glyphs: Glyphs) -> Text:
 
 
 def _findings(view: View, width: int, glyphs: Glyphs, height: int | None) -> Iterator[Text]:
-    """The sentences that have room; one at least. In a live frame each has one or two lines."""
+    """The sentences that have room; one at least. In a live frame the first has two lines at most, the others one."""
     found = findings(view, glyphs)
     most = len(found) if height is None else min(len(found), _MOST_FINDINGS if height >= 20 else 1)
     for place, finding in enumerate(found[:most]):
         more = len(found) - most if place == most - 1 else 0
         sentence = f"{finding.sentence}{f' (and {more} more)' if more else ''}"
         lines = wrapped(sentence, width)
-        if height is not None and len(lines) > 2:
-            lines = [lines[0], " ".join(lines[1:])]
+        if height is not None:
+            whole = 0 if place else 1
+            lines = [*lines[:whole], " ".join(lines[whole:])] if len(lines) > whole else lines
         yield from (Text(line, _STYLE[finding.weight]) for line in lines)
 
 
 def _figures(view: View, width: int) -> list[Text]:
+    """The numbers, each in a place that does not change while the terminal is wide enough."""
     snapshot, state = view.snapshot, view.snapshot.state
-    rates = snapshot.rates
     oldest = "none" if state.oldest_due_s is None else duration(state.oldest_due_s)
-    lines = flow(
-        [
+    in_use = f"{number(sum(one.running for one in state.workers))} of {number(state.slots)} in use"
+    attempt = "none"
+    if snapshot.p50_s is not None and snapshot.p95_s is not None:
+        attempt = f"p50 {_latency(snapshot.p50_s)}, p95 {_latency(snapshot.p95_s)}"
+    rates = snapshot.rates
+    groups = (
+        (
             figure("demand", number(state.demand)),
             figure("due", number(state.due)),
             figure("waiting", number(state.waiting)),
             figure("deferred", number(state.deferred)),
             figure("running", number(state.running)),
+        ),
+        (
             figure("oldest due", oldest),
-        ],
-        width,
-    )
-    lines += flow(
-        [
             figure("workers", number(len(state.workers))),
-            figure("slots", f"{number(sum(one.running for one in state.workers))} of {number(state.slots)} in use"),
-            figure(
-                "hosts",
-                f"{number(state.hosts_waiting)} waiting, {number(state.hosts_cooling)} cooling,"
-                f" {number(state.hosts_paused)} paused",
-            ),
+            figure("slots", in_use),
             figure("dead letters", number(state.dead_letters)),
-        ],
-        width,
+        ),
+        (
+            figure("enqueued", rate(rates.enqueued)),
+            figure("finished", rate(rates.finished)),
+            figure("failed", rate(rates.failed), FAULT if rates.failed else TITLE),
+            figure("attempts", attempt),
+        ),
     )
-    per_s = [
-        figure("enqueued", rate(rates.enqueued)),
-        figure("finished", rate(rates.finished)),
-        figure("failed", rate(rates.failed), FAULT if rates.failed else TITLE),
-    ]
-    attempt = (
-        "none"
-        if snapshot.p50_s is None or snapshot.p95_s is None
-        else f"p50 {_latency(snapshot.p50_s)}, p95 {_latency(snapshot.p95_s)}"
-    )
-    lines += flow(
-        [*(per_s if rates.span_s else [figure("rates", "not known yet")]), figure("attempts", attempt)], width
-    )
+    lines = [line for group in groups for line in flow(group, width)]
     if failed := failed_outcomes(snapshot):
         text = ", ".join(f"{number(count)} {status}" for status, count in failed)
-        lines.append(Text.assemble((f"failed in {RECENT_MINUTES} min ", LABEL), (text, FAULT)))
+        lines.append(Text.assemble((f"failed in {RECENT_MINUTES} min: ", LABEL), (text, FAULT)))
     return lines
 
 
@@ -205,37 +194,38 @@ def _latency(seconds: float) -> str:
 
 
 def _hosts(view: View, width: int, lines: int, glyphs: Glyphs) -> Iterator[Text]:
-    """The titles and as many hosts as have room, the marked one among them."""
+    """How many there are in all, the titles, and as many hosts as have room, the marked one among them."""
+    state = view.snapshot.state
+    yield Text.assemble(
+        ("hosts ", LABEL),
+        f"{number(state.hosts_waiting)} with waiting jobs, {number(state.hosts_cooling)} in a cooldown,"
+        f" {number(state.hosts_paused)} paused",
+    )
     hosts = sorted_hosts(view.snapshot.hosts, view.screen.sort)
     if not hosts:
-        yield Text("no host has jobs that wait or run, or is in a cooldown", LABEL)
         return
     chosen = selected_host(view)
     marked = hosts.index(chosen) if chosen is not None else 0
-    room = lines - 1
+    room = lines - 2
     first = max(0, min(marked - room // 2, len(hosts) - room))
     shown = hosts[first : first + room]
-    rows = [host_row(host, glyphs) for host in shown]
+    rows = [host_row(host, glyphs, queue_is_paused=state.paused) for host in shown]
     live = view.interval_s is not None
     yield from table(HOST_COLUMNS, rows, width, glyphs, marked=marked - first if live else None)
 
 
 def _workers(view: View, width: int, lines: int, glyphs: Glyphs, first: int = 0) -> Iterator[Text]:
-    """The titles, as many workers as have room, and how many more there are."""
+    """The titles, and as many workers as have room."""
     state = view.snapshot.state
     if not state.workers:
         yield Text("no worker is running", LABEL)
         return
-    room = lines - 1
-    cut = first > 0 or len(state.workers) > room
-    shown = state.workers[first : first + max(1, room - (1 if cut else 0))]
-    yield from table(WORKER_COLUMNS, [worker_row(one, state.now_ms, glyphs) for one in shown], width, glyphs)
-    if cut and room > 1:
-        others = len(state.workers) - len(shown)
-        how = "" if view.interval_s is None or view.screen.page is Page.WORKERS else "; w shows all"
-        yield Text(
-            f"and {number(others)} more, with newer heartbeats{how}" if not first else f"{number(others)} more", LABEL
-        )
+    shown = state.workers[first : first + max(1, lines - 1)]
+    place = f"{number(first + 1)}-{number(first + len(shown))}" if first else number(len(shown))
+    title = "worker" if len(shown) == len(state.workers) else f"worker ({place} of {number(len(state.workers))})"
+    names = WORKER_COLUMNS[0]._replace(title=title, width=max(WORKER_COLUMNS[0].width, len(title)))
+    columns = (names, *WORKER_COLUMNS[1:])
+    yield from table(columns, [worker_row(one, state.now_ms, glyphs) for one in shown], width, glyphs)
 
 
 def _help() -> Iterator[Text]:
@@ -273,19 +263,21 @@ def question(view: View, change: Change, glyphs: Glyphs) -> str:
     running = 0 if host is None else host.running
     match change.deed:
         case Deed.PAUSE_QUEUE:
-            held = state.due + state.waiting + state.deferred
             return (
-                f"Pause {queue}? No worker starts a job of it: {jobs(held)} will wait."
-                f" {number(state.running)} that run go on, and producers can enqueue."
+                f"Pause {queue}? No worker starts a job of it:"
+                f" {jobs(state.due + state.waiting + state.deferred)} will wait.{_go_on(state.running)}"
+                " Producers can enqueue."
             )
         case Deed.RESUME_QUEUE:
             return f"Resume {queue}? {jobs(state.due)} may start at once, and {number(state.waiting)} in turn."
         case Deed.PAUSE_HOST:
-            return (
-                f"Pause {name} for all workers of {queue}? {jobs(waiting)} will wait, {number(running)} that run go on."
-            )
+            return f"Pause {name} for all workers of {queue}? {jobs(waiting)} will wait.{_go_on(running)}"
         case Deed.RESUME_HOST:
             return f"Resume {name}? {jobs(waiting)} may start within its limits."
+
+
+def _go_on(running: int) -> str:
+    return f" {number(running)} that run go on." if running > 1 else " The one that runs goes on." if running else ""
 
 
 def wrapped(sentence: str, width: int) -> list[str]:

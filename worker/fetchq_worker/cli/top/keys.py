@@ -89,7 +89,7 @@ def react(view: View, key: str) -> Reaction:
             return Reaction(msgspec.structs.replace(screen, sort=sort, message=f"hosts are sorted by {sort}"))
         case Key.ENTER:
             host = selected_host(view)
-            if screen.page is Page.HOST or host is None:
+            if screen.page is not Page.OVERVIEW or host is None:
                 return Reaction(_turned(screen, screen.page))
             shown = msgspec.structs.replace(screen, page=Page.HOST, selected=host.host)
             return Reaction(shown, Request.REFRESH)
@@ -115,7 +115,10 @@ def _pause(view: View) -> Change:
     """The change that `p` is about: on the page of a host its pause, else that of the queue."""
     if view.screen.page is Page.HOST:
         host = selected_host(view)
-        paused = host is not None and host.host == view.screen.selected and host.paused
+        if host is not None and host.host == view.screen.selected:
+            paused = host.paused
+        else:  # none of its jobs waits or runs
+            paused = view.host_limits is not None and view.host_limits.paused is True
         return Change(Deed.RESUME_HOST if paused else Deed.PAUSE_HOST, view.screen.selected)
     return Change(Deed.RESUME_QUEUE if view.snapshot.state.paused else Deed.PAUSE_QUEUE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from fetchq import HostState
@@ -22,6 +23,7 @@ class Column(NamedTuple):
 
     title: str
     width: int
+    """At least; a column is as wide as its content where there is room."""
     keep: int
     """Columns with a higher number are dropped first."""
     right: bool = False
@@ -39,7 +41,7 @@ HOST_COLUMNS: Final = (
     Column("waiting", 9, 1, right=True),
     Column("due", 7, 4, right=True),
     Column("running", 7, 2, right=True),
-    Column("next start", 31, 3),
+    Column("next start", 24, 3),
     Column("last outcome", 16, 5),
 )
 WORKER_COLUMNS: Final = (
@@ -55,7 +57,7 @@ WORKER_COLUMNS: Final = (
 )
 
 
-def host_row(host: HostState, glyphs: Glyphs) -> Row:
+def host_row(host: HostState, glyphs: Glyphs, *, queue_is_paused: bool) -> Row:
     style = CAUTION if host.paused or host.cooldown_s is not None else ""
     return Row(
         (
@@ -63,7 +65,7 @@ def host_row(host: HostState, glyphs: Glyphs) -> Row:
             number(host.waiting),
             number(host.due),
             number(host.running),
-            next_start(host),
+            next_start(host, queue_is_paused=queue_is_paused),
             glyphs.clean(host.last_outcome or ""),
         ),
         style,
@@ -103,15 +105,17 @@ def table(
     kept = _columns_that_fit(columns, width - margin)
     spare = width - margin - _width_of([columns[index] for index in kept])
     widths = {index: columns[index].width for index in kept}
-    if kept:
-        longest = max((len(row.cells[kept[0]]) for row in rows), default=0)
-        widths[kept[0]] += max(0, min(spare, longest - widths[kept[0]]))
+    for index in sorted(kept, key=lambda index: columns[index].keep):
+        longest = max((cell_len(row.cells[index]) for row in rows), default=0)
+        more = max(0, min(spare, longest - widths[index]))
+        widths[index] += more
+        spare -= more
 
     def line(cells: Sequence[str], lead: str) -> str:
         parts = []
         for index in kept:
             text, room = cells[index], widths[index]
-            pad = " " * max(0, room - len(text)) if columns[index].right else ""
+            pad = " " * max(0, room - cell_len(text)) if columns[index].right else ""
             parts.append(glyphs.fit(pad + text, room))
         return glyphs.fit(lead + _GAP.join(parts), width).rstrip()
 

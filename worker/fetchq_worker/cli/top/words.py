@@ -123,8 +123,10 @@ def waiting(count: int) -> str:
     return f"{jobs(count)} wait{'s' if count == 1 else ''}"
 
 
-def next_start(host: HostState) -> str:
+def next_start(host: HostState, *, queue_is_paused: bool = False) -> str:
     """When the next job of a host starts, and why not sooner."""
+    if queue_is_paused and (host.due or host.waiting):
+        return "the queue is paused"
     if host.paused:
         return "paused"
     if host.cooldown_s is not None:
