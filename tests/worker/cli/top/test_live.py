@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from redis import Redis as RedisClient
-from tests.support.pty_screen import PtyScreen
 from tests.support.redis_server import RedisServer
 from tests.support.redis_users import create_users, user_url
 from tests.worker.cli.conftest import Fetchq, Site, at, wait_until
+from tests.worker.cli.top.pty_screen import PtyScreen
 
 from fetchq import SyncProducer
 from fetchq.store.keys import Keys
