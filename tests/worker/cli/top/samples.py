@@ -51,6 +51,8 @@ def state(**fields: Any) -> QueueState:
         "now_ms": NOW_MS,
         "slots": 0,
         "workers": (),
+        "redis_memory_bytes": 300 << 20,
+        "redis_max_memory_bytes": 1 << 30,
     }
     known |= fields
     return QueueState(**(known | {"slots": sum(one.concurrency for one in known["workers"])}))
@@ -111,7 +113,7 @@ def busy() -> View:
         p50_s=0.121,
         p95_s=1.43,
         recent={"OK": 18_000, "CONNECT_ERROR": 96, "HTTP_ERROR": 12, "ok": 4},
-        server=ServerState(used_bytes=300 << 20, max_bytes=1 << 30),
+        server=ServerState(),
     )
     return view(snapshot)
 

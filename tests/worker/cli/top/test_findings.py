@@ -56,27 +56,37 @@ def test_each_fault_of_the_queue_is_one_sentence(seen: View, expected: list[str]
 
 
 @pytest.mark.parametrize(
-    ("server", "expected"),
+    ("used", "most", "expected"),
     [
-        (ServerState(used_bytes=10 << 20), []),
-        (ServerState(used_bytes=80, max_bytes=100), []),
-        (ServerState(used_bytes=95, max_bytes=100), ["Redis is 95% full; at 100% it refuses new jobs"]),
+        (10 << 20, 0, "the queue is empty"),
+        (None, None, "the queue is empty"),
+        (80, 100, "the queue is empty"),
+        (95, 100, "Redis is 95% full; at 100% it refuses new jobs"),
         (
-            ServerState(used_bytes=101 << 20, max_bytes=100 << 20),
-            [
-                "Redis is full (101 MiB of 100 MiB): it refuses new jobs until workers drain it or it gets more memory",
-            ],
-        ),
-        (ServerState(cannot_save=True), ["Redis cannot save to its disk, and may refuse all writes"]),
-        (
-            ServerState(is_replica=True),
-            ["this Redis is a replica: what is shown may be late, and nothing can be changed"],
+            101 << 20,
+            100 << 20,
+            "Redis is full (101 MiB of 100 MiB): it refuses new jobs until workers drain it or it gets more memory",
         ),
     ],
 )
-def test_a_server_that_is_full_or_cannot_save_is_said(server: ServerState, expected: list[str]) -> None:
-    snapshot = msgspec.structs.replace(view().snapshot, server=server)
-    assert sentences(view(snapshot)) == (expected or ["the queue is empty"])
+def test_a_redis_that_is_full_or_will_be_soon_is_said(used: int | None, most: int | None, expected: str) -> None:
+    calm = (worker(1, running=0),)
+    assert sentences(with_state(workers=calm, redis_memory_bytes=used, redis_max_memory_bytes=most)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        (ServerState(), "the queue is empty"),
+        (ServerState(cannot_save=True), "Redis cannot save to its disk, and may refuse all writes"),
+        (
+            ServerState(is_replica=True),
+            "this Redis is a replica: what is shown may be late, and nothing can be changed",
+        ),
+    ],
+)
+def test_a_redis_that_cannot_save_or_be_changed_is_said(server: ServerState, expected: str) -> None:
+    assert sentences(view(msgspec.structs.replace(view().snapshot, server=server))) == [expected]
 
 
 def test_a_worker_that_was_killed_is_said_with_the_jobs_that_it_had() -> None:

@@ -72,18 +72,18 @@ def _of_redis(view: View, glyphs: Glyphs) -> Iterator[Finding]:
     if view.problem:
         since = f"no figures since {clock(view.snapshot.state.now_ms)}, for {duration(view.problem_s)}"
         yield Finding(Weight.FAULT, f"{since}: {glyphs.clean(view.problem)}")
-    server = view.snapshot.server
-    if server is None:
-        return
-    if server.max_bytes and server.used_bytes >= server.max_bytes:
+    state, server = view.snapshot.state, view.snapshot.server
+    used, most = state.redis_memory_bytes or 0, state.redis_max_memory_bytes or 0
+    if most and used >= most:
         yield Finding(
             Weight.FAULT,
-            f"Redis is full ({size(server.used_bytes)} of {size(server.max_bytes)}):"
+            f"Redis is full ({size(used)} of {size(most)}):"
             " it refuses new jobs until workers drain it or it gets more memory",
         )
-    elif server.max_bytes and server.used_bytes >= FULL_SHARE * server.max_bytes:
-        share = server.used_bytes / server.max_bytes
-        yield Finding(Weight.CAUTION, f"Redis is {share:.0%} full; at 100% it refuses new jobs")
+    elif most and used >= FULL_SHARE * most:
+        yield Finding(Weight.CAUTION, f"Redis is {used / most:.0%} full; at 100% it refuses new jobs")
+    if server is None:
+        return
     if server.cannot_save:
         yield Finding(Weight.FAULT, "Redis cannot save to its disk, and may refuse all writes")
     if server.is_replica:

@@ -81,7 +81,7 @@ class Reader:
             return None
         try:
             client: Any = self._redis  # redis-py types the further sections as lists
-            said = await client.info("memory", "persistence", "replication")
+            said = await client.info("persistence", "replication")
         except REDIS_ERRORS as problem:
             if fault_of(problem) in (RedisFault.RIGHTS, RedisFault.REFUSED):
                 self._may_info = False
@@ -177,14 +177,7 @@ def outcomes(counts: Counts) -> dict[str, int]:
 
 def server_state(said: dict[str, Any]) -> ServerState:
     """The parts of INFO's answer that matter here."""
-
-    def whole(name: str) -> int:
-        value = said.get(name, 0)
-        return value if isinstance(value, int) else 0
-
     return ServerState(
-        used_bytes=whole("used_memory"),
-        max_bytes=whole("maxmemory"),
         is_replica=said.get("role") == "slave",
         cannot_save="err" in (said.get("rdb_last_bgsave_status"), said.get("aof_last_write_status")),
     )

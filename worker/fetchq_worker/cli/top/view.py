@@ -33,11 +33,8 @@ class MinuteCounts(msgspec.Struct, frozen=True):
 
 
 class ServerState(msgspec.Struct, frozen=True, kw_only=True):
-    """What INFO says about the server."""
+    """What INFO says about the server, beside its memory."""
 
-    used_bytes: int = 0
-    max_bytes: int = 0
-    """`maxmemory`; 0: no limit."""
     is_replica: bool = False
     cannot_save: bool = False
     """The last save, or write to the append-only file, failed: by default Redis then refuses writes."""
