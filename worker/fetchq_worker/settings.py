@@ -87,6 +87,9 @@ class Settings(ProgramSettings, frozen=True, kw_only=True, forbid_unknown_fields
         LogJobs.FAILED
     )
     verbose: Annotated[bool, Meta(description="The same as log_jobs=all.")] = False
+    metrics: Annotated[
+        bool, Meta(description="Whether workers add durations, waits and how jobs end to the queue's figures.")
+    ] = True
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
     user_agent: Annotated[
         str,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import logging
 import time
 from collections.abc import Iterator
@@ -295,3 +296,11 @@ def overrides_not_called(kind: type[ArqWorker]) -> Iterator[tuple[str, str, str]
         method = vars(_STOCK).get(name)
         if callable(method) and not (name.startswith(("__", "_arq_")) or _is_of_arq(method)):
             yield name, "arq.worker.Worker", NOT_CALLED.get(name, _OWN)
+
+
+def signature_of(kind: type[ArqWorker]) -> inspect.Signature:
+    """The constructor's parameters and arq's, by which arq's `get_kwargs` selects attributes of a settings class."""
+    own = [p for p in inspect.signature(kind.__init__).parameters.values() if p.name != "self"]
+    inherited = [p for p in inspect.signature(arq.worker.Worker).parameters.values() if p.name != "functions"]
+    named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return inspect.Signature([*named, *inherited])

@@ -19,6 +19,7 @@ from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.run.result import ResultEncoder
 from fetchq_worker.engine.run.runner import RunHost, Runner
 from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 from .backoff import Backoff
 from .claim_loop import ClaimHost, ClaimLoop
@@ -47,6 +48,9 @@ class PartsHost(ClaimHost, RunHost, Protocol):
     @property
     def renew_s(self) -> float: ...
 
+    @property
+    def telemetry(self) -> Telemetry: ...
+
     def new_record(self) -> WorkerRecord | None: ...
 
 
@@ -64,14 +68,8 @@ class Parts:
     ) -> None:
         self.loop: Final = host.loop
         keys, lease_ms = host.keys, max(1, round(host.lease_s * 1000))
-        self.leases: Final = Leases(keys, lease_ms=lease_ms)
-        self.committer: Final = Committer(
-            keys,
-            dead_letter_ttl_ms=dead_letters.ttl_ms,
-            dead_letter_max=dead_letters.max_count,
-            delay_s=commit_s,
-            on_commit=self._on_commit,
-        )
+        self.leases: Final = Leases(keys, lease_ms=lease_ms, telemetry=host.telemetry)
+        self.committer: Final = self._new_committer(host, dead_letters, commit_s)
         self.backoff: Final = Backoff()
         self.claimer: Final = Claimer(
             keys,
@@ -94,9 +92,25 @@ class Parts:
         )
         results = _result_encoder(host)
         self.runner: Final = Runner(
-            host, keys=keys, decoder=decoder, results=results, dead_letters=dead_letters, committer=self.committer
+            host,
+            keys=keys,
+            decoder=decoder,
+            results=results,
+            dead_letters=dead_letters,
+            committer=self.committer,
+            events=host.telemetry.events,
         )
         self.heartbeat: Final = _heartbeat(host, self.leases, dead_letters)
+
+    def _new_committer(self, host: PartsHost, dead_letters: DeadLetterWriter, commit_s: float) -> Committer:
+        return Committer(
+            host.keys,
+            dead_letter_ttl_ms=dead_letters.ttl_ms,
+            dead_letter_max=dead_letters.max_count,
+            delay_s=commit_s,
+            on_commit=self._on_commit,
+            telemetry=host.telemetry,
+        )
 
     def _on_commit(self, next_due_s: float | None) -> None:
         self.claims.on_commit(next_due_s)

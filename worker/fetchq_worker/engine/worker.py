@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import signal
 from collections.abc import Callable, Sequence
@@ -12,8 +11,6 @@ from secrets import token_hex
 from signal import Signals
 from typing import Any, Final
 
-import arq.worker
-import msgspec
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
@@ -29,17 +26,21 @@ from fetchq_worker.engine.queue.wakeup import Waker
 from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetterWriter
 from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.upkeep.presence import new_record
+from fetchq_worker.telemetry.events import WorkerStarted
+from fetchq_worker.telemetry.process_measures import ProcessMeasures
+from fetchq_worker.telemetry.publisher import Subscriber
+from fetchq_worker.telemetry.telemetry import KEY, Telemetry
 
 from .arq_redis import client_of, open_client
-from .arq_worker import ArqWorker
+from .arq_worker import ArqWorker, signature_of
 from .event_loop import run_to_end
 from .parts import Parts
 from .preflight import is_final, wait_ready
+from .state import measures_of, updated, why_not_ready
 from .stopping.drain import requeue_and_commit, wait_grace, wait_runs
 from .stopping.stop import Stop
 
 logger = logging.getLogger("arq.worker")
-engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """Minimum time between two polls for aborts, cron jobs, and jobs that were enqueued without a wake token."""
@@ -60,12 +61,12 @@ class Worker(ArqWorker):
     :param dead_letter_ttl_s: how long a job that failed for good is kept as a dead letter
     :param dead_letter_max: the maximum number of dead letters, beyond which the oldest are deleted; 0, the default:
     none :param gate: names the limit key of each job whose payload has none; without a gate, such jobs have no limits
+    :param subscribers: called with each event (`fetchq_worker.telemetry.events`) in the event loop: they must not block
+    :param metrics: whether what the worker measures, and how its jobs end, is added to the queue's figures
     """
 
     started = False
     """Redis was ready, and `on_startup` has returned."""
-    logs_events = False
-    """Whether the start, and each job that fails for good, are logged as fetchq's events, in place of arq's lines."""
     stopping = False
     """The grace time has ended, and the runs are being cancelled."""
     in_main = False
@@ -87,6 +88,8 @@ class Worker(ArqWorker):
         dead_letter_ttl_s: float = DEFAULT_TTL_S,
         dead_letter_max: int = 0,
         gate: Gate | None = None,
+        subscribers: Sequence[Subscriber] = (),
+        metrics: bool = True,
         **arq_arguments: Any,
     ) -> None:
         self.lease_s: Final = lease_s
@@ -98,6 +101,8 @@ class Worker(ArqWorker):
         check_namespace(namespace)
         self.start_wait_s: Final = start_wait_s
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
+        self.telemetry: Final = Telemetry(subscribers)
+        self.metrics: Final = metrics
         super().__init__(functions, **arq_arguments)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
@@ -183,14 +188,15 @@ class Worker(ArqWorker):
         await wait_ready(self.pool, wait_s=self.start_wait_s)
         self.ctx["redis"] = self.pool
         self.ctx.setdefault("keys", self.keys)
+        self.ctx[KEY] = self.telemetry
         await self._admission.open(self.pool)
         if self.on_startup:
             await self.on_startup(self.ctx)
         self.in_main = self.started = True
-        if self.logs_events:
-            where = address_of(self.pool)
-            event = "worker.started id=%s queue=%s concurrency=%d redis=%s"
-            engine_logger.info(event, self.id, self.queue_name, self.max_jobs, where)
+        where = address_of(self.pool)
+        self.telemetry.events.publish(
+            WorkerStarted(worker=self.id, queue=self.queue_name, concurrency=self.max_jobs, redis=where)
+        )
         self._left_main.clear()
         self._next_tick_at = 0.0
         self._claims.waker = Waker(self.pool, self.keys, self._wake_event)
@@ -344,14 +350,29 @@ class Worker(ArqWorker):
     @property
     def why_not_ready(self) -> str | None:
         """Why the worker takes no jobs now, for its health check; None if it does."""
-        if self.stopping or self._closing or not self.allow_pick_jobs:
-            return "is stopping"
-        if not self.in_main:
-            return "has not started"
-        if self.stop.quiet:
-            return "is quiet"
-        silent_s = self.loop.time() - self._heartbeat.answered_at
-        return f"has had no answer from Redis for {silent_s:.0f} s" if silent_s > self.lease_s else None
+        return why_not_ready(self)
+
+    @property
+    def answered_at(self) -> float:
+        """When Redis last answered a heartbeat, by the loop's clock."""
+        return self._heartbeat.answered_at
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.stopping or self._closing or not self.allow_pick_jobs
+
+    def measures(self) -> ProcessMeasures:
+        """What the worker measures of itself now."""
+        return measures_of(self)
+
+    @property
+    def logs_events(self) -> bool:
+        """Whether the start, and each job that fails for good, are logged as fetchq's events, in place of arq's."""
+        return self.telemetry.events.log.is_on
+
+    @logs_events.setter
+    def logs_events(self, is_on: bool) -> None:
+        self.telemetry.events.log.is_on = is_on
 
     async def wait_admitted(self, lease: Lease) -> bool:
         return await self._admission.wait_admitted((await self._open()).jobs, lease)
@@ -364,18 +385,7 @@ class Worker(ArqWorker):
             self._heartbeat.stop_soon()
 
     def new_record(self) -> WorkerRecord | None:
-        if not self.in_main:
-            return None
-        return msgspec.structs.replace(
-            self._record,
-            functions=tuple(self.functions),
-            concurrency=self.max_jobs,
-            running=self.running_count,
-            state=self.stop.state,
-            completed=self.jobs_complete,
-            failed=self.jobs_failed,
-            retried=self.jobs_retried,
-        )
+        return updated(self._record, self) if self.in_main else None
 
     async def _burst_is_over(self) -> bool:
         enough = 0 <= self.max_burst_jobs <= self._jobs_started()
@@ -436,12 +446,4 @@ class Worker(ArqWorker):
         self._wake_event.set()
 
 
-def _signature() -> inspect.Signature:
-    """The constructor's parameters and arq's, by which arq's `get_kwargs` selects attributes of a settings class."""
-    own = [p for p in inspect.signature(Worker.__init__).parameters.values() if p.name != "self"]
-    inherited = [p for p in inspect.signature(arq.worker.Worker).parameters.values() if p.name != "functions"]
-    named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    return inspect.Signature([*named, *inherited])
-
-
-Worker.__signature__ = _signature()  # type: ignore[attr-defined]  # `inspect.signature` looks here first
+Worker.__signature__ = signature_of(Worker)  # type: ignore[attr-defined]  # `inspect.signature` looks here first

@@ -44,6 +44,7 @@ _OPTION_OF: Final = {
     "lease_s": "lease_s",
     "start_wait_s": "start_wait_s",
     "dead_letter_ttl_s": "dead_letter_ttl_s",
+    "metrics": "metrics",
 }
 """Settings by the name of the worker's argument."""
 

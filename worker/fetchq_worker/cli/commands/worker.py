@@ -124,6 +124,13 @@ _log_settings = group(
     show_default=f"{DEFAULT_TIMEOUT_S:g}s",
     help="How long --check waits for the answers.",
 )
+@setting(
+    "metrics",
+    None,
+    "Whether durations, waits and how jobs end are added to the queue's figures.",
+    default="on",
+    declarations=("--metrics/--no-metrics",),
+)
 @options.queue_options
 def worker(burst: bool, settings_class: str | None, check: bool, check_timeout: float) -> None:
     """Run a worker until SIGTERM or Ctrl-C; the second one returns its jobs to the queue at once. SIGTSTP makes it

@@ -120,14 +120,14 @@ class Claimer:
 
 def _leases(token: str, reply: ClaimReply) -> list[Lease]:
     if len(reply.scores) == 1:
-        due_ms, was_parked = due_of(reply.scores[0])
+        due_ms, was_parked, lane = due_of(reply.scores[0])
         jobs = zip(reply.ids, reply.payloads, strict=True)
-        leases = [Lease(key, token, payload, due_ms, 1, was_parked) for key, payload in jobs]
+        leases = [Lease(key, token, payload, due_ms, 1, was_parked, lane) for key, payload in jobs]
     else:
         leases = []
         for key, payload, score in zip(reply.ids, reply.payloads, reply.scores, strict=True):
-            due_ms, was_parked = due_of(score)
-            leases.append(Lease(key, token, payload, due_ms, 1, was_parked))
+            due_ms, was_parked, lane = due_of(score)
+            leases.append(Lease(key, token, payload, due_ms, 1, was_parked, lane))
     for place, tries, abort_requested in reply.reported:
         lease = leases[place]
         lease.tries, lease.has_extra_keys = tries, True

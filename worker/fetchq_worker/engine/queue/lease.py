@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from enum import IntEnum
 from itertools import islice
@@ -14,8 +13,8 @@ import msgspec
 from fetchq.store.commands import JobCommands
 from fetchq.store.keys import Keys
 from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner
-
-logger = logging.getLogger("fetchq.engine")
+from fetchq_worker.telemetry.events import LeaseLost
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 
 class LeaseState(IntEnum):
@@ -83,6 +82,8 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     """The number of this start of the job, from 1."""
     was_parked: bool = False
     """It has waited in the queue of its limit key."""
+    lane: str = ""
+    """`h` high, `l` low; empty: the default one."""
     id: str = ""
     """The job's id for people and contexts."""
     state: LeaseState = LeaseState.CLAIMED
@@ -112,6 +113,11 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     @property
     def aborted(self) -> bool:
         return self.cancel_reason is CancelReason.ABORT
+
+    @property
+    def due_ms(self) -> int:
+        """When the job was due, in ms since the epoch."""
+        return self.score
 
     def apply(self, event: LeaseEvent) -> None:
         """Raises `RuntimeError` for an event that cannot happen in this state."""
@@ -144,7 +150,8 @@ class Lease(msgspec.Struct, eq=False, gc=False):
 class Leases:
     """The leases that this worker holds, by the job's key in Redis."""
 
-    def __init__(self, keys: Keys, *, lease_ms: int) -> None:
+    def __init__(self, keys: Keys, *, lease_ms: int, telemetry: Telemetry) -> None:
+        self._telemetry: Final = telemetry
         self._held: dict[bytes, Lease] = {}
         self._commands: Final = JobCommands(keys)
         self._lease_ms: Final = lease_ms
@@ -189,6 +196,6 @@ class Leases:
 
     def _lose(self, lease: Lease) -> None:
         if lease.state is not LeaseState.ENDED:
-            logger.warning("lease.lost job=%s token=%s: another worker holds it, this run ends", lease.id, lease.token)
+            self._telemetry.events.publish(LeaseLost(job_id=lease.id, token=lease.token))
         lease.lose()
         self.discard(lease)
