@@ -10,9 +10,7 @@ from fetchq.command.command_line import CONTEXT
 from fetchq.command.option_types import Choice, given_settings, options, setting, setting_names
 
 _settings = options(
-    setting(
-        "listen", "ADDRESS", "HOST:PORT or unix:PATH on which requests are answered.", default="127.0.0.1:8080"
-    ),
+    setting("listen", "ADDRESS", "HOST:PORT or unix:PATH on which requests are answered.", default="127.0.0.1:8080"),
     setting(
         "metrics_only",
         None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -47,28 +48,26 @@ async def _serve(settings: GatewaySettings) -> ExitStatus:
         async with listening(settings.address) as sockets:
             with on_stop_signal(server.stop), logging_what_python_prints():
                 _log.info("gateway.started address=%s queues=%s", names_of(sockets), ",".join(settings.queue))
-                await _until_stopped(server.serve(sockets), _wait_for_redis(redis, settings.start_wait_s), server)
+                await _run(server, sockets, _wait_for_redis(redis, settings.start_wait_s))
     finally:
         await redis.aclose()
     _log.info("gateway.stopped")
     return ExitStatus.OK
 
 
-async def _until_stopped(
-    serving: Coroutine[Any, Any, None], start: Coroutine[Any, Any, None], server: GatewayServer
-) -> None:
-    """Returns when the server has ended; raises what `start` raises, after which the server ends."""
-    async with asyncio.TaskGroup() as tasks:
-        main = tasks.create_task(serving)
-        starting = asyncio.create_task(start)
-        await asyncio.wait((main, starting), return_when=asyncio.FIRST_COMPLETED)
+async def _run(server: GatewayServer, sockets: list[socket.socket], start: Coroutine[Any, Any, None]) -> None:
+    """Returns when the server has ended; it ends early if `start` raises, which is then raised here."""
+    serving = asyncio.create_task(server.serve(sockets))
+    starting = asyncio.create_task(start)
+    try:
+        await asyncio.wait((serving, starting), return_when=asyncio.FIRST_COMPLETED)
         if starting.done() and starting.exception() is not None:
             server.should_exit = True
-        elif not starting.done():
-            starting.cancel()
-    await asyncio.wait((starting,))
-    if not starting.cancelled() and (problem := starting.exception()) is not None:
-        raise problem
+        await serving
+        if starting.done():
+            await starting
+    finally:
+        starting.cancel()
 
 
 async def _wait_for_redis(redis: Redis, wait_s: float) -> None:

@@ -38,7 +38,7 @@ async def listening(address: ListenAddress) -> AsyncIterator[list[socket.socket]
         for one in sockets:
             one.close()
         if address.path and sockets:
-            Path(address.path).unlink(missing_ok=True)
+            _remove(address.path)
 
 
 def _listen_on_path(path: str) -> socket.socket:
@@ -49,11 +49,15 @@ def _listen_on_path(path: str) -> socket.socket:
                 other.connect(path)
                 raise FileExistsError(f"{path} is in use")
             except ConnectionRefusedError:
-                Path(path).unlink(missing_ok=True)
+                _remove(path)
     one = socket.socket(socket.AF_UNIX)
     one.bind(path)
     one.listen(BACKLOG)
     return one
+
+
+def _remove(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
 
 
 async def _listen_on_port(address: ListenAddress, sockets: list[socket.socket]) -> None:
