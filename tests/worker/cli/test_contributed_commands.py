@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 
 import pytest
-from tests.support.redis_server import RedisServer
 from tests.worker.cli.conftest import Fetchq
 from tests.worker.cli.test_command_line import imported_by
 
@@ -33,9 +32,8 @@ def test_the_help_of_the_gateways_command_loads_no_web_framework() -> None:
     assert imported_by("serve", "--help", among=heavy).endswith("\n[]\n")
 
 
-def test_other_commands_look_for_no_contributed_ones(redis_server: RedisServer) -> None:
-    heavy = {"fetchq_gateway", "importlib.metadata", "starlette"}
-    assert imported_by("status", "--redis", redis_server.url, among=heavy).endswith("\n[]\n")
+def test_other_commands_look_for_no_contributed_ones() -> None:
+    assert imported_by("status", "--help", among={"fetchq_gateway", "importlib.metadata"}).endswith("\n[]\n")
 
 
 def test_wrong_usage_of_the_gateways_command_is_one_sentence(fetchq: Fetchq) -> None:
