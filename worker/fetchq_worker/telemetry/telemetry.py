@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
+from .measures import Measures, Reports
 from .publisher import Publisher, Subscriber
 
 KEY: Final = "telemetry"
@@ -21,11 +22,13 @@ class Connections(NamedTuple):
 class Telemetry:
     """One worker's. A worker has it before it connects, and keeps it when it runs again."""
 
-    __slots__ = ("connections", "events")
+    __slots__ = ("connections", "events", "measures", "reports")
 
-    def __init__(self, subscribers: Iterable[Subscriber] = ()) -> None:
-        """Raises `TypeError` for a subscriber that cannot be one."""
+    def __init__(self, subscribers: Iterable[Subscriber] = (), *, measures: bool = False) -> None:
+        """`measures`: whether there is somebody to report them. Raises `TypeError` for a subscriber that is none."""
         self.events: Final = Publisher(subscribers)
+        self.measures: Final = Measures() if measures else None
+        self.reports: Final = None if self.measures is None else Reports(self.measures)
         self.connections: Callable[[], Connections] | None = None
         """Set where there is an HTTP client."""
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from fetchq import __version__
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.commands import WorkerCommands
+from fetchq.store.commands.workers import Report
 from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
 from fetchq.store.runner import ScriptRunner
@@ -36,9 +37,11 @@ class Presence:
         self._worker_id: Final = worker_id
         self._ttl_ms: Final = max(1, round(HEARTBEATS_MISSED * heartbeat_s * 1000))
 
-    async def beat(self, runner: ScriptRunner, record: WorkerRecord) -> None:
-        await self._commands.heartbeat(
-            runner, worker_id=self._worker_id, record=msgspec.json.encode(record), ttl_ms=self._ttl_ms
+    async def beat(self, runner: ScriptRunner, record: WorkerRecord, report: Report | None = None) -> str:
+        """Writes the record and counts a report. Returns why Redis refused to count a part of it; empty if it did."""
+        encoded = msgspec.json.encode(record)
+        return await self._commands.heartbeat(
+            runner, worker_id=self._worker_id, record=encoded, ttl_ms=self._ttl_ms, report=report
         )
 
     async def sign_off(self, redis: Redis, *, health_check_key: str | None) -> None:
