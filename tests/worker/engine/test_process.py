@@ -57,8 +57,7 @@ async def worker_process(
             await process.wait()
 
 
-FIGURES = (b"fetchq:metrics:", b"fetchq:minute:", b"fetchq:worker-report:")
-"""What a worker leaves: what it has measured."""
+FIGURES = (b"fetchq:metrics:", b"fetchq:minute:")
 
 
 async def enqueue(redis: ArqRedis, job_id: str, for_s: float = 60) -> float:

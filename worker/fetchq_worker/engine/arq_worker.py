@@ -27,7 +27,7 @@ from fetchq_worker.engine.queue.outcome import ENDING, Action, Outcome
 from fetchq_worker.engine.run.raised import is_the_jobs
 from fetchq_worker.engine.run.runner import Runner
 from fetchq_worker.engine.run.snooze import tell_sentry
-from fetchq_worker.telemetry.telemetry import Telemetry
+from fetchq_worker.telemetry.telemetry import KEY, Telemetry
 
 logger = logging.getLogger("fetchq.engine")
 
@@ -125,6 +125,7 @@ class ArqWorker(arq.worker.Worker):
     def __init__(self, *arguments: Any, telemetry: Telemetry, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.telemetry: Final = telemetry
+        self.ctx[KEY] = telemetry
         self.job_tasks = self.tasks
         self._unfinished: dict[str, Outcome] = {}
         """The outcomes for which `finish_job` or `finish_failed_job` is called."""

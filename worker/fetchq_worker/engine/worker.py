@@ -29,7 +29,7 @@ from fetchq_worker.engine.upkeep.presence import new_record
 from fetchq_worker.telemetry.events import WorkerStarted
 from fetchq_worker.telemetry.process_measures import ProcessMeasures
 from fetchq_worker.telemetry.publisher import Subscriber
-from fetchq_worker.telemetry.telemetry import KEY, Telemetry
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 from .arq_redis import client_of, open_client
 from .arq_worker import ArqWorker, signature_of
@@ -187,7 +187,6 @@ class Worker(ArqWorker):
         await wait_ready(self.pool, wait_s=self.start_wait_s)
         self.ctx["redis"] = self.pool
         self.ctx.setdefault("keys", self.keys)
-        self.ctx[KEY] = self.telemetry
         await self._admission.open(self.pool)
         if self.on_startup:
             await self.on_startup(self.ctx)

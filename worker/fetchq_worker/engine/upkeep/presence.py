@@ -34,6 +34,7 @@ class Presence:
         self._commands: Final = WorkerCommands(keys)
         self._workers: Final = keys.workers
         self._record: Final = keys.worker + worker_id
+        self._report: Final = keys.worker_report + worker_id
         self._worker_id: Final = worker_id
         self._ttl_ms: Final = max(1, round(HEARTBEATS_MISSED * heartbeat_s * 1000))
 
@@ -45,11 +46,11 @@ class Presence:
         )
 
     async def sign_off(self, redis: Redis, *, health_check_key: str | None) -> None:
-        """Removes the record; skipped while Redis is unavailable, since all these keys have a TTL."""
+        """Removes the record and the number of the last report; skipped while Redis is unavailable: both have a TTL."""
         try:
             async with asyncio.timeout(SIGN_OFF_TIMEOUT_S), redis.pipeline(transaction=True) as pipe:
                 pipe.zrem(self._workers, self._worker_id)
-                pipe.delete(self._record, *([health_check_key] if health_check_key else []))
+                pipe.delete(self._record, self._report, *([health_check_key] if health_check_key else []))
                 await pipe.execute()
         except REDIS_ERRORS as problem:
             logger.debug("presence.not_removed error=%s", reason_of(problem))
