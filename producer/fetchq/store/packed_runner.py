@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Self
 
-import hiredis
-from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from .runner import Argument, LoadedScripts, ScriptRunner, after_error
+from .runner import Argument, LoadedScripts, ScriptRunner, after_error, packed, ready_connection
 
 
 class PackedRunner:
@@ -37,21 +35,18 @@ class PackedRunner:
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    return await self._exchange(_packed("EVALSHA", sha, len(keys), *keys, *args), on_sent)
+                    return await self._exchange(packed("EVALSHA", sha, len(keys), *keys, *args), on_sent)
                 except NoScriptError:
-                    return await self._exchange(_packed("EVAL", source, len(keys), *keys, *args), on_sent)
+                    return await self._exchange(packed("EVAL", source, len(keys), *keys, *args), on_sent)
         except ResponseError as error:
             await after_error(self._redis, script, error)
             raise
 
     async def _exchange(self, command: bytes, on_sent: Callable[[], None] | None) -> Any:
-        """Does what `Redis.execute_command` does, with a command that hiredis has packed.
-
-        redis-py's asyncio client packs each argument in Python, which was a tenth of the CPU time of an empty job.
-        """
+        """Does what `Redis.execute_command` does, with a command that hiredis has packed."""
         redis = self._redis
         pool = redis.connection_pool
-        connection = _ready_connection(pool) or await pool.get_connection()
+        connection = ready_connection(pool) or await pool.get_connection()
 
         async def once() -> Any:
             await connection.send_packed_command(command)
@@ -77,27 +72,3 @@ class ScriptRunners(NamedTuple):
     @classmethod
     def on(cls, redis: Redis, *, timeout_s: float, heartbeat_timeout_s: float) -> Self:
         return cls(PackedRunner(redis, timeout_s=timeout_s), PackedRunner(redis, timeout_s=heartbeat_timeout_s))
-
-
-def _packed(*args: Argument) -> bytes:
-    packed: bytes = hiredis.pack_command(args)  # type: ignore[arg-type]  # its stub allows only a tuple of one
-    return packed
-
-
-def _ready_connection(pool: Any) -> Any:
-    """Returns a pooled connection that is open and has nothing to read; None if the pool must check or make one.
-
-    The pool checks a connection by a read that times out, which takes an iteration of the event loop. While jobs run,
-    an iteration can be long, and Redis is idle meanwhile. (redis-py types none of the attributes used here.)
-    """
-    if not pool._available_connections:
-        return None
-    last = pool._available_connections[-1]
-    stream, parser = last._reader, last._parser
-    if not (isinstance(last._reader, asyncio.StreamReader) and isinstance(last._parser, _AsyncHiredisParser)):
-        return None
-    if not last.is_connected or stream.at_eof() or stream.exception() is not None:
-        return None
-    if stream._buffer or parser._reader is None or parser._reader.has_data():
-        return None
-    return pool.get_available_connection()

@@ -22,7 +22,9 @@ from fetchq import FetchRequest, FetchStatus, InvalidRequest, KeyConflict, Produ
 from fetchq.contract import wire
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
+from fetchq.store.runner import ClientRunner
 from fetchq.telemetry.trace_context import is_unsampled
+from fetchq.telemetry.traces import FailuresLogged
 from fetchq_worker.process.embedded import EmbeddedRedis
 
 URL = "https://example.org/"
@@ -113,13 +115,13 @@ async def test_the_span_of_a_sync_producer_belongs_to_its_callers(spans: Spans, 
 async def test_a_span_of_redis_is_within_that_of_the_enqueue(
     spans: Spans, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put = type(producer._writer).put
+    run = ClientRunner.run
 
-    async def traced_put(*arguments: Any) -> Any:
+    async def traced_run(*arguments: Any) -> Any:
         with spans.tracer.start_as_current_span("EVALSHA"):
-            return await put(*arguments)
+            return await run(*arguments)
 
-    monkeypatch.setattr(type(producer._writer), "put", traced_put)
+    monkeypatch.setattr(ClientRunner, "run", traced_run)
     await producer.enqueue(URL)
     assert spans.one("EVALSHA").parent == context_of(spans.one("send"))
     assert not trace.get_current_span().get_span_context().is_valid
@@ -219,8 +221,12 @@ class LateFailingProcessor(SpanProcessor):
 
 @pytest.mark.parametrize("processor", [FailingProcessor, LateFailingProcessor])
 async def test_a_fault_of_the_users_processor_does_not_stop_an_enqueue(
-    producer: Producer, processor: type[SpanProcessor], caplog: pytest.LogCaptureFixture
+    producer: Producer,
+    processor: type[SpanProcessor],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(FailuresLogged, "_last_at", float("-inf"))
     with recorded_spans(None, processor()):
         assert await producer.enqueue(URL)
     assert [record.message for record in caplog.records] == ["traces.failed span=send"]

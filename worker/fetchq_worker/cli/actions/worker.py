@@ -28,7 +28,9 @@ from fetchq_worker.engine import Worker
 from fetchq_worker.engine.run.raised import own_cancellation, told
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
-from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
+from fetchq_worker.process.http.listen import answering
+from fetchq_worker.process.http.supervisor import supervisor_handlers
+from fetchq_worker.process.http.worker import supervised_handlers, worker_handlers
 from fetchq_worker.process.open_files import raise_open_files, warn_of_few_files
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
@@ -45,6 +47,7 @@ _OPTION_OF: Final = {
     "start_wait_s": "start_wait_s",
     "dead_letter_ttl_s": "dead_letter_ttl_s",
     "metrics": "metrics",
+    "trace_parent": "trace_parent",
 }
 """Settings by the name of the worker's argument."""
 
@@ -76,7 +79,7 @@ def work(
 
 async def _supervise(settings: Settings) -> ExitStatus:
     supervisor = Supervisor(sys.orig_argv, settings.processes, grace_s=settings.grace_s)
-    async with answering(supervisor_probes(supervisor), settings.keys, http=settings.http):
+    async with answering(supervisor_handlers(supervisor), settings.keys, http=settings.http):
         status = await supervisor.run()
     return ExitStatus(status) if status in set(ExitStatus) else ExitStatus.FAILED
 
@@ -109,7 +112,8 @@ async def _work(
         link.report_grace(worker.stop.grace_s)
         warn_of_few_files(worker.max_jobs)
         tune_gc()
-        async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
+        handlers = supervised_handlers(worker) if link.is_supervised else worker_handlers(worker)
+        async with answering(handlers, worker.keys, http=settings.http, supervised=link.is_supervised):
             failure = await _run(worker)
     finally:
         if redis is not None:

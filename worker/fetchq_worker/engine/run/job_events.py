@@ -28,7 +28,6 @@ MAX_NAME_CHARS: Final = 200
 
 def job_started(job: Job) -> JobStarted:
     lease = job.lease
-    clock_behind_s = 0.0 if job.run is None else job.run.clock_behind_s
     return JobStarted(
         job_id=lease.id,
         function=job.name,
@@ -37,7 +36,7 @@ def job_started(job: Job) -> JobStarted:
         lane=LANE_NAMES[lease.lane],
         enqueued_at=job.enqueue_time_ms / 1000,
         started_at=job.start_ms / 1000,
-        wait_s=max(0.0, job.start_ms / 1000 + clock_behind_s - lease.due_ms / 1000),
+        wait_s=job.wait_s,
     )
 
 

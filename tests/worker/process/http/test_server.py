@@ -1,4 +1,4 @@
-"""The listener of the probes: bounded, and unimpressed by clients that are slow, wrong or many."""
+"""The listener: bounded, and not impeded by clients that are slow, wrong or many."""
 
 from __future__ import annotations
 
@@ -13,21 +13,34 @@ import pytest
 import pytest_asyncio
 
 from fetchq.command.listen_address import ListenAddress, parse_address
-from fetchq_worker.process import health_server
-from fetchq_worker.process.health_server import MAX_CONNECTIONS, HealthServer, Reply, get, is_abandoned
+from fetchq_worker.process.http import server as http_server
+from fetchq_worker.process.http.client import get, is_abandoned
+from fetchq_worker.process.http.messages import Reply, Request
+from fetchq_worker.process.http.server import MAX_CONNECTIONS, HttpServer
 
 pytestmark = pytest.mark.asyncio
 
 
-async def live(timeout_s: float | None) -> Reply:
-    return Reply(HTTPStatus.OK, f"alive within {timeout_s}")
+async def live(request: Request) -> Reply:
+    return Reply(HTTPStatus.OK, f"alive within {request.timeout_s}")
+
+
+LARGE = "x" * (1 << 20)
+
+
+async def large(_request: Request) -> Reply:
+    return Reply(HTTPStatus.OK, LARGE, "text/x")
+
+
+async def accept(request: Request) -> Reply:
+    return Reply(HTTPStatus.OK, request.accept)
 
 
 @pytest_asyncio.fixture
 async def path(tmp_path: Path) -> AsyncIterator[str]:
     """The socket of a listener that answers /livez."""
     path = str(tmp_path / "probes.sock")
-    server = HealthServer({"/livez": live})
+    server = HttpServer({"/livez": live, "/large": large, "/accept": accept})
     await server.listen(ListenAddress("", 0, path))
     yield path
     server.close()
@@ -66,17 +79,64 @@ async def test_each_request_has_its_status(path: str, request_line: bytes, statu
 
 
 async def test_the_time_that_the_caller_waits_reaches_the_probe(path: str) -> None:
-    assert await get(path, "/livez?timeout_s=0.25", 30) == (HTTPStatus.OK, "alive within 0.25")
-    assert (await get(path, "/livez?timeout_s=1e9", 30)).text == f"alive within {health_server.REQUEST_TIMEOUT_S}"
+    assert await get(path, "/livez?timeout_s=0.25", 30) == Reply(HTTPStatus.OK, "alive within 0.25")
+    assert (await get(path, "/livez?timeout_s=1e9", 30)).text == f"alive within {http_server.REQUEST_TIMEOUT_S}"
 
 
 async def test_a_head_that_is_too_long_or_not_sent_ends_the_connection(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await exchange(path, b"GET /livez HTTP/1.1\r\nx: " + b"y" * 100_000) == b""
-    monkeypatch.setattr(health_server, "REQUEST_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.05)
     assert await exchange(path, b"GET /livez HTTP/1.1\r\n") == b""
     assert (await get(path, "/livez", 30)).status is HTTPStatus.OK
+
+
+async def test_a_method_that_is_not_answered_is_told_which_are(path: str) -> None:
+    assert b"\r\nAllow: GET, HEAD\r\n" in await exchange(path, b"DELETE /livez HTTP/1.1\r\n\r\n")
+    assert b"/livez, /large, /accept are answered" in await exchange(path, b"GET / HTTP/1.1\r\n\r\n")
+
+
+async def test_the_header_accept_reaches_the_handler_as_one(path: str) -> None:
+    answer = await exchange(path, b"GET /accept?x=1 HTTP/1.1\r\nACCEPT: a/b;q=0.1\r\nHost: h\r\naccept:\tc/d \r\n\r\n")
+    assert answer.endswith(b"\r\n\r\na/b;q=0.1, c/d\n")
+    assert (await get(path, "/accept", 30, accept="text/ü")).text == "text/ü"
+
+
+async def test_a_large_answer_arrives_whole_also_at_a_client_that_reads_slowly(path: str) -> None:
+    assert await get(path, "/large", 30) == Reply(HTTPStatus.OK, LARGE, "text/x")
+    reader, writer = await asyncio.open_unix_connection(path, limit=1024)
+    writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+    received = await reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(30):
+        while data := await reader.read(1024):
+            received += data
+    assert received.endswith(f"\r\n\r\n{LARGE}\n".encode())
+    writer.close()
+
+
+async def test_a_client_that_does_not_read_a_large_answer_is_cut(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "SEND_TIMEOUT_S", 0.1)
+    reader, writer = await asyncio.open_unix_connection(path, limit=1024)
+    writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(30):
+        while [task for task in asyncio.all_tasks() if task.get_name() == "fetchq-http"]:
+            await asyncio.sleep(0.01)
+        received = await reader.read()
+    assert len(received) < len(LARGE)
+    writer.close()
+
+
+async def test_an_answer_that_was_cut_is_none(tmp_path: Path) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nshort")
+        writer.close()
+
+    async with await asyncio.start_unix_server(cut, str(tmp_path / "cut")):
+        with pytest.raises(ConnectionError, match="the answer was cut"):
+            await get(str(tmp_path / "cut"), "/", 30)
 
 
 async def test_the_oldest_of_many_idle_connections_make_room_for_a_probe(path: str) -> None:
@@ -101,7 +161,7 @@ async def test_a_listener_that_is_closed_ends_its_connections_without_noise(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = str(tmp_path / "probes.sock")
-    server = HealthServer({"/livez": live})
+    server = HttpServer({"/livez": live})
     await server.listen(ListenAddress("", 0, path))
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(b"GET /livez")
@@ -115,7 +175,7 @@ async def test_a_listener_that_is_closed_ends_its_connections_without_noise(
 
 
 async def test_a_path_in_use_is_not_taken_and_one_that_is_abandoned_is(path: str, tmp_path: Path) -> None:
-    server = HealthServer({"/livez": live})
+    server = HttpServer({"/livez": live})
     with pytest.raises(FileExistsError):
         await server.listen(ListenAddress("", 0, path))
     left = tmp_path / "left"
