@@ -204,7 +204,7 @@ async def test_a_subscriber_that_raises_changes_no_outcome(redis: ArqRedis, make
     assert worker.jobs_complete == 1
 
 
-async def test_no_event_is_made_of_a_job_or_attempt_that_succeeds_while_nobody_subscribes(
+async def test_no_event_is_made_of_a_job_or_attempt_that_succeeds_without_a_subscriber(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, redis_server: RedisServer, site: Site
 ) -> None:
     published: list[AnyEvent] = []
