@@ -58,6 +58,15 @@ class LogJobs(StrEnum):
     """Also the start, the outcome and the end of each job."""
 
 
+class TraceParent(StrEnum):
+    """How the span of an attempt refers to the span that enqueued its job."""
+
+    LINK = "link"
+    """It begins a trace of its own, with a link."""
+    CHILD = "child"
+    """It is a child, in the trace of its sender."""
+
+
 class Settings(ProgramSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a worker runs. Each field is read from the variable that `variable_of` names; a flag outranks it."""
 
@@ -91,6 +100,10 @@ class Settings(ProgramSettings, frozen=True, kw_only=True, forbid_unknown_fields
         bool, Meta(description="Whether workers add durations, waits and how jobs end to the queue's figures.")
     ] = True
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
+    trace_parent: Annotated[
+        TraceParent,
+        Meta(description="The span of an attempt has a link to its sender's, or is its child: link or child."),
+    ] = TraceParent.LINK
     user_agent: Annotated[
         str,
         Meta(min_length=1, max_length=500, description="The User-Agent: a product token and, better, a contact."),

@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -27,6 +28,7 @@ SCOPE: Final = "fetchq"
 SYSTEM: Final = "fetchq"
 """`messaging.system`."""
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+QUIET_S: Final = 60.0
 BATCH_COUNT: Final = "messaging.batch.message_count"
 NO_FIELDS: Final[Mapping[str, str]] = {}
 
@@ -34,6 +36,33 @@ logger = logging.getLogger("fetchq.traces")
 
 _found: tuple[object, Tracer | None] = (None, None)
 """The provider that was used last, and its tracer."""
+
+
+class FailuresLogged:
+    """`with FailuresLogged("send"):` logs and drops an exception, which the SDK or a processor of the user's raises.
+
+    At most one in `QUIET_S` is logged: it may be the same for each job.
+    """
+
+    __slots__ = ("_span",)
+    _last_at = float("-inf")
+
+    def __init__(self, span: str) -> None:
+        self._span = span
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(problem, Exception):
+            return False
+        now = monotonic()
+        if now - FailuresLogged._last_at >= QUIET_S:
+            FailuresLogged._last_at = now
+            logger.error("traces.failed span=%s", self._span, exc_info=problem)
+        return True
 
 
 def find_api() -> Any:
@@ -72,20 +101,28 @@ def messaging_attributes(queue: str, operation: str) -> dict[str, Any]:
     }
 
 
+def server_attributes(redis: str) -> dict[str, Any]:
+    """The address of Redis, where it is known: not behind a sentinel."""
+    host, _, port = redis.rpartition(":")
+    if host and port.isdecimal():
+        return {"server.address": host, "server.port": int(port)}
+    return {"server.address": redis} if redis.startswith("/") else {}
+
+
 class SendSpans:
     """Makes the `send` spans of one producer."""
 
-    def __init__(self, queue: str, connection: Mapping[str, Any]) -> None:
-        """`connection` are the arguments of redis-py's connections."""
+    def __init__(self, *, queue: str, redis: str) -> None:
+        """`redis` is its address, as `store.errors.address_of` gives it."""
         self._name: Final = f"send {queue}"
-        self._attributes: Final = messaging_attributes(queue, "send") | _server(connection)
+        self._attributes: Final = messaging_attributes(queue, "send") | server_attributes(redis)
 
     def start(self, count: int | None = None) -> SendSpan | None:
         """The span of one call to Redis; `count` is the number of jobs of a batch. None: nothing is traced.
 
         An unsampled span of the caller's is passed on to the jobs, and no span is made.
         """
-        try:
+        with FailuresLogged("send"):
             tracer = find_tracer()
             if tracer is None:
                 return None
@@ -96,9 +133,7 @@ class SendSpans:
             attributes = self._attributes if count is None else self._attributes | {BATCH_COUNT: count}
             span = tracer.start_span(self._name, kind=api.SpanKind.PRODUCER, attributes=attributes)
             return SendSpan(span if span.is_recording() else None, fields_of(span.get_span_context()))
-        except Exception:
-            logger.exception("traces.failed span=send")
-            return None
+        return None
 
 
 class SendSpan:
@@ -140,16 +175,5 @@ class SendSpan:
         if self._token is not None:
             context.detach(self._token)
         self.set_problem(problem)
-        try:
+        with FailuresLogged("send"):
             self._span.end()
-        except Exception:
-            logger.exception("traces.failed span=send")
-
-
-def _server(connection: Mapping[str, Any]) -> dict[str, Any]:
-    """The address of Redis, where it is known: not behind a sentinel."""
-    if "path" in connection:
-        return {"server.address": str(connection["path"])}
-    if "host" not in connection:
-        return {}
-    return {"server.address": str(connection["host"]), "server.port": int(connection.get("port", 6379))}

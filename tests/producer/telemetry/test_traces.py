@@ -24,6 +24,7 @@ from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.runner import ClientRunner
 from fetchq.telemetry.trace_context import is_unsampled
+from fetchq.telemetry.traces import FailuresLogged
 from fetchq_worker.process.embedded import EmbeddedRedis
 
 URL = "https://example.org/"
@@ -220,8 +221,12 @@ class LateFailingProcessor(SpanProcessor):
 
 @pytest.mark.parametrize("processor", [FailingProcessor, LateFailingProcessor])
 async def test_a_fault_of_the_users_processor_does_not_stop_an_enqueue(
-    producer: Producer, processor: type[SpanProcessor], caplog: pytest.LogCaptureFixture
+    producer: Producer,
+    processor: type[SpanProcessor],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(FailuresLogged, "_last_at", float("-inf"))
     with recorded_spans(None, processor()):
         assert await producer.enqueue(URL)
     assert [record.message for record in caplog.records] == ["traces.failed span=send"]

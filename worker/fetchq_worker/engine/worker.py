@@ -26,7 +26,6 @@ from fetchq_worker.engine.queue.wakeup import Waker
 from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetterWriter
 from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.upkeep.presence import new_record
-from fetchq_worker.telemetry.events import WorkerStarted
 from fetchq_worker.telemetry.process_measures import ProcessMeasures
 from fetchq_worker.telemetry.publisher import Subscriber
 from fetchq_worker.telemetry.telemetry import KEY, Telemetry
@@ -63,6 +62,7 @@ class Worker(ArqWorker):
     none :param gate: names the limit key of each job whose payload has none; without a gate, such jobs have no limits
     :param subscribers: called with each event (`fetchq_worker.telemetry.events`) in the event loop: they must not block
     :param metrics: whether what the worker measures, and how its jobs end, is added to the queue's figures
+    :param trace_parent: whether the span of an attempt has a `link` to that of its sender or is its `child`
     """
 
     started = False
@@ -90,6 +90,7 @@ class Worker(ArqWorker):
         gate: Gate | None = None,
         subscribers: Sequence[Subscriber] = (),
         metrics: bool = True,
+        trace_parent: str = "link",
         **arq_arguments: Any,
     ) -> None:
         self.lease_s: Final = lease_s
@@ -101,7 +102,7 @@ class Worker(ArqWorker):
         check_namespace(namespace)
         self.start_wait_s: Final = start_wait_s
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
-        self.telemetry: Final = Telemetry(subscribers)
+        self.telemetry: Final = Telemetry(subscribers, trace_parent)
         self.metrics: Final = metrics
         super().__init__(functions, **arq_arguments)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
@@ -194,9 +195,7 @@ class Worker(ArqWorker):
             await self.on_startup(self.ctx)
         self.in_main = self.started = True
         where = address_of(self.pool)
-        self.telemetry.events.publish(
-            WorkerStarted(worker=self.id, queue=self.queue_name, concurrency=self.max_jobs, redis=where)
-        )
+        self.telemetry.start(worker=self.id, queue=self.queue_name, concurrency=self.max_jobs, redis=where)
         self._left_main.clear()
         self._next_tick_at = 0.0
         self._claims.waker = Waker(self.pool, self.keys, self._wake_event)

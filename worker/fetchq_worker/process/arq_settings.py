@@ -20,6 +20,7 @@ from fetchq.command.settings import InvalidSetting
 from fetchq.contract.wire import FETCH_FUNCTION, deserialize, serialize
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import CONNECT_TIMEOUT_S
+from fetchq.store.errors import address_of
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 from fetchq_worker.engine.run.snooze import tell_sentry
@@ -74,13 +75,14 @@ def worker_settings(
         "namespace": settings.namespace if namespace is None else namespace,
         "max_jobs": settings.concurrency,
         "job_completion_wait": math.ceil(settings.grace_s),
-        "lease_s": settings.lease_s,  # the engine's own, as are the next six; stock arq ignores them
+        "lease_s": settings.lease_s,  # the engine's own, as are the next seven; stock arq ignores them
         "start_wait_s": settings.start_wait_s,
         "dead_letter_ttl_s": settings.dead_letter_ttl_s,
         "dead_letter_max": settings.max_dead_letters,
         "gate": gate,
         "metrics": settings.metrics,
         "subscribers": tuple(subscribers),
+        "trace_parent": settings.trace_parent,
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
         "log_arguments": False,  # and a request its headers
@@ -148,7 +150,8 @@ def _hooks(
                     f"the arq command knows no namespace ({keys.namespace!r}): run these settings by fetchq worker"
                 )
             ctx["keys"] = keys
-        telemetry: Telemetry = ctx.setdefault(KEY, Telemetry(subscribers))
+        has_engine = KEY in ctx
+        telemetry: Telemetry = ctx.setdefault(KEY, Telemetry(subscribers, settings.trace_parent))
         ctx["dead_letters"] = settings.dead_letters
         ctx["outcomes"] = Counter()  # each job's ctx is a copy of this one, so all jobs share the counter
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
@@ -159,6 +162,8 @@ def _hooks(
             breaks = settings.circuit_breaker
             ctx["feedback"] = Feedback(gate.cooldowns, gate.policy, telemetry.events, circuit_breaker=breaks)
         await _run(theirs.get("on_startup"), ctx)
+        if not has_engine:  # else its worker does so: here attempts alone can be traced
+            telemetry.find_traces(queue=keys.pending, redis=address_of(ctx["redis"]))
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
         try:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
+from fetchq_worker.settings import TraceParent
+
+from .events import WorkerStarted
 from .publisher import Publisher, Subscriber
+from .traces import JobTraces
 
 KEY: Final = "telemetry"
 """In the `ctx` of a worker."""
@@ -21,13 +25,26 @@ class Connections(NamedTuple):
 class Telemetry:
     """One worker's. A worker has it before it connects, and keeps it when it runs again."""
 
-    __slots__ = ("connections", "events")
+    __slots__ = ("_trace_parent", "connections", "events", "traces")
 
-    def __init__(self, subscribers: Iterable[Subscriber] = ()) -> None:
-        """Raises `TypeError` for a subscriber that cannot be one."""
+    def __init__(self, subscribers: Iterable[Subscriber] = (), trace_parent: str = TraceParent.LINK) -> None:
+        """Raises `TypeError` for a subscriber that cannot be one, and `ValueError` for an unknown `trace_parent`."""
+        if trace_parent not in tuple(TraceParent):
+            raise ValueError(f"trace_parent takes link or child, not {trace_parent!r}")
+        self._trace_parent: Final = TraceParent(trace_parent)
+        self.traces: JobTraces | None = None
+        """Set where OpenTelemetry is set up."""
         self.events: Final = Publisher(subscribers)
         self.connections: Callable[[], Connections] | None = None
         """Set where there is an HTTP client."""
+
+    def start(self, *, worker: str, queue: str, concurrency: int, redis: str) -> None:
+        """Publishes that the worker has started. Its jobs are traced if OpenTelemetry has been set up by now."""
+        self.find_traces(queue=queue, redis=redis)
+        self.events.publish(WorkerStarted(worker=worker, queue=queue, concurrency=concurrency, redis=redis))
+
+    def find_traces(self, *, queue: str, redis: str) -> None:
+        self.traces = JobTraces.find(queue=queue, redis=redis, parent=self._trace_parent)
 
 
 _OF_NO_WORKER: Final = Telemetry()

@@ -20,7 +20,7 @@ from fetchq.contract.request import MAX_WAIT_S, FetchRequest
 from fetchq.contract.validation import check_limit_key, check_seconds, check_whole
 from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, NotDurable, QueueFull, RedisFull
 from fetchq.store.commands import EnqueuedBatch, JobCommands, NewJob
-from fetchq.store.errors import CONNECTION_ERRORS, translated
+from fetchq.store.errors import CONNECTION_ERRORS, address_of, translated
 from fetchq.store.keys import check_queue
 from fetchq.store.runner import ScriptRunner
 from fetchq.store.session import Session
@@ -149,7 +149,7 @@ class QueueWriter:
         self._commands: Final = JobCommands(session.keys)
         self._slots: Final = asyncio.Semaphore(CALLS_AT_ONCE)
         self._shared: Final = SharedCalls(self._send, self.capacity.end)
-        self._spans: Final = SendSpans(session.keys.queue, session.redis.connection_pool.connection_kwargs)
+        self._spans: Final = SendSpans(queue=session.keys.pending, redis=address_of(session.redis))
 
     async def aclose(self) -> None:
         """Callers that wait for capacity get a `FetchqError`; jobs of other callers are sent."""

@@ -47,6 +47,7 @@ _OPTION_OF: Final = {
     "start_wait_s": "start_wait_s",
     "dead_letter_ttl_s": "dead_letter_ttl_s",
     "metrics": "metrics",
+    "trace_parent": "trace_parent",
 }
 """Settings by the name of the worker's argument."""
 

@@ -131,6 +131,13 @@ _log_settings = group(
     default="on",
     declarations=("--metrics/--no-metrics",),
 )
+@setting(
+    "trace_parent",
+    "HOW",
+    "With OpenTelemetry: the span of an attempt has a link to its sender's span, or is its child.",
+    default="link",
+    type=Choice(["link", "child"]),
+)
 @options.queue_options
 def worker(burst: bool, settings_class: str | None, check: bool, check_timeout: float) -> None:
     """Run a worker until SIGTERM or Ctrl-C; the second one returns its jobs to the queue at once. SIGTSTP makes it

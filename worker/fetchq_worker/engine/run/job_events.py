@@ -30,7 +30,6 @@ _LANES: Final = {"h": "high", "": "default", "l": "low"}
 
 def job_started(job: Job) -> JobStarted:
     lease = job.lease
-    clock_behind_s = 0.0 if job.run is None else job.run.clock_behind_s
     return JobStarted(
         job_id=lease.id,
         function=job.name,
@@ -39,7 +38,7 @@ def job_started(job: Job) -> JobStarted:
         lane=_LANES[lease.lane],
         enqueued_at=job.enqueue_time_ms / 1000,
         started_at=job.start_ms / 1000,
-        wait_s=max(0.0, job.start_ms / 1000 + clock_behind_s - lease.due_ms / 1000),
+        wait_s=job.wait_s,
     )
 
 

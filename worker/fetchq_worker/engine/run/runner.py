@@ -19,6 +19,7 @@ from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseEvent, Le
 from fetchq_worker.engine.queue.outcome import Action, Outcome
 from fetchq_worker.telemetry.events import RequeueReason
 from fetchq_worker.telemetry.publisher import Publisher
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 from .arq_compat import age_s, log_failure, log_start, run_s, shown_result, to_datetime
 from .context import KEY, RunContext
@@ -83,6 +84,9 @@ class RunHost(Protocol):
 
     @property
     def clock_behind_s(self) -> float: ...
+
+    @property
+    def telemetry(self) -> Telemetry: ...
 
     async def wait_admitted(self, lease: Lease) -> bool:
         """Admits a job whose limit key needs a look-up. Returns whether it may start; if not, it is parked already."""
@@ -254,7 +258,7 @@ class Runner:
         if lease.cancel_reason is _ABORT:  # while its tries were counted, or its crashes checked
             raise self._aborted(job)
         lease.apply(_START)
-        job.started = True
+        job.started, call = True, function.coroutine
         if self._events.wanted:
             self._events.publish(job_started(job))
         try:
@@ -263,10 +267,12 @@ class Runner:
                 job.start_ms = now_ms()
             if log_info:
                 log_start(job, with_arguments=host.log_arguments)
+            if host.telemetry.traces is not None:
+                call = host.telemetry.traces.around(call, job)
             if timeout_s is not None:
                 self._timeouts.start(lease, timeout_s)
             try:
-                value = await function.coroutine(ctx, *job.args, **job.kwargs)
+                value = await call(ctx, *job.args, **job.kwargs)
             finally:
                 if timeout_s is not None:
                     self._timeouts.stop(lease, timeout_s)

@@ -44,23 +44,26 @@ def attempt_ended(
     ctx: dict[str, Any], request: FetchRequest, result: FetchResult, phases: Phases, delay_s: float | None
 ) -> None:
     """Publishes the last attempt of `result`; another follows after `delay_s`. None: it is the last."""
-    events = telemetry_of(ctx).events
-    if not (events.wanted or (delay_s is not None and events.log.shows_attempts)):
+    telemetry = telemetry_of(ctx)
+    events, traces = telemetry.events, telemetry.traces
+    is_traced = traces is not None and traces.wants_attempt()
+    if not (is_traced or events.wanted or (delay_s is not None and events.log.shows_attempts)):
         return
-    events.publish(
-        AttemptEnded(
-            **_fetch_of(request, result),
-            number=len(result.attempts),
-            attempt=result.attempts[-1],
-            timing=result.timing,
-            final_url="" if result.final_url is None else one_line(result.final_url),
-            redirects=len(result.redirects),
-            body_size=result.body_size,
-            from_cache=result.from_cache,
-            reused=phases.reused,
-            retry_in_s=delay_s,
-        )
+    event = AttemptEnded(
+        **_fetch_of(request, result),
+        number=len(result.attempts),
+        attempt=result.attempts[-1],
+        timing=result.timing,
+        final_url="" if result.final_url is None else one_line(result.final_url),
+        redirects=len(result.redirects),
+        body_size=result.body_size,
+        from_cache=result.from_cache,
+        reused=phases.reused,
+        retry_in_s=delay_s,
     )
+    events.publish(event)
+    if traces is not None and is_traced:
+        traces.add_attempt(event)
 
 
 def _fetch_of(request: FetchRequest | None, result: FetchResult) -> dict[str, Any]:
