@@ -249,6 +249,7 @@ def test_every_command_line_works_with_these_rights(
         assert command.run("cancel", "--tag", "t", "--redis", producer_url).stdout.startswith("1 cancelled")
         for url_of_role in (worker_url, user_url(redis_server, Role.OPERATOR)):
             assert command.run("status", "--json", "--hosts", "--redis", url_of_role).returncode == 0
+            assert command.run("top", "--once", "--redis", url_of_role).returncode == 0
         both = acl_rule("both", [Role.PRODUCER, Role.WORKER], Keys())
         admin.execute_command(*both.split())  # type: ignore[no-untyped-call]
         admin.execute_command("ACL", "SETUSER", "both", f">{PASSWORD}")  # type: ignore[no-untyped-call]
