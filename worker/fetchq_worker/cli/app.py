@@ -20,7 +20,7 @@ from fetchq_worker.cli.commands.dead_letters import dead
 from fetchq_worker.cli.commands.fetch import fetch
 from fetchq_worker.cli.commands.jobs import cancel, enqueue, result
 from fetchq_worker.cli.commands.limits import limits
-from fetchq_worker.cli.commands.queue import pause, resume, status, top
+from fetchq_worker.cli.commands.queue import metrics, pause, resume, status, top
 from fetchq_worker.cli.commands.start import LoadedOnUse
 from fetchq_worker.cli.commands.worker import worker
 
@@ -69,7 +69,8 @@ def app() -> None:
     """An async fetch task queue: enqueue URL fetches on Redis, run the workers, get the results."""
 
 
-for _command in (fetch, worker, enqueue, result, cancel, dead, status, top, pause, resume, limits, acl, completion):
+_COMMANDS = (fetch, worker, enqueue, result, cancel, dead, status, top, metrics, pause, resume, limits, acl, completion)
+for _command in _COMMANDS:
     app.add_command(_command)
 
 
