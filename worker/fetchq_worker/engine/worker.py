@@ -17,7 +17,7 @@ from arq.worker import Function
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.errors import REDIS_ERRORS, address_of
 from fetchq.store.keys import Keys, check_namespace, check_queue
-from fetchq.store.packed_runner import ScriptRunners
+from fetchq.store.runner import ScriptRunners
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
 from fetchq_worker.engine.queue.admission import Admission, Gate
 from fetchq_worker.engine.queue.lease import CancelReason, Lease
