@@ -2,61 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Metric, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics import exposition
-from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fetchq import __version__
-from fetchq.command.loop_lag import LoopLag
-from fetchq.inspect.exposition import CONTENT_TYPES, choose_format
-from fetchq.inspect.families import Format
+from fetchq.inspect.exposition import CONTENT_TYPES, choose_format, encode
+from fetchq.inspect.families import Family, Kind, Sample
+from fetchq.inspect.python_metrics import python_families
+from fetchq.telemetry.loop_lag import LoopLag
 
 OTHER: Final = "other"
 """The route of requests for paths that do not exist."""
 
 
-class ProcessMetrics(Collector):
-    """What `/metrics` answers. Its registry is its own: prometheus-client's global one belongs to the user's app."""
+class ProcessMetrics:
+    """What `/metrics` answers."""
 
     def __init__(self) -> None:
-        self.requests: Final[Counter[tuple[str, int]]] = Counter()
+        self._requests: Final[Counter[tuple[str, int]]] = Counter()
         """Answered requests by route and status code."""
-        self.lag: Final = LoopLag()
-        self._registry: Final = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        self._registry.register(self)
+        self._lag: LoopLag | None = None
+
+    def start(self) -> None:
+        """Measures from now on how late the event loop is."""
+        if self._lag is None:
+            self._lag = LoopLag(asyncio.get_running_loop(), lambda: False)
+            self._lag.start()
+
+    def count(self, route: str, code: int) -> None:
+        self._requests[route, code] += 1
 
     def text(self, accept: str) -> tuple[str, bytes]:
         """The content type and the text in the format that an Accept header asks for."""
         chosen = choose_format(accept)
-        write: Any = generate_latest if chosen is Format.PROMETHEUS else exposition.generate_latest
-        text: bytes = write(self._registry)
-        return CONTENT_TYPES[chosen], text
+        return CONTENT_TYPES[chosen], encode([*self._families(), *python_families()], chosen)
 
-    def collect(self) -> Iterator[Metric]:
-        build = GaugeMetricFamily("fetchq_build_info", "The version of fetchq; the value is 1.", labels=["version"])
-        build.add_metric([__version__], 1)
-        yield build
-        requests = CounterMetricFamily(
-            "fetchq_gateway_requests", "Answered requests by route and status code.", labels=["route", "code"]
-        )
-        for (route, code), count in sorted(self.requests.items()):
-            requests.add_metric([route, str(code)], count)
-        yield requests
-        lag = GaugeMetricFamily(
-            "fetchq_gateway_event_loop_lag_seconds", "The longest delay of the event loop in the last 15 s."
-        )
-        lag.add_metric([], self.lag.highest_s())
-        yield lag
+    def _families(self) -> list[Family]:
+        lag_s = 0.0 if self._lag is None else self._lag.highest_s
+        requests = tuple(Sample((route, str(code)), count) for (route, code), count in sorted(self._requests.items()))
+        return [
+            Family(
+                "fetchq_build_info",
+                Kind.GAUGE,
+                "The version of fetchq; the value is 1.",
+                ("version",),
+                (Sample((__version__,), 1),),
+            ),
+            Family(
+                "fetchq_gateway_requests_total",
+                Kind.COUNTER,
+                "Answered requests by route and status code.",
+                ("route", "code"),
+                requests,
+            ),
+            Family(
+                "fetchq_gateway_event_loop_lag_seconds",
+                Kind.GAUGE,
+                "How late the event loop called a timer, at most, in the last 15 s.",
+                (),
+                (Sample((), lag_s),),
+            ),
+        ]
 
 
 class RequestCount:
@@ -72,7 +83,7 @@ class RequestCount:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._metrics.lag.start()
+        self._metrics.start()
         code = int(HTTPStatus.INTERNAL_SERVER_ERROR)  # where the app raises before it answers
 
         async def note_status(message: Message) -> None:
@@ -84,4 +95,4 @@ class RequestCount:
         try:
             await self._app(scope, receive, note_status)
         finally:
-            self._metrics.requests[self._routes.get(scope.get("endpoint"), OTHER), code] += 1
+            self._metrics.count(self._routes.get(scope.get("endpoint"), OTHER), code)

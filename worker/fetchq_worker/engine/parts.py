@@ -8,6 +8,7 @@ from arq.jobs import Serializer
 
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.keys import Keys
+from fetchq.telemetry.loop_lag import LoopLag
 from fetchq_worker.engine.queue.aborts import Aborts
 from fetchq_worker.engine.queue.admission import Admission
 from fetchq_worker.engine.queue.claim import Claimer
@@ -20,7 +21,6 @@ from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.run.result import ResultEncoder
 from fetchq_worker.engine.run.runner import RunHost, Runner
 from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
-from fetchq_worker.telemetry.loop_lag import LoopLag
 from fetchq_worker.telemetry.telemetry import Telemetry
 
 from .backoff import Backoff

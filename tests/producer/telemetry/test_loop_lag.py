@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fetchq_worker.telemetry import loop_lag
-from fetchq_worker.telemetry.loop_lag import BUSY_S, IDLE_S, WINDOW_S, LoopLag
+from fetchq.telemetry import loop_lag
+from fetchq.telemetry.loop_lag import BUSY_S, IDLE_S, WINDOW_S, LoopLag
 
 
 class _Timers:
