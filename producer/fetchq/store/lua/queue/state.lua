@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Reads the state of a queue: how many jobs are in each state, how many could run now, and the workers. Writes nothing.
 --
 -- KEYS[1]  pending: sorted set of job ids by score      KEYS[2..7]  see keys.lua
@@ -14,7 +13,8 @@
 --
 -- Atomic, so that each job is counted in one state. The cost does not depend on the number of jobs: of the limit keys
 -- that are due, the claims that run and the entries of limits only so many are read, and the rest is estimated from
--- these.
+-- these. Without flags in its first line, so that Redis runs it on a replica, and while it refuses writes: it is full,
+-- cannot save or has too few replicas.
 
 --#include redis/clock
 --#include hosts/admission
