@@ -107,11 +107,12 @@ def test_the_worker_asks_for_the_redis_that_the_file_runs(services: dict[str, An
     assert published == [["127.0.0.1", str(port), str(port)]], "reachable from this machine alone"
 
 
-def test_the_workers_command_is_one_that_fetchq_has(services: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["worker", "gateway"])
+def test_the_command_is_one_that_fetchq_has(name: str, services: dict[str, Any]) -> None:
     assert last(read_stages(ROOT / "Dockerfile")[-1], "ENTRYPOINT").words() == ["fetchq"]
     fetchq = Path(sys.executable).with_name("fetchq")
     ended = subprocess.run(
-        [fetchq, *services["worker"]["command"], "--help"], capture_output=True, text=True, timeout=60, check=False
+        [fetchq, *services[name]["command"], "--help"], capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 0, ended.stderr
 

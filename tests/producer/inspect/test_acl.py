@@ -39,7 +39,7 @@ from fetchq.inspect.acl import RIGHTS, acl_rule, channel_names, key_access, scri
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq.store.registry import Role
-from fetchq_worker.cli.actions.queue import show_queue_state
+from fetchq_worker.cli.actions.figures import show_queue_state
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.make_worker import make_worker

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from fetchq_worker.settings import TraceParent
 
 from .events import WorkerStarted
+from .measures import Measures, Reports
 from .publisher import Publisher, Subscriber
 from .traces import JobTraces
 
@@ -25,16 +26,22 @@ class Connections(NamedTuple):
 class Telemetry:
     """One worker's. A worker has it before it connects, and keeps it when it runs again."""
 
-    __slots__ = ("_trace_parent", "connections", "events", "traces")
+    __slots__ = ("_trace_parent", "connections", "events", "measures", "reports", "traces")
 
-    def __init__(self, subscribers: Iterable[Subscriber] = (), trace_parent: str = TraceParent.LINK) -> None:
-        """Raises `TypeError` for a subscriber that cannot be one, and `ValueError` for an unknown `trace_parent`."""
+    def __init__(
+        self, subscribers: Iterable[Subscriber] = (), trace_parent: str = TraceParent.LINK, *, measures: bool = False
+    ) -> None:
+        """`measures`: whether there is somebody to report them. Raises `TypeError` for a subscriber that cannot be one,
+        and `ValueError` for an unknown `trace_parent`.
+        """
         if trace_parent not in tuple(TraceParent):
             raise ValueError(f"trace_parent takes link or child, not {trace_parent!r}")
         self._trace_parent: Final = TraceParent(trace_parent)
         self.traces: JobTraces | None = None
         """Set where OpenTelemetry is set up."""
         self.events: Final = Publisher(subscribers)
+        self.measures: Final = Measures() if measures else None
+        self.reports: Final = None if self.measures is None else Reports(self.measures)
         self.connections: Callable[[], Connections] | None = None
         """Set where there is an HTTP client."""
 
