@@ -15,7 +15,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from .trace_context import TraceContext
+from .trace_context import carried
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -78,9 +78,10 @@ def find_tracer() -> Tracer | None:
         return None
     provider = api.get_tracer_provider()
     if provider is not _found[0]:
-        is_set_up = not isinstance(provider, api.ProxyTracerProvider | api.NoOpTracerProvider)
-        tracer = provider.get_tracer(SCOPE, version("fetchq"), schema_url=SCHEMA_URL) if is_set_up else None
-        _found = (provider, tracer)
+        tracer = None
+        if not isinstance(provider, api.ProxyTracerProvider | api.NoOpTracerProvider):
+            tracer = provider.get_tracer(SCOPE, version("fetchq"), schema_url=SCHEMA_URL)
+        _found = (provider, None if isinstance(tracer, api.NoOpTracer) else tracer)  # as with OTEL_SDK_DISABLED
     return _found[1]
 
 
@@ -89,7 +90,7 @@ def fields_of(context: SpanContext) -> Mapping[str, str]:
     if not context.is_valid:
         return NO_FIELDS
     state = context.trace_state.to_header() if context.trace_state else ""
-    return TraceContext(context.trace_id, context.span_id, context.trace_flags, state).carrier()
+    return carried(context.trace_id, context.span_id, context.trace_flags, state)
 
 
 def messaging_attributes(queue: str, operation: str) -> dict[str, Any]:

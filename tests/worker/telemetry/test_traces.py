@@ -22,7 +22,7 @@ from tests.support.web.site import Site, http_response
 
 from fetchq import FetchStatus, JobFailed, Producer, RetryPolicy
 from fetchq.contract import wire
-from fetchq.telemetry.trace_context import TraceContext
+from fetchq.telemetry.trace_context import carried
 from fetchq.telemetry.traces import FailuresLogged
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import fetch
@@ -32,8 +32,8 @@ from fetchq_worker.process.make_worker import make_worker
 from fetchq_worker.settings import Settings
 
 SOON_S = 20
-SENDER = TraceContext(0xABC, 0xDEF, 1, "vendor=x")
-UNSAMPLED = TraceContext(0xABC, 0xDEF, 0)
+SENDER = carried(0xABC, 0xDEF, 1, "vendor=x")
+UNSAMPLED = carried(0xABC, 0xDEF, 0)
 
 pytestmark = pytest.mark.asyncio
 
@@ -192,7 +192,7 @@ async def test_a_job_that_ends_without_an_attempt_has_a_span_of_its_outcome(
     spans: Spans, embedded: EmbeddedRedis, redis: ArqRedis, producer: Producer
 ) -> None:
     async with working(embedded):
-        await put(redis, "j", "fetch_data", {"url": "ftp://example.org/"}, **SENDER.carrier())
+        await put(redis, "j", "fetch_data", {"url": "ftp://example.org/"}, **SENDER)
         assert (await producer.job("j").result(timeout_s=SOON_S)).status is FetchStatus.INVALID_URL
     assert attributes_of(spans.one("process"))["error.type"] == "INVALID_URL"
     assert spans.named("GET") == []
@@ -204,7 +204,7 @@ async def test_the_span_of_an_attempt_can_be_its_senders_child(
     async def plain(ctx: Any) -> None: ...
 
     async with working(embedded, func(plain, name="plain"), trace_parent="child"):
-        await put(redis, "j", "plain", **SENDER.carrier())
+        await put(redis, "j", "plain", **SENDER)
         await producer.job("j").value(timeout_s=SOON_S)
     process = spans.one("process")
     assert process.parent is not None
@@ -334,8 +334,8 @@ async def test_the_jobs_of_an_unsampled_sender_have_no_spans_and_neither_have_th
             return f"{mine.get_span_context().trace_id:x}"
 
     async with working(embedded, func(call, name="call")):
-        await put(redis, "own", "call", **UNSAMPLED.carrier())
-        await put(redis, "fetch", "fetch_data", {"url": site.serve("/", http_response())}, **UNSAMPLED.carrier())
+        await put(redis, "own", "call", **UNSAMPLED)
+        await put(redis, "fetch", "fetch_data", {"url": site.serve("/", http_response())}, **UNSAMPLED)
         assert await producer.job("own").value(timeout_s=SOON_S) == "abc"
         assert (await producer.job("fetch").result(timeout_s=SOON_S)).ok
     assert spans.all() == []
