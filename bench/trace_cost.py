@@ -81,7 +81,7 @@ def set_up(traces: Traces) -> Iterator[None]:
         return
     provider = TracerProvider(sampler=SAMPLERS[traces], shutdown_on_exit=False)
     provider.add_span_processor(SpanProcessor())
-    with patch.object(trace, "get_tracer_provider", lambda: provider):
+    with patch.object(trace, "_TRACER_PROVIDER", provider):
         yield
 
 

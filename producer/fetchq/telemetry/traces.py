@@ -8,6 +8,7 @@ the SDK, or of a span processor of the user's, is logged and never raised.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -34,6 +35,8 @@ NO_FIELDS: Final[Mapping[str, str]] = {}
 
 logger = logging.getLogger("fetchq.traces")
 
+_IS_NAMED: Final = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+"""The first `get_tracer_provider` makes a provider of this name."""
 _found: tuple[object, Tracer | None] = (None, None)
 """The provider that was used last, and its tracer."""
 
@@ -76,6 +79,8 @@ def find_tracer() -> Tracer | None:
     api = find_api()
     if api is None:
         return None
+    if getattr(api, "_TRACER_PROVIDER", api) is None and not _IS_NAMED:
+        return None  # what `get_tracer_provider` finds too, but reading the environment takes it a microsecond
     provider = api.get_tracer_provider()
     if provider is not _found[0]:
         tracer = None

@@ -25,6 +25,7 @@ from fetchq_worker.settings import TraceParent
 from .events import AttemptEnded
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext, Tracer
 
 Call = Callable[..., Coroutine[Any, Any, Any]]
@@ -80,6 +81,8 @@ class JobTraces:
         self._no_context: Final = self._context.Context()
         self._current_span: Final = self._api.get_current_span
         self._sender_class: Final = _sender_class()
+        self._unsampled: tuple[object, Context] = (None, self._no_context)
+        """The last sender that is not sampled, and a context with its span."""
 
     @classmethod
     def find(cls, *, queue: str, redis: str, parent: TraceParent) -> JobTraces | None:
@@ -97,19 +100,22 @@ class JobTraces:
         """
         if is_unsampled(job.traceparent):
             if job.name != FETCH_FUNCTION:  # a fetch makes no calls that could be traced
-                self._make_current(self._sender_class(job.traceparent, job.tracestate))
+                self._continue_unsampled(job)
             return call
         with FailuresLogged("process"):
             span = self._start(job)
             if span.is_recording():
                 return partial(_run_traced, call, job, span)
             if job.name != FETCH_FUNCTION:
-                self._make_current(span)
+                self._context.attach(self._api.set_span_in_context(span))
         return call
 
-    def _make_current(self, span: Span) -> None:
-        """For the rest of the run, which has a context of its own."""
-        self._context.attach(self._api.set_span_in_context(span, self._no_context))
+    def _continue_unsampled(self, job: TracedJob) -> None:
+        """Makes the sender's span the current one for the rest of the run, which has a context of its own."""
+        if job.traceparent != self._unsampled[0]:  # the jobs of a batch have the same
+            sender = self._sender_class(job.traceparent, job.tracestate)
+            self._unsampled = (job.traceparent, self._api.set_span_in_context(sender, self._no_context))
+        self._context.attach(self._unsampled[1])
 
     def _start(self, job: TracedJob) -> Span:
         api, context, links = self._api, self._no_context, []
