@@ -203,7 +203,7 @@ async def test_the_span_of_an_attempt_can_be_its_senders_child(
 ) -> None:
     async def plain(ctx: Any) -> None: ...
 
-    async with working(embedded, func(plain, name="plain"), trace_parent="child"):
+    async with working(embedded, func(plain, name="plain"), traces="child"):
         await put(redis, "j", "plain", **SENDER)
         await producer.job("j").value(timeout_s=SOON_S)
     process = spans.one("process")
@@ -386,6 +386,36 @@ async def test_a_provider_that_on_startup_sets_up_is_used(embedded: EmbeddedRedi
         assert found[0].one("process")
 
 
+async def test_a_worker_with_traces_off_makes_no_spans(
+    spans: Spans, embedded: EmbeddedRedis, producer: Producer
+) -> None:
+    async def plain(ctx: Any) -> None: ...
+
+    await run_job(embedded, producer, plain, traces="off")
+    assert [span.name for span in spans.all()] == ["send arq:queue"]
+
+
+@pytest.mark.parametrize("traces", ["link", "child"])
+async def test_a_span_of_a_tool_around_the_run_is_kept_as_parent_or_link(
+    spans: Spans, embedded: EmbeddedRedis, producer: Producer, monkeypatch: pytest.MonkeyPatch, traces: str
+) -> None:
+    run_job_of_arq = Worker.run_job
+
+    async def traced_run_job(self: Worker, job_id: str, score: int) -> None:
+        with spans.tracer.start_as_current_span("run_job"):
+            await run_job_of_arq(self, job_id, score)
+
+    async def plain(ctx: Any) -> None: ...
+
+    monkeypatch.setattr(Worker, "run_job", traced_run_job)
+    await run_job(embedded, producer, plain, traces=traces)
+    send, outer, process = spans.one("send"), context_of(spans.one("run_job")), spans.one("process")
+    parent, link = (outer, context_of(send)) if traces == "link" else (context_of(send), outer)
+    assert process.parent is not None
+    assert process.parent.span_id == parent.span_id
+    assert links_of(process) == [(link.trace_id, link.span_id)]
+
+
 async def test_without_an_sdk_nothing_is_traced(embedded: EmbeddedRedis) -> None:
     async with working(embedded) as worker:
         assert worker.telemetry.traces is None
@@ -429,5 +459,5 @@ async def test_a_fault_of_the_users_processor_costs_no_job(
 async def test_an_unknown_parent_is_refused(embedded: EmbeddedRedis) -> None:
     async def plain(ctx: Any) -> None: ...
 
-    with pytest.raises(ValueError, match="trace_parent takes link or child, not 'sibling'"):
-        Worker([func(plain, name="plain")], redis_pool=embedded.client(), trace_parent="sibling")
+    with pytest.raises(ValueError, match="traces takes link, child or off, not 'sibling'"):
+        Worker([func(plain, name="plain")], redis_pool=embedded.client(), traces="sibling")

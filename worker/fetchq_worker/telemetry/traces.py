@@ -20,7 +20,6 @@ from fetchq import FetchResult, FetchStatus
 from fetchq.contract.wire import FETCH_FUNCTION, as_failure
 from fetchq.telemetry.trace_context import TraceContext, is_unsampled, parse_context
 from fetchq.telemetry.traces import FailuresLogged, find_api, find_tracer, messaging_attributes, server_attributes
-from fetchq_worker.settings import TraceParent
 
 from .events import AttemptEnded
 
@@ -70,12 +69,12 @@ _process: ContextVar[Span | None] = ContextVar("fetchq_process_span", default=No
 class JobTraces:
     """Makes the spans of one worker."""
 
-    def __init__(self, tracer: Tracer, *, queue: str, redis: str, parent: TraceParent) -> None:
-        """`redis` is its address as `address_of` gives it."""
+    def __init__(self, tracer: Tracer, *, queue: str, redis: str, as_child: bool) -> None:
+        """`redis` is its address as `address_of` gives it; `as_child`: spans are children of their senders'."""
         self._tracer: Final = tracer
         self._name: Final = f"process {queue}"
         self._attributes: Final = messaging_attributes(queue, "process") | server_attributes(redis)
-        self._parent: Final = parent
+        self._as_child: Final = as_child
         self._api: Final = find_api()
         self._context: Final = _context_api()
         self._no_context: Final = self._context.Context()
@@ -85,11 +84,11 @@ class JobTraces:
         """The last sender that is not sampled, and a context with its span."""
 
     @classmethod
-    def find(cls, *, queue: str, redis: str, parent: TraceParent) -> JobTraces | None:
+    def find(cls, *, queue: str, redis: str, as_child: bool) -> JobTraces | None:
         """None if the process has not set up OpenTelemetry."""
         with FailuresLogged("process"):
             tracer = find_tracer()
-            return None if tracer is None else cls(tracer, queue=queue, redis=redis, parent=parent)
+            return None if tracer is None else cls(tracer, queue=queue, redis=redis, as_child=as_child)
         return None
 
     def around(self, call: Call, job: TracedJob) -> Call:
@@ -118,18 +117,19 @@ class JobTraces:
         self._context.attach(self._unsampled[1])
 
     def _start(self, job: TracedJob) -> Span:
-        api, context, links = self._api, self._no_context, []
+        api, context, linked = self._api, None, []
         sender = parse_context(job.traceparent, job.tracestate)
-        if sender is not None and self._parent is TraceParent.CHILD:
-            context = api.set_span_in_context(api.NonRecordingSpan(_span_context(sender)), context)
+        if sender is not None and self._as_child:
+            linked.append(self._current_span().get_span_context())  # of a tool of the user's, around the run
+            context = api.set_span_in_context(api.NonRecordingSpan(_span_context(sender)))
         elif sender is not None:
-            links.append(api.Link(_span_context(sender)))
+            linked.append(_span_context(sender))
         span = self._tracer.start_span(
             self._name,
             context,
             kind=api.SpanKind.CONSUMER,
             attributes=self._attributes,
-            links=links,
+            links=[api.Link(each) for each in linked if each.is_valid],
             start_time=job.start_ms * 1_000_000,
         )
         if span.is_recording():
