@@ -81,7 +81,7 @@ def test_a_pod_gets_no_variables_of_services_which_would_look_like_settings(name
     assert pod["spec"]["enableServiceLinks"] is False, name
 
 
-@pytest.mark.parametrize("name", ["fetchq-worker"])
+@pytest.mark.parametrize("name", ["fetchq-worker", "fetchq-gateway"])
 def test_each_command_and_variable_exists(name: str) -> None:
     container = container_of(name)
     assert problem_of(" ".join(container["args"])) == ""

@@ -56,6 +56,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("fetchq_worker.cli.terminal",),
     ("fetchq_worker.cli.bulk",),
     ("fetchq_worker.cli.actions",),
+    ("fetchq_worker.cli.top",),
     ("fetchq_worker.cli.commands",),
     ("fetchq_worker.cli",),
     ("fetchq_worker",),

@@ -157,4 +157,4 @@ async def test_only_results_remain(producer: Producer, working: Working, site: S
         jobs = [await producer.enqueue(url, retry=QUICK) for url in urls]
         assert all([result.ok async for result in producer.as_completed(jobs, timeout_s=10)])
     names = {key.split(b":")[0] + b":" + key.split(b":")[1] for key in await redis.keys("*")}
-    assert names <= {b"arq:result", b"fetchq:maintenance-cursor"}
+    assert names <= {b"arq:result", b"fetchq:maintenance-cursor", b"fetchq:metrics", b"fetchq:minute"}

@@ -88,7 +88,7 @@ class Settings(ProgramSettings, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(ge=0, le=86_400, description="Time that a starting worker waits for a Redis that is not available."),
     ] = 20.0
     http: Annotated[
-        str, Meta(description="HOST:PORT or the path of a unix socket that answers /livez and /readyz.")
+        str, Meta(description="HOST:PORT or the path of a unix socket that answers /livez, /readyz and /metrics.")
     ] = ""
     log_level: Annotated[LogLevel, Meta(description="The least severe log lines: debug, info, warning or error.")] = (
         LogLevel.INFO

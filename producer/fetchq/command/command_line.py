@@ -52,6 +52,8 @@ def _run(app: click.Group, program: str, completion_variable: str) -> int:
 def _sentence(problem: click.ClickException, program: str) -> str:
     """The problem in one sentence; unless it is a value, with the command whose help explains it."""
     sentence = problem.format_message().rstrip(".")
+    if not isinstance(problem, click.UsageError):
+        return sentence
     if type(problem) is click.BadParameter and problem.param is not None:
         return f"{program}: {spelling(problem.param)}: {problem.message.rstrip('.')}"
     if isinstance(problem, click.NoSuchOption):

@@ -117,7 +117,7 @@ class Group(click.Group):
             elif args[0] == "help":
                 similar = f"{ctx.command_path} --help"
             else:
-                similar = most_similar(args[0], self.commands)
+                similar = most_similar(args[0], self.list_commands(ctx))
             ctx.fail(f"no such command {args[0]}{f', did you mean {similar}?' if similar else ''}")
         return super().resolve_command(ctx, args)
 

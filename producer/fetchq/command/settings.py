@@ -15,7 +15,7 @@ from fetchq.store.address import RedisAddress, UrlInEnvironment
 from fetchq.units import duration_text, parse_bytes, parse_duration_s, size_text
 
 ENV_PREFIX: Final = "FETCHQ_"
-GATEWAY_VARIABLES: Final = frozenset({"FETCHQ_LISTEN", "FETCHQ_ALLOWED_HOSTS", "FETCHQ_METRICS_ONLY"})
+GATEWAY_VARIABLES: Final = frozenset({"FETCHQ_LISTEN", "FETCHQ_ALLOW_HOST", "FETCHQ_METRICS_ONLY"})
 """What the gateway alone reads. Worker and gateway may share an environment."""
 _TRUTH: Final = {"yes": True, "on": True, "no": False, "off": False}
 """Beside true, false, 1 and 0."""

@@ -46,6 +46,10 @@ class QueueState(msgspec.Struct, frozen=True, kw_only=True):
     """Of all live workers together."""
     workers: tuple[WorkerRecord, ...]
     """The live workers, those with the oldest heartbeat first."""
+    redis_memory_bytes: int | None
+    """Memory that Redis uses for all that is in it; None if it has no INFO, or forbids it."""
+    redis_max_memory_bytes: int | None
+    """Its `maxmemory`, at which it refuses jobs; 0: no limit."""
 
 
 async def read_queue_state(
@@ -77,4 +81,6 @@ async def read_queue_state(
         now_ms=reply.now_ms,
         slots=sum(worker.concurrency for worker in workers),
         workers=workers,
+        redis_memory_bytes=reply.memory_bytes,
+        redis_max_memory_bytes=reply.max_memory_bytes,
     )

@@ -47,6 +47,10 @@ def _one(value: float | Histogram) -> _Values:
     return [((), value)]
 
 
+def _known(value: float | None) -> _Values:
+    return [] if value is None else _one(value)
+
+
 def _each(values: Mapping[Any, float] | Mapping[Any, Histogram]) -> _Values:
     return [((label,), value) for label, value in values.items()]
 
@@ -121,6 +125,20 @@ QUEUE_METRICS: Final = (
         (),
         "Whether the whole queue is paused.",
         lambda figures: _one(int(figures.state.paused)),
+    ),
+    QueueMetric(
+        "fetchq_redis_memory_bytes",
+        Kind.GAUGE,
+        (),
+        "Memory that the Redis of the queue uses.",
+        lambda figures: _known(figures.state.redis_memory_bytes),
+    ),
+    QueueMetric(
+        "fetchq_redis_max_memory_bytes",
+        Kind.GAUGE,
+        (),
+        "The maxmemory at which the Redis of the queue refuses jobs; 0 without a limit.",
+        lambda figures: _known(figures.state.redis_max_memory_bytes),
     ),
     QueueMetric(
         "fetchq_enqueued_total",

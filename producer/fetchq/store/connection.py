@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import StreamWriter, WriteTransport, get_running_loop
+from asyncio import StreamWriter
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
@@ -24,8 +24,6 @@ SOCKET_TIMEOUT_S: Final = 30.0
 """A connection whose reply takes longer is closed. Blocking commands set their own timeout."""
 HEALTH_CHECK_S: Final = 30
 """A connection that was idle for longer is pinged before use."""
-_MAX_UNSENT_BYTES: Final = 1 << 16
-"""The most that a connection buffers before its sender waits: the limit of asyncio's transports, too."""
 
 RedisT = TypeVar("RedisT", bound="Redis")
 
@@ -54,16 +52,12 @@ class _RedisPyFixes:
             raise
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Writes a short command to an idle connection without a wait, for which redis-py makes a task (Python 3.11).
+        """Turns other errors of a connection that was closed meanwhile into redis-py's `ConnectionError`.
 
-        Turns other errors of a connection that was closed meanwhile into redis-py's `ConnectionError`: uvloop raises
-        `RuntimeError` on a closed transport; redis-py reads an attribute of None where another task has closed the
-        connection while this one waited for it.
+        uvloop raises `RuntimeError` on a closed transport; redis-py reads an attribute of None where another task has
+        closed the connection while this one waited for it.
         """
         writer: StreamWriter | None = self._writer  # type: ignore[attr-defined]
-        if writer is not None and type(command) is bytes and self._takes_at_once(writer.transport, len(command)):
-            writer.write(command)
-            return
         try:
             await super().send_packed_command(command, check_health)  # type: ignore[misc]
         except RuntimeError as problem:
@@ -74,13 +68,6 @@ class _RedisPyFixes:
             if self._writer is not None:  # type: ignore[attr-defined]
                 raise
             raise RedisConnectionError("the connection was closed") from problem
-
-    def _takes_at_once(self, transport: WriteTransport, size: int) -> bool:
-        """Whether the transport sends or buffers so many bytes, and the connection needs no health check before."""
-        if transport.is_closing() or size + transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
-            return False
-        interval_s: float = self.health_check_interval  # type: ignore[attr-defined]
-        return not interval_s or get_running_loop().time() <= self.next_health_check  # type: ignore[attr-defined]
 
 
 class _TCP(_RedisPyFixes, Connection):

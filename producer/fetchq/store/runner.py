@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Self
 
-import hiredis
-from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
+from .exchange import Exchanges, packed, ready_connection
 from .scripts import locate_error, script_source
 
 Argument = str | bytes | int
@@ -85,6 +84,7 @@ class ClientRunner:
         self._redis: Final = redis
         self._execute: Final[Callable[..., Awaitable[Any]]] = redis.execute_command
         self._packs: Final = _executes_as_redis_py(redis)
+        self._exchanges: Final = Exchanges()
         self._scripts: Final = LoadedScripts(redis)
 
     async def run(
@@ -115,36 +115,9 @@ class ClientRunner:
         if connection is None:
             return await self._execute(*command)
         try:
-            await connection.send_packed_command(packed(*command))
-            return await connection.read_response()  # closes the connection if this raises anything but an error reply
+            return await self._exchanges.run(connection, packed(*command))
         finally:
             await pool.release(connection)
-
-
-def packed(*args: Argument) -> bytes:
-    """A command as Redis takes it. redis-py's asyncio client packs each argument in Python, in ten times the time."""
-    command: bytes = hiredis.pack_command(args)  # type: ignore[arg-type]  # its stub allows only a tuple of one
-    return command
-
-
-def ready_connection(pool: Any) -> Any:
-    """Takes a connection that is open and has nothing to read out of the pool; None if the pool must check or make one.
-
-    The pool checks a connection by a read that times out, which takes an iteration of the event loop. While jobs run,
-    an iteration can be long, and Redis is idle meanwhile. (redis-py types none of the attributes used here.)
-    """
-    if not pool._available_connections:
-        return None
-    last = pool._available_connections[-1]
-    stream, parser = last._reader, last._parser
-    if not (isinstance(last._reader, asyncio.StreamReader) and isinstance(last._parser, _AsyncHiredisParser)):
-        return None
-    if not last.is_connected or stream.at_eof() or stream.exception() is not None:
-        return None
-    if stream._buffer or parser._reader is None or parser._reader.has_data():
-        return None
-    pool._in_use_connections.add(pool._available_connections.pop())
-    return last
 
 
 def _executes_as_redis_py(redis: Redis) -> bool:
@@ -155,3 +128,63 @@ def _executes_as_redis_py(redis: Redis) -> bool:
     own = getattr(redis.execute_command, "__func__", None) is Redis.execute_command
     encoding = redis.connection_pool.connection_kwargs.get("encoding", "utf-8")
     return own and not redis.single_connection_client and encoding == "utf-8"
+
+
+class PackedRunner:
+    """Runs scripts, each within `timeout_s`.
+
+    Raises `TimeoutError` after that, and drops the connection; otherwise raises what redis-py raises.
+    """
+
+    def __init__(self, redis: Redis, *, timeout_s: float) -> None:
+        self._redis: Final = redis
+        self._timeout_s: Final = timeout_s
+        self._scripts: Final = LoadedScripts(redis)
+        self._exchanges: Final = Exchanges()
+
+    async def run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        on_sent: Callable[[], None] | None = None,
+    ) -> Any:
+        source, sha = self._scripts[script]
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                try:
+                    return await self._exchange(packed("EVALSHA", sha, len(keys), *keys, *args), on_sent)
+                except NoScriptError:
+                    return await self._exchange(packed("EVAL", source, len(keys), *keys, *args), on_sent)
+        except ResponseError as error:
+            await after_error(self._redis, script, error)
+            raise
+
+    async def _exchange(self, command: bytes, on_sent: Callable[[], None] | None) -> Any:
+        """As `Redis.execute_command`, which does not report when it has sent a command."""
+        pool = self._redis.connection_pool
+        connection = ready = ready_connection(pool)
+        if connection is None:
+            connection = await pool.get_connection()
+        try:
+            if ready is not None:
+                return await self._exchanges.run(ready, command, on_sent)
+            await connection.send_packed_command(command)
+            if on_sent is not None:
+                on_sent()
+            return await connection.read_response()
+        finally:
+            await pool.release(connection)
+
+
+class ScriptRunners(NamedTuple):
+    """The two runners of a worker, which differ in their timeouts."""
+
+    jobs: ScriptRunner
+    heartbeat: ScriptRunner
+    """For the calls that renew leases: its timeout leaves time for a second call before a lease ends."""
+
+    @classmethod
+    def on(cls, redis: Redis, *, timeout_s: float, heartbeat_timeout_s: float) -> Self:
+        return cls(PackedRunner(redis, timeout_s=timeout_s), PackedRunner(redis, timeout_s=heartbeat_timeout_s))

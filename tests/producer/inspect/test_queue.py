@@ -224,3 +224,20 @@ def test_bytes_that_are_not_a_record_are_none(data: bytes) -> None:
 
 def test_a_record_of_a_later_version_is_read_without_its_new_fields() -> None:
     assert decode_record(msgspec.json.encode({**msgspec.structs.asdict(RECORD), "mood": "good"})) == RECORD
+
+
+@pytest.mark.asyncio
+async def test_the_memory_of_redis_and_its_limit_are_read_if_redis_tells_them(own_redis_server: RedisServer) -> None:
+    async with connect(own_redis_server.url) as redis:
+        state = await read_queue_state(redis, KEYS)
+        assert state.redis_memory_bytes is not None
+        assert state.redis_memory_bytes > 100_000
+        assert state.redis_max_memory_bytes == 0
+
+        await redis.config_set("maxmemory", "1mb")  # less than is used: Redis refuses writes
+        state = await read_queue_state(redis, KEYS)
+        assert state.redis_max_memory_bytes == 1 << 20
+
+        await redis.execute_command("ACL", "SETUSER", "default", "-info")
+        state = await read_queue_state(redis, KEYS)
+        assert (state.redis_memory_bytes, state.redis_max_memory_bytes) == (None, None)

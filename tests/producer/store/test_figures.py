@@ -11,7 +11,7 @@ from tests.support.scripted_queue import T0, Queue
 from fetchq.store.commands import Report, WorkerCommands
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
-from fetchq.store.packed_runner import PackedRunner
+from fetchq.store.runner import PackedRunner
 from fetchq.telemetry.figures import BODY_BYTES, LEASES_LOST, MINUTE_TTL_S
 
 MINUTE_MS = 60_000

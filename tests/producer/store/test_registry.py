@@ -14,8 +14,8 @@ from tests.support.scripted_queue import Queue
 from fetchq.inspect.acl import commands_of, key_pattern
 from fetchq.store.commands import CacheCommands, DeadLetterCommands, QueueCommands, Report, RetryJob, WorkerCommands
 from fetchq.store.connection import connect
-from fetchq.store.packed_runner import PackedRunner
 from fetchq.store.registry import SCRIPTS
+from fetchq.store.runner import PackedRunner
 from fetchq.store.scripts import script_names, script_source
 
 _KEYS_INDEX = re.compile(r"KEYS\[(?:\d+\.\.)?(\d+)\]")

@@ -30,6 +30,7 @@ from .conftest import NO_REDIS, Fetchq, at
         ("result", "some-id"),
         ("cancel", "some-id"),
         ("status",),
+        ("metrics",),
     ],
 )
 def test_without_redis_every_command_fails_with_one_sentence(fetchq: Fetchq, arguments: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ START_UP_S = 10.0
     "arguments",
     [
         ("status",),
+        ("metrics",),
         ("enqueue", "http://127.0.0.1/"),
         ("cancel", "some-id"),
         ("result", "some-id"),

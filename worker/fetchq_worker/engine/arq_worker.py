@@ -27,6 +27,7 @@ from fetchq_worker.engine.queue.outcome import ENDING, Action, Outcome
 from fetchq_worker.engine.run.raised import is_the_jobs
 from fetchq_worker.engine.run.runner import Runner
 from fetchq_worker.engine.run.snooze import tell_sentry
+from fetchq_worker.telemetry.telemetry import KEY, Telemetry
 
 logger = logging.getLogger("fetchq.engine")
 
@@ -121,8 +122,10 @@ class ArqWorker(arq.worker.Worker):
     leases: Leases
     _runner: Runner
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+    def __init__(self, *arguments: Any, telemetry: Telemetry, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
+        self.telemetry: Final = telemetry
+        self.ctx[KEY] = telemetry
         self.job_tasks = self.tasks
         self._unfinished: dict[str, Outcome] = {}
         """The outcomes for which `finish_job` or `finish_failed_job` is called."""
@@ -153,6 +156,15 @@ class ArqWorker(arq.worker.Worker):
 
     def on_run_end(self, lease: Lease) -> None:
         raise NotImplementedError
+
+    @property
+    def logs_events(self) -> bool:
+        """Whether the start, and each job that fails for good, are logged as fetchq's events, in place of arq's."""
+        return self.telemetry.events.log.is_on
+
+    @logs_events.setter
+    def logs_events(self, is_on: bool) -> None:
+        self.telemetry.events.log.is_on = is_on
 
     def runs_by_arqs_methods(self) -> bool:
         """Whether one of the methods is wrapped or overridden, in a class or on this worker."""

@@ -8,11 +8,13 @@ from arq.jobs import Serializer
 
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.keys import Keys
+from fetchq.telemetry.loop_lag import LoopLag
 from fetchq_worker.engine.queue.aborts import Aborts
 from fetchq_worker.engine.queue.admission import Admission
 from fetchq_worker.engine.queue.claim import Claimer
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Leases
+from fetchq_worker.engine.queue.waits import Waits
 from fetchq_worker.engine.queue.wakeup import WakeEvent
 from fetchq_worker.engine.run.dead_letters import DeadLetterWriter
 from fetchq_worker.engine.run.job import JobDecoder
@@ -67,6 +69,7 @@ class Parts:
         commit_s: float,
     ) -> None:
         self.loop: Final = host.loop
+        measures = host.telemetry.measures
         keys, lease_ms = host.keys, max(1, round(host.lease_s * 1000))
         self.leases: Final = Leases(keys, lease_ms=lease_ms, telemetry=host.telemetry)
         self.committer: Final = self._new_committer(host, dead_letters, commit_s)
@@ -78,6 +81,7 @@ class Parts:
             default_payload_ttl_ms=host.expires_extra_ms,
             check_aborts=host.allow_abort_jobs,
             admission=admission,
+            waits=None if measures is None else Waits(measures, admission.note_due),
         )
         self.aborts: Final = Aborts(keys, worker_id=host.id)
         self.wake_event: Final = WakeEvent()
@@ -101,6 +105,7 @@ class Parts:
             events=host.telemetry.events,
         )
         self.heartbeat: Final = _heartbeat(host, self.leases, dead_letters)
+        self.lag: Final = LoopLag(host.loop, lambda: host.running_count > 0)
 
     def _new_committer(self, host: PartsHost, dead_letters: DeadLetterWriter, commit_s: float) -> Committer:
         return Committer(
@@ -125,6 +130,7 @@ def _heartbeat(host: PartsHost, leases: Leases, dead_letters: DeadLetterWriter) 
         every_s=host.renew_s,
         default_payload_ttl_ms=host.expires_extra_ms,
         record=host.new_record,
+        reports=host.telemetry.reports,
     )
 
 

@@ -14,6 +14,7 @@ from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.telemetry.process_measures import ProcessMeasures
 from fetchq_worker.telemetry.telemetry import Connections, Telemetry
 
+from .parts import Parts
 from .stopping.stop import Stop
 
 
@@ -45,7 +46,7 @@ class StateHost(Protocol):
     def lease_s(self) -> float: ...
 
     @property
-    def answered_at(self) -> float: ...
+    def parts(self) -> Parts: ...
 
 
 def why_not_ready(worker: StateHost) -> str | None:
@@ -56,7 +57,7 @@ def why_not_ready(worker: StateHost) -> str | None:
         return "has not started"
     if worker.stop.quiet:
         return "is quiet"
-    silent_s = worker.loop.time() - worker.answered_at
+    silent_s = worker.loop.time() - worker.parts.heartbeat.answered_at
     return f"has had no answer from Redis for {silent_s:.0f} s" if silent_s > worker.lease_s else None
 
 
@@ -85,8 +86,8 @@ def measures_of(worker: StateHost) -> ProcessMeasures:
         jobs_complete=worker.jobs_complete,
         jobs_failed=worker.jobs_failed,
         jobs_retried=worker.jobs_retried,
-        event_loop_lag_s=0.0,
-        redis_round_trip_s=None,
+        event_loop_lag_s=worker.parts.lag.highest_s,
+        redis_round_trip_s=worker.parts.heartbeat.round_trip_s,
         connections_idle=connections.idle,
         connections_active=connections.active,
     )

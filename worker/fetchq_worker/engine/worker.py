@@ -17,7 +17,7 @@ from arq.worker import Function
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.errors import REDIS_ERRORS, address_of
 from fetchq.store.keys import Keys, check_namespace, check_queue
-from fetchq.store.packed_runner import ScriptRunners
+from fetchq.store.runner import ScriptRunners
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
 from fetchq_worker.engine.queue.admission import Admission, Gate
 from fetchq_worker.engine.queue.lease import CancelReason, Lease
@@ -28,7 +28,7 @@ from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.upkeep.presence import new_record
 from fetchq_worker.telemetry.process_measures import ProcessMeasures
 from fetchq_worker.telemetry.publisher import Subscriber
-from fetchq_worker.telemetry.telemetry import KEY, Telemetry
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 from .arq_redis import client_of, open_client
 from .arq_worker import ArqWorker, signature_of
@@ -102,9 +102,9 @@ class Worker(ArqWorker):
         check_namespace(namespace)
         self.start_wait_s: Final = start_wait_s
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
-        self.telemetry: Final = Telemetry(subscribers, traces)
         self.metrics: Final = metrics
-        super().__init__(functions, **arq_arguments)
+        telemetry = Telemetry(subscribers, traces, measures=metrics)
+        super().__init__(functions, telemetry=telemetry, **arq_arguments)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
         check_queue(self.queue_name)
@@ -189,7 +189,6 @@ class Worker(ArqWorker):
         await wait_ready(self.pool, wait_s=self.start_wait_s)
         self.ctx["redis"] = self.pool
         self.ctx.setdefault("keys", self.keys)
-        self.ctx[KEY] = self.telemetry
         await self._admission.open(self.pool)
         if self.on_startup:
             await self.on_startup(self.ctx)
@@ -200,10 +199,12 @@ class Worker(ArqWorker):
         self._next_tick_at = 0.0
         self._claims.waker = Waker(self.pool, self.keys, self._wake_event)
         self._heartbeat.start(self.pool, scripts.heartbeat)
+        self._parts.lag.start()
         try:
             await self._claim_and_run(give_up_at)
         finally:
             self.in_main = False
+            self._parts.lag.stop()
             try:
                 await self._leave_main()
             finally:
@@ -261,7 +262,7 @@ class Worker(ArqWorker):
         if not self.running_count:
             await self._heartbeat.stop()
             if not self.stopping and not self._closing:  # the end of a burst: arq's health key stays until `close`
-                await self._heartbeat.sign_off(self.pool)
+                await self._sign_off()
 
     async def close(self) -> None:
         """Ends the runs as `stopping.drain` says, signs off, then closes all connections.
@@ -284,7 +285,7 @@ class Worker(ArqWorker):
                 self.stop.runs_ended()
                 await requeue_and_commit(self.leases, self.committer, self._claims.claiming)
                 await self._heartbeat.stop()
-                await self._heartbeat.sign_off(self.pool, health_check_key=self.health_check_key)
+                await self._sign_off(self.health_check_key)
             finally:
                 if self.on_shutdown:
                     await self.on_shutdown(self.ctx)
@@ -294,6 +295,11 @@ class Worker(ArqWorker):
             await self.pool.aclose(close_connection_pool=True)
             self._pool = None
             self.stop.closed()
+
+    async def _sign_off(self, health_check_key: str | None = None) -> None:
+        if self._scripts is not None:
+            await self._heartbeat.report_last(self._scripts.heartbeat, updated(self._record, self))
+        await self._heartbeat.sign_off(self.pool, health_check_key=health_check_key)
 
     # Claims and runs (`ClaimHost`, `RunHost`)
 
@@ -352,9 +358,8 @@ class Worker(ArqWorker):
         return why_not_ready(self)
 
     @property
-    def answered_at(self) -> float:
-        """When Redis last answered a heartbeat, by the loop's clock."""
-        return self._heartbeat.answered_at
+    def parts(self) -> Parts:
+        return self._parts
 
     @property
     def is_stopping(self) -> bool:
@@ -364,17 +369,11 @@ class Worker(ArqWorker):
         """What the worker measures of itself now."""
         return measures_of(self)
 
-    @property
-    def logs_events(self) -> bool:
-        """Whether the start, and each job that fails for good, are logged as fetchq's events, in place of arq's."""
-        return self.telemetry.events.log.is_on
-
-    @logs_events.setter
-    def logs_events(self, is_on: bool) -> None:
-        self.telemetry.events.log.is_on = is_on
-
     async def wait_admitted(self, lease: Lease) -> bool:
-        return await self._admission.wait_admitted((await self._open()).jobs, lease)
+        admitted = await self._admission.wait_admitted((await self._open()).jobs, lease)
+        if admitted:
+            self._claimer.measure_wait(lease)
+        return admitted
 
     def on_run_end(self, lease: Lease) -> None:
         self._claims.on_run_end(lease)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from fetchq.store.commands import HostCommands
 from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
-from fetchq.store.packed_runner import PackedRunner
+from fetchq.store.runner import PackedRunner
 from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S
 from fetchq_worker.telemetry.events import HostCooledDown
 

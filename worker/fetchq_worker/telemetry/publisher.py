@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-import time
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any, Final
 
 from .event_log import EventLog
@@ -64,7 +64,7 @@ class Publisher:
         kind = (place, type(problem).__qualname__)
         if kind not in self._failures and len(self._failures) >= MAX_FAILURE_KINDS:
             kind = (place, "")
-        now = time.monotonic()
+        now = monotonic()
         logged_at, count = self._failures.get(kind, (float("-inf"), 0))
         if now - logged_at < QUIET_S:
             self._failures[kind] = (logged_at, count + 1)

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from fetchq_worker.settings import Traces
 
 from .events import WorkerStarted
+from .measures import Measures, Reports
 from .publisher import Publisher, Subscriber
 from .traces import JobTraces
 
@@ -25,16 +26,22 @@ class Connections(NamedTuple):
 class Telemetry:
     """One worker's. A worker has it before it connects, and keeps it when it runs again."""
 
-    __slots__ = ("_how", "connections", "events", "traces")
+    __slots__ = ("_how", "connections", "events", "measures", "reports", "traces")
 
-    def __init__(self, subscribers: Iterable[Subscriber] = (), traces: str = Traces.LINK) -> None:
-        """Raises `TypeError` for a subscriber that cannot be one, and `ValueError` for an unknown value of `traces`."""
+    def __init__(
+        self, subscribers: Iterable[Subscriber] = (), traces: str = Traces.LINK, *, measures: bool = False
+    ) -> None:
+        """`measures`: whether there is somebody to report them. Raises `TypeError` for a subscriber that cannot be one,
+        and `ValueError` for an unknown value of `traces`.
+        """
         if traces not in tuple(Traces):
             raise ValueError(f"traces takes link, child or off, not {traces!r}")
         self._how: Final = Traces(traces)
         self.traces: JobTraces | None = None
         """Set where OpenTelemetry is set up."""
         self.events: Final = Publisher(subscribers)
+        self.measures: Final = Measures() if measures else None
+        self.reports: Final = None if self.measures is None else Reports(self.measures)
         self.connections: Callable[[], Connections] | None = None
         """Set where there is an HTTP client."""
 

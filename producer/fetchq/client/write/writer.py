@@ -157,7 +157,7 @@ class QueueWriter:
         await self._shared.aclose()
 
     def new_id(self) -> str:
-        return self._ids.new_ids(1)[0]
+        return self._ids.new_id()
 
     async def enqueue_job(self, make: Callable[[Mapping[str, str]], NewJob]) -> Enqueued:
         """Enqueues one job. If another job, or its result, has the id, `ids` is empty and there is no problem.
@@ -196,8 +196,8 @@ class QueueWriter:
             return enqueued
 
     async def _enqueue(self, request: FetchRequest, trace: Mapping[str, str]) -> Enqueued:
-        [job] = jobs = self._jobs_of((request,), trace)
-        return self._enqueued(jobs, (request,), await self._put_one(job))
+        job = self._job_of(request, self._ids.new_id(), now_in_ms(), trace)
+        return self._enqueued((job,), (request,), await self._put_one(job))
 
     async def enqueue_batch(self, requests: Sequence[FetchRequest], ticket: Ticket) -> Enqueued:
         """Enqueues fetches in one round trip. Errors and a cancellation are returned in the reply, not raised."""
@@ -213,24 +213,16 @@ class QueueWriter:
         self, requests: Sequence[FetchRequest], ticket: Ticket, trace: Mapping[str, str]
     ) -> Enqueued:
         """Repeating the call is harmless: an id that exists is not added again."""
-        jobs = self._jobs_of(requests, trace)
+        now_ms = now_in_ms()
+        ids = self._ids.new_ids(len(requests))
+        jobs = [self._job_of(request, job_id, now_ms, trace) for request, job_id in zip(requests, ids, strict=True)]
         return self._enqueued(jobs, requests, await self.put(jobs, ticket))
 
-    def _jobs_of(self, requests: Sequence[FetchRequest], trace: Mapping[str, str]) -> list[NewJob]:
-        now_ms = now_in_ms()
-        jobs: list[NewJob] = []
-        for job_id, request in zip(self._ids.new_ids(len(requests)), requests, strict=True):
-            payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms, None, **trace)
-            jobs.append(
-                NewJob(
-                    job_id if request.key is None else id_for_key(request.key, self._session.keys.queue),
-                    payload,
-                    due_of(request),
-                    limit_key_of(request),
-                    lane_and_deadline_of(request),
-                )
-            )
-        return jobs
+    def _job_of(self, request: FetchRequest, job_id: str, now_ms: int, trace: Mapping[str, str]) -> NewJob:
+        if request.key is not None:
+            job_id = id_for_key(request.key, self._session.keys.queue)
+        payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms, None, **trace)
+        return NewJob(job_id, payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request))
 
     def _enqueued(self, jobs: Sequence[NewJob], requests: Sequence[FetchRequest], reply: EnqueueReply) -> Enqueued:
         conflicts = [

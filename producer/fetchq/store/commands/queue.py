@@ -30,6 +30,8 @@ class QueueReply(NamedTuple):
     hosts_paused: int
     workers: list[tuple[int, bytes]]
     """The ms of the last heartbeat of each live worker, and its record."""
+    memory_bytes: int | None
+    max_memory_bytes: int | None
 
 
 class QueueCommands:
@@ -47,5 +49,7 @@ class QueueCommands:
         return reply._replace(
             oldest_due_ms=None if reply.oldest_due_ms == _NONE else reply.oldest_due_ms,
             paused=reply.paused == 1,
+            memory_bytes=None if reply.memory_bytes == _NONE else reply.memory_bytes,
+            max_memory_bytes=None if reply.max_memory_bytes == _NONE else reply.max_memory_bytes,
             workers=[(int(float(at)), record) for at, record in zip(workers[::2], workers[1::2], strict=True)],
         )

@@ -56,8 +56,8 @@ async def in_process(settings: Settings, *, embedded: bool) -> AsyncIterator[InP
 
     Raises `RedisUnavailable`.
     """
-    if embedded:  # its dead letters would end with it
-        settings = msgspec.structs.replace(settings, dead_letters=DeadLetterKind.NONE)
+    if embedded:  # its dead letters and figures would end with it
+        settings = msgspec.structs.replace(settings, dead_letters=DeadLetterKind.NONE, metrics=False)
     raise_open_files()
     async with contextlib.AsyncExitStack() as stack:
         connect_here = await stack.enter_async_context(_private_redis()) if embedded else _connector(settings.redis_url)

@@ -109,7 +109,9 @@ _log_settings = group(
     help="Your own functions: settings as the arq command takes them, or by fetchq_worker.worker_settings().",
 )
 @_log_settings
-@setting("http", "ADDRESS", "HOST:PORT or the path of a unix socket that answers /livez and /readyz.", default=None)
+@setting(
+    "http", "ADDRESS", "HOST:PORT or the path of a unix socket that answers /livez, /readyz and /metrics.", default=None
+)
 @option(
     "--check",
     is_flag=True,

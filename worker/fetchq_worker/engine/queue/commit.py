@@ -201,6 +201,8 @@ class Committer:
         if lost:
             # After a broken call this may be a repetition: the first call may have committed and removed the leases.
             level = logging.INFO if self.stalled else logging.WARNING
+            if not self.stalled and self._telemetry.measures is not None:
+                self._telemetry.measures.leases_lost += len(lost)
             logger.log(level, "commit.lost jobs=%d first=%r: another worker holds their leases", len(lost), lost[0])
         if opened:
             self._publish_opened(opened)

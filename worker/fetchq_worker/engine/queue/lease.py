@@ -99,6 +99,8 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     """Admitted without limits, since its deadline has passed or it was aborted: it must not do its work."""
     has_extra_keys: bool = False
     """Redis may have more keys of the job than payload and lease: a retry key, or keys that an earlier run wrote."""
+    due_before_parked_ms: int = 0
+    """When a job that was parked was due; 0: not known, or it was not parked."""
     payload_bytes: int = 0
     """The length of the payload, also after it was decoded."""
 
@@ -116,8 +118,8 @@ class Lease(msgspec.Struct, eq=False, gc=False):
 
     @property
     def due_ms(self) -> int:
-        """When the job was due, in ms since the epoch."""
-        return self.score
+        """When the job was due, in ms since the epoch, as far as it is known."""
+        return self.due_before_parked_ms or self.score
 
     def apply(self, event: LeaseEvent) -> None:
         """Raises `RuntimeError` for an event that cannot happen in this state."""
@@ -196,6 +198,8 @@ class Leases:
 
     def _lose(self, lease: Lease) -> None:
         if lease.state is not LeaseState.ENDED:
+            if self._telemetry.measures is not None:
+                self._telemetry.measures.leases_lost += 1
             self._telemetry.events.publish(LeaseLost(job_id=lease.id, token=lease.token))
         lease.lose()
         self.discard(lease)

@@ -17,15 +17,13 @@ from fetchq_worker.telemetry.events import (
     JobStarted,
     RequeueReason,
 )
+from fetchq_worker.telemetry.measures import LANE_NAMES
 
 from .job import Job, now_ms
 from .snooze import Snooze
 
 MAX_NAME_CHARS: Final = 200
 """Of the names of functions and exceptions, which can come from outside."""
-
-
-_LANES: Final = {"h": "high", "": "default", "l": "low"}
 
 
 def job_started(job: Job) -> JobStarted:
@@ -35,7 +33,7 @@ def job_started(job: Job) -> JobStarted:
         function=job.name,
         tries=job.tries,
         limit_key=lease.limit_key,
-        lane=_LANES[lease.lane],
+        lane=LANE_NAMES[lease.lane],
         enqueued_at=job.enqueue_time_ms / 1000,
         started_at=job.start_ms / 1000,
         wait_s=job.wait_s,

@@ -40,6 +40,13 @@ def finish(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResul
     return result
 
 
+def measure_attempt(ctx: dict[str, Any], result: FetchResult, phases: Phases) -> None:
+    """Measures the last attempt of `result`."""
+    measures = telemetry_of(ctx).measures
+    if measures is not None:
+        measures.attempt_ended(result, phases)
+
+
 def attempt_ended(
     ctx: dict[str, Any], request: FetchRequest, result: FetchResult, phases: Phases, delay_s: float | None
 ) -> None:

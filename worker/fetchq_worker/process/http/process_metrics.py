@@ -24,7 +24,7 @@ class ProcessMetric(NamedTuple):
 
 def process_families(measures: ProcessMeasures) -> list[Family]:
     """All metrics of this process."""
-    from .python_metrics import python_families  # noqa: PLC0415 - takes 50 ms to import, and few workers need it
+    from fetchq.inspect.python_metrics import python_families  # noqa: PLC0415 - takes 50 ms to import, and few workers need it
 
     return [*_worker_families(measures), *python_families(), BUILD_INFO]
 

@@ -9,7 +9,8 @@
 --
 -- Returns {now in ms, jobs due, waiting, deferred and running, demand, ms since the oldest job is due (-1: none is),
 --          dead letters, 1 if the queue is paused, limit keys with waiting jobs, in a cooldown, and paused,
---          two a worker, flat: ms of the last heartbeat, record}.
+--          two a worker, flat: ms of the last heartbeat, record,
+--          bytes of memory that Redis uses, and its maxmemory (both -1: INFO is missing or forbidden)}.
 --
 -- Atomic, so that each job is counted in one state. The cost does not depend on the number of jobs: of the limit keys
 -- that are due, the claims that run and the entries of limits only so many are read, and the rest is estimated from
@@ -141,7 +142,15 @@ local function read_workers(set, prefix)
   return workers
 end
 
+local function read_memory()
+  local info = redis.pcall('INFO', 'memory')
+  local text = type(info) == 'string' and info or ''
+  local used, limit = string.match(text, 'used_memory:(%d+)'), string.match(text, 'maxmemory:(%d+)')
+  return tonumber(used or -1), tonumber(limit or -1)
+end
+
 local is_paused = redis.call('EXISTS', ARGV[4]) == 1
+local used_memory, max_memory = read_memory()
 local running = count_running(ARGV[2])
 local jobs, released, first_released = read_due_hosts()
 local oldest = oldest_ready()
@@ -156,4 +165,4 @@ local deferred = deferred_in_lanes + math.max(0, count('(' .. now, parked_before
 local cooling = redis.call('ZCOUNT', keys.cooldowns, '(' .. now, '+inf')
 return {clock.now_ms, due, waiting, deferred, running, is_paused and running or due + running + released,
   oldest and math.max(0, math.floor(clock.now_ms - oldest)) or -1, redis.call('ZCARD', ARGV[3]), is_paused and 1 or 0,
-  redis.call('ZCARD', keys.backlog), cooling, count_paused(), read_workers(ARGV[5], ARGV[6])}
+  redis.call('ZCARD', keys.backlog), cooling, count_paused(), read_workers(ARGV[5], ARGV[6]), used_memory, max_memory}

@@ -8,7 +8,7 @@ from prometheus_client import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from fetchq.inspect.families import Family, Kind, Sample
+from .families import Family, Kind, Sample
 
 _COLLECTORS: Final = (ProcessCollector(registry=None), PlatformCollector(registry=None))
 
