@@ -183,7 +183,7 @@ async def test_a_job_that_a_stock_worker_runs_counts_as_due(queue: Queue) -> Non
 
 
 @pytest.mark.asyncio
-async def test_beyond_a_thousand_due_hosts_the_demand_is_estimated(queue: Queue) -> None:
+async def test_beyond_five_hundred_due_hosts_the_demand_is_estimated(queue: Queue) -> None:
     hosts = [f"{number}.example" for number in range(1500)]
     await queue.set_limits("*", "set", "p=1")
     for start in range(0, 1500, 500):

@@ -96,11 +96,11 @@ class Heartbeat:
         began = monotonic()
         refusal = await self._presence.beat(runner, record, report)
         self.round_trip_s = monotonic() - began
-        if self._reports is not None:
+        if self._reports is not None and report is not None:
             self._reports.acknowledge()
-        if refusal and refusal != self._refusal:
-            logger.error("figures.refused error=%s", refusal)
-        self._refusal = refusal
+            if refusal and refusal != self._refusal:
+                logger.error("figures.refused error=%s", refusal)
+            self._refusal = refusal
 
     async def sign_off(self, redis: Redis, *, health_check_key: str | None = None) -> None:
         """Deletes the worker's record, and arq's health check key if it is given.

@@ -23,7 +23,7 @@
 --#include queue/parked_score
 --#include queue/ready_range
 
-local MAX_DUE_HOSTS = 1000
+local MAX_DUE_HOSTS = 500
 local MAX_CLAIMS = 10000
 local MAX_LIMITS = 10000
 
