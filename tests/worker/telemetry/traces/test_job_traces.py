@@ -54,7 +54,7 @@ async def test_an_exception_of_an_own_coroutine_is_recorded(
     assert attributes_of(process)["error.type"] == "ValueError"
     [event] = process.events
     assert event.name == "exception"
-    assert "test_traces.py" in str((event.attributes or {})["exception.stacktrace"])
+    assert "test_job_traces.py" in str((event.attributes or {})["exception.stacktrace"])
 
 
 class Unspeakable(Exception):
