@@ -243,7 +243,16 @@ def test_the_gateways_wheel_serves_without_the_worker(
     python = _python_with(tmp_path / "venv", wheels["fetchq"], wheels["fetchq_gateway"])
     assert _run(python.with_name("fetchq-gateway"), "--version") == f"fetchq-gateway {__version__}\n"
     address = tmp_path / "gateway.sock"
-    command = [python, "-m", "fetchq_gateway", "serve", "--redis", redis_server.url, "--listen", f"unix:{address}"]
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "fetchq_gateway",
+        "serve",
+        "--redis",
+        redis_server.url,
+        "--listen",
+        f"unix:{address}",
+    ]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "gateway.started" in process.stderr.readline()
