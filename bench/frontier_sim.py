@@ -32,7 +32,7 @@ from bench.testbed.processes import stop_on_signals
 from bench.testbed.redis_server import redis_server
 from fetchq.store.commands import AdmitJob, CommitGroup, JobCommands, NewJob
 from fetchq.store.keys import Keys
-from fetchq.store.packed_runner import PackedRunner
+from fetchq.store.runner import PackedRunner
 from fetchq_worker.process.embedded import EmbeddedRedis
 
 T0_MS: Final = 1_800_000_000_000

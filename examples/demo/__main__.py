@@ -14,14 +14,16 @@ from typing import Final
 import msgspec
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
+from fetchq.command.exit_status import ExitStatus
+from fetchq.command.run import run
+from fetchq.command.streams import printable
+from fetchq.logs.setup import LogLevel
 from fetchq_worker.cli.bulk.in_process import in_process
 from fetchq_worker.cli.bulk.summary import Latencies, Summary, latency_of
-from fetchq_worker.cli.terminal.exit_status import ExitStatus
-from fetchq_worker.cli.terminal.logs import configure_logs
+from fetchq_worker.cli.terminal.logs import configure_worker_logs
 from fetchq_worker.cli.terminal.progress import make_progress
-from fetchq_worker.cli.terminal.run import run
-from fetchq_worker.cli.terminal.text import latency_text, printable, table_lines
-from fetchq_worker.settings import LogLevel, Settings
+from fetchq_worker.cli.terminal.text import latency_text, table_lines
+from fetchq_worker.settings import Settings
 
 from .site import SLOW_S, serve
 
@@ -86,7 +88,7 @@ class KindResults:
 
 
 async def demo() -> ExitStatus:
-    configure_logs(LogLevel.ERROR)
+    configure_worker_logs(LogLevel.ERROR)
     settings = Settings(concurrency=50, allow_net=("127.0.0.1/32", "127.0.0.2/32"))
     async with serve() as site, in_process(settings, embedded=True) as here:
         started_s = time.monotonic()

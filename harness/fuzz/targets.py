@@ -27,6 +27,9 @@ from fetchq import (
     NewerWireVersion,
     WireError,
 )
+from fetchq.command.exit_status import CommandFailed
+from fetchq.command.settings import ENV_PREFIX, InvalidSetting
+from fetchq.command.streams import printable
 from fetchq.contract import wire
 from fetchq.contract.text.charset import decode_text
 from fetchq.contract.text.json_text import parse_json
@@ -38,8 +41,6 @@ from fetchq_worker.cli.bulk.requests import FetchLimits, RequestSource
 from fetchq_worker.cli.bulk.result_file import ResultFile
 from fetchq_worker.cli.bulk.result_line import encode_line
 from fetchq_worker.cli.bulk.url_lines import LineSplitter
-from fetchq_worker.cli.terminal.exit_status import CommandFailed
-from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.engine.run.job import checked
 from fetchq_worker.fetch.access.cookies import Cookies
 from fetchq_worker.fetch.access.credentials import read_credentials
@@ -59,7 +60,7 @@ from fetchq_worker.fetch.transport.errors import BodyBroken, HeadTooLarge, Respo
 from fetchq_worker.fetch.transport.framing import Chunked
 from fetchq_worker.fetch.transport.head import HEAD_END, may_become_head, parse_head
 from fetchq_worker.politeness.retry_after import retry_after_s
-from fetchq_worker.settings import ENV_PREFIX, InvalidSetting, Settings
+from fetchq_worker.settings import Settings
 
 Target = Callable[[bytes], None]
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
+from fetchq.command.settings import flag_of
 from fetchq_worker.cli.app import app
-from fetchq_worker.settings import Settings, flag_of, unknown_variables
+from fetchq_worker.settings import Settings, unknown_variables
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

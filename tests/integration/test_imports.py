@@ -15,7 +15,7 @@ MODULES = read_modules()
 @pytest.mark.parametrize(
     ("package", "foreign"),
     [
-        ("fetchq", ("fetchq_worker", "fetchq_gateway", "arq", "aiohttp", "click", "starlette", "uvicorn", "uvloop")),
+        ("fetchq", ("fetchq_worker", "fetchq_gateway", "arq", "aiohttp", "starlette", "uvicorn", "uvloop")),
         ("fetchq_worker", ("fetchq_gateway", "starlette", "uvicorn")),
         ("fetchq_gateway", ("fetchq_worker", "arq", "aiohttp")),
         ("fetchq_worker.engine", ("aiohttp", "ada_url", "click")),
@@ -30,6 +30,11 @@ def test_only_the_testing_package_imports_test_dependencies() -> None:
     found = _foreign("fetchq", "fakeredis", "pytest", "pytest_asyncio")
     assert found
     assert [line for line in found if not line.startswith("fetchq.testing.")] == []
+
+
+def test_only_what_programs_share_imports_click() -> None:
+    found = _foreign("fetchq", "click")
+    assert {line.partition(" ")[0] for line in found} == {"fetchq.command.command_line", "fetchq.command.option_types"}
 
 
 def test_the_contract_imports_only_the_errors_of_fetchq() -> None:

@@ -22,8 +22,9 @@ import pytest
 from tests.support.redis_server import RedisServer
 
 from fetchq import Producer
+from fetchq.command.settings import variable_of
 from fetchq.units import duration_text, size_text
-from fetchq_worker.settings import Settings, variable_of
+from fetchq_worker.settings import Settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -23,16 +23,18 @@ MAX_MODULE_LINES: Final = 450
 LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     # What a service installs.
     ("fetchq.errors", "fetchq.tasks", "fetchq.units"),
+    ("fetchq.logs",),
     ("fetchq.contract",),
     ("fetchq.telemetry",),
     ("fetchq.store",),
+    ("fetchq.command",),
     ("fetchq.client.write",),
     ("fetchq.client",),
     ("fetchq.inspect", "fetchq.sync"),
     ("fetchq",),
     ("fetchq.testing",),
     # What an operator runs.
-    ("fetchq_worker.health_address", "fetchq_worker.log_text"),
+    ("fetchq_worker.health_address",),
     ("fetchq_worker.health_check", "fetchq_worker.settings", "fetchq_worker.http_date"),
     ("fetchq_worker.telemetry",),
     ("fetchq_worker.engine.queue",),
@@ -54,6 +56,7 @@ LAYERS: Final[tuple[tuple[str, ...], ...]] = (
     ("fetchq_worker.cli.terminal",),
     ("fetchq_worker.cli.bulk",),
     ("fetchq_worker.cli.actions",),
+    ("fetchq_worker.cli.top",),
     ("fetchq_worker.cli.commands",),
     ("fetchq_worker.cli",),
     ("fetchq_worker",),

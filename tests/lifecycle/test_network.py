@@ -16,8 +16,8 @@ from harness.servers.durable_redis import DurableRedis
 from harness.servers.proxy import Proxy
 from tests.support.running import running, wait_until
 
+from fetchq.command.exit_status import ExitStatus
 from fetchq.store.connection import connect
-from fetchq_worker.cli.terminal.exit_status import ExitStatus
 from fetchq_worker.engine import Worker
 
 

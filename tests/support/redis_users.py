@@ -13,6 +13,7 @@ import redis
 from redis.asyncio.connection import AbstractConnection
 
 from fetchq.inspect.acl import acl_rule
+from fetchq.store.connection import _RedisPyFixes
 from fetchq.store.keys import Keys
 from fetchq.store.registry import Role
 
@@ -42,17 +43,22 @@ def refusals(admin: redis.Redis) -> list[str]:
 def sent_commands() -> Iterator[dict[str, set[str]]]:
     """Records the commands that this process sends in the meantime, by user."""
     sent: dict[str, set[str]] = defaultdict(set)
-    send = AbstractConnection.send_packed_command
 
-    async def spy(connection: Any, command: Any, check_health: bool = True) -> None:
-        reader = hiredis.Reader()
-        for piece in [command] if isinstance(command, bytes | str) else command:
-            reader.feed(piece.encode() if isinstance(piece, str) else piece)
-        while (words := reader.gets()) is not False:
-            name = words[0].decode().lower()
-            is_container = name in ("script", "client", "acl", "config")
-            sent[connection.username or ""].add(f"{name}|{words[1].decode().lower()}" if is_container else name)
-        await send(connection, command, check_health)
+    def spy_on(kind: Any) -> Any:
+        send = kind.send_packed_command
 
-    with mock.patch.object(AbstractConnection, "send_packed_command", spy):
+        async def spy(connection: Any, command: Any, check_health: bool = True) -> None:
+            reader = hiredis.Reader()
+            for piece in [command] if isinstance(command, bytes | str) else command:
+                reader.feed(piece.encode() if isinstance(piece, str) else piece)
+            while (words := reader.gets()) is not False:
+                name = words[0].decode().lower()
+                is_container = name in ("script", "client", "acl", "config")
+                sent[connection.username or ""].add(f"{name}|{words[1].decode().lower()}" if is_container else name)
+            await send(connection, command, check_health)
+
+        return mock.patch.object(kind, "send_packed_command", spy)
+
+    # Those of `fetchq.store.connection` write short commands themselves.
+    with spy_on(AbstractConnection), spy_on(_RedisPyFixes):
         yield sent

@@ -22,7 +22,7 @@ from fetchq.store.commands import (
     NewJob,
 )
 from fetchq.store.keys import Keys
-from fetchq.store.packed_runner import PackedRunner
+from fetchq.store.runner import PackedRunner
 
 T0 = 1_800_000_000_000
 """The first moment of every test, in ms since the epoch."""

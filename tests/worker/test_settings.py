@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fetchq_worker.settings import Given, InvalidSetting, Settings, flag_of, given_by, unknown_variables, variable_of
+from fetchq.command.settings import Given, InvalidSetting, flag_of, given_by, variable_of
+from fetchq_worker.settings import Settings, unknown_variables
 
 TEXTS = {field.name for field in msgspec.structs.fields(Settings) if isinstance(field.default, str)} - {
     "dead_letters",

@@ -13,11 +13,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from fetchq.command.listen_address import ListenAddress, parse_address
 from fetchq_worker.health_address import (
-    HealthAddress,
     find_sockets,
     is_ours,
-    parse_address,
     runtime_folder,
     tag_of,
 )
@@ -80,7 +79,7 @@ def check(flags: Mapping[str, str], timeout_s: float) -> int:
     return 0
 
 
-def _addresses(tag: str) -> list[HealthAddress]:
+def _addresses(tag: str) -> list[ListenAddress]:
     folder = runtime_folder()
     paths = find_sockets(tag)
     if not paths:
@@ -88,10 +87,10 @@ def _addresses(tag: str) -> list[HealthAddress]:
         raise Unhealthy(f"no worker {whose} runs on this machine: there is no socket in {folder}")
     if not is_ours(folder):
         raise Unhealthy(f"other users can write to {folder}, so the answers in it are not trusted")
-    return [HealthAddress("", 0, path) for path in paths]
+    return [ListenAddress("", 0, path) for path in paths]
 
 
-def _ask(address: HealthAddress, until: float) -> str:
+def _ask(address: ListenAddress, until: float) -> str:
     """The answer of a worker that is alive. Raises `Unhealthy`."""
     left_s = max(0.001, until - time.monotonic())
     try:
@@ -111,7 +110,7 @@ def _ask(address: HealthAddress, until: float) -> str:
     return text
 
 
-def _connect(address: HealthAddress, timeout_s: float) -> socket.socket:
+def _connect(address: ListenAddress, timeout_s: float) -> socket.socket:
     if not address.path:
         return socket.create_connection((address.host, address.port), timeout_s)
     connection = socket.socket(socket.AF_UNIX)

@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
-import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final
 
-import msgspec
 from msgspec import Meta
 
-from fetchq import FetchqError, InvalidRedisURL, InvalidRequest, __version__
-from fetchq.store.address import DEFAULT_URL, VARIABLES, RedisAddress, UrlInEnvironment
+from fetchq import InvalidRequest, __version__
+from fetchq.command.listen_address import parse_address
+from fetchq.command.settings import ENV_PREFIX, GATEWAY_VARIABLES, InvalidSetting, ProgramSettings, variable_of
+from fetchq.logs.setup import LogFormat, LogLevel
+from fetchq.store.address import DEFAULT_URL, VARIABLES
 from fetchq.store.keys import DEFAULT_QUEUE, Keys, check_namespace, check_queue
-from fetchq.units import duration_text, parse_bytes, parse_duration_s, size_text
 
-from .health_address import FOLDER_ENV, parse_address
+from .health_address import FOLDER_ENV
 
-ENV_PREFIX: Final = "FETCHQ_"
 SUPERVISED_ENV: Final = "FETCHQ_SUPERVISED"
 """Set in the environment of a supervisor's children: their stdin is the supervisor's pipe."""
 FIRST_COOLDOWN_S: Final = 60.0
 """Cooldown of a host after a 429 or 503 without a usable Retry-After."""
 MAX_COOLDOWN_S: Final = 86_400.0
-LISTS: Final = ("allow_net", "allow_port")
-"""Settings with several values; commas or blanks separate them in the environment and within one flag."""
-_LOGGING: Final = ("log_level", "log_format", "log_jobs")
-_FLAGS: Final = ("verbose", "allow_unverified_tls", "circuit_breaker")
-_TRUTH: Final = {"yes": True, "on": True, "no": False, "off": False}
-"""Beside true, false, 1 and 0."""
-
-
-class InvalidSetting(FetchqError, ValueError):
-    """A setting has an invalid value. The message names its flag and its variable, or the one that was used."""
-
-    def __init__(self, sentence: str, name: str | None = None, problem: str = "") -> None:
-        super().__init__(sentence)
-        self.name = name
-        self.problem = problem
-
-    @classmethod
-    def of(cls, name: str, problem: str) -> InvalidSetting:
-        """For the field `name`; `problem` is the rest of the sentence."""
-        return cls(f"{flag_of(name)} ({variable_of(name)}): {problem}", name, problem)
-
-
-class Given(NamedTuple):
-    """A value of a setting, and where it was given: `FETCHQ_CONCURRENCY` or `--concurrency (-c)`."""
-
-    value: Any
-    origin: str
 
 
 class LimitBy(StrEnum):
@@ -76,23 +48,6 @@ class DeadLetterKind(StrEnum):
     """Every failed job, 404s included, except cancelled ones."""
 
 
-class LogFormat(StrEnum):
-    """The shape of a log line."""
-
-    TEXT = "text"
-    JSON = "json"
-    """One JSON object a line."""
-
-
-class LogLevel(StrEnum):
-    """The least severe log lines that are written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
 class LogJobs(StrEnum):
     """Which jobs have log lines."""
 
@@ -103,7 +58,16 @@ class LogJobs(StrEnum):
     """Also the start, the outcome and the end of each job."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TraceParent(StrEnum):
+    """How the span of an attempt refers to the span that enqueued its job."""
+
+    LINK = "link"
+    """It begins a trace of its own, with a link."""
+    CHILD = "child"
+    """It is a child, in the trace of its sender."""
+
+
+class Settings(ProgramSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a worker runs. Each field is read from the variable that `variable_of` names; a flag outranks it."""
 
     redis_url: Annotated[str, Meta(description="Address of Redis.")] = DEFAULT_URL
@@ -122,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(ge=0, le=86_400, description="Time that a starting worker waits for a Redis that is not available."),
     ] = 20.0
     http: Annotated[
-        str, Meta(description="HOST:PORT or the path of a unix socket that answers /livez and /readyz.")
+        str, Meta(description="HOST:PORT or the path of a unix socket that answers /livez, /readyz and /metrics.")
     ] = ""
     log_level: Annotated[LogLevel, Meta(description="The least severe log lines: debug, info, warning or error.")] = (
         LogLevel.INFO
@@ -132,7 +96,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         LogJobs.FAILED
     )
     verbose: Annotated[bool, Meta(description="The same as log_jobs=all.")] = False
+    metrics: Annotated[
+        bool, Meta(description="Whether workers add durations, waits and how jobs end to the queue's figures.")
+    ] = True
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
+    trace_parent: Annotated[
+        TraceParent,
+        Meta(description="The span of an attempt has a link to its sender's, or is its child: link or child."),
+    ] = TraceParent.LINK
     user_agent: Annotated[
         str,
         Meta(min_length=1, max_length=500, description="The User-Agent: a product token and, better, a contact."),
@@ -201,14 +172,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             except ValueError as problem:
                 raise InvalidSetting.of("allow_net", str(problem)) from problem
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """The fields; the address of Redis without its password."""
-        shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        return list({**shown, "redis_url": _without_password(self.redis_url)}.items())
-
-    def __repr__(self) -> str:
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
-
     @property
     def keys(self) -> Keys:
         """The key names of the queue."""
@@ -219,127 +182,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """How many dead letters the queue keeps; 0: none."""
         return 0 if self.dead_letters is DeadLetterKind.NONE else self.dead_letter_max
 
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
-        """The settings in the environment, outranked by those `flags` that are not None; raises `InvalidSetting`."""
-        given = given_by(os.environ if environ is None else environ)
-        given |= {name: Given(value, flag_of(name)) for name, value in flags.items() if value is not None}
-        return cls.of(given)
-
-    @classmethod
-    def of(cls, given: Mapping[str, Given]) -> Settings:
-        """The settings with the values in `given`; text has the form of a flag. Raises `InvalidSetting`."""
-        try:
-            values = {name: _value_of(name, one.value) for name, one in given.items()}
-            return msgspec.convert(values, cls, strict=False)
-        except msgspec.ValidationError as problem:
-            if not isinstance(cause := problem.__cause__, InvalidSetting):
-                cause = _as_written(str(problem), given)
-            if cause.name is not None and cause.name in given:
-                cause = InvalidSetting(f"{given[cause.name].origin}: {cause.problem}", cause.name, cause.problem)
-            raise cause from None
-
-
-def variable_of(name: str) -> str:
-    """The environment variable of a setting: `FETCHQ_GRACE` for `grace_s`, since its value names the unit."""
-    return ENV_PREFIX + name.removesuffix("_s").upper()
-
-
-def flag_of(name: str) -> str:
-    """The flag of a setting: `--grace` for `grace_s`."""
-    return "--redis" if name == "redis_url" else f"--{name.removesuffix('_s').replace('_', '-')}"
-
-
-def given_by(environ: Mapping[str, str], names: Collection[str] | None = None) -> dict[str, Given]:
-    """The settings among `names` (None: all) that are in the environment. An empty variable counts as absent."""
-    wanted = Settings.__struct_fields__ if names is None else names
-    found = ((name, variable_of(name)) for name in wanted)
-    given = {name: Given(text, at) for name, at in found if (text := environ.get(at, "").strip())}
-    if "redis_url" in wanted and (origin := (url := UrlInEnvironment.of(environ)).origin):
-        given["redis_url"] = Given(url, origin)
-    return given
-
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     """The variables with fetchq's prefix that fetchq does not have, each with the most similar one that it has."""
-    known = {variable_of(name) for name in Settings.__struct_fields__} | {SUPERVISED_ENV, FOLDER_ENV, *VARIABLES}
+    known = {variable_of(name) for name in Settings.__struct_fields__}
+    known |= {SUPERVISED_ENV, FOLDER_ENV, *VARIABLES, *GATEWAY_VARIABLES}
     unknown = [name for name in environ if name.startswith(ENV_PREFIX) and name not in known]
     if not unknown:
         return {}
     import difflib  # noqa: PLC0415  # rarely needed, and every command starts here
 
     return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.75)), None) for name in unknown}
-
-
-def _without_password(redis_url: str) -> str:
-    try:
-        return str(RedisAddress.parse(redis_url))
-    except InvalidRedisURL:
-        return "..."
-
-
-def split_list(text: str) -> list[str]:
-    return [part for part in text.replace(",", " ").split() if part]
-
-
-def _value_of(name: str, value: Any) -> Any:
-    """The value of a flag or a variable with its unit applied; raises `msgspec.ValidationError`."""
-    try:
-        if name in LISTS:
-            texts = [value] if isinstance(value, str) else [str(one) for one in value]
-            "".join(texts).encode()
-            return [part for text in texts for part in split_list(text)]
-        if isinstance(value, UrlInEnvironment):
-            value = value.read()
-        if isinstance(value, str):
-            value.encode()  # bytes of the environment that are not UTF-8 are lone surrogates
-            if name == "redis_url":
-                RedisAddress.parse(value)
-            if name.endswith("_s"):
-                return parse_duration_s(value)
-            if name.endswith("_bytes"):
-                return parse_bytes(value)
-            if name in _FLAGS:
-                return _TRUTH.get(value.lower(), value)
-            if name in _LOGGING:
-                return value.lower()  # as Python's logging and others write levels
-    except UnicodeError:
-        raise msgspec.ValidationError from InvalidSetting.of(name, "is not UTF-8")
-    except ValueError as problem:
-        raise msgspec.ValidationError from InvalidSetting.of(name, str(problem))
-    return value
-
-
-def _as_written(problem: str, given: Mapping[str, Given]) -> InvalidSetting:
-    """The sentence for msgspec's, which ends in `- at `$.concurrency``."""
-    _what, _, where = problem.partition(" - at `$.")
-    name = where.rstrip("`").split("[")[0]
-    if not name:
-        return InvalidSetting(problem)
-    value = given[name].value
-    shown = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
-    return InvalidSetting.of(name, f"takes {_takes(name)}, not {str(shown)[:80]!r}")
-
-
-def _takes(name: str) -> str:
-    """The values that a setting can have, in words."""
-    [field] = (field for field in msgspec.structs.fields(Settings) if field.name == name)
-    kind = msgspec.inspect.type_info(field.type)
-    kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
-    match kind:
-        case msgspec.inspect.BoolType():
-            return "true or false"
-        case msgspec.inspect.EnumType(cls=choices):
-            *most, last = (str(choice.value) for choice in choices)
-            return f"{', '.join(most)} or {last}"
-        case msgspec.inspect.VarTupleType():
-            return "port numbers from 1 to 65535"
-        case msgspec.inspect.FloatType(ge=low, le=high):
-            return f"a time from {duration_text(low or 0)} to {duration_text(high or 0)}"
-        case msgspec.inspect.IntType(ge=low, le=high) if name.endswith("_bytes"):
-            return f"a size from {size_text(low or 0)} to {size_text(high or 0)}"
-        case msgspec.inspect.IntType(ge=low, le=high):
-            return f"a whole number from {low} to {high}"
-        case msgspec.inspect.StrType(min_length=least_chars, max_length=most_chars):
-            return f"{least_chars or 0} to {most_chars} characters"
-    raise AssertionError(f"the setting {name} has a type that no sentence describes")

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from fetchq_worker.cli.terminal.exit_status import ExitStatus
+from fetchq.command.exit_status import ExitStatus
 
 from .coroutines import RUNS_FOLDER_ENV
 from .producing import Plan

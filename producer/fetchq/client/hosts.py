@@ -10,7 +10,7 @@ from fetchq.store.hosts import read_top_hosts
 from fetchq.store.records import HostRecord
 from fetchq.store.session import Session
 
-from .limits import Limits
+from .limits import is_paused, names_of_key
 
 _NO_RECORD: Final = HostRecord()
 
@@ -38,15 +38,15 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     last_outcome: str | None = None
 
 
-async def read_hosts(session: Session, limits: Limits, top: int) -> list[HostState]:
+async def read_hosts(session: Session, top: int) -> list[HostState]:
     """The `top` hosts with most waiting jobs, the `top` with the longest cooldowns, and some with running jobs.
 
-    Takes O(log n + top) of n hosts.
+    Takes O(log n + top) of n hosts, in two round trips.
     """
-    now_ms, records = await read_top_hosts(session, top)
+    now_ms, records, limits = await read_top_hosts(session, top, names_of_key)
     states = []
-    for (name, record), paused in zip(records.items(), await limits.paused_of(list(records)), strict=True):
-        state = _state_of(name.decode("utf-8", "replace"), record or _NO_RECORD, paused, now_ms)
+    for name, record in records.items():
+        state = _state_of(name.decode("utf-8", "replace"), record or _NO_RECORD, is_paused(limits[name]), now_ms)
         if state.waiting or state.running or state.cooldown_s is not None:  # else its jobs ended between the two reads
             states.append(state)
     return sorted(states, key=lambda state: (-state.waiting, -state.running, state.host))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -112,16 +112,6 @@ class Limits:
             min_delay_s=first("min_delay_s", 0.0),
             paused=first("paused", False),
         )
-
-    async def paused_of(self, keys: Sequence[bytes]) -> Sequence[bool]:
-        """For each limit key, whether it is paused."""
-        names = [list(_names(key.decode("utf-8", "surrogateescape"))) for key in keys]
-        entries = iter(await read_limits(self._session, [name for one in names for name in one]))
-        paused = []
-        for one in names:
-            pauses = (entry.paused for entry in [next(entries) for _ in one] if entry is not None)
-            paused.append(next((value for value in pauses if value is not None), False))
-        return paused
 
     async def list(self) -> dict[str, HostLimits]:
         """The limits that were set, by name: the wildcards, then the hosts in alphabetical order."""
@@ -233,6 +223,17 @@ def _covers(name: str, key: bytes) -> bool:
     if name == EVERY_OWN_KEY:
         return own
     return name == EVERY_HOST or (not own and key.endswith(name[1:].encode()))
+
+
+def names_of_key(key: bytes) -> Sequence[bytes]:
+    """Names under which limits of a limit key may be set, the narrowest first."""
+    return [name.encode("utf-8", "surrogateescape") for name in _names(key.decode("utf-8", "surrogateescape"))]
+
+
+def is_paused(entries: Iterable[LimitsEntry | None]) -> bool:
+    """Whether a limit key is paused, from what is set under its names."""
+    pauses = (entry.paused for entry in entries if entry is not None)
+    return next((value for value in pauses if value is not None), False)
 
 
 def _names(name: str) -> Iterator[str]:

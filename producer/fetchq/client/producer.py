@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, Unpack, overload
 
@@ -128,7 +129,7 @@ class Producer:
         """
         made = build_request(request, options)
         check_schedule(made)
-        ids, problem = await self._writer.enqueue([made])
+        ids, problem = await self._writer.enqueue(made)
         if problem is not None:
             problem.enqueued = tuple(FetchJob(self, job_id) for job_id in ids)  # type: ignore[union-attr]  # CancelledError accepts the attribute too
             raise problem
@@ -201,7 +202,7 @@ class Producer:
         producer = self._on_queue(options.queue_name)
         job_id = options.job_id or self._writer.new_id()
         job = Job(producer, job_id)
-        ids, problem = await producer._writer.enqueue_job(options.job(function, args, kwargs, job_id))
+        ids, problem = await producer._writer.enqueue_job(partial(options.job, function, args, kwargs, job_id))
         if problem is not None:
             problem.enqueued = (job,) * len(ids)  # type: ignore[union-attr]  # CancelledError accepts the attribute too
             raise problem
@@ -255,7 +256,7 @@ class Producer:
     async def hosts(self, *, top: int = 10) -> list[HostState]:
         """The `top` hosts with most waiting jobs, the `top` with the longest cooldowns, and some with running jobs."""
         check_whole("top", top, 1, MAX_TOP)
-        return await read_hosts(self._session, self.limits, top)
+        return await read_hosts(self._session, top)
 
     def as_completed(
         self, jobs: Iterable[FetchJob], *, timeout_s: float | None = None

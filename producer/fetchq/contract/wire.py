@@ -45,6 +45,10 @@ class StoredJob(
     tries: int | None = None
     limit_key: str = ""
     """Of a job that is not a fetch: `_limit_key` of `enqueue_job`."""
+    traceparent: Any = None
+    tracestate: Any = None
+    """The context of the span that enqueued it, if that was traced (`fetchq.telemetry.trace_context`); of any type, so
+    that an invalid one costs no job."""
 
 
 class FinishedJob(msgspec.Struct, gc=False):
@@ -136,7 +140,8 @@ def encode_job(
 ) -> bytes:
     """The payload of a job; raises `TypeError` for an argument that cannot be encoded.
 
-    `more` are fields that arq ignores: `limit_key`, `priority` and `nonce` of a job that is not a fetch.
+    `more` are fields that arq ignores: `limit_key`, `priority` and `nonce` of a job that is not a fetch, `traceparent`
+    and `tracestate`.
     """
     return _encoder.encode({"t": tries, "f": function, "a": args, "k": kwargs, "et": enqueue_time_ms, **more})
 

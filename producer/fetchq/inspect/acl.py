@@ -50,34 +50,22 @@ RIGHTS: Final = {
         | {"blpop", "zcard", "zrem", "del", "get", "set", "setex"}  # claims, presence, attempts, shared cache
         | {"psetex"}  # arq's health check
         | {"watch", "unwatch", "exists", "zadd"}  # arq's enqueue_job, for cron jobs and in coroutines
-        | {
-            "zcount",
-            "hlen",
-            "zrange",
-            "mget",
-            "zrevrange",
-            "hscan",
-            "hmget",
-            "hget",
-            "hset",
-            "hdel",
-        },  # `status`, limits
+        | {"hgetall", "zrevrange", "hscan", "hmget", "hget", "hset", "hdel"},  # figures, hosts, limits
         {
             **dict.fromkeys(("pending", "job", "result", "in_progress", "retry", "abort", "health", "attempts"), RW),
             **dict.fromkeys(("robots", "cache", "worker", "workers", "limits", "wake"), RW),
-            **dict.fromkeys(("leases", "hosts", "backlog", "cooldowns", "running", "dead", "paused"), R),
+            **dict.fromkeys(("hosts", "backlog", "cooldowns", "running", "metrics", "minute"), R),
         },
         channels=("done",),
     ),
     Role.OPERATOR: Rights(
         _ANY_ROLE
         | {"zcard", "zmscore", "zrangebyscore", "zrevrangebyscore"}  # dead letters
-        | {"hgetall", "hmget", "hscan", "zrevrange", "zscan"}  # limits and hosts
-        | {"zcount", "hlen", "exists", "zrange", "mget"}  # `status`
+        | {"hgetall", "hmget", "hscan", "zrevrange", "zscan"}  # limits, hosts and figures
         | {"multi", "exec", "set", "del", "rpush", "ltrim"},  # pause and resume
         {
             **dict.fromkeys(("dead", "limits", "hosts", "backlog", "cooldowns", "running"), R),
-            **dict.fromkeys(("pending", "leases", "workers", "worker"), R),
+            **dict.fromkeys(("pending", "metrics", "minute"), R),
             **dict.fromkeys(("paused", "wake"), RW),
         },
     ),

@@ -5,10 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
-from redis.asyncio import Redis
 
 from fetchq.contract.wire import UNREADABLE
-from fetchq.store.keys import Keys
 
 
 class WorkerState(StrEnum):
@@ -33,6 +31,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     functions: tuple[str, ...] = ()
     concurrency: int = 0
     """Number of slots."""
+    heartbeat_s: float = 0.0
+    """Seconds between two heartbeats; 0: not known."""
     running: int = 0
     state: WorkerState = WorkerState.RUNNING
     completed: int = 0
@@ -42,21 +42,6 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """By the worker's clock."""
     heartbeat_ms: int = 0
     """By the clock of Redis; set when the record is read."""
-
-
-async def live_workers(redis: Redis, keys: Keys) -> list[WorkerRecord]:
-    """The workers whose record has not expired, those with the oldest heartbeat first."""
-    heartbeats = await redis.zrange(keys.workers, 0, -1, withscores=True)
-    if not heartbeats:
-        return []
-    prefix = keys.worker.encode()
-    stored = await redis.mget([prefix + worker_id for worker_id, _ in heartbeats])
-    records = (
-        (decode_record(data), at_ms)
-        for data, (_, at_ms) in zip(stored, heartbeats, strict=True)
-        if data is not None  # expired, but still in the sorted set
-    )
-    return [msgspec.structs.replace(record, heartbeat_ms=int(at_ms)) for record, at_ms in records if record is not None]
 
 
 def decode_record(data: bytes) -> WorkerRecord | None:

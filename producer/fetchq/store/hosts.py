@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -27,12 +27,15 @@ class HostsReply(NamedTuple):
     now_ms: float
     """The time by Redis's clock."""
     records: dict[bytes, HostRecord | None]
+    limits: dict[bytes, list[LimitsEntry | None]]
+    """For each key the limits that are set under its names, in their order."""
 
 
-async def read_top_hosts(session: Session, top: int) -> HostsReply:
+async def read_top_hosts(session: Session, top: int, names_of: Callable[[bytes], Sequence[bytes]]) -> HostsReply:
     """Reads the `top` limit keys with most waiting jobs, the `top` with the longest cooldowns, and some running ones.
 
-    Takes O(log n + top) of n keys.
+    `names_of` gives the names under which limits of a key may be set. Takes O(log n + top) of n keys, and two round
+    trips.
     """
     redis, keys = session.redis, session.keys
     with session.guarded():
@@ -45,9 +48,17 @@ async def read_top_hosts(session: Session, top: int) -> HostsReply:
         # With a `#` in front, the lease has ended and the run is not counted.
         running = Counter(key for key in held.values() if not key.startswith(b"#"))
         names = list(dict.fromkeys([*deepest, *in_cooldown, *(key for key, _ in running.most_common(top))]))
-        found = await redis.hmget(keys.hosts, names) if names else []
+        now_ms = seconds * 1000 + micros / 1000
+        if not names:
+            return HostsReply(now_ms, {}, {})
+        limit_names = {name: names_of(name) for name in names}
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(keys.hosts, names)
+            pipe.hmget(keys.limits, [one for each in limit_names.values() for one in each])
+            found, entries = await pipe.execute()
     records = {name: record and HostRecord.parse(record) for name, record in zip(names, found, strict=True)}
-    return HostsReply(seconds * 1000 + micros / 1000, records)
+    parsed = iter([None if entry is None else LimitsEntry.parse(entry) for entry in entries])
+    return HostsReply(now_ms, records, {name: [next(parsed) for _ in each] for name, each in limit_names.items()})
 
 
 async def waiting_ids(session: Session, limit_key: str) -> AsyncGenerator[list[bytes], None]:

@@ -129,6 +129,12 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
     "dead_letters/trim": ScriptSpec(
         roles=_WORKER, keys=("dead",), prefixes={"dead_letter": W}, allow_oom=True
     ),
+    "queue/state": ScriptSpec(
+        roles=_WORKER | _OPERATOR,
+        keys=("pending", *_FRONTIER),
+        prefixes=dict.fromkeys(("lease_ends", "dead", "paused", "workers", "worker"), R),
+        allow_oom=True,
+    ),
     "workers/heartbeat": ScriptSpec(  # the second key is `Keys.worker` + the worker's id
         roles=_WORKER, keys=("workers", "worker"), prefixes={**_FIGURES, "worker_report": RW}, allow_oom=True
     ),

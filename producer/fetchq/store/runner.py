@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
+from .exchange import Exchanges, packed, ready_connection
 from .scripts import locate_error, script_source
 
 Argument = str | bytes | int
@@ -76,11 +78,13 @@ async def after_error(redis: Redis, script: str, error: ResponseError) -> None:
 
 
 class ClientRunner:
-    """Runs scripts on a redis-py client."""
+    """Runs scripts on a redis-py client, with hiredis to pack the commands wherever that is possible."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Final = redis
         self._execute: Final[Callable[..., Awaitable[Any]]] = redis.execute_command
+        self._packs: Final = _executes_as_redis_py(redis)
+        self._exchanges: Final = Exchanges()
         self._scripts: Final = LoadedScripts(redis)
 
     async def run(
@@ -94,12 +98,93 @@ class ClientRunner:
         source, sha = self._scripts[script]
         try:
             try:
-                reply = await self._execute("EVALSHA", sha, len(keys), *keys, *args)
+                reply = await self._call("EVALSHA", sha, len(keys), *keys, *args)
             except NoScriptError:
-                reply = await self._execute("EVAL", source, len(keys), *keys, *args)
+                reply = await self._call("EVAL", source, len(keys), *keys, *args)
         except ResponseError as error:
             await after_error(self._redis, script, error)
             raise
         if on_sent is not None:
             on_sent()
         return reply
+
+    async def _call(self, *command: Argument) -> Any:
+        """As `Redis.execute_command`, which connects, and which repeats the command if the client is set up so."""
+        pool = self._redis.connection_pool
+        connection = ready_connection(pool) if self._packs else None
+        if connection is None:
+            return await self._execute(*command)
+        try:
+            return await self._exchanges.run(connection, packed(*command))
+        finally:
+            await pool.release(connection)
+
+
+def _executes_as_redis_py(redis: Redis) -> bool:
+    """Whether `execute_command` is redis-py's own, neither overridden nor wrapped by an instrumentation.
+
+    A client whose commands all use one connection takes turns on it, which only `execute_command` does.
+    """
+    own = getattr(redis.execute_command, "__func__", None) is Redis.execute_command
+    encoding = redis.connection_pool.connection_kwargs.get("encoding", "utf-8")
+    return own and not redis.single_connection_client and encoding == "utf-8"
+
+
+class PackedRunner:
+    """Runs scripts, each within `timeout_s`.
+
+    Raises `TimeoutError` after that, and drops the connection; otherwise raises what redis-py raises.
+    """
+
+    def __init__(self, redis: Redis, *, timeout_s: float) -> None:
+        self._redis: Final = redis
+        self._timeout_s: Final = timeout_s
+        self._scripts: Final = LoadedScripts(redis)
+        self._exchanges: Final = Exchanges()
+
+    async def run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        on_sent: Callable[[], None] | None = None,
+    ) -> Any:
+        source, sha = self._scripts[script]
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                try:
+                    return await self._exchange(packed("EVALSHA", sha, len(keys), *keys, *args), on_sent)
+                except NoScriptError:
+                    return await self._exchange(packed("EVAL", source, len(keys), *keys, *args), on_sent)
+        except ResponseError as error:
+            await after_error(self._redis, script, error)
+            raise
+
+    async def _exchange(self, command: bytes, on_sent: Callable[[], None] | None) -> Any:
+        """As `Redis.execute_command`, which does not report when it has sent a command."""
+        pool = self._redis.connection_pool
+        connection = ready = ready_connection(pool)
+        if connection is None:
+            connection = await pool.get_connection()
+        try:
+            if ready is not None:
+                return await self._exchanges.run(ready, command, on_sent)
+            await connection.send_packed_command(command)
+            if on_sent is not None:
+                on_sent()
+            return await connection.read_response()
+        finally:
+            await pool.release(connection)
+
+
+class ScriptRunners(NamedTuple):
+    """The two runners of a worker, which differ in their timeouts."""
+
+    jobs: ScriptRunner
+    heartbeat: ScriptRunner
+    """For the calls that renew leases: its timeout leaves time for a second call before a lease ends."""
+
+    @classmethod
+    def on(cls, redis: Redis, *, timeout_s: float, heartbeat_timeout_s: float) -> Self:
+        return cls(PackedRunner(redis, timeout_s=timeout_s), PackedRunner(redis, timeout_s=heartbeat_timeout_s))

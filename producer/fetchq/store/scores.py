@@ -47,9 +47,9 @@ def read_score(score: float) -> Score:
     return Score(lane, int(due), due % 1 != 0)
 
 
-def due_of(score: bytes) -> tuple[int, bool]:
-    """`due_ms` and `was_parked` of a score as Redis sends it."""
+def due_of(score: bytes) -> tuple[int, bool, str]:
+    """`due_ms`, `was_parked` and `lane` of a score as Redis sends it."""
     if score.isdigit() and len(score) < _PARKED_DIGITS:
-        return int(score), False  # fast path: nearly all jobs are in the default lane and were never parked
+        return int(score), False, ""  # fast path: nearly all jobs are in the default lane and were never parked
     decoded = read_score(float(score))
-    return decoded.due_ms, decoded.was_parked
+    return decoded.due_ms, decoded.was_parked, decoded.lane

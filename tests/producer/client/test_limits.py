@@ -148,6 +148,25 @@ async def test_resuming_the_queue_wakes_idle_workers(producer: Producer, redis: 
 
 
 @pytest.mark.asyncio
+async def test_a_host_is_shown_as_paused_by_the_narrowest_name_that_says_so(producer: Producer) -> None:
+    await producer.limits.pause("*.example.org")
+    await producer.enqueue_many(f"http://{name}.example.org/{page}" for name in ("a", "b") for page in range(10))
+    await producer.limits.resume("a.example.org")
+    assert {state.host: state.paused for state in await producer.hosts()} == {
+        "a.example.org": False,
+        "b.example.org": True,
+    }
+
+
+@pytest.mark.asyncio
+async def test_a_limit_key_that_is_no_utf8_hides_no_other(producer: Producer, redis: Redis) -> None:
+    await producer.enqueue_many(f"http://example.org/{page}" for page in range(10))
+    await redis.zadd(producer.keys.backlog, {b"\xff.example": 20})
+    await redis.hset(producer.keys.hosts, b"\xff.example", b"0 0 20 0 0 0 0 0 0 ")  # type: ignore[misc,arg-type]  # bytes do as well
+    assert [state.host for state in await producer.hosts()] == ["\N{REPLACEMENT CHARACTER}.example", "example.org"]
+
+
+@pytest.mark.asyncio
 async def test_the_busiest_hosts_come_first_and_no_more_than_asked_for(producer: Producer) -> None:
     for number in range(1, 6):
         await producer.enqueue_many(f"http://h{number}.example/{page}" for page in range(8 + number))

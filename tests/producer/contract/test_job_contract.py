@@ -35,8 +35,8 @@ def _plain(value: Any) -> Any:
             return value
 
 
-def test_the_page_has_five_examples() -> None:
-    assert [kind for kind, _, _ in EXAMPLES] == ["job", "job", "result", "result", "dead-letter"]
+def test_the_page_has_six_examples() -> None:
+    assert [kind for kind, _, _ in EXAMPLES] == ["job", "job", "job", "result", "result", "dead-letter"]
 
 
 @pytest.mark.parametrize(("kind", "dump", "text"), EXAMPLES)
@@ -51,7 +51,8 @@ def test_the_code_writes_the_bytes_of_the_examples(kind: str, dump: str, text: s
     if kind == "job":
         job = wire.deserialize(data)
         request = wire.decode_request(job["a"][0])
-        assert wire.encode_job(job["f"], (request,), job["k"], job["et"]) == data
+        more = {name: job[name] for name in ("traceparent",) if name in job}
+        assert wire.encode_job(job["f"], (request,), job["k"], job["et"], None, **more) == data
     else:
         stored = wire.decode_stored(data)
         result = msgspec.msgpack.decode(data)

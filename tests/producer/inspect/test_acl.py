@@ -39,7 +39,7 @@ from fetchq.inspect.acl import RIGHTS, acl_rule, channel_names, key_access, scri
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq.store.registry import Role
-from fetchq_worker.cli.actions.queue import show_queue_state
+from fetchq_worker.cli.actions.figures import show_queue_state
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.make_worker import make_worker
@@ -249,6 +249,7 @@ def test_every_command_line_works_with_these_rights(
         assert command.run("cancel", "--tag", "t", "--redis", producer_url).stdout.startswith("1 cancelled")
         for url_of_role in (worker_url, user_url(redis_server, Role.OPERATOR)):
             assert command.run("status", "--json", "--hosts", "--redis", url_of_role).returncode == 0
+            assert command.run("top", "--once", "--redis", url_of_role).returncode == 0
         both = acl_rule("both", [Role.PRODUCER, Role.WORKER], Keys())
         admin.execute_command(*both.split())  # type: ignore[no-untyped-call]
         admin.execute_command("ACL", "SETUSER", "both", f">{PASSWORD}")  # type: ignore[no-untyped-call]

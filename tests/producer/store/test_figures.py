@@ -11,7 +11,7 @@ from tests.support.scripted_queue import T0, Queue
 from fetchq.store.commands import CancelJob, DeadLetterCommands, JobCommands, Report, RetryJob, WorkerCommands
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
-from fetchq.store.packed_runner import PackedRunner
+from fetchq.store.runner import PackedRunner
 from fetchq.telemetry.figures import (
     BODY_BYTES,
     ENQUEUED,

@@ -12,10 +12,10 @@ from tests.support.redis_server import RedisServer
 from tests.support.scripted_queue import Queue
 
 from fetchq.inspect.acl import commands_of, key_pattern
-from fetchq.store.commands import CacheCommands, DeadLetterCommands, Report, RetryJob, WorkerCommands
+from fetchq.store.commands import CacheCommands, DeadLetterCommands, QueueCommands, Report, RetryJob, WorkerCommands
 from fetchq.store.connection import connect
-from fetchq.store.packed_runner import PackedRunner
 from fetchq.store.registry import SCRIPTS
+from fetchq.store.runner import PackedRunner
 from fetchq.store.scripts import script_names, script_source
 
 _KEYS_INDEX = re.compile(r"KEYS\[(?:\d+\.\.)?(\d+)\]")
@@ -76,6 +76,7 @@ CALLS: dict[str, Call] = {
     "dead_letters/purge": lambda queue: DeadLetterCommands(queue.keys).purge(queue.runner, [(b"dead", None)]),
     "dead_letters/retry": _retry,
     "dead_letters/trim": _trim,
+    "queue/state": lambda queue: QueueCommands(queue.keys).state(queue.runner, now_ms=queue.now_ms),
     "workers/heartbeat": lambda queue: WorkerCommands(queue.keys).heartbeat(
         queue.runner, worker_id="w", record=b"{}", ttl_ms=1000, report=Report(1, ["body_bytes", 1])
     ),

@@ -209,7 +209,7 @@ def test_all_jobs_of_a_tag_are_cancelled(producer: SyncProducer) -> None:
     [
         (SyncProducer, Producer, {"aclose"}),
         (SyncDeadLetters, DeadLetters, set()),
-        (SyncLimits, Limits, {"paused_of"}),
+        (SyncLimits, Limits, set()),
         (SyncJob, Job, set()),
         (SyncFetchJob, FetchJob, set()),
     ],

@@ -13,10 +13,11 @@ from redis import Redis as RedisClient
 from tests.support.redis_server import RedisServer
 
 from fetchq import FetchRequest
+from fetchq.command.option_types import SettingOption
+from fetchq.command.settings import Given, flag_of, variable_of
 from fetchq.units import parse_bytes, parse_duration_s
 from fetchq_worker.cli.app import app
-from fetchq_worker.cli.commands.option_types import SettingOption
-from fetchq_worker.settings import Given, Settings, flag_of, variable_of
+from fetchq_worker.settings import Settings
 
 from .conftest import NO_REDIS, Fetchq, at
 
@@ -29,6 +30,7 @@ from .conftest import NO_REDIS, Fetchq, at
         ("result", "some-id"),
         ("cancel", "some-id"),
         ("status",),
+        ("metrics",),
     ],
 )
 def test_without_redis_every_command_fails_with_one_sentence(fetchq: Fetchq, arguments: tuple[str, ...]) -> None:

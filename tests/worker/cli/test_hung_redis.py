@@ -8,7 +8,7 @@ import time
 import pytest
 from tests.support.redis_server import RedisServer
 
-from fetchq_worker.cli.terminal import redis_client
+from fetchq.command import redis_answer
 from fetchq_worker.engine import preflight
 
 from .conftest import PATIENCE_S, Fetchq, Site, read_lines, wait_until
@@ -21,6 +21,7 @@ START_UP_S = 10.0
     "arguments",
     [
         ("status",),
+        ("metrics",),
         ("enqueue", "http://127.0.0.1/"),
         ("cancel", "some-id"),
         ("result", "some-id"),
@@ -30,7 +31,7 @@ START_UP_S = 10.0
 def test_a_command_reports_soon_that_redis_does_not_reply(
     fetchq: Fetchq, own_redis_server: RedisServer, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_client, "ANSWER_S", 0.5)
+    monkeypatch.setattr(redis_answer, "ANSWER_S", 0.5)
     with own_redis_server.hung():
         began_s = time.monotonic()
         done = fetchq.run(*arguments, "--redis", own_redis_server.url)
@@ -52,7 +53,7 @@ def test_a_worker_reports_that_redis_does_not_reply(
 
 
 def test_the_timeout_of_result_is_for_redis_too(fetchq: Fetchq, own_redis_server: RedisServer) -> None:
-    assert redis_client.ANSWER_S == 5
+    assert redis_answer.ANSWER_S == 5
     with own_redis_server.hung():
         done = fetchq.run_process("result", "some-id", "--timeout", "1", "--redis", own_redis_server.url)
     assert done.returncode == 3

@@ -21,7 +21,7 @@ from tests.support.scripted_queue import LEASE_MS, Queue
 from fetchq.errors import RedisEvicts
 from fetchq.store import runner as script_runner
 from fetchq.store.connection import connect
-from fetchq.store.packed_runner import PackedRunner
+from fetchq.store.runner import PackedRunner
 from fetchq_worker.engine import Worker
 from fetchq_worker.engine.queue import commit
 

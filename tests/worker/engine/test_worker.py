@@ -21,7 +21,7 @@ from tests.support.scripted_queue import Queue
 
 from fetchq import InvalidRequest, Producer
 from fetchq.contract.wire import deserialize, serialize
-from fetchq.inspect.workers import live_workers
+from fetchq.inspect.queue import read_queue_state
 from fetchq.store.keys import Keys
 from fetchq.store.records import LeaseRecord
 from fetchq_worker.engine import Worker, create_worker
@@ -184,13 +184,14 @@ async def test_a_worker_writes_its_record_and_removes_it_at_the_end(redis: ArqRe
     workers = [make_worker([func(work, name="work")], max_jobs=n) for n in (3, 4)]
     async with running(*workers):
         await wait_until(lambda: _records_are(redis, 2))
-        records = {record.id: record for record in await live_workers(redis, Keys())}
+        records = {record.id: record for record in (await read_queue_state(redis, Keys())).workers}
         assert records.keys() == {worker.id for worker in workers}
         record = records[workers[0].id]
         assert (record.concurrency, record.functions, record.queue) == (3, ("work",), "arq:queue")
+        assert record.heartbeat_s == workers[0].renew_s
         assert abs(record.heartbeat_ms / 1000 - time.time()) < 60
         assert abs(record.started_at_ms / 1000 - time.time()) < 60
-    assert await live_workers(redis, Keys()) == []
+    assert (await read_queue_state(redis, Keys())).workers == ()
 
 
 async def test_a_worker_without_heartbeats_is_removed_from_the_list(redis: ArqRedis, make_worker: MakeWorker) -> None:
@@ -264,7 +265,7 @@ async def _key_exists(redis: ArqRedis, key: str) -> bool:
 
 
 async def _records_are(redis: ArqRedis, count: int) -> bool:
-    return len(await live_workers(redis, Keys())) == count
+    return len((await read_queue_state(redis, Keys())).workers) == count
 
 
 async def test_the_jobs_of_a_claim_that_is_under_way_at_sigterm_have_the_grace_time(

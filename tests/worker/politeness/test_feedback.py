@@ -10,6 +10,7 @@ from fetchq import FetchRequest, FetchResult, FetchStatus
 from fetchq_worker.politeness.cooldown import Cooldowns
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.politeness.limit_by import ByHost
+from fetchq_worker.telemetry.publisher import Publisher
 
 URL = "http://a.example/"
 
@@ -25,7 +26,7 @@ class _RecordedCooldowns(Cooldowns):
 
 
 def _note(request: dict[str, Any], result: dict[str, Any], *, sent: bool = True, circuit_breaker: bool = True) -> str:
-    feedback = Feedback(_RecordedCooldowns(), ByHost(), circuit_breaker=circuit_breaker)
+    feedback = Feedback(_RecordedCooldowns(), ByHost(), Publisher(), circuit_breaker=circuit_breaker)
     return feedback.host_outcome_of(FetchRequest(url=URL, **request), FetchResult(url=URL, **result), sent=sent)
 
 
@@ -72,14 +73,14 @@ def test_without_the_circuit_breaker_no_failure_counts() -> None:
 
 def test_the_note_holds_the_crawl_delay_in_ms() -> None:
     result = FetchResult(url=URL, status=FetchStatus.OK, http_status=200)
-    feedback = Feedback(_RecordedCooldowns(), ByHost())
+    feedback = Feedback(_RecordedCooldowns(), ByHost(), Publisher())
     assert feedback.host_outcome_of(FetchRequest(url=URL), result, sent=True, crawl_delay_s=1.5) == "+OK d=1500"
 
 
 @pytest.mark.asyncio
 async def test_a_429_starts_a_cooldown_as_long_as_the_host_asks() -> None:
     cooldowns = _RecordedCooldowns()
-    feedback = Feedback(cooldowns, ByHost())
+    feedback = Feedback(cooldowns, ByHost(), Publisher())
     request = FetchRequest(url=URL)
     await feedback.on_response(request, "http://b.example:81/x", 200, {"Retry-After": "9"})
     await feedback.on_response(request, "http://b.example:81/x", 500, {"Retry-After": "9"})

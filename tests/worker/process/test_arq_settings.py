@@ -20,6 +20,7 @@ from tests.support.web.site import Site, http_response
 
 import fetchq_worker
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
+from fetchq.command.settings import InvalidSetting
 from fetchq.contract import wire
 from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 from fetchq.store.address import RedisAddress
@@ -30,7 +31,7 @@ from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.process.arq_settings import FETCH_MAX_TRIES, redis_settings
 from fetchq_worker.process.embedded import EmbeddedRedis
 from fetchq_worker.process.make_worker import make_worker
-from fetchq_worker.settings import InvalidSetting, Settings
+from fetchq_worker.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Call to deprecated close:DeprecationWarning"  # arq's own, as it closes its Redis

@@ -21,10 +21,11 @@ from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
 from fetchq import RedisUnavailable
+from fetchq.command.settings import InvalidSetting
 from fetchq.store.address import RedisAddress
 from fetchq_worker import worker_settings
 from fetchq_worker.process.settings_object import SettingsObject
-from fetchq_worker.settings import InvalidSetting, Settings
+from fetchq_worker.settings import Settings
 
 NOWHERE = RedisAddress.parse("redis://127.0.0.1:1")
 

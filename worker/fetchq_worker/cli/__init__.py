@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from fetchq.command.streams import fail_to_write, flush_stderr, prepare_streams
 from fetchq_worker.health_check import run_if_check
-
-from .terminal.streams import fail_to_write, flush_stderr, prepare_streams
 
 
 def main() -> None:

@@ -5,84 +5,78 @@ No command's own modules are imported before it runs, so that `--help` is fast.
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from fetchq import __version__
+from fetchq.command.command_line import CONTEXT, run_command_line
+from fetchq.command.option_types import Group
 from fetchq_worker.cli.commands.acl import acl
 from fetchq_worker.cli.commands.completion import COMPLETION_VARIABLE, completion
 from fetchq_worker.cli.commands.dead_letters import dead
 from fetchq_worker.cli.commands.fetch import fetch
 from fetchq_worker.cli.commands.jobs import cancel, enqueue, result
 from fetchq_worker.cli.commands.limits import limits
-from fetchq_worker.cli.commands.option_types import Group, most_similar, spelling
-from fetchq_worker.cli.commands.options import CONTEXT
-from fetchq_worker.cli.commands.queue import pause, resume, status
+from fetchq_worker.cli.commands.queue import metrics, pause, resume, status, top
 from fetchq_worker.cli.commands.start import LoadedOnUse
 from fetchq_worker.cli.commands.worker import worker
-from fetchq_worker.cli.terminal.streams import fail_to_write, flush_stderr, flush_stdout, print_line, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib.metadata import EntryPoint
+
+_DISTRIBUTIONS: Final = {"serve": "fetchq-gateway"}
+"""Commands of other distributions, for the advice to install one."""
 
 
-@click.group(cls=Group, context_settings=CONTEXT)
+class _Commands(Group):
+    """The worker's commands, and those that other distributions contribute by the entry points `fetchq.commands`.
+
+    Entry points are read, which takes 10 ms, only where a name is none of the worker's, and for the help.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *(one.name for one in _entry_points() if one.name not in self.commands)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and (found := next((one for one in _entry_points() if one.name == cmd_name), None)):
+            command = found.load()
+        if command is None and cmd_name in _DISTRIBUTIONS and not ctx.resilient_parsing:
+            distribution = _DISTRIBUTIONS[cmd_name]
+            raise _NotInstalled(f"fetchq {cmd_name} needs {distribution}: pip install {distribution}")
+        return command
+
+
+class _NotInstalled(click.ClickException):
+    """A command of a distribution that is not installed."""
+
+    exit_code = 2
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return entry_points(group="fetchq.commands")
+
+
+@click.group(cls=_Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="fetchq", message="%(prog)s %(version)s")
 def app() -> None:
     """An async fetch task queue: enqueue URL fetches on Redis, run the workers, get the results."""
 
 
-for _command in (fetch, worker, enqueue, result, cancel, dead, status, pause, resume, limits, acl, completion):
+_COMMANDS = (fetch, worker, enqueue, result, cancel, dead, status, top, metrics, pause, resume, limits, acl, completion)
+for _command in _COMMANDS:
     app.add_command(_command)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """The entry point: runs the command line and ends the process with its exit status."""
     # redis-py 5 imports it for a login that fetchq does not use, which takes 40 ms.
     if find_spec("jwt") is not None:
         sys.modules.setdefault("jwt", LoadedOnUse("jwt"))
-    try:
-        exit_status = _run(sys.argv[1:])
-        flush_stdout()
-    except click.exceptions.NoArgsIsHelpError as problem:
-        say(f"{problem.format_message()}\n")
-        exit_status = problem.exit_code
-    except click.ClickException as problem:
-        print_line(_sentence(problem))
-        exit_status = problem.exit_code
-    except OSError as problem:  # of stdout, by --help and the like: a command's own are caught where it runs
-        exit_status = fail_to_write("to stdout", problem)
-    except (KeyboardInterrupt, click.Abort):
-        exit_status = 130
-    flush_stderr()
-    sys.exit(exit_status)
-
-
-def _run(arguments: list[str]) -> int:
-    """As `app.main` without "standalone mode", which ends a closed pipe with a status of its own."""
-    instruction = os.environ.get(COMPLETION_VARIABLE)
-    if instruction:
-        from click.shell_completion import shell_complete
-
-        return shell_complete(app, {}, "fetchq", COMPLETION_VARIABLE, instruction)
-    try:
-        with app.make_context("fetchq", arguments) as context:
-            app.invoke(context)
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    return 0
-
-
-def _sentence(problem: click.ClickException) -> str:
-    """The problem in one sentence; unless it is a value, with the command whose help explains it."""
-    sentence = problem.format_message().rstrip(".")
-    if type(problem) is click.BadParameter and problem.param is not None:
-        return f"fetchq: {spelling(problem.param)}: {problem.message.rstrip('.')}"
-    if isinstance(problem, click.NoSuchOption):
-        similar = most_similar(problem.option_name, problem.possibilities or (), cutoff=0.0)
-        sentence = f"no such option {problem.option_name}{f', did you mean {similar}?' if similar else ''}"
-    elif isinstance(problem, click.MissingParameter):
-        sentence = sentence.partition(". Choose from")[0]  # a list, in lines of its own, of what the metavar says
-    context = getattr(problem, "ctx", None)
-    path = "fetchq" if context is None else context.command_path
-    return f"{path}: {sentence}; see {path} --help"
+    run_command_line(app, "fetchq", completion_variable=COMPLETION_VARIABLE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import logging
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from fetchq_worker.engine.run.job import Job
 from fetchq_worker.engine.run.raised import is_the_jobs
 from fetchq_worker.engine.run.runner import Runner
 from fetchq_worker.engine.run.snooze import tell_sentry
+from fetchq_worker.telemetry.telemetry import KEY, Telemetry
 
 logger = logging.getLogger("fetchq.engine")
 
@@ -122,8 +124,10 @@ class ArqWorker(arq.worker.Worker):
     leases: Leases
     _runner: Runner
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+    def __init__(self, *arguments: Any, telemetry: Telemetry, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
+        self.telemetry: Final = telemetry
+        self.ctx[KEY] = telemetry
         self.job_tasks = self.tasks
         self._unfinished: dict[str, Outcome] = {}
         """The outcomes for which `finish_job` or `finish_failed_job` is called."""
@@ -154,6 +158,15 @@ class ArqWorker(arq.worker.Worker):
 
     def on_run_end(self, lease: Lease) -> None:
         raise NotImplementedError
+
+    @property
+    def logs_events(self) -> bool:
+        """Whether the start, and each job that fails for good, are logged as fetchq's events, in place of arq's."""
+        return self.telemetry.events.log.is_on
+
+    @logs_events.setter
+    def logs_events(self, is_on: bool) -> None:
+        self.telemetry.events.log.is_on = is_on
 
     def runs_by_arqs_methods(self) -> bool:
         """Whether one of the methods is wrapped or overridden, in a class or on this worker."""
@@ -303,3 +316,11 @@ def overrides_not_called(kind: type[ArqWorker]) -> Iterator[tuple[str, str, str]
         method = vars(_STOCK).get(name)
         if callable(method) and not (name.startswith(("__", "_arq_")) or _is_of_arq(method)):
             yield name, "arq.worker.Worker", NOT_CALLED.get(name, _OWN)
+
+
+def signature_of(kind: type[ArqWorker]) -> inspect.Signature:
+    """The constructor's parameters and arq's, by which arq's `get_kwargs` selects attributes of a settings class."""
+    own = [p for p in inspect.signature(kind.__init__).parameters.values() if p.name != "self"]
+    inherited = [p for p in inspect.signature(arq.worker.Worker).parameters.values() if p.name != "functions"]
+    named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return inspect.Signature([*named, *inherited])

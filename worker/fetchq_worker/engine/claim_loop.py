@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from fetchq.store.errors import REDIS_ERRORS
-from fetchq.store.packed_runner import ScriptRunners
-from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner
+from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner, ScriptRunners
 from fetchq_worker.engine.queue.claim import Claim, Claimer
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Lease, Leases

@@ -8,17 +8,20 @@ from arq.jobs import Serializer
 
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.keys import Keys
+from fetchq.telemetry.loop_lag import LoopLag
 from fetchq_worker.engine.queue.aborts import Aborts
 from fetchq_worker.engine.queue.admission import Admission
 from fetchq_worker.engine.queue.claim import Claimer
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Leases
+from fetchq_worker.engine.queue.waits import Waits
 from fetchq_worker.engine.queue.wakeup import WakeEvent
 from fetchq_worker.engine.run.dead_letters import DeadLetterWriter
 from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.run.result import ResultEncoder
 from fetchq_worker.engine.run.runner import RunHost, Runner
 from fetchq_worker.engine.upkeep.heartbeat import Heartbeat
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 from .backoff import Backoff
 from .claim_loop import ClaimHost, ClaimLoop
@@ -47,6 +50,9 @@ class PartsHost(ClaimHost, RunHost, Protocol):
     @property
     def renew_s(self) -> float: ...
 
+    @property
+    def telemetry(self) -> Telemetry: ...
+
     def new_record(self) -> WorkerRecord | None: ...
 
 
@@ -63,15 +69,10 @@ class Parts:
         commit_s: float,
     ) -> None:
         self.loop: Final = host.loop
+        measures = host.telemetry.measures
         keys, lease_ms = host.keys, max(1, round(host.lease_s * 1000))
-        self.leases: Final = Leases(keys, lease_ms=lease_ms)
-        self.committer: Final = Committer(
-            keys,
-            dead_letter_ttl_ms=dead_letters.ttl_ms,
-            dead_letter_max=dead_letters.max_count,
-            delay_s=commit_s,
-            on_commit=self._on_commit,
-        )
+        self.leases: Final = Leases(keys, lease_ms=lease_ms, telemetry=host.telemetry)
+        self.committer: Final = self._new_committer(host, dead_letters, commit_s)
         self.backoff: Final = Backoff()
         self.claimer: Final = Claimer(
             keys,
@@ -80,6 +81,7 @@ class Parts:
             default_payload_ttl_ms=host.expires_extra_ms,
             check_aborts=host.allow_abort_jobs,
             admission=admission,
+            waits=None if measures is None else Waits(measures, admission.note_due),
         )
         self.aborts: Final = Aborts(keys, worker_id=host.id)
         self.wake_event: Final = WakeEvent()
@@ -94,9 +96,27 @@ class Parts:
         )
         results = _result_encoder(host)
         self.runner: Final = Runner(
-            host, keys=keys, decoder=decoder, results=results, dead_letters=dead_letters, committer=self.committer
+            host,
+            keys=keys,
+            decoder=decoder,
+            results=results,
+            dead_letters=dead_letters,
+            committer=self.committer,
+            events=host.telemetry.events,
         )
         self.heartbeat: Final = _heartbeat(host, self.leases, dead_letters)
+        self.lag: Final = LoopLag(host.loop, lambda: host.running_count > 0)
+
+    def _new_committer(self, host: PartsHost, dead_letters: DeadLetterWriter, commit_s: float) -> Committer:
+        return Committer(
+            host.keys,
+            dead_letter_ttl_ms=dead_letters.ttl_ms,
+            dead_letter_max=dead_letters.max_count,
+            delay_s=commit_s,
+            on_commit=self._on_commit,
+            telemetry=host.telemetry,
+            counts_ends=host.telemetry.measures is not None,
+        )
 
     def _on_commit(self, next_due_s: float | None) -> None:
         self.claims.on_commit(next_due_s)
@@ -111,6 +131,7 @@ def _heartbeat(host: PartsHost, leases: Leases, dead_letters: DeadLetterWriter) 
         every_s=host.renew_s,
         default_payload_ttl_ms=host.expires_extra_ms,
         record=host.new_record,
+        reports=host.telemetry.reports,
     )
 
 

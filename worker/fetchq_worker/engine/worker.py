@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import signal
 from collections.abc import Callable, Sequence
@@ -12,15 +11,13 @@ from secrets import token_hex
 from signal import Signals
 from typing import Any, Final
 
-import arq.worker
-import msgspec
 from arq.typing import WorkerCoroutine
 from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.errors import REDIS_ERRORS, address_of
 from fetchq.store.keys import Keys, check_namespace, check_queue
-from fetchq.store.packed_runner import ScriptRunners
+from fetchq.store.runner import ScriptRunners
 from fetchq.tasks import keep_cancelling, raise_if_cancelled
 from fetchq_worker.engine.queue.admission import Admission, Gate
 from fetchq_worker.engine.queue.lease import CancelReason, Lease
@@ -29,17 +26,20 @@ from fetchq_worker.engine.queue.wakeup import Waker
 from fetchq_worker.engine.run.dead_letters import DEFAULT_TTL_S, DeadLetterWriter
 from fetchq_worker.engine.run.job import JobDecoder
 from fetchq_worker.engine.upkeep.presence import new_record
+from fetchq_worker.telemetry.process_measures import ProcessMeasures
+from fetchq_worker.telemetry.publisher import Subscriber
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 from .arq_redis import client_of, open_client
-from .arq_worker import ArqWorker
+from .arq_worker import ArqWorker, signature_of
 from .event_loop import run_to_end
 from .parts import Parts
 from .preflight import is_final, wait_ready
+from .state import measures_of, updated, why_not_ready
 from .stopping.drain import requeue_and_commit, wait_grace, wait_runs
 from .stopping.stop import Stop
 
 logger = logging.getLogger("arq.worker")
-engine_logger = logging.getLogger("fetchq.engine")
 
 MIN_TICK_S: Final = 0.02
 """Minimum time between two polls for aborts, cron jobs, and jobs that were enqueued without a wake token."""
@@ -60,12 +60,13 @@ class Worker(ArqWorker):
     :param dead_letter_ttl_s: how long a job that failed for good is kept as a dead letter
     :param dead_letter_max: the maximum number of dead letters, beyond which the oldest are deleted; 0, the default:
     none :param gate: names the limit key of each job whose payload has none; without a gate, such jobs have no limits
+    :param subscribers: called with each event (`fetchq_worker.telemetry.events`) in the event loop: they must not block
+    :param metrics: whether what the worker measures, and how its jobs end, is added to the queue's figures
+    :param trace_parent: whether the span of an attempt has a `link` to that of its sender or is its `child`
     """
 
     started = False
     """Redis was ready, and `on_startup` has returned."""
-    logs_events = False
-    """Whether the start, and each job that fails for good, are logged as fetchq's events, in place of arq's lines."""
     stopping = False
     """The grace time has ended, and the runs are being cancelled."""
     in_main = False
@@ -87,6 +88,9 @@ class Worker(ArqWorker):
         dead_letter_ttl_s: float = DEFAULT_TTL_S,
         dead_letter_max: int = 0,
         gate: Gate | None = None,
+        subscribers: Sequence[Subscriber] = (),
+        metrics: bool = True,
+        trace_parent: str = "link",
         **arq_arguments: Any,
     ) -> None:
         self.lease_s: Final = lease_s
@@ -98,7 +102,9 @@ class Worker(ArqWorker):
         check_namespace(namespace)
         self.start_wait_s: Final = start_wait_s
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
-        super().__init__(functions, **arq_arguments)
+        self.metrics: Final = metrics
+        telemetry = Telemetry(subscribers, trace_parent, measures=metrics)
+        super().__init__(functions, telemetry=telemetry, **arq_arguments)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
         check_queue(self.queue_name)
@@ -115,7 +121,7 @@ class Worker(ArqWorker):
         self._decoder: Final = JobDecoder(self.job_deserializer)
         self._admission: Final = Admission(self.keys, gate, self._decoder.find_job)
         self._commit_s: Final = commit_ms / 1000
-        self._record: Final = new_record(self.id, self.keys.queue)
+        self._record: Final = new_record(self.id, self.keys.queue, heartbeat_s=self.renew_s)
         self._build()
         self.stop: Final = Stop(self, grace_s=self._job_completion_wait)
         self._tick_s: Final = max(self.poll_delay_s, MIN_TICK_S)
@@ -187,18 +193,18 @@ class Worker(ArqWorker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         self.in_main = self.started = True
-        if self.logs_events:
-            where = address_of(self.pool)
-            event = "worker.started id=%s queue=%s concurrency=%d redis=%s"
-            engine_logger.info(event, self.id, self.queue_name, self.max_jobs, where)
+        where = address_of(self.pool)
+        self.telemetry.start(worker=self.id, queue=self.queue_name, concurrency=self.max_jobs, redis=where)
         self._left_main.clear()
         self._next_tick_at = 0.0
         self._claims.waker = Waker(self.pool, self.keys, self._wake_event)
         self._heartbeat.start(self.pool, scripts.heartbeat)
+        self._parts.lag.start()
         try:
             await self._claim_and_run(give_up_at)
         finally:
             self.in_main = False
+            self._parts.lag.stop()
             try:
                 await self._leave_main()
             finally:
@@ -256,7 +262,7 @@ class Worker(ArqWorker):
         if not self.running_count:
             await self._heartbeat.stop()
             if not self.stopping and not self._closing:  # the end of a burst: arq's health key stays until `close`
-                await self._heartbeat.sign_off(self.pool)
+                await self._sign_off()
 
     async def close(self) -> None:
         """Ends the runs as `stopping.drain` says, signs off, then closes all connections.
@@ -279,7 +285,7 @@ class Worker(ArqWorker):
                 self.stop.runs_ended()
                 await requeue_and_commit(self.leases, self.committer, self._claims.claiming)
                 await self._heartbeat.stop()
-                await self._heartbeat.sign_off(self.pool, health_check_key=self.health_check_key)
+                await self._sign_off(self.health_check_key)
             finally:
                 if self.on_shutdown:
                     await self.on_shutdown(self.ctx)
@@ -289,6 +295,11 @@ class Worker(ArqWorker):
             await self.pool.aclose(close_connection_pool=True)
             self._pool = None
             self.stop.closed()
+
+    async def _sign_off(self, health_check_key: str | None = None) -> None:
+        if self._scripts is not None:
+            await self._heartbeat.report_last(self._scripts.heartbeat, updated(self._record, self))
+        await self._heartbeat.sign_off(self.pool, health_check_key=health_check_key)
 
     # Claims and runs (`ClaimHost`, `RunHost`)
 
@@ -344,17 +355,25 @@ class Worker(ArqWorker):
     @property
     def why_not_ready(self) -> str | None:
         """Why the worker takes no jobs now, for its health check; None if it does."""
-        if self.stopping or self._closing or not self.allow_pick_jobs:
-            return "is stopping"
-        if not self.in_main:
-            return "has not started"
-        if self.stop.quiet:
-            return "is quiet"
-        silent_s = self.loop.time() - self._heartbeat.answered_at
-        return f"has had no answer from Redis for {silent_s:.0f} s" if silent_s > self.lease_s else None
+        return why_not_ready(self)
+
+    @property
+    def parts(self) -> Parts:
+        return self._parts
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.stopping or self._closing or not self.allow_pick_jobs
+
+    def measures(self) -> ProcessMeasures:
+        """What the worker measures of itself now."""
+        return measures_of(self)
 
     async def wait_admitted(self, lease: Lease) -> bool:
-        return await self._admission.wait_admitted((await self._open()).jobs, lease)
+        admitted = await self._admission.wait_admitted((await self._open()).jobs, lease)
+        if admitted:
+            self._claimer.measure_wait(lease)
+        return admitted
 
     def on_run_end(self, lease: Lease) -> None:
         self._claims.on_run_end(lease)
@@ -364,18 +383,7 @@ class Worker(ArqWorker):
             self._heartbeat.stop_soon()
 
     def new_record(self) -> WorkerRecord | None:
-        if not self.in_main:
-            return None
-        return msgspec.structs.replace(
-            self._record,
-            functions=tuple(self.functions),
-            concurrency=self.max_jobs,
-            running=self.running_count,
-            state=self.stop.state,
-            completed=self.jobs_complete,
-            failed=self.jobs_failed,
-            retried=self.jobs_retried,
-        )
+        return updated(self._record, self) if self.in_main else None
 
     async def _burst_is_over(self) -> bool:
         enough = 0 <= self.max_burst_jobs <= self._jobs_started()
@@ -436,12 +444,4 @@ class Worker(ArqWorker):
         self._wake_event.set()
 
 
-def _signature() -> inspect.Signature:
-    """The constructor's parameters and arq's, by which arq's `get_kwargs` selects attributes of a settings class."""
-    own = [p for p in inspect.signature(Worker.__init__).parameters.values() if p.name != "self"]
-    inherited = [p for p in inspect.signature(arq.worker.Worker).parameters.values() if p.name != "functions"]
-    named = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    return inspect.Signature([*named, *inherited])
-
-
-Worker.__signature__ = _signature()  # type: ignore[attr-defined]  # `inspect.signature` looks here first
+Worker.__signature__ = signature_of(Worker)  # type: ignore[attr-defined]  # `inspect.signature` looks here first

@@ -10,13 +10,12 @@ from redis.asyncio import Redis
 from fetchq.store.commands import HostCommands
 from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
-from fetchq.store.packed_runner import PackedRunner
+from fetchq.store.runner import PackedRunner
 from fetchq_worker.settings import FIRST_COOLDOWN_S, MAX_COOLDOWN_S
+from fetchq_worker.telemetry.events import HostCooledDown
 
 logger = logging.getLogger("fetchq.hosts")
 
-COOLDOWN_EVENT: Final = "host.cooldown host=%s for_s=%.1f asked=%s"
-"""A host cools off. `asked`: its server said for how long."""
 CALL_TIMEOUT_S: Final = 2.0
 """A fetch waits for this call, so the timeout is short."""
 
@@ -40,13 +39,13 @@ class Cooldowns:
         self._first_ms: Final = round(min(first_s, max_s) * 1000)
         self._max_ms: Final = round(max_s * 1000)
 
-    async def start(self, key: str, for_s: float | None) -> None:
-        """Starts a cooldown of `key`, `for_s` long if its server asked for a time.
+    async def start(self, key: str, for_s: float | None) -> HostCooledDown | None:
+        """Starts a cooldown of `key`, `for_s` long if its server asked for a time. None: there is none.
 
         If Redis does not reply, a warning is logged and the fetch continues.
         """
         if not self._max_ms:
-            return
+            return None
         asked_ms = None if for_s is None else round(min(for_s * 1000, self._max_ms))
         try:
             remaining_ms, began = await self._commands.cooldown(
@@ -54,6 +53,5 @@ class Cooldowns:
             )
         except REDIS_ERRORS as problem:
             logger.warning("host.cooldown_not_stored host=%s error=%s", key, reason_of(problem))
-            return
-        level = logging.WARNING if began else logging.DEBUG  # one line, however many responses ask for it
-        logger.log(level, COOLDOWN_EVENT, key, remaining_ms / 1000, for_s is not None)
+            return None
+        return HostCooledDown(limit_key=key, for_s=remaining_ms / 1000, asked=for_s is not None, began=bool(began))

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from fetchq import FetchRequest, FetchResult, FetchStatus
 from fetchq.contract.urls import host_of
+from fetchq_worker.telemetry.publisher import Publisher
 
 from .cooldown import Cooldowns
 from .limit_by import KeyPolicy
@@ -28,10 +29,13 @@ class Headers(Protocol):
 class Feedback:
     """The reports of one worker's jobs. Fetches that are awaited outside a job report nothing."""
 
-    def __init__(self, cooldowns: Cooldowns, policy: KeyPolicy, *, circuit_breaker: bool = True) -> None:
+    def __init__(
+        self, cooldowns: Cooldowns, policy: KeyPolicy, events: Publisher, *, circuit_breaker: bool = True
+    ) -> None:
         """`circuit_breaker` says whether failed connections count as failures of the host."""
         self._cooldowns = cooldowns
         self._policy = policy
+        self._events = events
         self._circuit_breaker = circuit_breaker
 
     async def on_response(self, request: FetchRequest, url: str, status: int, headers: Headers) -> None:
@@ -45,7 +49,9 @@ class Feedback:
         asked_s = retry_after_s(headers.items(), datetime.now(UTC))
         for_s = None if asked_s is None else max(asked_s, MIN_COOLDOWN_S)
         key = host_of(url) if request.proxy is not None else await self._policy.wait_key_of(url)
-        await self._cooldowns.start(key, for_s)
+        cooldown = await self._cooldowns.start(key, for_s)
+        if cooldown is not None:
+            self._events.publish(cooldown)
 
     def host_outcome_of(
         self, request: FetchRequest, result: FetchResult, *, sent: bool, crawl_delay_s: float | None = None

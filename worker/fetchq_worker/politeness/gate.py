@@ -70,6 +70,13 @@ class FetchGate:
             return self.limit_of(name, args) or Limit(host_of(request.url))
         return UNLIMITED
 
+    def due_ms_of(self, name: str, args: Sequence[Any], enqueue_time_ms: int) -> int:
+        request = _request_of(name, args)
+        if request is None:
+            return enqueue_time_ms
+        due_ms = enqueue_time_ms + round(request.delay_s * 1000)
+        return due_ms if request.not_before is None else max(due_ms, round(request.not_before.timestamp() * 1000))
+
 
 def _request_of(name: str, args: Sequence[Any]) -> FetchRequest | None:
     """The request of a fetch job; None for any other job, and for one that will end as INVALID_JOB."""

@@ -16,9 +16,11 @@ from arq.connections import RedisSettings
 from arq.cron import CronJob
 from arq.worker import Function, Worker, func
 
+from fetchq.command.settings import InvalidSetting
 from fetchq.contract.wire import FETCH_FUNCTION, deserialize, serialize
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import CONNECT_TIMEOUT_S
+from fetchq.store.errors import address_of
 from fetchq.store.keys import Keys
 from fetchq_worker.engine.run.crash_policy import CountsOwnAttempts
 from fetchq_worker.engine.run.snooze import tell_sentry
@@ -27,7 +29,9 @@ from fetchq_worker.fetch.job.coroutine import fetch_data, finish_if_crashed
 from fetchq_worker.fetch.job.crashes import MAX_CRASHES
 from fetchq_worker.politeness.feedback import Feedback
 from fetchq_worker.politeness.gate import FetchGate
-from fetchq_worker.settings import InvalidSetting, Settings
+from fetchq_worker.settings import Settings
+from fetchq_worker.telemetry.publisher import Subscriber
+from fetchq_worker.telemetry.telemetry import KEY, Telemetry
 
 from .stock_arq import finish_under_stock_arq
 
@@ -50,14 +54,16 @@ def worker_settings(
     cron_jobs: Sequence[CronJob] | None = None,
     settings: Settings | None = None,
     namespace: str | None = None,
+    subscribers: Sequence[Subscriber] = (),
     **arq_options: Any,
 ) -> type:
     """A settings class for `arq`, with `fetch_data` and your own `functions`.
 
     Without `settings`, they come from `FETCHQ_*`. `namespace` and `arq_options` (those of `arq.worker.Worker`) outrank
-    them. Your `on_startup`, `on_shutdown` and `after_job_end` run beside ours; the HTTP client is
-    `ctx["fetcher"]` from before your `on_startup` until after your `on_shutdown`. The stock `arq` command refuses a
-    class with a namespace. Raises `InvalidSetting`.
+    them. Each of `subscribers` is called with every event (`fetchq_worker.telemetry.events`); under the stock `arq`
+    command, with those of fetches. Your `on_startup`, `on_shutdown` and `after_job_end` run beside ours; the HTTP
+    client is `ctx["fetcher"]` from before your `on_startup` until after your `on_shutdown`. The stock `arq` command
+    refuses a class with a namespace. Raises `InvalidSetting`.
     """
     unknown = arq_options.keys() - _ARQ_OPTIONS
     if unknown:
@@ -69,11 +75,14 @@ def worker_settings(
         "namespace": settings.namespace if namespace is None else namespace,
         "max_jobs": settings.concurrency,
         "job_completion_wait": math.ceil(settings.grace_s),
-        "lease_s": settings.lease_s,  # the engine's own, as are the next three; stock arq ignores them
+        "lease_s": settings.lease_s,  # the engine's own, as are the next seven; stock arq ignores them
         "start_wait_s": settings.start_wait_s,
         "dead_letter_ttl_s": settings.dead_letter_ttl_s,
         "dead_letter_max": settings.max_dead_letters,
         "gate": gate,
+        "metrics": settings.metrics,
+        "subscribers": tuple(subscribers),
+        "trace_parent": settings.trace_parent,
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
         "log_arguments": False,  # and a request its headers
@@ -84,7 +93,7 @@ def worker_settings(
         attributes["redis_settings"] = redis_settings(RedisAddress.parse(settings.redis_url))
     attributes |= arq_options
     keys = Keys(queue=attributes["queue_name"], namespace=attributes["namespace"])
-    attributes |= _hooks(settings, gate, keys, arq_options)
+    attributes |= _hooks(settings, gate, keys, arq_options, subscribers)
     attributes["functions"] = [fetch_function(), *functions]
     attributes["cron_jobs"] = cron_jobs
     return type("WorkerSettings", (), attributes)
@@ -130,7 +139,9 @@ def redis_settings(address: RedisAddress) -> RedisSettings:
     return settings
 
 
-def _hooks(settings: Settings, gate: FetchGate, keys: Keys, theirs: dict[str, Any]) -> dict[str, Hook]:
+def _hooks(
+    settings: Settings, gate: FetchGate, keys: Keys, theirs: dict[str, Any], subscribers: Sequence[Subscriber]
+) -> dict[str, Hook]:
     async def on_startup(ctx: dict[str, Any]) -> None:
         tell_sentry()
         if "keys" not in ctx:  # the engine sets it, stock arq does not
@@ -139,13 +150,20 @@ def _hooks(settings: Settings, gate: FetchGate, keys: Keys, theirs: dict[str, An
                     f"the arq command knows no namespace ({keys.namespace!r}): run these settings by fetchq worker"
                 )
             ctx["keys"] = keys
+        has_engine = KEY in ctx
+        telemetry: Telemetry = ctx.setdefault(KEY, Telemetry(subscribers, settings.trace_parent))
         ctx["dead_letters"] = settings.dead_letters
         ctx["outcomes"] = Counter()  # each job's ctx is a copy of this one, so all jobs share the counter
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])
+        client = ctx["fetcher"].client
+        telemetry.connections = client.pool.count
         if gate.cooldowns is not None:
-            gate.use(ctx["fetcher"].client.resolver)
-            ctx["feedback"] = Feedback(gate.cooldowns, gate.policy, circuit_breaker=settings.circuit_breaker)
+            gate.use(client.resolver)
+            breaks = settings.circuit_breaker
+            ctx["feedback"] = Feedback(gate.cooldowns, gate.policy, telemetry.events, circuit_breaker=breaks)
         await _run(theirs.get("on_startup"), ctx)
+        if not has_engine:  # else its worker does so: here attempts alone can be traced
+            telemetry.find_traces(queue=keys.pending, redis=address_of(ctx["redis"]))
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
         try:

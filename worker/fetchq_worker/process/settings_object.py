@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
 
+from fetchq.command.settings import InvalidSetting
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect, use_own_connections
 from fetchq.store.errors import REDIS_ERRORS, translation
 from fetchq_worker.engine import Worker, create_worker
-from fetchq_worker.settings import InvalidSetting
 
 from .arq_settings import SettingsOfAddress
 from .make_worker import make_worker

@@ -118,9 +118,9 @@ class Supervisor:
         return f"<Supervisor running={len(self._children)} of={self._processes}>"
 
     @property
-    def pids(self) -> list[int]:
-        """The processes that run."""
-        return [child.process.pid for child in self._children]
+    def pids(self) -> dict[int, int]:
+        """The processes that run, by their number from 0. One that replaces another has its number."""
+        return {child.number: child.process.pid for child in sorted(self._children, key=lambda child: child.number)}
 
     async def run(self) -> int:
         """Returns 0; the exit status of a child that cannot start; or 1 if a child was waiting for its restart.

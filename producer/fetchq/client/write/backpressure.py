@@ -171,7 +171,7 @@ class Capacity:
         """The script's refusal as an exception; None where there was enough capacity."""
         if why == "memory":
             self._memory_short = self._memory_error(measured, limit)
-            return _copy(self._memory_short)
+            return copy_of(self._memory_short)
         self._memory_short = None
         if not why:
             return None
@@ -180,7 +180,7 @@ class Capacity:
     async def admit(self, count: int, ticket: Ticket) -> int:
         """Returns how many of `count` jobs may be sent now. Raises `QueueFull` where none may."""
         if self._memory_short is not None and not self.waits and not self._is_sample_due():
-            raise _copy(self._memory_short)
+            raise copy_of(self._memory_short)
         if ticket.state is not TicketState.ABANDONED and self.line.try_admit(count):
             return count
         return await self.wait(count, self.why, self.deadline(), ticket)
@@ -210,7 +210,7 @@ class Capacity:
             async with asyncio.timeout_at(until):
                 return await ticket.future
         except TimeoutError:
-            raise _copy(self.why) from None
+            raise copy_of(self.why) from None
         finally:
             ticket.future = None
             if ticket.state is TicketState.WAITING:
@@ -281,10 +281,10 @@ class Capacity:
         for ticket in list(self.line.waiting):
             self.line.release(ticket)
             if ticket.future is not None and not ticket.future.done():
-                ticket.future.set_exception(_copy(problem))
+                ticket.future.set_exception(copy_of(problem))
 
 
-def _copy(problem: ErrorT) -> ErrorT:
+def copy_of(problem: ErrorT) -> ErrorT:
     """A copy for another caller, since each exception has its own `enqueued`."""
     another = type(problem)(*problem.args)
     another.__cause__ = problem.__cause__

@@ -90,7 +90,7 @@ class BatchPipeline:
         """Waits until the batch in flight is enqueued, then sends this one. Raises the error of the former."""
         await self.finish()
         self._ticket = self._writer.capacity.new_ticket()
-        self._in_flight = asyncio.create_task(self._writer.enqueue(batch, self._ticket), name="fetchq-batch")
+        self._in_flight = asyncio.create_task(self._writer.enqueue_batch(batch, self._ticket), name="fetchq-batch")
         for _ in range(_STEPS_TO_SEND):  # so that Redis works while the next batch is made
             await asyncio.sleep(0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from secrets import token_urlsafe
 from typing import Any, Final, NamedTuple
@@ -20,12 +20,14 @@ from fetchq.contract.request import MAX_WAIT_S, FetchRequest
 from fetchq.contract.validation import check_limit_key, check_seconds, check_whole
 from fetchq.errors import FetchqError, InvalidRequest, KeyConflict, NotDurable, QueueFull, RedisFull
 from fetchq.store.commands import EnqueuedBatch, JobCommands, NewJob
-from fetchq.store.errors import CONNECTION_ERRORS, translated
+from fetchq.store.errors import CONNECTION_ERRORS, address_of, translated
 from fetchq.store.keys import check_queue
 from fetchq.store.runner import ScriptRunner
 from fetchq.store.session import Session
+from fetchq.telemetry.traces import NO_FIELDS, SendSpans
 
 from .backpressure import Capacity, Ticket
+from .coalescing import Reply, SharedCalls
 from .durability import DurableCalls
 from .policy import WritePolicy
 
@@ -99,8 +101,18 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.limit_key is not None:
             check_limit_key("_limit_key", self.limit_key)
 
-    def job(self, function: str, args: tuple[Any, ...], kwargs: dict[str, Any], job_id: str) -> NewJob:
-        """The job with these options. Raises `InvalidRequest` for an argument that cannot be encoded."""
+    def job(
+        self,
+        function: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        job_id: str,
+        trace: Mapping[str, str] = NO_FIELDS,
+    ) -> NewJob:
+        """The job with these options. Raises `InvalidRequest` for an argument that cannot be encoded.
+
+        `trace` are the fields of its trace context.
+        """
         if not isinstance(function, str) or not function:
             raise InvalidRequest("function", f"takes the name of a function, not {function!r}")
         priority = Priority(self.priority)
@@ -112,7 +124,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
         }
         try:
             payload = wire.encode_job(
-                function, args, kwargs, now_in_ms(), self.job_try, **{name: v for name, v in more.items() if v}
+                function, args, kwargs, now_in_ms(), self.job_try, **{name: v for name, v in more.items() if v}, **trace
             )
         except (TypeError, ValueError, OverflowError, RecursionError) as problem:
             raise InvalidRequest("arguments", str(problem)) from problem
@@ -136,69 +148,123 @@ class QueueWriter:
         self._calls: Final = DurableCalls(session.redis, session.keys, policy)
         self._commands: Final = JobCommands(session.keys)
         self._slots: Final = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._shared: Final = SharedCalls(self._send, self.capacity.end)
+        self._spans: Final = SendSpans(queue=session.keys.pending, redis=address_of(session.redis))
 
     async def aclose(self) -> None:
-        """Callers that wait for capacity get a `FetchqError`."""
+        """Callers that wait for capacity get a `FetchqError`; jobs of other callers are sent."""
         await self.capacity.aclose()
+        await self._shared.aclose()
 
     def new_id(self) -> str:
-        return self._ids.new_ids(1)[0]
+        return self._ids.new_id()
 
-    async def enqueue_job(self, job: NewJob) -> Enqueued:
-        """Enqueues one job. If another job, or its result, has the id, `ids` is empty and there is no problem."""
-        reply = await self.put([job])
+    async def enqueue_job(self, make: Callable[[Mapping[str, str]], NewJob]) -> Enqueued:
+        """Enqueues one job. If another job, or its result, has the id, `ids` is empty and there is no problem.
+
+        `make` is called once, with the fields of the job's trace context. Raises what it raises.
+        """
+        span = self._spans.start()
+        if span is None:
+            return await self._enqueue_job(make(NO_FIELDS))
+        with span:
+            job = make(span.fields)
+            span.set_job(job.id)
+            enqueued = await self._enqueue_job(job)
+            span.set_problem(enqueued.problem)
+            return enqueued
+
+    async def _enqueue_job(self, job: NewJob) -> Enqueued:
+        reply = await self._put_one(job)
         # If a broken connection had enqueued it, the second call finds the same payload.
         is_other = any(holder != job.payload for _, holder in reply.existing)
         return Enqueued([job.id] if reply.arrived and not is_other else [], reply.problem)
 
-    async def enqueue(self, requests: Sequence[FetchRequest], ticket: Ticket | None = None) -> Enqueued:
-        """Enqueues fetches in one round trip. Errors and a cancellation are returned in the reply, not raised.
+    async def enqueue(self, request: FetchRequest) -> Enqueued:
+        """Enqueues a fetch, in one call with others that arrive at the same time.
 
-        Repeating the call is harmless: an id that exists is not added again.
+        Errors and a cancellation are returned in the reply, not raised.
         """
+        span = self._spans.start()
+        if span is None:
+            return await self._enqueue(request, NO_FIELDS)
+        with span:
+            enqueued = await self._enqueue(request, span.fields)
+            for job_id in enqueued.ids:
+                span.set_job(job_id)
+            span.set_problem(enqueued.problem)
+            return enqueued
+
+    async def _enqueue(self, request: FetchRequest, trace: Mapping[str, str]) -> Enqueued:
+        job = self._job_of(request, self._ids.new_id(), now_in_ms(), trace)
+        return self._enqueued((job,), (request,), await self._put_one(job))
+
+    async def enqueue_batch(self, requests: Sequence[FetchRequest], ticket: Ticket) -> Enqueued:
+        """Enqueues fetches in one round trip. Errors and a cancellation are returned in the reply, not raised."""
+        span = self._spans.start(len(requests))
+        if span is None:
+            return await self._enqueue_batch(requests, ticket, NO_FIELDS)
+        with span:
+            enqueued = await self._enqueue_batch(requests, ticket, span.fields)
+            span.set_problem(enqueued.problem)
+            return enqueued
+
+    async def _enqueue_batch(
+        self, requests: Sequence[FetchRequest], ticket: Ticket, trace: Mapping[str, str]
+    ) -> Enqueued:
+        """Repeating the call is harmless: an id that exists is not added again."""
         now_ms = now_in_ms()
         ids = self._ids.new_ids(len(requests))
-        jobs: list[NewJob] = []
-        for i, request in enumerate(requests):
-            if request.key is not None:
-                ids[i] = id_for_key(request.key, self._session.keys.queue)
-            payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms)
-            jobs.append(NewJob(ids[i], payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request)))
-        reply = await self.put(jobs, ticket)
+        jobs = [self._job_of(request, job_id, now_ms, trace) for request, job_id in zip(requests, ids, strict=True)]
+        return self._enqueued(jobs, requests, await self.put(jobs, ticket))
+
+    def _job_of(self, request: FetchRequest, job_id: str, now_ms: int, trace: Mapping[str, str]) -> NewJob:
+        if request.key is not None:
+            job_id = id_for_key(request.key, self._session.keys.queue)
+        payload = wire.encode_job(wire.FETCH_FUNCTION, (request,), {}, now_ms, None, **trace)
+        return NewJob(job_id, payload, due_of(request), limit_key_of(request), lane_and_deadline_of(request))
+
+    def _enqueued(self, jobs: Sequence[NewJob], requests: Sequence[FetchRequest], reply: EnqueueReply) -> Enqueued:
         conflicts = [
-            KeyConflict(request.key, ids[place])
+            KeyConflict(request.key, jobs[place].id)
             for place, holder in reply.existing
             if (request := requests[place]).key is not None and not _is_same_work(holder, request)
         ]
+        arrived = [job.id for job in jobs[: reply.arrived]]
         if not conflicts or isinstance(reply.problem, asyncio.CancelledError):
-            return Enqueued(ids[: reply.arrived], reply.problem)
+            return Enqueued(arrived, reply.problem)
         if reply.problem is not None:
             conflicts[0].add_note(f"fetchq: the batch was not enqueued as a whole: {reply.problem}")
         refused = {conflict.job_id for conflict in conflicts}
-        return Enqueued([job_id for job_id in ids[: reply.arrived] if job_id not in refused], conflicts[0])
+        return Enqueued([job_id for job_id in arrived if job_id not in refused], conflicts[0])
 
     async def put(self, jobs: Sequence[NewJob], ticket: Ticket | None = None) -> EnqueueReply:
-        """Enqueues `jobs`. Errors and a cancellation are returned in the reply, not raised.
+        """Enqueues jobs in one call, or several where they wait for capacity. Errors and a cancellation are returned in
+        the reply, not raised. A closed or foreign session raises."""
+        return await self._put(jobs, ticket or self.capacity.new_ticket(), self._put_batch)
 
-        A closed or foreign session raises.
-        """
+    async def _put_one(self, job: NewJob) -> EnqueueReply:
+        return await self._put((job,), self.capacity.new_ticket(), self._put_shared)
+
+    async def _put(
+        self, jobs: Sequence[NewJob], ticket: Ticket, call: Callable[[Sequence[NewJob], Ticket], Awaitable[Reply]]
+    ) -> EnqueueReply:
         self._session.check()
         existing: list[tuple[int, bytes]] = []
         count = 0
         capacity = self.capacity
         until = capacity.deadline()
-        ticket = ticket or capacity.new_ticket()
         try:
             allowed = await capacity.admit(len(jobs), ticket)
             while True:
                 try:
                     part = jobs[count : count + allowed]
-                    reply, not_durable_reason = await self._call(part, ticket)
+                    reply, not_durable_reason = await call(part, ticket)
                 except RedisFull as problem:
                     full: QueueFull | None = problem
                 else:
-                    existing += ((count + place, holder) for place, holder in reply.existing)
                     accepted = len(part) if reply.stopped_at is None else reply.stopped_at
+                    existing += ((count + place, holder) for place, holder in reply.existing if place < accepted)
                     count += accepted
                     if accepted:
                         until = capacity.deadline()
@@ -216,29 +282,37 @@ class QueueWriter:
         finally:
             capacity.end(ticket)
 
-    async def _call(self, jobs: Sequence[NewJob], ticket: Ticket) -> tuple[EnqueuedBatch, str]:
+    def _put_shared(self, jobs: Sequence[NewJob], ticket: Ticket) -> Awaitable[Reply]:
+        return self._shared.enqueue(jobs[0], ticket)
+
+    def _put_batch(self, jobs: Sequence[NewJob], ticket: Ticket) -> Awaitable[Reply]:
+        return self._send(jobs, lambda: self.capacity.end(ticket))
+
+    async def _send(self, jobs: Sequence[NewJob], replied: Callable[[], None]) -> Reply:
+        """Enqueues jobs in one call. `replied` is called when the script has replied."""
         max_queued, max_memory = self.capacity.limits()
         session = self._session
 
         def enqueue(runner: ScriptRunner) -> Awaitable[EnqueuedBatch]:
             return self._commands.enqueue(runner, jobs, max_queued=max_queued, max_memory=max_memory)
 
-        def all_existed(reply: EnqueuedBatch) -> bool:
-            return 0 < len(reply.existing) == (len(jobs) if reply.stopped_at is None else reply.stopped_at)
+        def wrote_nothing(reply: EnqueuedBatch) -> bool:
+            accepted = len(jobs) if reply.stopped_at is None else reply.stopped_at
+            return bool(reply.existing) and sum(place < accepted for place, _ in reply.existing) == accepted
 
         def on_reply() -> None:
             session.reached = True
-            self.capacity.end(ticket)  # not only when they are durable: the queue counts them already
+            replied()  # not only when they are durable: the queue counts them already
 
         with translated(session.redis):
             async with self._slots:
                 try:
-                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
+                    return await self._calls.call(enqueue, wrote_nothing=wrote_nothing, replied=on_reply)
                 # A pooled connection may have been closed, or lead to a former master. The ids make a second call safe.
                 except (*CONNECTION_ERRORS, ReadOnlyError):
                     if session.closed:  # closed meanwhile: a new connection would stay open
                         raise
-                    return await self._calls.call(enqueue, wrote_nothing=all_existed, replied=on_reply)
+                    return await self._calls.call(enqueue, wrote_nothing=wrote_nothing, replied=on_reply)
 
 
 def _timestamp(moment: datetime) -> float:

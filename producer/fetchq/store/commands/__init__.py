@@ -16,6 +16,7 @@ from .jobs import (
     NewJob,
     ReportedJob,
 )
+from .queue import QueueCommands, QueueReply
 from .workers import Report, WorkerCommands
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "JobCommands",
     "LimitsReply",
     "NewJob",
+    "QueueCommands",
+    "QueueReply",
     "Report",
     "ReportedJob",
     "RetryJob",

@@ -35,7 +35,8 @@ class EnqueuedBatch(NamedTuple):
     existing: list[tuple[int, bytes]]
     """The jobs whose id existed: their place in the batch from 0, and the stored payload or result."""
     stopped_at: int | None
-    """The place of the first job for which there was no capacity: neither it nor a later one was added."""
+    """The place of the first job for which there was no capacity: neither it nor a later one was added. `existing` has
+    also those after it that needed none, except where memory was short."""
     reason: str
     """Which capacity was exhausted: `queue`, `memory`, or empty."""
     measured: int

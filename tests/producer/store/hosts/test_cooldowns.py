@@ -9,6 +9,7 @@ from tests.support.scripted_queue import Queue
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Lease
 from fetchq_worker.engine.queue.outcome import Action, Outcome
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 
 @pytest.mark.asyncio
@@ -43,7 +44,12 @@ async def test_failures_and_successes_in_turn_start_no_cooldown(queue: Queue, ac
     claim = await queue.claim(16)
     assert await queue.admit(*[(job_id, "w.1", KEY) for job_id in claim.ids]) == []
     committer = Committer(
-        queue.keys, dead_letter_ttl_ms=1, dead_letter_max=0, delay_s=60, on_commit=lambda next_due_s: None
+        queue.keys,
+        dead_letter_ttl_ms=1,
+        dead_letter_max=0,
+        delay_s=60,
+        on_commit=lambda next_due_s: None,
+        telemetry=Telemetry(),
     )
     committer.use(queue.runner)
     for number, job_id in enumerate(claim.ids):

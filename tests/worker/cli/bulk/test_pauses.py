@@ -10,7 +10,7 @@ import pytest
 from fetchq_worker.cli.bulk.pauses import MAX_LINES, said_pauses, sentence_of
 from fetchq_worker.cli.terminal.progress import make_progress
 from fetchq_worker.fetch.robots.robots import UNAVAILABLE_EVENT
-from fetchq_worker.politeness.cooldown import COOLDOWN_EVENT
+from fetchq_worker.telemetry.event_log import COOLDOWN_LINE
 
 NOON = datetime(2026, 1, 2, 12, 0, 0)
 
@@ -23,11 +23,11 @@ def _record(event: str, *args: object, level: int = logging.WARNING) -> logging.
     ("record", "sentence"),
     [
         (
-            _record(COOLDOWN_EVENT, "a.example", 3600.0, True),
+            _record(COOLDOWN_LINE, "a.example", 3600.0, True),
             "a.example asks for a pause: its URLs wait until 13:00:00, in 1 h 0 min",
         ),
         (
-            _record(COOLDOWN_EVENT, "a.example", 5.0, False),
+            _record(COOLDOWN_LINE, "a.example", 5.0, False),
             "a.example is busy: its URLs wait until 12:00:05, in 5 s",
         ),
         (
@@ -35,8 +35,8 @@ def _record(event: str, *args: object, level: int = logging.WARNING) -> logging.
             "robots.txt of http://a.example cannot be had (the server responded 503): it is requested again at "
             "12:01:00, in 1 min 0 s",
         ),
-        (_record(COOLDOWN_EVENT, "a.example", 4.9, True), None),
-        (_record(COOLDOWN_EVENT, "a.example", 60.0, True, level=logging.DEBUG), None),
+        (_record(COOLDOWN_LINE, "a.example", 4.9, True), None),
+        (_record(COOLDOWN_LINE, "a.example", 60.0, True, level=logging.DEBUG), None),
         (_record("limit_by.changed from=%s to=%s", "host", "domain"), None),
     ],
 )
@@ -48,8 +48,8 @@ def test_many_pauses_do_not_fill_the_terminal(capfd: pytest.CaptureFixture[str])
     logger = logging.getLogger("fetchq.hosts")
     with said_pauses(make_progress(stdout_is_results=False, how="none")):
         for number in range(MAX_LINES + 10):
-            logger.warning(COOLDOWN_EVENT, f"host{number}.example", 60.0, True)
-    logger.warning(COOLDOWN_EVENT, "later.example", 60.0, True)
+            logger.warning(COOLDOWN_LINE, f"host{number}.example", 60.0, True)
+    logger.warning(COOLDOWN_LINE, "later.example", 60.0, True)
 
     lines = capfd.readouterr().err.splitlines()
     assert len([line for line in lines if "its URLs wait" in line]) == MAX_LINES

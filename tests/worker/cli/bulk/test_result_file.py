@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from fetchq import FetchResult, FetchStatus
+from fetchq.command.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.bulk.result_file import ResultFile
 from fetchq_worker.cli.bulk.result_line import MAX_TEXT_BYTES, BodyFolder, encode_line
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 
 
 def result(body: bytes = b"", media_type: str | None = "text/plain", **fields: object) -> FetchResult:
@@ -160,7 +160,7 @@ def test_a_file_on_a_full_disk_has_whole_lines_only(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from fetchq_worker.cli.bulk.result_file import ResultFile
-from fetchq_worker.cli.terminal.exit_status import CommandFailed
+from fetchq.command.exit_status import CommandFailed
 one = {one!r}
 file = ResultFile(Path({str(path)!r}), resume=False)
 try:
@@ -180,7 +180,7 @@ except CommandFailed as problem:
 
 
 def test_a_closed_pipe_prints_nothing() -> None:
-    from fetchq_worker.cli.terminal.exit_status import CannotWrite
+    from fetchq.command.exit_status import CannotWrite
 
     failure = CannotWrite("to stdout", BrokenPipeError(errno.EPIPE, "Broken pipe"))
     assert str(failure) == ""

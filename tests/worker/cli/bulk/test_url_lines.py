@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetchq.command.exit_status import CommandFailed, ExitStatus
 from fetchq.contract.urls import MAX_URL_CHARS
 from fetchq_worker.cli.bulk.url_lines import MAX_LINE_BYTES, LineSplitter, count_lines, read_lines
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 
 
 def split(data: bytes, chunk_bytes: int = 1 << 16) -> list[str]:

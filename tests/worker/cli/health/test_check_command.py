@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,42 +14,17 @@ from redis import Redis as RedisClient
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 from tests.worker.cli.conftest import NO_REDIS, PATIENCE_S, Fetchq, Site, at, wait_until
+from tests.worker.cli.health.conftest import AWAY, get, start_worker
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a worker listens on a unix socket")
 
-AWAY: Mapping[str, str] = {"FETCHQ_REDIS_URL": NO_REDIS, "FETCHQ_START_WAIT": "3600"}
-"""The environment of a worker that waits for Redis."""
 CHECK = ("worker", "--check", "--timeout", "20")
-
-
-def start_worker(fetchq: Fetchq, *flags: str, environ: Mapping[str, str] = AWAY) -> subprocess.Popen[str]:
-    """A worker process that answers."""
-    known = set(fetchq.runtime_folder.iterdir())
-
-    def is_listening() -> bool:
-        return any(_accepts(path) for path in set(fetchq.runtime_folder.glob("*.sock")) - known)
-
-    worker = fetchq.start("worker", *flags, stderr=subprocess.DEVNULL, environ=environ)
-    wait_until(is_listening, "its socket")
-    return worker
-
-
-def _accepts(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
 
 
 def check(fetchq: Fetchq, *flags: str, timeout_s: float = 20) -> tuple[int, str]:
     """The exit status of a check and what it says. The timeout has effect only where no answer comes."""
     done = fetchq.run("worker", "--check", "--timeout", str(timeout_s), *flags)
     return done.returncode, done.stdout + done.stderr
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    connection.request("GET", path)
-    reply = connection.getresponse()
-    return reply.status, reply.read().decode()
 
 
 def test_without_a_worker_a_check_fails_in_one_sentence(fetchq: Fetchq) -> None:

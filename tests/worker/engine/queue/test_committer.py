@@ -16,6 +16,7 @@ from fetchq.store.runner import MAX_JOBS_A_CALL
 from fetchq_worker.engine.queue.commit import FULL_BATCH, Committer
 from fetchq_worker.engine.queue.lease import Lease
 from fetchq_worker.engine.queue.outcome import Action, Outcome
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,7 +61,12 @@ def link() -> Link:
 @pytest_asyncio.fixture
 async def committer(link: Link) -> AsyncIterator[Committer]:
     committer = Committer(
-        Keys(), dead_letter_ttl_ms=60_000, dead_letter_max=0, delay_s=0.05, on_commit=lambda next_due_s: None
+        Keys(),
+        dead_letter_ttl_ms=60_000,
+        dead_letter_max=0,
+        delay_s=0.05,
+        on_commit=lambda next_due_s: None,
+        telemetry=Telemetry(),
     )
     committer.use(link)
     yield committer

@@ -14,13 +14,14 @@ from tests.support.redis_server import RedisServer
 from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, Producer, RetryPolicy
+from fetchq.command.settings import InvalidSetting
 from fetchq.store.connection import connect
 from fetchq_worker.engine import Worker
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.access.credentials import read_credentials
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.make_worker import make_worker
-from fetchq_worker.settings import InvalidSetting, Settings
+from fetchq_worker.settings import Settings
 
 ONCE = RetryPolicy(max_tries=1)
 TOKEN, PASSWORD, API_KEY, PROXY_PASSWORD = "tok-f00ba4", "hunter2-secret", "key-c0ffee", "proxy-pass-1"

@@ -6,9 +6,10 @@ import pytest
 from harness.egress.arena import NAME, PUBLIC, Arena, make_arena
 
 from fetchq import FetchStatus
+from fetchq.command.settings import InvalidSetting
 from fetchq_worker.fetch.egress.guard import EgressForbidden, Guard
 from fetchq_worker.fetch.egress.ports import is_open_port
-from fetchq_worker.settings import InvalidSetting, Settings
+from fetchq_worker.settings import Settings
 
 FETCH_STANDARD = """
 0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 115 117 119

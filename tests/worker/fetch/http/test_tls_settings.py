@@ -18,9 +18,10 @@ from cryptography.x509.oid import NameOID
 from tests.support.web.site import Site, http_response
 
 from fetchq import FetchRequest, FetchResult, FetchStatus, RetryPolicy
+from fetchq.command.settings import InvalidSetting
 from fetchq_worker.fetch import Fetcher, fetch
 from fetchq_worker.fetch.access.credentials import read_credentials
-from fetchq_worker.settings import InvalidSetting, Settings
+from fetchq_worker.settings import Settings
 
 ONCE = RetryPolicy(max_tries=1)
 LOOPBACK = ("127.0.0.0/8", "::1/128")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from fetchq.client.write.policy import Durability
+from fetchq.command.exit_status import ExitStatus
+from fetchq.command.streams import print_error
 from fetchq.inspect.acl import acl_rule, waitaof_rule
 from fetchq.store.registry import Role
-from fetchq_worker.cli.terminal.exit_status import ExitStatus
-from fetchq_worker.cli.terminal.streams import print_error
 from fetchq_worker.settings import Settings
 
 _WITHOUT_WAITAOF: Final = (

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from fetchq import CancelOutcome, JobNotFound
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq.command.exit_status import CommandFailed, ExitStatus
+from fetchq.command.streams import print_error
 from fetchq_worker.cli.terminal.redis_client import reached_producer
-from fetchq_worker.cli.terminal.streams import print_error
 from fetchq_worker.settings import Settings
 
 from .outcomes import print_counts, print_outcomes

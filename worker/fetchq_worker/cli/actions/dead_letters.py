@@ -12,11 +12,10 @@ import msgspec
 
 from fetchq import DeadLetter, DeadLetterNotFound, FetchStatus, RetryOutcome
 from fetchq.client.dead_letters import DeadFilter
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq.command.exit_status import CommandFailed, ExitStatus
+from fetchq.command.streams import print_error, printable
 from fetchq_worker.cli.terminal.progress import make_progress
 from fetchq_worker.cli.terminal.redis_client import reached_producer
-from fetchq_worker.cli.terminal.streams import print_error
-from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 from .dead_letter_line import ListLine, full_view_of, line_of

@@ -16,12 +16,12 @@ import msgspec
 
 from fetchq import FetchRequest, InvalidRequest, Job, Producer, RetryPolicy, WritePolicy
 from fetchq.client.write.policy import WriteOptions
+from fetchq.command.exit_status import CannotWrite, CommandFailed, ExitStatus
+from fetchq.command.streams import print_error, say, why_not_written
 from fetchq.contract.wire import UNREADABLE
 from fetchq_worker.cli.bulk.url_hint import hint_for
 from fetchq_worker.cli.bulk.url_lines import read_lines
-from fetchq_worker.cli.terminal.exit_status import CannotWrite, CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.redis_client import reached_producer
-from fetchq_worker.cli.terminal.streams import print_error, say, why_not_written
 from fetchq_worker.settings import Settings
 
 ENQUEUE_BATCH: Final = 1000

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fetchq import HostState
-from fetchq_worker.cli.terminal.text import printable, table_lines
+from fetchq.command.streams import printable
+from fetchq_worker.cli.terminal.text import table_lines
 
 _HEAD = ("host", "waiting", "due", "running", "next start", "last outcome")
 

@@ -8,10 +8,9 @@ import msgspec
 
 from fetchq import HostLimits
 from fetchq.client.limits import DEFAULT_CONCURRENCY, name_of
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
+from fetchq.command.exit_status import CommandFailed, ExitStatus
+from fetchq.command.streams import print_error, printable
 from fetchq_worker.cli.terminal.redis_client import reached_producer
-from fetchq_worker.cli.terminal.streams import print_error
-from fetchq_worker.cli.terminal.text import printable
 from fetchq_worker.settings import Settings
 
 

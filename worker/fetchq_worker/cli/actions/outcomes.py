@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from fetchq_worker.cli.terminal.text import printable
+from fetchq.command.streams import printable
 
 
 def print_outcomes(job_ids: Sequence[str], outcomes: Sequence[str], as_json: bool) -> None:

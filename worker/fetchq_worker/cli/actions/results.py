@@ -14,15 +14,15 @@ import msgspec
 
 from fetchq import FetchqError, FetchResult, JobFailed, JobNotFound, Producer, ResultTimeout, WireError
 from fetchq.client.results import CHECK_BATCH
+from fetchq.command.exit_status import CommandFailed, ExitStatus
+from fetchq.command.streams import print_error
 from fetchq.contract import wire
 from fetchq.contract.job_ids import check_id
 from fetchq.tasks import cancel_and_wait
 from fetchq_worker.cli.bulk.result_file import LineSink, ResultFile, StdoutLines, refuse_same_file
 from fetchq_worker.cli.bulk.result_line import BodyFolder, encode_line
 from fetchq_worker.cli.bulk.url_lines import read_lines
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 from fetchq_worker.cli.terminal.redis_client import reached_producer
-from fetchq_worker.cli.terminal.streams import print_error
 from fetchq_worker.settings import Settings
 
 _LEAST_ANSWER_S: Final = 1.0

@@ -17,20 +17,24 @@ from arq.typing import StartupShutdown
 from redis.exceptions import RedisError
 
 from fetchq import FetchqError, FetchStatus
+from fetchq.command.exit_status import CommandFailed, ExitStatus
+from fetchq.command.settings import variable_of
+from fetchq.logs.setup import logging_what_python_prints
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq.store.errors import translated
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
-from fetchq_worker.cli.terminal.logs import configure_logs, logging_what_python_prints
+from fetchq_worker.cli.terminal.logs import configure_worker_logs
 from fetchq_worker.engine import Worker
 from fetchq_worker.engine.run.raised import own_cancellation, told
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
-from fetchq_worker.process.health import answering, supervisor_probes, worker_probes
+from fetchq_worker.process.http.listen import answering
+from fetchq_worker.process.http.supervisor import supervisor_handlers
+from fetchq_worker.process.http.worker import supervised_handlers, worker_handlers
 from fetchq_worker.process.open_files import raise_open_files, warn_of_few_files
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
-from fetchq_worker.settings import LogJobs, Settings, variable_of
+from fetchq_worker.settings import LogJobs, Settings
 
 _log = logging.getLogger("fetchq.worker")
 
@@ -42,6 +46,8 @@ _OPTION_OF: Final = {
     "lease_s": "lease_s",
     "start_wait_s": "start_wait_s",
     "dead_letter_ttl_s": "dead_letter_ttl_s",
+    "metrics": "metrics",
+    "trace_parent": "trace_parent",
 }
 """Settings by the name of the worker's argument."""
 
@@ -59,7 +65,7 @@ def work(
             described = SettingsObject.load(settings_name)
     # After the settings module, which may set up logging itself.
     log_jobs = LogJobs.ALL if settings.verbose and "log_jobs" not in flags else settings.log_jobs
-    configure_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
+    configure_worker_logs(settings.log_level, log_format=settings.log_format, log_jobs=log_jobs)
     if is_supervisor:
         return _supervise(settings)
 
@@ -73,7 +79,7 @@ def work(
 
 async def _supervise(settings: Settings) -> ExitStatus:
     supervisor = Supervisor(sys.orig_argv, settings.processes, grace_s=settings.grace_s)
-    async with answering(supervisor_probes(supervisor), settings.keys, http=settings.http):
+    async with answering(supervisor_handlers(supervisor), settings.keys, http=settings.http):
         status = await supervisor.run()
     return ExitStatus(status) if status in set(ExitStatus) else ExitStatus.FAILED
 
@@ -106,7 +112,8 @@ async def _work(
         link.report_grace(worker.stop.grace_s)
         warn_of_few_files(worker.max_jobs)
         tune_gc()
-        async with answering(worker_probes(worker), worker.keys, http=settings.http, supervised=link.is_supervised):
+        handlers = supervised_handlers(worker) if link.is_supervised else worker_handlers(worker)
+        async with answering(handlers, worker.keys, http=settings.http, supervised=link.is_supervised):
             failure = await _run(worker)
     finally:
         if redis is not None:

@@ -17,13 +17,14 @@ import msgspec
 
 from fetchq import RedisUnavailable
 from fetchq.client.limits import EVERY_HOST
+from fetchq.command.exit_status import CannotWrite, CommandFailed, ExitStatus
+from fetchq.command.run import on_stop_signal
+from fetchq.command.streams import print_error, print_line
+from fetchq.logs.setup import LogLevel
 from fetchq.store.errors import translated
-from fetchq_worker.cli.terminal.exit_status import CannotWrite, CommandFailed, ExitStatus
-from fetchq_worker.cli.terminal.logs import configure_logs
+from fetchq_worker.cli.terminal.logs import configure_worker_logs
 from fetchq_worker.cli.terminal.progress import How, Progress, make_progress
-from fetchq_worker.cli.terminal.run import on_stop_signal
-from fetchq_worker.cli.terminal.streams import print_error, print_line
-from fetchq_worker.settings import LogLevel, Settings
+from fetchq_worker.settings import Settings
 
 from .fetch_run import FetchRun
 from .in_process import InProcess, in_process
@@ -61,7 +62,7 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 async def fetch(options: FetchOptions, settings: Settings) -> ExitStatus:
     """Runs the command; raises `FetchqError`."""
-    configure_logs(LogLevel.ERROR)
+    configure_worker_logs(LogLevel.ERROR)
     logging.getLogger("fetchq.engine").setLevel("CRITICAL")  # a lost Redis is reported once, at the end
     if not options.urls and options.from_file is None:
         raise CommandFailed("give URLs, or a file of them with --from (- is stdin)", ExitStatus.USAGE)

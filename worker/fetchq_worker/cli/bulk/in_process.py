@@ -14,9 +14,10 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from fetchq import FetchqError, Producer, RedisUnavailable
+from fetchq.command.redis_answer import wait_for_answer
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
-from fetchq_worker.cli.terminal.redis_client import REPLY_S, wait_for_answer
+from fetchq_worker.cli.terminal.redis_client import REPLY_S
 from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.local_server import find_server, local_server
@@ -55,8 +56,8 @@ async def in_process(settings: Settings, *, embedded: bool) -> AsyncIterator[InP
 
     Raises `RedisUnavailable`.
     """
-    if embedded:  # its dead letters would end with it
-        settings = msgspec.structs.replace(settings, dead_letters=DeadLetterKind.NONE)
+    if embedded:  # its dead letters and figures would end with it
+        settings = msgspec.structs.replace(settings, dead_letters=DeadLetterKind.NONE, metrics=False)
     raise_open_files()
     async with contextlib.AsyncExitStack() as stack:
         connect_here = await stack.enter_async_context(_private_redis()) if embedded else _connector(settings.redis_url)

@@ -11,7 +11,7 @@ from typing import Final
 from fetchq_worker.cli.terminal.progress import Progress
 from fetchq_worker.cli.terminal.text import span_text
 from fetchq_worker.fetch.robots.robots import UNAVAILABLE_EVENT
-from fetchq_worker.politeness.cooldown import COOLDOWN_EVENT
+from fetchq_worker.telemetry.event_log import COOLDOWN_LINE
 
 SHORTEST_S: Final = 5.0
 """Shorter pauses are not worth a line."""
@@ -38,7 +38,7 @@ class _Pauses(logging.Handler):
 def sentence_of(record: logging.LogRecord, now: datetime) -> str | None:
     """The sentence for a pause of `SHORTEST_S` or longer; None for any other record."""
     match record.msg, record.args:
-        case str(event), (str(host), float(for_s), bool(asked)) if event == COOLDOWN_EVENT:
+        case str(event), (str(host), float(for_s), bool(asked)) if event == COOLDOWN_LINE:
             why = f"{host} {'asks for a pause' if asked else 'is busy'}: its URLs wait until"
         case str(event), (str(origin), _, float(for_s), str(error)) if event == UNAVAILABLE_EVENT:
             why = f"robots.txt of {origin} cannot be had ({error}): it is requested again at"

@@ -13,8 +13,8 @@ from typing import Final, Protocol, Self
 import msgspec
 
 from fetchq import FetchStatus
+from fetchq.command.exit_status import CannotWrite, CommandFailed, ExitStatus
 from fetchq.contract.wire import UNREADABLE
-from fetchq_worker.cli.terminal.exit_status import CannotWrite, CommandFailed, ExitStatus
 
 if sys.platform != "win32":
     import fcntl

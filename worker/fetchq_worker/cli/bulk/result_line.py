@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from fetchq import Attempt, FetchResult, FetchStatus, Redirect, Timing
-from fetchq_worker.cli.terminal.exit_status import CannotWrite, CommandFailed, ExitStatus
+from fetchq.command.exit_status import CannotWrite, CommandFailed, ExitStatus
 
 MAX_TEXT_BYTES: Final = 64 << 10
 """A text body up to this size is written in the line itself."""

@@ -6,7 +6,8 @@ import math
 from typing import Final
 
 from fetchq import FetchResult, FetchStatus
-from fetchq_worker.cli.terminal.text import latency_text, printable, table_lines
+from fetchq.command.streams import printable
+from fetchq_worker.cli.terminal.text import latency_text, table_lines
 
 _BUCKETS_PER_DOUBLING: Final = 16
 """The error of a quantile is at most 2.2 %."""

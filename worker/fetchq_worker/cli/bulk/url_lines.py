@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
+from fetchq.command.exit_status import CommandFailed, ExitStatus
 from fetchq.contract.urls import MAX_URL_CHARS
-from fetchq_worker.cli.terminal.exit_status import CommandFailed, ExitStatus
 
 CHUNK_BYTES: Final = 65_536
 MAX_LINE_BYTES: Final = 4 * (MAX_URL_CHARS + 1)

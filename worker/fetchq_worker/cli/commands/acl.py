@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
-from .option_types import Choice, option
-from .options import CONTEXT, queue_options_without_redis
+from fetchq.command.command_line import CONTEXT
+from fetchq.command.option_types import Choice, option
+
+from .options import queue_options_without_redis
 from .start import start
 
 

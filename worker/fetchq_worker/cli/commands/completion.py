@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from .option_types import Choice
-from .options import CONTEXT
+from fetchq.command.command_line import CONTEXT
+from fetchq.command.option_types import Choice
 
 COMPLETION_VARIABLE: Final = "_FETCHQ_COMPLETE"
 """What the script sets when it asks for completions."""

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
-from .option_types import Group, Time, Whole, option, options
-from .options import CONTEXT, queue_options
+from fetchq.command.command_line import CONTEXT
+from fetchq.command.option_types import Group, Time, Whole, option, options
+
+from .options import queue_options
 from .start import start
 
 _AGES = "such as 90s, 15m, 6h, 2d or 1w"

@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 
+from fetchq.command.command_line import CONTEXT
+from fetchq.command.option_types import Choice, File, Whole, option
+
 from . import options
-from .option_types import Choice, File, Whole, option
 from .start import is_given, start
 
 
-@click.command(context_settings=options.CONTEXT, short_help="Fetch URLs here and now, without Redis and workers.")
+@click.command(context_settings=CONTEXT, short_help="Fetch URLs here and now, without Redis and workers.")
 @options.urls
 @options.from_file
 @option(

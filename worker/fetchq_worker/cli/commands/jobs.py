@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from fetchq.command.command_line import CONTEXT
+from fetchq.command.option_types import Choice, File, Number, Time, Whole, option
+from fetchq.command.option_types import options as group
+
 from . import options
-from .option_types import Choice, File, Number, Time, Whole, option
-from .option_types import options as group
 from .start import start
 
 _request_options = group(
@@ -123,7 +125,7 @@ _WRITE_OPTIONS = (
 )
 
 
-@click.command(context_settings=options.CONTEXT, short_help="Enqueue fetches, and print the job ids.")
+@click.command(context_settings=CONTEXT, short_help="Enqueue fetches, and print the job ids.")
 @options.urls
 @options.from_file
 @_request_options
@@ -143,7 +145,7 @@ def enqueue(urls: tuple[str, ...], from_file: str | None, no_verify_tls: bool, *
     start(command, urls, from_file, EnqueueOptions(**given, verify_tls=not no_verify_tls), writing)
 
 
-@click.command(context_settings=options.CONTEXT, short_help="Wait for the results of jobs, and print them as JSON.")
+@click.command(context_settings=CONTEXT, short_help="Wait for the results of jobs, and print them as JSON.")
 @click.argument("job_ids", nargs=-1, metavar="[ID]...")
 @option("--from", "from_file", metavar="FILE", type=File(), help="A file of ids, one a line; - is stdin.")
 @option("--out", metavar="FILE.jsonl", type=File(), show_default="stdout", help="Where the results go.")
@@ -169,7 +171,7 @@ def result(job_ids: tuple[str, ...], **given: Any) -> None:
     start(command, job_ids, ResultOptions(**given))
 
 
-@click.command(context_settings=options.CONTEXT, short_help="Cancel jobs by id, tag or host.")
+@click.command(context_settings=CONTEXT, short_help="Cancel jobs by id, tag or host.")
 @click.argument("job_ids", nargs=-1, metavar="[ID]...")
 @option("--tag", metavar="TAG", help="All fetches with this tag.")
 @option("--host", metavar="HOST", help="All fetches from this host.")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
-from .option_types import Group, Rate, Time, Whole, option
-from .options import CONTEXT, queue_options
+from fetchq.command.command_line import CONTEXT
+from fetchq.command.option_types import Group, Rate, Time, Whole, option
+
+from .options import queue_options
 from .start import start
 
 _host = click.argument("host", metavar="HOST")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .option_types import Choice, File, Size, Time, Whole, option, options, setting
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
-"""Of every command."""
+from fetchq.command.option_types import Choice, File, Size, Time, Whole, option, options, setting
 
 _QUEUE = options(
     setting("queue", "NAME", "Name of the queue.", default="arq:queue"),

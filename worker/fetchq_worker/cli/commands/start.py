@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .option_types import given_settings, setting_names
+from fetchq.command.option_types import given_settings, setting_names
 
 
 def start(command: Any, *arguments: Any, uses: Collection[str] | None = None, fast_loop: bool = False) -> NoReturn:
@@ -20,8 +20,8 @@ def start(command: Any, *arguments: Any, uses: Collection[str] | None = None, fa
     The settings are those that have an option in the current command, from the command line, else the environment;
     with `uses`, only those of them. `fast_loop`: on uvloop, which takes 20 ms to load.
     """
+    from fetchq.command.settings import Given, given_by
     from fetchq_worker.cli.terminal.run import run_with_settings, warn_of_unknown_variables
-    from fetchq_worker.settings import Given, given_by
 
     context = click.get_current_context()
     names = setting_names(context.command) if uses is None else uses
@@ -38,7 +38,7 @@ def start(command: Any, *arguments: Any, uses: Collection[str] | None = None, fa
 
 def is_given(name: str) -> bool:
     """Whether a setting is on the command line or in the environment."""
-    from fetchq_worker.settings import given_by
+    from fetchq.command.settings import given_by
 
     return name in given_settings(click.get_current_context()) or bool(given_by(os.environ, [name]))
 

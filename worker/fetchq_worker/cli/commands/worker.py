@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from fetchq_worker.cli.terminal.streams import print_error
+from fetchq.command.command_line import CONTEXT
+from fetchq.command.option_types import Choice, Time, given_settings, option, setting
+from fetchq.command.option_types import options as group
+from fetchq.command.streams import print_error
 from fetchq_worker.health_check import DEFAULT_TIMEOUT_S
 from fetchq_worker.health_check import check as check_workers
 
 from . import options
-from .option_types import Choice, Time, given_settings, option, setting
-from .option_types import options as group
 from .start import start
 
 _worker_settings = group(
@@ -95,7 +96,7 @@ _log_settings = group(
 )
 
 
-@click.command(context_settings=options.CONTEXT)
+@click.command(context_settings=CONTEXT)
 @options.concurrency
 @option("--burst/--no-burst", default=False, help="Stop when the queue is empty.")
 @options.fetch_settings
@@ -108,7 +109,9 @@ _log_settings = group(
     help="Your own functions: settings as the arq command takes them, or by fetchq_worker.worker_settings().",
 )
 @_log_settings
-@setting("http", "ADDRESS", "HOST:PORT or the path of a unix socket that answers /livez and /readyz.", default=None)
+@setting(
+    "http", "ADDRESS", "HOST:PORT or the path of a unix socket that answers /livez, /readyz and /metrics.", default=None
+)
 @option(
     "--check",
     is_flag=True,
@@ -122,6 +125,20 @@ _log_settings = group(
     default=DEFAULT_TIMEOUT_S,
     show_default=f"{DEFAULT_TIMEOUT_S:g}s",
     help="How long --check waits for the answers.",
+)
+@setting(
+    "metrics",
+    None,
+    "Whether durations, waits and how jobs end are added to the queue's figures.",
+    default="on",
+    declarations=("--metrics/--no-metrics",),
+)
+@setting(
+    "trace_parent",
+    "HOW",
+    "With OpenTelemetry: the span of an attempt has a link to its sender's span, or is its child.",
+    default="link",
+    type=Choice(["link", "child"]),
 )
 @options.queue_options
 def worker(burst: bool, settings_class: str | None, check: bool, check_timeout: float) -> None:

@@ -10,7 +10,8 @@ import sys
 import time
 from typing import Final, Literal, Protocol
 
-from .streams import print_error, say
+from fetchq.command.streams import print_error, say
+
 from .text import span_text
 
 BAR_INTERVAL_S: Final = 0.2

@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 
-def printable(text: str) -> str:
-    """`text` without control characters, which a terminal would act on."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
 def table_lines(rows: Sequence[Sequence[str]], *, right: Container[int] = ()) -> list[str]:
     """Rows as lines; columns are as wide as their content, those in `right` aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

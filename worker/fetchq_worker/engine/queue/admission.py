@@ -51,12 +51,16 @@ class Gate(Protocol):
     async def wait_limit_of(self, name: str, args: Sequence[Any]) -> Limit:
         """The same, after a look-up."""
 
+    def due_ms_of(self, name: str, args: Sequence[Any], enqueue_time_ms: int) -> int:
+        """When the first try of a job was due."""
+
 
 class Call(Protocol):
     """A decoded job."""
 
     name: str
     args: Any
+    enqueue_time_ms: int
     limit_key: str
     """The limit key in its payload; empty: none. It takes precedence over the gate's."""
 
@@ -70,6 +74,8 @@ class Admission:
         self._commands: Final = JobCommands(keys)
         self._gate: Final = gate
         self._decode: Final = decode
+        self.lookups_follow = False
+        """Some of the jobs that were admitted last have `needs_limit_lookup`."""
 
     async def open(self, redis: Redis) -> None:
         if self._gate is not None:
@@ -82,6 +88,7 @@ class Admission:
         """
         jobs: list[AdmitJob] = []
         gate = self._gate
+        self.lookups_follow = False
         # Without a gate, only jobs whose payloads name a limit key are decoded before they run.
         limited = leases if gate is not None else [lease for lease in leases if _names_limit_key(lease)]
         for lease in limited:
@@ -93,6 +100,7 @@ class Admission:
                 limit = gate.limit_of(call.name, call.args)
             if limit is None:
                 lease.needs_limit_lookup = not lease.aborted
+                self.lookups_follow = True
             elif limit.key:
                 lease.limit_key = limit.key
                 deadline_ms = WILL_NOT_RUN if lease.aborted else limit.deadline_ms
@@ -114,6 +122,15 @@ class Admission:
             else:
                 started.append(lease)
         return started, due_ms
+
+    def note_due(self, lease: Lease) -> None:
+        """Finds out when a job that was parked was due; not for later tries, whose delays are not recorded."""
+        call = self._decode(lease) if lease.was_parked and lease.tries == 1 else None
+        if call is not None:
+            due_ms = call.enqueue_time_ms
+            if self._gate is not None:
+                due_ms = self._gate.due_ms_of(call.name, call.args, due_ms)
+            lease.due_before_parked_ms = min(lease.score, due_ms)
 
     async def wait_admitted(self, runner: ScriptRunner, lease: Lease) -> bool:
         """Looks up the limit key of a job with `needs_limit_lookup`.

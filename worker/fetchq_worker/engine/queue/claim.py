@@ -17,6 +17,7 @@ from fetchq.store.scores import due_of
 
 from .admission import Admission
 from .lease import CancelReason, Lease
+from .waits import Waits
 
 logger = logging.getLogger("fetchq.engine")
 
@@ -56,11 +57,14 @@ class Claimer:
         default_payload_ttl_ms: int,
         check_aborts: bool,
         admission: Admission | None = None,
+        waits: Waits | None = None,
     ) -> None:
+        """`waits` measures how long claimed jobs have waited."""
         self._commands: Final = JobCommands(keys)
         self._default_payload_ttl_ms: Final = default_payload_ttl_ms
         self._check_aborts: Final = check_aborts
         self._admission: Final = admission
+        self._waits: Final = waits
         self._worker_id: Final = worker_id
         self._lease_ms: Final = lease_ms
         self._calls = 0
@@ -108,7 +112,23 @@ class Claimer:
             raise
         if not only:
             self._offset = reply.offset
+        if leases and self._waits is not None:
+            self._measure_waits(self._waits, leases, reply)
         return Claim(leases, reply.queued, reply.more, None if wait_ms is None else wait_ms / 1000)
+
+    def _measure_waits(self, waits: Waits, leases: list[Lease], reply: ClaimReply) -> None:
+        now_ms = (time.time() + self.clock_behind_s) * 1000
+        first = leases[0]
+        is_same = len(reply.scores) == 1 and not (first.was_parked or reply.reported)
+        if is_same and not (self._admission is not None and self._admission.lookups_follow):
+            waits.add_same(first, now_ms, len(leases))  # the common case, once for all jobs
+        else:
+            waits.add(leases, now_ms)
+
+    def measure_wait(self, lease: Lease) -> None:
+        """Measures the wait of a job that was admitted after a look-up."""
+        if self._waits is not None:
+            self._waits.add((lease,), (time.time() + self.clock_behind_s) * 1000)
 
     async def _return_claims(self, runner: ScriptRunner) -> None:
         """Requeues the jobs of claims whose reply was lost, which otherwise would wait until their leases end."""
@@ -120,14 +140,14 @@ class Claimer:
 
 def _leases(token: str, reply: ClaimReply) -> list[Lease]:
     if len(reply.scores) == 1:
-        due_ms, was_parked = due_of(reply.scores[0])
+        due_ms, was_parked, lane = due_of(reply.scores[0])
         jobs = zip(reply.ids, reply.payloads, strict=True)
-        leases = [Lease(key, token, payload, due_ms, 1, was_parked) for key, payload in jobs]
+        leases = [Lease(key, token, payload, due_ms, 1, was_parked, lane) for key, payload in jobs]
     else:
         leases = []
         for key, payload, score in zip(reply.ids, reply.payloads, reply.scores, strict=True):
-            due_ms, was_parked = due_of(score)
-            leases.append(Lease(key, token, payload, due_ms, 1, was_parked))
+            due_ms, was_parked, lane = due_of(score)
+            leases.append(Lease(key, token, payload, due_ms, 1, was_parked, lane))
     for place, tries, abort_requested in reply.reported:
         lease = leases[place]
         lease.tries, lease.has_extra_keys = tries, True

@@ -15,11 +15,12 @@ from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
 from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner
 from fetchq.tasks import cancel_and_wait
+from fetchq_worker.telemetry.events import CircuitOpened
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 from .outcome import ENDING, Outcome
 
 logger = logging.getLogger("fetchq.engine")
-hosts_logger = logging.getLogger("fetchq.hosts")
 
 MAX_COMMIT_BYTES: Final = 8 << 20
 """Maximum bytes of results and dead letters in one call; a larger one is sent alone."""
@@ -45,6 +46,7 @@ class Committer:
         dead_letter_max: int,
         delay_s: float,
         on_commit: Callable[[float | None], None],
+        telemetry: Telemetry,
         counts_ends: bool = True,
     ) -> None:
         """`on_commit` is called after each commit with the seconds until its first job is due again; None: none is.
@@ -57,6 +59,7 @@ class Committer:
         self._delay_s: Final = delay_s
         self._counts_ends: Final = counts_ends
         self._on_commit: Final = on_commit
+        self._telemetry: Final = telemetry
         self._waiting: deque[Outcome] = deque()
         self._in_flight = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -203,9 +206,11 @@ class Committer:
         if lost:
             # After a broken call this may be a repetition: the first call may have committed and removed the leases.
             level = logging.INFO if self.stalled else logging.WARNING
+            if not self.stalled and self._telemetry.measures is not None:
+                self._telemetry.measures.leases_lost += len(lost)
             logger.log(level, "commit.lost jobs=%d first=%r: another worker holds their leases", len(lost), lost[0])
         if opened:
-            _log_opened(opened)
+            self._publish_opened(opened)
         uncommitted = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []
         self._complete(batch, uncommitted, None if due_ms < 0 else due_ms)
         why = refusal.decode("utf-8", "replace")
@@ -232,11 +237,11 @@ class Committer:
             self._claims_wait_until = asyncio.get_running_loop().time() + MAX_BACKOFF_S
         self.stalled = bool(problem)
 
-
-def _log_opened(opened: Sequence[Any]) -> None:
-    for key, failures, open_ms in zip(opened[::3], opened[1::3], opened[2::3], strict=True):
-        shown = key.decode("utf-8", "replace")
-        hosts_logger.warning("host.circuit_opened host=%s failures=%d for_s=%.1f", shown, failures, open_ms / 1000)
+    def _publish_opened(self, opened: Sequence[Any]) -> None:
+        for key, failures, open_ms in zip(opened[::3], opened[1::3], opened[2::3], strict=True):
+            shown = key.decode("utf-8", "replace")
+            event = CircuitOpened(limit_key=shown, failures=failures, for_s=open_ms / 1000)
+            self._telemetry.events.publish(event)
 
 
 def _groups(batch: Sequence[Outcome], counts_ends: bool) -> Iterator[CommitGroup]:

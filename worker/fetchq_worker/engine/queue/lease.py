@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from enum import IntEnum
 from itertools import islice
@@ -14,8 +13,8 @@ import msgspec
 from fetchq.store.commands import JobCommands
 from fetchq.store.keys import Keys
 from fetchq.store.runner import MAX_JOBS_A_CALL, ScriptRunner
-
-logger = logging.getLogger("fetchq.engine")
+from fetchq_worker.telemetry.events import LeaseLost
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 
 class LeaseState(IntEnum):
@@ -83,6 +82,8 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     """The number of this start of the job, from 1."""
     was_parked: bool = False
     """It has waited in the queue of its limit key."""
+    lane: str = ""
+    """`h` high, `l` low; empty: the default one."""
     id: str = ""
     """The job's id for people and contexts."""
     state: LeaseState = LeaseState.CLAIMED
@@ -98,6 +99,8 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     """Admitted without limits, since its deadline has passed or it was aborted: it must not do its work."""
     has_extra_keys: bool = False
     """Redis may have more keys of the job than payload and lease: a retry key, or keys that an earlier run wrote."""
+    due_before_parked_ms: int = 0
+    """When a job that was parked was due; 0: not known, or it was not parked."""
     payload_bytes: int = 0
     """The length of the payload, also after it was decoded."""
 
@@ -112,6 +115,11 @@ class Lease(msgspec.Struct, eq=False, gc=False):
     @property
     def aborted(self) -> bool:
         return self.cancel_reason is CancelReason.ABORT
+
+    @property
+    def due_ms(self) -> int:
+        """When the job was due, in ms since the epoch, as far as it is known."""
+        return self.due_before_parked_ms or self.score
 
     def apply(self, event: LeaseEvent) -> None:
         """Raises `RuntimeError` for an event that cannot happen in this state."""
@@ -144,7 +152,8 @@ class Lease(msgspec.Struct, eq=False, gc=False):
 class Leases:
     """The leases that this worker holds, by the job's key in Redis."""
 
-    def __init__(self, keys: Keys, *, lease_ms: int) -> None:
+    def __init__(self, keys: Keys, *, lease_ms: int, telemetry: Telemetry) -> None:
+        self._telemetry: Final = telemetry
         self._held: dict[bytes, Lease] = {}
         self._commands: Final = JobCommands(keys)
         self._lease_ms: Final = lease_ms
@@ -189,6 +198,8 @@ class Leases:
 
     def _lose(self, lease: Lease) -> None:
         if lease.state is not LeaseState.ENDED:
-            logger.warning("lease.lost job=%s token=%s: another worker holds it, this run ends", lease.id, lease.token)
+            if self._telemetry.measures is not None:
+                self._telemetry.measures.leases_lost += 1
+            self._telemetry.events.publish(LeaseLost(job_id=lease.id, token=lease.token))
         lease.lose()
         self.discard(lease)

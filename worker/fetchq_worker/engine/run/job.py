@@ -36,6 +36,9 @@ class Job(msgspec.Struct, eq=False, gc=False):
     """`_limit_key` of `enqueue_job`; for a fetch, the request has it."""
     ref: str = ""
     """Its name in arq's log lines."""
+    traceparent: object = None
+    tracestate: object = None
+    """The trace context that its sender gave it, not checked."""
     marker_ms: int | None = None
     """As in `Outcome.marker_ms`."""
     run: RunContext | None = None
@@ -45,6 +48,12 @@ class Job(msgspec.Struct, eq=False, gc=False):
     started: bool = False
     """Its start hook or its coroutine was called, so its end hooks are called too."""
     start_ms: int = 0
+
+    @property
+    def wait_s(self) -> float:
+        """From the time at which it was due, by Redis's clock, to its start."""
+        clock_behind_s = 0.0 if self.run is None else self.run.clock_behind_s
+        return max(0.0, self.start_ms / 1000 + clock_behind_s - self.lease.due_ms / 1000)
 
 
 class Unrunnable(Exception):
@@ -94,6 +103,7 @@ class JobDecoder:
         if plain is not None and 0 <= plain.at_ms < MAX_TIME_MS:
             job.name, job.args, job.kwargs = plain.function, plain.args, plain.kwargs  # type: ignore[assignment]
             job.enqueue_time_ms, own_try, job.limit_key = plain.at_ms, plain.tries or 0, plain.limit_key
+            job.traceparent, job.tracestate = plain.traceparent, plain.tracestate
         else:
             try:
                 decoded = deserialize_job_raw(payload, deserializer=self._deserializer)
@@ -103,8 +113,10 @@ class JobDecoder:
             except BaseException as problem:  # the deserializer is the user's, and arq passes on what is no Exception
                 failure = DeserializationError("unable to deserialize job")
                 raise Unrunnable(job, failure, arq_line=_UNREADABLE) from problem
-            if b"limit_key" in payload and (stored := decode_plain_job(payload)) is not None:
-                job.limit_key = stored.limit_key  # which a deserializer of the user's does not report
+            has_more = b"limit_key" in payload or b"traceparent" in payload
+            if has_more and (stored := decode_plain_job(payload)) is not None:
+                # What a deserializer of the user's does not report.
+                job.limit_key, job.traceparent, job.tracestate = stored.limit_key, stored.traceparent, stored.tracestate
         job.tries = max(job.tries, own_try)
         return job
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from arq.worker import JobExecutionFailed
 
 from fetchq.contract.wire import as_failure
-from fetchq_worker.log_text import NOT_SHOWN, trace_of
+from fetchq.logs.text import NOT_SHOWN, trace_of
 
 _RAISING: Final = frozenset({dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]})
 

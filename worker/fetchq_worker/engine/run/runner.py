@@ -18,13 +18,16 @@ from fetchq.telemetry.ends import end_field
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseEvent, LeaseState
 from fetchq_worker.engine.queue.outcome import Action, Outcome
+from fetchq_worker.telemetry.events import RequeueReason
+from fetchq_worker.telemetry.publisher import Publisher
+from fetchq_worker.telemetry.telemetry import Telemetry
 
 from .arq_compat import age_s, log_failure, log_start, run_s, shown_result, to_datetime
 from .context import KEY, RunContext
 from .crash_policy import CountsOwnAttempts
 from .dead_letters import DeadLetterWriter
 from .job import Job, JobDecoder, Unrunnable, now_ms
-from .job_log import log_if_failed
+from .job_events import job_ended, job_requeued, job_retried, job_snoozed, job_started
 from .raised import examinable, is_the_jobs, own_cancellation, tries_exceeded
 from .result import ResultEncoder
 from .snooze import Snooze
@@ -83,6 +86,9 @@ class RunHost(Protocol):
     @property
     def clock_behind_s(self) -> float: ...
 
+    @property
+    def telemetry(self) -> Telemetry: ...
+
     async def wait_admitted(self, lease: Lease) -> bool:
         """Admits a job whose limit key needs a look-up. Returns whether it may start; if not, it is parked already."""
 
@@ -108,8 +114,10 @@ class Runner:
         results: ResultEncoder,
         dead_letters: DeadLetterWriter,
         committer: Committer,
+        events: Publisher,
     ) -> None:
         self._host = host
+        self._events: Final = events
         self._retry_prefix: Final = keys.retry
         self._decoder = decoder
         self._results = results
@@ -159,6 +167,8 @@ class Runner:
     def requeue(self, lease: Lease) -> None:
         """Gives back the job of a run that ended before the user's code was called."""
         if lease.state is not _LOST:
+            if self._events.wanted:
+                self._events.publish(job_requeued(lease, RequeueReason.NOT_STARTED))
             self._committer.add(Outcome(lease, Action.REQUEUE))
 
     def refuse(self, lease: Lease, reason: BaseException) -> Outcome:
@@ -249,17 +259,21 @@ class Runner:
         if lease.cancel_reason is _ABORT:  # while its tries were counted, or its crashes checked
             raise self._aborted(job)
         lease.apply(_START)
-        job.started = True
+        job.started, call = True, function.coroutine
+        if self._events.wanted:
+            self._events.publish(job_started(job))
         try:
             if host.on_job_start is not None:
                 await host.on_job_start(ctx)
                 job.start_ms = now_ms()
             if log_info:
                 log_start(job, with_arguments=host.log_arguments)
+            if host.telemetry.traces is not None:
+                call = host.telemetry.traces.around(call, job)
             if timeout_s is not None:
                 self._timeouts.start(lease, timeout_s)
             try:
-                value = await function.coroutine(ctx, *job.args, **job.kwargs)
+                value = await call(ctx, *job.args, **job.kwargs)
             finally:
                 if timeout_s is not None:
                     self._timeouts.stop(lease, timeout_s)
@@ -285,6 +299,7 @@ class Runner:
         if isinstance(problem, Snooze):
             logger.info("%6.2fs ↻ %s snoozed for %0.2fs", run_s(job), job.ref, (problem.defer_score or 0) / 1000)
             host.jobs_retried += 1
+            self._events.publish(job_snoozed(job, problem))
             return self._requeue(job, problem.defer_score or None)
         if host.retry_jobs and isinstance(problem, Retry):
             logger.info("%6.2fs ↻ %s retrying job in %0.2fs", run_s(job), job.ref, (problem.defer_score or 0) / 1000)
@@ -315,6 +330,8 @@ class Runner:
             return self._retry(job, function, again, None)
         if not host.retry_jobs:
             return self._fail(job, function, problem)
+        if self._events.wanted:
+            self._events.publish(job_requeued(job.lease, RequeueReason.SHUTDOWN))
         if reason is None:  # the event loop ends, with a program that has not closed the worker
             self._committer.hold(self._requeue(job, None))
             return None
@@ -333,6 +350,8 @@ class Runner:
         host.jobs_retried += 1
         max_tries = host.max_tries if function.max_tries is None else function.max_tries
         if job.tries < max_tries:
+            if self._events.wanted:
+                self._events.publish(job_retried(job, problem, defer_ms))
             return Outcome(job.lease, Action.RETRY, defer_ms=defer_ms, marker_ms=job.marker_ms)
         self._warn("%6.2fs ! %s max retries %d exceeded", age_s(job), job.ref, max_tries)
         return self._finish(job, function, False, tries_exceeded(max_tries, problem))
@@ -356,8 +375,8 @@ class Runner:
             host.jobs_failed += 1
         has_extra_keys = lease.has_extra_keys or (job.run is not None and job.run.extra_keys)
         dead_letter = self._dead_letters.encoded_report(job) if success else self._dead_letter(job, value)
-        if host.logs_events:
-            log_if_failed(job, success, value, dead_letter)
+        if self._events.wanted or host.logs_events:
+            self._publish_end(job, success, value, dead_letter=dead_letter, ran=True)
         action = _FINISH if has_extra_keys else _CLEAN
         figure = end_field(job.name, success=success, value=value)
         return Outcome(lease, action, result, ttl_ms, marker_ms=job.marker_ms, dead_letter=dead_letter, figure=figure)
@@ -368,10 +387,15 @@ class Runner:
         ttl_ms = self._results.ttl_ms(job, None)
         result = b"" if ttl_ms == 0 else self._results.encode(job, False, reason)[0]
         dead_letter = self._dead_letter(job, reason)
-        if self._host.logs_events:
-            log_if_failed(job, False, reason, dead_letter, trace=False)
+        if self._events.wanted or self._host.logs_events:
+            self._publish_end(job, False, reason, dead_letter=dead_letter, ran=False)
         figure = end_field(job.name if job.name in self._host.functions else None, success=False, value=reason)
         return Outcome(job.lease, action, result, ttl_ms, dead_letter=dead_letter, figure=figure)
+
+    def _publish_end(self, job: Job, success: bool, value: Any, *, dead_letter: bytes, ran: bool) -> None:
+        """Without subscribers only the log wants an event, and only of a failure."""
+        if self._events.wanted or not success or (job.run is not None and job.run.failure is not None):
+            self._events.publish(job_ended(job, success, value, dead_letter=bool(dead_letter), ran=ran))
 
     def _dead_letter(self, job: Job, problem: BaseException) -> bytes:
         """The dead letter of a failure; empty for a cancelled job, since its end was requested."""

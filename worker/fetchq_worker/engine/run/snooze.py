@@ -13,8 +13,11 @@ class Snooze(Retry):
     Without a delay the job keeps its place in the queue. A stock arq worker handles it as `Retry` and counts the try.
     """
 
-    def __init__(self, defer_s: float = 0.0) -> None:
+    def __init__(self, defer_s: float = 0.0, why: str = "", *, is_routine: bool = False) -> None:
+        """`why` is a sentence for the event; `is_routine`: nothing is wrong with the worker or its Redis."""
         super().__init__(defer=defer_s)
+        self.why = why
+        self.is_routine = is_routine
 
     def __repr__(self) -> str:
         return f"<Snooze defer {(self.defer_score or 0) / 1000:0.2f}s>"

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from fetchq.inspect.workers import WorkerState
 from fetchq.store.connection import connect_again
-from fetchq.store.packed_runner import ScriptRunners
+from fetchq.store.runner import ScriptRunners
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Leases
 from fetchq_worker.engine.queue.outcome import Action, Outcome

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from fetchq import __version__
 from fetchq.inspect.workers import WorkerRecord
 from fetchq.store.commands import WorkerCommands
+from fetchq.store.commands.workers import Report
 from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
 from fetchq.store.runner import ScriptRunner
@@ -33,26 +34,29 @@ class Presence:
         self._commands: Final = WorkerCommands(keys)
         self._workers: Final = keys.workers
         self._record: Final = keys.worker + worker_id
+        self._report: Final = keys.worker_report + worker_id
         self._worker_id: Final = worker_id
         self._ttl_ms: Final = max(1, round(HEARTBEATS_MISSED * heartbeat_s * 1000))
 
-    async def beat(self, runner: ScriptRunner, record: WorkerRecord) -> None:
-        await self._commands.heartbeat(
-            runner, worker_id=self._worker_id, record=msgspec.json.encode(record), ttl_ms=self._ttl_ms
+    async def beat(self, runner: ScriptRunner, record: WorkerRecord, report: Report | None = None) -> str:
+        """Writes the record and counts a report. Returns why Redis refused to count a part of it; empty if it did."""
+        encoded = msgspec.json.encode(record)
+        return await self._commands.heartbeat(
+            runner, worker_id=self._worker_id, record=encoded, ttl_ms=self._ttl_ms, report=report
         )
 
     async def sign_off(self, redis: Redis, *, health_check_key: str | None) -> None:
-        """Removes the record; skipped while Redis is unavailable, since all these keys have a TTL."""
+        """Removes the record and the number of the last report; skipped while Redis is unavailable: both have a TTL."""
         try:
             async with asyncio.timeout(SIGN_OFF_TIMEOUT_S), redis.pipeline(transaction=True) as pipe:
                 pipe.zrem(self._workers, self._worker_id)
-                pipe.delete(self._record, *([health_check_key] if health_check_key else []))
+                pipe.delete(self._record, self._report, *([health_check_key] if health_check_key else []))
                 await pipe.execute()
         except REDIS_ERRORS as problem:
             logger.debug("presence.not_removed error=%s", reason_of(problem))
 
 
-def new_record(worker_id: str, queue: str) -> WorkerRecord:
+def new_record(worker_id: str, queue: str, *, heartbeat_s: float) -> WorkerRecord:
     """The fields of a record that do not change while the process runs."""
     return WorkerRecord(
         id=worker_id,
@@ -60,5 +64,6 @@ def new_record(worker_id: str, queue: str) -> WorkerRecord:
         pid=os.getpid(),
         version=__version__,
         queue=queue,
+        heartbeat_s=heartbeat_s,
         started_at_ms=int(time.time() * 1000),
     )

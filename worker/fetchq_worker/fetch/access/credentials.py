@@ -16,9 +16,9 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from fetchq import InvalidRequest
+from fetchq.command.settings import InvalidSetting
 from fetchq.contract.urls import normalise_url, origin_of
 from fetchq.contract.validation import headers_of
-from fetchq_worker.settings import InvalidSetting
 
 MAX_FILE_BYTES: Final = 1 << 20
 _SETTING: Final = "--credentials-file (FETCHQ_CREDENTIALS_FILE)"

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import cast
 
 from fetchq import Attempt, FetchRequest, FetchResult, FetchStatus, Redirect
+from fetchq.logs.text import one_line
 from fetchq_worker.fetch.cache.http_cache import CachedHead
 from fetchq_worker.fetch.content.charset import charset_of
 from fetchq_worker.fetch.content.content_type import content_type_of
@@ -18,7 +19,6 @@ from fetchq_worker.fetch.http.failure import failure_of
 from fetchq_worker.fetch.http.phases import Phases, current_phases
 from fetchq_worker.fetch.http.redirect import REDIRECT_STATUSES, Hop, location_of, next_hop
 from fetchq_worker.fetch.transport.response import Response
-from fetchq_worker.log_text import one_line
 
 from .fetcher import Fetcher
 from .plan import plan_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 
+from fetchq.command.settings import InvalidSetting
 from fetchq_worker.fetch.access.credentials import Certificate, Credential
-from fetchq_worker.settings import InvalidSetting
 
 
 class TLSContexts:

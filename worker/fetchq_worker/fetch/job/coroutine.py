@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,7 +27,7 @@ from .clock import is_past, queued_s, redis_now
 from .crashes import with_lost_runs
 from .early_end import EarlyEnd, early_result, expired_result, invalid_result
 from .history import AttemptHistory, HistoryUnavailable, load_history, save_history
-from .report import finish, finish_early, log_retry, snooze, with_dead_letter
+from .report import attempt_ended, finish, finish_early, measure_attempt, snooze, with_dead_letter
 from .retry import may_repeat, next_delay_s, robots_wait_s, with_idempotency_key
 
 NEWER_VERSION_DEFER_S: Final = 5.0
@@ -95,10 +94,10 @@ async def fetch(ctx: dict[str, Any], request: FetchRequest | Mapping[str, Any]) 
     try:
         wanted = decode_request(request)
     except (NewerWireVersion, InvalidRequest) as broken:
-        return finish(ctx, invalid_result("", request, broken))
+        return finish(ctx, None, invalid_result("", request, broken))
     wanted = with_idempotency_key(wanted, uuid.uuid4().hex if wanted.retry_non_idempotent else "")
     if wanted.deadline is not None and is_past(wanted.deadline, datetime.now(UTC)):
-        return finish(ctx, expired_result(wanted, "", _NO_HISTORY))
+        return finish(ctx, wanted, expired_result(wanted, "", _NO_HISTORY))
     canned: Callable[[FetchRequest], Awaitable[FetchResult]] | None = ctx.get("canned_fetch")
     if canned is not None:  # in the tests of a service (`fetchq.testing`)
         return await canned(wanted)
@@ -168,19 +167,21 @@ async def _run_once(
     result = await run_attempt(fetcher, request, phases, job_id=job_id, queued_s=history.queued_s, repeats=repeats)
     unavailable = phases.robots_unavailable
     if unavailable is not None and (wait_s := _wait_for(unavailable, fetcher, request, phases, redis_now(run))):
-        raise snooze(ctx, wait_s, str(unavailable), level=logging.DEBUG)
+        raise snooze(ctx, wait_s, str(unavailable), is_routine=True)
     crawl_delay_s = None
     if request.robots:
         ctx["crawl_delay_s"] = crawl_delay_s = fetcher.robots.crawl_delay_s(request.url)
     if feedback is not None:
         run.host_outcome = feedback.host_outcome_of(request, result, sent=phases.sent, crawl_delay_s=crawl_delay_s)
     result = _with_history(result, history)
+    measure_attempt(ctx, result, phases)
     delay_s = None if result.ok else _delay_after(fetcher, request, result, phases, redis_now(run))
     if delay_s is None:
-        return finish(ctx, result)
+        attempt_ended(ctx, request, result, phases, None)
+        return finish(ctx, request, result)
     history = AttemptHistory(attempts=result.attempts, queued_s=history.queued_s)
     await save_history(ctx["redis"], _history_key(ctx), history)
-    log_retry(result, delay_s)
+    attempt_ended(ctx, request, result, phases, delay_s)
     raise Retry(defer=delay_s)
 
 
@@ -194,10 +195,11 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
             await asyncio.sleep(wait_s)
             continue
         result = _with_history(attempt, history)
+        measure_attempt(ctx, result, phases)
         delay_s = None if result.ok else _delay_after(fetcher, request, result, phases, datetime.now(UTC))
+        attempt_ended(ctx, request, result, phases, delay_s)
         if delay_s is None:
-            return finish(ctx, result)
-        log_retry(result, delay_s)
+            return finish(ctx, request, result)
         history = AttemptHistory(attempts=result.attempts)
         await asyncio.sleep(delay_s)
 

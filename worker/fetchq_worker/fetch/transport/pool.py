@@ -7,6 +7,8 @@ import resource
 from collections import OrderedDict
 from typing import Final
 
+from fetchq_worker.telemetry.telemetry import Connections
+
 from .connection import Connection
 
 KEEP_ALIVE_S: Final = 15.0
@@ -40,6 +42,9 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool open={len(self._open)} idle={len(self._idle)} limit={self.limit}>"
+
+    def count(self) -> Connections:
+        return Connections(len(self._idle), len(self._open) - len(self._idle))
 
     def take(self, idle: list[Connection]) -> Connection | None:
         """The most recently used connection of that list, which has no other owner then; None: there is none."""

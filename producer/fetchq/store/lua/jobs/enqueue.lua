@@ -14,8 +14,8 @@
 -- Returns {existing, stopped, why, measured, limit}:
 --   existing  a flat list of pairs, one for each id that exists: its place in the batch from 1, and the payload or the
 --             result under that id ('' if that is not a string). An empty list: all are new.
---   stopped   the place of the first job for which there was no capacity: neither it nor a later one was checked; 0
---             for none
+--   stopped   the place of the first job for which there was no capacity; 0 for none. It and the later ones were not
+--             added. With 'queue', `existing` also has those of them that exist: they need no capacity
 --   why       'queue' or 'memory', with the measured value and its limit; '', 0, 0 if none was stopped
 --
 -- Atomic: two producers with one idempotency key must not both add a job, a payload without its entry in the queue (or
@@ -119,8 +119,7 @@ for i = FIRST, #ARGV, WIDTH do
     existing[#existing + 1] = place
     existing[#existing + 1] = string_at(result_key .. id) or string_at(job_key .. id) or ''
   elseif cap and queued >= cap then
-    stopped = place
-    break
+    stopped = stopped > 0 and stopped or place
   else
     queued = queued + 1
     if not are_all_new then

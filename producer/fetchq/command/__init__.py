@@ -1,0 +1,1 @@
+"""What the programs of worker and gateway share: settings from flags and variables, output, exit statuses."""

@@ -1,0 +1,1 @@
+"""Log lines of programs, in one shape: as text for people or as JSON Lines."""

@@ -1,0 +1,76 @@
+"""W3C Trace Context (https://www.w3.org/TR/trace-context/) as a job carries it: `traceparent` and `tracestate`."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
+"""The keys in the map of a job, named as the HTTP headers: a propagator of any language can write them."""
+MAX_STATE_CHARS: Final = 512
+"""What a vendor should propagate at least (section 3.3.1.5); a longer list loses members."""
+MAX_MEMBER_CHARS: Final = 128
+SAMPLED: Final = 1
+
+_PARENT: Final = re.compile("(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_PARENT_CHARS: Final = 55
+_ODD_DIGITS: Final = frozenset("13579bdf")
+
+
+class TraceContext(msgspec.Struct, frozen=True):
+    """The span that enqueued a job."""
+
+    trace_id: int
+    span_id: int
+    flags: int
+    state: str = ""
+
+    @property
+    def sampled(self) -> bool:
+        return bool(self.flags & SAMPLED)
+
+    def carrier(self) -> dict[str, str]:
+        """The fields that a job carries."""
+        fields = {TRACEPARENT: f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags:02x}"}
+        if self.state:
+            fields[TRACESTATE] = bounded_state(self.state)
+        return fields
+
+
+def parse_context(traceparent: object, tracestate: object = None) -> TraceContext | None:
+    """The context in the fields of a job. None if there is none or if it is invalid, of whatever type."""
+    if not isinstance(traceparent, str) or (found := _PARENT.match(traceparent)) is None:
+        return None
+    rest = traceparent[_PARENT_CHARS:]
+    if rest and (traceparent.startswith("00") or not rest.startswith("-")):  # later versions may append fields
+        return None
+    trace_id, span_id, flags = (int(digits, 16) for digits in found.groups())
+    return TraceContext(trace_id, span_id, flags, bounded_state(tracestate) if isinstance(tracestate, str) else "")
+
+
+def is_unsampled(traceparent: object) -> bool:
+    """Whether the sender's span is not sampled, decided by its flags alone. False if there is no context."""
+    return (
+        isinstance(traceparent, str)
+        and len(traceparent) >= _PARENT_CHARS
+        and traceparent[52] == "-"
+        and traceparent[54] not in _ODD_DIGITS
+    )
+
+
+def bounded_state(tracestate: str) -> str:
+    """At most `MAX_STATE_CHARS`: long members are left out first, then the last ones (section 3.3.1.5)."""
+    if len(tracestate) <= MAX_STATE_CHARS:
+        return tracestate
+    kept: list[str] = []
+    left = MAX_STATE_CHARS
+    for member in tracestate[: 64 * MAX_STATE_CHARS].split(","):
+        if len(member) <= MAX_MEMBER_CHARS and member:
+            left -= len(member) + bool(kept)
+            if left < 0:
+                break
+            kept.append(member)
+    return ",".join(kept)

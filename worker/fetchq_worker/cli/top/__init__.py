@@ -1,0 +1,1 @@
+"""`fetchq top`: a live view of a queue in the terminal."""
