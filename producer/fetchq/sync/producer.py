@@ -131,6 +131,20 @@ class SyncProducer:
             raise
         return jobs[first:]
 
+    def enqueue_each(self, requests: Iterable[str | FetchRequest]) -> list[SyncFetchJob | FetchqError]:
+        """As `Producer.enqueue_each`. The iterable is read in the caller's thread."""
+        thread, producer = self._mirrored()
+        if isinstance(requests, Iterable) and not isinstance(requests, str | FetchRequest):
+            requests = list(requests)
+        outcomes: list[SyncFetchJob | FetchqError] = []
+        for outcome in thread.call(producer.enqueue_each(requests)):
+            if isinstance(outcome, FetchqError):
+                outcome.enqueued = tuple(SyncFetchJob(self, job.id) for job in outcome.enqueued)
+                outcomes.append(outcome)
+            else:
+                outcomes.append(SyncFetchJob(self, outcome.id))
+        return outcomes
+
     @overload
     def enqueue_job(
         self,

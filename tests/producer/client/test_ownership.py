@@ -22,6 +22,7 @@ CALLS: dict[str, Callable[[Producer], Awaitable[Any]]] = {
     "ping": lambda producer: producer.ping(),
     "enqueue": lambda producer: producer.enqueue(URL),
     "enqueue_many": lambda producer: producer.enqueue_many([URL]),
+    "enqueue_each": lambda producer: producer.enqueue_each([URL]),
     "enqueue_job": lambda producer: producer.enqueue_job("f"),
     "status": lambda producer: producer.status("a"),
     "result": lambda producer: producer.job("a").result(timeout_s=1),

@@ -183,7 +183,7 @@ async def test_a_job_that_a_stock_worker_runs_counts_as_due(queue: Queue) -> Non
 
 
 @pytest.mark.asyncio
-async def test_beyond_a_thousand_due_hosts_the_demand_is_estimated(queue: Queue) -> None:
+async def test_beyond_five_hundred_due_hosts_the_demand_is_estimated(queue: Queue) -> None:
     hosts = [f"{number}.example" for number in range(1500)]
     await queue.set_limits("*", "set", "p=1")
     for start in range(0, 1500, 500):
@@ -237,6 +237,11 @@ async def test_the_memory_of_redis_and_its_limit_are_read_if_redis_tells_them(ow
         await redis.config_set("maxmemory", "1mb")  # less than is used: Redis refuses writes
         state = await read_queue_state(redis, KEYS)
         assert state.redis_max_memory_bytes == 1 << 20
+
+        await redis.replicaof("127.0.0.1", "1")  # a replica, which refuses all of them
+        state = await read_queue_state(redis, KEYS)
+        assert state.redis_max_memory_bytes == 1 << 20
+        await redis.replicaof("NO", "ONE")
 
         await redis.execute_command("ACL", "SETUSER", "default", "-info")
         state = await read_queue_state(redis, KEYS)

@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- Reads the state of a queue: how many jobs are in each state, how many could run now, and the workers. Writes nothing.
 --
 -- KEYS[1]  pending: sorted set of job ids by score      KEYS[2..7]  see keys.lua
@@ -23,7 +23,7 @@
 --#include queue/parked_score
 --#include queue/ready_range
 
-local MAX_DUE_HOSTS = 1000
+local MAX_DUE_HOSTS = 500
 local MAX_CLAIMS = 10000
 local MAX_LIMITS = 10000
 
