@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from arq.connections import ArqRedis
-from tests.support.job_keys import job_keys
+from tests.support.scripted_queue import job_keys
 from tests.support.web.site import Site, Visit, http_response
 
 from fetchq import CancelOutcome, FetchStatus, JobNotFound, JobStatus, KeyConflict, Producer, RetryPolicy

@@ -30,6 +30,13 @@ T0 = 1_800_000_000_000
 LEASE_MS = 15_000
 DAY_MS = 86_400_000
 
+_FIGURES = (b"fetchq:metrics:", b"fetchq:minute:")
+
+
+async def job_keys(redis: Any) -> list[bytes]:
+    """All keys, sorted, but those of a queue's figures, which stay."""
+    return sorted(key for key in await redis.keys("*") if not key.startswith(_FIGURES))
+
 
 class Claimed(NamedTuple):
     id: str

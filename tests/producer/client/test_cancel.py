@@ -12,7 +12,7 @@ import pytest
 from arq.connections import ArqRedis
 from arq.jobs import SerializationError
 from redis.asyncio import Redis
-from tests.support.job_keys import job_keys
+from tests.support.scripted_queue import job_keys
 
 from fetchq import (
     CancelOutcome,

@@ -12,8 +12,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
-from tests.support.job_keys import job_keys
-from tests.support.scripted_queue import Queue
+from tests.support.scripted_queue import Queue, job_keys
 
 from fetchq import (
     Attempt,

@@ -13,10 +13,9 @@ import pytest_asyncio
 from arq import func
 from arq.connections import ArqRedis
 from redis.exceptions import OutOfMemoryError
-from tests.support.job_keys import job_keys
 from tests.support.redis_server import RedisServer
 from tests.support.running import running, wait_until
-from tests.support.scripted_queue import LEASE_MS, Queue
+from tests.support.scripted_queue import LEASE_MS, Queue, job_keys
 
 from fetchq.errors import RedisEvicts
 from fetchq.store import runner as script_runner

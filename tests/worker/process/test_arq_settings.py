@@ -15,7 +15,7 @@ import pytest_asyncio
 from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.worker import Worker, func, get_kwargs
-from tests.support.job_keys import job_keys
+from tests.support.scripted_queue import job_keys
 from tests.support.web.site import Site, http_response
 
 import fetchq_worker

@@ -6,8 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.support.job_keys import job_keys
-from tests.support.scripted_queue import LEASE_MS, T0, Queue
+from tests.support.scripted_queue import LEASE_MS, T0, Queue, job_keys
 
 from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 

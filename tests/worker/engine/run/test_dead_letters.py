@@ -10,9 +10,8 @@ import pytest
 from arq import func
 from arq.connections import ArqRedis
 from arq.worker import Retry
-from tests.support.job_keys import job_keys
 from tests.support.running import running, wait_until
-from tests.support.scripted_queue import DAY_MS, T0, Queue
+from tests.support.scripted_queue import DAY_MS, T0, Queue, job_keys
 from tests.worker.engine.conftest import MakeWorker
 
 from fetchq.store.keys import Keys
