@@ -224,7 +224,7 @@ async def test_at_most_fifty_functions_of_a_queue_are_counted_by_name(queue: Que
 
 @pytest.mark.asyncio
 async def test_only_a_function_that_a_worker_has_run_is_counted_by_name_when_it_is_cancelled(queue: Queue) -> None:
-    """Whoever enqueues a job chooses the name of its function."""
+    """Any producer can choose the name of a function."""
     await end_own(queue, ("ok", "known"))
     await queue.add("a", "b", "c")
     jobs = [CancelJob(job_id, b"", 0, "", f"job:cancelled:{name}") for job_id, name in zip("abc", _NAMES, strict=True)]

@@ -81,5 +81,5 @@ local promoted, earlier = hosts.save()
 if promoted + earlier > 0 then
   wake.workers(1)
 end
-save_figures(counted, ARGV[10], ARGV[11], true) -- whoever enqueues a job chooses the name of its function
+save_figures(counted, ARGV[10], ARGV[11], true) -- any producer can choose the name of a function
 return outcomes
