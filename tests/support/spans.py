@@ -47,7 +47,7 @@ def recorded_spans(sampler: Sampler | None = None, *processors: SpanProcessor) -
     provider = TracerProvider(sampler=sampler or ParentBased(ALWAYS_ON), shutdown_on_exit=False)
     for processor in processors:
         provider.add_span_processor(processor)
-    with patch.object(trace, "get_tracer_provider", lambda: provider):
+    with patch.object(trace, "_TRACER_PROVIDER", provider):
         yield Spans(provider)
     provider.shutdown()
 

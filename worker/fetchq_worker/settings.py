@@ -58,13 +58,15 @@ class LogJobs(StrEnum):
     """Also the start, the outcome and the end of each job."""
 
 
-class TraceParent(StrEnum):
-    """How the span of an attempt refers to the span that enqueued its job."""
+class Traces(StrEnum):
+    """How the span of an attempt refers to the span that enqueued its job, where OpenTelemetry is set up."""
 
     LINK = "link"
-    """It begins a trace of its own, with a link."""
+    """By a link: an attempt begins a trace of its own."""
     CHILD = "child"
     """It is a child, in the trace of its sender."""
+    OFF = "off"
+    """The worker makes no spans."""
 
 
 class Settings(ProgramSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,10 +102,12 @@ class Settings(ProgramSettings, frozen=True, kw_only=True, forbid_unknown_fields
         bool, Meta(description="Whether workers add durations, waits and how jobs end to the queue's figures.")
     ] = True
     processes: Annotated[int, Meta(ge=1, le=256, description="Worker processes under one supervisor.")] = 1
-    trace_parent: Annotated[
-        TraceParent,
-        Meta(description="The span of an attempt has a link to its sender's, or is its child: link or child."),
-    ] = TraceParent.LINK
+    traces: Annotated[
+        Traces,
+        Meta(
+            description="An attempt's span links to its sender's, or is its child (OpenTelemetry): link, child or off."
+        ),
+    ] = Traces.LINK
     user_agent: Annotated[
         str,
         Meta(min_length=1, max_length=500, description="The User-Agent: a product token and, better, a contact."),

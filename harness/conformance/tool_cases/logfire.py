@@ -1,4 +1,7 @@
-"""Spans of logfire around `run_job`, as its users add them: what a job logs is inside its own span."""
+"""Spans of logfire around `run_job`, as its users add them: what a job logs is inside its own span.
+
+fetchq makes spans between the two, since logfire sets up OpenTelemetry for the process; they are left out.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,18 @@ class WorkerSettings:
 
 
 def observed() -> list[Any]:
-    spans = exporter.get_finished_spans()
-    messages = {span.context.span_id: (span.attributes or {})["logfire.msg"] for span in spans}
+    spans: list[Any] = list(exporter.get_finished_spans())
     parents = {span.context.span_id: span.parent and span.parent.span_id for span in spans}
-    return sorted([messages[span], str(messages.get(parents[span]))] for span in messages)
+    of_fetchq = {span.context.span_id for span in spans if span.instrumentation_scope.name == "fetchq"}
+    messages = {
+        span.context.span_id: span.attributes["logfire.msg"] for span in spans if span.context.span_id not in of_fetchq
+    }
+
+    def parent_of(span: int) -> int | None:
+        parent = parents[span]
+        return parent if parent is None or parent not in of_fetchq else parent_of(parent)
+
+    return sorted([messages[span], str(messages.get(parent_of(span) or 0))] for span in messages)
 
 
 report_at_exit(observed)

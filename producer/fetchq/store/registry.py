@@ -46,6 +46,9 @@ class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Channel prefixes in ARGV, to which it publishes."""
     allow_oom: bool = False
     """Whether it may run while Redis is over its maxmemory. Its first line is then `#!lua flags=allow-oom`."""
+    read_only: bool = False
+    """Whether it only reads, so that it also runs while Redis refuses writes: on a replica, with a full disk, over its
+    maxmemory. Its first line is then `#!lua flags=no-writes`."""
 
     @property
     def access(self) -> dict[str, Access]:
@@ -65,12 +68,12 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
     "jobs/enqueue": ScriptSpec(
         roles=_PRODUCER,
         keys=("pending", "wake", *_FRONTIER),
-        prefixes={"job": RW, "result": R, "waiting": RW},
+        prefixes={"job": RW, "result": R, "waiting": RW, **_FIGURES},
     ),
     "jobs/cancel": ScriptSpec(
         roles=_PRODUCER,
         keys=("pending", "abort", "leases", *_FRONTIER, "wake"),
-        prefixes={"job": RW, "result": RW, "in_progress": R, "retry": W, "attempts": W, "waiting": RW},
+        prefixes={"job": RW, "result": RW, "in_progress": R, "retry": W, "attempts": W, "waiting": RW, **_FIGURES},
         channels=("done",),
     ),
     "jobs/claim": ScriptSpec(
@@ -96,6 +99,7 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
         keys=(*_LEASED, "abort", "wake", *_FRONTIER, "dead"),
         prefixes={
             "job": RW, "retry": RW, "in_progress": RW, "result": RW, "attempts": W, "waiting": RW, "dead_letter": W,
+            **_FIGURES,
         },
         channels=("done",),
         allow_oom=True,
@@ -123,7 +127,7 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
     "dead_letters/retry": ScriptSpec(
         roles=_OPERATOR,
         keys=("pending", "dead", "wake", *_FRONTIER),
-        prefixes={"job": RW, "result": W, "retry": W, "attempts": W, "dead_letter": RW, "waiting": RW},
+        prefixes={"job": RW, "result": W, "retry": W, "attempts": W, "dead_letter": RW, "waiting": RW, **_FIGURES},
     ),
     "dead_letters/trim": ScriptSpec(
         roles=_WORKER, keys=("dead",), prefixes={"dead_letter": W}, allow_oom=True
@@ -132,6 +136,7 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
         roles=_WORKER | _OPERATOR,
         keys=("pending", *_FRONTIER),
         prefixes=dict.fromkeys(("lease_ends", "dead", "paused", "workers", "worker"), R),
+        read_only=True,
     ),
     "workers/heartbeat": ScriptSpec(  # the second key is `Keys.worker` + the worker's id
         roles=_WORKER, keys=("workers", "worker"), prefixes={**_FIGURES, "worker_report": RW}, allow_oom=True

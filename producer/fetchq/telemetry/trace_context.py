@@ -13,7 +13,6 @@ TRACESTATE: Final = "tracestate"
 MAX_STATE_CHARS: Final = 512
 """What a vendor should propagate at least (section 3.3.1.5); a longer list loses members."""
 MAX_MEMBER_CHARS: Final = 128
-SAMPLED: Final = 1
 
 _PARENT: Final = re.compile("(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _PARENT_CHARS: Final = 55
@@ -28,16 +27,13 @@ class TraceContext(msgspec.Struct, frozen=True):
     flags: int
     state: str = ""
 
-    @property
-    def sampled(self) -> bool:
-        return bool(self.flags & SAMPLED)
 
-    def carrier(self) -> dict[str, str]:
-        """The fields that a job carries."""
-        fields = {TRACEPARENT: f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags:02x}"}
-        if self.state:
-            fields[TRACESTATE] = bounded_state(self.state)
-        return fields
+def carried(trace_id: int, span_id: int, flags: int, state: str = "") -> dict[str, str]:
+    """The fields that a job carries of the span that enqueues it."""
+    fields = {TRACEPARENT: f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"}
+    if state:
+        fields[TRACESTATE] = bounded_state(state)
+    return fields
 
 
 def parse_context(traceparent: object, tracestate: object = None) -> TraceContext | None:

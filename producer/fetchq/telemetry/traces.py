@@ -8,6 +8,7 @@ the SDK, or of a span processor of the user's, is logged and never raised.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from .trace_context import TraceContext
+from .trace_context import carried
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -34,6 +35,8 @@ NO_FIELDS: Final[Mapping[str, str]] = {}
 
 logger = logging.getLogger("fetchq.traces")
 
+_IS_NAMED: Final = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+"""The first `get_tracer_provider` makes a provider of this name."""
 _found: tuple[object, Tracer | None] = (None, None)
 """The provider that was used last, and its tracer."""
 
@@ -76,11 +79,14 @@ def find_tracer() -> Tracer | None:
     api = find_api()
     if api is None:
         return None
+    if getattr(api, "_TRACER_PROVIDER", api) is None and not _IS_NAMED:
+        return None  # what `get_tracer_provider` finds too, but reading the environment takes it a microsecond
     provider = api.get_tracer_provider()
     if provider is not _found[0]:
-        is_set_up = not isinstance(provider, api.ProxyTracerProvider | api.NoOpTracerProvider)
-        tracer = provider.get_tracer(SCOPE, version("fetchq"), schema_url=SCHEMA_URL) if is_set_up else None
-        _found = (provider, tracer)
+        tracer = None
+        if not isinstance(provider, api.ProxyTracerProvider | api.NoOpTracerProvider):
+            tracer = provider.get_tracer(SCOPE, version("fetchq"), schema_url=SCHEMA_URL)
+        _found = (provider, None if isinstance(tracer, api.NoOpTracer) else tracer)  # as with OTEL_SDK_DISABLED
     return _found[1]
 
 
@@ -89,7 +95,7 @@ def fields_of(context: SpanContext) -> Mapping[str, str]:
     if not context.is_valid:
         return NO_FIELDS
     state = context.trace_state.to_header() if context.trace_state else ""
-    return TraceContext(context.trace_id, context.span_id, context.trace_flags, state).carrier()
+    return carried(context.trace_id, context.span_id, context.trace_flags, state)
 
 
 def messaging_attributes(queue: str, operation: str) -> dict[str, Any]:

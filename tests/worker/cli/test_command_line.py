@@ -112,8 +112,13 @@ def test_the_version_and_the_help_import_no_heavy_module(fetchq: Fetchq) -> None
     assert shown.endswith("[]\n")
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("top", "--help"), ("--version",)])
+def test_only_the_live_view_itself_imports_rich(arguments: tuple[str, ...]) -> None:
+    assert imported_by(*arguments, among={"rich", "asyncio", "redis"}).endswith("[]\n")
+
+
 def test_a_light_command_imports_neither_the_engine_nor_what_redis_py_does_not_need(redis_server: RedisServer) -> None:
-    heavy = {"arq", "cryptography.x509", "fetchq.sync", "fetchq_worker.engine", "fetchq_worker.fetch", "uvloop"}
+    heavy = {"rich", "arq", "cryptography.x509", "fetchq.sync", "fetchq_worker.engine", "fetchq_worker.fetch", "uvloop"}
     assert imported_by("status", "--redis", redis_server.url, among=heavy).endswith("\n[]\n")
     assert imported_by("enqueue", "http://a/", "--redis", redis_server.url, among=heavy).endswith("\n[]\n")
 

@@ -62,7 +62,7 @@ class Worker(ArqWorker):
     none :param gate: names the limit key of each job whose payload has none; without a gate, such jobs have no limits
     :param subscribers: called with each event (`fetchq_worker.telemetry.events`) in the event loop: they must not block
     :param metrics: whether what the worker measures, and how its jobs end, is added to the queue's figures
-    :param trace_parent: whether the span of an attempt has a `link` to that of its sender or is its `child`
+    :param traces: the span of an attempt has a `link` to that of its sender, or is its `child`; or spans are `off`
     """
 
     started = False
@@ -90,7 +90,7 @@ class Worker(ArqWorker):
         gate: Gate | None = None,
         subscribers: Sequence[Subscriber] = (),
         metrics: bool = True,
-        trace_parent: str = "link",
+        traces: str = "link",
         **arq_arguments: Any,
     ) -> None:
         self.lease_s: Final = lease_s
@@ -103,7 +103,7 @@ class Worker(ArqWorker):
         self.start_wait_s: Final = start_wait_s
         self._call_timeout_s: Final = max(lease_s, MIN_CALL_TIMEOUT_S)
         self.metrics: Final = metrics
-        telemetry = Telemetry(subscribers, trace_parent, measures=metrics)
+        telemetry = Telemetry(subscribers, traces, measures=metrics)
         super().__init__(functions, telemetry=telemetry, **arq_arguments)
         # `worker_settings` wraps this hook for the stock arq command, which has no commit; here the original is called.
         self.after_job_end = getattr(self.after_job_end, "engine_hook", self.after_job_end)
@@ -329,11 +329,10 @@ class Worker(ArqWorker):
             return min(self.queue_read_limit, self.max_burst_jobs - self._jobs_started())
         return self.queue_read_limit
 
-    def start_run(self, lease: Lease) -> None:
+    def start_runs(self, leases: Sequence[Lease]) -> None:
         run = self.run_by_arqs_methods if self.runs_by_arqs_methods() else self._runner.run
-        task = self.loop.create_task(run(lease))
-        lease.task = task
-        self.tasks[lease.id] = task
+        for lease in leases:
+            lease.task = self.tasks[lease.id] = self.loop.create_task(run(lease))
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Claims and starts those of `job_ids` that are due and free, as far as there are slots."""

@@ -82,7 +82,7 @@ def worker_settings(
         "gate": gate,
         "metrics": settings.metrics,
         "subscribers": tuple(subscribers),
-        "trace_parent": settings.trace_parent,
+        "traces": settings.traces,
         "allow_abort_jobs": True,
         "log_results": False,  # a result holds a body
         "log_arguments": False,  # and a request its headers
@@ -151,7 +151,7 @@ def _hooks(
                 )
             ctx["keys"] = keys
         has_engine = KEY in ctx
-        telemetry: Telemetry = ctx.setdefault(KEY, Telemetry(subscribers, settings.trace_parent))
+        telemetry: Telemetry = ctx.setdefault(KEY, Telemetry(subscribers, settings.traces))
         ctx["dead_letters"] = settings.dead_letters
         ctx["outcomes"] = Counter()  # each job's ctx is a copy of this one, so all jobs share the counter
         ctx["fetcher"] = Fetcher.from_settings(settings, redis=ctx["redis"], keys=ctx["keys"])

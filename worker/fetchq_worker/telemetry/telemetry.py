@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from fetchq_worker.settings import TraceParent
+from fetchq_worker.settings import Traces
 
 from .events import WorkerStarted
 from .measures import Measures, Reports
@@ -26,17 +26,17 @@ class Connections(NamedTuple):
 class Telemetry:
     """One worker's. A worker has it before it connects, and keeps it when it runs again."""
 
-    __slots__ = ("_trace_parent", "connections", "events", "measures", "reports", "traces")
+    __slots__ = ("_how", "connections", "events", "measures", "reports", "traces")
 
     def __init__(
-        self, subscribers: Iterable[Subscriber] = (), trace_parent: str = TraceParent.LINK, *, measures: bool = False
+        self, subscribers: Iterable[Subscriber] = (), traces: str = Traces.LINK, *, measures: bool = False
     ) -> None:
         """`measures`: whether there is somebody to report them. Raises `TypeError` for a subscriber that cannot be one,
-        and `ValueError` for an unknown `trace_parent`.
+        and `ValueError` for an unknown value of `traces`.
         """
-        if trace_parent not in tuple(TraceParent):
-            raise ValueError(f"trace_parent takes link or child, not {trace_parent!r}")
-        self._trace_parent: Final = TraceParent(trace_parent)
+        if traces not in tuple(Traces):
+            raise ValueError(f"traces takes link, child or off, not {traces!r}")
+        self._how: Final = Traces(traces)
         self.traces: JobTraces | None = None
         """Set where OpenTelemetry is set up."""
         self.events: Final = Publisher(subscribers)
@@ -51,7 +51,9 @@ class Telemetry:
         self.events.publish(WorkerStarted(worker=worker, queue=queue, concurrency=concurrency, redis=redis))
 
     def find_traces(self, *, queue: str, redis: str) -> None:
-        self.traces = JobTraces.find(queue=queue, redis=redis, parent=self._trace_parent)
+        """Traces jobs from now on, if OpenTelemetry has been set up."""
+        if self._how is not Traces.OFF:
+            self.traces = JobTraces.find(queue=queue, redis=redis, as_child=self._how is Traces.CHILD)
 
 
 _OF_NO_WORKER: Final = Telemetry()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from enum import IntEnum
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -20,13 +20,12 @@ from fetchq import FetchResult, FetchStatus
 from fetchq.contract.wire import FETCH_FUNCTION, as_failure
 from fetchq.telemetry.trace_context import TraceContext, is_unsampled, parse_context
 from fetchq.telemetry.traces import FailuresLogged, find_api, find_tracer, messaging_attributes, server_attributes
-from fetchq_worker.settings import TraceParent
 
 from .events import AttemptEnded
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Span, SpanContext, Tracer
 
 Call = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -70,19 +69,26 @@ _process: ContextVar[Span | None] = ContextVar("fetchq_process_span", default=No
 class JobTraces:
     """Makes the spans of one worker."""
 
-    def __init__(self, tracer: Tracer, *, queue: str, redis: str, parent: TraceParent) -> None:
-        """`redis` is its address as `address_of` gives it."""
+    def __init__(self, tracer: Tracer, *, queue: str, redis: str, as_child: bool) -> None:
+        """`redis` is its address as `address_of` gives it; `as_child`: spans are children of their senders'."""
         self._tracer: Final = tracer
         self._name: Final = f"process {queue}"
         self._attributes: Final = messaging_attributes(queue, "process") | server_attributes(redis)
-        self._parent: Final = parent
+        self._as_child: Final = as_child
+        self._api: Final = find_api()
+        self._context: Final = _context_api()
+        self._no_context: Final = self._context.Context()
+        self._current_span: Final = self._api.get_current_span
+        self._sender_class: Final = _sender_class()
+        self._unsampled: tuple[object, Context] = (None, self._no_context)
+        """The last sender that is not sampled, and a context with its span."""
 
     @classmethod
-    def find(cls, *, queue: str, redis: str, parent: TraceParent) -> JobTraces | None:
+    def find(cls, *, queue: str, redis: str, as_child: bool) -> JobTraces | None:
         """None if the process has not set up OpenTelemetry."""
         with FailuresLogged("process"):
             tracer = find_tracer()
-            return None if tracer is None else cls(tracer, queue=queue, redis=redis, parent=parent)
+            return None if tracer is None else cls(tracer, queue=queue, redis=redis, as_child=as_child)
         return None
 
     def around(self, call: Call, job: TracedJob) -> Call:
@@ -91,44 +97,51 @@ class JobTraces:
         The span is current while the coroutine runs, so that spans of the user's are its children. If it is not
         sampled, theirs are not either.
         """
-        is_fetch = job.name == FETCH_FUNCTION
-        unsampled = is_unsampled(job.traceparent)
-        if unsampled and is_fetch:
+        if is_unsampled(job.traceparent):
+            if job.name != FETCH_FUNCTION:  # a fetch makes no calls that could be traced
+                self._continue_unsampled(job)
             return call
         with FailuresLogged("process"):
-            span = _remote_span(parse_context(job.traceparent)) if unsampled else self._start(job)
-            if span is not None and span.is_recording():
+            span = self._start(job)
+            if span.is_recording():
                 return partial(_run_traced, call, job, span)
-            if span is not None and not is_fetch:
-                return partial(_run_within, call, span)
+            if job.name != FETCH_FUNCTION:
+                self._context.attach(self._api.set_span_in_context(span))
         return call
 
+    def _continue_unsampled(self, job: TracedJob) -> None:
+        """Makes the sender's span the current one for the rest of the run, which has a context of its own."""
+        if job.traceparent != self._unsampled[0]:  # the jobs of a batch have the same
+            sender = self._sender_class(job.traceparent, job.tracestate)
+            self._unsampled = (job.traceparent, self._api.set_span_in_context(sender, self._no_context))
+        self._context.attach(self._unsampled[1])
+
     def _start(self, job: TracedJob) -> Span:
-        api = find_api()
-        links, context = [], _empty_context()
-        sender = _remote_span(parse_context(job.traceparent, job.tracestate))
-        if sender is not None and self._parent is TraceParent.CHILD:
-            context = api.set_span_in_context(sender, context)
+        api, context, linked = self._api, None, []
+        sender = parse_context(job.traceparent, job.tracestate)
+        if sender is not None and self._as_child:
+            linked.append(self._current_span().get_span_context())  # of a tool of the user's, around the run
+            context = api.set_span_in_context(api.NonRecordingSpan(_span_context(sender)))
         elif sender is not None:
-            links.append(api.Link(sender.get_span_context()))
-        return self._tracer.start_span(
+            linked.append(_span_context(sender))
+        span = self._tracer.start_span(
             self._name,
             context,
             kind=api.SpanKind.CONSUMER,
-            attributes={
-                **self._attributes,
-                "messaging.message.id": job.lease.id,
-                "fetchq.function": job.name,
-                "fetchq.try": job.tries,
-                "fetchq.wait_s": job.wait_s,
-            },
-            links=links,
+            attributes=self._attributes,
+            links=[api.Link(each) for each in linked if each.is_valid],
             start_time=job.start_ms * 1_000_000,
         )
+        if span.is_recording():
+            span.set_attribute("messaging.message.id", job.lease.id)
+            span.set_attribute("fetchq.function", job.name)
+            span.set_attribute("fetchq.try", job.tries)
+            span.set_attribute("fetchq.wait_s", job.wait_s)
+        return span
 
     def wants_attempt(self) -> bool:
         """Whether the current span is sampled: then `add_attempt` makes the span of an attempt that ended."""
-        return bool(find_api().get_current_span().is_recording())
+        return bool(self._current_span().is_recording())
 
     def add_attempt(self, event: AttemptEnded) -> None:
         """The span of an attempt's request, from its timing; and what the attempt means for the span of its job."""
@@ -198,16 +211,6 @@ async def _run_traced(call: Call, job: TracedJob, span: Span, /, *args: Any, **k
             span.end()
 
 
-async def _run_within(call: Call, span: Span, /, *args: Any, **kwargs: Any) -> Any:
-    """Runs `call` with a span that is not sampled as the current one."""
-    context = _context_api()
-    token = context.attach(find_api().set_span_in_context(span))
-    try:
-        return await call(*args, **kwargs)
-    finally:
-        context.detach(token)
-
-
 def _tell_exception(span: Span, job: TracedJob, problem: BaseException) -> None:
     if isinstance(problem, Retry | RetryJob):  # another attempt follows: that is no failure of this one
         span.set_attribute("fetchq.retry_in_s", (getattr(problem, "defer_score", None) or 0) / 1000)
@@ -226,23 +229,38 @@ def _set_error(span: Span, kind: str, message: str) -> None:
     span.set_status(find_api().StatusCode.ERROR, message[:MAX_MESSAGE_CHARS] or None)
 
 
-def _remote_span(context: TraceContext | None) -> Span | None:
-    """The sender's span, as the API represents one of another process."""
-    if context is None:
-        return None
+@cache
+def _sender_class() -> Callable[[object, object], Span]:
+    """The API's class of a span of another process, except that its context is parsed when it is asked for.
+
+    Spans that are not sampled are seldom asked.
+    """
+    from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan  # noqa: PLC0415
+
+    class SenderSpan(NonRecordingSpan):
+        def __init__(self, traceparent: object, tracestate: object) -> None:
+            super().__init__(INVALID_SPAN_CONTEXT)
+            self._carried: tuple[object, object] | None = (traceparent, tracestate)
+
+        def get_span_context(self) -> SpanContext:
+            if self._carried is not None:
+                found = parse_context(*self._carried)
+                self._context = INVALID_SPAN_CONTEXT if found is None else _span_context(found)
+                self._carried = None
+            return self._context
+
+    return SenderSpan
+
+
+def _span_context(context: TraceContext) -> SpanContext:
     api = find_api()
     state = api.TraceState.from_header([context.state]) if context.state else None
-    found = api.SpanContext(context.trace_id, context.span_id, True, api.TraceFlags(context.flags), state)
-    span: Span = api.NonRecordingSpan(found)
-    return span
+    flags = api.TraceFlags(context.flags)
+    found: SpanContext = api.SpanContext(context.trace_id, context.span_id, True, flags, state)
+    return found
 
 
 def _context_api() -> Any:
     from opentelemetry import context  # noqa: PLC0415 - the process has imported it already
 
     return context
-
-
-def _empty_context() -> Context:
-    empty: Context = _context_api().Context()
-    return empty

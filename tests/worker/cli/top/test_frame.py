@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from tests.support.import_graph import ROOT
 from tests.worker.cli.top.samples import NOW_MS, busy, changed, state, view, with_state, worker
 
 from fetchq import HostLimits, HostState
@@ -75,6 +76,7 @@ def test_one_frame_has_everything_and_no_bars() -> None:
     text = plain(seen, 100, None)
     assert not set("▁▂▃▄▅▆▇█>") & set(text)
     assert_frame("once-100", text)
+    assert text in (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
 
 
 def test_the_page_of_a_host_the_workers_and_the_help() -> None:

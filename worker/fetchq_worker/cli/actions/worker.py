@@ -47,7 +47,7 @@ _OPTION_OF: Final = {
     "start_wait_s": "start_wait_s",
     "dead_letter_ttl_s": "dead_letter_ttl_s",
     "metrics": "metrics",
-    "trace_parent": "trace_parent",
+    "traces": "traces",
 }
 """Settings by the name of the worker's argument."""
 

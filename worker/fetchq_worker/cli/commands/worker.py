@@ -134,11 +134,11 @@ _log_settings = group(
     declarations=("--metrics/--no-metrics",),
 )
 @setting(
-    "trace_parent",
+    "traces",
     "HOW",
-    "With OpenTelemetry: the span of an attempt has a link to its sender's span, or is its child.",
+    "With OpenTelemetry: the span of an attempt links to its sender's span or is its child; or there is none.",
     default="link",
-    type=Choice(["link", "child"]),
+    type=Choice(["link", "child", "off"]),
 )
 @options.queue_options
 def worker(burst: bool, settings_class: str | None, check: bool, check_timeout: float) -> None:

@@ -55,8 +55,7 @@ class Terminal:
     def enter(self) -> None:
         """Keys come one by one and are not echoed; Ctrl-C and Ctrl-Z stay signals.
 
-        Does nothing in the background: it would stop the process, which could then not be ended by SIGTERM. The shell
-        sends SIGCONT when it is in the foreground again.
+        Does nothing in the background: it would stop the process, which could then not be ended by SIGTERM.
         """
         if os.tcgetpgrp(self._in) != os.getpgrp():
             return
@@ -95,6 +94,8 @@ class Terminal:
 
         While the terminal has not taken the last frame, a new one is left out.
         """
+        if self._saved is None:
+            self.enter()  # a shell sends no signal to a job that it brings from the background
         if self._pending or self._saved is None:
             return
         changed = [] if not again else ["\x1b[2J"]

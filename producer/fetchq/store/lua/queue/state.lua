@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Reads the state of a queue: how many jobs are in each state, how many could run now, and the workers. Writes nothing.
 --
 -- KEYS[1]  pending: sorted set of job ids by score      KEYS[2..7]  see keys.lua
@@ -13,8 +14,7 @@
 --
 -- Atomic, so that each job is counted in one state. The cost does not depend on the number of jobs: of the limit keys
 -- that are due, the claims that run and the entries of limits only so many are read, and the rest is estimated from
--- these. Without flags in its first line, so that Redis runs it on a replica, and while it refuses writes: it is full,
--- cannot save or has too few replicas.
+-- these.
 
 --#include redis/clock
 --#include hosts/admission
