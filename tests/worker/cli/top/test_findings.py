@@ -115,6 +115,8 @@ def test_many_failures_are_named_by_their_outcomes() -> None:
     assert sentences(view(snapshot)) == [
         "27% of the jobs of the last 5 min failed: 30 CONNECT_ERROR, 8 TIMEOUT, 1 DNS_ERROR"
     ]
+    listed = msgspec.structs.replace(snapshot, state=state(workers=RUNS, running=1, dead_letters=1))
+    assert sentences(view(listed))[0].endswith("1 DNS_ERROR; see fetchq dead list")
     retried = Snapshot(
         state=state(workers=RUNS, running=1), recent={"OK": 60}, attempts={"OK": 60, "HTTP_ERROR": 30, "TIMEOUT": 10}
     )

@@ -174,7 +174,8 @@ def _of_outcomes(snapshot: Snapshot) -> Iterator[Finding]:
         if ended >= FEWEST_ENDED and count >= MANY_FAILED_SHARE * ended:
             names = ", ".join(f"{number(amount)} {status}" for status, amount in failed[:_NAMED])
             sentence = f"{count / ended:.0%} of the {what} of the last {RECENT_MINUTES} min failed: {names}"
-            yield Finding(Weight.CAUTION, sentence)
+            listed = what == "jobs" and snapshot.state.dead_letters
+            yield Finding(Weight.CAUTION, f"{sentence}; see fetchq dead list" if listed else sentence)
             return
 
 
