@@ -9,7 +9,7 @@ from tests.worker.cli.top.samples import NOW_MS, busy, state, view, with_state, 
 from fetchq import HostState
 from fetchq.client.write.policy import WritePolicy
 from fetchq.inspect.workers import WorkerState
-from fetchq_worker.cli.top.findings import REFUSED_SHARE, Weight, findings
+from fetchq_worker.cli.top.findings import REFUSED_SHARE, Severity, findings
 from fetchq_worker.cli.top.view import LostWorker, ServerState, Snapshot, View
 from fetchq_worker.cli.top.words import UNICODE
 
@@ -140,7 +140,7 @@ def test_hosts_in_a_cooldown_and_paused_ones_are_said_with_the_jobs_that_wait_fo
 def test_an_outage_comes_first_and_says_since_when() -> None:
     seen = msgspec.structs.replace(busy(), problem="Redis at 10.0.0.1:6379 is not reachable", problem_s=75.0)
     found = findings(seen, UNICODE)
-    assert found[0].weight is Weight.FAULT
+    assert found[0].severity is Severity.FAULT
     assert found[0].sentence.startswith("no figures since ")
     assert found[0].sentence.endswith(", for 1 min 15 s: Redis at 10.0.0.1:6379 is not reachable")
-    assert [one.weight for one in found] == sorted(one.weight for one in found)
+    assert [one.severity for one in found] == sorted(one.severity for one in found)
