@@ -7,6 +7,7 @@ resolves to (DNS rebinding). The Host header still has that name.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
@@ -14,6 +15,9 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:,\s]*)(?::[0-9]*)?")
+"""A name, an IPv4 or a bracketed IPv6 address, and a port (RFC 9110, section 7.2)."""
 
 
 class HostCheck:
@@ -33,16 +37,13 @@ class HostCheck:
 
     def accepts(self, header: str) -> bool:
         """Whether requests with this Host header are answered. A client of HTTP/1.0 sends none; browsers do."""
-        host = _without_port(header.strip().lower())
-        if not host or host.rstrip(".") in self._allowed:
+        found = _HOST.fullmatch(header.strip().lower())
+        if found is None:
+            return False
+        name = found[1].rstrip(".")
+        if not name or name in self._allowed:
             return True
         try:
-            return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+            return ipaddress.ip_address(name.strip("[]")).is_loopback
         except ValueError:
             return False
-
-
-def _without_port(header: str) -> str:
-    if header.startswith("["):
-        return header.partition("]")[0] + "]"
-    return header.rpartition(":")[0] if header.count(":") == 1 else header

@@ -28,7 +28,7 @@ class Sample(NamedTuple):
     value: float
 
 
-def shortened(rules: str, by: float) -> str:
+def shortened(rules: str, by: float, at_most_s: float = 3600) -> str:
     """The rules with every time divided: what alerts wait for, what they look back on, and how old a job may be.
 
     No time is below two seconds, since a rate needs two scrapes.
@@ -36,7 +36,7 @@ def shortened(rules: str, by: float) -> str:
 
     def divided(match: re.Match[str]) -> str:
         seconds = int(match[2]) * _UNITS[match[3]] / by
-        return f"{match[1]}{max(2, round(seconds))}s"
+        return f"{match[1]}{round(min(at_most_s, max(2.0, seconds)))}s"
 
     return _AGE.sub(lambda match: f"{match[1]}{int(match[2]) / by:g}", _DURATION.sub(divided, rules))
 

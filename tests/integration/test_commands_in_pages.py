@@ -11,6 +11,7 @@ import click
 import pytest
 
 from fetchq.command.settings import flag_of
+from fetchq_gateway.command import serve
 from fetchq_worker.cli.app import app
 from fetchq_worker.settings import Settings, unknown_variables
 
@@ -73,7 +74,7 @@ def test_every_variable_in_the_pages_exists() -> None:
 
 def test_flags_alone_in_the_pages_exist() -> None:
     everything = {flag_of(name) for name in Settings.__struct_fields__}
-    commands: list[click.Command] = [app]
+    commands: list[click.Command] = [app, serve]
     while commands:
         command = commands.pop()
         everything |= {opt for one in command.params for opt in (*one.opts, *one.secondary_opts)}

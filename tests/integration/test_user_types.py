@@ -44,6 +44,7 @@ def _examples(page: str) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("user")
     pages = {"readme": "README.md", "producer": "producer/README.md", "testing": "docs/testing.md"}
+    pages |= {"gateway": "gateway/README.md", "http": "docs/http-api.md"}
     for name, page in pages.items():
         for number, text in enumerate(_examples(page)):
             if "django" not in text and not re.search(r"^from (app|feeds) ", text, re.MULTILINE):

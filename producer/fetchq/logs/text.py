@@ -33,6 +33,15 @@ def one_line(text: str, max_chars: int = MAX_CHARS) -> str:
     return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."
 
 
+def public_url(url: str) -> str:
+    """A serialised URL as `one_line` shows it: without user information, and `?...` in place of query and fragment."""
+    query, fragment = url.find("?"), url.find("#")
+    end = query if query >= 0 and (fragment < 0 or query < fragment) else fragment
+    if end >= 0:
+        url = f"{url[:end]}?..."
+    return one_line(url) if "@" in url or len(url) > MAX_CHARS or not url.isprintable() else url
+
+
 def shown(value: Any) -> Any:
     """An argument of a log line: bytes by their number alone, anything else as it is."""
     return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray | memoryview) else value

@@ -46,6 +46,9 @@ class ScriptSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Channel prefixes in ARGV, to which it publishes."""
     allow_oom: bool = False
     """Whether it may run while Redis is over its maxmemory. Its first line is then `#!lua flags=allow-oom`."""
+    read_only: bool = False
+    """Whether it only reads, so that it also runs while Redis refuses writes: on a replica, with a full disk, over its
+    maxmemory. Its first line is then `#!lua flags=no-writes`."""
 
     @property
     def access(self) -> dict[str, Access]:
@@ -132,7 +135,7 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
         roles=_WORKER | _OPERATOR,
         keys=("pending", *_FRONTIER),
         prefixes=dict.fromkeys(("lease_ends", "dead", "paused", "workers", "worker"), R),
-        allow_oom=True,
+        read_only=True,
     ),
     "workers/heartbeat": ScriptSpec(  # the second key is `Keys.worker` + the worker's id
         roles=_WORKER, keys=("workers", "worker"), prefixes={**_FIGURES, "worker_report": RW}, allow_oom=True

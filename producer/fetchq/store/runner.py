@@ -18,7 +18,7 @@ Argument = str | bytes | int
 MAX_JOBS_A_CALL: Final = 1000
 """Lua's `unpack` fails at 8000 values, and a longer script would delay every other command."""
 
-_FLAGS: Final = "#!lua flags=allow-oom\n"
+_FLAGS: Final = "#!lua "
 
 
 class ScriptRunner(Protocol):
@@ -55,7 +55,7 @@ class LoadedScripts(dict[str, LoadedScript]):
     def __missing__(self, name: str) -> LoadedScript:
         text = script_source(name)
         if not self._flags and text.startswith(_FLAGS):
-            text = "\n" + text.removeprefix(_FLAGS)  # lines keep their numbers, for `locate`
+            text = "\n" + text.partition("\n")[2]  # lines keep their numbers, for `locate`
         source = text.encode()
         script = self[name] = LoadedScript(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
         return script

@@ -238,6 +238,11 @@ async def test_the_memory_of_redis_and_its_limit_are_read_if_redis_tells_them(ow
         state = await read_queue_state(redis, KEYS)
         assert state.redis_max_memory_bytes == 1 << 20
 
+        await redis.replicaof("127.0.0.1", "1")  # a replica, which refuses all of them
+        state = await read_queue_state(redis, KEYS)
+        assert state.redis_max_memory_bytes == 1 << 20
+        await redis.replicaof("NO", "ONE")
+
         await redis.execute_command("ACL", "SETUSER", "default", "-info")
         state = await read_queue_state(redis, KEYS)
         assert (state.redis_memory_bytes, state.redis_max_memory_bytes) == (None, None)

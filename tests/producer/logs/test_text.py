@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fetchq.logs.text import MAX_CHARS, one_line, shown
+from fetchq.logs.text import MAX_CHARS, one_line, public_url, shown
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,23 @@ def test_the_length_is_bounded_and_the_work_too() -> None:
 def test_bytes_are_shown_by_their_number(payload: bytes) -> None:
     assert shown(payload) == "<6 bytes>"
     assert shown("text") == "text"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown_as"),
+    [
+        ("https://a.example/x", "https://a.example/x"),
+        ("https://a.example/x?token=1", "https://a.example/x?..."),
+        ("https://a.example/x#part", "https://a.example/x?..."),
+        ("https://a.example/x#part?token=1", "https://a.example/x?..."),
+        ("https://user:secret@a.example/x?token=1", "https://...@a.example/x?..."),
+        ("https://a.example/@me", "https://a.example/@me"),
+        ("https://a.example/it's?token=1#a'b", "https://a.example/it's?..."),
+    ],
+)
+def test_a_url_has_neither_user_information_nor_query_nor_fragment(url: str, shown_as: str) -> None:
+    assert public_url(url) == shown_as
+
+
+def test_a_long_url_is_cut() -> None:
+    assert len(public_url(f"https://a.example/{'x' * 2 * MAX_CHARS}")) == MAX_CHARS

@@ -28,8 +28,10 @@ def test_every_script_is_registered_and_every_registered_script_exists() -> None
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_flags_of_a_script_are_those_of_the_registry(name: str) -> None:
     first_line = script_source(name).partition("\n")[0]
-    assert (first_line == "#!lua flags=allow-oom") == SCRIPTS[name].allow_oom
-    assert first_line.startswith("#!") == SCRIPTS[name].allow_oom
+    spec = SCRIPTS[name]
+    assert (first_line == "#!lua flags=allow-oom") == spec.allow_oom
+    assert (first_line == "#!lua flags=no-writes") == spec.read_only
+    assert first_line.startswith("#!") == (spec.allow_oom or spec.read_only)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -29,8 +29,8 @@ class ClaimHost(Protocol):
     def claim_limit(self) -> int:
         """The number of jobs that the worker may claim now, regardless of its free slots."""
 
-    def start_run(self, lease: Lease) -> None:
-        """Starts the run of a leased job in its own task."""
+    def start_runs(self, leases: Sequence[Lease]) -> None:
+        """Starts the runs of leased jobs, each in its own task."""
 
 
 class ClaimLoop:
@@ -86,8 +86,7 @@ class ClaimLoop:
             return False
         claim = await self._claimer.claim(runner, count, only=list(dict.fromkeys(job_ids))[:MAX_JOBS_A_CALL])
         self._hold(claim.leases)
-        for lease in claim.leases:
-            self._host.start_run(lease)
+        self._host.start_runs(claim.leases)
         return True
 
     def expect_due_jobs(self) -> None:
@@ -164,8 +163,7 @@ class ClaimLoop:
         self._next_due_at = float("inf") if claim.next_due_s is None else self._host.loop.time() + claim.next_due_s
         self._hold(claim.leases)
         await self._claim_ahead(runner)
-        for lease in claim.leases:
-            self._host.start_run(lease)
+        self._host.start_runs(claim.leases)
 
     def _send_claim(
         self, runner: ScriptRunner, count: int, on_sent: Callable[[], None] | None = None

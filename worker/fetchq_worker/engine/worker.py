@@ -329,11 +329,10 @@ class Worker(ArqWorker):
             return min(self.queue_read_limit, self.max_burst_jobs - self._jobs_started())
         return self.queue_read_limit
 
-    def start_run(self, lease: Lease) -> None:
+    def start_runs(self, leases: Sequence[Lease]) -> None:
         run = self.run_by_arqs_methods if self.runs_by_arqs_methods() else self._runner.run
-        task = self.loop.create_task(run(lease))
-        lease.task = task
-        self.tasks[lease.id] = task
+        for lease in leases:
+            lease.task = self.tasks[lease.id] = self.loop.create_task(run(lease))
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
         """Claims and starts those of `job_ids` that are due and free, as far as there are slots."""

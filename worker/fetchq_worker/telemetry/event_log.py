@@ -92,7 +92,7 @@ def _job_failed(event: JobEnded) -> None:
 
 
 def _attempt_retried(event: AttemptEnded) -> None:
-    if event.retry_in_s is None:
+    if event.retry_in_s is None or not _fetch.isEnabledFor(logging.INFO):
         return
     _fetch.info(
         "fetch.retried job=%s url=%s status=%s http_status=%s attempt=%d delay_s=%.3f",
@@ -106,6 +106,8 @@ def _attempt_retried(event: AttemptEnded) -> None:
 
 
 def _fetch_finished(event: FetchEnded) -> None:
+    if not _fetch.isEnabledFor(logging.DEBUG):
+        return
     _fetch.debug(
         "fetch.finished job=%s url=%s status=%s http_status=%s attempts=%d total_s=%s",
         event.job_id,

@@ -25,8 +25,8 @@ from fetchq.telemetry.figures import (
 )
 
 LANE_NAMES: Final = {"h": "high", "": "default", "l": "low"}
-_CODE_CLASSES: Final = 6
-"""100 to 599, and a place for what is below."""
+_CODE_CLASSES: Final = 10
+"""By the first digit of a code. Servers send others than 1 to 5, too."""
 
 
 class Phases(Protocol):
@@ -104,8 +104,9 @@ class Measures:
         if code is not None and not result.from_cache:
             self._responses[code // 100] += 1
             self._body_bytes += result.body_size
-        for redirect in result.redirects:
-            self._responses[redirect.http_status // 100] += 1
+        if result.redirects:
+            for redirect in result.redirects:
+                self._responses[redirect.http_status // 100] += 1
         first_byte_s = phases.first_byte_s
         if first_byte_s is not None:
             first_bytes = self._first_bytes
@@ -130,7 +131,7 @@ class Measures:
             figures += (ATTEMPT + status, count)
         self._attempts.clear()
         for place, count in enumerate(self._responses):
-            if count and place:
+            if count and 1 <= place <= 5:
                 figures += (f"{RESPONSE}{place}xx", count)
         self._responses = [0] * _CODE_CLASSES
         for field, number in ((BODY_BYTES, self._body_bytes), (LEASES_LOST, self.leases_lost)):

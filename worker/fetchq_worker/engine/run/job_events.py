@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Final
 
 from fetchq.contract.wire import as_failure
-from fetchq.logs.text import one_line
+from fetchq.logs.text import one_line, public_url
 from fetchq_worker.engine.queue.lease import Lease
 from fetchq_worker.telemetry.events import (
     JobEnd,
@@ -65,7 +65,7 @@ def job_ended(job: Job, success: bool, value: Any, *, dead_letter: bool, ran: bo
         ran=ran,
         dead_letter=dead_letter,
         attempts=job.tries if failure is None else failure.attempts,
-        url="" if failure is None else one_line(failure.url),
+        url="" if failure is None else public_url(failure.url),
     )
 
 

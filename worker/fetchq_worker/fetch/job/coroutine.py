@@ -27,7 +27,7 @@ from .clock import is_past, queued_s, redis_now
 from .crashes import with_lost_runs
 from .early_end import EarlyEnd, early_result, expired_result, invalid_result
 from .history import AttemptHistory, HistoryUnavailable, load_history, save_history
-from .report import attempt_ended, finish, finish_early, measure_attempt, snooze, with_dead_letter
+from .report import attempt_ended, finish, finish_early, snooze, with_dead_letter
 from .retry import may_repeat, next_delay_s, robots_wait_s, with_idempotency_key
 
 NEWER_VERSION_DEFER_S: Final = 5.0
@@ -174,14 +174,12 @@ async def _run_once(
     if feedback is not None:
         run.host_outcome = feedback.host_outcome_of(request, result, sent=phases.sent, crawl_delay_s=crawl_delay_s)
     result = _with_history(result, history)
-    measure_attempt(ctx, result, phases)
     delay_s = None if result.ok else _delay_after(fetcher, request, result, phases, redis_now(run))
+    attempt_ended(ctx, request, result, phases, delay_s)
     if delay_s is None:
-        attempt_ended(ctx, request, result, phases, None)
         return finish(ctx, request, result)
     history = AttemptHistory(attempts=result.attempts, queued_s=history.queued_s)
     await save_history(ctx["redis"], _history_key(ctx), history)
-    attempt_ended(ctx, request, result, phases, delay_s)
     raise Retry(defer=delay_s)
 
 
@@ -195,7 +193,6 @@ async def _run_in_place(ctx: dict[str, Any], fetcher: Fetcher, request: FetchReq
             await asyncio.sleep(wait_s)
             continue
         result = _with_history(attempt, history)
-        measure_attempt(ctx, result, phases)
         delay_s = None if result.ok else _delay_after(fetcher, request, result, phases, datetime.now(UTC))
         attempt_ended(ctx, request, result, phases, delay_s)
         if delay_s is None:

@@ -8,7 +8,7 @@ from typing import Any
 from fetchq import FetchRequest, FetchResult, FetchStatus
 from fetchq.contract.urls import host_of
 from fetchq.contract.wire import FETCH_FUNCTION
-from fetchq.logs.text import one_line
+from fetchq.logs.text import one_line, public_url
 from fetchq_worker.engine.run.context import ReportedFailure, run_context
 from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch.http.phases import Phases
@@ -20,48 +20,27 @@ from .dead_letter import dead_letter_of, is_dead_letter
 from .early_end import EarlyEnd
 
 
-def finish(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult) -> FetchResult:
-    """Counts and publishes a final result. `request` is None if it is invalid."""
-    outcomes: Counter[FetchStatus] | None = ctx.get("outcomes")
-    if outcomes is not None:
-        outcomes[result.status] += 1
-    events = telemetry_of(ctx).events
-    if events.wanted or events.log.shows_fetches:
-        events.publish(
-            FetchEnded(
-                **_fetch_of(request, result),
-                status=result.status,
-                http_status=result.http_status,
-                attempts=len(result.attempts),
-                total_s=result.timing.total_s,
-                error=one_line(result.error or ""),
-            )
-        )
-    return result
-
-
-def measure_attempt(ctx: dict[str, Any], result: FetchResult, phases: Phases) -> None:
-    """Measures the last attempt of `result`."""
-    measures = telemetry_of(ctx).measures
-    if measures is not None:
-        measures.attempt_ended(result, phases)
-
-
 def attempt_ended(
     ctx: dict[str, Any], request: FetchRequest, result: FetchResult, phases: Phases, delay_s: float | None
 ) -> None:
-    """Publishes the last attempt of `result`; another follows after `delay_s`. None: it is the last."""
+    """Measures and publishes the last attempt of `result`; another follows after `delay_s`. None: it is the last."""
     telemetry = telemetry_of(ctx)
+    if telemetry.measures is not None:
+        telemetry.measures.attempt_ended(result, phases)
     events, traces = telemetry.events, telemetry.traces
     is_traced = traces is not None and traces.wants_attempt()
     if not (is_traced or events.wanted or (delay_s is not None and events.log.shows_attempts)):
         return
     event = AttemptEnded(
-        **_fetch_of(request, result),
+        job_id=result.id,
+        method=request.method,
+        url=public_url(result.url),
+        host=host_of(request.url),
+        tags=request.tags,
         number=len(result.attempts),
         attempt=result.attempts[-1],
         timing=result.timing,
-        final_url="" if result.final_url is None else one_line(result.final_url),
+        final_url="" if result.final_url is None else public_url(result.final_url),
         redirects=len(result.redirects),
         body_size=result.body_size,
         from_cache=result.from_cache,
@@ -73,14 +52,27 @@ def attempt_ended(
         traces.add_attempt(event)
 
 
-def _fetch_of(request: FetchRequest | None, result: FetchResult) -> dict[str, Any]:
-    return {
-        "job_id": result.id,
-        "method": "" if request is None else request.method,
-        "url": one_line(result.url),
-        "host": "" if request is None else host_of(request.url),
-        "tags": () if request is None else request.tags,
-    }
+def finish(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult) -> FetchResult:
+    """Counts and publishes a final result. `request` is None if it is invalid."""
+    outcomes: Counter[FetchStatus] | None = ctx.get("outcomes")
+    if outcomes is not None:
+        outcomes[result.status] += 1
+    events = telemetry_of(ctx).events
+    if events.wanted or events.log.shows_fetches:
+        event = FetchEnded(
+            job_id=result.id,
+            method="" if request is None else request.method,
+            url=one_line(result.url) if request is None else public_url(result.url),
+            host="" if request is None else host_of(request.url),
+            tags=() if request is None else request.tags,
+            status=result.status,
+            http_status=result.http_status,
+            attempts=len(result.attempts),
+            total_s=result.timing.total_s,
+            error="" if result.error is None else one_line(result.error),
+        )
+        events.publish(event)
+    return result
 
 
 def finish_early(ctx: dict[str, Any], end: EarlyEnd) -> FetchResult:

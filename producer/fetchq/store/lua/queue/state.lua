@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- Reads the state of a queue: how many jobs are in each state, how many could run now, and the workers. Writes nothing.
 --
 -- KEYS[1]  pending: sorted set of job ids by score      KEYS[2..7]  see keys.lua
