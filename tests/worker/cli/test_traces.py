@@ -13,7 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.worker.cli.conftest import PATIENCE_S, Fetchq, Site, at, wait_until
 
 JOBS = """
-import os
+import os, time
 from fetchq_worker import worker_settings
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -22,7 +22,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 
 spans = open(f"spans-{os.getpid()}", "w")
 provider = TracerProvider(resource=Resource.create({"service.name": "my-worker"}))
-exporter = ConsoleSpanExporter(out=spans, formatter=lambda span: span.to_json(None) + "\\n")
+class Slow(ConsoleSpanExporter):
+    def export(self, spans):
+        time.sleep(1)  # longer than a process that was stopped has to exit
+        return super().export(spans)
+
+exporter = Slow(out=spans, formatter=lambda span: span.to_json(None) + "\\n")
 provider.add_span_processor(BatchSpanProcessor(exporter))
 trace.set_tracer_provider(provider)
 
