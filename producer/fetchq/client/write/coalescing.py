@@ -73,9 +73,14 @@ class Coalescer:
         self.waiting.clear()
         return abandoned
 
+    def end(self) -> bool:
+        """The call under way has its reply. Returns whether another follows; if not, no call is under way."""
+        self.is_busy = bool(self.waiting)
+        return self.is_busy
+
     def next_call(self) -> list[WaitingJob]:
-        """The call under way has its reply. Returns the jobs of the next call, in order of arrival; none: no call is
-        under way from now on."""
+        """Begins the call that follows. Returns its jobs, in order of arrival; none, if all callers were cancelled: no
+        call is under way."""
         batch: list[WaitingJob] = []
         size_bytes = 0
         for one in self.waiting:
@@ -107,7 +112,7 @@ class SharedCalls:
         """As `send` for one job. A cancellation ends the wait of this caller alone."""
         if not self._coalescer.try_begin():
             return await self._wait(job, ticket)
-        call = _Call(self, (ticket,))
+        call = _Call(self, ticket)
         try:
             return await self._send((job,), call.on_reply)
         finally:
@@ -135,30 +140,34 @@ class SharedCalls:
             self._coalescer.leave(waiting)
             raise
 
-    def _send_next(self) -> None:
-        batch = self._coalescer.next_call()
-        if batch:
+    def _end(self) -> None:
+        """The call under way has its reply, or has failed: sends the next one."""
+        if self._coalescer.end():
             # The call belongs to no caller: it must not carry the context variables of the one whose reply came.
             task = asyncio.get_running_loop().create_task(
-                self._run(batch, _Call(self, [one.ticket for one in batch])),
-                name="fetchq-shared-enqueue",
-                context=contextvars.Context(),
+                self._send_next(_Call(self)), name="fetchq-shared-enqueue", context=contextvars.Context()
             )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, batch: Sequence[WaitingJob], call: _Call) -> None:
+    async def _send_next(self, call: _Call) -> None:
+        batch: list[WaitingJob] = []
         try:
-            reply, not_durable_reason = await self._send([one.job for one in batch], call.on_reply)
-        except BaseException as problem:
+            await asyncio.sleep(0)  # callers that the last reply wakes may enqueue again before this call
+            batch = self._coalescer.next_call()
+            if batch:
+                call.tickets = [one.ticket for one in batch]
+                reply, not_durable_reason = await self._send([one.job for one in batch], call.on_reply)
+                for one, outcome in zip(batch, outcomes_of(reply, len(batch)), strict=True):
+                    if not one.future.done():  # else its caller was cancelled
+                        one.future.set_result((outcome, not_durable_reason))
+        except asyncio.CancelledError:  # the event loop ends
+            for one in (*batch, *self._coalescer.abandon()):
+                one.future.cancel()
+            raise
+        except Exception as problem:  # noqa: BLE001 - raised by each of the callers
             for one in batch:
                 _fail(one, problem)
-            if not isinstance(problem, Exception):
-                raise
-        else:
-            for one, outcome in zip(batch, outcomes_of(reply, len(batch)), strict=True):
-                if not one.future.done():  # else its caller was cancelled
-                    one.future.set_result((outcome, not_durable_reason))
         finally:
             call.finish()
 
@@ -166,17 +175,17 @@ class SharedCalls:
 class _Call:
     """A call under way. The next one is sent when its script has replied, or when it has failed."""
 
-    __slots__ = ("_may_send_next", "_shared", "_tickets")
+    __slots__ = ("_has_ended", "_shared", "tickets")
 
-    def __init__(self, shared: SharedCalls, tickets: Sequence[Ticket]) -> None:
+    def __init__(self, shared: SharedCalls, *tickets: Ticket) -> None:
         self._shared = shared
-        self._tickets = tickets
-        self._may_send_next = True
+        self._has_ended = False
+        self.tickets: Sequence[Ticket] = tickets
         shared._unfinished += 1
 
     def on_reply(self) -> None:
         """The script has replied."""
-        for ticket in self._tickets:
+        for ticket in self.tickets:
             self._shared._on_reply(ticket)
         self._end()
 
@@ -189,9 +198,9 @@ class _Call:
             shared._flushed.set_result(None)
 
     def _end(self) -> None:
-        if self._may_send_next:
-            self._may_send_next = False
-            self._shared._send_next()
+        if not self._has_ended:
+            self._has_ended = True
+            self._shared._end()
 
 
 def outcomes_of(reply: EnqueuedBatch, count: int) -> Iterator[EnqueuedBatch]:
@@ -207,11 +216,7 @@ def outcomes_of(reply: EnqueuedBatch, count: int) -> Iterator[EnqueuedBatch]:
             yield reply._replace(existing=[], stopped_at=0)
 
 
-def _fail(waiting: WaitingJob, problem: BaseException) -> None:
+def _fail(waiting: WaitingJob, problem: Exception) -> None:
     """Ends the wait of one caller. Each gets an exception of its own, since each sets its `enqueued`."""
-    if waiting.future.done():
-        return
-    if isinstance(problem, asyncio.CancelledError):
-        waiting.future.cancel()
-    else:
+    if not waiting.future.done():
         waiting.future.set_exception(copy_of(problem) if isinstance(problem, FetchqError) else problem)

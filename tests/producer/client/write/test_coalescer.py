@@ -28,6 +28,29 @@ def test_a_job_is_sent_at_once_while_no_call_is_under_way() -> None:
     coalescer = Coalescer()
     assert coalescer.try_begin()
     assert not coalescer.try_begin()
+    assert not coalescer.end()
+    assert coalescer.try_begin()
+
+
+def test_another_call_follows_while_jobs_wait() -> None:
+    coalescer = Coalescer()
+    coalescer.try_begin()
+    first, second = waiting_job(), waiting_job()
+    coalescer.join(first)
+    assert coalescer.end()
+    assert not coalescer.try_begin(), "the call that follows is under way"
+    coalescer.join(second)
+    assert coalescer.next_call() == [first, second]
+    assert not coalescer.end()
+
+
+def test_no_call_is_under_way_if_all_callers_that_waited_for_it_were_cancelled() -> None:
+    coalescer = Coalescer()
+    coalescer.try_begin()
+    job = waiting_job()
+    coalescer.join(job)
+    assert coalescer.end()
+    coalescer.leave(job)
     assert coalescer.next_call() == []
     assert coalescer.try_begin()
 
@@ -60,6 +83,7 @@ class Calls(RuleBasedStateMachine):
         super().__init__()
         self.coalescer = Coalescer()
         self.is_under_way = False
+        self.follows = False
         self.arrived: list[WaitingJob] = []
         self.cancelled: set[WaitingJob] = set()
         self.sent: list[WaitingJob] = []
@@ -76,9 +100,15 @@ class Calls(RuleBasedStateMachine):
             assert self.is_under_way
             self.coalescer.join(job)
 
-    @precondition(lambda self: self.is_under_way)
+    @precondition(lambda self: self.is_under_way and not self.follows)
     @rule()
     def reply(self) -> None:
+        self.is_under_way = self.follows = self.coalescer.end()
+
+    @precondition(lambda self: self.follows)
+    @rule()
+    def send_next(self) -> None:
+        self.follows = False
         batch = self.coalescer.next_call()
         assert len(batch) <= 1 or sum(len(one.job.payload) for one in batch) <= MAX_SHARED_BYTES
         self.sent += batch
@@ -101,7 +131,10 @@ class Calls(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         while self.is_under_way:
-            self.reply()
+            if self.follows:
+                self.send_next()
+            else:
+                self.reply()
         self.the_sent_jobs_are_the_first_that_arrived_and_none_waits_without_a_call()
         assert not self.coalescer.waiting
 
