@@ -28,6 +28,10 @@ FULL = (worker(1, running=100),)
         (with_state(), ["the queue is empty, and no worker is running"]),
         (view(), ["the queue is empty"]),
         (with_state(workers=RUNS, running=10), ["no problem is seen"]),
+        (
+            with_state(workers=RUNS, running=8, waiting=949),
+            ["no problem is seen; 949 jobs wait for the limits of their hosts"],
+        ),
         (with_state(deferred=1), ["no worker is running: jobs wait; start one with fetchq worker"]),
         (
             with_state(workers=RUNS, due=5, paused=True, running=10),
@@ -110,7 +114,7 @@ def test_a_worker_that_was_killed_is_said_with_the_jobs_that_it_had() -> None:
 
 
 def test_many_failures_are_named_by_their_outcomes() -> None:
-    recent = {"OK": 60, "CONNECT_ERROR": 30, "TIMEOUT": 8, "failed": 1, "DNS_ERROR": 1, "CANCELLED": 50}
+    recent = {"OK": 60, "CONNECT_ERROR": 30, "TIMEOUT": 8, "resize()": 1, "DNS_ERROR": 1, "CANCELLED": 50}
     snapshot = Snapshot(state=state(workers=RUNS, running=1), recent=recent)
     assert sentences(view(snapshot)) == [
         "27% of the jobs of the last 5 min failed: 30 CONNECT_ERROR, 8 TIMEOUT, 1 DNS_ERROR"

@@ -128,6 +128,7 @@ def test_names_from_outside_cannot_move_the_cursor_or_break_a_line() -> None:
         Snapshot(
             state=state(workers=(worker(1, host=evil, version=evil),), waiting=3, hosts_waiting=1),
             hosts=(HostState(host=evil, waiting=3, cooldown_s=5.0, last_outcome=evil, failed_connections=1),),
+            recent={f"{evil}()": 50},
         ),
         queue=evil,
         redis=evil,

@@ -89,6 +89,13 @@ def test_enter_looks_at_the_marked_host_and_reads_it_and_escape_goes_back() -> N
     assert after(view(), Key.ENTER).screen.page is Page.OVERVIEW
 
 
+def test_on_the_page_of_a_host_the_arrows_lead_to_the_next_one_which_is_read_at_once() -> None:
+    moved = after(busy(), Key.ENTER, Key.DOWN)
+    assert (moved.screen.page, moved.screen.selected) == (Page.HOST, "api.example.org")
+    assert moved.request is Request.REFRESH
+    assert after(busy(), Key.ENTER, Key.UP).request is None
+
+
 @pytest.mark.parametrize("page", [Page.HOST, Page.WORKERS, Page.HELP])
 def test_enter_and_escape_lead_back_to_the_overview(page: Page) -> None:
     for key in (Key.ENTER, Key.ESCAPE):

@@ -290,7 +290,7 @@ def test_once_on_a_terminal_is_plain_text(open_top: OpenTop) -> None:
 
 
 def test_a_worker_that_is_killed_is_named(open_top: OpenTop, fetchq: Fetchq, redis_server: RedisServer) -> None:
-    killed, stopped = (fetchq.start("worker", "--lease", "2s", environ=at(redis_server)) for _ in range(2))
+    killed, stopped = (fetchq.start("worker", "--lease", "6s", environ=at(redis_server)) for _ in range(2))
     top = open_top(columns=120)
     top.wait_for("workers 2")
     stopped.terminate()

@@ -53,7 +53,7 @@ def findings(view: View, glyphs: Glyphs) -> list[Finding]:
         *_of_workers(snapshot, glyphs),
         *_of_waits(snapshot),
         *_of_hosts(snapshot, glyphs),
-        *_of_outcomes(snapshot),
+        *_of_outcomes(snapshot, glyphs),
         *_of_clocks(snapshot),
     ]
     return sorted(found, key=lambda one: one.severity) or [Finding(Severity.NOTE, _all_is_well(snapshot))]
@@ -167,14 +167,14 @@ def _of_hosts(snapshot: Snapshot, glyphs: Glyphs) -> Iterator[Finding]:
         yield Finding(Severity.CAUTION, f"{names} paused: {waiting(sum(one.waiting for one in paused))}")
 
 
-def _of_outcomes(snapshot: Snapshot) -> Iterator[Finding]:
+def _of_outcomes(snapshot: Snapshot, glyphs: Glyphs) -> Iterator[Finding]:
     """Of the jobs that failed, else of the attempts: a job may succeed in a later one."""
     for what, counts in (("jobs", snapshot.recent), ("attempts", snapshot.attempts)):
         ended = sum(counts.values())
         failed = failures(counts)
         count = sum(amount for _, amount in failed)
         if ended >= FEWEST_ENDED and count >= MANY_FAILED_SHARE * ended:
-            names = ", ".join(f"{number(amount)} {status}" for status, amount in failed[:_NAMED])
+            names = ", ".join(f"{number(amount)} {glyphs.clean(status)}" for status, amount in failed[:_NAMED])
             sentence = f"{count / ended:.0%} of the {what} of the last {RECENT_MINUTES} min failed: {names}"
             listed = what == "jobs" and snapshot.state.dead_letters
             yield Finding(Severity.CAUTION, f"{sentence}; see fetchq dead list" if listed else sentence)
@@ -194,5 +194,6 @@ def _of_clocks(snapshot: Snapshot) -> Iterator[Finding]:
 def _all_is_well(snapshot: Snapshot) -> str:
     state = snapshot.state
     if has_jobs(snapshot):
-        return "no problem is seen"
+        held = f"; {waiting(state.waiting)} for the limits of their hosts" if state.waiting else ""
+        return f"no problem is seen{held}"
     return "the queue is empty" if state.workers else "the queue is empty, and no worker is running"

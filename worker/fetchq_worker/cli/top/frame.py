@@ -94,7 +94,7 @@ def _page(view: View, width: int, height: int, glyphs: Glyphs) -> list[Text]:
 
 def _overview(view: View, width: int, height: int, glyphs: Glyphs) -> Iterator[Text]:
     """The figures; then what has room of the chart, the hosts and the workers."""
-    figures = _figures(view, width)
+    figures = _figures(view, width, glyphs)
     rest = height - len(figures)
     yield Text()
     yield from figures[: max(0, height)]
@@ -118,7 +118,7 @@ def _one_frame(view: View, width: int, glyphs: Glyphs) -> Iterator[Text]:
     yield _title(view, width, glyphs)
     yield from _findings(view, width, glyphs, None)
     yield Text()
-    yield from _figures(view, width)
+    yield from _figures(view, width, glyphs)
     yield Text()
     yield Text("ended each minute of the last ten, the newest at the right", LABEL)
     yield from throughput_in_numbers(view.snapshot.minutes, width)
@@ -151,7 +151,7 @@ def _findings(view: View, width: int, glyphs: Glyphs, height: int | None) -> Ite
         yield from (Text(line, _STYLE[finding.severity]) for line in lines)
 
 
-def _figures(view: View, width: int) -> list[Text]:
+def _figures(view: View, width: int, glyphs: Glyphs) -> list[Text]:
     """The numbers, each in a place that does not change while the terminal is wide enough."""
     snapshot, state = view.snapshot, view.snapshot.state
     oldest = "none" if state.oldest_due_s is None else duration(state.oldest_due_s)
@@ -183,7 +183,7 @@ def _figures(view: View, width: int) -> list[Text]:
     )
     lines = [line for group in groups for line in flow(group, width)]
     if failed := failures(snapshot.recent):
-        text = ", ".join(f"{number(count)} {status}" for status, count in failed)
+        text = ", ".join(f"{number(count)} {glyphs.clean(outcome)}" for outcome, count in failed)
         lines.append(Text.assemble((f"failed in {RECENT_MINUTES} min: ", LABEL), (text, FAULT)))
     return lines
 

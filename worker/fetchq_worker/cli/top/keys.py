@@ -93,7 +93,9 @@ def react(view: View, key: str) -> Reaction:
                 return Reaction(_toggle_page(screen, screen.page))
             shown = msgspec.structs.replace(screen, page=Page.HOST, selected=host.host)
             return Reaction(shown, Request.REFRESH)
-    return Reaction(_moved(view, screen, key))
+    moved = _moved(view, screen, key)
+    other_host = moved.page is Page.HOST and moved.selected != screen.selected
+    return Reaction(moved, Request.REFRESH if other_host else None)
 
 
 def _answer(screen: Screen, question: Change, key: str) -> Reaction:

@@ -172,10 +172,11 @@ def rates(enqueued: int, finished: int, failed: int, span_s: float) -> Rates:
 
 
 def outcomes(counts: Counts) -> dict[str, int]:
-    """Jobs by outcome; those of own functions by their end."""
+    """Jobs by outcome; those of own functions as `ok` and `cancelled`, and the failed ones as `name()`."""
     found: Counter[str] = Counter({str(status): count for status, count in counts.fetches.items() if count})
-    for ends in counts.functions.values():
-        found.update({end: count for end, count in ends.items() if count})
+    for function, ends in counts.functions.items():
+        named = {f"{function}()" if end == "failed" else end: count for end, count in ends.items() if count}
+        found.update(named)
     return dict(found)
 
 
