@@ -20,7 +20,7 @@ _settings = options(
     setting(
         "allow_host",
         "NAME",
-        "A Host header, beside those of this machine, that is answered on loopback; can be repeated.",
+        "A Host header that is answered, beside those of this machine; can be repeated. Off loopback without it: every one.",
         default=None,
         multiple=True,
     ),
