@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -27,6 +28,7 @@ from fetchq import (
 )
 from fetchq.client.write import coalescing
 from fetchq.store.connection import connect
+from fetchq_worker.process.embedded import EmbeddedRedis
 
 URL = "https://example.org/"
 PATIENCE_S = 20
@@ -316,6 +318,39 @@ async def test_an_outage_is_raised_to_each_caller_of_the_call(own_redis_server: 
         await producer.enqueue(URL)
 
 
+@pytest.mark.asyncio
+async def test_no_acknowledged_job_is_missing_or_twice_there_while_connections_break(
+    own_redis_server: RedisServer,
+) -> None:
+    async with (
+        connect(own_redis_server.url) as admin,
+        Producer.from_url(own_redis_server.url) as producer,
+        asyncio.timeout(2 * PATIENCE_S),
+    ):
+        acknowledged: list[str] = []
+        failed = 0
+
+        async def call() -> None:
+            nonlocal failed
+            for _ in range(50):
+                try:
+                    acknowledged.append((await producer.enqueue(URL)).id)
+                except RedisUnavailable:
+                    failed += 1
+
+        callers = [asyncio.create_task(call()) for _ in range(20)]
+        while not all(caller.done() for caller in callers):
+            await admin.client_kill_filter(_type="normal", skipme=True)
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*callers)
+        assert len(acknowledged) + failed == 1000
+        assert len(set(acknowledged)) == len(acknowledged) > 0
+        on_queue = await queued(admin)
+        assert set(acknowledged) <= on_queue
+        assert len(on_queue) <= 1000
+        assert await admin.exists(*(f"arq:job:{job_id}" for job_id in on_queue)) == len(on_queue)
+
+
 # durability
 
 
@@ -387,3 +422,24 @@ async def test_closing_does_not_wait_long_for_a_redis_that_does_not_reply(
     gated.gate.set()
     assert {(await tasks[0]).id} == await queued(gated), "its client is still open"
     assert gated.jobs_a_call == [1]
+
+
+@pytest.mark.parametrize("call_under_way", ["of one caller", "shared"])
+def test_the_end_of_the_event_loop_ends_every_wait(call_under_way: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> list[asyncio.Task[FetchJob]]:
+        gated = GatedRedis(EmbeddedRedis().client())
+        producer = Producer(gated)
+        tasks = await enqueue_behind(producer, gated, 5)
+        if call_under_way == "shared":
+            gated.gate.set()
+            await tasks.pop(0)
+            gated.gate.clear()
+            gated.reached.clear()
+            tasks.append(asyncio.create_task(producer.enqueue(URL)))
+            await gated.reached.wait()
+        return tasks
+
+    tasks = asyncio.run(main())
+    assert [task.cancelled() for task in tasks] == [True] * 5
+    gc.collect()
+    assert caplog.records == [], "no task is left"
