@@ -290,6 +290,28 @@ async def test_those_that_wait_for_the_call_of_a_cancelled_caller_are_sent(gated
         await producer.enqueue(URL)
 
 
+@pytest.mark.asyncio
+async def test_if_the_call_itself_is_cancelled_its_callers_get_an_error_and_the_next_ones_are_sent(
+    gated: GatedRedis,
+) -> None:
+    async with Producer(gated) as producer:
+        tasks = await enqueue_behind(producer, gated, 3)
+        gated.gate.set()
+        await tasks[0]
+        gated.gate.clear()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(gated.jobs_a_call) < 2:
+                await asyncio.sleep(0)
+        later = asyncio.create_task(producer.enqueue(URL))
+        await asyncio.sleep(0)
+        [call] = [task for task in asyncio.all_tasks() if task.get_name() == "fetchq-shared-enqueue"]
+        call.cancel()
+        outcomes = await asyncio.gather(*tasks[1:], return_exceptions=True)
+        assert {str(outcome) for outcome in outcomes} == {"the call was cancelled, and the job may be on the queue"}
+        gated.gate.set()
+        assert (await later).id in await queued(gated)
+
+
 # lost connections
 
 
