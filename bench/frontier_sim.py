@@ -187,7 +187,9 @@ class Simulation:
         return -1
 
     async def _commit(self, over: list[tuple[str, str]]) -> None:
-        groups = (CommitGroup(token, "finish", 0, None, "+OK", b"", (job_id, b"")) for job_id, token in over)
+        groups = (
+            CommitGroup(token, "finish", 0, None, "+OK", b"", "fetch:OK", (job_id, b"")) for job_id, token in over
+        )
         reply = await self._commands.commit(
             self._runner, groups, dead_letter_ttl_ms=0, max_dead_letters=0, now_ms=self.now_ms
         )

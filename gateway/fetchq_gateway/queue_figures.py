@@ -18,8 +18,8 @@ from fetchq.inspect.queue_metrics import queue_families
 from fetchq.store.errors import address_of
 from fetchq.store.keys import Keys
 
-READ_TIMEOUT_S: Final = 5.0
-"""Below the 10 s that Prometheus waits for a scrape."""
+READ_TIMEOUT_S: Final = 1.5
+"""Below the 10 s that Prometheus waits for a scrape, and the 2 s that a stopping gateway waits for its answers."""
 FRESH_S: Final = 1.0
 """For how long a reading is answered again, one that failed too."""
 

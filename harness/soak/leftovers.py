@@ -20,14 +20,18 @@ SCAN: Final = 1000
 async def wait_for_leftovers(redis: Redis, *, result_ttl_s: float) -> Counter[str]:
     """Waits for keys that expire, and counts the others by prefix.
 
-    A key with a TTL above `LEFT_MAX_S` counts as left over, and so does a result with a TTL above its own limit.
+    A key with a TTL above `LEFT_MAX_S` counts as left over, and so does a result with a TTL above its own limit. The
+    figures of the queue stay.
     """
     until = time.monotonic() + LEFT_MAX_S
     prefix = Keys().result.encode()
+    figures = (Keys().metrics.encode(), Keys().minute.encode())
     while True:
         left: Counter[str] = Counter()
         longest_s = 0.0
         async for key in redis.scan_iter(count=SCAN):
+            if key.startswith(figures):
+                continue
             ttl_s = await redis.pttl(key) / 1000
             allowed_s = result_ttl_s if key.startswith(prefix) else until - time.monotonic()
             if 0 <= ttl_s <= allowed_s:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.gateway.conftest import PATIENCE_S, Gateways
+from tests.gateway.conftest import PATIENCE_S, Answer, Gateway, Gateways
 from tests.support.redis_server import RedisServer
 
 from fetchq import SyncProducer
@@ -44,6 +44,14 @@ def test_the_figures_of_several_queues_are_in_one_answer(gateways: Gateways, red
     assert opened.text.endswith("# EOF\n")
 
 
+def _until_it_answers(status: int, gateway: Gateway) -> Answer:
+    """Figures are up to a second old, and so is the failure to read them."""
+    until = time.monotonic() + PATIENCE_S
+    while (answer := gateway.get("/metrics/queue")).status != status:
+        assert time.monotonic() < until
+    return answer
+
+
 def test_it_says_that_redis_is_gone_and_answers_again_when_it_is_back(
     gateways: Gateways, own_redis_server: RedisServer
 ) -> None:
@@ -52,18 +60,12 @@ def test_it_says_that_redis_is_gone_and_answers_again_when_it_is_back(
     own_redis_server.stop()
     assert gateway.get("/readyz").status == 503
     assert gateway.get("/livez").status == 200
-    gone = gateway.get("/metrics/queue")
-    if gone.status == 200:  # read within the last second
-        time.sleep(1.0)
-        gone = gateway.get("/metrics/queue")
-    assert gone.status == 503
+    gone = _until_it_answers(503, gateway)
     assert "cannot be reached" in gone.text
     assert gone.text.count("\n") == 1
     own_redis_server.start()
     assert gateway.get("/readyz").status == 200
-    until = time.monotonic() + PATIENCE_S
-    while gateway.get("/metrics/queue").status != 200:
-        assert time.monotonic() < until
+    _until_it_answers(200, gateway)
     assert gateway.stop() == 0
     assert gateway.log.read_text().count("redis.unavailable") == 1
     assert gateway.log.read_text().count("redis.available") == 1
@@ -85,6 +87,34 @@ def test_a_signal_ends_it_within_three_seconds_whatever_its_clients_do(
     assert f"gateway.stopping signal={signum.name}" in log
     assert log.splitlines()[-1].endswith("gateway.stopped")
     assert "Traceback" not in log
+
+
+def test_a_signal_ends_it_while_redis_hangs_and_the_scrape_is_answered(
+    gateways: Gateways, own_redis_server: RedisServer
+) -> None:
+    gateway = gateways.start(redis_url=own_redis_server.url)
+    assert gateway.get("/readyz").status == 200
+    with own_redis_server.hung(), gateway.connect() as scraper:
+        scraper.sendall(b"GET /metrics/queue HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert gateway.get("/livez").status == 200  # the connection before it is read by now
+        began = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - began < 3
+        assert scraper.recv(65_536).startswith(b"HTTP/1.1 503 ")
+    assert "Traceback" not in gateway.log.read_text()
+
+
+def test_a_second_signal_ends_it_at_once(gateways: Gateways, own_redis_server: RedisServer) -> None:
+    gateway = gateways.start(redis_url=own_redis_server.url)
+    assert gateway.get("/readyz").status == 200
+    with own_redis_server.hung(), gateway.connect() as scraper:
+        scraper.sendall(b"GET /metrics/queue HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert gateway.get("/livez").status == 200  # the connection before it is read by now
+        gateway.process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + PATIENCE_S
+        while "gateway.stopping" not in gateway.log.read_text():
+            assert time.monotonic() < until
+        assert gateway.stop() == 128 + signal.SIGTERM
 
 
 def test_it_listens_before_redis_answers_and_ends_with_status_3_if_it_never_does(gateways: Gateways) -> None:

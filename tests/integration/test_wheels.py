@@ -51,6 +51,15 @@ async def main(redis, url):
 asyncio.run(main(*sys.argv[1:]))
 """
 
+ASK = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as one:
+    one.connect(sys.argv[1])
+    one.sendall(b"GET /metrics/queue HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n")
+    while data := one.recv(65536):
+        sys.stdout.buffer.write(data)
+"""
+
 TIME_IMPORTS = """
 import json, sys, time
 import redis.asyncio
@@ -74,11 +83,15 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def lone_python(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment that contains only the producer's wheel and its dependencies."""
-    folder = tmp_path_factory.mktemp("venv")
+    return _python_with(tmp_path_factory.mktemp("venv"), wheels["fetchq"])
+
+
+def _python_with(folder: Path, *wheels: Path) -> Path:
+    """The Python of a new environment that contains these wheels and their dependencies."""
     venv.create(folder)
     python = folder / "bin" / "python"
     install = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check")
-    _run(*install, "--constraint", ROOT / "constraints.txt", wheels["fetchq"])
+    _run(*install, "--constraint", ROOT / "constraints.txt", *wheels)
     return python
 
 
@@ -222,6 +235,32 @@ def test_the_producers_wheel_alone_enqueues_and_reads_a_result(
 ) -> None:
     said = _run(lone_python, "-I", "-c", ENQUEUE_AND_READ, redis_server.url, answer_url, timeout_s=60)
     assert said.split() == ["True", "OK", answer_url, "[42]"]
+
+
+def test_the_gateways_wheel_serves_without_the_worker(
+    wheels: dict[str, Path], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    python = _python_with(tmp_path / "venv", wheels["fetchq"], wheels["fetchq_gateway"])
+    assert _run(python.with_name("fetchq-gateway"), "--version") == f"fetchq-gateway {__version__}\n"
+    address = tmp_path / "gateway.sock"
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "fetchq_gateway",
+        "serve",
+        "--redis",
+        redis_server.url,
+        "--listen",
+        f"unix:{address}",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "gateway.started" in process.stderr.readline()
+        answer = _run(python, "-I", "-c", ASK, address)
+        process.terminate()
+        assert process.wait(30) == 0
+    assert answer.startswith("HTTP/1.1 200 OK")
+    assert 'fetchq_jobs{queue="arq:queue",state="due"} 0.0' in answer
 
 
 def test_importing_the_producer_is_light(lone_python: Path) -> None:

@@ -133,3 +133,14 @@ class Model:
             return 2
         job.result, job.lease = "cancelled", None
         return 1
+
+    def figures(self) -> dict[str, int]:
+        """What is counted. The end of a job that a stock worker ran is not."""
+        results = [job.result for job in self.jobs.values() if job.result not in (None, "of stock")]
+        cancelled = results.count("cancelled")
+        counted = {
+            "enqueued": len(self.jobs),
+            "fetch:OK": len(results) - cancelled,
+            "fetch:CANCELLED": cancelled,
+        }
+        return {field: number for field, number in counted.items() if number}

@@ -30,6 +30,13 @@ T0 = 1_800_000_000_000
 LEASE_MS = 15_000
 DAY_MS = 86_400_000
 
+_FIGURES = (b"fetchq:metrics:", b"fetchq:minute:")
+
+
+async def job_keys(redis: Any) -> list[bytes]:
+    """All keys, sorted, but those of a queue's figures, which stay."""
+    return sorted(key for key in await redis.keys("*") if not key.startswith(_FIGURES))
+
 
 class Claimed(NamedTuple):
     id: str
@@ -124,7 +131,7 @@ class Queue:
         return self._extra_keys[job_id, token]
 
     async def commit(self, *outcomes: Sequence[Any]) -> tuple[list[bytes], list[bytes], bytes]:
-        """Each outcome: id, token, action, time, marker, result, host outcome, dead letter.
+        """Each outcome: id, token, action, time, marker, result, host outcome, dead letter, figure.
 
         The last ones may be omitted.
         """
@@ -135,9 +142,10 @@ class Queue:
         """The same, with the ms until a parked job may be claimed, and the circuits that were opened."""
         groups = []
         for outcome in outcomes:
-            job_id, token, action, time, marker, result, note, dead_letter = [*outcome, *("", "", "", "", b"")][:8]
+            whole = [*outcome, *("", "", "", "", b"", "fetch:OK")[len(outcome) - 3 :]]
+            job_id, token, action, time, marker, result, note, dead_letter, figure = whole
             time_ms, marker_ms = None if time == "" else time, None if marker == "" else marker
-            groups.append(CommitGroup(token, action, time_ms, marker_ms, note, dead_letter, (job_id, result)))
+            groups.append(CommitGroup(token, action, time_ms, marker_ms, note, dead_letter, figure, (job_id, result)))
         return await self._jobs.commit(
             self.runner,
             groups,
@@ -161,7 +169,7 @@ class Queue:
         return count
 
     async def cancel(self, job_id: str, limit_key: str = "") -> int:
-        job = CancelJob(job_id, b"cancelled", 3_600_000, limit_key)
+        job = CancelJob(job_id, b"cancelled", 3_600_000, limit_key, "fetch:CANCELLED")
         [code] = await self._jobs.cancel(self.runner, [job], now_ms=self.now_ms)
         return code
 

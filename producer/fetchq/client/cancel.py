@@ -18,6 +18,7 @@ from fetchq.errors import FetchqError, InvalidRequest
 from fetchq.store.commands import CancelJob, JobCommands
 from fetchq.store.hosts import waiting_ids
 from fetchq.store.session import Session
+from fetchq.telemetry.ends import cancelled_field
 
 from .handles import CancelOutcome
 from .limits import name_of
@@ -119,8 +120,8 @@ def match_filter(*, tag: str | None, host: str | None) -> Callable[[bytes | None
     return matches
 
 
-def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int, str]:
-    """For a job that is cancelled before it ran: its result, the result's TTL in ms, and its limit key."""
+def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, int, str, str]:
+    """For a job that is cancelled before it ran: its result, the result's TTL in ms, its limit key, and its figure."""
     now_ms = now_in_ms()
     job: dict[str, Any] = {"f": "<unknown>", "a": [], "k": {}, "et": now_ms}
     ttl_s, limit_key = DEFAULT_RESULT_TTL_S, ""
@@ -135,7 +136,7 @@ def cancelled(job_id: str, payload: bytes | None, queue: str) -> tuple[bytes, in
         except (FetchqError, LookupError):  # not readable: cancelled too
             pass
     ended = {**job, "t": 0, "st": now_ms, "ft": now_ms, "q": queue, "id": job_id}
-    return wire.encode_cancelled(ended, payload or b""), round(ttl_s * 1000), limit_key
+    return wire.encode_cancelled(ended, payload or b""), round(ttl_s * 1000), limit_key, cancelled_field(job.get("f"))
 
 
 def _text(job_id: bytes) -> str:

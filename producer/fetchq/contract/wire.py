@@ -307,6 +307,11 @@ def as_exception(value: object) -> JobFailed | asyncio.CancelledError:
             return JobFailed("UnknownError", str(value))
 
 
+def status_of_failure(problem: BaseException) -> FetchStatus:
+    """The status of a fetch that ended with this exception in place of a result, as `decode_result` has it."""
+    return _outcome_of(as_exception(as_failure(problem)))[0]
+
+
 def _outcome_of(failure: JobFailed | asyncio.CancelledError) -> tuple[FetchStatus, str]:
     if isinstance(failure, asyncio.CancelledError):
         return FetchStatus.CANCELLED, str(failure) or "cancelled on request"

@@ -68,12 +68,12 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
     "jobs/enqueue": ScriptSpec(
         roles=_PRODUCER,
         keys=("pending", "wake", *_FRONTIER),
-        prefixes={"job": RW, "result": R, "waiting": RW},
+        prefixes={"job": RW, "result": R, "waiting": RW, **_FIGURES},
     ),
     "jobs/cancel": ScriptSpec(
         roles=_PRODUCER,
         keys=("pending", "abort", "leases", *_FRONTIER, "wake"),
-        prefixes={"job": RW, "result": RW, "in_progress": R, "retry": W, "attempts": W, "waiting": RW},
+        prefixes={"job": RW, "result": RW, "in_progress": R, "retry": W, "attempts": W, "waiting": RW, **_FIGURES},
         channels=("done",),
     ),
     "jobs/claim": ScriptSpec(
@@ -99,6 +99,7 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
         keys=(*_LEASED, "abort", "wake", *_FRONTIER, "dead"),
         prefixes={
             "job": RW, "retry": RW, "in_progress": RW, "result": RW, "attempts": W, "waiting": RW, "dead_letter": W,
+            **_FIGURES,
         },
         channels=("done",),
         allow_oom=True,
@@ -126,7 +127,7 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
     "dead_letters/retry": ScriptSpec(
         roles=_OPERATOR,
         keys=("pending", "dead", "wake", *_FRONTIER),
-        prefixes={"job": RW, "result": W, "retry": W, "attempts": W, "dead_letter": RW, "waiting": RW},
+        prefixes={"job": RW, "result": W, "retry": W, "attempts": W, "dead_letter": RW, "waiting": RW, **_FIGURES},
     ),
     "dead_letters/trim": ScriptSpec(
         roles=_WORKER, keys=("dead",), prefixes={"dead_letter": W}, allow_oom=True

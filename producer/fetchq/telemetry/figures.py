@@ -19,6 +19,10 @@ FETCH: Final = "fetch:"
 """Fetches that ended; the `FetchStatus` is appended."""
 FUNCTION: Final = "job:"
 """Jobs of a user's own coroutine that ended; `<end>:<function>` is appended: `ok`, `failed` or `cancelled`."""
+OTHER: Final = "other"
+"""The name under which functions are counted together that are not among the first `MAX_FUNCTIONS` of a queue, or that
+no worker has run (`lua/include/queue/figures.lua`)."""
+MAX_FUNCTIONS: Final = 50
 ATTEMPT: Final = "attempt:"
 """Attempts of fetches; the `FetchStatus` is appended."""
 RESPONSE: Final = "response:"

@@ -17,6 +17,7 @@ from fetchq.contract.result import Attempt, FetchResult
 from fetchq.contract.status import FetchStatus
 from fetchq.errors import InvalidRequest, NewerWireVersion, WireError
 from fetchq.store.keys import Keys
+from fetchq.telemetry.ends import FETCH_FIELDS, end_field
 
 from .responses import CannedResponses, UnexpectedJob
 
@@ -99,6 +100,8 @@ class Outcome(NamedTuple):
     time_ms: int | None
     result: bytes = b""
     dead_letter: bytes = b""
+    figure: str = ""
+    """The field that counts the end of the job."""
 
 
 class Execution:
@@ -230,7 +233,10 @@ class Execution:
                 value = msgspec.structs.replace(value, headers=(), body=b"", redirects=())
             outcome = {"f": stored["f"], "t": job.tries, "st": now_ms, "ft": now_ms, "s": success, "r": value}
             dead_letter = wire.serialize(outcome)
-        return Outcome(action, round(ttl_s * 1000), result if ttl_s else b"", dead_letter)
+        figure = FETCH_FIELDS[FetchStatus.INVALID_JOB]
+        if success or isinstance(value, BaseException):
+            figure = end_field(stored["f"], success=success, value=value)
+        return Outcome(action, round(ttl_s * 1000), result if ttl_s else b"", dead_letter, figure)
 
 
 def _action_to_repeat(problem: Exception) -> str:

@@ -135,8 +135,9 @@ class QueueRun:
     async def _run_job(self, job: DecodedJob, *, expired: bool) -> None:
         ended = await self._execution.run(job, expired=expired)
         group = CommitGroup(
-            job.claimed.token, ended.action, ended.time_ms, None, "", ended.dead_letter, (job.claimed.key, ended.result)
-        )
+            job.claimed.token, ended.action, ended.time_ms, None, "", ended.dead_letter, ended.figure,
+            (job.claimed.key, ended.result),
+        )  # fmt: skip
         await self._commands.commit(
             self._runner, [group], dead_letter_ttl_ms=30 * DAY_MS, max_dead_letters=MAX_DEAD_LETTERS
         )

@@ -12,6 +12,7 @@ import pytest
 from arq.connections import ArqRedis
 from arq.jobs import SerializationError
 from redis.asyncio import Redis
+from tests.support.scripted_queue import job_keys
 
 from fetchq import (
     CancelOutcome,
@@ -34,7 +35,7 @@ async def test_a_waiting_job_is_cancelled_at_once(producer: Producer, redis: Red
     result = await job.result(timeout_s=5)
     assert (result.status, result.url, result.id) == (FetchStatus.CANCELLED, URL, job.id)
     assert await job.cancel() is CancelOutcome.FINISHED
-    assert set(await redis.keys("*")) == {f"arq:result:{job.id}".encode()}
+    assert set(await job_keys(redis)) == {f"arq:result:{job.id}".encode()}
     assert 0 < await redis.pttl(f"arq:result:{job.id}") <= 3_600_000
 
 
@@ -79,7 +80,7 @@ async def test_a_whole_queue_is_cancelled_and_running_jobs_are_asked(producer: P
 async def test_a_cancelled_job_without_a_stored_result_leaves_no_key(producer: Producer, redis: Redis) -> None:
     job = await producer.enqueue(URL, delay_s=3600, result_ttl_s=0)
     assert await job.cancel() is CancelOutcome.CANCELLED
-    assert await redis.keys("*") == []
+    assert await job_keys(redis) == []
     with pytest.raises(JobNotFound):
         await job.result(timeout_s=5)
 

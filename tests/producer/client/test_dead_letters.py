@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
-from tests.support.scripted_queue import Queue
+from tests.support.scripted_queue import Queue, job_keys
 
 from fetchq import (
     Attempt,
@@ -143,7 +143,7 @@ async def test_a_retried_job_is_queued_under_its_id_like_a_new_one(producer: Pro
     assert await queue.redis.get(producer.keys.job + job_id) == payload
     assert await queue.redis.llen(producer.keys.wake) == 1
     assert await producer.dead_letters.count() == 0
-    left = sorted(await queue.redis.keys("*"))
+    left = await job_keys(queue.redis)
     keys = producer.keys
     assert left == sorted(key.encode() for key in (keys.pending, keys.job + job_id, keys.wake, keys.hosts))
     with pytest.raises(ResultTimeout):

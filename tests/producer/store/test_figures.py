@@ -8,13 +8,21 @@ import pytest
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_queue import T0, Queue
 
-from fetchq.store.commands import Report, WorkerCommands
+from fetchq.store.commands import CancelJob, DeadLetterCommands, JobCommands, Report, RetryJob, WorkerCommands
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
 from fetchq.store.runner import PackedRunner
-from fetchq.telemetry.figures import BODY_BYTES, LEASES_LOST, MINUTE_TTL_S
+from fetchq.telemetry.figures import (
+    BODY_BYTES,
+    ENQUEUED,
+    LEASES_LOST,
+    MAX_FUNCTIONS,
+    MINUTE_TTL_S,
+    RETRIED_DEAD_LETTERS,
+)
 
 MINUTE_MS = 60_000
+_NAMES = ("known", "unknown", "known")
 
 
 async def figures(redis: Any, key: str) -> dict[str, int]:
@@ -111,3 +119,131 @@ async def test_without_rights_for_the_figures_a_heartbeat_does_all_but_count(red
             assert await admin.exists(keys.metrics, keys.worker_report + "w") == 0
         finally:
             await admin.execute_command("ACL", "DELUSER", "old")
+
+
+@pytest.mark.asyncio
+async def test_a_job_is_counted_when_it_is_added_and_when_it_ends(queue: Queue) -> None:
+    await queue.enqueue(("a", "", "", ""), ("b", "", "", ""), ("a", "", "", ""))
+    await queue.enqueue(("a", "", "", ""))
+    await queue.claim()
+    assert await totals(queue) == {ENQUEUED: 2}
+    await queue.commit(("a", "w.1", "clean", 1000, "", "x"), ("b", "w.1", "retry"))
+    assert await totals(queue) == {ENQUEUED: 2, "fetch:OK": 1}
+    await queue.claim(token="w.2")
+    await queue.commit(("b", "w.2", "finish", 1000, "", "x", "", b"", "fetch:TIMEOUT"))
+    assert await totals(queue) == await this_minute(queue) == {ENQUEUED: 2, "fetch:OK": 1, "fetch:TIMEOUT": 1}
+
+
+@pytest.mark.asyncio
+async def test_a_commit_that_is_repeated_or_lost_counts_nothing(queue: Queue) -> None:
+    await queue.add("a", "b")
+    await queue.claim()
+    outcome = ("a", "w.1", "finish", 1000, "", "x")
+    for _ in range(2):
+        await queue.commit(outcome, ("b", "other.1", "finish", 1000, "", "x"))
+    assert await totals(queue) == {"fetch:OK": 1}
+
+
+@pytest.mark.asyncio
+async def test_a_job_whose_result_is_refused_counts_when_it_is_stored(queue: Queue) -> None:
+    await queue.add("a")
+    await queue.claim()
+    await queue.commit(("a", "w.1", "finish", 2**63, "", "x"))
+    assert await totals(queue) == {}
+    await queue.commit(("a", "w.1", "finish", 1000, "", "x"))
+    assert await totals(queue) == {"fetch:OK": 1}
+
+
+@pytest.mark.asyncio
+async def test_a_job_without_payload_counts_unless_it_ended_before(queue: Queue) -> None:
+    await queue.add("lost", "ended", "stored by an override")
+    await queue.redis.delete(queue.keys.job + "lost", queue.keys.job + "ended")
+    for job_id in ("ended", "stored by an override"):
+        await queue.redis.set(queue.keys.result + job_id, "x")
+    claimed = await queue.claim()
+    await queue.commit(
+        *((job_id, "w.1", "missing", 1000, "", "x", "", b"", f"fetch:{job_id}") for job_id in claimed.ids)
+    )
+    assert await totals(queue) == {"fetch:lost": 1, "fetch:stored by an override": 1}
+
+
+@pytest.mark.asyncio
+async def test_a_job_without_a_figure_is_not_counted(queue: Queue) -> None:
+    await queue.add("a")
+    await queue.claim()
+    await queue.commit(("a", "w.1", "finish", 1000, "", "x", "", b"", ""))
+    assert await totals(queue) == {}
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_job_counts_once_if_it_waits_and_when_its_run_ends_if_it_runs(queue: Queue) -> None:
+    await queue.enqueue(("waits", "", "", ""), ("runs", "", "", ""), ("parked", "+60000", "", "h"))
+    await queue.claim(only=["runs"])
+    for job_id in ("waits", "parked", "runs", "waits", "gone"):
+        await queue.cancel(job_id)
+    assert await totals(queue) == {ENQUEUED: 3, "fetch:CANCELLED": 2}
+
+
+@pytest.mark.asyncio
+async def test_a_retried_dead_letter_counts_and_its_job_counts_again(queue: Queue) -> None:
+    await queue.add("a")
+    await queue.claim()
+    await queue.finish_with_dead_letter("a")
+    letters = DeadLetterCommands(queue.keys)
+    [stored] = await letters.read(queue.runner, [b"a"], max_bytes=1000)
+    for _ in range(2):
+        await letters.retry(queue.runner, [RetryJob(b"a", stored.ended_ms, b"", "", "")], now_ms=queue.now_ms)
+    await queue.claim(token="w.2")
+    await queue.commit(("a", "w.2", "finish", 1000, "", "x"))
+    assert await totals(queue) == {"fetch:OK": 2, RETRIED_DEAD_LETTERS: 1}
+
+
+async def end_own(queue: Queue, *ends: tuple[str, str]) -> None:
+    """Ends one job of each function, in one commit."""
+    ids = [f"{function}-{end}" for end, function in ends]
+    await queue.add(*ids)
+    await queue.claim(count=1000, only=ids)
+    figures = dict(zip(ids, (f"job:{end}:{function}" for end, function in ends), strict=True))
+    lost, refused, _ = await queue.commit(
+        *((job_id, "w.1", "finish", 0, "", "", "", b"", figure) for job_id, figure in figures.items())
+    )
+    assert (lost, refused) == ([], [])
+
+
+@pytest.mark.asyncio
+async def test_at_most_fifty_functions_of_a_queue_are_counted_by_name(queue: Queue) -> None:
+    await end_own(queue, *(("ok", f"function{n}") for n in range(MAX_FUNCTIONS + 10)))
+    await end_own(queue, *(("failed", f"function{n}") for n in range(MAX_FUNCTIONS + 10)))
+    counted = await totals(queue)
+    assert sum(counted.values()) == 2 * (MAX_FUNCTIONS + 10)
+    names = {field.split(":")[2] for field in counted}
+    assert len(names) == MAX_FUNCTIONS + 1
+    assert counted["job:ok:other"] == counted["job:failed:other"] == 10
+    assert counted == await this_minute(queue)
+
+
+@pytest.mark.asyncio
+async def test_only_a_function_that_a_worker_has_run_is_counted_by_name_when_it_is_cancelled(queue: Queue) -> None:
+    """Any producer can choose the name of a function."""
+    await end_own(queue, ("ok", "known"))
+    await queue.add("a", "b", "c")
+    jobs = [CancelJob(job_id, b"", 0, "", f"job:cancelled:{name}") for job_id, name in zip("abc", _NAMES, strict=True)]
+    assert await JobCommands(queue.keys).cancel(queue.runner, jobs, now_ms=queue.now_ms) == [1, 1, 1]
+    assert await totals(queue) == {"job:ok:known": 1, "job:cancelled:known": 2, "job:cancelled:other": 1}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("value", ["no hash", None])
+async def test_a_figure_that_redis_refuses_stops_no_job(queue: Queue, value: str | None) -> None:
+    minute = f"{queue.keys.minute}{T0 // MINUTE_MS}"
+    if value is not None:
+        await queue.redis.mset({queue.keys.metrics: value, minute: value})
+    else:
+        for key in (queue.keys.metrics, minute):
+            await queue.redis.hset(key, mapping={ENQUEUED: "x", "fetch:OK": 2**63 - 1, "fetch:CANCELLED": "1.5"})
+    await queue.enqueue(("a", "", "", ""), ("b", "", "", ""))
+    await queue.claim(count=1)
+    assert await queue.commit(("a", "w.1", "finish", 1000, "", "x")) == ([], [], b"")
+    assert await queue.cancel("b") == 1
+    assert await queue.redis.exists(queue.keys.result + "a", queue.keys.result + "b") == 2
+    assert await queue.redis.zcard(queue.keys.pending) == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -219,7 +220,9 @@ class QueueMachine(RuleBasedStateMachine):
             pipe.mget([keys.job + job_id for job_id in ids])
             pipe.mget([keys.retry + job_id for job_id in ids])
             pipe.hmget(keys.leases, ids)
-            results, scores, payloads, tries, leases = await pipe.execute()
+            pipe.hgetall(keys.metrics)
+            results, scores, payloads, tries, leases, figures = await pipe.execute()
+        assert {field.decode(): int(number) for field, number in figures.items()} == self.model.figures()
         for job_id, result, score, payload, tried, lease in zip(
             ids, results, scores, payloads, tries, leases, strict=True
         ):
@@ -242,6 +245,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.model.waiting == []
         self.every_job_exists_once()
         self.wait(self.queue.maintain())
+        self.wait(self._check_minutes())
         left = {key.decode() for key in self.wait(self.queue.redis.keys())}
         keys = self.queue.keys
         allowed = {
@@ -249,9 +253,18 @@ class QueueMachine(RuleBasedStateMachine):
             keys.maintenance_cursor,
             keys.abort,
             keys.lease_ends,
+            keys.metrics,
+            *(key for key in left if key.startswith(keys.minute)),
             *(keys.result + job_id for job_id in self.model.jobs),
         }
         assert left <= allowed
+
+    async def _check_minutes(self) -> None:
+        """The minutes add up to the totals."""
+        counted: Counter[str] = Counter()
+        for key in await self.queue.redis.keys(f"{self.queue.keys.minute}*"):
+            counted.update({field.decode(): int(n) for field, n in (await self.queue.redis.hgetall(key)).items()})
+        assert counted == self.model.figures()
 
 
 @pytest.fixture(params=["embedded", "real"])

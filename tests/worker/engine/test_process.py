@@ -14,6 +14,7 @@ import pytest
 from arq.connections import ArqRedis
 from tests.support.redis_server import RedisServer
 from tests.support.running import wait_until
+from tests.support.scripted_queue import job_keys
 
 from fetchq.inspect.queue import read_queue_state
 from fetchq.store.connection import connect
@@ -57,9 +58,6 @@ async def worker_process(
             await process.wait()
 
 
-FIGURES = (b"fetchq:metrics:", b"fetchq:minute:")
-
-
 async def enqueue(redis: ArqRedis, job_id: str, for_s: float = 60) -> float:
     await redis.enqueue_job("work", for_s, _job_id=job_id)
     return await redis.zscore("arq:queue", job_id) or 0
@@ -88,7 +86,7 @@ async def test_sigterm_without_grace_time_requeues_the_running_jobs(
             await stopped.started()
         assert await stopped.end(signal.SIGTERM) == 0
     assert [await real_redis.zscore("arq:queue", f"{n}") for n in range(20)] == scores
-    left = {key.decode() for key in await real_redis.keys("*") if not key.startswith((b"arq:job:", *FIGURES))}
+    left = {key.decode() for key in await job_keys(real_redis) if not key.startswith(b"arq:job:")}
     left.discard("fetchq:maintenance-cursor:arq:queue")  # there for a minute after each look for lost jobs
     assert left == {"arq:queue", "fetchq:wake:arq:queue"}
     async with worker_process(redis_server) as next_one:

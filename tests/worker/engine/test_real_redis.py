@@ -15,7 +15,7 @@ from arq.connections import ArqRedis
 from redis.exceptions import OutOfMemoryError
 from tests.support.redis_server import RedisServer
 from tests.support.running import running, wait_until
-from tests.support.scripted_queue import LEASE_MS, Queue
+from tests.support.scripted_queue import LEASE_MS, Queue, job_keys
 
 from fetchq.errors import RedisEvicts
 from fetchq.store import runner as script_runner
@@ -256,7 +256,7 @@ async def test_a_job_whose_result_redis_refuses_stays_in_the_queue(real_redis: A
     finally:
         await real_redis.config_set("maxmemory", 0)
     assert await queue.finish("a") == ([], [], b"")
-    assert await real_redis.keys("*") == [b"arq:result:a"]
+    assert await job_keys(real_redis) == [b"arq:result:a"]
 
 
 @pytest.mark.usefixtures("no_flags")

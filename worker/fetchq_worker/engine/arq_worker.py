@@ -21,9 +21,11 @@ from typing import Any, Final
 import arq.worker
 from arq.utils import to_ms
 
+from fetchq.telemetry.ends import end_field
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import Lease, Leases
 from fetchq_worker.engine.queue.outcome import ENDING, Action, Outcome
+from fetchq_worker.engine.run.job import Job
 from fetchq_worker.engine.run.raised import is_the_jobs
 from fetchq_worker.engine.run.runner import Runner
 from fetchq_worker.engine.run.snooze import tell_sentry
@@ -254,6 +256,7 @@ class ArqWorker(arq.worker.Worker):
             return
         if finish != (outcome.action in ENDING):
             outcome.action, outcome.dead_letter = Action.FINISH if finish else Action.RETRY, b""
+            outcome.figure = end_field(_function_of(outcome.lease), success=False, value=None)
         outcome.result = result_data or b""
         outcome.result_ttl_ms = None if keep_result_forever else to_ms(result_timeout_s) or 0
         outcome.defer_ms = max(0, incr_score - _late_ms(outcome.lease)) if incr_score else None
@@ -288,6 +291,11 @@ def _arguments_of_finish(
         outcome.defer_ms + _late_ms(outcome.lease) if outcome.defer_ms else None,
         None if marker_ms is None else marker_ms / 1000,
     )
+
+
+def _function_of(lease: Lease) -> str | None:
+    """The function that a job runs; None if it cannot be decoded."""
+    return lease.job.name if isinstance(lease.job, Job) else None
 
 
 def _late_ms(lease: Lease) -> int:

@@ -115,6 +115,7 @@ class Parts:
             delay_s=commit_s,
             on_commit=self._on_commit,
             telemetry=host.telemetry,
+            counts_ends=host.telemetry.measures is not None,
         )
 
     def _on_commit(self, next_due_s: float | None) -> None:

@@ -43,7 +43,8 @@ class DeadLetterCommands:
         self._dead_letter: Final = keys.dead_letter
         self._retry_keys: Final = key_names("dead_letters/retry", keys)
         self._retry_prefixes: Final = (
-            keys.job, keys.result, keys.retry, keys.attempts, keys.dead_letter, keys.waiting,
+            keys.job, keys.result, keys.retry, keys.attempts, keys.dead_letter, keys.waiting, keys.metrics,
+            keys.minute,
         )  # fmt: skip
 
     async def read(self, runner: ScriptRunner, ids: Sequence[bytes], *, max_bytes: int) -> list[StoredDeadLetter]:

@@ -53,6 +53,8 @@ class CancelJob(NamedTuple):
     """0 stores no result."""
     limit_key: str
     """Empty: none, or unknown."""
+    figure: str
+    """The field that counts the job if it ends here (`fetchq.telemetry.ends`)."""
 
 
 class ReportedJob(NamedTuple):
@@ -124,6 +126,8 @@ class CommitGroup(NamedTuple):
     """The outcome for the limit key's record (`host_outcome.lua`); empty for none."""
     dead_letter: bytes
     """The worker's part of a dead letter, without the payload; empty for none."""
+    figure: str
+    """The field that counts each of these jobs that ends (`fetchq.telemetry.ends`); empty: they are not counted."""
     jobs: Sequence[bytes | str]
     """Flat: id, result, id, result, ..."""
 
@@ -162,6 +166,7 @@ class JobCommands:
         self._enqueue_keys: Final = key_names("jobs/enqueue", keys)
         self._enqueue_prefixes: Final = (keys.job, keys.result)
         self._waiting: Final = waiting
+        self._figures: Final = (keys.metrics, keys.minute)
         self._cancel_keys: Final = key_names("jobs/cancel", keys)
         self._cancel_head: Final = (
             keys.job, keys.result, keys.in_progress, keys.retry, keys.attempts, keys.done, PUSH_PREFIX_LEN,
@@ -201,6 +206,7 @@ class JobCommands:
             self._waiting,
             "" if max_queued is None else max_queued,
             "" if max_memory is None else str(max_memory),
+            *self._figures,
         ]
         args += chain.from_iterable(jobs)
         existing, stopped, reason, measured, limit = await runner.run("jobs/enqueue", self._enqueue_keys, args)
@@ -217,7 +223,8 @@ class JobCommands:
 
         Returns for each: 0 no such job on this queue, 1 cancelled, 2 running and marked, 3 finished.
         """
-        args: list[Any] = [*self._cancel_head, _time(now_ms), self._waiting, *chain.from_iterable(jobs)]
+        head = (*self._cancel_head, _time(now_ms), self._waiting, *self._figures)
+        args: list[Any] = [*head, *chain.from_iterable(jobs)]
         codes: list[int] = await runner.run("jobs/cancel", self._cancel_keys, args)
         return codes
 
@@ -293,11 +300,11 @@ class JobCommands:
         now_ms: int | None = None,
     ) -> CommitReply:
         """Commits the outcomes of runs whose tokens still hold their leases."""
-        args: list[Any] = [_time(now_ms), *self._commit_head, dead_letter_ttl_ms, max_dead_letters]
-        for token, action, time_ms, marker_ms, host_outcome, dead_letter, jobs in groups:
+        args: list[Any] = [_time(now_ms), *self._commit_head, dead_letter_ttl_ms, max_dead_letters, *self._figures]
+        for token, action, time_ms, marker_ms, host_outcome, dead_letter, figure, jobs in groups:
             args += (
                 len(jobs) // 2, token, action, "" if time_ms is None else time_ms,
-                "" if marker_ms is None else marker_ms, host_outcome, dead_letter,
+                "" if marker_ms is None else marker_ms, host_outcome, dead_letter, figure,
             )  # fmt: skip
             args += jobs
         return CommitReply(*await runner.run("jobs/commit", self._commit_keys, args))

@@ -7,8 +7,9 @@ import pytest
 from tests.worker.cli.top.samples import NOW_MS, busy, state, view, with_state, worker
 
 from fetchq import HostState
+from fetchq.client.write.policy import WritePolicy
 from fetchq.inspect.workers import WorkerState
-from fetchq_worker.cli.top.findings import Weight, findings
+from fetchq_worker.cli.top.findings import REFUSED_SHARE, Weight, findings
 from fetchq_worker.cli.top.view import LostWorker, ServerState, Snapshot, View
 from fetchq_worker.cli.top.words import UNICODE
 
@@ -61,17 +62,26 @@ def test_each_fault_of_the_queue_is_one_sentence(seen: View, expected: list[str]
         (10 << 20, 0, "the queue is empty"),
         (None, None, "the queue is empty"),
         (80, 100, "the queue is empty"),
-        (95, 100, "Redis is 95% full; at 100% it refuses new jobs"),
+        (90, 100, "Redis is 90% full; from 95% on producers enqueue nothing"),
+        (
+            97,
+            100,
+            "Redis is 97% full (97 B of 100 B): nothing is enqueued until workers drain it or it gets more memory",
+        ),
         (
             101 << 20,
             100 << 20,
-            "Redis is full (101 MiB of 100 MiB): it refuses new jobs until workers drain it or it gets more memory",
+            "Redis is full (101 MiB of 100 MiB): nothing is enqueued until workers drain it or it gets more memory",
         ),
     ],
 )
 def test_a_redis_that_is_full_or_will_be_soon_is_said(used: int | None, most: int | None, expected: str) -> None:
     calm = (worker(1, running=0),)
     assert sentences(with_state(workers=calm, redis_memory_bytes=used, redis_max_memory_bytes=most)) == [expected]
+
+
+def test_the_share_at_which_nothing_is_enqueued_is_that_of_producers() -> None:
+    assert WritePolicy.of({}).max_memory == REFUSED_SHARE
 
 
 @pytest.mark.parametrize(
@@ -105,20 +115,24 @@ def test_many_failures_are_named_by_their_outcomes() -> None:
     assert sentences(view(snapshot)) == [
         "27% of the jobs of the last 5 min failed: 30 CONNECT_ERROR, 8 TIMEOUT, 1 DNS_ERROR"
     ]
+    retried = Snapshot(
+        state=state(workers=RUNS, running=1), recent={"OK": 60}, attempts={"OK": 60, "HTTP_ERROR": 30, "TIMEOUT": 10}
+    )
+    assert sentences(view(retried)) == ["40% of the attempts of the last 5 min failed: 30 HTTP_ERROR, 10 TIMEOUT"]
     few = Snapshot(state=state(workers=RUNS, running=1), recent={"CONNECT_ERROR": 3})
     assert sentences(view(few)) == ["no problem is seen"]
 
 
 def test_hosts_in_a_cooldown_and_paused_ones_are_said_with_the_jobs_that_wait_for_them() -> None:
     assert sentences(busy())[1:] == [
-        "2 hosts are in a cooldown: broken.example for 58.2 s (CONNECT_ERROR, 5 failed in a row); 96 jobs wait for it",
+        "2 hosts are in a cooldown; 96 jobs wait for broken.example (CONNECT_ERROR, 5 failed in a row, 58.2 s left)",
         "held.example is paused: 7 jobs wait",
     ]
     one = Snapshot(
         state=state(workers=RUNS, waiting=1, hosts_cooling=1),
         hosts=(HostState(host="a.example", cooldown_s=3.0, waiting=1),),
     )
-    assert sentences(view(one)) == ["a.example is in a cooldown for 3.0 s; 1 job waits for it"]
+    assert sentences(view(one)) == ["a.example is in a cooldown (3.0 s left); 1 job waits for it"]
 
 
 def test_an_outage_comes_first_and_says_since_when() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.support.scripted_queue import LEASE_MS, T0, Queue
+from tests.support.scripted_queue import LEASE_MS, T0, Queue, job_keys
 
 from fetchq.contract.job_ids import PUSH_PREFIX_LEN
 
@@ -18,7 +18,7 @@ async def test_a_finished_job_leaves_its_result_and_nothing_else(queue: Queue) -
     await queue.redis.zadd(queue.keys.abort, {"a": T0})
     await queue.claim()
     assert await queue.finish("a") == ([], [], b"")
-    assert await queue.redis.keys("*") == [b"arq:result:a"]
+    assert await job_keys(queue.redis) == [b"arq:result:a"]
     assert await queue.redis.get("arq:result:a") == b"done"
     assert 3_590_000 < await queue.redis.pttl("arq:result:a") <= 3_600_000
 
@@ -28,7 +28,7 @@ async def test_a_result_can_be_stored_without_expiry_or_not_at_all(queue: Queue)
     await queue.add("ever", "never")
     await queue.claim()
     await queue.commit(("ever", "w.1", "finish", "", "", "x"), ("never", "w.1", "finish", 0, "", ""))
-    assert await queue.redis.keys("*") == [b"arq:result:ever"]
+    assert await job_keys(queue.redis) == [b"arq:result:ever"]
     assert await queue.redis.pttl("arq:result:ever") == -1
 
 

@@ -20,7 +20,7 @@ from fetchq_worker.telemetry.telemetry import Telemetry
 
 pytestmark = pytest.mark.asyncio
 
-FIELDS_BEFORE_JOBS, FIELDS_ALIKE, FIELDS_A_JOB = 12, 7, 2
+FIELDS_BEFORE_JOBS, FIELDS_ALIKE, FIELDS_A_JOB = 14, 8, 2
 
 
 def lease(number: int = 0) -> Lease:

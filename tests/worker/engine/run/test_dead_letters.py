@@ -11,7 +11,7 @@ from arq import func
 from arq.connections import ArqRedis
 from arq.worker import Retry
 from tests.support.running import running, wait_until
-from tests.support.scripted_queue import DAY_MS, T0, Queue
+from tests.support.scripted_queue import DAY_MS, T0, Queue, job_keys
 from tests.worker.engine.conftest import MakeWorker
 
 from fetchq.store.keys import Keys
@@ -42,7 +42,7 @@ async def test_a_dead_letter_is_written_with_the_result_and_holds_the_payload(qu
     await queue.redis.set(KEYS.job + "a", payload)
     await queue.claim()
     assert await queue.finish_with_dead_letter("a") == ([], [], b"")
-    assert sorted(await queue.redis.keys("*")) == [b"arq:result:a", b"fetchq:dead-letter:a", b"fetchq:dead:arq:queue"]
+    assert await job_keys(queue.redis) == [b"arq:result:a", b"fetchq:dead-letter:a", b"fetchq:dead:arq:queue"]
     reported = {"f": "work", "t": 1, "s": False, "r": {"type": "ValueError", "message": "no"}}
     assert await read_dead_letter(queue.redis, "a") == [payload, "string", 256, reported]
     assert await queue.redis.zscore(KEYS.dead, "a") == T0

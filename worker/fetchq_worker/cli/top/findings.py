@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -14,8 +14,10 @@ from .words import Glyphs, clock, cooldown_cause, duration, jobs, number, size, 
 
 LATE_S: Final = 30.0
 """A due job that waits for less is no finding."""
-FULL_SHARE: Final = 0.9
+NEARLY_SHARE: Final = 0.85
 """Of `maxmemory`."""
+REFUSED_SHARE: Final = 0.95
+"""The same, from which on producers add no jobs unless they set another (`fetchq.client.write.policy`)."""
 MANY_FAILED_SHARE: Final = 0.2
 FEWEST_ENDED: Final = 20
 """Of fewer jobs in the last minutes a share says nothing."""
@@ -57,9 +59,9 @@ def findings(view: View, glyphs: Glyphs) -> list[Finding]:
     return sorted(found, key=lambda one: one.weight) or [Finding(Weight.NOTE, _all_is_well(snapshot))]
 
 
-def failed_outcomes(snapshot: Snapshot) -> list[tuple[str, int]]:
-    """The outcomes of the jobs that failed in the last minutes, the most frequent first."""
-    failed = [(status, count) for status, count in snapshot.recent.items() if count and status not in _NOT_FAILED]
+def failures(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The outcomes that are failures, the most frequent first."""
+    failed = [(status, count) for status, count in counts.items() if count and status not in _NOT_FAILED]
     return sorted(failed, key=lambda one: (-one[1], one[0]))
 
 
@@ -74,14 +76,15 @@ def _of_redis(view: View, glyphs: Glyphs) -> Iterator[Finding]:
         yield Finding(Weight.FAULT, f"{since}: {glyphs.clean(view.problem)}")
     state, server = view.snapshot.state, view.snapshot.server
     used, most = state.redis_memory_bytes or 0, state.redis_max_memory_bytes or 0
-    if most and used >= most:
+    share = used / most if most else 0.0
+    if share >= REFUSED_SHARE:
+        full = "full" if share >= 1 else f"{share:.0%} full"
+        until = "until workers drain it or it gets more memory"
+        yield Finding(Weight.FAULT, f"Redis is {full} ({size(used)} of {size(most)}): nothing is enqueued {until}")
+    elif share >= NEARLY_SHARE:
         yield Finding(
-            Weight.FAULT,
-            f"Redis is full ({size(used)} of {size(most)}):"
-            " it refuses new jobs until workers drain it or it gets more memory",
+            Weight.CAUTION, f"Redis is {share:.0%} full; from {REFUSED_SHARE:.0%} on producers enqueue nothing"
         )
-    elif most and used >= FULL_SHARE * most:
-        yield Finding(Weight.CAUTION, f"Redis is {used / most:.0%} full; at 100% it refuses new jobs")
     if server is None:
         return
     if server.cannot_save:
@@ -148,11 +151,12 @@ def _of_hosts(snapshot: Snapshot, glyphs: Glyphs) -> Iterator[Finding]:
         one = cooling[0]
         many = max(snapshot.state.hosts_cooling, len(cooling))
         name = glyphs.clean(one.host)
-        sentence = f"{name} is in a cooldown" if many == 1 else f"{number(many)} hosts are in a cooldown: {name}"
-        causes = [word for word in (glyphs.clean(one.last_outcome or ""), cooldown_cause(one)) if word]
-        why = f" ({', '.join(causes)})" if causes else ""
-        sentence += f" for {duration(one.cooldown_s or 0.0)}{why}"
-        sentence += f"; {waiting(one.waiting)} for it" if one.waiting else ""
+        causes = [glyphs.clean(one.last_outcome or ""), cooldown_cause(one), f"{duration(one.cooldown_s or 0.0)} left"]
+        why = f"({', '.join(cause for cause in causes if cause)})"
+        if many == 1:
+            sentence = f"{name} is in a cooldown {why}" + (f"; {waiting(one.waiting)} for it" if one.waiting else "")
+        else:
+            sentence = f"{number(many)} hosts are in a cooldown; {waiting(one.waiting)} for {name} {why}"
         yield Finding(Weight.CAUTION, sentence)
     paused = [one for one in snapshot.hosts if one.paused and one.waiting]
     if paused:
@@ -162,14 +166,16 @@ def _of_hosts(snapshot: Snapshot, glyphs: Glyphs) -> Iterator[Finding]:
 
 
 def _of_outcomes(snapshot: Snapshot) -> Iterator[Finding]:
-    ended = sum(snapshot.recent.values())
-    failed = failed_outcomes(snapshot)
-    count = sum(number for _, number in failed)
-    if ended >= FEWEST_ENDED and count >= MANY_FAILED_SHARE * ended:
-        names = ", ".join(f"{number(amount)} {status}" for status, amount in failed[:_NAMED])
-        yield Finding(
-            Weight.CAUTION, f"{count / ended:.0%} of the jobs of the last {RECENT_MINUTES} min failed: {names}"
-        )
+    """Of the jobs that failed, else of the attempts: a job may succeed in a later one."""
+    for what, counts in (("jobs", snapshot.recent), ("attempts", snapshot.attempts)):
+        ended = sum(counts.values())
+        failed = failures(counts)
+        count = sum(amount for _, amount in failed)
+        if ended >= FEWEST_ENDED and count >= MANY_FAILED_SHARE * ended:
+            names = ", ".join(f"{number(amount)} {status}" for status, amount in failed[:_NAMED])
+            sentence = f"{count / ended:.0%} of the {what} of the last {RECENT_MINUTES} min failed: {names}"
+            yield Finding(Weight.CAUTION, sentence)
+            return
 
 
 def _of_clocks(snapshot: Snapshot) -> Iterator[Finding]:

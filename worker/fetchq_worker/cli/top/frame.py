@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from .chart import throughput, throughput_in_numbers
-from .findings import Weight, failed_outcomes, findings
+from .findings import Weight, failures, findings
 from .host_page import host_lines
 from .tables import HOST_COLUMNS, WORKER_COLUMNS, host_row, table, worker_row
 from .view import RECENT_MINUTES, Change, Deed, Page, View, selected_host, sorted_hosts
@@ -183,7 +183,7 @@ def _figures(view: View, width: int) -> list[Text]:
         ),
     )
     lines = [line for group in groups for line in flow(group, width)]
-    if failed := failed_outcomes(snapshot):
+    if failed := failures(snapshot.recent):
         text = ", ".join(f"{number(count)} {status}" for status, count in failed)
         lines.append(Text.assemble((f"failed in {RECENT_MINUTES} min: ", LABEL), (text, FAULT)))
     return lines

@@ -106,6 +106,7 @@ class Reader:
             p50_s=quantile(recent.attempt_duration, 0.5),
             p95_s=quantile(recent.attempt_duration, 0.95),
             recent=outcomes(recent),
+            attempts={str(status): count for status, count in recent.attempts.items() if count},
             server=server,
             lost=tuple(self._lost.values()),
             clock_ahead_s=ahead_s,

@@ -51,7 +51,6 @@ WORKER_COLUMNS: Final = (
     Column("state", 9, 2),
     Column("heartbeat", 13, 2, right=True),
     Column("done", 8, 4, right=True),
-    Column("failed", 8, 4, right=True),
     Column("version", 10, 6),
     Column("up", 11, 5, right=True),
 )
@@ -84,7 +83,6 @@ def worker_row(worker: WorkerRecord, now_ms: int, glyphs: Glyphs) -> Row:
             worker.state,
             f"{duration(silent_s)} ago",
             number(worker.completed),
-            number(worker.failed),
             glyphs.clean(worker.version),
             duration((now_ms - worker.started_at_ms) / 1000),
         ),

@@ -62,6 +62,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     recent: dict[str, int] = {}
     """Jobs that ended in the last `RECENT_MINUTES`, by outcome; those of own functions as `ok`, `failed` or
     `cancelled`."""
+    attempts: dict[str, int] = {}
+    """Attempts of fetches in the last `RECENT_MINUTES`, by outcome."""
     server: ServerState | None = None
     """None: the server has no INFO, or the user may not run it."""
     lost: tuple[LostWorker, ...] = ()

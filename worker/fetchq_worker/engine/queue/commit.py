@@ -47,12 +47,17 @@ class Committer:
         delay_s: float,
         on_commit: Callable[[float | None], None],
         telemetry: Telemetry,
+        counts_ends: bool = True,
     ) -> None:
-        """`on_commit` is called after each commit with the seconds until its first job is due again; None: none is."""
+        """`on_commit` is called after each commit with the seconds until its first job is due again; None: none is.
+
+        `counts_ends`: a commit counts the jobs that it ends, by `Outcome.figure`.
+        """
         self._commands: Final = JobCommands(keys)
         self._dead_letter_ttl_ms: Final = dead_letter_ttl_ms
         self._dead_letter_max: Final = dead_letter_max
         self._delay_s: Final = delay_s
+        self._counts_ends: Final = counts_ends
         self._on_commit: Final = on_commit
         self._telemetry: Final = telemetry
         self._waiting: deque[Outcome] = deque()
@@ -126,7 +131,7 @@ class Committer:
             batch = outcomes[start : start + MAX_JOBS_A_CALL]
             await self._commands.commit(
                 runner,
-                _groups(batch),
+                _groups(batch, self._counts_ends),
                 dead_letter_ttl_ms=self._dead_letter_ttl_ms,
                 max_dead_letters=self._dead_letter_max,
             )
@@ -194,7 +199,7 @@ class Committer:
         """Commits a batch. Returns the outcomes that Redis did not store, and why."""
         lost, refused, refusal, due_ms, opened = await self._commands.commit(
             runner,
-            _groups(batch),
+            _groups(batch, self._counts_ends),
             dead_letter_ttl_ms=self._dead_letter_ttl_ms,
             max_dead_letters=self._dead_letter_max,
         )
@@ -239,7 +244,7 @@ class Committer:
             self._telemetry.events.publish(event)
 
 
-def _groups(batch: Sequence[Outcome]) -> Iterator[CommitGroup]:
+def _groups(batch: Sequence[Outcome], counts_ends: bool) -> Iterator[CommitGroup]:
     """The outcomes in groups that differ in id and result only, so that all else is sent once.
 
     Host outcomes keep the order in which the runs ended, since consecutive failures of a limit key are counted.
@@ -253,11 +258,14 @@ def _groups(batch: Sequence[Outcome]) -> Iterator[CommitGroup]:
         if outcome.host_outcome and outcome.host_outcome != host_outcome:
             order, host_outcome = order + 1, outcome.host_outcome
         own_order = order if outcome.host_outcome else 0
-        common = (own_order, lease.token, action, time_ms, outcome.marker_ms, outcome.host_outcome, outcome.dead_letter)
+        common = (
+            own_order, lease.token, action, time_ms, outcome.marker_ms, outcome.host_outcome, outcome.dead_letter,
+            outcome.figure if counts_ends else "",
+        )  # fmt: skip
         jobs = groups.get(common)
         if jobs is None:
             groups[common] = [lease.key, outcome.result]
         else:
             jobs += (lease.key, outcome.result)
-    for (_, token, action, time_ms, marker_ms, host_outcome, dead_letter), jobs in groups.items():
-        yield CommitGroup(token, action, time_ms, marker_ms, host_outcome, dead_letter, jobs)
+    for (_, token, action, time_ms, marker_ms, host_outcome, dead_letter, figure), jobs in groups.items():
+        yield CommitGroup(token, action, time_ms, marker_ms, host_outcome, dead_letter, figure, jobs)

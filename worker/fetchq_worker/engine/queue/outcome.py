@@ -47,6 +47,8 @@ class Outcome(msgspec.Struct, eq=False, gc=False):
     """The outcome for the limit key's record (`run.context.RunContext.host_outcome`)."""
     dead_letter: bytes = b""
     """The dead letter of a job that ends here (`run.dead_letters`); empty: none."""
+    figure: str = ""
+    """The field that counts the job if it ends here (`fetchq.telemetry.ends`)."""
     committed: asyncio.Future[None] | None = None
     """Set by a caller that waits for the commit; done when the outcome is in Redis."""
     size_bytes: int = 0

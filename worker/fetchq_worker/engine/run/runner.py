@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from fetchq.store.errors import REDIS_ERRORS, reason_of
 from fetchq.store.keys import Keys
+from fetchq.telemetry.ends import end_field
 from fetchq_worker.engine.queue.commit import Committer
 from fetchq_worker.engine.queue.lease import CancelReason, Lease, LeaseEvent, LeaseState
 from fetchq_worker.engine.queue.outcome import Action, Outcome
@@ -377,7 +378,8 @@ class Runner:
         if self._events.wanted or host.logs_events:
             self._publish_end(job, success, value, dead_letter=dead_letter, ran=True)
         action = _FINISH if has_extra_keys else _CLEAN
-        return Outcome(lease, action, result, ttl_ms, marker_ms=job.marker_ms, dead_letter=dead_letter)
+        figure = end_field(job.name, success=success, value=value)
+        return Outcome(lease, action, result, ttl_ms, marker_ms=job.marker_ms, dead_letter=dead_letter, figure=figure)
 
     def _refuse(self, job: Job, reason: BaseException, action: Action) -> Outcome:
         """The outcome of a job that is not run, because of `reason`."""
@@ -387,7 +389,8 @@ class Runner:
         dead_letter = self._dead_letter(job, reason)
         if self._events.wanted or self._host.logs_events:
             self._publish_end(job, False, reason, dead_letter=dead_letter, ran=False)
-        return Outcome(job.lease, action, result=result, result_ttl_ms=ttl_ms, dead_letter=dead_letter)
+        figure = end_field(job.name if job.name in self._host.functions else None, success=False, value=reason)
+        return Outcome(job.lease, action, result, ttl_ms, dead_letter=dead_letter, figure=figure)
 
     def _publish_end(self, job: Job, success: bool, value: Any, *, dead_letter: bytes, ran: bool) -> None:
         """Without subscribers only the log wants an event, and only of a failure."""

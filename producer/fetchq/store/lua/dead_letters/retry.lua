@@ -6,7 +6,8 @@
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2..5]  prefixes of the payload, result, retry and attempts keys      ARGV[6]  prefix of the dead letters
 -- ARGV[7]  prefix of the queues of limit keys
--- ARGV[8...]  five a dead letter: id, ms of its end, payload ('' for the one that the dead letter holds),
+-- ARGV[8]  the queue's totals     ARGV[9]  prefix of its minutes (figures.lua)
+-- ARGV[10...]  five a dead letter: id, ms of its end, payload ('' for the one that the dead letter holds),
 --     limit key ('' none, or one that only a worker can determine), lane ('', 'h', 'l')
 --
 -- Returns a number for each: 0 no such dead letter, 1 the job is on the queue, 2 a job with this id, or a newer dead
@@ -22,8 +23,9 @@
 --#include hosts/limit_key
 --#include queue/new_job
 --#include queue/dead_letter
+--#include queue/figures
 
-local WIDTH, FIRST = 5, 8
+local WIDTH, FIRST = 5, 10
 local NOT_FOUND, QUEUED, REPLACED, INCOMPLETE = 0, 1, 2, 3
 
 local pending, dead = KEYS[1], KEYS[2]
@@ -35,7 +37,7 @@ wake.open(KEYS[3])
 redis.call('ZCARD', pending)
 hosts.open(pending, 4, ARGV[7])
 
-local ready = 0
+local ready, retried = 0, 0
 
 local function retry(id, ended_at, payload, key, lane)
   local data = redis.pcall('GET', dead_letter_key .. id)
@@ -60,6 +62,7 @@ local function retry(id, ended_at, payload, key, lane)
   end
   redis.call('ZREM', dead, id)
   redis.call('DEL', dead_letter_key .. id, ARGV[3] .. id, ARGV[4] .. id, ARGV[5] .. id)
+  retried = retried + 1
   return QUEUED
 end
 
@@ -79,4 +82,7 @@ end
 save_parked()
 local promoted = hosts.save()
 wake.workers(ready + promoted)
+if retried > 0 then
+  save_figures({dead_retried = retried}, ARGV[8], ARGV[9])
+end
 return outcomes

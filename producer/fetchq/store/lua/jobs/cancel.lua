@@ -6,7 +6,9 @@
 -- ARGV[1..5]  prefixes of the payload, result, in-progress, retry and attempts keys
 -- ARGV[6]  prefix of the push channels     ARGV[7]  number of an id's leading characters that name its channel
 -- ARGV[8]  now in ms, for tests; '' for Redis's own clock      ARGV[9]  prefix of the queues of limit keys
--- ARGV[10...]  four a job: id, the result to store, its TTL in ms ('0' stores none), its limit key ('' none or unknown)
+-- ARGV[10]  the queue's totals     ARGV[11]  prefix of its minutes (figures.lua)
+-- ARGV[12...]  five a job: id, the result to store, its TTL in ms ('0' stores none), its limit key ('' none or unknown),
+--     the field that counts it if it ends here
 --
 -- Returns one number a job: 0 not on this queue, 1 cancelled, 2 running: its worker will cancel it, 3 finished.
 --
@@ -17,8 +19,9 @@
 --#include redis/wake
 --#include hosts/runs
 --#include host_queues/host_queue_find
+--#include queue/figures
 
-local WIDTH, FIRST = 4, 10
+local WIDTH, FIRST = 5, 12
 local NOT_FOUND, CANCELLED, RUNNING, FINISHED = 0, 1, 2, 3
 
 local pending, abort, leases = KEYS[1], KEYS[2], KEYS[3]
@@ -44,7 +47,9 @@ local function leave_host(id, key)
   end
 end
 
-local function cancel(id, result, ttl_ms, key)
+local counted = {}
+
+local function cancel(id, result, ttl_ms, key, figure)
   if redis.call('EXISTS', result_key .. id) == 1 then
     return FINISHED
   elseif not redis.call('ZSCORE', pending, id) then  -- the other keys of a job do not name its queue
@@ -64,15 +69,17 @@ local function cancel(id, result, ttl_ms, key)
   redis.call('ZREM', abort, id)
   redis.call('HDEL', leases, id)
   redis.call('PUBLISH', ARGV[6] .. string.sub(id, 1, ARGV[7]), id)
+  counted[figure] = (counted[figure] or 0) + 1
   return CANCELLED
 end
 
 local outcomes = {}
 for i = FIRST, #ARGV, WIDTH do
-  outcomes[#outcomes + 1] = cancel(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+  outcomes[#outcomes + 1] = cancel(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
 end
 local promoted, earlier = hosts.save()
 if promoted + earlier > 0 then
   wake.workers(1)
 end
+save_figures(counted, ARGV[10], ARGV[11], true) -- any producer can choose the name of a function
 return outcomes

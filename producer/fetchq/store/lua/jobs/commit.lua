@@ -10,8 +10,9 @@
 -- ARGV[7]  prefix of the push channels     ARGV[8]  number of an id's leading characters that name its channel
 -- ARGV[9]  prefix of the queues of limit keys
 -- ARGV[10]  prefix of the dead letters     ARGV[11]  their TTL in ms      ARGV[12]  maximum number of dead letters
--- ARGV[13...]  groups of jobs with equal outcomes. Of each group: number of jobs, token, action, time, marker,
---     host outcome, details; then of each job: id, result.
+-- ARGV[13]  the queue's totals     ARGV[14]  prefix of its minutes (figures.lua)
+-- ARGV[15...]  groups of jobs with equal outcomes. Of each group: number of jobs, token, action, time, marker,
+--     host outcome, details, figure; then of each job: id, result.
 --     action 'finish'   store `result` for `time` ms ('' forever, '0' not at all), then remove the job
 --     action 'clean'    the same for a first try that has neither a retry key nor a record of attempts
 --     action 'missing'  the same for a job without a payload: an existing result stays
@@ -22,6 +23,7 @@
 --     marker  ms for which the in-progress key outlasts the job ('' none): arq's guard of cron jobs
 --     host outcome  what the run says of its limit key (host_outcome.lua); '' none
 --     details with 'finish' and 'missing': the worker's part of a dead letter, msgpack (dead_letter.lua); '' none
+--     figure  the field that counts each job that this call ends; '' none
 --
 -- Returns {ids whose lease belongs to another run, or is missing: nothing of these jobs was changed,
 --          ids whose result or dead letter Redis refused to store: they keep their lease, error of the last of these
@@ -45,8 +47,9 @@
 --#include queue/earliest_claim
 --#include queue/dead_letter
 --#include queue/dead_letters
+--#include queue/figures
 
-local FIRST, HEAD_WIDTH = 13, 7
+local FIRST, HEAD_WIDTH = 15, 8
 local MAX_TRIMMED = 2000 -- twice as many as a call can add
 
 local pending, leases, abort, dead = KEYS[1], KEYS[2], KEYS[4], KEYS[12]
@@ -78,6 +81,7 @@ local lost, refused, refusal = {}, {}, ''
 local finished, moved, completed, garbage, pushes, channels = {}, {}, {}, {}, {}, {}
 local requeued, ended, host_outcomes, deferred = {}, {}, {}, {}
 local stale_dead_letters, dead_letters_stored = {}, 0
+local jobs_ended, counted = 0, {}
 local is_any_due = false
 local live_token, live_head -- token and record head of a claim whose lease has not ended: checked once for its jobs
 
@@ -172,6 +176,10 @@ local function finish(id, ttl_ms, result, is_missing, details, is_clean)
   end
   if details == '' and not was_finished and any_dead_letters then
     stale_dead_letters[#stale_dead_letters + 1] = id
+  end
+  -- An id without a payload that has a result: the job ended before, and was counted then.
+  if not was_finished or redis.call('EXISTS', job_key .. id) == 1 then
+    jobs_ended = jobs_ended + 1
   end
   finished[#finished + 1] = id
   ended[#ended + 1] = id
@@ -286,9 +294,14 @@ end
 
 local done, at = 0, FIRST
 while at <= #ARGV do
-  local count, token, action, time, marker, host_outcome, details = tonumber(ARGV[at]), unpack(ARGV, at + 1, at + 6)
+  local count, token, action, time, marker, host_outcome, details, figure =
+    tonumber(ARGV[at]), unpack(ARGV, at + 1, at + 7)
+  local ended_before = jobs_ended
   for i = done + 1, done + count do
     complete(ids[i], results[i], records[i], token, action, time, marker, host_outcome, details)
+  end
+  if figure ~= '' and jobs_ended > ended_before then
+    counted[figure] = (counted[figure] or 0) + jobs_ended - ended_before
   end
   done, at = done + count, at + HEAD_WIDTH + 2 * count
 end
@@ -331,4 +344,5 @@ end
 if is_any_due or promoted + earlier > 0 then
   wake.workers(1)
 end
+save_figures(counted, ARGV[13], ARGV[14])
 return {lost, refused, refusal, claim_in_ms(), opened}

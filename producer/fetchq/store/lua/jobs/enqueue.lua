@@ -6,7 +6,8 @@
 -- ARGV[3]  now in ms, for tests; '' for Redis's own clock      ARGV[4]  prefix of the queues of limit keys
 -- ARGV[5]  maximum number of jobs of the queue, running jobs included; '' for no limit
 -- ARGV[6]  share of maxmemory at which no job is added any more; '' to skip this check
--- ARGV[7...]  five a job: id, payload, due ('' at once, '+N' in N ms, 'N' at N ms since the epoch),
+-- ARGV[7]  the queue's totals      ARGV[8]  prefix of its minutes (figures.lua)
+-- ARGV[9...]  five a job: id, payload, due ('' at once, '+N' in N ms, 'N' at N ms since the epoch),
 --     limit key ('' none, or one that only a worker can determine), lane ('', 'h', 'l') followed by the deadline in ms,
 --     if any, and by '~' and the payload's TTL in ms, if any
 --
@@ -26,9 +27,10 @@
 --#include hosts/limit_key
 --#include queue/new_job
 --#include queue/defer
+--#include queue/figures
 
 local WAKE_AHEAD_MS = 60000 -- an idle worker must be woken for a job that is due before its next claim
-local WIDTH, FIRST = 5, 7
+local WIDTH, FIRST = 5, 9
 local MAX_CHECKED_AT_ONCE = 2000 -- `unpack` fails at 8000 values
 
 local pending, job_key, result_key, cap = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[5])
@@ -109,7 +111,7 @@ local function add(id, due, key, lane, deadline)
   end
 end
 
-local existing, stopped = {}, 0
+local existing, stopped, queued_before = {}, 0, queued
 for i = FIRST, #ARGV, WIDTH do
   local id, due = ARGV[i], ARGV[i + 2]
   local place = (i - FIRST) / WIDTH + 1
@@ -144,6 +146,9 @@ end
 save_parked()
 local promoted, earlier = hosts.save()
 wake.workers(soon + promoted + earlier)
+if queued > queued_before then
+  save_figures({enqueued = queued - queued_before}, ARGV[7], ARGV[8])
+end
 if stopped > 0 then
   return {existing, stopped, 'queue', queued, cap}
 end

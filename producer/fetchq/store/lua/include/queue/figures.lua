@@ -7,31 +7,34 @@
 local MINUTE_TTL_S = 90000
 local MAX_FUNCTIONS = 50
 
--- The field that counts the end of a job of a user's own function. Of one queue's functions the first MAX_FUNCTIONS have
--- fields of their own; the others share one, `other`. Called when the total has a new field.
-local function function_field(totals, field)
-  local end_of_job, name = string.match(field, '^job:(%a+):(.+)$')
+-- The field for the end of a job of a user's own function, when the total has a new one. The first MAX_FUNCTIONS of a
+-- queue have fields of their own; the others share `other`, as do those that no worker has run, if `only_known` is set.
+local function function_field(totals, field, only_known)
+  local job_end, name = string.match(field, '^job:(%a+):(.+)$')
   local fields = redis.pcall('HKEYS', totals)
   local seen, functions = {other = true}, 0
   for i = 1, #fields do
-    local known = string.match(fields[i], '^job:%a+:(.+)$')
-    if known and not seen[known] then
-      seen[known] = true
+    local function_name = fields[i] ~= field and string.match(fields[i], '^job:%a+:(.+)$')
+    if function_name and not seen[function_name] then
+      seen[function_name] = true
       functions = functions + 1
     end
   end
-  return (not name or name == 'other' or functions <= MAX_FUNCTIONS) and field or 'job:' .. end_of_job .. ':other'
+  if not name or seen[name] or (functions < MAX_FUNCTIONS and not only_known) then
+    return field
+  end
+  return 'job:' .. job_end .. ':other'
 end
 
 -- Adds numbers, by field, to the totals and to this minute. Returns the error if Redis refused one of them.
-local function save_figures(counted, totals, minute_prefix)
+local function save_figures(counted, totals, minute_prefix, only_known)
   local minute, refusal = minute_prefix .. string.format('%.0f', math.floor(clock.now_ms / 60000)), nil
   for field, number in pairs(counted) do
     local by = string.format('%.0f', number)
     local total = redis.pcall('HINCRBY', totals, field, by)
     if total == number and string.sub(field, 1, 4) == 'job:' then
       local own_field = field
-      field = function_field(totals, own_field)
+      field = function_field(totals, own_field, only_known)
       if field ~= own_field then
         redis.pcall('HDEL', totals, own_field)
         total = redis.pcall('HINCRBY', totals, field, by)
