@@ -13,7 +13,7 @@ import redis
 from redis.asyncio.connection import AbstractConnection
 
 from fetchq.inspect.acl import acl_rule
-from fetchq.store.connection import _RedisPyFixes
+from fetchq.store.exchange import Exchanges
 from fetchq.store.keys import Keys
 from fetchq.store.registry import Role
 
@@ -43,22 +43,27 @@ def refusals(admin: redis.Redis) -> list[str]:
 def sent_commands() -> Iterator[dict[str, set[str]]]:
     """Records the commands that this process sends in the meantime, by user."""
     sent: dict[str, set[str]] = defaultdict(set)
+    send, exchange = AbstractConnection.send_packed_command, Exchanges.run
 
-    def spy_on(kind: Any) -> Any:
-        send = kind.send_packed_command
+    def record(connection: Any, command: Any) -> None:
+        reader = hiredis.Reader()
+        for piece in [command] if isinstance(command, bytes | str) else command:
+            reader.feed(piece.encode() if isinstance(piece, str) else piece)
+        while (words := reader.gets()) is not False:
+            name = words[0].decode().lower()
+            is_container = name in ("script", "client", "acl", "config")
+            sent[connection.username or ""].add(f"{name}|{words[1].decode().lower()}" if is_container else name)
 
-        async def spy(connection: Any, command: Any, check_health: bool = True) -> None:
-            reader = hiredis.Reader()
-            for piece in [command] if isinstance(command, bytes | str) else command:
-                reader.feed(piece.encode() if isinstance(piece, str) else piece)
-            while (words := reader.gets()) is not False:
-                name = words[0].decode().lower()
-                is_container = name in ("script", "client", "acl", "config")
-                sent[connection.username or ""].add(f"{name}|{words[1].decode().lower()}" if is_container else name)
-            await send(connection, command, check_health)
+    async def spy_on_redis_py(connection: Any, command: Any, check_health: bool = True) -> None:
+        record(connection, command)
+        await send(connection, command, check_health)
 
-        return mock.patch.object(kind, "send_packed_command", spy)
+    async def spy_on_scripts(exchanges: Any, connection: Any, command: bytes, *rest: Any) -> Any:
+        record(connection, command)
+        return await exchange(exchanges, connection, command, *rest)
 
-    # Those of `fetchq.store.connection` write short commands themselves.
-    with spy_on(AbstractConnection), spy_on(_RedisPyFixes):
+    with (
+        mock.patch.object(AbstractConnection, "send_packed_command", spy_on_redis_py),
+        mock.patch.object(Exchanges, "run", spy_on_scripts),
+    ):
         yield sent

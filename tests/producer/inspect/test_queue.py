@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
+from redis.exceptions import ResponseError
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
@@ -203,6 +204,32 @@ async def test_paused_names_are_estimated_where_more_limits_are_set_than_are_rea
     )
 
     assert 13_000 < (await _state(queue)).hosts_paused < 17_000
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("option", ["min-replicas-to-write", "maxmemory"])
+async def test_the_state_is_read_while_redis_refuses_writes(own_redis_server: RedisServer, option: str) -> None:
+    async with connect(own_redis_server.url) as redis:
+        queue = Queue(redis)
+        await queue.enqueue(("due", "", HOST, ""))
+        await queue.redis.config_set(option, 1)
+        with pytest.raises(ResponseError, match=r"enough good replicas|maxmemory"):
+            await queue.redis.set("x", 1)
+        await queue.redis.script_flush()
+
+        assert _jobs(await _state(queue)) == {"due": 1}
+
+
+@pytest.mark.asyncio
+async def test_the_state_is_read_from_a_replica(own_redis_server: RedisServer) -> None:
+    async with connect(own_redis_server.url) as redis:
+        queue = Queue(redis)
+        await queue.enqueue(("due", "", HOST, ""))
+        await queue.redis.replicaof("127.0.0.1", 1)
+        try:
+            assert _jobs(await _state(queue)) == {"due": 1}
+        finally:
+            await queue.redis.replicaof("NO", "ONE")
 
 
 @pytest.mark.asyncio

@@ -30,7 +30,7 @@ from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.http.listen import answering
 from fetchq_worker.process.http.supervisor import supervisor_handlers
-from fetchq_worker.process.http.worker import supervised_handlers, worker_handlers
+from fetchq_worker.process.http.worker import load_prometheus, supervised_handlers, worker_handlers
 from fetchq_worker.process.open_files import raise_open_files, warn_of_few_files
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
@@ -111,6 +111,8 @@ async def _work(
         worker.stop.again_hurries = not link.is_supervised
         link.report_grace(worker.stop.grace_s)
         warn_of_few_files(worker.max_jobs)
+        if settings.http:
+            load_prometheus()
         tune_gc()
         handlers = supervised_handlers(worker) if link.is_supervised else worker_handlers(worker)
         async with answering(handlers, worker.keys, http=settings.http, supervised=link.is_supervised):
@@ -150,6 +152,8 @@ async def _run(worker: Worker) -> CommandFailed | None:
             _log.error("worker.failed in=main error=%s", failure)
     finally:
         await worker.close()
+        if worker.telemetry.traces is not None:
+            await worker.telemetry.traces.flush()
         worker.stop.end_process()
         if worker.started:
             _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))

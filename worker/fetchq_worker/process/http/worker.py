@@ -25,6 +25,12 @@ MEASURES: Final = "/measures"
 """Under a supervisor: the metrics of the process as JSON, which the supervisor merges."""
 
 
+def load_prometheus() -> None:
+    """Imports what the first scrape would import, so that running jobs do not wait for that."""
+    import fetchq.inspect.prometheus_text  # noqa: PLC0415
+    import fetchq.inspect.python_metrics  # noqa: F401, PLC0415
+
+
 def worker_handlers(worker: Worker) -> dict[str, Handler]:
     """The handlers of a worker without a supervisor."""
 
