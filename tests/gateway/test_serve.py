@@ -26,7 +26,8 @@ def test_it_answers_the_paths_that_its_index_names(gateways: Gateways, redis_ser
     assert paths == ["/metrics/queue", "/metrics", "/livez", "/readyz"]
     for path in paths:
         assert gateway.get(path).status == 200
-    assert gateway.get("/v1/fetches").status == 404
+    for path in ("/v1/fetches", "/metrics/", "//metrics", "/metrics/queue/"):
+        assert gateway.get(path).status == 404
 
 
 def test_the_figures_of_several_queues_are_in_one_answer(gateways: Gateways, redis_server: RedisServer) -> None:
@@ -166,8 +167,17 @@ def test_a_unix_socket_is_removed_at_the_end_and_taken_from_a_process_that_was_k
     assert again.get("/readyz").status == 200
     third = gateways.start(*listen, redis_url=redis_server.url)
     assert third.process.wait(PATIENCE_S) == 2
+    assert third.log.read_text().endswith(f"cannot listen on {path}: another process listens on it\n")
     assert again.stop() == 0
     assert not path.exists()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(gateways: Gateways, redis_server: RedisServer, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    gateway = gateways.start("--listen", f"unix:{tmp_path / 'notes'}", redis_url=redis_server.url)
+    assert gateway.process.wait(PATIENCE_S) == 2
+    assert gateway.log.read_text().endswith("notes: the file is not a socket\n")
+    assert (tmp_path / "notes").read_text() == "mine"
 
 
 def test_its_log_has_the_workers_shape(gateways: Gateways, redis_server: RedisServer) -> None:
