@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 from redis.asyncio import Redis
-from tests.support.gated_redis import GatedRedis
+from tests.producer.client.write.gated_redis import GatedRedis
 
 from fetchq import Producer
 

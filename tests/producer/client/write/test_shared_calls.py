@@ -7,7 +7,7 @@ import gc
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from tests.support.gated_redis import PATIENCE_S, GatedRedis, enqueue_behind, queued
+from tests.producer.client.write.gated_redis import PATIENCE_S, GatedRedis, enqueue_behind, queued
 from tests.support.redis_server import RedisServer
 
 from fetchq import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from tests.support.gated_redis import PATIENCE_S, GatedRedis, enqueue_behind, queued
+from tests.producer.client.write.gated_redis import PATIENCE_S, GatedRedis, enqueue_behind, queued
 from tests.support.redis_server import RedisServer
 
 from fetchq import (
