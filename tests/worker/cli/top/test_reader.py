@@ -146,10 +146,21 @@ async def test_a_worker_whose_record_expires_is_lost_and_one_that_removes_it_is_
     assert (await reader.read()).lost == ()
 
 
+@pytest.mark.asyncio
+async def test_a_worker_that_ended_while_nothing_was_read_is_not_called_lost(redis: Any) -> None:
+    reader = Reader(redis, KEYS)
+    await beat(redis, worker(1), age_ms=4_000)
+    await reader.read()
+    await redis.delete(f"{KEYS.worker}w1")
+    with mock.patch.object(reader, "_read_at_s", -1000.0):  # the view was stopped by Ctrl-Z, say
+        assert (await reader.read()).lost == ()
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({}, False),
+        ({"heartbeat_ms": NOW_MS - 9_000}, False),
         ({"heartbeat_ms": NOW_MS - 13_000}, True),
         ({"heartbeat_ms": NOW_MS - 13_000, "state": WorkerState.STOPPING}, False),
         ({"heartbeat_ms": NOW_MS - 13_000, "heartbeat_s": 20.0}, False),

@@ -93,7 +93,7 @@ class Sort(StrEnum):
     NAME = "name"
 
 
-class Deed(StrEnum):
+class Action(StrEnum):
     """A change that a key asks for."""
 
     PAUSE_QUEUE = "pause the queue"
@@ -105,7 +105,7 @@ class Deed(StrEnum):
 class Change(msgspec.Struct, frozen=True):
     """A change and the host that it is about; empty for one of the queue."""
 
-    deed: Deed
+    action: Action
     host: str = ""
 
 
