@@ -20,7 +20,7 @@ _settings = options(
     setting(
         "allow_host",
         "NAME",
-        "A Host header that is answered, beside those of this machine; can be repeated. Off loopback without it: every one.",
+        "A Host header to answer, beside those of this machine; can be repeated. Off loopback, none means all.",
         default=None,
         multiple=True,
     ),
