@@ -121,7 +121,7 @@ async def _block_for_longer_than_the_lease(stage: Stage) -> None:
 
 async def _flood(stage: Stage) -> None:
     for _ in range(60):
-        await stage.enqueue_job("work", 1.0)
+        await stage.enqueue_job("work", 3.0)
 
 
 async def _drain_flood(stage: Stage) -> None:

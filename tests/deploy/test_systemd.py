@@ -9,6 +9,7 @@ from configparser import RawConfigParser
 from pathlib import Path
 
 import pytest
+from tests.integration.test_commands_in_pages import problem_of
 from tests.support.redis_server import needed_binary
 
 from fetchq_worker.health_address import FOLDER_ENV
@@ -17,18 +18,20 @@ from fetchq_worker.settings import Settings, unknown_variables
 
 from .manifests import DEPLOY
 
-UNIT = DEPLOY / "systemd" / "fetchq-worker@.service"
+WORKER = DEPLOY / "systemd" / "fetchq-worker@.service"
+GATEWAY = DEPLOY / "systemd" / "fetchq-gateway.service"
+UNITS = pytest.mark.parametrize("unit", [WORKER, GATEWAY], ids=lambda unit: unit.stem)
 ENVIRONMENT = DEPLOY / "systemd" / "worker.env"
 
 
-def _lines(section: str, key: str) -> list[str]:
+def _lines(section: str, key: str, unit: Path = WORKER) -> list[str]:
     """The values of a key in the order of the file; a unit may repeat keys."""
-    text = UNIT.read_text(encoding="utf-8").partition(f"[{section}]")[2].partition("\n[")[0]
+    text = unit.read_text(encoding="utf-8").partition(f"[{section}]")[2].partition("\n[")[0]
     return re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
 
 
-def _only(key: str) -> str:
-    (value,) = _lines("Service", key)
+def _only(key: str, unit: Path = WORKER) -> str:
+    (value,) = _lines("Service", key, unit)
     return value
 
 
@@ -38,42 +41,40 @@ def _variables(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^#?([A-Z_]+)=(.*)$", text, re.MULTILINE))
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
+def _installed(unit: Path, folder: Path) -> Path:
     """The unit with this environment's command, since systemd looks whether it exists."""
-    path = tmp_path / "fetchq-worker@crawl.service"
+    path = folder / unit.name.replace("@", "@crawl")
     command = str(Path(sys.executable).with_name("fetchq"))
-    path.write_text(UNIT.read_text(encoding="utf-8").replace("/opt/fetchq/bin/fetchq", command), encoding="utf-8")
+    path.write_text(unit.read_text(encoding="utf-8").replace("/opt/fetchq/bin/fetchq", command), encoding="utf-8")
     return path
 
 
-def test_systemd_accepts_the_unit(installed: Path) -> None:
-    analyze = needed_binary("systemd-analyze")
-    ended = subprocess.run(
-        [analyze, "verify", "--man=no", str(installed)], capture_output=True, text=True, timeout=60, check=False
-    )
+def _analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [needed_binary("systemd-analyze"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@UNITS
+def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
+    ended = _analyze("verify", "--man=no", _installed(unit, tmp_path))
     assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
 
 
-def test_systemd_accepts_no_unit_with_an_unknown_key(installed: Path) -> None:
-    analyze = needed_binary("systemd-analyze")
-    installed.write_text(installed.read_text(encoding="utf-8").replace("KillMode=", "KillMood="), encoding="utf-8")
-    ended = subprocess.run(
-        [analyze, "verify", "--man=no", str(installed)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert "KillMood" in ended.stderr
+def test_systemd_names_an_unknown_key(tmp_path: Path) -> None:
+    unit = _installed(WORKER, tmp_path)
+    unit.write_text(unit.read_text(encoding="utf-8").replace("KillMode=", "KillMood="), encoding="utf-8")
+    assert "KillMood" in _analyze("verify", "--man=no", unit).stderr
 
 
-def test_systemd_calls_the_exposure_low(installed: Path) -> None:
-    analyze = needed_binary("systemd-analyze")
-    ended = subprocess.run(
-        [analyze, "security", "--offline=true", "--threshold=15", "--no-pager", str(installed)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@UNITS
+def test_systemd_calls_the_exposure_low(unit: Path, tmp_path: Path) -> None:
+    ended = _analyze("security", "--offline=true", "--threshold=15", "--no-pager", _installed(unit, tmp_path))
     assert ended.returncode == 0, ended.stdout[-300:]
+
+
+@UNITS
+def test_the_command_is_one_that_fetchq_has(unit: Path) -> None:
+    assert problem_of(_only("ExecStart", unit).removeprefix("/opt/fetchq/bin/fetchq ")) == ""
 
 
 def test_systemd_waits_longer_than_the_worker_takes_to_stop() -> None:
@@ -82,10 +83,14 @@ def test_systemd_waits_longer_than_the_worker_takes_to_stop() -> None:
     assert _only("KillMode") == "mixed", "a supervisor tells its processes itself"
 
 
-def test_a_wrong_setting_is_not_tried_again_and_a_missing_redis_is() -> None:
-    assert _only("Restart") == "on-failure"
-    assert _only("RestartPreventExitStatus") == "2"  # docs/command-line.md, exit status
-    assert _lines("Unit", "StartLimitIntervalSec") == ["0"]
+@UNITS
+def test_a_wrong_setting_is_not_tried_again_and_a_missing_redis_is(unit: Path) -> None:
+    assert _only("Restart", unit) == "on-failure"
+    assert _only("RestartPreventExitStatus", unit) == "2"  # docs/command-line.md, exit status
+    assert _lines("Unit", "StartLimitIntervalSec", unit) == ["0"]
+
+
+def test_no_reload_stops_a_worker() -> None:
     assert _lines("Service", "ExecReload") == [], "SIGHUP stops a worker"
 
 
@@ -97,17 +102,19 @@ def test_the_variables_of_the_unit_and_of_its_example_file_are_fetchqs() -> None
     Settings.from_env(_variables(ENVIRONMENT))
 
 
-def test_the_address_of_redis_is_a_credential_with_the_default_address() -> None:
-    name, _, path = _only("LoadCredential").partition(":")
-    default_name, _, default = _only("SetCredential").partition(":")
+@UNITS
+def test_the_address_of_redis_is_a_credential_with_the_default_address(unit: Path) -> None:
+    name, _, path = _only("LoadCredential", unit).partition(":")
+    default_name, _, default = _only("SetCredential", unit).partition(":")
     assert (name, path) == (default_name, "/etc/fetchq/redis-url")
     assert default == Settings().redis_url
-    assert f"FETCHQ_REDIS_URL_FILE=%d/{name}" in _lines("Service", "Environment")
+    assert f"FETCHQ_REDIS_URL_FILE=%d/{name}" in _lines("Service", "Environment", unit)
 
 
-def test_the_unit_has_no_key_twice_that_may_be_there_once() -> None:
+@UNITS
+def test_the_unit_has_no_key_twice_that_may_be_there_once(unit: Path) -> None:
     parser = RawConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys of units have upper-case letters
-    parser.read(UNIT, encoding="utf-8")
-    repeated = {key for key in parser["Service"] if len(_lines("Service", key)) > 1}
-    assert repeated == {"Environment", "EnvironmentFile", "SystemCallFilter"}
+    parser.read(unit, encoding="utf-8")
+    repeated = {key for key in parser["Service"] if len(_lines("Service", key, unit)) > 1}
+    assert repeated <= {"Environment", "EnvironmentFile", "SystemCallFilter"}

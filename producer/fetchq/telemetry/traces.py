@@ -122,6 +122,8 @@ class SendSpans:
         """`redis` is its address, as `store.errors.address_of` gives it."""
         self._name: Final = f"send {queue}"
         self._attributes: Final = messaging_attributes(queue, "send") | server_attributes(redis)
+        self._unsampled: tuple[SpanContext | None, Mapping[str, str]] = (None, NO_FIELDS)
+        """The caller's span that was not sampled last, and its fields."""
 
     def start(self, count: int | None = None) -> SendSpan | None:
         """The span of one call to Redis; `count` is the number of jobs of a batch. None: nothing is traced.
@@ -135,7 +137,9 @@ class SendSpans:
             api = find_api()
             current = api.get_current_span().get_span_context()
             if current.is_valid and not current.trace_flags.sampled:
-                return SendSpan(None, fields_of(current))
+                if current is not self._unsampled[0]:
+                    self._unsampled = (current, fields_of(current))
+                return SendSpan(None, self._unsampled[1])
             attributes = self._attributes if count is None else self._attributes | {BATCH_COUNT: count}
             span = tracer.start_span(self._name, kind=api.SpanKind.PRODUCER, attributes=attributes)
             return SendSpan(span if span.is_recording() else None, fields_of(span.get_span_context()))

@@ -100,6 +100,11 @@ async def _awaits(event: AnyEvent) -> None:
     """Never called."""
 
 
+def test_one_subscriber_in_place_of_a_list_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"subscribers takes a list of callables, not builtins\.print"):
+        Publisher(print)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("subscriber", "why"),
     [("print", "str is not callable"), (_awaits, "_awaits is a coroutine"), (_Awaits(), "_Awaits is a coroutine")],

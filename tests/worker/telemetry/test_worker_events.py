@@ -34,8 +34,11 @@ from fetchq_worker.telemetry.events import (
     JobSnoozed,
     JobStarted,
     LeaseLost,
+    RedisAvailable,
+    RedisUnavailable,
     RequeueReason,
     WorkerStarted,
+    WorkerStopped,
 )
 from fetchq_worker.telemetry.publisher import Publisher
 
@@ -68,7 +71,8 @@ async def test_a_job_that_succeeds_has_a_start_and_an_end(
     await redis.enqueue_job("work", _job_id="a", _defer_by=-1)
     worker = make_worker([func(work, name="work")], burst=True, subscribers=[events.append])
     await _drain(worker)
-    assert [type(event) for event in events] == [WorkerStarted, JobStarted, JobEnded]
+    assert [type(event) for event in events] == [WorkerStarted, JobStarted, JobEnded, WorkerStopped]
+    assert (of(WorkerStopped, events)[0].complete, of(WorkerStopped, events)[0].failed) == (1, 0)
     start, end = of(JobStarted, events)[0], of(JobEnded, events)[0]
     assert (start.job_id, start.function, start.tries, start.limit_key, start.lane) == ("a", "work", 1, "", "default")
     assert start.wait_s >= 1.0
@@ -171,6 +175,24 @@ async def test_a_lost_lease_is_told_and_logged_once(
     assert sum("lease.lost" in line for line in caplog.messages) == 1
 
 
+async def test_an_outage_is_told_and_so_is_its_end(
+    own_redis_server: RedisServer, events: list[AnyEvent], caplog: pytest.LogCaptureFixture
+) -> None:
+    redis = connect(own_redis_server.url, redis_class=ArqRedis)
+    worker = Worker([func(asyncio.sleep, name="work")], redis_pool=redis, handle_signals=False, poll_delay=0.02)  # type: ignore[arg-type]
+    worker.telemetry.events.subscribe(events.append)
+    async with running(worker):
+        await wait_until(lambda: worker.started)
+        own_redis_server.stop()
+        await wait_until(lambda: bool(of(RedisUnavailable, events)))
+        own_redis_server.start()
+        await wait_until(lambda: bool(of(RedisAvailable, events)))
+    outage = of(RedisUnavailable, events)[0]  # a server that loads its data is another one
+    assert not outage.refused
+    assert f"redis.unavailable error={outage.error}" in caplog.messages
+    assert len(of(RedisAvailable, events)) == 1
+
+
 async def test_a_subscriber_can_set_context_variables_for_the_job(redis: ArqRedis, make_worker: MakeWorker) -> None:
     current: ContextVar[str] = ContextVar("current", default="")
     seen: dict[str, str] = {}
@@ -216,7 +238,7 @@ async def test_no_event_is_made_of_a_job_or_attempt_that_succeeds_without_a_subs
         worker.logs_events = True
         await _drain(worker)
         assert (await job.result(timeout_s=5)).ok
-    assert [type(event) for event in published] == [WorkerStarted]
+    assert [type(event) for event in published] == [WorkerStarted, WorkerStopped]
 
 
 # Fetches

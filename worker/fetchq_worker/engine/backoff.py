@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 from fetchq.store.errors import RedisFault, fault_of, reason_of
-
-logger = logging.getLogger("fetchq.engine")
+from fetchq_worker.telemetry.events import RedisAvailable, RedisUnavailable
+from fetchq_worker.telemetry.publisher import Publisher
 
 FIRST_PAUSE_S: Final = 0.05
 MAX_PAUSE_S: Final = 1.0
 
 
 class Backoff:
-    """Doubles the pause with each failure. Logs the first failure of each kind, and the first success after it."""
+    """Doubles the pause with each failure. Publishes the first failure of each kind, and the first success after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Publisher) -> None:
+        self._events: Final = events
         self._pause_s = 0.0
         self._fault: RedisFault | None = None
 
@@ -24,10 +24,7 @@ class Backoff:
         """The pause after a call that failed."""
         if (fault := fault_of(problem)) is not self._fault:
             self._fault = fault
-            if fault.passes:
-                logger.warning("redis.unavailable error=%s", reason_of(problem))
-            else:
-                logger.error("redis.refused error=%s", reason_of(problem))
+            self._events.publish(RedisUnavailable(error=reason_of(problem), refused=not fault.passes))
         self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), MAX_PAUSE_S)
         return self._pause_s
 
@@ -35,4 +32,4 @@ class Backoff:
         """A call succeeded."""
         if self._pause_s:
             self._pause_s, self._fault = 0.0, None
-            logger.warning("redis.available")
+            self._events.publish(RedisAvailable())

@@ -73,7 +73,7 @@ class Parts:
         keys, lease_ms = host.keys, max(1, round(host.lease_s * 1000))
         self.leases: Final = Leases(keys, lease_ms=lease_ms, telemetry=host.telemetry)
         self.committer: Final = self._new_committer(host, dead_letters, commit_s)
-        self.backoff: Final = Backoff()
+        self.backoff: Final = Backoff(host.telemetry.events)
         self.claimer: Final = Claimer(
             keys,
             worker_id=host.id,

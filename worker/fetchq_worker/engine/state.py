@@ -11,6 +11,7 @@ from arq.worker import Function
 
 from fetchq.inspect.workers import WorkerRecord
 from fetchq_worker.engine.queue.commit import Committer
+from fetchq_worker.telemetry.events import WorkerStopped
 from fetchq_worker.telemetry.process_measures import ProcessMeasures
 from fetchq_worker.telemetry.telemetry import Connections, Telemetry
 
@@ -29,6 +30,9 @@ class StateHost(Protocol):
     jobs_complete: int
     jobs_failed: int
     jobs_retried: int
+
+    @property
+    def id(self) -> str: ...
 
     @property
     def telemetry(self) -> Telemetry: ...
@@ -59,6 +63,12 @@ def why_not_ready(worker: StateHost) -> str | None:
         return "is quiet"
     silent_s = worker.loop.time() - worker.parts.heartbeat.answered_at
     return f"has had no answer from Redis for {silent_s:.0f} s" if silent_s > worker.lease_s else None
+
+
+def stopped(worker: StateHost) -> WorkerStopped:
+    return WorkerStopped(
+        worker=worker.id, complete=worker.jobs_complete, failed=worker.jobs_failed, retried=worker.jobs_retried
+    )
 
 
 def updated(record: WorkerRecord, worker: StateHost) -> WorkerRecord:

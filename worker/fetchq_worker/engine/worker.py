@@ -35,7 +35,7 @@ from .arq_worker import ArqWorker, signature_of
 from .event_loop import run_to_end
 from .parts import Parts
 from .preflight import is_final, wait_ready
-from .state import measures_of, updated, why_not_ready
+from .state import measures_of, stopped, updated, why_not_ready
 from .stopping.drain import requeue_and_commit, wait_grace, wait_runs
 from .stopping.stop import Stop
 
@@ -287,6 +287,8 @@ class Worker(ArqWorker):
                 await self._heartbeat.stop()
                 await self._sign_off(self.health_check_key)
             finally:
+                if self.started:
+                    self.telemetry.events.publish(stopped(self))
                 if self.on_shutdown:
                     await self.on_shutdown(self.ctx)
         finally:

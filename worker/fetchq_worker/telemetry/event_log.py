@@ -19,6 +19,8 @@ from .events import (
     JobEnded,
     JobSnoozed,
     LeaseLost,
+    RedisAvailable,
+    RedisUnavailable,
     WorkerStarted,
 )
 
@@ -58,6 +60,17 @@ class EventLog:
 def _worker_started(event: WorkerStarted) -> None:
     text = "worker.started id=%s queue=%s concurrency=%d redis=%s"
     _engine.info(text, event.worker, event.queue, event.concurrency, event.redis)
+
+
+def _redis_unavailable(event: RedisUnavailable) -> None:
+    if event.refused:
+        _engine.error("redis.refused error=%s", event.error)
+    else:
+        _engine.warning("redis.unavailable error=%s", event.error)
+
+
+def _redis_available(event: RedisAvailable) -> None:
+    _engine.warning("redis.available")
 
 
 def _job_failed(event: JobEnded) -> None:
@@ -141,6 +154,8 @@ def _circuit_opened(event: CircuitOpened) -> None:
 
 _LINES: Final[dict[type, Callable[[Any], None]]] = {
     WorkerStarted: _worker_started,
+    RedisUnavailable: _redis_unavailable,
+    RedisAvailable: _redis_available,
     JobEnded: _job_failed,
     JobSnoozed: _fetch_snoozed,
     LeaseLost: _lease_lost,

@@ -48,6 +48,27 @@ class WorkerStarted(Event, frozen=True, kw_only=True):
     """The address, without its password."""
 
 
+class WorkerStopped(Event, frozen=True, kw_only=True):
+    """The worker has ended its runs and committed or requeued their jobs; `on_shutdown` is called next."""
+
+    worker: str
+    complete: int
+    failed: int
+    retried: int
+
+
+class RedisUnavailable(Event, frozen=True, kw_only=True):
+    """Calls of a running worker to Redis fail; they are repeated."""
+
+    error: str
+    refused: bool
+    """Redis answers, and refuses, as for missing rights."""
+
+
+class RedisAvailable(Event, frozen=True, kw_only=True):
+    """Calls succeed again."""
+
+
 class JobEvent(Event, frozen=True, kw_only=True):
     """One of the events in the life of a job, published in the task that runs it."""
 
@@ -199,6 +220,9 @@ class CircuitOpened(Event, frozen=True, kw_only=True):
 
 AnyEvent = (
     WorkerStarted
+    | WorkerStopped
+    | RedisUnavailable
+    | RedisAvailable
     | JobStarted
     | JobEnded
     | JobRetried

@@ -34,6 +34,8 @@ class Publisher:
         self._subscribers: tuple[Subscriber, ...] = ()
         self._failures: dict[tuple[int, str], tuple[float, int]] = {}
         """When each kind of failure was last logged, and how many there were since."""
+        if not isinstance(subscribers, Iterable):
+            raise TypeError(f"subscribers takes a list of callables, not {_name_of(subscribers)}")
         for subscriber in subscribers:
             self.subscribe(subscriber)
 

@@ -7,10 +7,13 @@ logged: no job fails by it. A job whose sender is not sampled has no spans.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar
 from enum import IntEnum
 from functools import cache, partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -31,6 +34,7 @@ Call = Callable[..., Coroutine[Any, Any, Any]]
 
 KNOWN_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY"})
 """Of the methods that the conventions know, those that a fetch can have."""
+FLUSH_S: Final = 3.0
 MAX_MESSAGE_CHARS: Final = 1000
 _SUCCESSES: Final = frozenset({FetchStatus.OK, FetchStatus.NOT_MODIFIED})
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
@@ -108,6 +112,25 @@ class JobTraces:
             if job.name != FETCH_FUNCTION:
                 self._context.attach(self._api.set_span_in_context(span))
         return call
+
+    async def flush(self) -> None:
+        """Waits until the SDK has exported what it holds, at most `FLUSH_S`: a stopped process has to exit at once."""
+        flush = getattr(self._api.get_tracer_provider(), "force_flush", None)
+        if flush is None:  # the provider is not the SDK's
+            return
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def flush_and_tell() -> None:
+            with FailuresLogged("process"):
+                flush()
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(done.set)
+
+        # A daemon, since an exporter can wait for long where its collector does not answer.
+        Thread(target=flush_and_tell, name="fetchq-flush-spans", daemon=True).start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await done.wait()
 
     def _continue_unsampled(self, job: TracedJob) -> None:
         """Makes the sender's span the current one for the rest of the run, which has a context of its own."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from redis import Redis as RedisClient
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 from tests.worker.cli.conftest import PATIENCE_S, Fetchq, Site, at
 
@@ -140,6 +141,14 @@ def test_log_jobs_none_and_all(run: Any) -> None:
     assert everything.count("fetch.finished") == 1
     assert "failed, ValueError" not in everything, "arq's line about the same failure"
     assert run("-v").count(" → ") == 3
+
+
+def test_a_retry_has_a_line_only_if_all_jobs_have(fetchq: Fetchq, redis_server: RedisServer) -> None:
+    for flags, count in (((), 0), (("--log-jobs", "all"), 1)):
+        fetchq.run("enqueue", f"http://127.0.0.1:{free_port()}/", "--max-tries", "2", environ=at(redis_server))
+        said = fetchq.run("worker", "--burst", *flags, environ=at(redis_server)).stderr
+        assert said.count("fetch.retried") == count, said
+        assert said.count("job.failed") == 1
 
 
 def test_the_log_level_is_a_setting(run: Any) -> None:

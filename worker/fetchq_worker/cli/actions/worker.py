@@ -152,6 +152,8 @@ async def _run(worker: Worker) -> CommandFailed | None:
             _log.error("worker.failed in=main error=%s", failure)
     finally:
         await worker.close()
+        if worker.telemetry.traces is not None:
+            await worker.telemetry.traces.flush()
         worker.stop.end_process()
         if worker.started:
             _log.info("worker.stopped id=%s %s", worker.id, _counts(worker))

@@ -28,4 +28,6 @@ def configure_worker_logs(
         return
     if log_jobs is LogJobs.NONE:
         set_level("fetchq.jobs", logging.CRITICAL)
+    if level is not LogLevel.DEBUG:
+        set_level("fetchq.fetch", logging.WARNING)  # no line for each retry
     set_level("arq.worker", logging.WARNING)
