@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
 from tests.gateway.conftest import PATIENCE_S, Answer, Gateway, Gateways
 from tests.support.redis_server import RedisServer
+from tests.support.redis_users import create_users, refusals, user_url
 
 from fetchq import SyncProducer
+from fetchq.store.registry import Role
 
 NO_REDIS = "unix:///nowhere/redis.sock"
 
@@ -142,6 +145,15 @@ def test_a_wrong_password_ends_it_at_once_with_advice(gateways: Gateways) -> Non
         assert "give its user name and password" in gateway.log.read_text().splitlines()[-1]
     finally:
         server.remove()
+
+
+def test_it_needs_the_rights_of_an_operator_and_no_others(gateways: Gateways, own_redis_server: RedisServer) -> None:
+    with Redis(unix_socket_path=str(own_redis_server.socket)) as admin:
+        create_users(admin)
+        gateway = gateways.start(redis_url=user_url(own_redis_server, Role.OPERATOR))
+        for path in ("/readyz", "/metrics/queue", "/metrics"):
+            assert gateway.get(path).status == 200
+        assert refusals(admin) == []
 
 
 def test_an_address_in_use_is_one_sentence_and_status_2(gateways: Gateways, redis_server: RedisServer) -> None:
