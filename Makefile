@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow property test-redis-latest check chaos chaos-ci durability soak conformance conformance-http hostile differential fuzz bench frontier frontier-sim profile security docs lint types format wheels clean
+.PHONY: help setup demo test test-slow property test-redis-latest check chaos chaos-ci durability drill soak conformance conformance-http hostile differential fuzz bench frontier frontier-sim profile security docs lint types format wheels clean
 
 help: ## list the commands
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -54,6 +54,9 @@ chaos-ci: setup ## the short form of chaos that CI runs, with power cuts, failov
 
 durability: setup ## check what each durability survives: process killed, power cut, failover. WRITE=1
 	@$(BIN)/python -m harness.durability $(if $(WRITE),--write)
+
+drill: setup ## cause the fault of each alert, and check that it fires and no other: ten minutes. ONLY=killed
+	@$(BIN)/python -m harness.drill $(if $(ONLY),--only "$(ONLY)")
 
 soak: setup ## ten million jobs; fails if a key remains or memory grew: JOBS=10000000 WRITE=1
 	@$(BIN)/python -m harness.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)

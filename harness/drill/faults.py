@@ -149,7 +149,7 @@ async def _not_found(stage: Stage) -> None:
 
 async def _refuse(stage: Stage) -> None:
     for host in HOSTS:
-        await stage.enqueue(12, host=host, port=stage.closed_port)
+        await stage.enqueue(100, host=host, port=stage.closed_port)
 
 
 async def _cancel_refused(stage: Stage) -> None:
