@@ -72,7 +72,7 @@ class _RedisPyFixes:
             raise RedisConnectionError("the connection was closed") from problem
 
     async def _send_ping(self) -> None:
-        """Takes any reply to a health check: while Redis cannot save, it answers PING with MISCONF and still serves reads.
+        """Takes any reply to a health check. While Redis cannot save, it answers PING with MISCONF and serves reads.
 
         The command itself gets an error of its own where it is concerned.
         """
