@@ -105,7 +105,8 @@ class JobEnded(RunEvent, frozen=True, kw_only=True):
 
     end: JobEnd
     status: str
-    """For a fetch its `FetchStatus`, for a job that raised the type of its exception, else empty."""
+    """For a fetch its `FetchStatus`, as `fetchq_fetches_total` counts it. INVALID_JOB for a job that cannot be decoded
+    or names an unknown function. For another one that raised the type of its exception, else empty."""
     error: str
     """A sentence, or the message of the exception; empty: none."""
     exception: BaseException | None

@@ -52,6 +52,7 @@ def test_a_worker_tells_its_own_figures_and_those_of_its_queue(
     wait_until(lambda: values(port, "/metrics/queue")["fetchq_jobs", "running"] == 1, "a new reading")
     queue = values(port, "/metrics/queue")
     assert (queue["fetchq_workers",], queue["fetchq_worker_slots",], queue["fetchq_demand",]) == (1, 7, 1)
+    assert queue["fetchq_enqueued_total",] == 1
     for path in ("/metrics", "/metrics/queue"):
         assert problems_of(get(port, path)[1].encode()) == ""
         assert list(openmetrics_parser.text_string_to_metric_families(get(port, path, OPENMETRICS)[1]))  # type: ignore[no-untyped-call]
