@@ -8,20 +8,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
+
+from harness.page import Section, where_and_when
 
 from .faults import FAULTS
 from .run import Outcome, drill
+from .stage import REPOSITORY
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m harness.drill", description=__doc__)
     parser.add_argument("--only", metavar="TEXT", help="the faults whose name contains it")
     parser.add_argument("--shorter-by", type=float, default=30.0, help="divides every time of the alerts (30)")
+    parser.add_argument("--write", action="store_true", help="write the table to docs/operations.md")
     given = parser.parse_args()
     faults = [fault for fault in FAULTS if (given.only or "") in fault.name]
     if not faults:
         parser.error(f"--only: no fault has {given.only!r} in its name")
     outcomes = asyncio.run(drill(faults, show, shorter_by=given.shorter_by, at_most_s=30.0))
+    if given.write:
+        Section("drill", REPOSITORY / "docs/operations.md").write(markdown(outcomes, given.shorter_by))
     broken = sum(bool(outcome.problems) for outcome in outcomes)
     print(f"{len(outcomes)} faults, {broken} with a problem")
     return 1 if broken else 0
@@ -36,6 +43,22 @@ def show(outcome: Outcome) -> None:
     for problem in outcome.problems:
         print(f"    PROBLEM: {problem}")
     sys.stdout.flush()
+
+
+def markdown(outcomes: Sequence[Outcome], shorter_by: float) -> str:
+    """The table of the page."""
+    lines = [
+        f"Every time of the alerts divided by {shorter_by:g}, on {where_and_when()}:",
+        "",
+        "| fault | alerts that are for it | others that fired, and why |",
+        "|---|---|---|",
+    ]
+    for outcome in outcomes:
+        fault = outcome.fault
+        expected = [name if name in outcome.fired else f"**{name} did not fire**" for name in sorted(fault.alerts)]
+        others = [f"{name}: {fault.beside.get(name, '**not explained**')}" for name in outcome.fired - fault.alerts]
+        lines.append(f"| {fault.name} | {', '.join(expected)} | {'; '.join(sorted(others))} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
