@@ -28,7 +28,8 @@ def main() -> int:
         parser.error(f"--only: no fault has {given.only!r} in its name")
     outcomes = asyncio.run(drill(faults, show, shorter_by=given.shorter_by, at_most_s=30.0))
     if given.write:
-        Section("drill", REPOSITORY / "docs/operations.md").write(markdown(outcomes, given.shorter_by))
+        section = Section("drill", REPOSITORY / "docs/operations.md")
+        section.write(markdown(outcomes, given.shorter_by, section.read()))
     broken = sum(bool(outcome.problems) for outcome in outcomes)
     print(f"{len(outcomes)} faults, {broken} with a problem")
     return 1 if broken else 0
@@ -45,20 +46,26 @@ def show(outcome: Outcome) -> None:
     sys.stdout.flush()
 
 
-def markdown(outcomes: Sequence[Outcome], shorter_by: float) -> str:
-    """The table of the page."""
-    lines = [
-        f"Every time of the alerts divided by {shorter_by:g}, on {where_and_when()}:",
-        "",
-        "| fault | alerts that are for it | others that fired, and why |",
-        "|---|---|---|",
-    ]
-    for outcome in outcomes:
-        fault = outcome.fault
-        expected = [name if name in outcome.fired else f"**{name} did not fire**" for name in sorted(fault.alerts)]
-        others = [f"{name}: {fault.beside.get(name, '**not explained**')}" for name in outcome.fired - fault.alerts]
-        lines.append(f"| {fault.name} | {', '.join(expected)} | {'; '.join(sorted(others))} |")
-    return "\n".join(lines)
+def markdown(outcomes: Sequence[Outcome], shorter_by: float, before: str = "") -> str:
+    """The table of the page. Rows of faults that did not run stay as they were `before`."""
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in before.splitlines() if line.startswith("| ")}
+    rows |= {outcome.fault.name: _row(outcome) for outcome in outcomes}
+    return "\n".join(
+        (
+            f"Every time of the alerts divided by {shorter_by:g}, on {where_and_when()}:",
+            "",
+            "| fault | alerts that are for it | others that fired, and why |",
+            "|---|---|---|",
+            *(rows[fault.name] for fault in FAULTS if fault.name in rows),
+        )
+    )
+
+
+def _row(outcome: Outcome) -> str:
+    fault = outcome.fault
+    expected = [name if name in outcome.fired else f"**{name} did not fire**" for name in sorted(fault.alerts)]
+    others = [f"{name}: {fault.beside.get(name, '**not explained**')}" for name in outcome.fired - fault.alerts]
+    return f"| {fault.name} | {', '.join(expected)} | {'; '.join(sorted(others))} |"
 
 
 if __name__ == "__main__":
