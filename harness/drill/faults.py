@@ -199,6 +199,7 @@ FAULTS: Final = (
         {
             "FetchqEventLoopBlocked": "it is",
             "FetchqWorkerMissing": "a blocked process answers no scrape",
+            "FetchqInternalFailures": "fetches of a blocked worker count as crashed, and end as WORKER_LOST after five",
         },
         repeats=True,
     ),

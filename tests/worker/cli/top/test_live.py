@@ -218,6 +218,29 @@ def test_while_redis_is_away_the_last_figures_stay_and_it_reconnects(open_top: O
         server.remove()
 
 
+def test_a_redis_that_cannot_save_is_still_watched(open_top: OpenTop, fetchq: Fetchq) -> None:
+    folder = fetchq.folder / "data"
+    folder.mkdir()
+    server = RedisServer("--save", "3600 1000000", "--dir", str(folder))
+    try:
+        enqueue(server, 20)
+        folder.rmdir()
+        with RedisClient.from_url(server.url) as redis:
+            redis.bgsave()
+            wait_until(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err", "a failed save")
+        top = open_top("--redis", server.url)
+        top.wait_for("Redis cannot save to its disk, and may refuse all writes", "demand 8")
+        top.send("py")
+        top.wait_for("not done: ", "MISCONF")
+        for command in (("status",), ("metrics",), ("top",)):
+            assert fetchq.run(*command, "--redis", server.url).returncode == 0
+        refused = fetchq.run("enqueue", "http://127.0.0.1/", "--redis", server.url)
+        assert (refused.returncode, refused.stdout) == (3, "")
+        assert "MISCONF" in refused.stderr
+    finally:
+        server.remove()
+
+
 def test_an_operator_sees_everything_and_a_user_who_may_only_look_changes_nothing(open_top: OpenTop) -> None:
     server = RedisServer()
     try:

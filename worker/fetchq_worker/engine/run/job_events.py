@@ -26,6 +26,7 @@ from .snooze import Snooze
 
 MAX_NAME_CHARS: Final = 200
 """Of the names of functions and exceptions, which can come from outside."""
+_OK: Final = JobEnd.OK  # Python 3.11 takes 0.2 us for each access to a member of an enum
 
 
 def job_started(job: Job) -> JobStarted:
@@ -45,7 +46,7 @@ def job_started(job: Job) -> JobStarted:
 def job_ended(job: Job, outcome: Outcome, success: bool, value: Any, *, ran: bool) -> JobEnded:
     """`value` is what the coroutine returned or raised, or why the job was not run."""
     lease, problem, failure = job.lease, None, None if job.run is None else job.run.failure
-    end, status, error = JobEnd.OK, "", ""
+    end, status, error = _OK, "", ""
     if not success:
         told, problem, failure = as_failure(value), value, None
         end = JobEnd.CANCELLED if isinstance(value, asyncio.CancelledError) else JobEnd.FAILED

@@ -21,15 +21,14 @@
 --#include hosts/admission
 --#include hosts/host_record
 --#include leases/lease_index
+--#include queue/oldest_ready
 --#include queue/parked_score
---#include queue/ready_range
 
 local MAX_DUE_HOSTS = 500
 local MAX_CLAIMS = 10000
 local MAX_LIMITS = 10000
 local MAX_ABORTED = 1000
 local MAX_WORKERS = 4000
-local ABORTED = 1 -- the score that a stock client's abort gives to a job that is not due: its due time is not known
 
 clock.read(ARGV[1])
 bind_keys(KEYS[1], 2, '')
@@ -105,21 +104,6 @@ local function read_due_hosts()
     jobs, released = math.floor(jobs * scale), math.floor(released * scale)
   end
   return jobs, released, first
-end
-
--- The due time of the ready job that has been due longest; nil if there is none, or none whose due time is known.
-local function oldest_ready()
-  local oldest
-  for _, lane in ipairs({'', 'h', 'l'}) do
-    local from, to = ready_range(lane, clock.now_ms)
-    from = lane == '' and '(' .. ABORTED or from
-    local head = redis.call('ZRANGEBYSCORE', keys.pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
-    if head[2] then
-      local _, due = scores.read(tonumber(head[2]))
-      oldest = math.min(oldest or due, due)
-    end
-  end
-  return oldest
 end
 
 -- Deferred jobs of the high and low lanes, which are parked until they are due.
