@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -26,6 +27,7 @@ _COUNTS: Final = re.compile(r"accepts handled requests\s+(\d+) \d+ (\d+)")
 # One worker, no log, unlimited keep-alive: the site must not be the bottleneck.
 _CONFIG: Final = """
 daemon off;
+{user}
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx-errors.log warn;
@@ -165,7 +167,6 @@ async def nginx_site(
     binary = _binary()
     pages = folder / "pages"
     pages.mkdir(parents=True)
-    folder.chmod(0o755)  # nginx, started by root, reads the pages as another user
     for page, size in BODIES.items():
         (pages / page).write_text(("fetchq " * (size // 7 + 1))[:size])
     tls = _issue_certificates(folder, tls_hosts) if tls_hosts else None
@@ -174,6 +175,8 @@ async def nginx_site(
     config.write_text(
         _CONFIG.format(
             folder=folder,
+            # Its worker of another user could not read a folder in the temporary folder.
+            user="user root;" if os.geteuid() == 0 else "",
             address="0.0.0.0" if all_loopback else "127.0.0.1",
             port=site.port,
             keep_alive_s=300 if keep_alive else 0,
