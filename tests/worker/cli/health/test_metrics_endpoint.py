@@ -25,9 +25,15 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def values(port: int, path: str = "/metrics") -> dict[tuple[str, ...], float]:
-    """Each series of an answer: name and values of the labels, without that of the queue."""
-    status, text = get(port, path)
-    assert status == 200, text
+    """Each series of an answer: name and values of the labels, without that of the queue. The answer may come late."""
+    answers: list[tuple[int, str]] = []
+
+    def is_there() -> bool:
+        answers.append(get(port, path))
+        return answers[-1][0] == 200
+
+    wait_until(is_there, path)
+    _, text = answers[-1]
     return {
         (sample.name, *(value for label, value in sorted(sample.labels.items()) if label != "queue")): sample.value
         for family in parser.text_string_to_metric_families(text)
@@ -121,8 +127,7 @@ def test_a_supervisor_tells_the_figures_of_the_queue_by_any_process(fetchq: Fetc
         queue = values(port_of_two, "/metrics/queue")
         os.kill(hanging, signal.SIGCONT)
         assert (queue["fetchq_workers",], queue["fetchq_worker_slots",]) == (2, 10)
-    status, text = get(port_of_two, "/metrics/queue", OPENMETRICS)
-    assert (status, text[-6:]) == (200, "# EOF\n")
+    wait_until(lambda: get(port_of_two, "/metrics/queue", OPENMETRICS)[1].endswith("# EOF\n"), "OpenMetrics")
 
 
 @pytest.mark.asyncio
