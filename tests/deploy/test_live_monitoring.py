@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,58 +54,62 @@ def _wait_until(holds: Callable[[], object], what: str) -> None:
         time.sleep(0.1)
 
 
+@contextmanager
+def _running(commands: list[list[str]], folder: Path) -> Iterator[None]:
+    environment = {**os.environ, "FETCHQ_RUNTIME_DIR": str(folder)}
+    with (folder / "log").open("wb") as log:
+        processes = [
+            subprocess.Popen(command, stdout=log, stderr=log, cwd=DEPLOY.parent, env=environment)
+            for command in commands
+        ]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _site() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Site) as site:
+        Thread(target=site.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield f"http://127.0.0.1:{site.server_address[1]}"
+        site.shutdown()
+
+
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that has scraped a worker while jobs of all kinds ended."""
     binary = needed_binary("prometheus")
     folder = tmp_path_factory.mktemp("live")
-    redis = RedisServer()
-    site = ThreadingHTTPServer(("127.0.0.1", 0), _Site)
-    Thread(target=site.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     worker_address, gateway_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    targets = {"fetchq-worker": ("/metrics", [worker_address]), "fetchq-queue": ("/metrics/queue", [gateway_address])}
     fetchq = str(Path(sys.executable).with_name("fetchq"))
-    flags = ("--redis", redis.url, "--queue", QUEUE)
-    with (folder / "log").open("wb") as log:
-        commands = [
-            [*(fetchq, "worker", *flags, "--http", worker_address, "--lease", "2s", "--allow-net", "127.0.0.0/8"),
-             *("--settings", "harness.drill.coroutines:Settings")],
-            [fetchq, "serve", *flags, "--listen", gateway_address],
-        ]  # fmt: skip
-        environment = {**os.environ, "FETCHQ_RUNTIME_DIR": str(folder)}
-        processes = [
-            subprocess.Popen(command, stdout=log, stderr=log, cwd=DEPLOY.parent, env=environment)
-            for command in commands
-        ]
-        server = None
-        try:
-            server = Prometheus(
-                binary,
-                folder / "prometheus",
-                free_port(),
-                {
-                    "fetchq-worker": ("/metrics", [worker_address]),
-                    "fetchq-queue": ("/metrics/queue", [gateway_address]),
-                },
-                (DEPLOY / "prometheus" / "alerts.yml").read_text(encoding="utf-8"),
-            )
-            _wait_until(lambda: not server.targets_down() and server.query("fetchq_workers == 1"), "no scrape succeeds")
-            _give_work(redis.url, f"http://127.0.0.1:{site.server_address[1]}")
-            counted = "max(sum by (queue) (fetchq_fetches_total)) >= 31 and on () max(fetchq_jobs_finished_total) >= 5"
-            _wait_until(lambda: server.query(counted), "jobs are not counted")
-            _give_work(redis.url, f"http://127.0.0.1:{site.server_address[1]}")  # what grows has a rate
-            rates = ("fetchq_attempt_duration_seconds_count", "fetchq_wait_seconds_count", "fetchq_jobs_finished_total")
-            for name in rates:
-                _wait_until(partial(server.query, f"max(rate({name}[15s])) > 0"), f"{name} does not grow")
-            yield server
-        finally:
-            if server is not None:
-                server.stop()
-            for process in processes:
-                process.kill()
-                process.wait()
-            site.shutdown()
-            site.server_close()
-            redis.remove()
+    with ExitStack() as stack:
+        redis = RedisServer()
+        stack.callback(redis.remove)
+        site = stack.enter_context(_site())
+        flags = ("--redis", redis.url, "--queue", QUEUE)
+        worker = [fetchq, "worker", *flags, "--http", worker_address, "--lease", "2s", "--allow-net", "127.0.0.0/8"]
+        worker += ["--settings", "harness.drill.coroutines:Settings"]
+        gateway = [fetchq, "serve", *flags, "--listen", gateway_address]
+        stack.enter_context(_running([worker, gateway], folder))
+        rules = (DEPLOY / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+        server = Prometheus(binary, folder / "prometheus", free_port(), targets, rules)
+        stack.callback(server.stop)
+        _wait_until(lambda: not server.targets_down() and server.query("fetchq_workers == 1"), "no scrape succeeds")
+        _give_work(redis.url, site)
+        counted = "max(sum by (queue) (fetchq_fetches_total)) >= 31 and on () max(fetchq_jobs_finished_total) >= 5"
+        _wait_until(lambda: server.query(counted), "jobs are not counted")
+        _give_work(redis.url, site)  # what grows has a rate
+        for name in (
+            "fetchq_attempt_duration_seconds_count",
+            "fetchq_wait_seconds_count",
+            "fetchq_jobs_finished_total",
+        ):
+            _wait_until(partial(server.query, f"max(rate({name}[15s])) > 0"), f"{name} does not grow")
+        yield server
 
 
 def _give_work(redis_url: str, site: str) -> None:
