@@ -67,7 +67,9 @@ def gateway_app(
     middleware = [Middleware(RequestCount, metrics, {route.endpoint: route.path for route in routes})]
     if allow_hosts is not None:
         middleware.append(Middleware(HostCheck, allow_hosts))
-    return Starlette(routes=routes, middleware=middleware)
+    app = Starlette(routes=routes, middleware=middleware)
+    app.router.redirect_slashes = False  # it would redirect to the host that the request names
+    return app
 
 
 class _Gateway:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -42,18 +42,26 @@ async def listening(address: ListenAddress) -> AsyncIterator[list[socket.socket]
 
 
 def _listen_on_path(path: str) -> socket.socket:
-    with socket.socket(socket.AF_UNIX) as other:
-        other.settimeout(1.0)
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                other.connect(path)
-                raise FileExistsError(f"{path} is in use")
-            except ConnectionRefusedError:
-                _remove(path)
+    if os.path.lexists(path):
+        _take_over(path)
     one = socket.socket(socket.AF_UNIX)
     one.bind(path)
     one.listen(BACKLOG)
     return one
+
+
+def _take_over(path: str) -> None:
+    """Removes the socket of a process that has ended. Raises `OSError` for any other file."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise FileExistsError("the file is not a socket")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(1.0)
+        try:
+            other.connect(path)
+        except ConnectionRefusedError:
+            _remove(path)
+        else:
+            raise FileExistsError("another process listens on it")
 
 
 def _remove(path: str) -> None:

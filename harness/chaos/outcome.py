@@ -50,6 +50,8 @@ class Outcome(msgspec.Struct):
             (verdict.stale_commits, "results were written by runs that did not hold the lease"),
             (verdict.unexplained_runs, "runs have no claim of their own"),
             (verdict.over_limit, "runs were over the host's limit"),
+            (abs(verdict.ended - verdict.counted_ends), "ends of jobs are missing in the figures, or in excess"),
+            (verdict.miscounted_enqueues, "enqueues are missing in the figures, or in excess"),
             (0 if self.scenario.rolls_back else verdict.leftover_keys, "keys were left over"),
         ):
             if count:

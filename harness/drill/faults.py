@@ -121,7 +121,7 @@ async def _block_for_longer_than_the_lease(stage: Stage) -> None:
 
 async def _flood(stage: Stage) -> None:
     for _ in range(60):
-        await stage.enqueue_job("work", 1.0)
+        await stage.enqueue_job("work", 3.0)
 
 
 async def _drain_flood(stage: Stage) -> None:
@@ -149,7 +149,7 @@ async def _not_found(stage: Stage) -> None:
 
 async def _refuse(stage: Stage) -> None:
     for host in HOSTS:
-        await stage.enqueue(12, host=host, port=stage.closed_port)
+        await stage.enqueue(100, host=host, port=stage.closed_port)
 
 
 async def _cancel_refused(stage: Stage) -> None:
@@ -199,6 +199,7 @@ FAULTS: Final = (
         {
             "FetchqEventLoopBlocked": "it is",
             "FetchqWorkerMissing": "a blocked process answers no scrape",
+            "FetchqInternalFailures": "fetches of a blocked worker count as crashed, and end as WORKER_LOST after five",
         },
         repeats=True,
     ),

@@ -18,10 +18,11 @@ from starlette.routing import Mount
 from tests.support.redis_server import RedisServer
 from tests.support.running import wait_until
 
-from fetchq import FetchqError, InvalidRequest
+from fetchq import FetchqError, InvalidRequest, Producer
 from fetchq.store.connection import connect
 from fetchq_gateway import app as gateway_module
 from fetchq_gateway import gateway_app, queue_figures
+from fetchq_worker.process.embedded import EmbeddedRedis
 
 pytestmark = pytest.mark.asyncio
 
@@ -142,6 +143,16 @@ async def test_it_can_be_mounted_in_another_app(redis: Redis) -> None:
         assert (await client.get("/fetchq/livez", headers={"Host": "api.example"})).status_code == 200
         assert (await client.get("/livez")).status_code == 404
         assert requests_in((await client.get("/fetchq/metrics")).text) == {("/livez", "200"): 1}
+
+
+async def test_it_answers_for_an_embedded_redis(embedded: EmbeddedRedis) -> None:
+    redis = embedded.client()
+    async with Producer(redis) as producer:
+        await producer.enqueue("http://127.0.0.1/")
+    async with client_of(gateway_app(redis)) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        assert 'fetchq_jobs{queue="arq:queue",state="due"} 1.0' in (await client.get("/metrics/queue")).text
+    await redis.aclose()
 
 
 async def test_answers_are_not_cached_nor_taken_for_a_page(redis: Redis) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
 from tests.gateway.conftest import PATIENCE_S, Answer, Gateway, Gateways
 from tests.support.redis_server import RedisServer
+from tests.support.redis_users import create_users, refusals, user_url
 
 from fetchq import SyncProducer
+from fetchq.store.registry import Role
 
 NO_REDIS = "unix:///nowhere/redis.sock"
 
@@ -26,7 +29,8 @@ def test_it_answers_the_paths_that_its_index_names(gateways: Gateways, redis_ser
     assert paths == ["/metrics/queue", "/metrics", "/livez", "/readyz"]
     for path in paths:
         assert gateway.get(path).status == 200
-    assert gateway.get("/v1/fetches").status == 404
+    for path in ("/v1/fetches", "/metrics/", "//metrics", "/metrics/queue/"):
+        assert gateway.get(path).status == 404
 
 
 def test_the_figures_of_several_queues_are_in_one_answer(gateways: Gateways, redis_server: RedisServer) -> None:
@@ -143,6 +147,15 @@ def test_a_wrong_password_ends_it_at_once_with_advice(gateways: Gateways) -> Non
         server.remove()
 
 
+def test_it_needs_the_rights_of_an_operator_and_no_others(gateways: Gateways, own_redis_server: RedisServer) -> None:
+    with Redis(unix_socket_path=str(own_redis_server.socket)) as admin:
+        create_users(admin)
+        gateway = gateways.start(redis_url=user_url(own_redis_server, Role.OPERATOR))
+        for path in ("/readyz", "/metrics/queue", "/metrics"):
+            assert gateway.get(path).status == 200
+        assert refusals(admin) == []
+
+
 def test_an_address_in_use_is_one_sentence_and_status_2(gateways: Gateways, redis_server: RedisServer) -> None:
     first = gateways.start(redis_url=redis_server.url)
     second = gateways.start("--listen", first.address, redis_url=redis_server.url)
@@ -166,8 +179,17 @@ def test_a_unix_socket_is_removed_at_the_end_and_taken_from_a_process_that_was_k
     assert again.get("/readyz").status == 200
     third = gateways.start(*listen, redis_url=redis_server.url)
     assert third.process.wait(PATIENCE_S) == 2
+    assert third.log.read_text().endswith(f"cannot listen on {path}: another process listens on it\n")
     assert again.stop() == 0
     assert not path.exists()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(gateways: Gateways, redis_server: RedisServer, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    gateway = gateways.start("--listen", f"unix:{tmp_path / 'notes'}", redis_url=redis_server.url)
+    assert gateway.process.wait(PATIENCE_S) == 2
+    assert gateway.log.read_text().endswith("notes: the file is not a socket\n")
+    assert (tmp_path / "notes").read_text() == "mine"
 
 
 def test_its_log_has_the_workers_shape(gateways: Gateways, redis_server: RedisServer) -> None:

@@ -17,6 +17,7 @@ from fetchq.contract import wire
 from fetchq.contract.wire import FETCH_FUNCTION
 from fetchq.errors import FetchqError
 from fetchq.store.keys import Keys
+from fetchq.telemetry.figures import ENQUEUED, FETCH, FUNCTION
 
 from .history import History
 from .host_limit import judge_crowds
@@ -55,6 +56,12 @@ class Verdict(msgspec.Struct):
     """The maximum number of open requests of the host."""
     leftover_keys: int = 0
     """Keys of finished jobs that would never be removed."""
+    ended: int = 0
+    """Results that were written: each is the end of a job."""
+    counted_ends: int = 0
+    """The ends that the queue's figures have: of fetches by status, and of other jobs."""
+    miscounted_enqueues: int = 0
+    """By how many jobs the enqueues in the figures differ from the jobs that ended or are queued."""
     finished_at_ms: list[int] = msgspec.field(default_factory=list)
 
 
@@ -90,6 +97,7 @@ async def judge(
         site, acknowledged, history, lease_ms=round(lease_s * 1000), rolled_back=rolled_back
     )
     verdict.leftover_keys = await _count_leftover_keys(redis, keys)
+    await _judge_figures(redis, keys, history, verdict)
     return verdict
 
 
@@ -170,6 +178,16 @@ def _judge_runs(history: History, runs: Sequence[tuple[bytes, bytes]], verdict: 
         distinct = set(tokens)
         unknown = set() if rolled_back else distinct - set(history.claims.get(job_id, ()))
         verdict.unexplained_runs += len(tokens) - len(distinct) + len(unknown)
+
+
+async def _judge_figures(redis: Redis, keys: Keys, history: History, verdict: Verdict) -> None:
+    """A change of Redis is kept or lost with what it counted, so this must be exact after a roll-back, too."""
+    figures = await redis.hgetall(keys.metrics)  # type: ignore[misc]
+    ends = (FETCH.encode(), FUNCTION.encode())
+    verdict.ended = sum(map(len, history.commits.values()))
+    verdict.counted_ends = sum(int(number) for field, number in figures.items() if field.startswith(ends))
+    enqueued = int(figures.get(ENQUEUED.encode(), 0))
+    verdict.miscounted_enqueues = abs(enqueued - verdict.ended - await redis.zcard(keys.pending))
 
 
 async def _count_leftover_keys(redis: Redis, keys: Keys) -> int:

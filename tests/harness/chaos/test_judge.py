@@ -101,6 +101,23 @@ async def test_a_job_without_place_or_payload_or_result_is_lost(server: DurableR
     assert verdict.leftover_keys == 1
 
 
+async def test_an_end_that_the_figures_lack_or_count_twice_is_found(server: DurableRedis, queue: Queue) -> None:
+    await queue.enqueue(("job0", "", "", ""), ("job1", "", "", ""), ("job2", "", "", ""))
+    await queue.claim(1)
+    await finish(queue, 0, "w.1")
+    await queue.cancel("job1")
+    whole = await verdict_on(server, 3)
+    assert (whole.ended, whole.counted_ends, whole.miscounted_enqueues) == (2, 2, 0)
+    await queue.redis.hincrby(queue.keys.metrics, "fetch:CANCELLED", -1)
+    await queue.redis.hincrby(queue.keys.metrics, "job:ok:mark", 3)
+    await queue.redis.hincrby(queue.keys.metrics, "enqueued", 4)
+    wrong = await verdict_on(server, 3)
+    assert (wrong.ended, wrong.counted_ends, wrong.miscounted_enqueues) == (2, 4, 4)
+    [ends, enqueues] = Outcome(EVERYSEC, "seed", wrong, [], {}, [], [], 1.0, None).broken[-2:]
+    assert ends.startswith("2 ends of jobs")
+    assert enqueues.startswith("4 enqueues")
+
+
 async def test_a_result_over_another_is_a_double_commit(server: DurableRedis, queue: Queue) -> None:
     await queue.add("job0")
     await queue.claim()

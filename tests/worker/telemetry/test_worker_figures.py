@@ -81,6 +81,18 @@ async def _holds(found: Any, condition: Callable[[Any], bool]) -> bool:
     return condition(await found)
 
 
+async def test_a_worker_that_stops_reports_what_it_has_measured_since_its_last_heartbeat(
+    redis: ArqRedis, make_worker: MakeWorker
+) -> None:
+    async with running(make_worker([func(_work, name="work")], lease_s=900, renew_s=300)):
+        job = await redis.enqueue_job("work")
+        assert job is not None
+        await job.result(timeout=10)
+        assert await _buckets(redis, "wait:") == {}
+    assert sum((await _buckets(redis, "wait:")).values()) == 1
+    assert await redis.keys("fetchq:worker*") == []
+
+
 async def test_a_worker_without_metrics_reports_nothing(redis: ArqRedis, make_worker: MakeWorker) -> None:
     await redis.enqueue_job("work")
     worker = make_worker([func(_work, name="work")], burst=True, metrics=False)
