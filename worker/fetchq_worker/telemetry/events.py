@@ -89,7 +89,8 @@ class JobStarted(JobEvent, frozen=True, kw_only=True):
     enqueued_at: float
     started_at: float
     wait_s: float
-    """Since the job was due."""
+    """Since the job was due. For a job that waited in its host's queue: since it left that, if it is a later try or the
+    worker has no metrics."""
 
 
 class RunEvent(JobEvent, frozen=True, kw_only=True):
