@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow property test-redis-latest check chaos chaos-ci durability soak conformance conformance-http hostile differential fuzz bench frontier frontier-sim profile security docs lint types format wheels clean
+.PHONY: help setup demo test test-slow property test-redis-latest check chaos chaos-ci durability drill soak conformance conformance-http hostile differential fuzz bench bench-quick frontier frontier-sim profile security docs lint types format wheels clean
 
 help: ## list the commands
 	@echo 'fetchq: an async fetch task queue. Usage: make COMMAND'
@@ -55,6 +55,9 @@ chaos-ci: setup ## the short form of chaos that CI runs, with power cuts, failov
 durability: setup ## check what each durability survives: process killed, power cut, failover. WRITE=1
 	@$(BIN)/python -m harness.durability $(if $(WRITE),--write)
 
+drill: setup ## cause the fault of each alert, and check that it fires and no other: ten minutes. ONLY=killed WRITE=1
+	@$(BIN)/python -m harness.drill $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write)
+
 soak: setup ## ten million jobs; fails if a key remains or memory grew: JOBS=10000000 WRITE=1
 	@$(BIN)/python -m harness.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
@@ -75,6 +78,9 @@ fuzz: ## every decoder under atheris, in a separate environment: SECONDS=60 each
 
 bench: setup ## measure fetchq and its peers: ONLY=empty,fetch_2k PEERS=fetchq,arq ROUNDS=3 narrow it
 	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-quick: setup ## the most telling figures beside four peers, in three minutes; prints a table and writes no file
+	@$(BIN)/python -m bench --quick $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 frontier: setup ## measure the guarantees of per-host limits: ONLY=others,rate,cost,cooling,memory narrows it
 	@$(BIN)/python -m bench.frontier $(if $(ONLY),--only $(ONLY))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -36,6 +37,10 @@ FETCHES: Final = 5_000
 CONCURRENCY: Final = 100
 ROUNDS: Final = 15
 PAGE: Final = "2k"
+
+BARE: Final = "bare aiohttp"
+IN_PLACE: Final = "fetch, awaited in place"
+QUEUED: Final = "fetch, through the queue"
 
 Spend = Callable[[str], Awaitable[float]]
 """Makes `FETCHES` fetches of a URL. Returns the seconds of CPU time."""
@@ -106,9 +111,9 @@ async def measure(rounds: int) -> dict[str, float]:
         async with redis_server(folder) as server, nginx_site(folder) as site:
             url = site.url(PAGE)
             ways: dict[str, Spend] = {
-                "bare aiohttp": spend_bare,
-                "fetch, awaited in place": spend_in_place,
-                "fetch, through the queue": lambda url: spend_queued(server, url),
+                BARE: spend_bare,
+                IN_PLACE: spend_in_place,
+                QUEUED: lambda url: spend_queued(server, url),
             }
             for way in ways.values():  # fills caches, and exempts loaded objects from garbage collection
                 await way(url)
@@ -123,13 +128,18 @@ async def measure(rounds: int) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.fetch_cost", description="CPU time of one fetch of 2 KB.")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each way is measured")
+    parser.add_argument("--json", action="store_true", help="print the microseconds as one JSON object")
     given = parser.parse_args()
     try:
         least = uvloop.run(measure(max(1, given.rounds)))
     except BenchFailure as problem:
         print(problem, file=sys.stderr)
         return 1
-    bare = least["bare aiohttp"]
+    if given.json:
+        names = {BARE: "bare", IN_PLACE: "in_place", QUEUED: "queued"}
+        print(json.dumps({names[what]: us for what, us in least.items()}))
+        return 0
+    bare = least[BARE]
     for what, us in least.items():
         print(f"{us:8.1f} us  {us / bare:5.2f} of bare aiohttp  {what}")
     return 0

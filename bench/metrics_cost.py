@@ -43,7 +43,7 @@ ROUND_S: Final = 180.0
 BATCH: Final = 1_000
 EMPTY: Final = "empty"
 PAGE: Final = "2k"
-FETCHES: Final = "2 KB fetches"
+FETCHES: Final = "fetches"
 
 Fill = Callable[[RedisServer, int], Awaitable[None]]
 
@@ -68,6 +68,7 @@ class Cost(msgspec.Struct, frozen=True):
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.metrics_cost", description="What metrics cost a job.")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", choices=(EMPTY, FETCHES), help="one kind of jobs")
     parser.add_argument(
         "--work", nargs=5, metavar=("PORT", "JOBS", "WARM_UP", "KIND", "METRICS"), help=argparse.SUPPRESS
     )
@@ -77,7 +78,7 @@ def main() -> int:
         print(json.dumps(_work(port, int(jobs), int(warm_up), fetches=kind == FETCHES, metrics=metrics == "on")))
         return 0
     try:
-        asyncio.run(_compare(max(1, given.rounds)))
+        asyncio.run(_compare(max(1, given.rounds), given.only))
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     except BenchFailure as problem:
@@ -86,7 +87,7 @@ def main() -> int:
     return 0
 
 
-async def _compare(rounds: int) -> None:
+async def _compare(rounds: int, only: str | None) -> None:
     stop_on_signals()
     with tempfile.TemporaryDirectory(prefix="fetchq-bench-") as name:
         folder = Path(name)
@@ -96,10 +97,11 @@ async def _compare(rounds: int) -> None:
             async def fill_fetches(server: RedisServer, count: int) -> None:
                 await _fill_fetches(server, url, count)
 
-            kinds = (
-                Kind("empty jobs", 20_000, 2_000, _fill_empty),
+            every_kind = (
+                Kind(EMPTY, 20_000, 2_000, _fill_empty),
                 Kind(FETCHES, 5_000, 1_000, fill_fetches),
             )
+            kinds = [kind for kind in every_kind if only in (None, kind.name)]
             costs: dict[tuple[str, str], list[Cost]] = {}
             for number in range(rounds):
                 for kind in kinds:
@@ -111,7 +113,7 @@ async def _compare(rounds: int) -> None:
         on, off = costs[kind.name, "on"], costs[kind.name, "off"]
         for metrics, taken in (("off", off), ("on", on)):
             worker_us, redis_us = (median(column) for column in zip(*map(msgspec.structs.astuple, taken), strict=True))
-            print(f"{worker_us:8.2f} us worker {redis_us:8.2f} us Redis  a job, {kind.name}, metrics {metrics}")
+            print(f"{worker_us:8.2f} us worker {redis_us:8.2f} us Redis  a job ({kind.name}), metrics {metrics}")
         worker = median(before.worker_us / after.worker_us for before, after in zip(off, on, strict=True))
         redis = median(before.redis_us / after.redis_us for before, after in zip(off, on, strict=True))
         print(f"{worker:8.3f}    worker {redis:8.3f}    Redis  of the throughput without metrics")

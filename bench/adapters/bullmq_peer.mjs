@@ -59,6 +59,12 @@ async function serve() {
       for (let i = 0; i < count; i += 1) await queue.add(job, args);
       return { elapsed_s: (monotonicNs() - started) / 1e9 };
     },
+    async enqueue_callers({ job, args, callers, each }) {
+      const caller = async () => { for (let i = 0; i < each; i += 1) await queue.add(job, args); };
+      const started = monotonicNs();
+      await Promise.all(Array.from({ length: callers }, caller));
+      return { elapsed_s: (monotonicNs() - started) / 1e9 };
+    },
     async enqueue_many({ job, args, count }) {
       const started = monotonicNs();
       await enqueueMany(job, args, count);

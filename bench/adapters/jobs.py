@@ -2,15 +2,16 @@
 
 import asyncio
 import os
+import ssl
 import time
 from typing import Any
 
 import aiohttp
 
 
-def new_session() -> aiohttp.ClientSession:
+def new_session(context: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
     """One session for the process, as aiohttp advises. The worker's concurrency is the only limit."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=context or True))
 
 
 async def fetch(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class FetchSpider(scrapy.Spider):
     name = "fetch"
     custom_settings = {  # noqa: RUF012 - the form that Scrapy requires
         "CONCURRENT_REQUESTS": _given["concurrency"],
-        "CONCURRENT_REQUESTS_PER_DOMAIN": _given["concurrency"],
+        "CONCURRENT_REQUESTS_PER_DOMAIN": _given["per_host"],
         "DOWNLOAD_DELAY": 0,
         "ROBOTSTXT_OBEY": False,
         "LOG_LEVEL": "ERROR",

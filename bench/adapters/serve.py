@@ -55,6 +55,16 @@ async def _enqueue_one(client: QueueClient, command: dict[str, Any]) -> dict[str
     return {"elapsed_s": time.perf_counter() - started}
 
 
+async def _enqueue_callers(client: QueueClient, command: dict[str, Any]) -> dict[str, Any]:
+    async def caller() -> None:
+        for _ in range(command["each"]):
+            await client.enqueue(command["job"], command["args"])
+
+    started = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(command["callers"])))
+    return {"elapsed_s": time.perf_counter() - started}
+
+
 async def _enqueue_many(client: QueueClient, command: dict[str, Any]) -> dict[str, Any]:
     started = time.perf_counter()
     await client.enqueue_many(command["job"], command["args"], command["count"])
@@ -98,6 +108,7 @@ async def _load(client: QueueClient, command: dict[str, Any]) -> dict[str, Any]:
 
 _COMMANDS: dict[str, Callable[[QueueClient, dict[str, Any]], Awaitable[dict[str, Any]]]] = {
     "enqueue_one": _enqueue_one,
+    "enqueue_callers": _enqueue_callers,
     "enqueue_many": _enqueue_many,
     "probe": _probe,
     "load": _load,

@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import statistics
-import time
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bench.testbed.environments import ensure, python_of
-from bench.testbed.failure import BenchFailure
 from bench.testbed.peers import FETCHQ, SCRAPY, Peer
-from bench.testbed.processes import Argv, Child, run
+from bench.testbed.processes import run
 from bench.testbed.stage import Stage
 
 from .measure import Measure
+from .whole_process import Ran, check_lines, run_scrapy, run_timed
 
 CRAWL_S: Final = 180.0
-_POLL_S: Final = 0.02
-
-
-class Ran(msgspec.Struct, frozen=True):
-    elapsed_s: float
-    peak_mb: float
-    """The maximum resident memory (VmHWM), up to the last sample before the end."""
-
-
-async def _run(name: str, argv: Argv, folder: Path, env: dict[str, str], timeout_s: float) -> Ran:
-    peak_kb = 0
-    started = time.monotonic()
-    async with Child(name, argv, folder, env=env) as child:
-        ended = asyncio.create_task(child.process.wait())
-        while not ended.done():
-            peak_kb = max(peak_kb, _high_water_kb(child.process.pid))
-            if time.monotonic() > started + timeout_s:
-                ended.cancel()
-                raise BenchFailure(f"{name} took longer than {timeout_s:g} s")
-            await asyncio.wait([ended], timeout=_POLL_S)
-        elapsed_s = time.monotonic() - started
-        if child.process.returncode != 0:
-            raise BenchFailure(f"{name} ended with status {child.process.returncode}: {child.last_words()}")
-    return Ran(elapsed_s, peak_kb / 1024)
-
-
-def _high_water_kb(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):  # it has just ended
-        return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
 
 
 def _write_urls(stage: Stage, count: int) -> Path:
@@ -60,17 +23,6 @@ def _write_urls(stage: Stage, count: int) -> Path:
         url = stage.site.url("2k")
         path.write_text("".join(f"{url}?page={number}\n" for number in range(count)))
     return path
-
-
-def _check_lines(out: Path, count: int) -> None:
-    """Checks that every URL has a line, and every line a page."""
-    lines = good = 0
-    with out.open() as file:
-        for line in file:
-            lines += 1
-            good += json.loads(line)["http_status"] == 200
-    if (lines, good) != (count, count):
-        raise BenchFailure(f"of {count} URLs {lines} have a line and {good} a page")
 
 
 async def _fetchq_fetch(stage: Stage, count: int, *, redis: bool) -> Ran:
@@ -89,8 +41,8 @@ async def _fetchq_fetch(stage: Stage, count: int, *, redis: bool) -> Ran:
         command += there
     else:
         command += ["--per-host", concurrency]
-    ran = await _run("fetchq-fetch", command, stage.folder, {}, CRAWL_S * max(1, count / 10_000))
-    _check_lines(out, count)
+    ran = await run_timed("fetchq-fetch", command, stage.folder, {}, CRAWL_S * max(1, count / 10_000))
+    check_lines(out, count)
     return ran
 
 
@@ -116,16 +68,10 @@ class Crawl(Measure):
             embedded = await _fetchq_fetch(stage, count, redis=False)
             over_redis = await _fetchq_fetch(stage, count, redis=True)
             return {"crawl_embedded": embedded.elapsed_s, "crawl_redis": over_redis.elapsed_s}
-        return {"crawl_embedded": await self._scrapy_s(stage, count)}
-
-    async def _scrapy_s(self, stage: Stage, count: int) -> float:
-        out = stage.folder / "crawled.jsonl"
-        given = {"urls": str(_write_urls(stage, count)), "out": str(out), "concurrency": stage.options.concurrency}
-        spider = Path(__file__).parent.parent / "adapters" / "scrapy_spider.py"
-        command: list[str | Path] = [python_of(SCRAPY), "-m", "scrapy", "runspider", spider]
-        ran = await _run(SCRAPY, command, stage.folder, {"FETCHQ_BENCH_CRAWL": json.dumps(given)}, CRAWL_S)
-        _check_lines(out, count)
-        return ran.elapsed_s
+        urls, out = _write_urls(stage, count), stage.folder / "crawled.jsonl"
+        elapsed_s = await run_scrapy(stage, urls, out, per_host=stage.options.concurrency, timeout_s=CRAWL_S)
+        check_lines(out, count)
+        return {"crawl_embedded": elapsed_s}
 
 
 class Peak(Measure):
@@ -159,7 +105,7 @@ class Startup(Measure):
         await self.take(stage, peer)
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
-        shown = await _run("fetchq-help", [python_of(FETCHQ).parent / "fetchq", "--help"], stage.folder, {}, 30.0)
+        shown = await run_timed("fetchq-help", [python_of(FETCHQ).parent / "fetchq", "--help"], stage.folder, {}, 30.0)
         whole_ms, redis_ms = [], []
         for _ in range(self.IMPORTS):
             whole_ms.append(await self._import_ms(stage, "fetchq"))

@@ -56,6 +56,7 @@ class Job(msgspec.Struct, frozen=True):
 EMPTY: Final = Job("empty")
 FETCH_2K: Final = Job("fetch", "2k")
 FETCH_100K: Final = Job("fetch", "100k")
+FETCH_1M: Final = Job("fetch", "1m")
 NAP: Final = Job("nap")
 
 

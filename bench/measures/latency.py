@@ -62,6 +62,8 @@ class Latency(Measure):
         async with talk.worker(peer, stage.settings(peer), stage.folder) as worker:
             await _probe(stage, peer, "stamp", limit=3, patience_s=30.0)  # until the worker is up and warm
             idle = await _probe_both(stage, peer, "idle")
+            if not stage.options.half_load:
+                return idle
             rate = stage.capacity[peer.name, "fetch_2k"] / 2
             opened = talk.producer(peer, stage.settings(peer), stage.folder, role="load")
             async with opened as loader:

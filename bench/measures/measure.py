@@ -23,6 +23,10 @@ class Measure(ABC):
         """Whether this measure applies to the peer."""
         return True
 
+    def takes(self, peer: Peer) -> bool:
+        """Whether the peer takes part."""
+        return self.covers(peer) and (not peer.measures or self.name in peer.measures)
+
     def figures_of(self, peer: Peer) -> tuple[str, ...]:
         return self.figures
 
@@ -35,9 +39,11 @@ class Measure(ABC):
 
     async def run(self, stage: Stage, peers: Sequence[Peer], results: Results) -> None:
         """Takes the rounds: every peer once, then every peer again. A peer that fails is skipped from then on."""
-        left = [peer for peer in peers if self.covers(peer)]
+        left = [peer for peer in peers if self.takes(peer)]
         for number in range(min(results.rounds, self.most_rounds) + 1):
             for peer in list(left):
+                if number > peer.most_rounds:
+                    continue
                 try:
                     if number == 0:
                         await self.warm_up(stage, peer)

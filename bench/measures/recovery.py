@@ -54,7 +54,7 @@ class Recovery(Measure):
 
     async def run(self, stage: Stage, peers: Sequence[Peer], results: Results) -> None:
         trials: list[Trial] = []
-        for peer in filter(self.covers, peers):
+        for peer in filter(self.takes, peers):
             if peer.recovers_s is not None:
                 self.note(results, peer, f"{peer.recovers_s:g} s by its documents, not waited for: {peer.recovers_why}")
                 continue

@@ -12,18 +12,19 @@ from bench.report.results import Results
 from bench.testbed import adapter_process as talk
 from bench.testbed.environments import ensure, python_of
 from bench.testbed.failure import BenchFailure
-from bench.testbed.peers import BARE, BARE_LOOP, Peer
+from bench.testbed.peers import ARQ_TUNED, BARE, BARE_LOOP, BULLMQ, FETCHQ, PLAIN_SET, Peer
 from bench.testbed.processes import run
 from bench.testbed.redis_server import RedisServer, redis_server
 from bench.testbed.site import BODIES
 from bench.testbed.stage import Stage
 
-from .drain import EMPTY, FETCH_2K, FETCH_100K, NAP, Drained, Job, drain, watch
+from .drain import EMPTY, FETCH_1M, FETCH_2K, FETCH_100K, NAP, Drained, Job, drain, watch
 from .measure import Measure
 
 WARM_UP_JOBS: Final = 1_000
 FEWEST_JOBS: Final = 300
 MOST_JOBS: Final = 200_000
+_SETS_AT_A_TIME: Final = 50
 
 
 class Throughput(Measure):
@@ -31,18 +32,20 @@ class Throughput(Measure):
 
     job: ClassVar[Job]
     processes: ClassVar[int] = 1
+    warm_up_jobs: ClassVar[int] = WARM_UP_JOBS
+    most_jobs: ClassVar[int] = MOST_JOBS
 
     def covers(self, peer: Peer) -> bool:
         return peer.is_queue
 
     async def warm_up(self, stage: Stage, peer: Peer) -> None:
         key = (peer.name, self.name)
-        stage.capacity[key] = (await self._drain(stage, peer, WARM_UP_JOBS)).rate
+        stage.capacity[key] = (await self._drain(stage, peer, self.warm_up_jobs)).rate
 
     async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
         key = (peer.name, self.name)
         # A tenth more than the window should need, so that a faster round does not empty the queue.
-        count = int(min(MOST_JOBS, max(FEWEST_JOBS, stage.capacity[key] * stage.options.window_s * 1.1)))
+        count = int(min(self.most_jobs, max(FEWEST_JOBS, stage.capacity[key] * stage.options.window_s * 1.1)))
         drained = await self._drain(stage, peer, count)
         stage.capacity[key] = drained.rate
         return self._sample(drained)
@@ -89,10 +92,51 @@ class Fetch2K(_Fetch):
     job = FETCH_2K
 
 
-class Fetch100K(_Fetch):
+class _LargeFetch(_Fetch):
+    """Also what Redis spends on one, beside what it spends on a plain SET of the body."""
+
+    sets: ClassVar[int]
+    """How many SETs are measured."""
+    most_rounds = 3
+
+    def covers(self, peer: Peer) -> bool:
+        return super().covers(peer) or peer.name == PLAIN_SET
+
+    def figures_of(self, peer: Peer) -> tuple[str, ...]:
+        return self.figures[1:] if peer.name == PLAIN_SET else super().figures_of(peer)
+
+    async def warm_up(self, stage: Stage, peer: Peer) -> None:
+        if peer.name != PLAIN_SET:
+            await super().warm_up(stage, peer)
+
+    async def take(self, stage: Stage, peer: Peer) -> dict[str, float]:
+        if peer.name != PLAIN_SET:
+            return await super().take(stage, peer)
+        return {self.figures[1]: await _set_us(stage.server, BODIES[self.job.page], self.sets)}
+
+    def _sample(self, drained: Drained) -> dict[str, float]:
+        return dict(zip(self.figures, (drained.rate, drained.redis_cpu_us), strict=True))
+
+
+class Fetch100K(_LargeFetch):
     name = "fetch_100k"
-    figures = ("fetch_100k",)
+    figures = ("fetch_100k", "fetch_100k_redis_cpu")
     job = FETCH_100K
+    sets = 5_000
+
+
+class Fetch1M(_LargeFetch):
+    """Few jobs: their results are in Redis until the next measure empties it."""
+
+    name = "fetch_1m"
+    figures = ("fetch_1m", "fetch_1m_redis_cpu")
+    job = FETCH_1M
+    warm_up_jobs = 200
+    most_jobs = 1_500
+    sets = 500
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.name in (FETCHQ, ARQ_TUNED, "saq", BULLMQ, BARE, PLAIN_SET)
 
 
 class EmptyByTwo(Throughput):
@@ -183,3 +227,16 @@ async def _bare_rate(stage: Stage, page: str) -> float:
     answer = json.loads(await run(BARE, command, stage.folder, timeout_s=60.0, env={}))
     rate: float = answer["count"] / answer["elapsed_s"]
     return rate
+
+
+async def _set_us(server: RedisServer, size: int, count: int) -> float:
+    """Redis's CPU time of one SET, with an expiry as results have, in microseconds."""
+    body = b"x" * size
+    await server.empty()
+    before = await server.usage()
+    for start in range(0, count, _SETS_AT_A_TIME):
+        pipe = server.client.pipeline(transaction=False)
+        for number in range(start, min(count, start + _SETS_AT_A_TIME)):
+            pipe.set(f"body:{number}", body, ex=3_600)
+        await pipe.execute()
+    return ((await server.usage()).cpu_s - before.cpu_s) * 1e6 / count

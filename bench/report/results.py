@@ -20,8 +20,10 @@ class Figure(msgspec.Struct, frozen=True):
 FIGURES: Final[dict[str, Figure]] = {
     "fetch_2k": Figure("fetches, 2 KB bodies", "/s"),
     "fetch_100k": Figure("fetches, 100 KB bodies", "/s"),
+    "fetch_1m": Figure("fetches, 1 MB bodies", "/s"),
     "empty": Figure("empty jobs", "/s"),
     "enqueue_one": Figure("enqueue, one at a time", "/s"),
+    "enqueue_64": Figure("enqueue, 64 callers of one producer", "/s"),
     "enqueue_many": Figure("enqueue, many", "/s"),
     "idle_pick_up_p50": Figure("pick-up when idle, p50", "ms", "lower", 2),
     "idle_pick_up_p99": Figure("pick-up when idle, p99", "ms", "lower", 2),
@@ -42,11 +44,17 @@ FIGURES: Final[dict[str, Figure]] = {
     "fetch_2k_trips": Figure("Redis round trips per 2 KB fetch", "", "lower", 3),
     "fetch_2k_commands": Figure("Redis commands per 2 KB fetch, those in scripts too", "", "lower", 2),
     "fetch_2k_redis_cpu": Figure("Redis CPU per 2 KB fetch", "us", "lower", 1),
+    "fetch_100k_redis_cpu": Figure("Redis CPU per fetch of 100 KB", "us", "lower", 1),
+    "fetch_1m_redis_cpu": Figure("Redis CPU per fetch of 1 MB", "us", "lower", 0),
+    "cpu_queued": Figure("CPU per 2 KB fetch of the process that makes it", "us", "lower", 1),
+    "cpu_in_place": Figure("the same without a queue", "us", "lower", 1),
     "fetch_2k_two": Figure("fetches, 2 KB bodies, two worker processes", "/s"),
     "empty_two": Figure("empty jobs, two worker processes", "/s"),
     "sleeping": Figure("jobs that sleep 1 s, 2,000 at a time", "/s"),
     "crawl_embedded": Figure("10,000 URLs to a file, nothing but the process", "s", "lower", 1),
     "crawl_redis": Figure("10,000 URLs to a file, over Redis", "s", "lower", 1),
+    "tls_crawl": Figure("1,000 hosts x 10 URLs over TLS to a file", "s", "lower", 1),
+    "tls_crawl_connections": Figure("connections a host", "", "lower", 2),
     "import_added": Figure("import fetchq over import redis.asyncio", "ms", "lower", 1),
     "help": Figure("fetchq --help", "s", "lower", 2),
     "peak_10k": Figure("peak memory, 10,000 URLs", "MB", "lower", 1),
@@ -74,6 +82,8 @@ class Machine(msgspec.Struct):
     cores: int
     memory_gb: float
     system: str
+    python: str
+    """The interpreter of fetchq and of the Python peers, and how it was built."""
     load_before: float
     """The one-minute load average before the run: above about 0.3 the machine was not quiet."""
 

@@ -7,13 +7,13 @@ from typing import Final
 
 from bench.testbed.peers import ALL, Peer
 
-from .results import FIGURES, Results, Series
+from .results import FIGURES, Figure, Results, Series
 from .targets import Verdict, judge
 
 SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("Throughput", ("fetch_2k", "fetch_100k", "empty", "fetch_2k_two", "empty_two", "sleeping")),
+    ("Throughput", ("fetch_2k", "fetch_100k", "fetch_1m", "empty", "fetch_2k_two", "empty_two", "sleeping")),
     ("A long queue", ("depth_10k", "depth_1m")),
-    ("Enqueueing", ("enqueue_one", "enqueue_many")),
+    ("Enqueueing", ("enqueue_one", "enqueue_64", "enqueue_many")),
     ("Latency when idle", ("idle_pick_up_p50", "idle_pick_up_p99", "idle_fetch_p50", "idle_fetch_p99")),
     ("Latency at half load", ("half_pick_up_p50", "half_pick_up_p99", "half_fetch_p50", "half_fetch_p99")),
     ("After a crash", ("recovery", "recovery_short")),
@@ -27,8 +27,12 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
             "empty_trips",
             "empty_commands",
             "empty_redis_cpu",
+            "fetch_100k_redis_cpu",
+            "fetch_1m_redis_cpu",
         ),
     ),
+    ("Many hosts over TLS", ("tls_crawl", "tls_crawl_connections")),
+    ("CPU of the client", ("cpu_queued", "cpu_in_place")),
     ("The command", ("crawl_embedded", "crawl_redis", "peak_10k", "peak_100k", "import_added", "help")),
 )
 
@@ -50,7 +54,7 @@ def _where(results: Results) -> str:
     machine = results.machine
     return (
         f"Taken {results.taken_at} in {results.took_s / 60:.0f} minutes on {machine.cores} cores of an "
-        f"{machine.processor}, {machine.memory_gb:g} GB, {machine.system}; load before "
+        f"{machine.processor}, {machine.memory_gb:g} GB, {machine.system}, {machine.python}; load before "
         f"the run {machine.load_before:g}. Up to {results.rounds} interleaved rounds, concurrency "
         f"{results.concurrency}. Medians, and in brackets the lowest and the highest round.\n"
     )
@@ -120,17 +124,50 @@ def _escape(text: str) -> str:
 
 
 def text(results: Results) -> str:
-    """For a terminal: bars, then the targets."""
+    """For a terminal: bars, then the targets that were measured."""
     parts = []
     for title, figures in SECTIONS:
         drawn = [_bars(figure, results.figures[figure]) for figure in figures if figure in results.figures]
         if drawn:
             parts += [f"{title}\n{'=' * len(title)}\n", *drawn]
+    verdicts = [verdict for verdict in judge(results) if verdict.met is not None]
     parts.append("Targets\n=======\n")
-    marks = {True: "met    ", False: "NOT MET", None: "-      "}
-    for verdict in judge(results):
-        parts.append(f"  {marks[verdict.met]}  {verdict.title:<48} {verdict.reached:>14}   ({verdict.wanted})\n")
-    return "\n".join(parts[: -len(judge(results))]) + "".join(parts[-len(judge(results)) :])
+    marks = {True: "met    ", False: "NOT MET"}
+    for verdict in verdicts:
+        parts.append(f"  {marks[bool(verdict.met)]}  {verdict.title:<48} {verdict.reached:>14}   ({verdict.wanted})\n")
+    return "\n".join(parts[: len(parts) - len(verdicts)]) + "".join(parts[len(parts) - len(verdicts) :])
+
+
+def compact(results: Results) -> str:
+    """One line a figure, one column a peer, and how many times the first peer's figure is as good."""
+    peers = [peer for peer in ALL if any(peer.name in by_peer for by_peer in results.figures.values())]
+    rows = [["", *(peer.title for peer in peers)]]
+    for figure, known in FIGURES.items():
+        by_peer = results.figures.get(figure)
+        if by_peer is None:
+            continue
+        ours = results.median(figure, peers[0].name)
+        cells = [_compact_cell(known, results.median(figure, peer.name), ours) for peer in peers]
+        rows.append([_head(figure), *cells])
+    problems = {
+        f"{peer.title}: {series.problem}"
+        for by_peer in results.figures.values()
+        for peer in _ordered(by_peer)
+        if (series := by_peer[peer.name]).problem
+    }
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    explained = f"In brackets: how many times as good {peers[0].title}'s figure is."
+    return "\n".join([*lines, explained, *sorted(problems)])
+
+
+def _compact_cell(known: Figure, median: float | None, ours: float | None) -> str:
+    if median is None:
+        return "-"
+    text = f"{median:,.{known.digits}f}"
+    if ours is None or not median or not ours or ours == median:
+        return text
+    return f"{text} ({ours / median if known.better == 'higher' else median / ours:.2f}x)"
 
 
 def _bars(figure: str, by_peer: dict[str, Series]) -> str:

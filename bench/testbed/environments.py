@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,12 @@ async def ensure(name: str, folder: Path) -> None:
     else:
         await _pip(name, place, pins, folder)
     stamp.write_text(wanted)
+
+
+def pinned(name: str, packages: Sequence[str]) -> dict[str, str]:
+    """The versions of some packages in a Python peer's environment."""
+    pins = dict(line.split("==") for line in (_PINS / f"{name}.txt").read_text().split())
+    return {package: pins[package] for package in packages}
 
 
 async def _pip(name: str, place: Path, pins: Path, folder: Path) -> None:

@@ -26,6 +26,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """The interval of its slowest poll: probes come at random points of it."""
     set_up: str
     """A sentence for the page that says how it is run."""
+    measures: tuple[str, ...] = ()
+    """The measures in which it takes part; none means all that apply."""
+    most_rounds: int = 99
     recovers_s: float | None = None
     """The documented time until a killed worker's jobs run again, if it is too long to wait for."""
     recovers_why: str = ""
@@ -33,7 +36,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_queue(self) -> bool:
         """Whether it has a producer and a worker."""
-        return self.name not in (BARE, SCRAPY)
+        return self.name not in (BARE, SCRAPY, PLAIN_SET)
 
     def command(self, role: str) -> list[str | Path]:
         """The command that starts its `producer` or `worker`. Raises `Unavailable`."""
@@ -55,6 +58,7 @@ ARQ_TUNED: Final = "arq-tuned"
 BULLMQ: Final = "bullmq"
 BARE: Final = "bare"
 SCRAPY: Final = "scrapy"
+PLAIN_SET: Final = "set"
 
 QUEUES: Final = (
     Peer(
@@ -71,6 +75,7 @@ QUEUES: Final = (
         adapter="arq_peer",
         tuned=False,
         poll_s=0.5,
+        most_rounds=3,
         set_up="every option at its default: 10 jobs at a time, a poll every 0.5 s, pickle; uvloop",
         recovers_s=310.0,
         recovers_why="job_timeout 300 s + 10 s, the life of its in-progress key",
@@ -129,7 +134,16 @@ CRAWLER: Final = Peer(
     title="Scrapy",
     environment="scrapy",
     adapter="scrapy_spider",
-    set_up="runspider with a JSON Lines feed, no delay, robots.txt off, requests per domain as many as in all",
+    set_up="runspider with a JSON Lines feed, no delay, robots.txt off, requests per domain as many as in all; "
+    "over TLS 8 per domain, certificates not verified (its default)",
 )
 
-ALL: Final = (*QUEUES, BARE_LOOP, CRAWLER)
+SETTER: Final = Peer(
+    name=PLAIN_SET,
+    title="plain SET",
+    environment="fetchq",
+    adapter="",
+    set_up="no queue: SET of each body with an expiry, pipelined",
+)
+
+ALL: Final = (*QUEUES, BARE_LOOP, CRAWLER, SETTER)

@@ -1,30 +1,33 @@
-"""The site that all peers fetch from: nginx on loopback with two bodies of ASCII text."""
+"""The site that all peers fetch from: nginx on loopback with three bodies of ASCII text; over TLS too, if asked."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import trustme
 
 from .failure import BenchFailure, Unavailable
 from .processes import Child, free_port
 
-BODIES: Final = {"2k": 2_048, "100k": 102_400}
+BODIES: Final = {"2k": 2_048, "100k": 102_400, "1m": 1_048_576}
 """Page by size in bytes."""
 
 START_S: Final = 10.0
 
-_COUNTS: Final = re.compile(r"accepts handled requests\s+\d+ \d+ (\d+)")
+_COUNTS: Final = re.compile(r"accepts handled requests\s+(\d+) \d+ (\d+)")
 
 # One worker, no log, unlimited keep-alive: the site must not be the bottleneck.
 _CONFIG: Final = """
 daemon off;
+{user}
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx-errors.log warn;
@@ -51,7 +54,20 @@ http {{
         location = /served {{ stub_status; access_log off; }}
         location = /too-many {{ add_header Retry-After {retry_after_s} always; return 429; }}
     }}
+    {tls}
 }}
+"""
+
+# Each address has its own certificate: with one for all hosts, a client could take them for one.
+_TLS: Final = """
+    server {{
+        listen 0.0.0.0:{port} ssl backlog=4096;
+        ssl_certificate {folder}/certificates/$server_addr.crt;
+        ssl_certificate_key {folder}/certificates/$server_addr.key;
+        allow 127.0.0.0/8;
+        deny all;
+        root {folder}/pages;
+    }}
 """
 
 
@@ -68,9 +84,28 @@ class Request(msgspec.Struct, frozen=True):
     host: str
 
 
+class Counts(msgspec.Struct, frozen=True):
+    """What nginx counted since its start; reading it takes one connection and one request."""
+
+    connections: int
+    requests: int
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """The same pages over TLS."""
+
+    port: int
+    ca: Path
+    """The certificate of the authority, as a PEM file."""
+
+    def url(self, page: str, host: str) -> str:
+        return f"https://{host}:{self.port}/{page}"
+
+
 class Site(msgspec.Struct, frozen=True):
     port: int
     log: Path | None = None
+    tls: Tls | None = None
 
     def requests(self) -> list[Request]:
         """All requests so far, in order of arrival; requires `logs`."""
@@ -85,6 +120,9 @@ class Site(msgspec.Struct, frozen=True):
 
     async def served(self) -> int:
         """Requests answered since the start, by nginx's own count."""
+        return (await self.counts()).requests
+
+    async def counts(self) -> Counts:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(b"GET /served HTTP/1.0\r\n\r\n")
@@ -96,7 +134,7 @@ class Site(msgspec.Struct, frozen=True):
         counts = _COUNTS.search(answer)
         if counts is None:
             raise BenchFailure("nginx's stub_status did not answer as it should")
-        return int(counts[1])
+        return Counts(connections=int(counts[1]), requests=int(counts[2]))
 
 
 def _binary() -> str:
@@ -114,34 +152,56 @@ async def nginx_version(folder: Path) -> str:
 
 @contextlib.asynccontextmanager
 async def nginx_site(
-    folder: Path, *, keep_alive: bool = True, all_loopback: bool = False, logs: bool = False
+    folder: Path,
+    *,
+    keep_alive: bool = True,
+    all_loopback: bool = False,
+    logs: bool = False,
+    tls_hosts: Sequence[str] = (),
 ) -> AsyncIterator[Site]:
     """Starts it, waits until it responds, and stops it at the end.
 
     `all_loopback`: listens on every address in 127.0.0.0/8, each of which is a host. `logs`: see `Site.requests`.
+    `tls_hosts`: addresses that `Site.tls` has certificates for.
     """
     binary = _binary()
     pages = folder / "pages"
     pages.mkdir(parents=True)
-    folder.chmod(0o755)  # nginx, started by root, reads the pages as another user
     for page, size in BODIES.items():
         (pages / page).write_text(("fetchq " * (size // 7 + 1))[:size])
-    site = Site(free_port(), folder / "requests.log" if logs else None)
+    tls = _issue_certificates(folder, tls_hosts) if tls_hosts else None
+    site = Site(free_port(), folder / "requests.log" if logs else None, tls)
     config = folder / "nginx.conf"
     config.write_text(
         _CONFIG.format(
             folder=folder,
+            # Its worker of another user could not read a folder in the temporary folder.
+            user="user root;" if os.geteuid() == 0 else "",
             address="0.0.0.0" if all_loopback else "127.0.0.1",
             port=site.port,
             keep_alive_s=300 if keep_alive else 0,
             access_log=f"{site.log} starts" if logs else "off",
             retry_after_s=RETRY_AFTER_S,
+            tls=_TLS.format(folder=folder, port=tls.port) if tls else "",
         )
     )
     (folder / "nginx-errors.log").touch()
     async with Child("nginx", [binary, "-c", config, "-p", folder, "-e", folder / "nginx-errors.log"], folder) as child:
         await _wait_answers(site, child)
         yield site
+
+
+def _issue_certificates(folder: Path, hosts: Sequence[str]) -> Tls:
+    authority = trustme.CA()
+    tls = Tls(free_port(), folder / "authority.pem")
+    authority.cert_pem.write_to_path(str(tls.ca))
+    certificates = folder / "certificates"
+    certificates.mkdir()
+    for host in hosts:
+        issued = authority.issue_cert(host)
+        issued.cert_chain_pems[0].write_to_path(str(certificates / f"{host}.crt"))
+        issued.private_key_pem.write_to_path(str(certificates / f"{host}.key"))
+    return tls
 
 
 async def _wait_answers(site: Site, child: Child) -> None:

@@ -20,7 +20,7 @@ _settings = options(
     setting(
         "allow_host",
         "NAME",
-        "A Host header, beside those of this machine, that is answered on loopback; can be repeated.",
+        "A Host header to answer, beside those of this machine; can be repeated. Off loopback, none means all.",
         default=None,
         multiple=True,
     ),

@@ -41,8 +41,7 @@ async def _serve(settings: GatewaySettings) -> ExitStatus:
     Requests are answered from the beginning: a probe sees that the process works before Redis does.
     """
     redis: Redis = connect(settings.redis_url, socket_timeout_s=SOCKET_TIMEOUT_S)
-    allow_hosts = settings.allow_host if settings.is_local and not settings.address.path else None
-    app = gateway_app(redis, queues=settings.queue, namespace=settings.namespace, allow_hosts=allow_hosts)
+    app = gateway_app(redis, queues=settings.queue, namespace=settings.namespace, allow_hosts=settings.hosts)
     server = GatewayServer(app)
     try:
         async with listening(settings.address) as sockets:

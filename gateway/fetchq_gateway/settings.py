@@ -72,6 +72,15 @@ class GatewaySettings(ProgramSettings, frozen=True, kw_only=True, forbid_unknown
             return False
 
     @property
+    def hosts(self) -> tuple[str, ...] | None:
+        """The Host headers that are answered beside those of this machine; None: every one.
+
+        Other machines know an address by names that the gateway cannot know, and browsers do not reach a unix socket.
+        """
+        on_loopback = self.is_local and not self.address.path
+        return self.allow_host if on_loopback or self.allow_host else None
+
+    @property
     def keys(self) -> tuple[Keys, ...]:
         """The key names of each queue."""
         return tuple(Keys(queue=name, namespace=self.namespace) for name in dict.fromkeys(self.queue))

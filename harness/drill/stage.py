@@ -136,7 +136,6 @@ async def staged(folder: Path, *, shorter_by: float, at_most_s: float) -> AsyncI
         stack.callback(stage.stop_processes)
         stage.admin = await stack.enter_async_context(connect(redis.url))
         stage.producer = await stack.enter_async_context(Producer(stage.admin, queue=QUEUE))
-        await stage.producer.limits.set("*", concurrency=CONCURRENCY)
         for number in range(WORKERS):
             await stage.start_worker(number)
         await stage.start_gateway()

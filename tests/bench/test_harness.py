@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -135,3 +136,23 @@ def test_the_worker_that_is_measured_is_made_where_operators_have_theirs_made(na
     text = (REPO / "bench" / f"{name}.py").read_text(encoding="utf-8")
     assert "make_worker(worker_settings(" in text
     assert "fetchq_worker.engine" not in text
+
+
+@pytest.mark.asyncio
+async def test_each_host_of_the_site_over_tls_has_a_certificate_of_its_own(tmp_path: Path) -> None:
+    if not os.access("/usr/sbin/nginx", os.X_OK):
+        needed_binary("nginx")
+    hosts = ("127.1.0.1", "127.1.0.2")
+    async with nginx_site(tmp_path, tls_hosts=hosts) as site:
+        assert site.tls is not None
+        context = ssl.create_default_context(cafile=site.tls.ca)
+        before = await site.counts()
+        named = []
+        for host in hosts:
+            _, writer = await asyncio.open_connection(host, site.tls.port, ssl=context, server_hostname=host)
+            named.append(writer.get_extra_info("peercert")["subjectAltName"])
+            writer.close()
+            await writer.wait_closed()
+        after = await site.counts()
+    assert named == [(("IP Address", host),) for host in hosts]
+    assert after.connections - before.connections - 1 == len(hosts)

@@ -12,7 +12,9 @@ from bench.testbed.failure import BenchFailure
 
 
 def _results() -> Results:
-    machine = Machine(processor="a processor", cores=2, memory_gb=8.0, system="Linux 6", load_before=0.1)
+    machine = Machine(
+        processor="a processor", cores=2, memory_gb=8.0, system="Linux 6", python="CPython 3", load_before=0.1
+    )
     return Results(taken_at="2026-01-02 03:04 UTC", machine=machine, rounds=3, concurrency=100)
 
 
@@ -28,14 +30,36 @@ def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed() -> None
 
 def test_a_target_is_judged_by_the_ratio_of_the_medians() -> None:
     results = _results()
-    _add(results, "fetch_2k", "fetchq", 100.0, 600.0, 900.0)
+    _add(results, "fetch_2k", "fetchq", 100.0, 1200.0, 1300.0)
     _add(results, "fetch_2k", "arq-tuned", 100.0, 100.0, 100.0)
     _add(results, "fetch_2k", "bullmq", 1000.0, 500.0, 501.0)
     verdicts = {verdict.title: verdict for verdict in judge(results)}
     assert verdicts["2 KB fetches against arq, tuned"].met is True
-    assert verdicts["2 KB fetches against arq, tuned"].reached == "6x"
+    assert verdicts["2 KB fetches against arq, tuned"].reached == "12x"
     assert verdicts["2 KB fetches against BullMQ"].met is False
-    assert verdicts["2 KB fetches against streaq"].met is None
+    assert verdicts["2 KB fetches against the bare loop"].met is None
+
+
+def test_enqueueing_is_judged_against_whichever_peer_is_fastest() -> None:
+    results = _results()
+    for peer, rate in (("fetchq", 30.0), ("arq", 10.0), ("saq", 40.0), ("bullmq", 20.0)):
+        _add(results, "enqueue_many", peer, rate)
+    verdicts = {verdict.title: verdict for verdict in judge(results)}
+    assert verdicts["enqueue many against the fastest peer"].reached == "0.75x"
+
+
+def test_the_quick_table_says_how_many_times_as_good_each_figure_of_ours_is() -> None:
+    results = _results()
+    _add(results, "empty", "fetchq", 3_000.0)
+    _add(results, "empty", "saq", 1_000.0)
+    _add(results, "idle_pick_up_p50", "fetchq", 2.0)
+    _add(results, "idle_pick_up_p50", "saq", 3.0)
+    results.series("empty", "bullmq").problem = "node is missing"
+    lines = tables.compact(results).splitlines()
+    assert lines[0].split("  ")[-1] == "BullMQ"
+    assert "3,000   1,000 (3.00x)" in lines[1]
+    assert "2.00    3.00 (1.50x)" in lines[2]
+    assert lines[-1] == "BullMQ: node is missing"
 
 
 def test_the_recovery_target_is_checked_in_the_worst_round() -> None:

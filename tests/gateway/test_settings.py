@@ -54,6 +54,14 @@ def test_loopback_and_unix_sockets_need_no_flag(listen: str) -> None:
     assert GatewaySettings.from_env({}, listen=listen).is_local
 
 
+def test_hosts_are_checked_on_loopback_and_where_they_are_given() -> None:
+    unix, everywhere = "unix:/run/x.sock", "0.0.0.0:80"
+    assert GatewaySettings.from_env({}).hosts == ()
+    assert GatewaySettings.from_env({}, listen=unix).hosts is None
+    assert GatewaySettings.from_env({}, listen=everywhere, metrics_only=True).hosts is None
+    assert GatewaySettings.from_env({}, listen=everywhere, metrics_only=True, allow_host=("a",)).hosts == ("a",)
+
+
 @pytest.mark.parametrize("listen", ["0.0.0.0:8080", ":8080", "[::]:8080", "10.0.0.1:80", "example.org:80"])
 def test_other_addresses_need_metrics_only(listen: str) -> None:
     with pytest.raises(InvalidSetting, match="can be reached from other machines: add --metrics-only"):

@@ -228,26 +228,26 @@ def test_a_health_check_passes_if_livez_does(name: str, services: dict[str, Any]
     assert _check_livez(services[name], port) != 0, "there is no listener"
 
 
-def test_the_health_check_understands_the_answer_of_a_worker(
-    services: dict[str, Any], redis: _ComposeRedis, tmp_path: Path
+@pytest.mark.parametrize(("name", "started"), [("worker", "worker.started"), ("gateway", "gateway.started")])
+def test_the_health_check_understands_the_answer(
+    name: str, started: str, services: dict[str, Any], redis: _ComposeRedis, tmp_path: Path
 ) -> None:
     port = free_port()
     environment = {
         "FETCHQ_REDIS_URL": redis.url,
         "FETCHQ_REDIS_PASSWORD_FILE": str(redis.secret),
-        "FETCHQ_HTTP": f"127.0.0.1:{port}",
+        ("FETCHQ_HTTP" if name == "worker" else "FETCHQ_LISTEN"): f"127.0.0.1:{port}",
         "FETCHQ_RUNTIME_DIR": str(tmp_path),
     }
     fetchq = Path(sys.executable).with_name("fetchq")
-    with subprocess.Popen([fetchq, "worker"], env=environment, stderr=subprocess.PIPE, text=True) as worker:
-        assert worker.stderr is not None
+    command = [fetchq, services[name]["command"][0]]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
         try:
-            for line in worker.stderr:
-                if "worker.started" in line:
-                    break
-            assert _check_livez(services["worker"], port) == 0
+            assert any(started in line for line in process.stderr)
+            assert _check_livez(services[name], port) == 0
         finally:
-            worker.kill()
+            process.kill()
 
 
 def test_workers_wait_for_a_healthy_redis_and_can_be_scaled(services: dict[str, Any]) -> None:

@@ -6,16 +6,19 @@ workers with each heartbeat: what a killed worker had not sent yet is missing (`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final, Self
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from fetchq.contract.status import FetchStatus
+from fetchq.errors import RedisRefused
 from fetchq.store.errors import translated
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ScriptRunner
 from fetchq.telemetry import figures
 
 from .queue import QueueState, read_queue_state
@@ -133,22 +136,19 @@ class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The last whole minutes that were asked for, then the current one."""
 
 
-async def read_figures(redis: Redis, keys: Keys, *, minutes: int = 0) -> QueueFigures:
+async def read_figures(
+    redis: Redis, keys: Keys, *, minutes: int = 0, runner: ScriptRunner | None = None
+) -> QueueFigures:
     """Reads the figures of a queue in two round trips; `minutes`: how many whole minutes, at most 1,440.
 
     Raises `RedisUnavailable` or `RedisRefused`, also if a key of the figures has a wrong type.
     """
     if not 0 <= minutes <= MAX_MINUTES:
         raise ValueError(f"minutes: takes 0 to {MAX_MINUTES}, not {minutes}")
-    state = await read_queue_state(redis, keys)
+    state = await read_queue_state(redis, keys, runner=runner)
     current = state.now_ms // MINUTE_MS
     numbers = range(current - minutes, current + 1) if minutes else range(0)
-    with translated(redis):
-        async with redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.metrics)
-            for number in numbers:
-                pipe.hgetall(f"{keys.minute}{number}")
-            totals, *by_minute = [_parsed(reply) for reply in await pipe.execute()]
+    totals, *by_minute = await _read_hashes(redis, [keys.metrics, *(f"{keys.minute}{number}" for number in numbers)])
     return QueueFigures(
         state=state,
         totals=Totals(
@@ -165,6 +165,20 @@ async def read_figures(redis: Redis, keys: Keys, *, minutes: int = 0) -> QueueFi
             for number, fields in zip(numbers, by_minute, strict=True)
         ),
     )
+
+
+async def _read_hashes(redis: Redis, names: Sequence[str]) -> list[dict[str, int]]:
+    with translated(redis):
+        async with redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hgetall(name)
+            replies = await pipe.execute(raise_on_error=False)
+        for name, reply in zip(names, replies, strict=True):
+            if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
+                raise RedisRefused(f"the key {name} has figures of the queue, but is no hash: rename or delete it")
+            if isinstance(reply, Exception):
+                raise reply
+    return [_parsed(reply) for reply in replies]
 
 
 def combined(counts: Iterable[Counts]) -> Counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from asyncio import StreamWriter
 from typing import Any, Final, TypeVar
 
@@ -16,6 +17,7 @@ from redis.asyncio.sentinel import (
 )
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from .address import RedisAddress
 
@@ -68,6 +70,14 @@ class _RedisPyFixes:
             if self._writer is not None:  # type: ignore[attr-defined]
                 raise
             raise RedisConnectionError("the connection was closed") from problem
+
+    async def _send_ping(self) -> None:
+        """Takes any reply to a health check. While Redis cannot save, it answers PING with MISCONF and serves reads.
+
+        The command itself gets an error of its own where it is concerned.
+        """
+        with contextlib.suppress(ResponseError):
+            await super()._send_ping()  # type: ignore[misc]
 
 
 class _TCP(_RedisPyFixes, Connection):

@@ -135,7 +135,7 @@ SCRIPTS: Final[dict[str, ScriptSpec]] = {
     "queue/state": ScriptSpec(
         roles=_WORKER | _OPERATOR,
         keys=("pending", *_FRONTIER),
-        prefixes=dict.fromkeys(("lease_ends", "dead", "paused", "workers", "worker"), R),
+        prefixes=dict.fromkeys(("lease_ends", "leases", "dead", "paused", "workers", "worker"), R),
         read_only=True,
     ),
     "workers/heartbeat": ScriptSpec(  # the second key is `Keys.worker` + the worker's id

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from tests.support.metrics.promtool import problems_of
+from tests.support.scripted_queue import Queue
 
 from fetchq import FetchStatus
 from fetchq.inspect.exposition import choose_format, encode, render
@@ -18,6 +19,7 @@ from fetchq.inspect.families import Family, Format, Kind, Sample
 from fetchq.inspect.figures import QueueFigures, read_figures
 from fetchq.inspect.queue_metrics import QUEUE_METRICS
 from fetchq.inspect.workers import WorkerRecord
+from fetchq.store.commands import DeadLetterCommands, Report, RetryJob, WorkerCommands
 from fetchq.store.keys import Keys
 from fetchq.telemetry.figures import ATTEMPT_BOUNDS_S
 
@@ -134,6 +136,55 @@ async def test_the_name_of_a_queue_can_hold_any_character(redis: Any, queue: str
     read = openmetrics_parser.text_string_to_metric_families if accept else parser.text_string_to_metric_families
     names = {sample.labels["queue"] for family in read(text.decode()) for sample in family.samples}
     assert names == {queue}
+
+
+@pytest.mark.asyncio
+async def test_no_counter_goes_down_whatever_happens_to_jobs_dead_letters_and_workers(redis: Any) -> None:
+    queue = Queue(redis)
+    queue.now_ms = (await redis.time())[0] * 1000
+    before: dict[Any, float] = {}
+
+    async def check(*names: str) -> None:
+        """Those that this step raises are `names`."""
+        nonlocal before
+        found = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in _plain(render(await read_figures(redis, KEYS))[1])
+            for sample in family.samples
+            if family.type != "gauge"
+        }
+        assert before.keys() <= found.keys()
+        assert {series[0] for series, value in found.items() if value > before.get(series, 0)} == set(names)
+        assert not [series for series, value in before.items() if found[series] < value]
+        before = found
+
+    await queue.enqueue(*((job_id, "", "", "") for job_id in "abcd"))
+    await check("fetchq_enqueued_total")
+    await queue.claim(3)
+    await check()
+    await queue.finish("a")
+    await check("fetchq_fetches_total")
+    await queue.finish_with_dead_letter("b")
+    await check("fetchq_fetches_total")
+    await queue.commit(("c", "w.1", "retry", 0))
+    await check()
+    await queue.cancel("d")
+    await check("fetchq_fetches_total")
+    await queue.trim_dead_letters()
+    dead_letters = DeadLetterCommands(KEYS)
+    [dead] = await dead_letters.read(queue.runner, [b"b"], max_bytes=1000)
+    job = RetryJob(b"b", dead.ended_ms, b"payload", "", "")
+    await dead_letters.retry(queue.runner, [job], now_ms=queue.now_ms)
+    await check("fetchq_dead_letters_retried_total")
+    report = Report(1, ["attempt:OK", 2, "duration:3", 2, "duration:sum", 5, "wait:low:0", 1, "leases_lost", 1])
+    await WorkerCommands(KEYS).heartbeat(queue.runner, worker_id="w", record=b"{}", ttl_ms=1000, report=report)
+    await check(
+        "fetchq_attempts_total", "fetchq_leases_lost_total",
+        "fetchq_attempt_duration_seconds_bucket", "fetchq_attempt_duration_seconds_count",
+        "fetchq_attempt_duration_seconds_sum", "fetchq_wait_seconds_bucket", "fetchq_wait_seconds_count",
+    )  # fmt: skip
+    await redis.delete(KEYS.workers, *await redis.keys(f"{KEYS.minute}*"))
+    await check()
 
 
 @pytest.mark.parametrize(

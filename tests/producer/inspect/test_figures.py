@@ -94,7 +94,7 @@ async def test_more_minutes_than_are_kept_are_refused(redis: Any, minutes: int) 
 @pytest.mark.asyncio
 async def test_a_key_of_a_wrong_type_is_reported(redis: Any) -> None:
     await redis.set(KEYS.metrics, "x")
-    with pytest.raises(RedisRefused, match="WRONGTYPE"):
+    with pytest.raises(RedisRefused, match="the key fetchq:metrics:arq:queue has figures of the queue, but is no hash"):
         await read_figures(redis, KEYS)
 
 

@@ -184,6 +184,17 @@ async def test_a_job_that_a_stock_worker_runs_counts_as_due(queue: Queue) -> Non
 
 
 @pytest.mark.asyncio
+async def test_the_jobs_that_a_stock_client_aborts_are_counted_once_and_have_no_age(queue: Queue) -> None:
+    await queue.enqueue(("running", "", "", ""), ("later", "+60000", "", ""))
+    await queue.claim(1)
+    await queue.redis.zadd(KEYS.pending, {"running": 1, "later": 1})  # as arq's `Job.abort`
+
+    state = await _state(queue)
+
+    assert (_jobs(state), state.oldest_due_s) == ({"due": 1, "running": 1}, None)
+
+
+@pytest.mark.asyncio
 async def test_beyond_five_hundred_due_hosts_the_demand_is_estimated(queue: Queue) -> None:
     hosts = [f"{number}.example" for number in range(1500)]
     await queue.set_limits("*", "set", "p=1")

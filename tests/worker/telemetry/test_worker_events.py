@@ -108,7 +108,7 @@ async def test_a_job_that_cannot_be_run_ends_without_a_start(
     await _drain(make_worker([func(work, name="work")], burst=True, subscribers=[events.append]))
     assert of(JobStarted, events) == []
     [end] = of(JobEnded, events)
-    assert (end.end, end.status, end.function, end.ran) == (JobEnd.FAILED, "JobExecutionFailed", "f" * 200, False)
+    assert (end.end, end.status, end.function, end.ran) == (JobEnd.FAILED, "INVALID_JOB", "f" * 200, False)
 
 
 async def test_a_retry_and_a_snooze_are_told_apart(

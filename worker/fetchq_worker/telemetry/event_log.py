@@ -26,6 +26,7 @@ from .events import (
 
 COOLDOWN_LINE: Final = "host.cooldown host=%s for_s=%.1f asked=%s"
 
+_FAILED: Final = JobEnd.FAILED  # Python 3.11 takes 0.2 us for each access to a member of an enum
 _engine: Final = logging.getLogger("fetchq.engine")
 _fetch: Final = logging.getLogger("fetchq.fetch")
 _hosts: Final = logging.getLogger("fetchq.hosts")
@@ -74,7 +75,7 @@ def _redis_available(event: RedisAvailable) -> None:
 
 
 def _job_failed(event: JobEnded) -> None:
-    if event.end is not JobEnd.FAILED:
+    if event.end is not _FAILED:
         return
     kept = "yes" if event.dead_letter else "no"
     job_id, function = one_line(event.job_id), one_line(event.function)

@@ -89,7 +89,8 @@ class JobStarted(JobEvent, frozen=True, kw_only=True):
     enqueued_at: float
     started_at: float
     wait_s: float
-    """Since the job was due."""
+    """Since the job was due. For a job that waited in its host's queue: since it left that, if it is a later try or the
+    worker has no metrics."""
 
 
 class RunEvent(JobEvent, frozen=True, kw_only=True):
@@ -105,7 +106,8 @@ class JobEnded(RunEvent, frozen=True, kw_only=True):
 
     end: JobEnd
     status: str
-    """For a fetch its `FetchStatus`, for a job that raised the type of its exception, else empty."""
+    """For a fetch its `FetchStatus`, as `fetchq_fetches_total` counts it. INVALID_JOB for a job that cannot be decoded
+    or names an unknown function. For another one that raised the type of its exception, else empty."""
     error: str
     """A sentence, or the message of the exception; empty: none."""
     exception: BaseException | None

@@ -123,13 +123,11 @@ class SharedCalls:
         get a `FetchqError`."""
         if not self._unfinished:
             return
-        self._flushed = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(FLUSH_S):
-                await self._flushed
-        except TimeoutError:
-            for one in self._coalescer.abandon():
-                _fail(one, FetchqError("the producer was closed before the job was sent"))
+        if self._flushed is None:
+            self._flushed = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._flushed], timeout=FLUSH_S)
+        for one in self._coalescer.abandon():
+            _fail(one, FetchqError("the producer was closed before the job was sent"))
 
     async def _wait(self, job: NewJob, ticket: Ticket) -> Reply:
         waiting = WaitingJob(job, ticket, asyncio.get_running_loop().create_future())
@@ -161,9 +159,9 @@ class SharedCalls:
                 for one, outcome in zip(batch, outcomes_of(reply, len(batch)), strict=True):
                     if not one.future.done():  # else its caller was cancelled
                         one.future.set_result((outcome, not_durable_reason))
-        except asyncio.CancelledError:  # the event loop ends
-            for one in (*batch, *self._coalescer.abandon()):
-                one.future.cancel()
+        except asyncio.CancelledError:  # by code that cancels all tasks, as at the end of an event loop
+            for one in batch:
+                _fail(one, FetchqError("the call was cancelled, and the job may be on the queue"))
             raise
         except Exception as problem:  # noqa: BLE001 - raised by each of the callers
             for one in batch:

@@ -39,7 +39,7 @@ class QueueCommands:
 
     def __init__(self, keys: Keys) -> None:
         self._keys: Final = key_names("queue/state", keys)
-        self._args: Final = (keys.lease_ends, keys.dead, keys.paused, keys.workers, keys.worker)
+        self._args: Final = (keys.lease_ends, keys.leases, keys.dead, keys.paused, keys.workers, keys.worker)
 
     async def state(self, runner: ScriptRunner, *, now_ms: int | None = None) -> QueueReply:
         """Reads how many jobs are in each state, how many could run now, and the live workers."""

@@ -4,74 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
+from tests.producer.client.write.gated_redis import PATIENCE_S, GatedRedis, enqueue_behind, queued
 from tests.support.redis_server import RedisServer
 
 from fetchq import (
     FetchJob,
-    FetchqError,
     InvalidRequest,
     KeyConflict,
-    NotDurable,
     Producer,
     QueueFull,
     RedisFull,
     RedisRefused,
-    RedisUnavailable,
 )
-from fetchq.client.write import coalescing
 from fetchq.store.connection import connect
 
 URL = "https://example.org/"
-PATIENCE_S = 20
-
-
-class GatedRedis(Redis):
-    """A client whose scripts wait for `gate` before they are sent."""
-
-    def __init__(self, redis: Redis) -> None:
-        super().__init__(connection_pool=redis.connection_pool)
-        self.gate = asyncio.Event()
-        self.reached = asyncio.Event()
-        self.jobs_a_call: list[int] = []
-        self.failures: list[Exception] = []
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        if args[0] == "EVALSHA":
-            self.jobs_a_call.append(sum(isinstance(argument, bytes) for argument in args))  # the payloads
-            self.reached.set()
-            await self.gate.wait()
-            if self.failures:
-                raise self.failures.pop(0)
-        return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py 5
-
-
-@pytest_asyncio.fixture
-async def gated(redis: Redis) -> AsyncIterator[GatedRedis]:
-    async with Producer(redis) as warm_up:  # so that the script is loaded
-        await warm_up.enqueue(URL)
-    await redis.delete("arq:queue")
-    yield GatedRedis(redis)
-
-
-async def enqueue_behind(producer: Producer, gated: GatedRedis, count: int) -> list[asyncio.Task[FetchJob]]:
-    """Tasks of which the first has a call under way, which waits for the gate; the others wait for that call."""
-    tasks = [asyncio.create_task(producer.enqueue(f"http://h/{i}")) for i in range(count)]
-    async with asyncio.timeout(PATIENCE_S):
-        await gated.reached.wait()
-        while len(producer._writer._shared._coalescer.waiting) < count - 1:
-            await asyncio.sleep(0)
-    return tasks
-
-
-async def queued(redis: Redis) -> set[str]:
-    return {job_id.decode() for job_id in await redis.zrange("arq:queue", 0, -1)}
 
 
 # one call
@@ -288,102 +239,23 @@ async def test_those_that_wait_for_the_call_of_a_cancelled_caller_are_sent(gated
         await producer.enqueue(URL)
 
 
-# lost connections
-
-
 @pytest.mark.asyncio
-async def test_a_call_whose_connection_breaks_is_repeated_once_for_all_its_callers(gated: GatedRedis) -> None:
+async def test_if_the_call_itself_is_cancelled_its_callers_get_an_error_and_the_next_ones_are_sent(
+    gated: GatedRedis,
+) -> None:
     async with Producer(gated) as producer:
-        tasks = await enqueue_behind(producer, gated, 5)
-        gated.failures = [RedisConnectionError("lost") for _ in range(2)]
+        tasks = await enqueue_behind(producer, gated, 3)
         gated.gate.set()
-        first, *others = await asyncio.gather(*tasks, return_exceptions=True)
-        assert isinstance(first, RedisUnavailable)
-        assert {job.id for job in others if isinstance(job, FetchJob)} == await queued(gated)
-        assert gated.jobs_a_call == [1, 1, 4]
-
-
-@pytest.mark.asyncio
-async def test_an_outage_is_raised_to_each_caller_of_the_call(own_redis_server: RedisServer) -> None:
-    async with Producer.from_url(own_redis_server.url) as producer:
-        await producer.enqueue(URL)
-        own_redis_server.stop()
-        outcomes = await asyncio.gather(*(producer.enqueue(URL) for _ in range(10)), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [RedisUnavailable] * 10
-        assert all(isinstance(outcome, FetchqError) and outcome.enqueued == () for outcome in outcomes)
-        assert len({id(outcome) for outcome in outcomes}) == 10
-        own_redis_server.start()
-        await producer.enqueue(URL)
-
-
-# durability
-
-
-@pytest.mark.asyncio
-async def test_the_durability_of_a_call_is_asked_for_once_and_each_caller_learns_of_its_own_job(
-    own_redis_server: RedisServer,
-) -> None:
-    """There is no replica, so no job is acknowledged."""
-    options = {"durability": "replicated", "durable_timeout_s": 0.05}
-    async with (
-        connect(own_redis_server.url) as admin,
-        Producer.from_url(own_redis_server.url, **options) as producer,  # type: ignore[arg-type]
-    ):
-        outcomes = await asyncio.gather(*(producer.enqueue(URL) for _ in range(20)), return_exceptions=True)
-        for outcome in outcomes:
-            assert isinstance(outcome, NotDurable)
-            [job] = outcome.enqueued
-            assert outcome.unconfirmed == (job.id,)
-        assert len({outcome.enqueued for outcome in outcomes if isinstance(outcome, NotDurable)}) == 20
-        waits = (await admin.info("commandstats"))["cmdstat_wait"]["calls"]
-        assert waits == 1 + 2, "one as a check, one for each of two calls"
-
-
-@pytest.mark.asyncio
-async def test_jobs_are_sent_while_the_acknowledgement_of_others_is_awaited(own_redis_server: RedisServer) -> None:
-    options = {"durability": "replicated", "durable_timeout_s": PATIENCE_S}
-    async with (
-        connect(own_redis_server.url) as admin,
-        Producer.from_url(own_redis_server.url, **options) as producer,  # type: ignore[arg-type]
-        asyncio.timeout(PATIENCE_S),
-    ):
-        tasks = []
-        for count in (1, 2, 3):
-            tasks.append(asyncio.create_task(producer.enqueue(URL)))
-            while await admin.zcard("arq:queue") < count:
-                await asyncio.sleep(0.01)
-        assert not any(task.done() for task in tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-# closing
-
-
-@pytest.mark.asyncio
-async def test_closing_waits_until_the_jobs_of_all_callers_are_sent(own_redis_server: RedisServer) -> None:
-    producer = Producer.from_url(own_redis_server.url)
-    tasks = [asyncio.create_task(producer.enqueue(URL)) for _ in range(20)]
-    await asyncio.sleep(0)
-    await producer.aclose()
-    jobs = await asyncio.gather(*tasks)
-    async with connect(own_redis_server.url) as admin:
-        assert {job.id for job in jobs} == await queued(admin)
-        assert len(await admin.client_list()) == 1
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-@pytest.mark.asyncio
-async def test_closing_does_not_wait_long_for_a_redis_that_does_not_reply(
-    gated: GatedRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(coalescing, "FLUSH_S", 0.05)
-    producer = Producer(gated)
-    tasks = await enqueue_behind(producer, gated, 5)
-    await producer.aclose()
-    outcomes = await asyncio.gather(*tasks[1:], return_exceptions=True)
-    assert {str(outcome) for outcome in outcomes} == {"the producer was closed before the job was sent"}
-    gated.gate.set()
-    assert {(await tasks[0]).id} == await queued(gated), "its client is still open"
-    assert gated.jobs_a_call == [1]
+        await tasks[0]
+        gated.gate.clear()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(gated.jobs_a_call) < 2:
+                await asyncio.sleep(0)
+        later = asyncio.create_task(producer.enqueue(URL))
+        await asyncio.sleep(0)
+        [call] = [task for task in asyncio.all_tasks() if task.get_name() == "fetchq-shared-enqueue"]
+        call.cancel()
+        outcomes = await asyncio.gather(*tasks[1:], return_exceptions=True)
+        assert {str(outcome) for outcome in outcomes} == {"the call was cancelled, and the job may be on the queue"}
+        gated.gate.set()
+        assert (await later).id in await queued(gated)

@@ -29,6 +29,7 @@ from tests.support.frontier_state import FrontierState, Limits
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
+from fetchq.inspect.queue import QueueState, read_queue_state
 from fetchq.store.connection import connect
 from fetchq_worker.process.embedded import EmbeddedRedis
 
@@ -331,6 +332,19 @@ class FrontierMachine(RuleBasedStateMachine):
         assert not self.ended & state.pending.keys()
 
     @invariant()
+    def each_job_is_counted_in_one_state(self) -> None:
+        if not self.jobs:
+            return
+        state = self._queue_state()
+        assert state.due + state.waiting + state.deferred + state.running == len(self._state().pending)
+        assert state.running == len({run.id for run in self.runs.values() if run.lease_end_ms > self.now_ms})
+
+    def _queue_state(self) -> QueueState:
+        return self.wait(
+            read_queue_state(self.queue.redis, self.queue.keys, runner=self.queue.runner, now_ms=self.now_ms)
+        )
+
+    @invariant()
     def waiting_keys_become_due(self) -> None:
         if self.jobs:
             self._state().check_waiting_keys_become_due()
@@ -338,9 +352,10 @@ class FrontierMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule()
     def claim_all_that_may_start(self) -> None:
-        """Then no job waits that could start."""
+        """Then no job waits that could start. There was demand, if any could."""
         if self.paused:
             return
+        demand = self._queue_state().demand
         while True:
             token, ids = self._claim(MANY)
             if not ids:
@@ -348,6 +363,7 @@ class FrontierMachine(RuleBasedStateMachine):
             self._admit(token, ids)
         reserved = {run.key for run in self.runs.values() if run.bypasses and not run.acknowledged}
         self._state().check_free_slots_are_used(self.now_ms, reserved)
+        assert demand > 0 or self._queue_state().running == 0
 
     def run_all_remaining(self) -> None:
         """At the end each job can be run and finished, and no key is left."""

@@ -25,9 +25,15 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def values(port: int, path: str = "/metrics") -> dict[tuple[str, ...], float]:
-    """Each series of an answer: name and values of the labels, without that of the queue."""
-    status, text = get(port, path)
-    assert status == 200, text
+    """Each series of an answer: name and values of the labels, without that of the queue. The answer may come late."""
+    answers: list[tuple[int, str]] = []
+
+    def is_there() -> bool:
+        answers.append(get(port, path))
+        return answers[-1][0] == 200
+
+    wait_until(is_there, path)
+    _, text = answers[-1]
     return {
         (sample.name, *(value for label, value in sorted(sample.labels.items()) if label != "queue")): sample.value
         for family in parser.text_string_to_metric_families(text)
@@ -52,6 +58,7 @@ def test_a_worker_tells_its_own_figures_and_those_of_its_queue(
     wait_until(lambda: values(port, "/metrics/queue")["fetchq_jobs", "running"] == 1, "a new reading")
     queue = values(port, "/metrics/queue")
     assert (queue["fetchq_workers",], queue["fetchq_worker_slots",], queue["fetchq_demand",]) == (1, 7, 1)
+    assert queue["fetchq_enqueued_total",] == 1
     for path in ("/metrics", "/metrics/queue"):
         assert problems_of(get(port, path)[1].encode()) == ""
         assert list(openmetrics_parser.text_string_to_metric_families(get(port, path, OPENMETRICS)[1]))  # type: ignore[no-untyped-call]
@@ -120,8 +127,7 @@ def test_a_supervisor_tells_the_figures_of_the_queue_by_any_process(fetchq: Fetc
         queue = values(port_of_two, "/metrics/queue")
         os.kill(hanging, signal.SIGCONT)
         assert (queue["fetchq_workers",], queue["fetchq_worker_slots",]) == (2, 10)
-    status, text = get(port_of_two, "/metrics/queue", OPENMETRICS)
-    assert (status, text[-6:]) == (200, "# EOF\n")
+    wait_until(lambda: get(port_of_two, "/metrics/queue", OPENMETRICS)[1].endswith("# EOF\n"), "OpenMetrics")
 
 
 @pytest.mark.asyncio

@@ -73,7 +73,7 @@ def test_a_worker_logs_each_job_that_failed_for_good_and_no_other(run: Any) -> N
     assert lines["boom"].endswith(
         r"status=ValueError attempts=1 dead_letter=yes error=bad\nforged https://h/?... b'...'"
     )
-    assert "status=JobExecutionFailed" in lines["unknown"]
+    assert "status=INVALID_JOB" in lines["unknown"]
     assert "    Traceback (most recent call last):" in said.splitlines()
     assert said.count("ValueError: bad") == 1, "one traceback"
     assert "WARNING mine about to fail" in said

@@ -9,7 +9,7 @@ from tests.worker.cli.top.samples import NOW_MS, busy, state, view, with_state, 
 from fetchq import HostState
 from fetchq.client.write.policy import WritePolicy
 from fetchq.inspect.workers import WorkerState
-from fetchq_worker.cli.top.findings import REFUSED_SHARE, Weight, findings
+from fetchq_worker.cli.top.findings import REFUSED_SHARE, Severity, findings
 from fetchq_worker.cli.top.view import LostWorker, ServerState, Snapshot, View
 from fetchq_worker.cli.top.words import UNICODE
 
@@ -28,6 +28,10 @@ FULL = (worker(1, running=100),)
         (with_state(), ["the queue is empty, and no worker is running"]),
         (view(), ["the queue is empty"]),
         (with_state(workers=RUNS, running=10), ["no problem is seen"]),
+        (
+            with_state(workers=RUNS, running=8, waiting=949),
+            ["no problem is seen; 949 jobs wait for the limits of their hosts"],
+        ),
         (with_state(deferred=1), ["no worker is running: jobs wait; start one with fetchq worker"]),
         (
             with_state(workers=RUNS, due=5, paused=True, running=10),
@@ -110,11 +114,13 @@ def test_a_worker_that_was_killed_is_said_with_the_jobs_that_it_had() -> None:
 
 
 def test_many_failures_are_named_by_their_outcomes() -> None:
-    recent = {"OK": 60, "CONNECT_ERROR": 30, "TIMEOUT": 8, "failed": 1, "DNS_ERROR": 1, "CANCELLED": 50}
+    recent = {"OK": 60, "CONNECT_ERROR": 30, "TIMEOUT": 8, "resize()": 1, "DNS_ERROR": 1, "CANCELLED": 50}
     snapshot = Snapshot(state=state(workers=RUNS, running=1), recent=recent)
     assert sentences(view(snapshot)) == [
         "27% of the jobs of the last 5 min failed: 30 CONNECT_ERROR, 8 TIMEOUT, 1 DNS_ERROR"
     ]
+    listed = msgspec.structs.replace(snapshot, state=state(workers=RUNS, running=1, dead_letters=1))
+    assert sentences(view(listed))[0].endswith("1 DNS_ERROR; see fetchq dead list")
     retried = Snapshot(
         state=state(workers=RUNS, running=1), recent={"OK": 60}, attempts={"OK": 60, "HTTP_ERROR": 30, "TIMEOUT": 10}
     )
@@ -138,7 +144,7 @@ def test_hosts_in_a_cooldown_and_paused_ones_are_said_with_the_jobs_that_wait_fo
 def test_an_outage_comes_first_and_says_since_when() -> None:
     seen = msgspec.structs.replace(busy(), problem="Redis at 10.0.0.1:6379 is not reachable", problem_s=75.0)
     found = findings(seen, UNICODE)
-    assert found[0].weight is Weight.FAULT
+    assert found[0].severity is Severity.FAULT
     assert found[0].sentence.startswith("no figures since ")
     assert found[0].sentence.endswith(", for 1 min 15 s: Redis at 10.0.0.1:6379 is not reachable")
-    assert [one.weight for one in found] == sorted(one.weight for one in found)
+    assert [one.severity for one in found] == sorted(one.severity for one in found)

@@ -20,7 +20,7 @@ from tests.worker.cli.top.samples import NOW_MS, busy, changed, state, view, wit
 
 from fetchq import HostLimits, HostState
 from fetchq_worker.cli.top.frame import frame_lines, render, wrapped
-from fetchq_worker.cli.top.view import Change, Deed, Page, Snapshot, Sort, View
+from fetchq_worker.cli.top.view import Action, Change, Page, Snapshot, Sort, View
 from fetchq_worker.cli.top.words import ASCII, UNICODE, Glyphs
 
 FRAMES = Path(__file__).parent / "frames"
@@ -104,7 +104,7 @@ def test_the_states_of_a_queue(name: str, seen: View) -> None:
 @pytest.mark.parametrize("width", [1, 20, 29, 30, 40, 60, 80, 133, 500])
 @pytest.mark.parametrize("height", [1, 5, 6, 10, 15, 24, 60])
 def test_a_frame_fills_its_terminal_and_never_more(width: int, height: int, page: Page) -> None:
-    for seen in (busy(), with_state(), asking(Deed.PAUSE_QUEUE)):
+    for seen in (busy(), with_state(), asking(Action.PAUSE_QUEUE)):
         lines = frame_lines(changed(seen, page=page, selected="held.example"), width, height, UNICODE)
         assert max(line.cell_len for line in lines) <= width
         assert len(lines) == height or (len(lines) == 1 and (width < 30 or height < 6))
@@ -128,45 +128,46 @@ def test_names_from_outside_cannot_move_the_cursor_or_break_a_line() -> None:
         Snapshot(
             state=state(workers=(worker(1, host=evil, version=evil),), waiting=3, hosts_waiting=1),
             hosts=(HostState(host=evil, waiting=3, cooldown_s=5.0, last_outcome=evil, failed_connections=1),),
+            recent={f"{evil}()": 50},
         ),
         queue=evil,
         redis=evil,
         problem=evil,
     )
     for page in Page:
-        asked = changed(seen, page=page, selected=evil, question=Change(Deed.PAUSE_HOST, evil))
+        asked = changed(seen, page=page, selected=evil, question=Change(Action.PAUSE_HOST, evil))
         for one in (asked, changed(seen, page=page, message=evil)):
             for line in frame_lines(one, 200, 30, UNICODE):
                 assert line.plain.isprintable()
     assert "\x1b[2J" not in coloured(seen, 200, 30)
 
 
-def asking(deed: Deed, host: str = "") -> View:
-    return changed(busy(), question=Change(deed, host))
+def asking(action: Action, host: str = "") -> View:
+    return changed(busy(), question=Change(action, host))
 
 
 @pytest.mark.parametrize(
-    ("deed", "host", "sentence"),
+    ("action", "host", "sentence"),
     [
         (
-            Deed.PAUSE_QUEUE,
+            Action.PAUSE_QUEUE,
             "",
             "Pause arq:queue? No worker starts a job of it: 5,863 jobs will wait. 163 that run go on. Producers can"
             " enqueue. (y/n)",
         ),
-        (Deed.RESUME_QUEUE, "", "Resume arq:queue? 40 jobs may start at once, and 4,623 in turn. (y/n)"),
+        (Action.RESUME_QUEUE, "", "Resume arq:queue? 40 jobs may start at once, and 4,623 in turn. (y/n)"),
         (
-            Deed.PAUSE_HOST,
+            Action.PAUSE_HOST,
             "shop.example",
             "Pause shop.example for all workers of arq:queue? 4,198 jobs will wait. 2 that run go on. (y/n)",
         ),
-        (Deed.RESUME_HOST, "held.example", "Resume held.example? 7 jobs may start within its limits. (y/n)"),
+        (Action.RESUME_HOST, "held.example", "Resume held.example? 7 jobs may start within its limits. (y/n)"),
     ],
 )
-def test_a_question_says_what_is_affected(deed: Deed, host: str, sentence: str) -> None:
-    lines = plain(asking(deed, host), 200, 30).splitlines()
+def test_a_question_says_what_is_affected(action: Action, host: str, sentence: str) -> None:
+    lines = plain(asking(action, host), 200, 30).splitlines()
     assert lines[-1] == sentence
-    narrow = plain(asking(deed, host), 60, 24).splitlines()
+    narrow = plain(asking(action, host), 60, 24).splitlines()
     assert " ".join(sentence.split()).endswith(narrow[-1].strip())
 
 

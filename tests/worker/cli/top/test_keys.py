@@ -8,7 +8,7 @@ from tests.worker.cli.top.samples import busy, changed, view, with_state, worker
 
 from fetchq import HostLimits
 from fetchq_worker.cli.top.keys import Key, Reaction, Request, keys_in, react
-from fetchq_worker.cli.top.view import Change, Deed, Page, Screen, Sort, View
+from fetchq_worker.cli.top.view import Action, Change, Page, Screen, Sort, View
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_q_quits_from_every_page_and_from_a_question_only_after_an_answer() -> N
 @pytest.mark.parametrize(
     ("seen", "change"),
     [
-        (busy(), Change(Deed.PAUSE_QUEUE)),
-        (with_state(paused=True), Change(Deed.RESUME_QUEUE)),
-        (changed(busy(), page=Page.HOST, selected="shop.example"), Change(Deed.PAUSE_HOST, "shop.example")),
-        (changed(busy(), page=Page.HOST, selected="held.example"), Change(Deed.RESUME_HOST, "held.example")),
+        (busy(), Change(Action.PAUSE_QUEUE)),
+        (with_state(paused=True), Change(Action.RESUME_QUEUE)),
+        (changed(busy(), page=Page.HOST, selected="shop.example"), Change(Action.PAUSE_HOST, "shop.example")),
+        (changed(busy(), page=Page.HOST, selected="held.example"), Change(Action.RESUME_HOST, "held.example")),
     ],
 )
 def test_only_y_carries_a_change_out(seen: View, change: Change) -> None:
@@ -63,9 +63,9 @@ def test_only_y_carries_a_change_out(seen: View, change: Change) -> None:
 
 def test_a_host_that_is_no_longer_read_is_resumed_by_its_limits() -> None:
     seen = changed(busy(), page=Page.HOST, selected="idle.example")
-    assert after(seen, "p").screen.question == Change(Deed.PAUSE_HOST, "idle.example")
+    assert after(seen, "p").screen.question == Change(Action.PAUSE_HOST, "idle.example")
     paused = msgspec.structs.replace(seen, host_limits=HostLimits(paused=True))
-    assert after(paused, "p").screen.question == Change(Deed.RESUME_HOST, "idle.example")
+    assert after(paused, "p").screen.question == Change(Action.RESUME_HOST, "idle.example")
 
 
 def test_the_marked_host_moves_within_the_list_and_stays_when_the_order_changes() -> None:
@@ -87,6 +87,13 @@ def test_enter_looks_at_the_marked_host_and_reads_it_and_escape_goes_back() -> N
     assert after(busy(), Key.ENTER).screen.selected == "shop.example"
     assert after(busy(), Key.ENTER, Key.ESCAPE).screen.page is Page.OVERVIEW
     assert after(view(), Key.ENTER).screen.page is Page.OVERVIEW
+
+
+def test_on_the_page_of_a_host_the_arrows_lead_to_the_next_one_which_is_read_at_once() -> None:
+    moved = after(busy(), Key.ENTER, Key.DOWN)
+    assert (moved.screen.page, moved.screen.selected) == (Page.HOST, "api.example.org")
+    assert moved.request is Request.REFRESH
+    assert after(busy(), Key.ENTER, Key.UP).request is None
 
 
 @pytest.mark.parametrize("page", [Page.HOST, Page.WORKERS, Page.HELP])

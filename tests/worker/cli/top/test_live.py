@@ -70,13 +70,15 @@ def test_a_queue_is_watched_while_a_worker_runs_it(
 ) -> None:
     top = open_top()
     top.wait_for("fetchq top", "the queue is empty, and no worker is running", "q quit")
-    urls = [f"{site.url}/{kind}/{number}" for kind in ("gate", "page") for number in range(4)]
+    urls = [f"{site.url}/{kind}/{number}" for kind in ("gate", "nowhere") for number in range(4)]
     fetchq.run("enqueue", *urls, environ=at(redis_server))
     top.wait_for("no worker is running: jobs wait; start one with fetchq worker", "demand 8", "due 8")
     fetchq.start("worker", environ=at(redis_server))
     top.wait_for("workers 1", "running 4", "no problem is seen")
     site.gate.set()
-    top.wait_for("the queue is empty", "running 0", "0 of 100  running")
+    assert "█" in top.wait_for(
+        "the queue is empty", "running 0", "max 8", "max 4", "failed in 5 min: 4 HTTP_ERROR", "p95"
+    )
     top.send("q")
     assert top.wait_end() == 0
     assert top.is_as_before()
@@ -216,6 +218,29 @@ def test_while_redis_is_away_the_last_figures_stay_and_it_reconnects(open_top: O
         server.remove()
 
 
+def test_a_redis_that_cannot_save_is_still_watched(open_top: OpenTop, fetchq: Fetchq) -> None:
+    folder = fetchq.folder / "data"
+    folder.mkdir()
+    server = RedisServer("--save", "3600 1000000", "--dir", str(folder))
+    try:
+        enqueue(server, 20)
+        folder.rmdir()
+        with RedisClient.from_url(server.url) as redis:
+            redis.bgsave()
+            wait_until(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err", "a failed save")
+        top = open_top("--redis", server.url)
+        top.wait_for("Redis cannot save to its disk, and may refuse all writes", "demand 8")
+        top.send("py")
+        top.wait_for("not done: ", "MISCONF")
+        for command in (("status",), ("metrics",), ("top",)):
+            assert fetchq.run(*command, "--redis", server.url).returncode == 0
+        refused = fetchq.run("enqueue", "http://127.0.0.1/", "--redis", server.url)
+        assert (refused.returncode, refused.stdout) == (3, "")
+        assert "MISCONF" in refused.stderr
+    finally:
+        server.remove()
+
+
 def test_an_operator_sees_everything_and_a_user_who_may_only_look_changes_nothing(open_top: OpenTop) -> None:
     server = RedisServer()
     try:
@@ -288,7 +313,7 @@ def test_once_on_a_terminal_is_plain_text(open_top: OpenTop) -> None:
 
 
 def test_a_worker_that_is_killed_is_named(open_top: OpenTop, fetchq: Fetchq, redis_server: RedisServer) -> None:
-    killed, stopped = (fetchq.start("worker", "--lease", "2s", environ=at(redis_server)) for _ in range(2))
+    killed, stopped = (fetchq.start("worker", "--lease", "6s", environ=at(redis_server)) for _ in range(2))
     top = open_top(columns=120)
     top.wait_for("workers 2")
     stopped.terminate()

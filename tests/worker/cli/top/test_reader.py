@@ -18,6 +18,7 @@ from tests.support.redis_server import RedisServer
 from tests.worker.cli.top.samples import NOW_MS, worker
 
 from fetchq import Producer, RedisRefused
+from fetchq.inspect.figures import read_figures
 from fetchq.inspect.workers import WorkerState
 from fetchq.store.connection import connect
 from fetchq.store.keys import Keys
@@ -116,7 +117,7 @@ async def test_percentiles_and_outcomes_are_of_the_last_minutes(redis: Any) -> N
     assert snapshot.p95_s is not None
     assert 0.025 < snapshot.p50_s <= 0.05
     assert 0.75 < snapshot.p95_s <= 1.0
-    assert snapshot.recent == {"OK": 80, "TIMEOUT": 20, "failed": 3}
+    assert snapshot.recent == {"OK": 80, "TIMEOUT": 20, "f()": 3}
 
 
 @pytest.mark.asyncio
@@ -146,10 +147,22 @@ async def test_a_worker_whose_record_expires_is_lost_and_one_that_removes_it_is_
     assert (await reader.read()).lost == ()
 
 
+@pytest.mark.asyncio
+async def test_a_worker_that_ended_while_nothing_was_read_is_not_called_lost(redis: Any) -> None:
+    reader = Reader(redis, KEYS)
+    await beat(redis, worker(1), age_ms=4_000)
+    figures = await read_figures(redis, KEYS)
+    reader._watch_workers(figures)
+    an_hour_later = msgspec.structs.replace(figures.state, now_ms=figures.state.now_ms + 3_600_000, workers=())
+    reader._watch_workers(msgspec.structs.replace(figures, state=an_hour_later))
+    assert reader._lost == {}
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({}, False),
+        ({"heartbeat_ms": NOW_MS - 9_000}, False),
         ({"heartbeat_ms": NOW_MS - 13_000}, True),
         ({"heartbeat_ms": NOW_MS - 13_000, "state": WorkerState.STOPPING}, False),
         ({"heartbeat_ms": NOW_MS - 13_000, "heartbeat_s": 20.0}, False),

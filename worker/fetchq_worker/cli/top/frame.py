@@ -9,10 +9,10 @@ from rich.console import Group
 from rich.text import Text
 
 from .chart import throughput, throughput_in_numbers
-from .findings import Weight, failures, findings
+from .findings import Severity, failures, findings
 from .host_page import host_lines
 from .tables import HOST_COLUMNS, WORKER_COLUMNS, host_row, table, worker_row
-from .view import RECENT_MINUTES, Change, Deed, Page, View, selected_host, sorted_hosts
+from .view import RECENT_MINUTES, Action, Change, Page, View, selected_host, sorted_hosts
 from .words import (
     CAUTION,
     FAULT,
@@ -38,7 +38,7 @@ _MOST_FINDINGS: Final = 3
 """In a frame that has a height; `fetchq top --once` shows all."""
 _ONCE_HOSTS: Final = 10
 _ONCE_WORKERS: Final = 20
-_STYLE: Final = {Weight.FAULT: FAULT, Weight.CAUTION: CAUTION, Weight.NOTE: ""}
+_STYLE: Final = {Severity.FAULT: FAULT, Severity.CAUTION: CAUTION, Severity.NOTE: ""}
 
 _HELP: Final = (
     ("p", "pause the queue, or resume it; on the page of a host: the host"),
@@ -94,7 +94,7 @@ def _page(view: View, width: int, height: int, glyphs: Glyphs) -> list[Text]:
 
 def _overview(view: View, width: int, height: int, glyphs: Glyphs) -> Iterator[Text]:
     """The figures; then what has room of the chart, the hosts and the workers."""
-    figures = _figures(view, width)
+    figures = _figures(view, width, glyphs)
     rest = height - len(figures)
     yield Text()
     yield from figures[: max(0, height)]
@@ -103,8 +103,7 @@ def _overview(view: View, width: int, height: int, glyphs: Glyphs) -> Iterator[T
         rest -= len(chart) + 1
         yield Text()
         yield from chart
-    everyone = len(view.snapshot.state.workers)
-    workers = min(everyone, max(2, rest // 3 - 1)) if rest >= 7 else 0
+    workers = min(len(view.snapshot.state.workers), max(2, rest // 3 - 1)) if rest >= 7 else 0
     hosts = rest - 1 - (workers + 2 if workers else 0)
     if hosts >= 3:
         yield Text()
@@ -119,7 +118,7 @@ def _one_frame(view: View, width: int, glyphs: Glyphs) -> Iterator[Text]:
     yield _title(view, width, glyphs)
     yield from _findings(view, width, glyphs, None)
     yield Text()
-    yield from _figures(view, width)
+    yield from _figures(view, width, glyphs)
     yield Text()
     yield Text("ended each minute of the last ten, the newest at the right", LABEL)
     yield from throughput_in_numbers(view.snapshot.minutes, width)
@@ -149,10 +148,10 @@ def _findings(view: View, width: int, glyphs: Glyphs, height: int | None) -> Ite
         if height is not None:
             whole = 0 if place else 1
             lines = [*lines[:whole], " ".join(lines[whole:])] if len(lines) > whole else lines
-        yield from (Text(line, _STYLE[finding.weight]) for line in lines)
+        yield from (Text(line, _STYLE[finding.severity]) for line in lines)
 
 
-def _figures(view: View, width: int) -> list[Text]:
+def _figures(view: View, width: int, glyphs: Glyphs) -> list[Text]:
     """The numbers, each in a place that does not change while the terminal is wide enough."""
     snapshot, state = view.snapshot, view.snapshot.state
     oldest = "none" if state.oldest_due_s is None else duration(state.oldest_due_s)
@@ -184,7 +183,7 @@ def _figures(view: View, width: int) -> list[Text]:
     )
     lines = [line for group in groups for line in flow(group, width)]
     if failed := failures(snapshot.recent):
-        text = ", ".join(f"{number(count)} {status}" for status, count in failed)
+        text = ", ".join(f"{number(count)} {glyphs.clean(outcome)}" for outcome, count in failed)
         lines.append(Text.assemble((f"failed in {RECENT_MINUTES} min: ", LABEL), (text, FAULT)))
     return lines
 
@@ -261,22 +260,22 @@ def question(view: View, change: Change, glyphs: Glyphs) -> str:
     name = glyphs.clean(change.host)
     waiting = 0 if host is None else host.waiting
     running = 0 if host is None else host.running
-    match change.deed:
-        case Deed.PAUSE_QUEUE:
+    match change.action:
+        case Action.PAUSE_QUEUE:
             return (
                 f"Pause {queue}? No worker starts a job of it:"
-                f" {jobs(state.due + state.waiting + state.deferred)} will wait.{_go_on(state.running)}"
+                f" {jobs(state.due + state.waiting + state.deferred)} will wait.{_what_continues(state.running)}"
                 " Producers can enqueue."
             )
-        case Deed.RESUME_QUEUE:
+        case Action.RESUME_QUEUE:
             return f"Resume {queue}? {jobs(state.due)} may start at once, and {number(state.waiting)} in turn."
-        case Deed.PAUSE_HOST:
-            return f"Pause {name} for all workers of {queue}? {jobs(waiting)} will wait.{_go_on(running)}"
-        case Deed.RESUME_HOST:
+        case Action.PAUSE_HOST:
+            return f"Pause {name} for all workers of {queue}? {jobs(waiting)} will wait.{_what_continues(running)}"
+        case Action.RESUME_HOST:
             return f"Resume {name}? {jobs(waiting)} may start within its limits."
 
 
-def _go_on(running: int) -> str:
+def _what_continues(running: int) -> str:
     return f" {number(running)} that run go on." if running > 1 else " The one that runs goes on." if running else ""
 
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from .view import Change, Deed, Page, Screen, Sort, View, selected_host, sorted_hosts
+from .view import Action, Change, Page, Screen, Sort, View, selected_host, sorted_hosts
 
 
 class Key(StrEnum):
@@ -76,11 +76,11 @@ def react(view: View, key: str) -> Reaction:
         case "\x0c":
             return Reaction(screen, Request.REDRAW)
         case "h" | "?":
-            return Reaction(_turned(screen, Page.HELP))
+            return Reaction(_toggle_page(screen, Page.HELP))
         case "w":
-            return Reaction(_turned(screen, Page.WORKERS))
+            return Reaction(_toggle_page(screen, Page.WORKERS))
         case Key.ESCAPE:
-            return Reaction(_turned(screen, screen.page))
+            return Reaction(_toggle_page(screen, screen.page))
         case "p":
             return Reaction(msgspec.structs.replace(screen, question=_pause(view)))
         case "s":
@@ -90,10 +90,12 @@ def react(view: View, key: str) -> Reaction:
         case Key.ENTER:
             host = selected_host(view)
             if screen.page is not Page.OVERVIEW or host is None:
-                return Reaction(_turned(screen, screen.page))
+                return Reaction(_toggle_page(screen, screen.page))
             shown = msgspec.structs.replace(screen, page=Page.HOST, selected=host.host)
             return Reaction(shown, Request.REFRESH)
-    return Reaction(_moved(view, screen, key))
+    moved = _moved(view, screen, key)
+    other_host = moved.page is Page.HOST and moved.selected != screen.selected
+    return Reaction(moved, Request.REFRESH if other_host else None)
 
 
 def _answer(screen: Screen, question: Change, key: str) -> Reaction:
@@ -106,7 +108,7 @@ def _answer(screen: Screen, question: Change, key: str) -> Reaction:
     return Reaction(screen)
 
 
-def _turned(screen: Screen, page: Page) -> Screen:
+def _toggle_page(screen: Screen, page: Page) -> Screen:
     """Another page; the one that is shown gives way to the overview."""
     return msgspec.structs.replace(screen, page=Page.OVERVIEW if screen.page is page else page, first_worker=0)
 
@@ -119,8 +121,8 @@ def _pause(view: View) -> Change:
             paused = host.paused
         else:  # none of its jobs waits or runs
             paused = view.host_limits is not None and view.host_limits.paused is True
-        return Change(Deed.RESUME_HOST if paused else Deed.PAUSE_HOST, view.screen.selected)
-    return Change(Deed.RESUME_QUEUE if view.snapshot.state.paused else Deed.PAUSE_QUEUE)
+        return Change(Action.RESUME_HOST if paused else Action.PAUSE_HOST, view.screen.selected)
+    return Change(Action.RESUME_QUEUE if view.snapshot.state.paused else Action.PAUSE_QUEUE)
 
 
 def _moved(view: View, screen: Screen, key: str) -> Screen:

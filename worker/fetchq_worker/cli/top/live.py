@@ -23,7 +23,7 @@ from .frame import frame_lines
 from .keys import Reaction, Request, keys_in, react
 from .reader import Reader
 from .terminal import Terminal
-from .view import Change, Deed, Page, View
+from .view import Action, Change, Page, View
 from .words import Glyphs
 
 HUNG_UP: Final = 128 + signal.SIGHUP
@@ -118,17 +118,17 @@ class Live:
     async def _carry_out(self, change: Change) -> None:
         """Changes the queue or a host, and says what became of it."""
         try:
-            match change.deed:
-                case Deed.PAUSE_QUEUE:
+            match change.action:
+                case Action.PAUSE_QUEUE:
                     await self._producer.pause()
                     said = f"{self._view.queue} is paused"
-                case Deed.RESUME_QUEUE:
+                case Action.RESUME_QUEUE:
                     await self._producer.resume()
                     said = f"{self._view.queue} is resumed"
-                case Deed.PAUSE_HOST:
+                case Action.PAUSE_HOST:
                     await self._producer.limits.pause(change.host)
                     said = f"{change.host} is paused"
-                case Deed.RESUME_HOST:
+                case Action.RESUME_HOST:
                     await self._producer.limits.resume(change.host)
                     said = f"{change.host} is resumed"
         except FetchqError as problem:

@@ -49,6 +49,8 @@ class Reader:
         self._minutes: dict[int, Minute] = {}
         self._samples: Final[deque[_Sample]] = deque(maxlen=1000)
         self._workers: dict[str, WorkerRecord] = {}
+        self._workers_at_ms = 0
+        """When these workers were read, by the clock of Redis."""
         self._lost: dict[str, LostWorker] = {}
         self._read_at_s = -math.inf
         self._may_info = True
@@ -139,9 +141,9 @@ class Reader:
         now_ms = figures.state.now_ms
         workers = {worker.id: worker for worker in figures.state.workers}
         for worker_id, record in self._workers.items():
-            if worker_id not in workers and has_expired(record, now_ms):
+            if worker_id not in workers and has_expired(record, self._workers_at_ms):
                 self._lost[worker_id] = LostWorker(record, record.heartbeat_ms)
-        self._workers = workers
+        self._workers, self._workers_at_ms = workers, now_ms
         kept = [
             (worker_id, lost)
             for worker_id, lost in self._lost.items()
@@ -150,14 +152,15 @@ class Reader:
         self._lost = dict(kept[-_MAX_LOST:])
 
 
-def has_expired(record: WorkerRecord, now_ms: int) -> bool:
-    """Whether the record of a worker that is no longer there has expired rather than been removed.
+def has_expired(record: WorkerRecord, seen_ms: int) -> bool:
+    """Whether a record that is no longer there has expired rather than been removed by its worker.
 
-    A record lives for three heartbeats, and a worker that stops removes it within one.
+    A record lives for three heartbeats, and a worker that stops removes it within one. So two were missing already when
+    it was seen last, at `seen_ms`. A view that reads less often than heartbeats come cannot tell.
     """
     if record.state is WorkerState.STOPPING or record.heartbeat_s <= 0:
         return False
-    return now_ms - record.heartbeat_ms >= 2.5 * record.heartbeat_s * 1000
+    return seen_ms - record.heartbeat_ms >= 2 * record.heartbeat_s * 1000
 
 
 def rates(enqueued: int, finished: int, failed: int, span_s: float) -> Rates:
@@ -169,10 +172,11 @@ def rates(enqueued: int, finished: int, failed: int, span_s: float) -> Rates:
 
 
 def outcomes(counts: Counts) -> dict[str, int]:
-    """Jobs by outcome; those of own functions by their end."""
+    """Jobs by outcome; those of own functions as `ok` and `cancelled`, and the failed ones as `name()`."""
     found: Counter[str] = Counter({str(status): count for status, count in counts.fetches.items() if count})
-    for ends in counts.functions.values():
-        found.update({end: count for end, count in ends.items() if count})
+    for function, ends in counts.functions.items():
+        named = {f"{function}()" if end == "failed" else end: count for end, count in ends.items() if count}
+        found.update(named)
     return dict(found)
 
 

@@ -60,8 +60,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     p95_s: float | None = None
     """Of the attempts of the last `RECENT_MINUTES`; None: there were none."""
     recent: dict[str, int] = {}
-    """Jobs that ended in the last `RECENT_MINUTES`, by outcome; those of own functions as `ok`, `failed` or
-    `cancelled`."""
+    """Jobs that ended in the last `RECENT_MINUTES`, by outcome; those of own functions as `ok` and `cancelled`, and the
+    failed ones as `name()`."""
     attempts: dict[str, int] = {}
     """Attempts of fetches in the last `RECENT_MINUTES`, by outcome."""
     server: ServerState | None = None
@@ -93,7 +93,7 @@ class Sort(StrEnum):
     NAME = "name"
 
 
-class Deed(StrEnum):
+class Action(StrEnum):
     """A change that a key asks for."""
 
     PAUSE_QUEUE = "pause the queue"
@@ -105,7 +105,7 @@ class Deed(StrEnum):
 class Change(msgspec.Struct, frozen=True):
     """A change and the host that it is about; empty for one of the queue."""
 
-    deed: Deed
+    action: Action
     host: str = ""
 
 

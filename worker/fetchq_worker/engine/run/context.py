@@ -37,8 +37,6 @@ class RunContext(msgspec.Struct, eq=False, gc=False):
     """Names under `Keys.attempts` that the run reads or writes. They are removed when the job ends."""
     result_ttl_s: float | None = None
     """How long the result is kept, 0 not at all; None: as the function or the worker says."""
-    status: str = ""
-    """The outcome of a fetch, a `FetchStatus`, once it is final; empty: another job."""
     host_outcome: str = ""
     """The outcome for the limit key's record: `+` healthy, `-` unreachable, `=` neither; then a text to display."""
     dead_letter: Any = None

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from fetchq.contract.wire import as_failure
 from fetchq.logs.text import one_line, public_url
+from fetchq.telemetry.figures import FETCH
 from fetchq_worker.engine.queue.lease import Lease
+from fetchq_worker.engine.queue.outcome import Outcome
 from fetchq_worker.telemetry.events import (
     JobEnd,
     JobEnded,
@@ -24,6 +26,7 @@ from .snooze import Snooze
 
 MAX_NAME_CHARS: Final = 200
 """Of the names of functions and exceptions, which can come from outside."""
+_OK: Final = JobEnd.OK  # Python 3.11 takes 0.2 us for each access to a member of an enum
 
 
 def job_started(job: Job) -> JobStarted:
@@ -40,17 +43,18 @@ def job_started(job: Job) -> JobStarted:
     )
 
 
-def job_ended(job: Job, success: bool, value: Any, *, dead_letter: bool, ran: bool) -> JobEnded:
+def job_ended(job: Job, outcome: Outcome, success: bool, value: Any, *, ran: bool) -> JobEnded:
     """`value` is what the coroutine returned or raised, or why the job was not run."""
-    lease, run = job.lease, job.run
-    failure = None if run is None else run.failure
-    end, status, error, problem = JobEnd.OK, "" if run is None else run.status, "", None
+    lease, problem, failure = job.lease, None, None if job.run is None else job.run.failure
+    end, status, error = _OK, "", ""
     if not success:
-        told, problem = as_failure(value), value
+        told, problem, failure = as_failure(value), value, None
         end = JobEnd.CANCELLED if isinstance(value, asyncio.CancelledError) else JobEnd.FAILED
-        status, error, failure = told["type"][:MAX_NAME_CHARS], one_line(told["message"]), None
+        status, error = told["type"][:MAX_NAME_CHARS], one_line(told["message"])
     elif failure is not None:
         end, error = JobEnd.FAILED, one_line(failure.error)
+    if outcome.figure.startswith(FETCH):
+        status = outcome.figure.removeprefix(FETCH)  # under the name that the figures have
     return JobEnded(
         job_id=lease.id,
         function=job.name[:MAX_NAME_CHARS],
@@ -63,7 +67,7 @@ def job_ended(job: Job, success: bool, value: Any, *, dead_letter: bool, ran: bo
         error=error,
         exception=problem,
         ran=ran,
-        dead_letter=dead_letter,
+        dead_letter=bool(outcome.dead_letter),
         attempts=job.tries if failure is None else failure.attempts,
         url="" if failure is None else public_url(failure.url),
     )

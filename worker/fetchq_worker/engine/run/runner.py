@@ -375,11 +375,14 @@ class Runner:
             host.jobs_failed += 1
         has_extra_keys = lease.has_extra_keys or (job.run is not None and job.run.extra_keys)
         dead_letter = self._dead_letters.encoded_report(job) if success else self._dead_letter(job, value)
-        if self._events.wanted or host.logs_events:
-            self._publish_end(job, success, value, dead_letter=dead_letter, ran=True)
         action = _FINISH if has_extra_keys else _CLEAN
         figure = end_field(job.name, success=success, value=value)
-        return Outcome(lease, action, result, ttl_ms, marker_ms=job.marker_ms, dead_letter=dead_letter, figure=figure)
+        outcome = Outcome(
+            lease, action, result, ttl_ms, marker_ms=job.marker_ms, dead_letter=dead_letter, figure=figure
+        )
+        if self._events.wanted or host.logs_events:
+            self._publish_end(job, outcome, success, value, ran=True)
+        return outcome
 
     def _refuse(self, job: Job, reason: BaseException, action: Action) -> Outcome:
         """The outcome of a job that is not run, because of `reason`."""
@@ -387,15 +390,16 @@ class Runner:
         ttl_ms = self._results.ttl_ms(job, None)
         result = b"" if ttl_ms == 0 else self._results.encode(job, False, reason)[0]
         dead_letter = self._dead_letter(job, reason)
-        if self._events.wanted or self._host.logs_events:
-            self._publish_end(job, False, reason, dead_letter=dead_letter, ran=False)
         figure = end_field(job.name if job.name in self._host.functions else None, success=False, value=reason)
-        return Outcome(job.lease, action, result, ttl_ms, dead_letter=dead_letter, figure=figure)
+        outcome = Outcome(job.lease, action, result, ttl_ms, dead_letter=dead_letter, figure=figure)
+        if self._events.wanted or self._host.logs_events:
+            self._publish_end(job, outcome, False, reason, ran=False)
+        return outcome
 
-    def _publish_end(self, job: Job, success: bool, value: Any, *, dead_letter: bytes, ran: bool) -> None:
+    def _publish_end(self, job: Job, outcome: Outcome, success: bool, value: Any, *, ran: bool) -> None:
         """Without subscribers only the log wants an event, and only of a failure."""
         if self._events.wanted or not success or (job.run is not None and job.run.failure is not None):
-            self._events.publish(job_ended(job, success, value, dead_letter=bool(dead_letter), ran=ran))
+            self._events.publish(job_ended(job, outcome, success, value, ran=ran))
 
     def _dead_letter(self, job: Job, problem: BaseException) -> bytes:
         """The dead letter of a failure; empty for a cancelled job, since its end was requested."""

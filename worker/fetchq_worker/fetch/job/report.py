@@ -1,4 +1,4 @@
-"""What a run reports: events, the count of outcomes, its status and dead letter, and that its try is not counted."""
+"""What a run reports: events, the count of outcomes, its dead letter, and that its try is not counted."""
 
 from __future__ import annotations
 
@@ -81,13 +81,12 @@ def finish_early(ctx: dict[str, Any], end: EarlyEnd) -> FetchResult:
 
 
 def with_dead_letter(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult) -> FetchResult:
-    """The result. The engine gets its status and, if the job failed for good, its failure and dead letter."""
-    run = run_context(ctx)
-    run.status = result.status
+    """The result. If the job failed for good, the engine gets its failure and its dead letter."""
     if not result.ok and result.status is not FetchStatus.CANCELLED:
-        run.failure = ReportedFailure(result.error or "", len(result.attempts), result.final_url or result.url)
+        failure = ReportedFailure(result.error or "", len(result.attempts), result.final_url or result.url)
+        run_context(ctx).failure = failure
     if is_dead_letter(ctx.get("dead_letters", DeadLetterKind.RETRYABLE), request, result):
-        run.dead_letter = dead_letter_of(result)
+        run_context(ctx).dead_letter = dead_letter_of(result)
     return result
 
 

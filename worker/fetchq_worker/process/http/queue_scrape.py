@@ -17,6 +17,7 @@ from fetchq.inspect.families import Family, Format
 from fetchq.inspect.figures import read_figures
 from fetchq.inspect.queue_metrics import queue_families
 from fetchq.store.keys import Keys
+from fetchq.store.runner import ClientRunner
 
 from .messages import Reply, Request, unavailable
 
@@ -31,6 +32,7 @@ class QueueScrape:
     def __init__(self, client: Callable[[], Redis | None], keys: Keys) -> None:
         self._client: Final = client
         self._keys: Final = keys
+        self._runner: ClientRunner | None = None
         self._reading = asyncio.Lock()
         self._read_at = -math.inf
         self._families: list[Family] = []
@@ -61,7 +63,8 @@ class QueueScrape:
             self._problem = "the worker has not connected to Redis yet"
             return
         try:
-            figures = await read_figures(client, self._keys)
+            self._runner = self._runner or ClientRunner(client)
+            figures = await read_figures(client, self._keys, runner=self._runner)
             self._families, self._problem = queue_families(figures), ""
         except FetchqError as problem:
             self._problem = str(problem)

@@ -22,6 +22,8 @@ CHILD_TIMEOUT_S: Final = 0.7
 """How long a supervisor waits for the answers of its processes: less than the second that Kubernetes waits for its."""
 SCRAPE_TIMEOUT_S: Final = 1.2
 """How long it waits for the queue's figures from one process, before it asks the next."""
+SCRAPED_PROCESSES: Final = 3
+"""How many it asks, so that the answer comes in time."""
 
 
 class Processes(Protocol):
@@ -63,22 +65,23 @@ def supervisor_handlers(processes: Processes) -> dict[str, Handler]:
 
 
 class _QueueRelay:
-    """Passes scrapes of the queue's figures to one process, and to another one if that does not answer."""
+    """Passes scrapes of the queue's figures to one process, and to the next one if that does not answer."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes: Final = processes
-        self._last = 0
-        """The number of the process that answered last."""
+        self._first = 0
+        """The number of the process that is asked first: the last one that answered."""
 
     async def answer(self, request: Request) -> Reply:
-        pids = self._processes.pids
-        for number in sorted(pids, key=lambda number: (number != self._last, number)):
+        pids = dict(self._processes.pids)
+        for number in sorted(pids, key=lambda number: (number < self._first, number))[:SCRAPED_PROCESSES]:
             target = f"/metrics/queue?timeout_s={SCRAPE_TIMEOUT_S}"
             try:
                 reply = await get(child_path(pids[number]), target, SCRAPE_TIMEOUT_S, accept=request.accept)
             except OSError:
+                self._first = number + 1
                 continue
-            self._last = number
+            self._first = number
             return reply
         return unavailable("no worker process answers")
 

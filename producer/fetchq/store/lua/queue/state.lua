@@ -4,8 +4,9 @@
 -- KEYS[1]  pending: sorted set of job ids by score      KEYS[2..7]  see keys.lua
 -- ARGV[1]  now in ms, for tests; '' for Redis's own clock
 -- ARGV[2]  lease index: sorted set (lease_index.lua)
--- ARGV[3]  dead letters: sorted set      ARGV[4]  paused: exists while the queue is paused
--- ARGV[5]  workers: sorted set of worker ids by the ms of their last heartbeat      ARGV[6]  prefix of their records
+-- ARGV[3]  leases: hash of id -> lease record (lease_record.lua)
+-- ARGV[4]  dead letters: sorted set      ARGV[5]  paused: exists while the queue is paused
+-- ARGV[6]  workers: sorted set of worker ids by the ms of their last heartbeat      ARGV[7]  prefix of their records
 --
 -- Returns {now in ms, jobs due, waiting, deferred and running, demand, ms since the oldest job is due (-1: none is),
 --          dead letters, 1 if the queue is paused, limit keys with waiting jobs, in a cooldown, and paused,
@@ -20,12 +21,14 @@
 --#include hosts/admission
 --#include hosts/host_record
 --#include leases/lease_index
+--#include queue/oldest_ready
 --#include queue/parked_score
---#include queue/ready_range
 
 local MAX_DUE_HOSTS = 500
 local MAX_CLAIMS = 10000
 local MAX_LIMITS = 10000
+local MAX_ABORTED = 1000
+local MAX_WORKERS = 4000
 
 clock.read(ARGV[1])
 bind_keys(KEYS[1], 2, '')
@@ -35,6 +38,19 @@ local now = string.format('%.0f', clock.now_ms)
 -- The number of jobs with a score in the range, `from` included.
 local function count(from, to)
   return redis.call('ZCOUNT', keys.pending, from, to)
+end
+
+-- The number of running jobs whose score a stock client's abort has changed, until the next claim restores it.
+local function count_aborted_runs(leases)
+  local ids = redis.call('ZRANGEBYSCORE', keys.pending, ABORTED, ABORTED, 'LIMIT', 0, MAX_ABORTED)
+  local records, runs = #ids > 0 and redis.call('HMGET', leases, unpack(ids)) or {}, 0
+  for i = 1, #ids do
+    local lease_end = records[i] and lease_record.lease_end(records[i])
+    if lease_end and tonumber(lease_end) > clock.now_ms then
+      runs = runs + 1
+    end
+  end
+  return runs
 end
 
 -- The number of leases that have not ended.
@@ -90,20 +106,6 @@ local function read_due_hosts()
   return jobs, released, first
 end
 
--- The due time of the ready job that has been due longest; nil if there is none.
-local function oldest_ready()
-  local oldest
-  for _, lane in ipairs({'', 'h', 'l'}) do
-    local from, to = ready_range(lane, clock.now_ms)
-    local head = redis.call('ZRANGEBYSCORE', keys.pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
-    if head[2] then
-      local _, due = scores.read(tonumber(head[2]))
-      oldest = math.min(oldest or due, due)
-    end
-  end
-  return oldest
-end
-
 -- Deferred jobs of the high and low lanes, which are parked until they are due.
 local function count_deferred_in_lanes()
   local sum = 0
@@ -129,7 +131,7 @@ local function count_paused()
 end
 
 local function read_workers(set, prefix)
-  local heartbeats, names, workers = redis.call('ZRANGE', set, 0, -1, 'WITHSCORES'), {}, {}
+  local heartbeats, names, workers = redis.call('ZRANGE', set, 0, MAX_WORKERS - 1, 'WITHSCORES'), {}, {}
   for i = 1, #heartbeats, 2 do
     names[#names + 1] = prefix .. heartbeats[i]
   end
@@ -149,7 +151,7 @@ local function read_memory()
   return tonumber(used or -1), tonumber(limit or -1)
 end
 
-local is_paused = redis.call('EXISTS', ARGV[4]) == 1
+local is_paused = redis.call('EXISTS', ARGV[5]) == 1
 local used_memory, max_memory = read_memory()
 local running = count_running(ARGV[2])
 local jobs, released, first_released = read_due_hosts()
@@ -159,10 +161,11 @@ if first_released then
 end
 local parked_before = string.format('(%.0f', scores.PARKED)
 local deferred_in_lanes = count_deferred_in_lanes()
-local due = count('-inf', now) + jobs
+local aborted_runs = count_aborted_runs(ARGV[3])
+local due = count('-inf', now) + jobs - aborted_runs
 local waiting = math.max(0, count(string.format('%.0f', scores.PARKED), '+inf') - deferred_in_lanes - jobs)
-local deferred = deferred_in_lanes + math.max(0, count('(' .. now, parked_before) - running)
+local deferred = deferred_in_lanes + math.max(0, count('(' .. now, parked_before) + aborted_runs - running)
 local cooling = redis.call('ZCOUNT', keys.cooldowns, '(' .. now, '+inf')
 return {clock.now_ms, due, waiting, deferred, running, is_paused and running or due + running + released,
-  oldest and math.max(0, math.floor(clock.now_ms - oldest)) or -1, redis.call('ZCARD', ARGV[3]), is_paused and 1 or 0,
-  redis.call('ZCARD', keys.backlog), cooling, count_paused(), read_workers(ARGV[5], ARGV[6]), used_memory, max_memory}
+  oldest and math.max(0, math.floor(clock.now_ms - oldest)) or -1, redis.call('ZCARD', ARGV[4]), is_paused and 1 or 0,
+  redis.call('ZCARD', keys.backlog), cooling, count_paused(), read_workers(ARGV[6], ARGV[7]), used_memory, max_memory}

@@ -2,26 +2,12 @@
 -- id, that are due or reach their deadline.
 
 --#include hosts/hosts
---#include queue/ready_range
+--#include queue/oldest_ready
 --#include hosts/recount
 
 local due_hosts = {}
 
 local MAX_CHECK_GAP_MS = 60000
-
--- The due time of the ready job that has been due longest; now if there is none.
-local function oldest_ready()
-  local oldest = clock.now_ms
-  for _, lane in ipairs({'', 'h', 'l'}) do
-    local from, to = ready_range(lane, clock.now_ms)
-    local head = redis.call('ZRANGEBYSCORE', keys.pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
-    if head[2] then
-      local _, due = scores.read(tonumber(head[2]))
-      oldest = math.min(oldest, due)
-    end
-  end
-  return oldest
-end
 
 -- Makes a parked job ready.
 local function unpark(id)
@@ -65,7 +51,7 @@ function due_hosts.process(count)
     local record = host_record.get(names[i])
     recount_if_record_lost(names[i], record)
     if record.ready > 0 then
-      oldest = oldest or oldest_ready()
+      oldest = oldest or oldest_ready() or clock.now_ms
       check_ready(record, oldest)
     end
     record.due_at = 0
