@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.support.frontier_state import FrontierState, Limits
-from tests.support.job_states import JobStates
+from tests.support.metrics.job_states import JobStates
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
