@@ -55,8 +55,8 @@ chaos-ci: setup ## the short form of chaos that CI runs, with power cuts, failov
 durability: setup ## check what each durability survives: process killed, power cut, failover. WRITE=1
 	@$(BIN)/python -m harness.durability $(if $(WRITE),--write)
 
-drill: setup ## cause the fault of each alert, and check that it fires and no other: ten minutes. ONLY=killed
-	@$(BIN)/python -m harness.drill $(if $(ONLY),--only "$(ONLY)")
+drill: setup ## cause the fault of each alert, and check that it fires and no other: ten minutes. ONLY=killed WRITE=1
+	@$(BIN)/python -m harness.drill $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write)
 
 soak: setup ## ten million jobs; fails if a key remains or memory grew: JOBS=10000000 WRITE=1
 	@$(BIN)/python -m harness.soak $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)

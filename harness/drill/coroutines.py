@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from typing import Any, Final
 
@@ -24,8 +23,4 @@ async def block(_ctx: dict[str, Any], seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251 - what it is for
 
 
-async def end_process(_ctx: dict[str, Any]) -> None:
-    os._exit(1)
-
-
-Settings: Final = worker_settings(functions=[work, fail, block, end_process])
+Settings: Final = worker_settings(functions=[work, fail, block])

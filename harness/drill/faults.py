@@ -134,8 +134,9 @@ async def _fail(stage: Stage) -> None:
         await stage.enqueue_job("fail")
 
 
-async def _end_process(stage: Stage) -> None:
-    await stage.enqueue_job("end_process")
+async def _kill_and_replace(stage: Stage) -> None:
+    stage.workers[0].kill()
+    await asyncio.sleep(5.0)  # it is started again, and scraped
 
 
 async def _unknown_function(stage: Stage) -> None:
@@ -190,7 +191,14 @@ FAULTS: Final = (
     ),
     Fault("the gateway is killed", _names("FiguresMissing"), _kill_gateway, _start_gateway),
     Fault("a worker is quiet", _names("WorkerNotReady"), _quiet, _wake),
-    Fault("a job blocks the event loop", _names("EventLoopBlocked"), _block, _nothing, repeats=True),
+    Fault(
+        "a job blocks the event loop",
+        _names("EventLoopBlocked"),
+        _block,
+        _nothing,
+        {"FetchqCommitsDelayed": "a blocked process commits late"},
+        repeats=True,
+    ),
     Fault(
         "a job blocks the event loop for longer than the lease",
         _names("LeasesLost"),
@@ -228,14 +236,11 @@ FAULTS: Final = (
     ),
     Fault("a producer sends what no worker knows", _names("InternalFailures"), _unknown_function, _nothing),
     Fault(
-        "a job ends its worker's process",
+        "a worker's process ends again and again",
         _names("WorkerRestarts"),
-        _end_process,
+        _kill_and_replace,
         _nothing,
-        {
-            "FetchqWorkerMissing": "until the process is replaced",
-            "FetchqNoWorkers": "where it hits both",
-            "FetchqFunctionFails": "it fails for good after five crashes",
-        },
+        {"FetchqWorkerMissing": "until the process is replaced"},
+        repeats=True,
     ),
 )

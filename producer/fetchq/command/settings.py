@@ -11,7 +11,7 @@ import msgspec
 from msgspec import inspect
 
 from fetchq.errors import FetchqError, InvalidRedisURL
-from fetchq.store.address import RedisAddress, UrlInEnvironment
+from fetchq.store.address import RedisAddress, UnusableFile, UrlInEnvironment
 from fetchq.units import duration_text, parse_bytes, parse_duration_s, size_text
 
 ENV_PREFIX: Final = "FETCHQ_"
@@ -141,6 +141,8 @@ def _value_of(settings: type[ProgramSettings], name: str, value: Any) -> Any:
                 return value.lower()  # as Python's logging and others write levels
     except UnicodeError:
         raise msgspec.ValidationError from InvalidSetting.of(name, "is not UTF-8")
+    except UnusableFile as problem:
+        raise msgspec.ValidationError from InvalidSetting(str(problem))  # names another variable than the setting's
     except ValueError as problem:
         raise msgspec.ValidationError from InvalidSetting.of(name, str(problem))
     return value

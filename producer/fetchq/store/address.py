@@ -79,6 +79,10 @@ class RedisAddress(msgspec.Struct, frozen=True, kw_only=True):
         return f"<RedisAddress {self}>"
 
 
+class UnusableFile(InvalidRedisURL):
+    """The file that a variable names has no address or password. The sentence begins with the variable."""
+
+
 class UrlInEnvironment(msgspec.Struct, frozen=True):
     """The address of Redis as the environment has it, with secrets in files where an operator keeps them there.
 
@@ -126,12 +130,12 @@ def _line_of(path: str, variable: str) -> str:
         with Path(path).open("rb") as file:
             text = file.read(_MAX_FILE_BYTES + 1).decode()
     except OSError as problem:
-        raise InvalidRedisURL(f"{path}, which {variable} names, cannot be read: {problem.strerror}") from problem
+        raise UnusableFile(f"{variable}: {path} cannot be read: {problem.strerror}") from problem
     except UnicodeError:
-        raise InvalidRedisURL(f"{path}, which {variable} names, is not UTF-8") from None
+        raise UnusableFile(f"{variable}: {path} is not UTF-8") from None
     line = text.removesuffix("\n").removesuffix("\r")
     if not line or not line.isprintable() or len(text) > _MAX_FILE_BYTES:
-        raise InvalidRedisURL(f"{path}, which {variable} names, does not contain exactly one line of text")
+        raise UnusableFile(f"{variable}: {path} does not contain exactly one line of text")
     return line
 
 

@@ -28,7 +28,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from fetchq.errors import RedisFull, RedisRefused, RedisUnavailable
+from fetchq.errors import FetchqError, RedisFull, RedisRefused, RedisUnavailable
 
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a lost or missing connection raises. The command may have been executed."""
@@ -137,6 +137,8 @@ def translated(redis: Redis) -> Iterator[None]:
     """Turns redis-py's errors into `RedisUnavailable` and `RedisRefused`."""
     try:
         yield
+    except FetchqError:  # RedisUnavailable is a ConnectionError, and would be told twice
+        raise
     except (RedisError, *CONNECTION_ERRORS) as problem:
         raise translation(redis, problem) from problem
 

@@ -13,12 +13,14 @@ from typing import Any, Final
 
 import hiredis
 from redis._parsers import _AsyncHiredisParser
+from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 _MAX_UNSENT_BYTES: Final = 1 << 16
 """The most that a connection buffers before its sender waits: the limit of asyncio's transports, too."""
+_READ: Final = Connection.read_response
 
 
 def packed(*args: str | bytes | int) -> bytes:
@@ -30,6 +32,8 @@ def packed(*args: str | bytes | int) -> bytes:
 def ready_connection(pool: Any) -> Any:
     """Takes a connection that is open and has nothing to read out of the pool; None if the pool must check or make one.
 
+    None too where redis-py must exchange the commands: it repeats them (`Retry`), or reading is overridden or wrapped.
+
     The pool checks a connection by a read that times out, which takes an iteration of the event loop. While jobs run,
     an iteration can be long, and Redis is idle meanwhile. (redis-py types none of the attributes used here.)
     """
@@ -38,6 +42,8 @@ def ready_connection(pool: Any) -> Any:
     last = pool._available_connections[-1]
     stream, parser = last._reader, last._parser
     if not (isinstance(last._reader, asyncio.StreamReader) and isinstance(last._parser, _AsyncHiredisParser)):
+        return None
+    if last.retry._retries or type(last).read_response is not _READ:
         return None
     if not last.is_connected or stream.at_eof() or stream.exception() is not None:
         return None

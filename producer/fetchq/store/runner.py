@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 from redis.asyncio import Redis
@@ -170,12 +171,19 @@ class PackedRunner:
         try:
             if ready is not None:
                 return await self._exchanges.run(ready, command, on_sent)
-            await connection.send_packed_command(command)
-            if on_sent is not None:
-                on_sent()
-            return await connection.read_response()
+            return await connection.retry.call_with_retry(
+                partial(_send_and_read, connection, command, on_sent),
+                lambda error: self._redis._disconnect_raise(connection, error),
+            )
         finally:
             await pool.release(connection)
+
+
+async def _send_and_read(connection: Any, command: bytes, on_sent: Callable[[], None] | None) -> Any:
+    await connection.send_packed_command(command)
+    if on_sent is not None:
+        on_sent()
+    return await connection.read_response()
 
 
 class ScriptRunners(NamedTuple):

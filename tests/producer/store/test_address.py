@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence_without_its_content(
         file.write_bytes(content)
     with pytest.raises(InvalidRedisURL) as problem:
         UrlInEnvironment.of({"FETCHQ_REDIS_PASSWORD_FILE": str(file)}).read()
-    assert str(problem.value) == f"{file}, which FETCHQ_REDIS_PASSWORD_FILE names, {sentence}"
+    assert str(problem.value) == f"FETCHQ_REDIS_PASSWORD_FILE: {file} {sentence}"
 
 
 def test_two_addresses_or_two_passwords_are_refused(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -16,7 +18,7 @@ from tests.support.redis_server import RedisServer
 
 from fetchq.store.connection import connect
 from fetchq.store.exchange import Exchanges, packed, ready_connection
-from fetchq.store.runner import ClientRunner
+from fetchq.store.runner import ClientRunner, PackedRunner, ScriptRunner
 
 TIMEOUT_S = 0.3
 PATIENCE_S = 20
@@ -220,3 +222,19 @@ class _Wrapper:
 
     async def __call__(self, *args: Any, **options: Any) -> Any:
         return await self._wrapped(*args, **options)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("runner_of", [ClientRunner, lambda redis: PackedRunner(redis, timeout_s=PATIENCE_S)])
+async def test_a_client_that_repeats_commands_repeats_a_script(
+    redis_server: RedisServer, runner_of: Callable[[Redis], ScriptRunner]
+) -> None:
+    async with Redis.from_url(
+        redis_server.url, retry=Retry(NoBackoff(), 1), retry_on_error=[RedisConnectionError]
+    ) as client:
+        runner = runner_of(client)
+        await runner.run("workers/pass_wake", ("pending", "wake"), ("",))
+        assert ready_connection(client.connection_pool) is None
+        async with connect(redis_server.url) as other:
+            await other.client_kill_filter(_type="normal", skipme=True)
+        await runner.run("workers/pass_wake", ("pending", "wake"), ("",))

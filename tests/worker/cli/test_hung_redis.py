@@ -37,7 +37,7 @@ def test_a_command_reports_soon_that_redis_does_not_reply(
         done = fetchq.run(*arguments, "--redis", own_redis_server.url)
         took_s = time.monotonic() - began_s
     assert done.returncode == 3
-    assert "has not answered within 0.5 s" in done.stderr
+    assert f"fetchq: Redis at {own_redis_server.socket} has not answered within 0.5 s; start Redis" in done.stderr
     assert 0.5 <= took_s < 0.5 + START_UP_S
 
 

@@ -34,6 +34,8 @@ Call = Callable[..., Coroutine[Any, Any, Any]]
 
 KNOWN_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY"})
 """Of the methods that the conventions know, those that a fetch can have."""
+DROPS_ROOTS: Final = ("AlwaysOffSampler", "ParentBased{root:AlwaysOffSampler,")
+"""How descriptions of samplers that sample no root span begin."""
 FLUSH_S: Final = 3.0
 MAX_MESSAGE_CHARS: Final = 1000
 _SUCCESSES: Final = frozenset({FetchStatus.OK, FetchStatus.NOT_MODIFIED})
@@ -83,6 +85,9 @@ class JobTraces:
         self._context: Final = _context_api()
         self._no_context: Final = self._context.Context()
         self._current_span: Final = self._api.get_current_span
+        sampler = getattr(tracer, "sampler", None)  # the SDK's tracers have one
+        self._drops_roots: Final = sampler is not None and sampler.get_description().startswith(DROPS_ROOTS)
+        """Whether no job without a sender is sampled, nor any span that its coroutine makes."""
         self._sender_class: Final = _sender_class()
         self._unsampled: tuple[object, Context] = (None, self._no_context)
         """The last sender that is not sampled, and a context with its span."""
@@ -101,6 +106,8 @@ class JobTraces:
         The span is current while the coroutine runs, so that spans of the user's are its children. If it is not
         sampled, theirs are not either.
         """
+        if job.traceparent is None and self._drops_roots:
+            return call
         if is_unsampled(job.traceparent):
             if job.name != FETCH_FUNCTION:  # a fetch makes no calls that could be traced
                 self._continue_unsampled(job)

@@ -43,6 +43,7 @@ class Link:
         self.calls: list[list[Any]] = []
         self.broken = False
         self.held: asyncio.Event | None = None
+        self.lost: list[bytes] = []
 
     async def run(self, script: str, keys: Any, args: Any, *, on_sent: Any = None) -> Any:
         if self.held is not None:
@@ -50,7 +51,7 @@ class Link:
         if self.broken:
             raise RedisConnectionError("away")
         self.calls.append(ids_of(args))
-        return [[], [], b"", 0]
+        return [self.lost, [], b"", 0]
 
 
 @pytest.fixture
@@ -124,6 +125,15 @@ async def test_a_closed_committer_counts_the_outcome_of_a_call_under_way_as_drop
     assert time.monotonic() - started < 1
     assert "commit.dropped jobs=1" in caplog.text
     assert committer.backlog == 0
+
+
+async def test_the_first_job_whose_lease_is_lost_is_named(
+    committer: Committer, link: Link, caplog: pytest.LogCaptureFixture
+) -> None:
+    link.lost = [b"job-a", b"job-b"]
+    committer.add(Outcome(lease(), Action.FINISH))
+    await committer.flush()
+    assert "commit.lost jobs=2 first=job-a: another worker holds their leases" in caplog.messages
 
 
 async def test_wait_committed_returns_when_the_outcome_is_in_redis(committer: Committer, link: Link) -> None:

@@ -12,7 +12,7 @@ from arq.connections import ArqRedis
 from arq.worker import func
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 from tests.support.spans import Spans, attributes_of, context_of, recorded_spans
 from tests.support.web.site import Site, http_response
@@ -142,17 +142,19 @@ async def test_the_jobs_of_an_unsampled_sender_have_no_spans_and_neither_have_th
     assert spans.all() == []
 
 
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(ALWAYS_OFF), ParentBased(TraceIdRatioBased(0))])
 async def test_a_job_without_a_sender_is_sampled_as_the_worker_samples(
-    embedded: EmbeddedRedis, redis: ArqRedis, producer: Producer
+    embedded: EmbeddedRedis, redis: ArqRedis, producer: Producer, sampler: Sampler
 ) -> None:
     async def call(ctx: Any) -> bool:
         with trace.get_tracer_provider().get_tracer("test").start_as_current_span("mine") as mine:
             return bool(mine.is_recording())
 
-    with recorded_spans(ALWAYS_OFF) as spans:
+    with recorded_spans(sampler) as spans:
         async with working(embedded, func(call, name="call")):
             await put(redis, "off", "call")
             assert await producer.job("off").value(timeout_s=SOON_S) is False
+        assert spans.all() == []
     with recorded_spans() as spans:
         async with working(embedded, func(call, name="call")):
             await put(redis, "on", "call")

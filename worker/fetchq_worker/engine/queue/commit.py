@@ -208,7 +208,8 @@ class Committer:
             level = logging.INFO if self.stalled else logging.WARNING
             if not self.stalled and self._telemetry.measures is not None:
                 self._telemetry.measures.leases_lost += len(lost)
-            logger.log(level, "commit.lost jobs=%d first=%r: another worker holds their leases", len(lost), lost[0])
+            first = lost[0].decode("utf-8", "replace")
+            logger.log(level, "commit.lost jobs=%d first=%s: another worker holds their leases", len(lost), first)
         if opened:
             self._publish_opened(opened)
         uncommitted = [outcome for outcome in batch if outcome.lease.key in refused] if refused else []

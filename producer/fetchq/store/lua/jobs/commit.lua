@@ -344,5 +344,7 @@ end
 if is_any_due or promoted + earlier > 0 then
   wake.workers(1)
 end
-save_figures(counted, ARGV[13], ARGV[14])
+if next(counted) then
+  save_figures(counted, ARGV[13], ARGV[14])
+end
 return {lost, refused, refusal, claim_in_ms(), opened}

@@ -7,34 +7,34 @@
 local MINUTE_TTL_S = 90000
 local MAX_FUNCTIONS = 50
 
--- The field for the end of a job of a user's own function, when the total has a new one. The first MAX_FUNCTIONS of a
--- queue have fields of their own; the others share `other`, as do those that no worker has run, if `only_known` is set.
-local function function_field(totals, field, only_known)
-  local job_end, name = string.match(field, '^job:(%a+):(.+)$')
-  local fields = redis.pcall('HKEYS', totals)
-  local seen, functions = {other = true}, 0
-  for i = 1, #fields do
-    local function_name = fields[i] ~= field and string.match(fields[i], '^job:%a+:(.+)$')
-    if function_name and not seen[function_name] then
-      seen[function_name] = true
-      functions = functions + 1
-    end
-  end
-  if not name or seen[name] or (functions < MAX_FUNCTIONS and not only_known) then
-    return field
-  end
-  return 'job:' .. job_end .. ':other'
-end
-
--- Adds numbers, by field, to the totals and to this minute. Returns the error if Redis refused one of them.
+-- Adds numbers, by field, to the totals and to this minute. `only_known`: a function that no worker has run has no
+-- field of its own. Returns the error if Redis refused one of the numbers.
 local function save_figures(counted, totals, minute_prefix, only_known)
+  -- The field for the end of a job of a user's own function. The first MAX_FUNCTIONS of a queue have fields of their
+  -- own; the others share `other`. Called where `field` is new.
+  local function bounded_field(field)
+    local job_end, name = string.match(field, '^job:(%a+):(.+)$')
+    local fields = redis.pcall('HKEYS', totals)
+    local seen, functions = {other = true}, 0
+    for i = 1, #fields do
+      local function_name = fields[i] ~= field and string.match(fields[i], '^job:%a+:(.+)$')
+      if function_name and not seen[function_name] then
+        seen[function_name] = true
+        functions = functions + 1
+      end
+    end
+    if not name or seen[name] or (functions < MAX_FUNCTIONS and not only_known) then
+      return field
+    end
+    return 'job:' .. job_end .. ':other'
+  end
+
   local minute, refusal = minute_prefix .. string.format('%.0f', math.floor(clock.now_ms / 60000)), nil
-  for field, number in pairs(counted) do
-    local by = string.format('%.0f', number)
+  for own_field, number in pairs(counted) do
+    local field, by = own_field, string.format('%.0f', number)
     local total = redis.pcall('HINCRBY', totals, field, by)
     if total == number and string.sub(field, 1, 4) == 'job:' then
-      local own_field = field
-      field = function_field(totals, own_field, only_known)
+      field = bounded_field(own_field)
       if field ~= own_field then
         redis.pcall('HDEL', totals, own_field)
         total = redis.pcall('HINCRBY', totals, field, by)
