@@ -141,7 +141,7 @@ QUEUES: Final = (
         measures=_ESSENTIAL,
         most_rounds=3,
         set_up="Redis broker and results, hiredis; pool of threads (gevent was slower), requests; "
-        "late acknowledgement, prefetch multiplier 10; no gossip, mingle or heartbeat; the producer keeps one connection",
+        "late acknowledgement, prefetch multiplier 10; no gossip, mingle or heartbeat; one kept producer connection",
         recovers_s=3_600.0,
         recovers_why="visibility_timeout of its Redis transport; without acks_late the jobs are lost",
     ),
