@@ -15,8 +15,8 @@ from typing import Final, cast
 import uvloop
 
 from fetchq import FetchRequest, RetryPolicy
+from fetchq.command.open_files import raise_open_files
 from fetchq_worker.fetch import Fetcher, fetch
-from fetchq_worker.process.open_files import raise_open_files
 
 _RESPONSE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

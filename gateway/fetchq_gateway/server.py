@@ -18,10 +18,14 @@ from starlette.types import ASGIApp
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from fetchq.command.open_files import open_files
+
 MAX_HEAD_BYTES: Final = 16_384
 """Request line and headers; more is answered with 400."""
 MAX_CONNECTIONS: Final = 4096
-"""One more closes without an answer."""
+"""One more closes without an answer. Fewer where the limit of open files is low."""
+BACKLOG: Final = 128
+"""Connections of one listening socket that wait until the gateway takes them, all in one step of the event loop."""
 REQUEST_TIMEOUT_S: Final = 10.0
 """For a whole request, from the connection or the response before it, and for the client to take the response."""
 KEEP_ALIVE_S: Final = 5
@@ -32,16 +36,28 @@ DRAIN_S: Final = 2
 _log = logging.getLogger("fetchq.gateway")
 
 
+def connection_limits(files: int) -> tuple[int, int]:
+    """The most open connections, and the backlog, of a process that may open so many files.
+
+    They leave files for Redis, and for connections that are taken before those beyond the limit are closed, which is
+    some steps of the event loop later: for each that lacks a file, asyncio would log a traceback.
+    """
+    backlog = max(1, min(BACKLOG, files // 16))
+    return max(1, min(MAX_CONNECTIONS, files - 8 * backlog - 32)), backlog
+
+
 class GatewayServer(Server):
     """A server whose signals are handled by its owner."""
 
     def __init__(self, app: ASGIApp) -> None:
+        _, backlog = connection_limits(open_files())
         super().__init__(
             Config(
                 app,
                 http=_LimitedProtocol,
                 ws="none",
                 lifespan="off",
+                backlog=backlog,
                 log_config=None,
                 log_level="error",  # a line for each malformed request would let clients fill the log
                 access_log=False,
@@ -70,7 +86,8 @@ class _LimitedProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        most, _ = connection_limits(open_files())
+        if len(self.connections) > most:
             transport.abort()
             return
         self._set_limit()

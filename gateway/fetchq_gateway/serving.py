@@ -11,6 +11,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from fetchq.command.exit_status import ExitStatus
+from fetchq.command.open_files import raise_open_files
 from fetchq.command.redis_answer import wait_for_answer
 from fetchq.command.run import on_stop_signal
 from fetchq.errors import RedisUnavailable
@@ -30,7 +31,8 @@ _log = logging.getLogger("fetchq.gateway")
 
 
 def serve(settings: GatewaySettings) -> Coroutine[Any, Any, ExitStatus]:
-    """Sets up logging, and returns what serves."""
+    """Sets up logging and the limit of open files, and returns what serves."""
+    raise_open_files()
     configure_logs(settings.log_level, log_format=settings.log_format)
     return _serve(settings)
 

@@ -30,13 +30,24 @@ class Answer(NamedTuple):
 class Gateway:
     """A process that serves on a free port of loopback, or as `--listen` says."""
 
-    def __init__(self, *arguments: str, redis_url: str, program: str = "fetchq_worker.cli") -> None:
+    def __init__(
+        self, *arguments: str, redis_url: str, program: str = "fetchq_worker.cli", max_files: int | None = None
+    ) -> None:
+        """`max_files`: the limit of open files; None: as that of this process."""
+        limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({max_files}, {max_files})); "
         listen = () if "--listen" in arguments else ("--listen", "127.0.0.1:0")
         self.log = Path(tempfile.mkstemp(prefix="fetchq-gateway-")[1])
         environ = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", f"from {program} import main; main()", "serve", *listen, *arguments],
+                [
+                    sys.executable,
+                    "-c",
+                    f"{limit if max_files else ''}from {program} import main; main()",
+                    "serve",
+                    *listen,
+                    *arguments,
+                ],
                 env={**environ, "FETCHQ_REDIS_URL": redis_url},
                 stdin=subprocess.DEVNULL,
                 stderr=log,
@@ -101,8 +112,10 @@ class Gateways:
     def __init__(self) -> None:
         self._started: list[Gateway] = []
 
-    def start(self, *arguments: str, redis_url: str, program: str = "fetchq_worker.cli") -> Gateway:
-        gateway = Gateway(*arguments, redis_url=redis_url, program=program)
+    def start(
+        self, *arguments: str, redis_url: str, program: str = "fetchq_worker.cli", max_files: int | None = None
+    ) -> Gateway:
+        gateway = Gateway(*arguments, redis_url=redis_url, program=program, max_files=max_files)
         self._started.append(gateway)
         return gateway
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,20 @@ def test_it_needs_the_rights_of_an_operator_and_no_others(gateways: Gateways, ow
         for path in ("/readyz", "/metrics/queue", "/metrics"):
             assert gateway.get(path).status == 200
         assert refusals(admin) == []
+
+
+def test_more_connections_than_files_leave_no_traceback_and_it_ends_in_time(
+    gateways: Gateways, redis_server: RedisServer
+) -> None:
+    gateway = gateways.start(redis_url=redis_server.url, max_files=160)
+    with contextlib.ExitStack() as clients, ThreadPoolExecutor(50) as threads:
+        for client in threads.map(lambda _: gateway.connect(), range(200)):
+            clients.enter_context(client)
+        signalled = time.monotonic()
+        gateway.process.terminate()
+        assert gateway.process.wait(PATIENCE_S) == 0
+        assert time.monotonic() - signalled < 3
+    assert len(gateway.log.read_text().splitlines()) == 3, gateway.log.read_text()
 
 
 def test_an_address_in_use_is_one_sentence_and_status_2(gateways: Gateways, redis_server: RedisServer) -> None:

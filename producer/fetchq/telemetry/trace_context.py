@@ -13,9 +13,16 @@ TRACESTATE: Final = "tracestate"
 MAX_STATE_CHARS: Final = 512
 """What a vendor should propagate at least (section 3.3.1.5); a longer list loses members."""
 MAX_MEMBER_CHARS: Final = 128
+MAX_MEMBERS: Final = 32
 
 _PARENT: Final = re.compile("(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _PARENT_CHARS: Final = 55
+_KEY_CHARS: Final = r"[a-z0-9_\-*/]"
+_MEMBER: Final = re.compile(
+    rf"((?:[a-z]{_KEY_CHARS}{{0,255}}|[a-z0-9]{_KEY_CHARS}{{0,240}}@[a-z]{_KEY_CHARS}{{0,13}}))"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+"""Section 3.3.1.3, as OpenTelemetry's API reads it: that logs a warning, with the text, for any other member."""
 _ODD_DIGITS: Final = frozenset("13579bdf")
 
 
@@ -44,7 +51,7 @@ def parse_context(traceparent: object, tracestate: object = None) -> TraceContex
     if rest and (traceparent.startswith("00") or not rest.startswith("-")):  # later versions may append fields
         return None
     trace_id, span_id, flags = (int(digits, 16) for digits in found.groups())
-    return TraceContext(trace_id, span_id, flags, bounded_state(tracestate) if isinstance(tracestate, str) else "")
+    return TraceContext(trace_id, span_id, flags, _valid_state(tracestate) if isinstance(tracestate, str) else "")
 
 
 def is_unsampled(traceparent: object) -> bool:
@@ -69,4 +76,17 @@ def bounded_state(tracestate: str) -> str:
             if left < 0:
                 break
             kept.append(member)
+    return ",".join(kept)
+
+
+def _valid_state(tracestate: str) -> str:
+    """At most `MAX_MEMBERS` and `MAX_STATE_CHARS`; empty where a member is invalid or a key occurs twice."""
+    members = [member.strip(" \t") for member in bounded_state(tracestate).split(",")]
+    keys: set[str] = set()
+    kept = [member for member in members if member][:MAX_MEMBERS]
+    for member in kept:
+        found = _MEMBER.fullmatch(member)
+        if found is None or found[1] in keys:
+            return ""
+        keys.add(found[1])
     return ",".join(kept)

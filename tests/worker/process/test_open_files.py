@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import resource
 from fetchq_worker.fetch.transport.pool import open_limit
-from fetchq_worker.process.open_files import raise_open_files
+from fetchq.command.open_files import raise_open_files
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1024))
 print(open_limit())
 raise_open_files()

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from fetchq import FetchqError, FetchStatus
 from fetchq.command.exit_status import CommandFailed, ExitStatus
+from fetchq.command.open_files import raise_open_files
 from fetchq.command.settings import variable_of
 from fetchq.logs.setup import logging_what_python_prints
 from fetchq.store.address import RedisAddress
@@ -31,7 +32,7 @@ from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.http.listen import answering
 from fetchq_worker.process.http.supervisor import supervisor_handlers
 from fetchq_worker.process.http.worker import load_prometheus, supervised_handlers, worker_handlers
-from fetchq_worker.process.open_files import raise_open_files, warn_of_few_files
+from fetchq_worker.process.open_files import warn_of_few_files
 from fetchq_worker.process.settings_object import SettingsObject
 from fetchq_worker.process.supervisor import Report, Supervisor, SupervisorLink
 from fetchq_worker.settings import LogJobs, Settings

@@ -14,6 +14,7 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from fetchq import FetchqError, Producer, RedisUnavailable
+from fetchq.command.open_files import raise_open_files
 from fetchq.command.redis_answer import wait_for_answer
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
@@ -22,7 +23,6 @@ from fetchq_worker.engine import Worker
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.local_server import find_server, local_server
 from fetchq_worker.process.make_worker import make_worker
-from fetchq_worker.process.open_files import raise_open_files
 from fetchq_worker.settings import DeadLetterKind, Settings
 
 _CLOSE_TIMEOUT_S: Final = 20.0
