@@ -145,13 +145,16 @@ def _answer(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def main(client: Callable[[], QueueClient], worker: Callable[[], None]) -> None:
-    """Runs `producer` or `worker`, on uvloop as every peer here advises."""
-    import uvloop
-
+def main(client: Callable[[], QueueClient], worker: Callable[[], None], *, on_uvloop: bool = True) -> None:
+    """Runs `producer` or `worker`, on uvloop as every asyncio peer here advises."""
     match sys.argv[1:]:
         case ["producer"]:
-            uvloop.run(_serve_new(client))
+            if on_uvloop:
+                import uvloop
+
+                uvloop.run(_serve_new(client))
+            else:
+                asyncio.run(_serve_new(client))
         case ["worker"]:
             worker()
         case _:

@@ -60,6 +60,9 @@ BARE: Final = "bare"
 SCRAPY: Final = "scrapy"
 PLAIN_SET: Final = "set"
 
+_ESSENTIAL: Final = ("fetch_2k", "empty", "enqueue", "latency", "memory", "recovery")
+"""For peers of another kind, so that a whole run stays within half an hour."""
+
 QUEUES: Final = (
     Peer(
         name=FETCHQ,
@@ -118,6 +121,29 @@ QUEUES: Final = (
         environment="bullmq",
         adapter="bullmq_peer.mjs",
         set_up="Node, ioredis, undici, addBulk, waitUntilFinished, results kept by age",
+    ),
+    Peer(
+        name="dramatiq",
+        title="dramatiq",
+        environment="dramatiq",
+        adapter="blocking.dramatiq_peer",
+        poll_s=1.0,
+        measures=_ESSENTIAL,
+        most_rounds=3,
+        set_up="Redis broker and results backend, hiredis; one process, as many threads as the concurrency; "
+        "requests, a session for each thread",
+    ),
+    Peer(
+        name="celery",
+        title="Celery",
+        environment="celery",
+        adapter="blocking.celery_peer",
+        measures=_ESSENTIAL,
+        most_rounds=3,
+        set_up="Redis broker and results, hiredis; pool of threads (gevent was slower), requests; "
+        "late acknowledgement, prefetch multiplier 10; no gossip, mingle or heartbeat; one kept producer connection",
+        recovers_s=3_600.0,
+        recovers_why="visibility_timeout of its Redis transport; without acks_late the jobs are lost",
     ),
 )
 

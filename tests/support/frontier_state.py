@@ -15,7 +15,8 @@ from fetchq.store.scores import PARKED
 DEFAULT_CONCURRENCY = 8
 PACE = 1.03
 CATCH_UP_MS = 20.0
-LOOK_AGAIN_MS = 1000
+LOOK_AGAIN_MS = 60_000
+"""The most for which the check of a key comes later while older jobs wait for a worker (`due_hosts.lua`)."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ class FrontierState:
     def check_free_slots_are_used(self, now_ms: int, reserved: Collection[str] = ()) -> None:
         """Fails if a job waits although its key has a free slot, after all claimable jobs were claimed.
 
-        `reserved`: keys with a job that is claimed and not admitted yet, for which a slot is reserved for a short time.
+        `reserved`: keys with a job that is claimed and not admitted yet. A slot is reserved for it until the key is
+        checked: later than after a second if there were older jobs at the last check, as if all workers were busy.
         """
         for key, ids in self.waiting.items():
             record, limits = self.record(key), self.limits_of(key)

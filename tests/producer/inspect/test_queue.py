@@ -195,6 +195,18 @@ async def test_the_jobs_that_a_stock_client_aborts_are_counted_once_and_have_no_
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("score", ["-inf", "-1e300", str(-(2.0**52)), "-5", "0", "inf", "1e300"])
+async def test_a_score_that_fetchq_never_writes_has_no_age(queue: Queue, score: str) -> None:
+    await queue.add("odd")
+    await queue.redis.zadd(KEYS.pending, {"odd": score})
+
+    state = await _state(queue)
+
+    assert _jobs(state) == ({"waiting": 1} if float(score) > 0 else {"due": 1})
+    assert state.oldest_due_s is None
+
+
+@pytest.mark.asyncio
 async def test_beyond_five_hundred_due_hosts_the_demand_is_estimated(queue: Queue) -> None:
     hosts = [f"{number}.example" for number in range(1500)]
     await queue.set_limits("*", "set", "p=1")

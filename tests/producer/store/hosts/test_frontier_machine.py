@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.support.frontier_state import FrontierState, Limits
+from tests.support.metrics.job_states import JobStates
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_queue import LEASE_MS, T0, Queue
 
@@ -338,6 +339,11 @@ class FrontierMachine(RuleBasedStateMachine):
         state = self._queue_state()
         assert state.due + state.waiting + state.deferred + state.running == len(self._state().pending)
         assert state.running == len({run.id for run in self.runs.values() if run.lease_end_ms > self.now_ms})
+        states = self.wait(JobStates.read(self.queue.redis, self.queue.keys, self.now_ms))
+        assert (state.due, state.waiting, state.deferred, state.running) == states[:4]
+        if states.oldest_ready_ms is not None:
+            assert state.oldest_due_s is not None
+            assert round(state.oldest_due_s * 1000) + 1 >= self.now_ms - states.oldest_ready_ms  # half a ms is rounded
 
     def _queue_state(self) -> QueueState:
         return self.wait(
@@ -352,7 +358,7 @@ class FrontierMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule()
     def claim_all_that_may_start(self) -> None:
-        """Then no job waits that could start. There was demand, if any could."""
+        """Then no job waits that could start, and all that run were demand."""
         if self.paused:
             return
         demand = self._queue_state().demand
@@ -363,7 +369,7 @@ class FrontierMachine(RuleBasedStateMachine):
             self._admit(token, ids)
         reserved = {run.key for run in self.runs.values() if run.bypasses and not run.acknowledged}
         self._state().check_free_slots_are_used(self.now_ms, reserved)
-        assert demand > 0 or self._queue_state().running == 0
+        assert demand >= self._queue_state().running
 
     def run_all_remaining(self) -> None:
         """At the end each job can be run and finished, and no key is left."""

@@ -10,8 +10,8 @@ local ABORTED = 1 -- the score that a stock client's abort gives to a job that i
 local function oldest_ready()
   local oldest
   for _, lane in ipairs({'', 'h', 'l'}) do
-    local from, to = ready_range(lane, clock.now_ms)
-    from = lane == '' and '(' .. ABORTED or from
+    local _, to = ready_range(lane, clock.now_ms)
+    local from = '(' .. scores.ready(lane, ABORTED) -- below are scores that fetchq does not write, such as -inf
     local head = redis.call('ZRANGEBYSCORE', keys.pending, from, to, 'WITHSCORES', 'LIMIT', 0, 1)
     if head[2] then
       local _, due = scores.read(tonumber(head[2]))
