@@ -24,6 +24,8 @@ from .events import (
     WorkerStarted,
 )
 
+UNREACHABLE_AFTER: Final = 20
+"""Failures in a row from which on a host counts as unreachable, as `fetchq.store`'s hosts/admission.lua has it."""
 COOLDOWN_LINE: Final = "host.cooldown host=%s for_s=%.1f asked=%s"
 
 _FAILED: Final = JobEnd.FAILED  # Python 3.11 takes 0.2 us for each access to a member of an enum
@@ -149,8 +151,10 @@ def _host_cooled_down(event: HostCooledDown) -> None:
 
 
 def _circuit_opened(event: CircuitOpened) -> None:
+    # The circuit of an unreachable host opens every 10 s, and its jobs fail with lines of their own.
+    level = logging.WARNING if event.failures <= UNREACHABLE_AFTER else logging.DEBUG
     text = "host.circuit_opened host=%s failures=%d for_s=%.1f"
-    _hosts.warning(text, event.limit_key, event.failures, event.for_s)
+    _hosts.log(level, text, event.limit_key, event.failures, event.for_s)
 
 
 _LINES: Final[dict[type, Callable[[Any], None]]] = {
