@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+from collections.abc import Iterator
 
 import pytest
 
 from fetchq_worker.telemetry import publisher
 from fetchq_worker.telemetry.events import AnyEvent, LeaseLost
-from fetchq_worker.telemetry.publisher import QUIET_S, Publisher
+from fetchq_worker.telemetry.publisher import QUIET_S, Publisher, Subscriber
 
 LOST = LeaseLost(job_id="a", token="w.1")
 
@@ -97,7 +99,45 @@ class _Awaits:
 
 
 async def _awaits(event: AnyEvent) -> None:
-    """Never called."""
+    """Never called by a publisher."""
+
+
+class _Awaitable:
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.filterwarnings("error")  # such as "coroutine was never awaited"
+@pytest.mark.parametrize(
+    ("subscriber", "what"),
+    [(lambda event: _awaits(event), "coroutine"), (lambda event: _Awaitable(), "_Awaitable")],  # noqa: PLW0108
+    ids=["coroutine", "awaitable"],
+)
+def test_a_subscriber_that_returns_what_would_have_to_be_awaited_is_logged_once(
+    subscriber: Subscriber, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[AnyEvent] = []
+    events = Publisher([subscriber, got.append])
+    events.publish(LOST)
+    events.publish(LOST)
+    gc.collect()
+    assert got == [LOST, LOST]
+    [line] = _failures(caplog)
+    assert line.endswith("<lambda> event=LeaseLost failures=1 error=TypeError")
+    assert f"TypeError: the subscriber returned a {what}, which is not awaited: start a task instead" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_subscriber_may_return_the_task_that_it_starts(caplog: pytest.LogCaptureFixture) -> None:
+    tasks: list[asyncio.Task[None]] = []
+
+    def start(event: AnyEvent) -> asyncio.Task[None]:
+        tasks.append(asyncio.create_task(_awaits(event)))
+        return tasks[0]
+
+    Publisher([start]).publish(LOST)
+    await tasks[0]
+    assert not _failures(caplog)
 
 
 def test_one_subscriber_in_place_of_a_list_is_refused() -> None:

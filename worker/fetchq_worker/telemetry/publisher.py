@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterable
@@ -56,11 +57,13 @@ class Publisher:
         self.log.write(event)
         for place, subscriber in enumerate(self._subscribers):
             try:
-                subscriber(event)
+                returned = subscriber(event)
+                if returned is not None and (problem := _as_problem(returned)) is not None:
+                    self._report(place, subscriber, event, problem)
             except KeyboardInterrupt:
                 raise  # a SIGINT that arrived meanwhile
-            except BaseException as problem:  # noqa: BLE001 - the user's code may raise anything
-                self._report(place, subscriber, event, problem)
+            except BaseException as raised:  # noqa: BLE001 - the user's code may raise anything
+                self._report(place, subscriber, event, raised)
 
     def _report(self, place: int, subscriber: Subscriber, event: AnyEvent, problem: BaseException) -> None:
         kind = (place, type(problem).__qualname__)
@@ -80,6 +83,15 @@ class Publisher:
             type(problem).__qualname__,
             exc_info=problem,
         )
+
+
+def _as_problem(returned: object) -> TypeError | None:
+    """What is wrong with the value that a subscriber returned. A coroutine is closed; a task needs no awaiting."""
+    if not inspect.isawaitable(returned) or isinstance(returned, asyncio.Future):
+        return None
+    if inspect.iscoroutine(returned):
+        returned.close()
+    return TypeError(f"the subscriber returned a {type(returned).__name__}, which is not awaited: start a task instead")
 
 
 def _name_of(subscriber: Any) -> str:
