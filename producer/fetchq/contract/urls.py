@@ -7,6 +7,7 @@ and a slash follows the authority.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import ada_url
@@ -14,6 +15,8 @@ import ada_url
 from fetchq.errors import InvalidRequest
 
 MAX_URL_CHARS: Final = 16_384
+
+_QUERY_OR_FRAGMENT: Final = re.compile(r"[?#].+", re.DOTALL)
 
 
 def normalise_url(url: str) -> str:
@@ -74,7 +77,11 @@ def is_address(host: str) -> bool:
 
 
 def _shown(url: str) -> str:
-    """The URL for an error message: shortened, escaped for a terminal, without the password."""
-    if "@" in url:
+    """The URL for an error message: shortened, escaped for a terminal, without password, query and fragment.
+
+    It may be what a redirect of a stranger names: those to an app's own scheme have a one-time code in their query.
+    """
+    if "@" in url:  # first, since the password may contain a question mark
         url = f"***@{url.rpartition('@')[2]}"
+    url = _QUERY_OR_FRAGMENT.sub("?...", url)
     return repr(url if len(url) <= 80 else f"{url[:77]}...")

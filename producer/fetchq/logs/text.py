@@ -42,6 +42,21 @@ def public_url(url: str) -> str:
     return one_line(url) if "@" in url or len(url) > MAX_CHARS or not url.isprintable() else url
 
 
+def refused_url(text: str) -> str:
+    """A text that was refused as a URL, in the same form: its user information may be anything."""
+    path = text[: min(_found(text, "?"), _found(text, "#"))]
+    if "@" in path:
+        text = f"...@{text[path.rindex('@') + 1 :]}"
+    elif "@" in text and "/" not in path.partition("://")[2]:  # perhaps `?` or `#` in a password
+        text = f"...@{text.rpartition('@')[2]}"
+    return public_url(text)
+
+
+def _found(text: str, mark: str) -> int:
+    place = text.find(mark)
+    return len(text) if place < 0 else place
+
+
 def shown(value: Any) -> Any:
     """An argument of a log line: bytes by their number alone, anything else as it is."""
     return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray | memoryview) else value

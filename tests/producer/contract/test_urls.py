@@ -84,6 +84,21 @@ def test_an_address_is_distinguished_from_a_name(host: str, address: bool) -> No
     assert is_address(host) == address
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("app://callback/?code=secret", "'app://callback/?...' is not an http"),
+        ("app://me:what?secret@callback/#secret", "'***@callback/?...' is not an absolute URL"),
+        ("a.example/x?token=secret", "'a.example/x?...' is not an absolute URL"),
+        ("/x?", "'/x?' is not an absolute URL"),
+    ],
+)
+def test_a_refusal_repeats_neither_password_nor_query_nor_fragment(url: str, shown: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        normalise_url(url)
+    assert shown in str(refusal.value)
+
+
 def _dead_letter_of(url: str) -> DeadLetter:
     job = wire.encode_job("fetch_data", ({"url": url},), {}, 1)
     outcome = {"f": "fetch_data", "t": 1, "s": True, "r": {"url": url, "status": "TIMEOUT"}}

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fetchq.logs.text import MAX_CHARS, one_line, public_url, shown
+from fetchq.logs.text import MAX_CHARS, one_line, public_url, refused_url, shown
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,22 @@ def test_bytes_are_shown_by_their_number(payload: bytes) -> None:
 )
 def test_a_url_has_neither_user_information_nor_query_nor_fragment(url: str, shown_as: str) -> None:
     assert public_url(url) == shown_as
+
+
+@pytest.mark.parametrize(
+    ("text", "shown_as"),
+    [
+        ("nonsense", "nonsense"),
+        ("a.example/x?token=1", "a.example/x?..."),
+        ("app://me:secret@callback/?code=1", "...@callback/?..."),
+        ("http://me:it's-secret@a.example/?token=1", "...@a.example/?..."),
+        ("http://me:secret?secret#secret@a.example/x", "...@a.example/x"),
+        ("http://a.example/x?mail=me@b.example", "http://a.example/x?..."),
+        (f"http://me:{'secret' * 100}@a.example/x#part", "...@a.example/x?..."),
+    ],
+)
+def test_what_is_refused_as_a_url_is_shown_without_user_information_and_query(text: str, shown_as: str) -> None:
+    assert refused_url(text) == shown_as
 
 
 def test_a_long_url_is_cut() -> None:

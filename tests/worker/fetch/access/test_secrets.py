@@ -27,7 +27,7 @@ import trustme
 from tests.support.redis_server import RedisServer
 from tests.support.web.site import Site, Visit, http_response
 
-from fetchq import FetchqError, FetchRequest, FetchResult, FetchStatus, InvalidRequest, Producer, RetryPolicy
+from fetchq import FetchqError, FetchRequest, FetchResult, FetchStatus, InvalidRequest, Producer, Redirect, RetryPolicy
 from fetchq.store.address import RedisAddress
 from fetchq.store.connection import connect
 from fetchq_worker.fetch.access.credentials import read_credentials
@@ -46,6 +46,7 @@ SENT: Final = {"authorization": "zqauth9c", "cookie": "zqcook1e"}
 USERINFO: Final = "canary-userinfo-3a4b"
 SET_COOKIE: Final = "canary-setcookie-5c6d"
 """Set by a redirect; sent with the next hop, and never logged."""
+CONTENT: Final = {"query": "canary-query-6a7b", "request-body": "canary-posted-8c9d", "body": "canary-read-0f1a"}
 
 MAIN: Final = """
 import logging, sys
@@ -58,6 +59,12 @@ main()
 """The command with all loggers at DEBUG."""
 
 JOBS: Final = """
+import sys
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
 from fetchq_worker import worker_settings
 from fetchq_worker.fetch import fetch
 
@@ -65,8 +72,11 @@ async def breaks(ctx, request):
     result = await fetch(ctx, request)
     raise RuntimeError(f"after {result.status}")
 
-WorkerSettings = worker_settings(functions=[breaks])
+trace.set_tracer_provider(TracerProvider())
+trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr)))
+WorkerSettings = worker_settings(functions=[breaks], subscribers=[lambda event: print(event, file=sys.stderr)])
 """
+"""Every event and span is printed."""
 
 
 def encoded(secret: str) -> tuple[str, ...]:
@@ -81,7 +91,7 @@ def found(text: str | bytes, secrets: dict[str, str]) -> set[str]:
 
 
 EVERYTHING: Final = {
-    **HELD, **SENT, "redis": REDIS_PASSWORD, "userinfo": USERINFO, "set-cookie": SET_COOKIE
+    **HELD, **SENT, **CONTENT, "redis": REDIS_PASSWORD, "userinfo": USERINFO, "set-cookie": SET_COOKIE
 }  # fmt: skip
 
 
@@ -140,10 +150,11 @@ class Output:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("FETCHQ_")}
+        self._reading: dict[asyncio.subprocess.Process, asyncio.Task[tuple[bytes, bytes]]] = {}
         self.text = ""
 
     async def start(self, *arguments: str, **environ: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", MAIN, *arguments),
             cwd=self._folder,
             env={**self._environ, **environ},
@@ -151,9 +162,11 @@ class Output:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        self._reading[process] = asyncio.create_task(process.communicate())  # a full pipe would stop the process
+        return process
 
     async def wait_end(self, process: asyncio.subprocess.Process) -> str:
-        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        out, _ = await asyncio.wait_for(self._reading.pop(process), 60)
         self.text += out.decode("utf-8", "surrogateescape")
         return out.decode("utf-8", "surrogateescape")
 
@@ -173,6 +186,7 @@ PRODUCED: Final = {
     FetchStatus.BLOCKED,
     FetchStatus.DNS_ERROR,
     FetchStatus.INVALID_JOB,
+    FetchStatus.INVALID_URL,
 }
 """The outcomes of `requests_of`."""
 
@@ -185,15 +199,17 @@ def requests_of(site: Site, secure: Site) -> list[FetchRequest]:
 
     authorization, cookie = ("Authorization", f"Bearer {SENT['authorization']}"), ("Cookie", f"s={SENT['cookie']}")
     headers = (authorization, cookie)
-    ok = site.serve("/ok", http_response(b"well", headers={"Set-Cookie": f"a={SET_COOKIE}"}))
+    ok = site.serve("/ok", http_response(CONTENT["body"].encode(), headers={"Set-Cookie": f"a={SET_COOKIE}"}))
     moved = {"Location": "/ok", "Set-Cookie": f"sid={SET_COOKIE}"}
     userinfo = {"Location": f"http://me:{USERINFO}@127.0.0.1:{site.port}/ok"}
+    app = {"Location": f"example.app://me:{USERINFO}@callback/?code={CONTENT['query']}"}
     urls = [
         ok,
         site.serve("/moved", http_response(status=302, headers=moved)),
         site.serve("/userinfo", http_response(status=302, headers=userinfo)),
+        site.serve("/app", http_response(status=302, headers=app)),
         site.serve("/broken", b"nonsense\r\n\r\n"),
-        site.serve("/failing", http_response(status=500)),
+        site.serve("/failing", http_response(CONTENT["body"].encode(), status=500)),
         site.serve("/hang", hang),
         site.serve("/big", http_response(b"x" * 5000)),
         site.serve("/loop", http_response(status=302, headers={"Location": "/loop"})),
@@ -211,11 +227,19 @@ def requests_of(site: Site, secure: Site) -> list[FetchRequest]:
         {"credential": "api-key"},
         {"credential": "unknown"},
         {"proxy": "out", "headers": headers},
-        {"headers": headers, "method": "POST", "body": b"x", "robots": True, "cookies": True},
+        {
+            "headers": headers,
+            "method": "POST",
+            "body": CONTENT["request-body"].encode(),
+            "robots": True,
+            "cookies": True,
+        },
     ]
     retry = RetryPolicy(max_tries=2, base_s=0.01)
     return [
-        FetchRequest.of(url, timeout_s=2.0, max_bytes=4000, retry=retry, **option) for url in urls for option in options
+        FetchRequest.of(f"{url}?token={CONTENT['query']}", timeout_s=2.0, max_bytes=4000, retry=retry, **option)
+        for url in urls
+        for option in options
     ]
 
 
@@ -242,7 +266,10 @@ async def _run_commands(output: Output, printed: Output, site: Site, server: Red
     """Commands that succeed, and some whose Redis is down."""
     enqueued = await output.run("enqueue", f"{site.url()}ok", "--credential", "token", FETCHQ_REDIS_URL=url)
     job_id = enqueued.split()[-1]
-    assert found(await printed.run("result", job_id, "--redis", url), EVERYTHING) <= {"set-cookie"}  # of the response
+    assert found(await printed.run("result", job_id, "--redis", url), EVERYTHING) <= {
+        "set-cookie",
+        "body",
+    }  # of the response
     for command in (("status",), ("status", "--json"), ("cancel", "--all")):
         await output.run(*command, "--redis", url)
     server.stop()  # while the worker runs
@@ -286,20 +313,22 @@ async def test_no_secret_is_logged_or_stored_whatever_fails(
         f"Bearer {SENT['authorization']}",
     }
     assert "fetch.finished" in log, "the log is at DEBUG"
+    assert "AttemptEnded(" in log
+    assert '"url.full": "http://127.0.0.1' in log
     without_urls = output.text.replace(f"http://me:{USERINFO}@example.org/", "")  # as it was typed
     lines = [line for line in without_urls.splitlines() if found(line, EVERYTHING)]
     assert lines == []
     for one in (*shown, *(hop for result in results for hop in (result.error, *result.redirects, result.attempts))):
-        assert found(f"{one!r} {one!s}", _allowed_in(one)) == set(), one
-    assert held_in_redis <= SENT.keys() | {"set-cookie", "userinfo"}
+        assert found(f"{one!r} {one!s}", _forbidden_in(one)) == set(), one
+    assert held_in_redis <= SENT.keys() | CONTENT.keys() | {"set-cookie", "userinfo"}
 
 
-def _allowed_in(shown: Any) -> dict[str, str]:
-    """The headers of a response, Set-Cookie and Location included, are part of the result."""
+def _forbidden_in(shown: Any) -> dict[str, str]:
+    """What must not be in it. A result has the URL, the body and the headers, Set-Cookie and Location included."""
     is_response = isinstance(shown, list) and bool(shown) and isinstance(shown[0], FetchResult)
-    return {
-        name: secret for name, secret in EVERYTHING.items() if not (is_response and name in ("set-cookie", "userinfo"))
-    }
+    own = {"set-cookie", "userinfo", "query", "body"} if is_response else set()
+    own |= {"query"} if isinstance(shown, Redirect) else set()
+    return {name: secret for name, secret in EVERYTHING.items() if name not in own}
 
 
 def test_no_secret_is_in_a_repr_or_an_exception(credentials: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from fetchq import FetchRequest, FetchResult, FetchStatus
 from fetchq.contract.urls import host_of
 from fetchq.contract.wire import FETCH_FUNCTION
-from fetchq.logs.text import one_line, public_url
+from fetchq.logs.text import one_line, public_url, refused_url
 from fetchq_worker.engine.run.context import ReportedFailure, run_context
 from fetchq_worker.engine.run.snooze import Snooze
 from fetchq_worker.fetch.http.phases import Phases
@@ -62,7 +62,7 @@ def finish(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResul
         event = FetchEnded(
             job_id=result.id,
             method="" if request is None else request.method,
-            url=one_line(result.url) if request is None else public_url(result.url),
+            url=refused_url(result.url) if request is None else public_url(result.url),
             host="" if request is None else host_of(request.url),
             tags=() if request is None else request.tags,
             status=result.status,
@@ -83,7 +83,8 @@ def finish_early(ctx: dict[str, Any], end: EarlyEnd) -> FetchResult:
 def with_dead_letter(ctx: dict[str, Any], request: FetchRequest | None, result: FetchResult) -> FetchResult:
     """The result. If the job failed for good, the engine gets its failure and its dead letter."""
     if not result.ok and result.status is not FetchStatus.CANCELLED:
-        failure = ReportedFailure(result.error or "", len(result.attempts), result.final_url or result.url)
+        url = refused_url(result.url) if request is None else result.final_url or result.url
+        failure = ReportedFailure(result.error or "", len(result.attempts), url)
         run_context(ctx).failure = failure
     if is_dead_letter(ctx.get("dead_letters", DeadLetterKind.RETRYABLE), request, result):
         run_context(ctx).dead_letter = dead_letter_of(result)
