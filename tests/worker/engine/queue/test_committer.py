@@ -44,6 +44,7 @@ class Link:
         self.broken = False
         self.held: asyncio.Event | None = None
         self.lost: list[bytes] = []
+        self.replies_with: Any = None
 
     async def run(self, script: str, keys: Any, args: Any, *, on_sent: Any = None) -> Any:
         if self.held is not None:
@@ -51,7 +52,7 @@ class Link:
         if self.broken:
             raise RedisConnectionError("away")
         self.calls.append(ids_of(args))
-        return [self.lost, [], b"", 0]
+        return self.replies_with or [self.lost, [], b"", 0]
 
 
 @pytest.fixture
@@ -134,6 +135,21 @@ async def test_the_first_job_whose_lease_is_lost_is_named(
     committer.add(Outcome(lease(), Action.FINISH))
     await committer.flush()
     assert "commit.lost jobs=2 first=job-a: another worker holds their leases" in caplog.messages
+
+
+async def test_a_reply_that_cannot_be_read_is_logged_once_and_the_commit_repeated_after_pauses(
+    committer: Committer, link: Link, caplog: pytest.LogCaptureFixture
+) -> None:
+    link.replies_with = [[], 5]
+    committer.add(Outcome(lease(), Action.FINISH), now=True)
+    async with asyncio.timeout(5):
+        while len(link.calls) < 3:
+            await asyncio.sleep(0.01)
+    assert len(link.calls) < 10
+    link.replies_with = None
+    await asyncio.wait_for(committer.flush(), 5)
+    assert caplog.text.count("commit.failed") == 1
+    assert (committer.backlog, committer.stalled) == (0, False)
 
 
 async def test_wait_committed_returns_when_the_outcome_is_in_redis(committer: Committer, link: Link) -> None:

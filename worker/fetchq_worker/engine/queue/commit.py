@@ -168,6 +168,10 @@ class Committer:
                     uncommitted, problem = await self._commit(runner, batch)
                 except REDIS_ERRORS as error:
                     problem = reason_of(error)
+                except Exception as error:  # a reply that no script of ours gives: it must not end all commits
+                    problem = f"{type(error).__name__}: {error}"
+                    if not self.stalled:
+                        logger.exception("commit.failed jobs=%d: its reply cannot be read", len(batch))
                 finally:
                     self._put_back(uncommitted)
                 self._log_stall(problem)
