@@ -249,6 +249,8 @@ def _tell_exception(span: Span, job: TracedJob, problem: BaseException) -> None:
     kind, reason = told["type"], job.lease.cancel_reason
     if kind == "CancelledError" and reason is not None and reason.name == "TIMEOUT":
         kind = "TimeoutError"
+    elif kind == "CancelledError" and reason is not None and reason.name == "ABORT" and job.name == FETCH_FUNCTION:
+        kind = FetchStatus.CANCELLED
     with FailuresLogged("process"):  # the class is the user's
         span.record_exception(problem)
     _set_error(span, kind, told["message"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.support.spans import Spans, attributes_of, context_of
-from tests.support.web.site import Site, http_response
+from tests.support.web.site import Site, Visit, http_response
 from tests.worker.telemetry.traces.conftest import SENDER, SOON_S, links_of, put, run_job, working
 
 from fetchq import FetchStatus, Producer, RetryPolicy
@@ -111,6 +112,23 @@ async def test_a_redirect_is_counted_and_the_span_has_the_url_that_was_requested
     async with working(embedded):
         await (await producer.enqueue(url)).result(timeout_s=SOON_S)
     assert attributes_of(spans.one("GET")).items() >= {"url.full": url, "fetchq.redirects": 1}.items()
+
+
+async def test_a_fetch_that_a_client_cancels_has_a_span_of_its_outcome(
+    spans: Spans, embedded: EmbeddedRedis, producer: Producer, site: Site
+) -> None:
+    began = asyncio.Event()
+
+    async def hang(visit: Visit) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async with working(embedded), asyncio.timeout(SOON_S):
+        job = await producer.enqueue(site.serve("/", hang))
+        await began.wait()
+        await job.cancel()
+        assert (await job.result(timeout_s=SOON_S)).status is FetchStatus.CANCELLED
+    assert attributes_of(spans.one("process"))["error.type"] == "CANCELLED"
 
 
 async def test_a_job_that_ends_without_an_attempt_has_a_span_of_its_outcome(
