@@ -7,7 +7,7 @@ import os
 import click
 
 from fetchq.command.command_line import CONTEXT
-from fetchq.command.option_types import Choice, given_settings, options, setting, setting_names
+from fetchq.command.option_types import LOG_SHAPE, START_WAIT, given_settings, options, setting, setting_names
 
 _settings = options(
     setting("listen", "ADDRESS", "HOST:PORT or unix:PATH on which requests are answered.", default="127.0.0.1:8080"),
@@ -24,26 +24,8 @@ _settings = options(
         default=None,
         multiple=True,
     ),
-    setting(
-        "start_wait_s",
-        "TIME",
-        "Longest wait at start for a Redis that cannot be reached or is not ready.",
-        default="20s",
-    ),
-    setting(
-        "log_level",
-        "LEVEL",
-        "The least severe log lines: debug, info, warning or error.",
-        default="info",
-        type=Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    ),
-    setting(
-        "log_format",
-        "FORMAT",
-        "The shape of log lines: text, or json for JSON Lines.",
-        default="text",
-        type=Choice(["text", "json"], case_sensitive=False),
-    ),
+    START_WAIT,
+    LOG_SHAPE,
     setting(
         "redis_url",
         "URL",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -147,6 +147,12 @@ def option(*declarations: str, **attributes: Any) -> Callable[[CommandT], Comman
     return click.option(*declarations, cls=Option, **attributes)
 
 
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    if parameter.name is not None and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+        given_settings(context)[parameter.name] = (value, spelling(parameter))
+    return value
+
+
 def setting(
     name: str, metavar: str | None, text: str, *, default: str | None, short: tuple[str, ...] = (), **attributes: Any
 ) -> Callable[[CommandT], CommandT]:
@@ -180,6 +186,31 @@ def options(*each: Callable[[CommandT], CommandT]) -> Callable[[CommandT], Comma
     return add
 
 
+START_WAIT: Final = setting(
+    "start_wait_s",
+    "TIME",
+    "Longest wait at start for a Redis that cannot be reached or is not ready.",
+    default="20s",
+)
+LOG_SHAPE: Final = options(
+    setting(
+        "log_level",
+        "LEVEL",
+        "The least severe log lines: debug, info, warning or error.",
+        default="info",
+        type=Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    ),
+    setting(
+        "log_format",
+        "FORMAT",
+        "The shape of log lines: text, or json for JSON Lines.",
+        default="text",
+        type=Choice(["text", "json"], case_sensitive=False),
+    ),
+)
+"""Options of the programs that run until they are stopped."""
+
+
 def most_similar(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str:
     """The one of `words` that a person may have meant; empty if none is similar."""
     from difflib import get_close_matches  # noqa: PLC0415  # rarely needed, and every command starts here
@@ -205,9 +236,3 @@ def given_settings(context: click.Context) -> dict[str, tuple[Any, str]]:
 def setting_names(command: click.Command) -> list[str]:
     """The settings that have an option in `command`."""
     return [one.name for one in command.params if isinstance(one, SettingOption) and one.name is not None]
-
-
-def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    if parameter.name is not None and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
-        given_settings(context)[parameter.name] = (value, spelling(parameter))
-    return value

@@ -6,7 +6,7 @@ import click
 from click.core import ParameterSource
 
 from fetchq.command.command_line import CONTEXT
-from fetchq.command.option_types import Choice, Time, given_settings, option, setting
+from fetchq.command.option_types import LOG_SHAPE, START_WAIT, Choice, Time, given_settings, option, setting
 from fetchq.command.option_types import options as group
 from fetchq.command.streams import print_error
 from fetchq_worker.health_check import DEFAULT_TIMEOUT_S
@@ -60,31 +60,13 @@ _worker_settings = group(
         "Time without a heartbeat after which other workers run this worker's jobs.",
         default="15s",
     ),
-    setting(
-        "start_wait_s",
-        "TIME",
-        "Longest wait at start for a Redis that cannot be reached or is not ready.",
-        default="20s",
-    ),
+    START_WAIT,
     setting("processes", "N", "Worker processes, each with this concurrency; one that dies is replaced.", default="1"),
 )
 
 
 _log_settings = group(
-    setting(
-        "log_level",
-        "LEVEL",
-        "The least severe log lines: debug, info, warning or error.",
-        default="info",
-        type=Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    ),
-    setting(
-        "log_format",
-        "FORMAT",
-        "The shape of log lines: text, or json for JSON Lines.",
-        default="text",
-        type=Choice(["text", "json"], case_sensitive=False),
-    ),
+    LOG_SHAPE,
     setting(
         "log_jobs",
         "WHICH",
