@@ -104,7 +104,7 @@ async def _compare(checkouts: Sequence[Path], rounds: int, jobs: int) -> None:
 async def _take(checkout: Path, server: RedisServer, jobs: int, folder: Path) -> Cost:
     """One round: a queue filled, and drained by a worker process with that checkout's code."""
     await server.empty()
-    await _fill(server, WARM_UP_JOBS + jobs)
+    await fill(server, WARM_UP_JOBS + jobs)
     before = (await server.usage()).cpu_s
     command: list[str | Path] = [sys.executable, "-m", "bench.empty_cost", WORK, str(server.port), "--jobs", str(jobs)]
     path = f"{REPO}:{checkout / 'producer'}:{checkout / 'worker'}"
@@ -113,7 +113,7 @@ async def _take(checkout: Path, server: RedisServer, jobs: int, folder: Path) ->
     return Cost(answer["cpu_s"] / jobs * 1e6, redis_s / (WARM_UP_JOBS + jobs) * 1e6, answer["elapsed_s"] / jobs * 1e6)
 
 
-async def _fill(server: RedisServer, count: int) -> None:
+async def fill(server: RedisServer, count: int) -> None:
     """Enqueues by the job contract alone, so that it is the same for every checkout."""
     keys, ids = Keys(), JobIds()
     payload = encode_job(EMPTY, (), {}, 0)

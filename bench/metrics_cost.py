@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median
-from time import process_time, time
+from time import process_time
 from typing import Any, Final, cast
 
 import msgspec
@@ -24,15 +24,13 @@ from arq.connections import ArqRedis
 from arq.typing import WorkerCoroutine
 from arq.worker import func
 
+from bench.empty_cost import EMPTY, fill
 from bench.testbed.failure import BenchFailure
 from bench.testbed.processes import run, stop_on_signals
 from bench.testbed.redis_server import RedisServer, redis_server
 from bench.testbed.site import nginx_site
 from fetchq import Producer
-from fetchq.contract.job_ids import JobIds
-from fetchq.contract.wire import encode_job
 from fetchq.store.connection import connect
-from fetchq.store.keys import Keys
 from fetchq_worker.process.arq_settings import worker_settings
 from fetchq_worker.process.gc_tuning import tune_gc
 from fetchq_worker.process.make_worker import make_worker
@@ -40,8 +38,6 @@ from fetchq_worker.settings import Settings
 
 ROUNDS: Final = 9
 ROUND_S: Final = 180.0
-BATCH: Final = 1_000
-EMPTY: Final = "empty"
 PAGE: Final = "2k"
 FETCHES: Final = "fetches"
 
@@ -98,7 +94,7 @@ async def _compare(rounds: int, only: str | None) -> None:
                 await _fill_fetches(server, url, count)
 
             every_kind = (
-                Kind(EMPTY, 60_000, 2_000, _fill_empty),
+                Kind(EMPTY, 60_000, 2_000, fill),
                 Kind(FETCHES, 15_000, 1_000, fill_fetches),
             )
             kinds = [kind for kind in every_kind if only in (None, kind.name)]
@@ -136,15 +132,6 @@ async def _take(kind: Kind, server: RedisServer, metrics: str, folder: Path) -> 
     answer = json.loads(await run("worker", command, folder, timeout_s=ROUND_S, env={}))
     redis_s = (await server.usage()).cpu_s - before
     return Cost(answer["cpu_s"] / kind.jobs * 1e6, redis_s / total * 1e6)
-
-
-async def _fill_empty(server: RedisServer, count: int) -> None:
-    keys, ids = Keys(), JobIds()
-    payload = encode_job(EMPTY, (), {}, 0)
-    for start in range(0, count, BATCH):
-        batch = ids.new_ids(min(BATCH, count - start))
-        await server.client.mset({keys.job + job_id: payload for job_id in batch})
-        await server.client.zadd(keys.pending, dict.fromkeys(batch, int(time() * 1000)))
 
 
 async def _fill_fetches(server: RedisServer, url: str, count: int) -> None:
